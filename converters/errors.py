@@ -1,0 +1,58 @@
+"""The errors of both packages: what was wrong, where, and the way out, with the exit code a shell sees.
+
+They live here because `converters` imports without `internlm_zoo`; `internlm_zoo.errors` adds those that
+need a network or a hub. A mistake of the user's is one of these, never a traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ZooError(Exception):
+    """Something the user can act on.
+
+    what: one sentence saying what is wrong. where: the file, tensor, field or host it is about.
+    fix: what to do next. exit_code: what the command line exits with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: str | Path | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return self.what if self.where is None else f"{self.what} ({self.where})"
+
+
+class UsageError(ZooError):
+    """The request itself is wrong: an option, a name, a target that is not empty."""
+
+    exit_code = 2
+
+
+class NotFoundError(ZooError):
+    """A model, release, file or tensor that is not there."""
+
+    exit_code = 4
+
+
+class IntegrityError(ZooError):
+    """Bytes that are not what they should be, or input that would do harm."""
+
+    exit_code = 6
+
+
+class UnsupportedError(ZooError):
+    """Something understood but not possible; names the field that makes it so."""
+
+    exit_code = 7
+
+
+class NoSpaceError(ZooError):
+    """The disk is full, or would be."""
+
+    exit_code = 8

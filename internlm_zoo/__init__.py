@@ -1,0 +1,50 @@
+"""internlm-zoo: get InternLM models from any hub, know they are intact, convert, load and try them.
+
+    import internlm_zoo as zoo
+    path = zoo.download("internlm-chat-7b", format="hf", source="auto")
+
+Everything here is in `internlm_zoo.api`, imported on first use: `import internlm_zoo` itself loads nothing.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from internlm_zoo.api import convert as convert
+    from internlm_zoo.api import download as download
+    from internlm_zoo.api import get_model as get_model
+    from internlm_zoo.api import list_models as list_models
+    from internlm_zoo.api import load as load
+    from internlm_zoo.api import smoke_test as smoke_test
+    from internlm_zoo.api import verify as verify
+    from internlm_zoo.errors import ZooError as ZooError
+
+__all__ = [
+    "ZooError",
+    "convert",
+    "download",
+    "get_model",
+    "list_models",
+    "load",
+    "smoke_test",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("internlm-zoo")
+        except PackageNotFoundError:  # run from a source tree that was never installed
+            return "0+unknown"
+    if name in __all__:
+        from internlm_zoo import api, errors
+
+        return getattr(errors if name == "ZooError" else api, name)
+    raise AttributeError(f"module 'internlm_zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,18 @@
+"""The command line: one module per group of verbs, no logic of its own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# In the order `--help` shows them.
+_MODULES = ("catalogue", "download", "lock", "convert", "models", "mirror", "serve", "demo")
+
+
+def main(args: list[str] | None = None) -> None:
+    """The `internlm-zoo` entry point. args: defaults to the process's own; always exits."""
+    from internlm_zoo.cli.shell import run
+
+    for module in _MODULES:
+        importlib.import_module(f"internlm_zoo.cli.{module}")
+    sys.exit(run(sys.argv[1:] if args is None else args))

@@ -1,0 +1,254 @@
+"""What every command shares: the common options, one way to answer, one way to fail.
+
+A command is a function that takes a `Shell` first and returns an `Answer`; `verb` gives it `--json`,
+`--quiet`, `--offline`, `--registry`, turns errors into a sentence (or a JSON document) and an exit code, and
+Ctrl-C into 130.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from internlm_zoo.errors import UsageError, ZooError
+from internlm_zoo.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from internlm_zoo.progress import Progress
+
+INTERRUPTED = 130
+# click's UsageError, wherever this typer keeps its click.
+_ParseError: Any = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    help="Get InternLM models from any hub, know they are intact, convert, load and try them.",
+    epilog="Example: internlm-zoo download internlm-chat-7b --source auto",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_groups: dict[str, typer.Typer] = {}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """data: what `--json` prints. view: what a person sees on stdout (text, or anything rich renders)."""
+
+    data: Any
+    view: RenderableType | None = None
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Shell:
+    """How this command was asked to talk, and the settings it runs under."""
+
+    settings: Settings
+    json: bool = False
+    quiet: bool = False
+
+    def note(self, text: str) -> None:
+        """Tell a person something on stderr, unless they asked for quiet."""
+        if not self.quiet:
+            _stderr().print(text, soft_wrap=True, markup=False, highlight=False)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Bars where stderr is a terminal, quiet lines elsewhere, nothing with -q."""
+        from internlm_zoo.cli.progress import open_progress
+
+        with open_progress(_stderr(), quiet=self.quiet) as progress:
+            yield progress
+
+
+def group(name: str, help: str) -> None:
+    """Declare a family of verbs, like `cache list` and `cache path`."""
+    if name not in _groups:
+        _groups[name] = typer.Typer(help=help, no_args_is_help=True)
+        app.add_typer(_groups[name], name=name)
+
+
+def verb(
+    name: str, *, example: str, group: str | None = None, alias: str | None = None
+) -> Callable[[Callable[..., Answer]], Callable[..., None]]:
+    """Register a command. example: the line its help starts with. alias: a second, hidden name."""
+
+    def register(function: Callable[..., Answer]) -> Callable[..., None]:
+        home = app if group is None else _groups[group]
+        command = _command(function)
+        text = inspect.getdoc(function) or ""
+        help_text, summary = f"Example: {example}\n\n{text}", text.partition("\n\n")[0]
+        home.command(name, help=help_text, short_help=summary)(command)
+        if alias:
+            home.command(alias, help=help_text, hidden=True)(command)
+        return command
+
+    return register
+
+
+def run(args: list[str]) -> int:
+    """Run the command line and return its exit code. `--local_dir` is accepted for `--local-dir`."""
+    args = [_with_dashes(arg) for arg in args]
+    try:
+        return int(app(args, prog_name="internlm-zoo", standalone_mode=False) or 0)
+    except _ParseError as error:
+        if "--json" in args:
+            _fail(
+                UsageError(error.format_message(), fix="internlm-zoo --help"),
+                Shell(Settings(Path()), json=True),
+            )
+        else:
+            error.show()
+        return UsageError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+
+
+def _with_dashes(arg: str) -> str:
+    name, equals, value = arg.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else arg
+
+
+def _command(function: Callable[..., Answer]) -> Callable[..., None]:
+    signature = inspect.signature(function)
+    hints = get_type_hints(function, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in list(signature.parameters.values())[1:]
+    ]
+
+    @functools.wraps(function)
+    def command(**options: Any) -> None:
+        shell = _shell(options)
+        try:
+            answer = function(shell, **options)
+        except ZooError as error:
+            _fail(error, shell)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            shell.note("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        _say(answer, shell)
+        if answer.exit_code:
+            raise typer.Exit(answer.exit_code)
+
+    # typer reads the signature to build the options, and takes annotations from __annotations__ first.
+    parameters = [*own, *_COMMON]
+    command.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del command.__wrapped__
+    return command
+
+
+def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+_PANEL = "Common options"
+_COMMON = [
+    _option(
+        "as_json",
+        Annotated[
+            bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=_PANEL)
+        ],
+        False,
+    ),
+    _option(
+        "quiet",
+        Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=_PANEL)],
+        False,
+    ),
+    _option(
+        "offline",
+        Annotated[bool, typer.Option("--offline", help="Open no connection.", rich_help_panel=_PANEL)],
+        False,
+    ),
+    _option(
+        "registry",
+        Annotated[
+            Path | None,
+            typer.Option("--registry", help="Overlay file with models and hubs.", rich_help_panel=_PANEL),
+        ],
+        None,
+    ),
+]
+
+
+def _shell(options: dict[str, Any]) -> Shell:
+    as_json, quiet = options.pop("as_json"), options.pop("quiet")
+    settings = Settings.from_environment()
+    settings = settings.with_options(offline=options.pop("offline"), registry=options.pop("registry"))
+    return Shell(settings=settings, json=as_json, quiet=quiet)
+
+
+def _say(answer: Answer, shell: Shell) -> None:
+    if shell.json:
+        _print_json(answer.data)
+    elif answer.view is not None:
+        if isinstance(answer.view, str):
+            sys.stdout.write(answer.view + "\n")
+        else:
+            _stdout().print(answer.view)
+
+
+def _fail(error: ZooError, shell: Shell) -> None:
+    if shell.json:
+        _print_error(error)
+        return
+    console = _stderr()
+    console.print(f"error: {error}", style="bold red", soft_wrap=True, markup=False, highlight=False)
+    if error.fix:
+        console.print(f"  fix: {error.fix}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _print_error(error: ZooError) -> None:
+    facts = {"what": error.what, "where": error.where, "fix": error.fix, "exit_code": error.exit_code}
+    _print_json({"error": {"name": type(error).__name__, **facts}})
+
+
+def _print_json(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, default=_plain, ensure_ascii=False, indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """How the values that flow through the product look in JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+@functools.cache
+def _stdout() -> Any:
+    from rich.console import Console
+
+    # A pipe has no width; a table cut at 80 columns would lose what the next program needs.
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+@functools.cache
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -1,0 +1,42 @@
+"""Every error the product raises on purpose; the exit codes are documented in docs/cli.md."""
+
+from __future__ import annotations
+
+from converters.errors import (
+    IntegrityError,
+    NoSpaceError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+    ZooError,
+)
+
+__all__ = [
+    "AccessError",
+    "IntegrityError",
+    "NetworkError",
+    "NoSpaceError",
+    "NotFoundError",
+    "PartlyDoneError",
+    "UnsupportedError",
+    "UsageError",
+    "ZooError",
+]
+
+
+class PartlyDoneError(ZooError):
+    """Some of the work is done and kept; the rest failed."""
+
+    exit_code = 3
+
+
+class AccessError(ZooError):
+    """The hub knows the repository but does not give it to this user."""
+
+    exit_code = 4
+
+
+class NetworkError(ZooError):
+    """A hub could not be reached, or stopped answering, and no other source could step in."""
+
+    exit_code = 5

@@ -1,0 +1,19 @@
+"""How long work tells how far it is. The base class is silent; terminals and callers bring their own."""
+
+from __future__ import annotations
+
+
+class Progress:
+    """Called from several threads at once. task: a file or step name; amounts are bytes."""
+
+    def start(self, task: str, total: int | None, done: int = 0) -> None:
+        """Work on `task` begins; `total` bytes if known, `done` of them there already."""
+
+    def advance(self, task: str, amount: int) -> None:
+        """`amount` more bytes of `task` are done."""
+
+    def finish(self, task: str) -> None:
+        """`task` is over, well or badly."""
+
+    def note(self, text: str) -> None:
+        """Something a person should know, in one sentence."""

@@ -1,0 +1,54 @@
+"""What the environment says, read once. Nothing else in the product looks at `os.environ`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+_TRUE = frozenset({"1", "on", "true", "yes"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """home: where the store lives. offline: no sockets. registry: an overlay file. sources: hub names in the
+    order `--source auto` tries them (empty: the registry's). environ: for the endpoint and credential
+    variables that hubs name in the registry; never printed.
+    """
+
+    home: Path
+    offline: bool = False
+    registry: Path | None = None
+    sources: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """environ: defaults to the process's own."""
+        env = dict(os.environ if environ is None else environ)
+        return cls(
+            home=_home(env),
+            offline=any(_truth(env, name) for name in ("INTERNLM_ZOO_OFFLINE", "HF_HUB_OFFLINE")),
+            registry=Path(env["INTERNLM_ZOO_REGISTRY"]) if env.get("INTERNLM_ZOO_REGISTRY") else None,
+            sources=tuple(
+                part.strip() for part in env.get("INTERNLM_ZOO_SOURCES", "").split(",") if part.strip()
+            ),
+            environ=env,
+        )
+
+    def with_options(self, *, offline: bool = False, registry: Path | None = None) -> Settings:
+        """The same settings with what was said on the command line on top."""
+        return replace(self, offline=self.offline or offline, registry=registry or self.registry)
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    if env.get("INTERNLM_ZOO_HOME"):
+        return Path(env["INTERNLM_ZOO_HOME"]).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("internlm-zoo", appauthor=False)
+
+
+def _truth(env: Mapping[str, str], name: str) -> bool:
+    return env.get(name, "").strip().lower() in _TRUE

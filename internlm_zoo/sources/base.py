@@ -1,0 +1,54 @@
+"""The seam between hubs and everything else: values, and one small protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file as its hub lists it. size in bytes; sha256 and git_sha1 (of `blob <size>\\0` + bytes) in hex,
+    where the hub publishes them."""
+
+    path: str
+    size: int | None = None
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a name means now. revision: the hub's immutable id where it has one; requested: what was asked."""
+
+    hub: str
+    repo: str
+    revision: str
+    requested: str | None
+    files: tuple[RemoteFile, ...]
+
+    def file(self, path: str) -> RemoteFile | None:
+        return next((file for file in self.files if file.path == path), None)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the bytes of one file are. headers may hold credentials, meant for the URL's own host alone.
+    expires: seconds since the epoch after which the source must be asked again."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    expires: float | None = None
+
+
+class Source(Protocol):
+    """One hub. Answers where things are; never moves bytes."""
+
+    def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
+        """Raises NotFoundError, AccessError, NetworkError, IntegrityError (hostile listing)."""
+        ...
+
+    def locate(self, snapshot: Snapshot, path: str) -> Location:
+        """Raises NotFoundError if the snapshot has no such file, NetworkError."""
+        ...

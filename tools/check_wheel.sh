@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Installs the built wheel, with no extras, in an empty environment and asks it the first questions a user asks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+wheel=$(ls "$PWD"/dist/*.whl)
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+"${PYTHON:-.venv/bin/python}" -m venv "$place/venv"
+"$place/venv/bin/pip" install -q "$wheel"
+cd "$place" # away from the source tree: only what the wheel holds counts
+for question in "list" "show internlm-20b" "evals" "registry validate"; do
+    # shellcheck disable=SC2086
+    ./venv/bin/internlm-zoo $question >answer.txt
+    printf '%-20s %s lines\n' "$question" "$(wc -l <answer.txt)"
+done
