@@ -1,0 +1,169 @@
+"""A YAML file as nodes that remember the file and line they came from, so that an error can say where.
+
+Merging overlays works on these nodes too: the file and line of every value survive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.constructor import SafeConstructor
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from internlm_zoo.errors import UsageError
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Step = str | int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file. line counts from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a registry file, and where."""
+
+    place: Place
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class RegistryError(UsageError):
+    """A registry file that cannot be used. problems: all that is wrong with it, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        fix = f"`internlm-zoo registry validate {problems[0].place.file}` lists all of them" if more else None
+        super().__init__(f"{problems[0]}{more}", fix=fix)
+        self.problems = tuple(problems)
+
+
+def read(path: Path) -> MappingNode:
+    """The root of a YAML file; an empty mapping for an empty file.
+
+    Raises RegistryError for what is not YAML or not a mapping, for a doubled key and an anchor inside itself.
+    """
+    try:
+        with path.open("rb") as stream:
+            root = yaml.compose(stream, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise RegistryError([_syntax(path, error)]) from error
+    except OSError as error:
+        raise UsageError(f"the registry file cannot be read: {error.strerror}", path) from error
+    if root is None:
+        return MappingNode("tag:yaml.org,2002:map", [], *_start(path))
+    if not isinstance(root, MappingNode):
+        raise RegistryError([Problem(_place(root), "a registry file is a mapping of hubs, families, models")])
+    problems = list(_check(root, ()))
+    if problems:
+        raise RegistryError(problems)
+    return root
+
+
+def data(node: Node) -> Any:
+    """The plain Python data that the nodes stand for."""
+    return SafeConstructor().construct_document(node)
+
+
+def place(root: Node, path: Sequence[Step]) -> Place:
+    """Where the value at this path stands, or as much of the path as is there."""
+    node, at = root, root
+    for step in path:
+        found = _child(node, step)
+        if found is None:
+            break
+        at, node = found
+    return _place(at)
+
+
+def places_outside(root: Node, file: str) -> dict[tuple[Step, ...], Place]:
+    """The values that another file states, by path; a part that is wholly from one other file is one entry."""
+    return dict(_outside(root, file, ()))
+
+
+def _outside(node: Node, file: str, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Place]]:
+    files = set(_files(node))
+    if len(files) == 1 and files != {file}:
+        yield path, _place(node)
+    elif files != {file}:
+        for step, child in _children(node):
+            yield from _outside(child, file, (*path, step))
+
+
+def _files(node: Node) -> Iterator[str]:
+    children = [child for _, child in _children(node)]
+    if not children:
+        yield node.start_mark.name
+    for child in children:
+        yield from _files(child)
+
+
+def _children(node: Node) -> list[tuple[Step, Node]]:
+    if isinstance(node, MappingNode):
+        return [(str(key.value), value) for key, value in node.value]
+    if isinstance(node, SequenceNode):
+        return list(enumerate(node.value))
+    return []
+
+
+def _child(node: Node, step: Step) -> tuple[Node, Node] | None:
+    """The node whose line names the step (a key, a list item), and the value there."""
+    if isinstance(node, MappingNode):
+        return next(((key, value) for key, value in reversed(node.value) if key.value == step), None)
+    if isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step], node.value[step]
+    return None
+
+
+def _check(node: Node, above: tuple[int, ...]) -> Iterator[Problem]:
+    """Doubled keys and anchors that contain themselves; YAML merge keys are spread out on the way."""
+    if id(node) in above:
+        yield Problem(_place(node), "an anchor contains itself")
+        return
+    if isinstance(node, MappingNode):
+        yield from _doubled(node)
+        SafeConstructor().flatten_mapping(node)
+    for _, child in _children(node):
+        yield from _check(child, (*above, id(node)))
+
+
+def _doubled(node: MappingNode) -> Iterator[Problem]:
+    seen: dict[str, Node] = {}
+    for key, _ in node.value:
+        if not isinstance(key, ScalarNode):
+            yield Problem(_place(key), "a key is not plain text")
+        elif key.value in seen and key.value != "<<":
+            first = _place(seen[key.value]).line
+            yield Problem(_place(key), f"'{key.value}' is there twice (first in line {first})")
+        else:
+            seen[key.value] = key
+
+
+def _syntax(path: Path, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    reason = getattr(error, "problem", None) or "not YAML"
+    return Problem(Place(str(path), mark.line + 1 if mark else 1), reason)
+
+
+def _start(path: Path) -> tuple[Any, Any]:
+    mark = yaml.Mark(str(path), 0, 0, 0, None, 0)
+    return mark, mark
+
+
+def _place(node: Node) -> Place:
+    return Place(node.start_mark.name, node.start_mark.line + 1)

@@ -1,0 +1,63 @@
+"""Reads registry.yaml, and an overlay on top of it, into a Registry, or says in which line what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from yaml.nodes import Node
+
+from internlm_zoo.registry import document, overlay
+from internlm_zoo.registry.document import Problem, RegistryError
+from internlm_zoo.registry.explain import dangling, explain
+from internlm_zoo.registry.query import Registry
+from internlm_zoo.registry.schema import RegistryFile
+from internlm_zoo.settings import Settings
+
+
+def load_registry(settings: Settings) -> Registry:
+    """The shipped registry with the user's overlay on top. Raises RegistryError: file, line, field."""
+    return read_registry(settings.registry)
+
+
+def read_registry(extra: Path | None = None) -> Registry:
+    """The shipped registry with the overlay file `extra` on top, if any."""
+    base = shipped("registry.yaml")
+    tree: Node = document.read(base)
+    if extra is not None and not _same(extra, base):
+        tree = overlay.merge(document.read(base), document.read(extra))
+    return _validated(tree, base)
+
+
+def shipped(name: str) -> Path:
+    """A data file of the package: inside it in a wheel, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / name
+    return inside if inside.exists() else package.parent / name
+
+
+def _validated(tree: Node, base: Path) -> Registry:
+    plain: Any = document.data(tree)
+    try:
+        file = RegistryFile.model_validate(plain)
+    except ValidationError as error:
+        raise RegistryError(_sorted(explain(error, tree))) from error
+    problems = [Problem(document.place(tree, path), message) for path, message in dangling(file)]
+    if problems:
+        raise RegistryError(_sorted(problems))
+    return Registry(
+        hubs=file.hubs,
+        families=file.families,
+        models=file.models,
+        evaluations=file.evaluations,
+        origins=document.places_outside(tree, str(base)),
+    )
+
+
+def _sorted(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.place.file, problem.place.line))
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)

@@ -1,0 +1,130 @@
+"""What one can ask a registry: a model by name, its family, its tokens, what of it came from an overlay."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from internlm_zoo.errors import NotFoundError
+from internlm_zoo.registry.document import Place, Step
+from internlm_zoo.registry.schema import (
+    EvaluationTable,
+    Family,
+    Hub,
+    Kind,
+    Model,
+    Shape,
+    SpecialToken,
+    Tokenizer,
+)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything the registry files say. origins: where the values that an overlay states stand, by path."""
+
+    hubs: Mapping[str, Hub]
+    families: Mapping[str, Family]
+    models: Mapping[str, Model]
+    evaluations: tuple[EvaluationTable, ...]
+    origins: Mapping[tuple[Step, ...], Place] = field(default_factory=dict)
+
+    def model(self, name: str) -> Model:
+        """Raises NotFoundError, naming the models whose name is near."""
+        if name in self.models:
+            return self.models[name]
+        raise NotFoundError(f"there is no model '{name}'", fix=self._suggestion(name))
+
+    def hub(self, name: str) -> Hub:
+        """Raises NotFoundError, naming the hubs there are."""
+        if name in self.hubs:
+            return self.hubs[name]
+        raise NotFoundError(f"there is no hub '{name}'", fix=f"known hubs: {', '.join(self.hubs)}")
+
+    def family_of(self, model: Model) -> Family:
+        return self.families[model.family]
+
+    def special_tokens_of(self, model: Model) -> dict[str, SpecialToken]:
+        """Role -> token: the family's, with the fields the model states itself on top."""
+        tokens = dict(self.family_of(model).special_tokens)
+        for role, own in model.special_tokens.items():
+            tokens[role] = tokens[role].model_copy(update=own.model_dump(exclude_unset=True))
+        return tokens
+
+    def stop_tokens_of(self, model: Model) -> tuple[SpecialToken, ...]:
+        """The tokens after which generation ends: eos for a base model, the family's stop tokens for the others."""
+        roles = ("eos",) if model.kind == "base" else self.family_of(model).stop_tokens
+        tokens = self.special_tokens_of(model)
+        return tuple(tokens[role] for role in roles if role in tokens)
+
+    def tokenizer_of(self, model: Model) -> Tokenizer:
+        return model.tokenizer or self.family_of(model).tokenizer
+
+    def shape_of(self, model: Model) -> Shape | None:
+        """What a miniature of the model keeps: its architecture's, or the family's stand-in where that is unknown."""
+        return model.architecture or self.family_of(model).miniature
+
+    def origins_of(self, model: Model) -> dict[tuple[Step, ...], Place]:
+        """The values of this model that an overlay states, by path inside the model; () is the whole model."""
+        found = {}
+        for path, place in self.origins.items():
+            if path[:2] == ("models", model.name):
+                found[path[2:]] = place
+            elif path == ("models", model.name)[: len(path)]:
+                found[()] = place
+        return found
+
+    def _suggestion(self, name: str) -> str:
+        spellings = {spelling: model.name for model in self.models.values() for spelling in _spellings(model)}
+        guesses = dict.fromkeys(spellings[spelling] for spelling in near(name, spellings, 8))
+        if not guesses:
+            return "`internlm-zoo list` shows them all"
+        return f"did you mean {' or '.join(list(guesses)[:3])}?"
+
+
+def select(
+    registry: Registry,
+    *,
+    family: str | None = None,
+    kind: Kind | None = None,
+    names: Iterable[str] | None = None,
+) -> tuple[Model, ...]:
+    """The models of a family, of a kind, or among the names, in registry order. Raises NotFoundError for an
+    unknown family."""
+    if family is not None and family not in registry.families:
+        raise NotFoundError(
+            f"there is no family '{family}'", fix=f"known families: {', '.join(registry.families)}"
+        )
+    wanted = None if names is None else set(names)
+    return tuple(
+        model
+        for model in registry.models.values()
+        if family in (None, model.family)
+        and kind in (None, model.kind)
+        and (wanted is None or model.name in wanted)
+    )
+
+
+def near(name: str, known: Iterable[str], count: int) -> list[str]:
+    """The known names most like this one, best first, whatever their case and punctuation."""
+    by_folded = {folded(candidate): candidate for candidate in known}
+    return [
+        by_folded[match] for match in difflib.get_close_matches(folded(name), by_folded, n=count, cutoff=0.6)
+    ]
+
+
+def folded(name: str) -> str:
+    """A name without case and separators: InternLM-20B, internlm_20b and `InternLM 20B` are one."""
+    return re.sub(r"[\s_/-]+", "", name.casefold())
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _spellings(model: Model) -> list[str]:
+    """Every way a model is called: its name, its title, and its repositories with and without their owner."""
+    repos = [name for release in model.releases for name in (release.repo, *release.also_listed_as)]
+    return [*repos, *(repo.rsplit("/", 1)[-1] for repo in repos), model.display_name, model.name]

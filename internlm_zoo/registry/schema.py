@@ -1,0 +1,246 @@
+"""What registry.yaml may say: hubs, families, models with their releases, evaluation tables.
+
+Facts that no source states are null, never guessed. Every class here is a value: frozen, and no field beyond
+those written down. `registry.schema.json` is made from these classes, so an editor knows them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+Protocol = Literal["huggingface", "modelscope", "openxlab", "directory"]
+Layout = Literal["internlm", "internlm2", "internlm3"]
+Kind = Literal["base", "chat", "chat-sft", "reward", "instruct"]
+Format = Literal["hf", "original"]
+Text = Annotated[str, Field(min_length=1)]
+Scalar = bool | int | float | str | None
+
+# The endpoint that stands for the models that ship inside the package.
+BUNDLED = "bundled"
+
+
+class Entry(BaseModel):
+    """Anything written in the registry."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Named(Entry):
+    name: SkipJsonSchema[str]
+    """The key it stands under in the file."""
+
+
+class Hub(Named):
+    """A place that releases come from."""
+
+    title: Text
+    protocol: Protocol | None = None
+    """How it is spoken to; null: its releases are listed, but nothing here downloads from it."""
+    endpoint: str | None = None
+    """URL, or for a directory its path; `bundled` means the models that ship with the package."""
+    endpoint_env: tuple[str, ...] = ()
+    """Environment variables that replace the endpoint, first one set wins."""
+    token_env: tuple[str, ...] = ()
+    """Environment variables that hold the token; for openxlab the access key, then the secret key."""
+    page: str | None = None
+    """Web page of a repository, with {repo} in it."""
+
+    def endpoint_in(self, environ: Mapping[str, str]) -> str | None:
+        """The endpoint under this environment: a URL, or a directory for the bundled hub."""
+        named = next((environ[name] for name in self.endpoint_env if environ.get(name)), self.endpoint)
+        return str(Path(__file__).parents[1] / "demo" / "models") if named == BUNDLED else named
+
+    def page_of(self, repo: str) -> str | None:
+        return self.page.format(repo=repo) if self.page else None
+
+
+class SpecialToken(Entry):
+    """A token with a role. id and piece are null where no source states them."""
+
+    token: str | None = None
+    """As it appears in text."""
+    id: NonNegativeInt | None = None
+    piece: str | None = None
+    """Its name inside the sentencepiece model, where that differs from the token."""
+
+
+class Tokenizer(Entry):
+    """Facts of the tokenizer model file."""
+
+    file: str | None = None
+    pieces: PositiveInt | None = None
+    add_bos: bool | None = None
+    """Whether the released tokenizer puts bos in front of every text."""
+
+
+class HuggingFace(Entry):
+    """How the family's released Hugging Face repositories call it, and what their config.json says."""
+
+    model_type: str | None = None
+    causal_lm: str | None = None
+    """Class name in `architectures` of base and chat models."""
+    reward: str | None = None
+    """Class name in `architectures` of reward models."""
+    released_config: Mapping[str, Scalar | Mapping[str, Scalar]] = Field(default_factory=dict)
+    """Values of released config.json files that differ from what one would expect."""
+
+
+class Shape(Entry):
+    """What a miniature keeps of its model: the head grouping, biases, vocabulary and rotary base."""
+
+    num_attention_heads: PositiveInt
+    num_kv_heads: PositiveInt
+    vocab_size: PositiveInt
+    attention_bias: bool
+    rope_theta: PositiveFloat | None = None
+    """Base of the rotary embedding; null: not stated by a source (the layout's own default holds)."""
+
+    @model_validator(mode="after")
+    def _groups(self) -> Shape:
+        if self.num_attention_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_kv_heads {self.num_kv_heads} does not divide num_attention_heads {self.num_attention_heads}"
+            )
+        return self
+
+
+class Architecture(Shape):
+    """The sizes of one model's network."""
+
+    hidden_size: PositiveInt
+    num_layers: PositiveInt
+    intermediate_size: PositiveInt
+    train_tp: PositiveInt | None = None
+    """Tensor-parallel size of the published training config: a hint for the grid of the original release."""
+
+    @model_validator(mode="after")
+    def _heads(self) -> Architecture:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} does not divide hidden_size {self.hidden_size}"
+            )
+        return self
+
+
+class Family(Named):
+    """What all models of a family share, stated once."""
+
+    title: Text
+    layout: Layout
+    """Which table of converters/layouts its checkpoints follow."""
+    chat_template: str | None = None
+    """Jinja, as transformers' apply_chat_template renders it."""
+    special_tokens: Mapping[str, SpecialToken] = Field(default_factory=dict)
+    stop_tokens: tuple[str, ...] = ()
+    """Roles of the special tokens that end a chat model's answer; a base model stops at eos."""
+    tokenizer: Tokenizer = Tokenizer()
+    huggingface: HuggingFace = HuggingFace()
+    miniature: Shape | None = None
+    """Stands in where a model's architecture is unknown, for the shape of miniatures alone: no fact about any model."""
+    notes: tuple[Text, ...] = ()
+    evidence: tuple[Text, ...] = ()
+
+
+class Release(Entry):
+    """One repository of one hub that holds the model in one format."""
+
+    hub: Text
+    repo: Text
+    format: Format | None = None
+    """null: not stated by a source."""
+    revision: str | None = None
+    """The revision to fetch; null: the hub's default."""
+    also_listed_as: tuple[Text, ...] = ()
+    """Other names that published pages use for it, tried after `repo`, in this order."""
+    known_files: tuple[Text, ...] = ()
+    """File names a source lists; without digests, so nothing is verified by it."""
+    evidence: tuple[Text, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"{self.hub}:{self.repo}"
+
+
+class Smoke(Entry):
+    """How the model's smoke test judges what it generates."""
+
+    golden: str | None = None
+    """Name of the golden data in internlm_zoo/smoke/golden; null: statistical limits."""
+
+
+class Model(Named):
+    display_name: Text
+    family: Text
+    size: Text
+    kind: Kind
+    release_date: date | None = None
+    context_length: PositiveInt | None = None
+    """Tokens; the 20B models of 2023 reach theirs by extrapolation at inference time."""
+    architecture: Architecture | None = None
+    """null: no source states it."""
+    special_tokens: Mapping[str, SpecialToken] = Field(default_factory=dict)
+    """Fields that differ from the family's, per role."""
+    tokenizer: Tokenizer | None = None
+    """Only where it differs from the family's."""
+    smoke: Smoke = Smoke()
+    releases: tuple[Release, ...] = ()
+    notes: tuple[Text, ...] = ()
+    evidence: tuple[Text, ...] = ()
+
+
+class EvaluationRow(Entry):
+    benchmark: Text
+    category: str | None = None
+    scores: Mapping[str, float]
+    from_original_paper: tuple[str, ...] = ()
+    """Columns whose score was taken from that model's own paper (an asterisk in the model card)."""
+    best_in_class: tuple[str, ...] = ()
+    """Columns set in bold in the model card: the best of the 13B to 33B models."""
+
+
+class EvaluationTable(Entry):
+    id: Text
+    section: Text
+    source: Text
+    models: tuple[Text, ...]
+    rows: tuple[EvaluationRow, ...]
+
+
+class RegistryFile(Entry):
+    """A whole registry, as one file says it or several merged."""
+
+    hubs: Mapping[str, Hub] = Field(default_factory=dict)
+    families: Mapping[str, Family] = Field(default_factory=dict)
+    models: Mapping[str, Model] = Field(default_factory=dict)
+    evaluations: tuple[EvaluationTable, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_entries(cls, data: Any) -> Any:
+        return _named(data) if isinstance(data, dict) else data
+
+
+def _named(data: dict[str, Any]) -> dict[str, Any]:
+    """The same data with each hub, family and model knowing the key it stands under."""
+    named = dict(data)
+    for section in ("hubs", "families", "models"):
+        entries = data.get(section)
+        if isinstance(entries, dict):
+            named[section] = {
+                key: {"name": key, **entry} if isinstance(entry, dict) else entry
+                for key, entry in entries.items()
+            }
+    return named
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a registry file, for editors."""
+    schema = RegistryFile.model_json_schema()
+    title = "internlm-zoo registry"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
