@@ -92,7 +92,7 @@ def place(root: Node, path: Sequence[Step]) -> Place:
 
 
 def places_outside(root: Node, file: str) -> dict[tuple[Step, ...], Place]:
-    """The values that another file states, by path; a part that is wholly from one other file is one entry."""
+    """The values that another file states, by path; a part wholly from one other file is one."""
     return dict(_outside(root, file, ()))
 
 

@@ -54,7 +54,7 @@ class Registry:
         return tokens
 
     def stop_tokens_of(self, model: Model) -> tuple[SpecialToken, ...]:
-        """The tokens after which generation ends: eos for a base model, the family's stop tokens for the others."""
+        """The tokens after which generation ends: eos for a base model, else the family's choice."""
         roles = ("eos",) if model.kind == "base" else self.family_of(model).stop_tokens
         tokens = self.special_tokens_of(model)
         return tuple(tokens[role] for role in roles if role in tokens)
@@ -63,11 +63,11 @@ class Registry:
         return model.tokenizer or self.family_of(model).tokenizer
 
     def shape_of(self, model: Model) -> Shape | None:
-        """What a miniature of the model keeps: its architecture's, or the family's stand-in where that is unknown."""
+        """What a miniature keeps: the architecture's, or the family's stand-in where that is unknown."""
         return model.architecture or self.family_of(model).miniature
 
     def origins_of(self, model: Model) -> dict[tuple[Step, ...], Place]:
-        """The values of this model that an overlay states, by path inside the model; () is the whole model."""
+        """The values of this model that an overlay states, by path inside the model; () is all of it."""
         found = {}
         for path, place in self.origins.items():
             if path[:2] == ("models", model.name):

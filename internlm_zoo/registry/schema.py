@@ -104,9 +104,7 @@ class Shape(Entry):
     @model_validator(mode="after")
     def _groups(self) -> Shape:
         if self.num_attention_heads % self.num_kv_heads:
-            raise ValueError(
-                f"num_kv_heads {self.num_kv_heads} does not divide num_attention_heads {self.num_attention_heads}"
-            )
+            raise ValueError(f"{self.num_kv_heads} kv heads do not divide {self.num_attention_heads} heads")
         return self
 
 
@@ -122,9 +120,7 @@ class Architecture(Shape):
     @model_validator(mode="after")
     def _heads(self) -> Architecture:
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} does not divide hidden_size {self.hidden_size}"
-            )
+            raise ValueError(f"{self.num_attention_heads} heads do not divide hidden_size {self.hidden_size}")
         return self
 
 
@@ -142,7 +138,7 @@ class Family(Named):
     tokenizer: Tokenizer = Tokenizer()
     huggingface: HuggingFace = HuggingFace()
     miniature: Shape | None = None
-    """Stands in where a model's architecture is unknown, for the shape of miniatures alone: no fact about any model."""
+    """Gives miniatures their shape where the architecture is unknown; no fact about any model."""
     notes: tuple[Text, ...] = ()
     evidence: tuple[Text, ...] = ()
 
@@ -240,7 +236,12 @@ def _named(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a registry file, for editors."""
+    """The JSON Schema of a registry file, for editors.
+
+    An overlay states only the fields it changes, so no field is required here; loading asks for the missing ones.
+    """
     schema = RegistryFile.model_json_schema()
+    for definition in schema["$defs"].values():
+        definition.pop("required", None)
     title = "internlm-zoo registry"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
