@@ -46,9 +46,8 @@ class Problem:
 class RegistryError(UsageError):
     """A registry file that cannot be used. problems: all that is wrong with it, in file order."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], fix: str | None = None) -> None:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        fix = f"`internlm-zoo registry validate {problems[0].place.file}` lists all of them" if more else None
         super().__init__(f"{problems[0]}{more}", fix=fix)
         self.problems = tuple(problems)
 

@@ -20,9 +20,24 @@ def explain(error: ValidationError, tree: Node) -> list[Problem]:
     """One problem per finding, each with the line it is about."""
     schema = RegistryFile.model_json_schema()
     return [
-        Problem(place(tree, found["loc"]), _sentence(found, schema))
+        Problem(place(tree, found["loc"]), sentence(found, schema))
         for found in error.errors(include_url=False)
     ]
+
+
+def sentence(found: ErrorDetails, schema: dict[str, Any] | None = None) -> str:
+    """What is wrong, and what is allowed. schema: to name the fields there are where one is unknown."""
+    path, kind = found["loc"], found["type"]
+    field = dotted(path)
+    if kind == "missing":
+        return f"{field} is missing"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return _unknown_field(path, schema)
+    if kind == "literal_error":
+        return f"{field} is {found['input']!r}; allowed: {_allowed(found)}"
+    if kind == "value_error":
+        return f"{field}: {found['ctx']['error']}"
+    return f"{field} is {found['input']!r}; {found['msg'][0].lower()}{found['msg'][1:]}"
 
 
 def dangling(file: RegistryFile) -> Iterator[Finding]:
@@ -33,20 +48,6 @@ def dangling(file: RegistryFile) -> Iterator[Finding]:
         yield from _model(model, file)
     for index, table in enumerate(file.evaluations):
         yield from _table(index, table)
-
-
-def _sentence(found: ErrorDetails, schema: dict[str, Any]) -> str:
-    path, kind = found["loc"], found["type"]
-    field = dotted(path)
-    if kind == "missing":
-        return f"{field} is missing"
-    if kind == "extra_forbidden":
-        return _unknown_field(path, schema)
-    if kind == "literal_error":
-        return f"{field} is {found['input']!r}; allowed: {_allowed(found)}"
-    if kind == "value_error":
-        return f"{field}: {found['ctx']['error']}"
-    return f"{field} is {found['input']!r}; {found['msg'][0].lower()}{found['msg'][1:]}"
 
 
 def dotted(path: Sequence[Step]) -> str:
@@ -61,8 +62,10 @@ def _allowed(found: ErrorDetails) -> str:
     return str(found["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
 
 
-def _unknown_field(path: Sequence[Step], schema: dict[str, Any]) -> str:
+def _unknown_field(path: Sequence[Step], schema: dict[str, Any] | None) -> str:
     parent, name = path[:-1], str(path[-1])
+    if schema is None:
+        return f"{dotted(parent)} has no field '{name}'"
     fields = _fields(schema, parent)
     guess = near(name, fields, 1)
     hint = f"did you mean {guess[0]}? " if guess else ""

@@ -42,10 +42,10 @@ def _validated(tree: Node, base: Path) -> Registry:
     try:
         file = RegistryFile.model_validate(plain)
     except ValidationError as error:
-        raise RegistryError(_sorted(explain(error, tree))) from error
+        raise _invalid(explain(error, tree)) from error
     problems = [Problem(document.place(tree, path), message) for path, message in dangling(file)]
     if problems:
-        raise RegistryError(_sorted(problems))
+        raise _invalid(problems)
     return Registry(
         hubs=file.hubs,
         families=file.families,
@@ -55,8 +55,10 @@ def _validated(tree: Node, base: Path) -> Registry:
     )
 
 
-def _sorted(problems: list[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: (problem.place.file, problem.place.line))
+def _invalid(problems: list[Problem]) -> RegistryError:
+    ordered = sorted(problems, key=lambda problem: (problem.place.file, problem.place.line))
+    fix = f"`internlm-zoo registry validate {ordered[0].place.file}` lists all of them"
+    return RegistryError(ordered, fix=fix if len(ordered) > 1 else None)
 
 
 def _same(one: Path, other: Path) -> bool:

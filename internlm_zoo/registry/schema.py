@@ -238,7 +238,7 @@ def _named(data: dict[str, Any]) -> dict[str, Any]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a registry file, for editors.
 
-    An overlay states only the fields it changes, so no field is required here; loading asks for the missing ones.
+    An overlay states only the fields it changes, so none is required here; loading asks for the missing ones.
     """
     schema = RegistryFile.model_json_schema()
     for definition in schema["$defs"].values():

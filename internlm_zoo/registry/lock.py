@@ -1,0 +1,170 @@
+"""registry.lock: what each release was when it was resolved: revision, files, sizes, digests, none invented.
+
+The package ships one; a user's own (in INTERNLM_ZOO_HOME) lies on top of it and grows with every first
+contact. One line per file and a fixed order, so that a change reads well in review.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from internlm_zoo.registry import document
+from internlm_zoo.registry.document import Problem, RegistryError
+from internlm_zoo.registry.explain import sentence
+from internlm_zoo.registry.load import shipped
+from internlm_zoo.registry.schema import Format
+from internlm_zoo.settings import Settings
+
+NAME = "registry.lock"
+_HEADER = "# Written by `internlm-zoo lock` and by first downloads; not meant to be edited by hand.\n"
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """size in bytes, digests in hex; null where neither the hub nor a download has told."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    path: str
+    size: int | None
+    sha256: str | None
+    git_sha1: str | None = None
+
+
+@dataclass(frozen=True)
+class LockedRelease:
+    """One revision of one repository.
+
+    requested: the branch, tag or id that was asked for, None for the hub's default. trust: `hub` if the
+    digests are the hub's own, `first-use` if they are of what came from a hub that publishes none.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    hub: str
+    repo: str
+    revision: str
+    requested: str | None
+    format: Format | None
+    trust: Literal["hub", "first-use"]
+    files: tuple[LockedFile, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.hub}:{self.repo}"
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all files, None if one is unknown."""
+        sizes = [file.size for file in self.files]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def file(self, path: str) -> LockedFile | None:
+        return next((file for file in self.files if file.path == path), None)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """At most one release per hub, repository and requested revision."""
+
+    releases: tuple[LockedRelease, ...] = ()
+
+    @classmethod
+    def load(cls, settings: Settings) -> Lock:
+        """The shipped lock with the user's on top. Raises RegistryError for a file that is not a lock."""
+        return read(shipped(NAME)).updated(read(user_lock(settings)).releases)
+
+    def find(self, hub: str, repo: str, revision: str | None = None) -> LockedRelease | None:
+        """What is recorded for the requested revision, or for the resolved one; None: the hub's default."""
+        here = [release for release in self.releases if (release.hub, release.repo) == (hub, repo)]
+        asked = [release for release in here if release.requested == revision]
+        return next((release for release in [*asked, *here] if revision in _names(release)), None)
+
+    def updated(self, releases: Iterable[LockedRelease]) -> Lock:
+        """With these releases in place of what was recorded for the same request."""
+        merged = {_key(release): release for release in (*self.releases, *releases)}
+        return Lock(tuple(merged[key] for key in sorted(merged)))
+
+
+def user_lock(settings: Settings) -> Path:
+    return settings.home / NAME
+
+
+def record(settings: Settings, *releases: LockedRelease) -> None:
+    """Write releases into the user's lock; what another process records at the same time is kept."""
+    from filelock import FileLock
+
+    path = user_lock(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.guard"):
+        write(path, read(path).updated(releases))
+
+
+def read(path: Path) -> Lock:
+    """A lock file; an empty lock if there is none. Raises RegistryError."""
+    if not path.exists():
+        return Lock()
+    tree = document.read(path)
+    try:
+        return Lock(_RELEASES.validate_python(document.data(tree) or {"releases": ()})["releases"])
+    except ValidationError as error:
+        problems = [Problem(document.place(tree, found["loc"]), sentence(found)) for found in error.errors()]
+        raise RegistryError(problems, fix="remove the file; `internlm-zoo lock` writes it anew") from error
+
+
+def write(path: Path, lock: Lock) -> None:
+    """Replace the file in one step: a reader sees the old lock or the new one."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    draft.write_text(dump(lock), encoding="utf-8", newline="\n")
+    draft.replace(path)
+
+
+def dump(lock: Lock) -> str:
+    """The text of a lock file: sorted, one line per file."""
+    releases = [_plain(release) for release in sorted(lock.releases, key=_key)]
+    return _HEADER + yaml.dump(
+        {"releases": releases}, Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True
+    )
+
+
+class _Line(dict[str, Any]):
+    """A mapping that stands on one line."""
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes lines as lines, everything else in block style."""
+
+
+_Dumper.add_representer(
+    _Line, lambda dumper, line: dumper.represent_mapping("tag:yaml.org,2002:map", line, flow_style=True)
+)
+
+
+def _plain(release: LockedRelease) -> dict[str, Any]:
+    files = sorted(release.files, key=lambda file: file.path)
+    return {**vars(release), "files": [_line(file) for file in files]}
+
+
+def _line(file: LockedFile) -> _Line:
+    return _Line({name: value for name, value in vars(file).items() if (name, value) != ("git_sha1", None)})
+
+
+def _key(release: LockedRelease) -> tuple[str, str, str]:
+    return release.hub, release.repo, release.requested or ""
+
+
+def _names(release: LockedRelease) -> tuple[str | None, str]:
+    return release.requested, release.revision
+
+
+_RELEASES: TypeAdapter[dict[Literal["releases"], tuple[LockedRelease, ...]]] = TypeAdapter(
+    dict[Literal["releases"], tuple[LockedRelease, ...]]
+)
