@@ -1,0 +1,49 @@
+"""One read-only web application that speaks the download protocols of the three hubs on one port."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from aiohttp import web
+
+from internlm_zoo.errors import NotFoundError
+from internlm_zoo.serve.access import Gate
+from internlm_zoo.serve.catalogue import Catalogue
+from internlm_zoo.serve.huggingface import HuggingFace
+from internlm_zoo.serve.index import read_index
+from internlm_zoo.serve.modelscope import ModelScope
+from internlm_zoo.serve.openxlab import OpenXLab
+
+# What a client's environment must say to come here. OpenXLab's own package reads no such variable.
+ENDPOINT_VARIABLES = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "INTERNLM_ZOO_OPENXLAB_ENDPOINT")
+
+
+def build_app(root: Path, *, tokens: Collection[str] = frozenset()) -> web.Application:
+    """The application for the repositories `root/<org>/<name>/`. tokens: who may read; none: everyone.
+
+    Raises NotFoundError if root is no directory, IntegrityError if its `mirror.json` cannot be understood.
+    """
+    if not root.is_dir():
+        raise NotFoundError("there is no such directory to serve", where=root)
+    read_index(root)
+    return app_for(Catalogue(root), Gate(frozenset(tokens)))
+
+
+def app_for(catalogue: Catalogue, gate: Gate) -> web.Application:
+    """The application over a catalogue of one's own."""
+    app = web.Application()
+    for hub in (HuggingFace(catalogue, gate), ModelScope(catalogue, gate), OpenXLab(catalogue, gate)):
+        app.add_routes(hub.routes())
+    app.router.add_route("*", "/{anything:.*}", _nothing_here)
+    return app
+
+
+def environment(url: str) -> dict[str, str]:
+    """The environment variables that send each hub's clients to this server."""
+    return dict.fromkeys(ENDPOINT_VARIABLES, url)
+
+
+async def _nothing_here(request: web.Request) -> web.Response:
+    # RepoNotFound is what the Hugging Face client understands; the others read the status.
+    return web.json_response({"error": "not found"}, status=404, headers={"X-Error-Code": "RepoNotFound"})

@@ -1,0 +1,78 @@
+"""Runs an application in a thread of this process, for as long as someone needs the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from aiohttp import web
+
+from internlm_zoo.errors import UsageError
+from internlm_zoo.serve.app import build_app
+
+_GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is up. url: without a slash at the end."""
+
+    url: str
+    _loop: asyncio.AbstractEventLoop
+    _stop: asyncio.Event
+    _thread: threading.Thread
+
+    def close(self) -> None:
+        """Stop answering; transfers under way are cut off after a second. Harmless when already closed."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def start(served: Path | web.Application, port: int = 0, host: str = "127.0.0.1") -> Server:
+    """Serve a directory, or an application, and return once it answers. port 0: any free one.
+
+    Raises UsageError if the address cannot be had, and what `build_app` raises.
+    """
+    app = build_app(served) if isinstance(served, Path) else served
+    ready: Future[Server] = Future()
+    threading.Thread(target=_run, args=(app, host, port, ready), name="hub", daemon=True).start()
+    return ready.result()
+
+
+def _run(app: web.Application, host: str, port: int, ready: Future[Server]) -> None:
+    try:
+        asyncio.run(_serve(app, host, port, ready))
+    except OSError as error:
+        if ready.done():
+            raise
+        what = f"cannot listen on port {port}: {error.strerror}"
+        ready.set_exception(UsageError(what, where=host, fix="choose another --port"))
+
+
+async def _serve(app: web.Application, host: str, port: int, ready: Future[Server]) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        stop = asyncio.Event()
+        bound = runner.addresses[0][1]
+        name = f"[{host}]" if ":" in host else host
+        ready.set_result(
+            Server(f"http://{name}:{bound}", asyncio.get_running_loop(), stop, threading.current_thread())
+        )
+        await stop.wait()
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,185 @@
+"""Which repositories exist below a root directory, and what each holds right now.
+
+A repository is `root/<org>/<name>/`. A file is served only if a walk of that folder finds it: a requested
+path is compared with names and never joined to the root, so `..`, absolute paths and encoded slashes lead
+nowhere. Links that leave the root are not followed; dot files are served only if `mirror.json` lists them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from internlm_zoo.errors import NotFoundError
+from internlm_zoo.serve.digests import DigestCache, git_blob_sha1, is_lfs, lfs_pointer
+from internlm_zoo.serve.index import Index, Indexed, read_index
+
+BRANCHES = ("main", "master")
+_NAME = re.compile(r"[^\W.][\w.\-]*")
+_REVISION = re.compile(r"[0-9a-f]{40}")
+_NOT_UTF8 = re.compile("[\\ud800-\\udfff]")
+
+
+class RepoNotFound(NotFoundError):
+    """No repository of that name below the root."""
+
+
+class RevisionNotFound(NotFoundError):
+    """The repository has no such branch or revision."""
+
+
+class EntryNotFound(NotFoundError):
+    """The repository has no such file or folder."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One served file. git_sha1: of the bytes, None for LFS files. modified: seconds since the epoch."""
+
+    path: str
+    size: int
+    sha256: str
+    git_sha1: str | None
+    modified: float
+    file: Path
+
+    @property
+    def pointer(self) -> bytes | None:
+        """What git holds for an LFS file; None for a file that git holds itself."""
+        return lfs_pointer(self.sha256, self.size) if self.git_sha1 is None else None
+
+    @property
+    def oid(self) -> str:
+        """The git blob id: of the bytes, or of the pointer that stands for them."""
+        return self.git_sha1 or git_blob_sha1(lfs_pointer(self.sha256, self.size))
+
+
+@dataclass(frozen=True)
+class Repository:
+    """name: as it was asked for. revision: 40 hex digits. entries: sorted by path."""
+
+    name: str
+    revision: str
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def by_path(self) -> dict[str, Entry]:
+        return {entry.path: entry for entry in self.entries}
+
+    @property
+    def modified(self) -> float:
+        return max((entry.modified for entry in self.entries), default=0.0)
+
+    def at(self, revision: str) -> Repository:
+        """This repository, if it has that branch or revision. Raises RevisionNotFound."""
+        if revision not in (*BRANCHES, self.revision):
+            raise RevisionNotFound(f"{self.name} has no revision {revision}")
+        return self
+
+    def entry(self, path: str) -> Entry:
+        """Raises EntryNotFound."""
+        if path not in self.by_path:
+            raise EntryNotFound(f"{self.name} has no file {path}")
+        return self.by_path[path]
+
+    def listing(self, folder: str = "", *, recursive: bool) -> list[str | Entry]:
+        """Folders (as paths) and files below a folder, sorted by path. Raises EntryNotFound."""
+        prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        below = [entry for entry in self.entries if entry.path.startswith(prefix)]
+        if prefix and not below:
+            raise EntryNotFound(f"{self.name} has no folder {folder}")
+        items: dict[str, str | Entry] = {path: path for path in _folders(below, prefix)}
+        items.update((entry.path, entry) for entry in below)
+        return [items[path] for path in sorted(items) if recursive or "/" not in path.removeprefix(prefix)]
+
+
+class Catalogue:
+    """The repositories below one root. Reads the disk at every question, hashes each file state once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._digests = DigestCache()
+
+    def names(self) -> list[str]:
+        """Every `org/name` folder there is, sorted."""
+        folders = (f"{org.name}/{name.name}" for org in _subfolders(self.root) for name in _subfolders(org))
+        return sorted(name for name in folders if self._folder(name) is not None)
+
+    def find(self, hub: str, name: str) -> Repository:
+        """What a hub's repository holds now. name: a folder `org/name`, or what `mirror.json` calls one.
+
+        Raises RepoNotFound. Slow on first contact with files that nobody has hashed yet.
+        """
+        index = read_index(self.root)
+        place = index.names.get((hub, name), name)
+        folder = self._folder(place)
+        if folder is None:
+            raise RepoNotFound(f"there is no repository {name} here")
+        return self._read(name, folder, index, place)
+
+    def _folder(self, place: str) -> Path | None:
+        parts = place.split("/")
+        if len(parts) != 2 or not all(_NAME.fullmatch(part) for part in parts):
+            return None
+        folder = (self.root / parts[0] / parts[1]).resolve()
+        return folder if folder.is_dir() and folder.is_relative_to(self.root) else None
+
+    def _read(self, name: str, folder: Path, index: Index, place: str) -> Repository:
+        indexed = index.releases.get(place, Indexed(None, {}))
+        found = sorted(self._entries(folder, indexed), key=lambda entry: entry.path)
+        recorded = {entry.path: (entry.size, entry.sha256) for entry in found} == indexed.files
+        known = indexed.revision if recorded and _REVISION.fullmatch(indexed.revision or "") else None
+        return Repository(name, known or _content_revision(found), tuple(found))
+
+    def _entries(self, folder: Path, indexed: Indexed) -> Iterator[Entry]:
+        for path, file in _walk(folder):
+            if not (path in indexed.files or _presentable(path)):
+                continue
+            if not (file.is_file() and file.resolve().is_relative_to(self.root)):
+                continue
+            stat = file.stat()
+            size, sha256 = indexed.files.get(path, (-1, ""))
+            yield Entry(
+                path=path,
+                size=stat.st_size,
+                sha256=sha256 if size == stat.st_size else self._digests.sha256(file, stat),
+                git_sha1=None if is_lfs(path, stat.st_size) else self._digests.git_sha1(file, stat),
+                modified=stat.st_mtime,
+                file=file,
+            )
+
+
+def _subfolders(folder: Path) -> Iterator[Path]:
+    return (child for child in folder.iterdir() if child.is_dir())
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            file = Path(parent, name)
+            yield file.relative_to(folder).as_posix(), file
+
+
+def _presentable(path: str) -> bool:
+    hidden = any(part.startswith(".") for part in path.split("/"))
+    return not hidden and not _NOT_UTF8.search(path)
+
+
+def _folders(entries: Iterable[Entry], prefix: str) -> set[str]:
+    folders: set[str] = set()
+    for entry in entries:
+        parts = entry.path.removeprefix(prefix).split("/")
+        folders.update(prefix + "/".join(parts[:depth]) for depth in range(1, len(parts)))
+    return folders
+
+
+def _content_revision(entries: Iterable[Entry]) -> str:
+    digest = hashlib.sha1()
+    for entry in entries:
+        digest.update(f"{entry.path}\0{entry.size}\0{entry.sha256}\n".encode())
+    return digest.hexdigest()

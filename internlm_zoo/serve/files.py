@@ -1,0 +1,99 @@
+"""Sends one file, or the part that was asked for (RFC 9110, sections 13 and 14), with the kernel's sendfile.
+
+aiohttp's own FileResponse is not used: its ETag comes from the modification time, and it answers with a `.gz`
+that happens to lie beside the file. Weights always go out as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from email.utils import formatdate
+
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+
+from internlm_zoo.serve.catalogue import Entry
+
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+
+class FileBody(web.StreamResponse):
+    """Bytes offset..offset+count of an entry's file. sent: how many of them have left."""
+
+    def __init__(
+        self, entry: Entry, offset: int, count: int, *, status: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(status=status, headers=headers)
+        self.entry, self.offset, self.count, self.sent = entry, offset, count, 0
+        self.content_length = count
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        if self.prepared:
+            return await super().prepare(request)
+        writer = await super().prepare(request)
+        if request.method != hdrs.METH_HEAD and self.count:
+            await self._send(request)
+        return writer
+
+    async def _send(self, request: web.BaseRequest) -> None:
+        if request.transport is None:
+            raise ConnectionResetError("the client has gone")
+        stream = await asyncio.to_thread(self.entry.file.open, "rb")
+        with stream:
+            loop = asyncio.get_running_loop()
+            self.sent = await loop.sendfile(request.transport, stream, self.offset, self.count)
+        if self.sent != self.count:
+            # The file shrank under us; the length is already announced, so only the connection can say it.
+            request.transport.abort()
+            raise ConnectionResetError(f"{self.entry.path} is shorter than it was")
+
+
+def send(request: web.Request, entry: Entry, etag: str, headers: Mapping[str, str]) -> web.StreamResponse:
+    """The answer to a GET or HEAD of one file: 200, 206, 304, 412 or 416.
+
+    etag: without quotes. headers: what the protocol adds.
+    """
+    tag = f'"{etag}"'
+    common = {
+        hdrs.CONTENT_TYPE: "application/octet-stream",
+        hdrs.ACCEPT_RANGES: "bytes",
+        hdrs.ETAG: tag,
+        hdrs.LAST_MODIFIED: formatdate(entry.modified, usegmt=True),
+        **headers,
+    }
+    if not _matches(request.headers.get(hdrs.IF_MATCH, "*"), tag, weak=False):
+        return web.Response(status=412, headers=common)
+    if _matches(request.headers.get(hdrs.IF_NONE_MATCH, ""), tag, weak=True):
+        return web.Response(status=304, headers=common)
+    part = _part(request, entry.size, tag, common[hdrs.LAST_MODIFIED])
+    if part is None:
+        return FileBody(entry, 0, entry.size, status=200, headers=common)
+    start, stop = part
+    if start >= stop:
+        return web.Response(status=416, headers={**common, hdrs.CONTENT_RANGE: f"bytes */{entry.size}"})
+    spoken = {**common, hdrs.CONTENT_RANGE: f"bytes {start}-{stop - 1}/{entry.size}"}
+    return FileBody(entry, start, stop - start, status=206, headers=spoken)
+
+
+def _matches(header: str, tag: str, *, weak: bool) -> bool:
+    if header.strip() == "*":
+        return True
+    tags = [item.strip() for item in header.split(",")]
+    return tag in ([item.removeprefix("W/") for item in tags] if weak else tags)
+
+
+def _part(request: web.Request, size: int, tag: str, modified: str) -> tuple[int, int] | None:
+    """The half-open byte range asked for; None for the whole file; empty if it cannot be satisfied."""
+    found = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, "").replace(" ", ""))
+    if found is None or request.headers.get(hdrs.IF_RANGE, tag) not in (tag, modified):
+        return None
+    first, last = found.groups()
+    if not first and not last:
+        return None
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(size, int(last) + 1) if last else size

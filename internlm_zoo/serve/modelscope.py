@@ -1,0 +1,132 @@
+"""The ModelScope download protocol: file lists (cut at 3000 entries, like the hub's), and bytes.
+
+Protocol facts: modelscope 1.40.2 with modelscope-hub 0.5.1 (_legacy_api.py, _download.py), whose client is
+the specification. Every file has a sha256; the branch is called master.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from internlm_zoo.errors import NotFoundError
+from internlm_zoo.serve.access import Gate
+from internlm_zoo.serve.catalogue import Catalogue, Entry, EntryNotFound, Repository
+from internlm_zoo.serve.files import send
+
+HUB = "modelscope"
+LISTING_LIMIT = 3000
+COOKIE = "m_session_id"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class ModelScope:
+    """Handlers over one catalogue."""
+
+    catalogue: Catalogue
+    gate: Gate
+
+    def routes(self) -> list[web.RouteDef]:
+        repo = "/api/v1/models/{org}/{name}"
+        return [
+            web.get(repo, self._answering(self.facts)),
+            web.get(repo + "/revisions", self._answering(self.revisions)),
+            web.get(repo + "/repo/files", self._answering(self.files)),
+            web.get(repo + "/repo", self._answering(self.file)),
+        ]
+
+    async def facts(self, request: web.Request) -> web.StreamResponse:
+        repository = await self._repository(request)
+        org, name = repository.name.split("/")
+        return _data(
+            {
+                "Id": repository.revision,
+                "Path": org,
+                "Name": name,
+                "Revision": "master",
+                "LastUpdatedTime": int(repository.modified),
+                "Visibility": 5 if not self.gate.tokens else 1,
+            }
+        )
+
+    async def revisions(self, request: web.Request) -> web.StreamResponse:
+        repository = await self._repository(request)
+        branch = {
+            "Revision": "master",
+            "CommitId": repository.revision,
+            "CreatedAt": int(repository.modified),
+        }
+        return _data({"RevisionMap": {"Branches": [branch], "Tags": []}})
+
+    async def files(self, request: web.Request) -> web.StreamResponse:
+        repository = await self._repository(request)
+        recursive = request.query.get("Recursive", "").lower() in ("true", "1")
+        items = repository.listing(request.query.get("Root", ""), recursive=recursive)
+        return _data({"Files": _listed(items[:LISTING_LIMIT], repository)})
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        repository = await self._repository(request)
+        path = request.query.get("FilePath")
+        if path is None:
+            raise EntryNotFound("the request names no FilePath")
+        entry = repository.entry(path)
+        headers = {"X-Linked-ETag": f'"{entry.sha256}"', "X-Repo-Commit": repository.revision}
+        return send(request, entry, etag=entry.sha256, headers=headers)
+
+    async def _repository(self, request: web.Request) -> Repository:
+        asked = request.match_info
+        repository = await asyncio.to_thread(self.catalogue.find, HUB, f"{asked['org']}/{asked['name']}")
+        return repository.at(request.query.get("Revision") or "master")
+
+    def _answering(self, handler: Handler) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if not any(self.gate.admits(token) for token in _tokens(request)):
+                return _refusal(401, "this hub asks for a token")
+            try:
+                return await handler(request)
+            except NotFoundError as error:
+                return _refusal(404, error.what)
+
+        return answer
+
+
+def _tokens(request: web.Request) -> Iterable[str | None]:
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return (token.strip() if scheme.lower() == "bearer" else None, request.cookies.get(COOKIE))
+
+
+def _data(data: dict[str, Any]) -> web.Response:
+    return web.json_response({"Code": 200, "Success": True, "Message": "success", "Data": data})
+
+
+def _refusal(status: int, message: str) -> web.Response:
+    body = {"Code": status, "Success": False, "Message": message, "Data": None}
+    return web.json_response(body, status=status)
+
+
+def _listed(items: Iterable[str | Entry], repository: Repository) -> list[dict[str, Any]]:
+    return [_file(item, repository) if isinstance(item, Entry) else _folder(item) for item in items]
+
+
+def _file(entry: Entry, repository: Repository) -> dict[str, Any]:
+    return {
+        "Name": entry.path.rpartition("/")[2],
+        "Path": entry.path,
+        "Type": "blob",
+        "Size": entry.size,
+        "Sha256": entry.sha256,
+        "Revision": repository.revision,
+        "IsLFS": entry.pointer is not None,
+        "Mode": "33188",
+        "CommittedDate": int(entry.modified),
+        "CommitMessage": "",
+    }
+
+
+def _folder(path: str) -> dict[str, Any]:
+    return {"Name": path.rpartition("/")[2], "Path": path, "Type": "tree", "Size": 0, "Mode": "16384"}
