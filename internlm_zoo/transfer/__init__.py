@@ -1,0 +1,1 @@
+"""Bytes from one or more locations to one verified file."""

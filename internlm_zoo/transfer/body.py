@@ -1,0 +1,91 @@
+"""One answer with bytes in it: what it claims to hold, and its chunks as they arrive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from internlm_zoo.transfer.refusal import PAGE, disguise, lie, silent
+from internlm_zoo.transfer.values import Patience, Wanted
+
+CHUNK = 1 << 20
+
+
+@dataclass
+class Body:
+    """start: where in the file its first byte belongs. length: bytes it says it holds; total: bytes it says
+    the whole file has; both None where it does not say. validator: its ETag. is_html: it calls itself a
+    page. read(n): up to n bytes as soon as some are there, b"" at the end, raises Refusal."""
+
+    url: str
+    start: int
+    length: int | None
+    total: int | None
+    validator: str | None
+    is_html: bool
+    read: Callable[[int], bytes]
+    close: Callable[[], None]
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    def chunks(self, wanted: Wanted, patience: Patience) -> Iterator[bytes]:
+        """The bytes, held against what is known of the file: raises Refusal for a page or a pointer in
+        place of the file, too few or too many bytes, a connection slower than patience allows."""
+        first = self.read(CHUNK)
+        self._judge(first, wanted)
+        end = wanted.size if wanted.size is not None else self.total
+        position, pace = self.start, _Pace(self.url, patience)
+        chunk = first
+        while chunk:
+            position += len(chunk)
+            if end is not None and position > end:
+                raise lie(self.url, f"sends more than the {end:,} bytes of {wanted.path}")
+            yield chunk
+            if position == end:
+                return
+            pace.add(len(chunk))
+            chunk = self.read(CHUNK)
+        if self.length is not None and position < self.start + self.length:
+            raise silent(self.url, f"the answer ends at byte {position:,} of {self.start + self.length:,}")
+
+    def _judge(self, first: bytes, wanted: Wanted) -> None:
+        mask = self._disguise(first, wanted)
+        if mask:
+            raise lie(self.url, f"sends {mask} {wanted.path}")
+        if wanted.size is not None and self.total not in (None, wanted.size):
+            raise lie(self.url, f"says {wanted.path} has {self.total:,} bytes, not {wanted.size:,}")
+        if wanted.size is None and self.total is None and not wanted.has_digest:
+            raise lie(
+                self.url, f"gives neither length nor digest of {wanted.path}, so a cut could not be seen"
+            )
+
+    def _disguise(self, first: bytes, wanted: Wanted) -> str | None:
+        """What comes instead of the file. Of the right length it is the file until its digest says
+        otherwise."""
+        right_length = wanted.size is not None and self.total == wanted.size
+        if right_length or wanted.path.endswith((".html", ".htm")):
+            return None
+        return PAGE if self.is_html else disguise(first) if self.start == 0 else None
+
+
+class _Pace:
+    """Raises once a window of time brought fewer bytes than the slowest pace allows."""
+
+    def __init__(self, url: str, patience: Patience) -> None:
+        self._url, self._patience = url, patience
+        self._since, self._bytes = time.monotonic(), 0
+
+    def add(self, amount: int) -> None:
+        self._bytes += amount
+        seconds = time.monotonic() - self._since
+        if seconds < self._patience.stall:
+            return
+        if self._bytes < self._patience.slowest * seconds:
+            raise silent(self._url, f"{self._bytes / seconds:,.0f} bytes/s is too slow")
+        self._since, self._bytes = time.monotonic(), 0

@@ -1,0 +1,36 @@
+"""Digests of a file computed while its bytes pass."""
+
+from __future__ import annotations
+
+import hashlib
+
+from internlm_zoo.transfer.values import Wanted
+
+
+class Digest:
+    """sha256 always; the git blob's sha1 as well where that is all the hub published."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._sha256 = hashlib.sha256()
+        self._git = None
+        if wanted.sha256 is None and wanted.git_sha1 is not None and wanted.size is not None:
+            self._git = hashlib.sha1(b"blob %d\0" % wanted.size, usedforsecurity=False)
+
+    def update(self, chunk: bytes) -> None:
+        self._sha256.update(chunk)
+        if self._git is not None:
+            self._git.update(chunk)
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def mismatch(self) -> str | None:
+        """What is not as wanted, in words; None if all is."""
+        wanted = self._wanted
+        if wanted.sha256 is not None and self.sha256 != wanted.sha256:
+            return f"expected sha256 {wanted.sha256}, found {self.sha256}"
+        if self._git is not None and self._git.hexdigest() != wanted.git_sha1:
+            return f"expected git sha1 {wanted.git_sha1}, found {self._git.hexdigest()}"
+        return None

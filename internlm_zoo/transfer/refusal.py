@@ -1,0 +1,106 @@
+"""How a location can fail to deliver, and what each failure calls for.
+
+The traps are those of the three hubs' protocols: statuses, pages and pointers in place of bytes, lies about
+length.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Mapping
+from enum import Enum
+from urllib.parse import urlsplit
+
+from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
+
+PAGE = "an HTML page instead of the file"
+POINTER = "an LFS pointer instead of the file"
+
+
+class Remedy(Enum):
+    """What to do about a location that did not deliver."""
+
+    WAIT = "the same again after a while, another origin meanwhile"
+    ASK = "ask the source where the bytes are now"
+    RESTART = "drop what is here and begin at zero"
+    LEAVE = "never again for this file"
+
+
+class Refusal(Exception):
+    """One location did not deliver. error: what to tell if nobody else does. after: seconds it asked us to
+    wait."""
+
+    def __init__(self, error: ZooError, remedy: Remedy, after: float = 0.0) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.remedy = remedy
+        self.after = after
+
+
+_STATUSES: dict[int, tuple[Remedy, type[ZooError], str]] = {
+    400: (Remedy.ASK, NetworkError, "calls the request malformed"),
+    401: (Remedy.ASK, AccessError, "wants other credentials"),
+    403: (Remedy.ASK, AccessError, "gives no access"),
+    404: (Remedy.LEAVE, NotFoundError, "does not have it"),
+    408: (Remedy.WAIT, NetworkError, "timed out"),
+    410: (Remedy.ASK, NotFoundError, "no longer has it"),
+    416: (Remedy.RESTART, IntegrityError, "has fewer bytes than expected"),
+    425: (Remedy.WAIT, NetworkError, "is not ready"),
+    429: (Remedy.WAIT, NetworkError, "asks for fewer requests"),
+}
+
+
+def by_status(status: int, url: str, headers: Mapping[str, str]) -> Refusal:
+    """The refusal that an HTTP status other than 200 and 206 means."""
+    unknown = (
+        (Remedy.WAIT, NetworkError, "is in trouble")
+        if status >= 500
+        else (Remedy.LEAVE, NetworkError, "gives no bytes")
+    )
+    remedy, error, what = _STATUSES.get(status, unknown)
+    fix = "log in, or ask the repository's owner for access" if error is AccessError else None
+    refusal = error(f"{host(url)} {what} (HTTP {status})", fix=fix)
+    return Refusal(refusal, remedy, _retry_after(headers.get("Retry-After", "")))
+
+
+def silent(url: str, cause: object) -> Refusal:
+    """Nothing came, or it stopped coming."""
+    return Refusal(NetworkError(f"{host(url)} stopped answering: {cause}"), Remedy.WAIT)
+
+
+def lie(url: str, what: str) -> Refusal:
+    """The answer contradicts the request, or what is known of the file."""
+    return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.LEAVE)
+
+
+def changed(url: str, what: str) -> Refusal:
+    """What is here belongs to another version of the file than what comes now."""
+    return Refusal(NetworkError(f"{host(url)} {what}"), Remedy.RESTART)
+
+
+def host(url: str) -> str:
+    """What of a URL may be shown: no path, no query, no user, since any of them may hold a secret."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return "the directory"
+    return parts.netloc.rpartition("@")[2] or "the server"
+
+
+def disguise(first: bytes) -> str | None:
+    """What pretends to be the file, judging by its first bytes."""
+    start = first[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"version https://git-lfs"):
+        return POINTER
+    if start.startswith((b"<!doctype html", b"<html")):
+        return PAGE
+    return None
+
+
+def _retry_after(text: str) -> float:
+    """Seconds, from either form of the header; 0 where it says nothing sensible."""
+    text = text.strip()
+    if text.isdigit():
+        return float(text)
+    date = email.utils.parsedate_tz(text) if text else None
+    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0

@@ -1,0 +1,86 @@
+"""What transfer is asked for and what it answers: values only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.errors import UsageError
+from internlm_zoo.sources.base import Location
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The file to end up with. Whatever is None was not published by anyone we trust: size in bytes; sha256
+    and git_sha1 (of `blob <size>\\0` + content) in hex."""
+
+    path: str
+    size: int | None = None
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+    @property
+    def has_digest(self) -> bool:
+        return self.sha256 is not None or (self.git_sha1 is not None and self.size is not None)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One hub's door to the file. locate: asks the hub where the bytes are now; called again when a signed
+    URL has expired; raises NotFoundError, AccessError, NetworkError or IntegrityError when this hub is of
+    no use."""
+
+    name: str
+    locate: Callable[[], Location]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A verified file at `path`, still under its partial name. served: bytes that crossed the network, per
+    origin (discarded ones too). resumed: bytes an earlier run had left. notes: what went wrong on the way,
+    a sentence each."""
+
+    path: Path
+    size: int
+    sha256: str
+    served: Mapping[str, int]
+    resumed: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to give up on what. Seconds, except: tries, failures in a row of one origin without a block of
+    progress between them; slowest, bytes per second below which a connection counts as stalled."""
+
+    connect: float = 10.0
+    stall: float = 20.0
+    slowest: float = 1024.0
+    tries: int = 5
+    first_wait: float = 0.5
+    longest_wait: float = 60.0
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Patience:
+        """INTERNLM_ZOO_TIMEOUT: seconds of silence after which a hub counts as stalled;
+        INTERNLM_ZOO_TRIES."""
+        patience = cls()
+        stall = _number(environ, "INTERNLM_ZOO_TIMEOUT", patience.stall)
+        tries = _number(environ, "INTERNLM_ZOO_TRIES", patience.tries)
+        return cls(connect=min(patience.connect, stall), stall=stall, tries=max(1, int(tries)))
+
+
+def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise UsageError(
+            f"{name} is {text!r}, not a number above 0", fix=f"unset {name}, or give it a number"
+        )
+    return value
