@@ -1,0 +1,93 @@
+"""Where the bytes of a checkpoint come from: anything that has a size and can be read at an offset.
+
+Index readers take a `ByteSource` or a path, so that a file on disk and one behind HTTP ranges are read alike.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from converters.errors import IntegrityError, NotFoundError
+
+
+class ByteSource(Protocol):
+    """A file of known size, readable at any offset from any thread."""
+
+    @property
+    def name(self) -> str:
+        """What an error calls it and what reopens it: a path or a URL."""
+        ...
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes. Raises IntegrityError where the source ends before that."""
+        ...
+
+
+class LocalFile:
+    """A file on disk as a ByteSource; a context manager. Raises NotFoundError if there is none."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(path)
+        try:
+            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 (closed by close)
+        except FileNotFoundError:
+            raise NotFoundError("there is no such file", self.name) from None
+        self._lock = threading.Lock()
+        self.size = self._file.seek(0, io.SEEK_END)
+
+    def read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise IntegrityError(
+                f"bytes {offset}..{offset + length} are wanted of a file of {self.size}",
+                self.name,
+                "the file is truncated or damaged: fetch it again",
+            )
+        first = self._read_some(offset, length)
+        if len(first) == length:
+            return first
+        return self._read_rest(offset, length, first)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> LocalFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _read_rest(self, offset: int, length: int, first: bytes) -> bytes:
+        """One system call gives at most 2 GiB, and less at an interruption."""
+        parts = bytearray(first)
+        while len(parts) < length:
+            part = self._read_some(offset + len(parts), length - len(parts))
+            if not part:
+                raise IntegrityError("the file became shorter while it was read", self.name)
+            parts += part
+        return bytes(parts)
+
+    def _read_some(self, offset: int, length: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), length, offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(length) or b""
+
+
+@contextmanager
+def opened(source: ByteSource | str | os.PathLike[str]) -> Iterator[ByteSource]:
+    """The source itself, left open, or the file of that path, closed afterwards."""
+    if isinstance(source, str | os.PathLike):
+        with LocalFile(source) as file:
+            yield file
+    else:
+        yield source

@@ -1,0 +1,32 @@
+"""Recognises what stands where weights should be: Git LFS pointers, web pages, empty files.
+
+These are what a clone without LFS, a proxy's login page or an interrupted copy leave behind.
+"""
+
+from __future__ import annotations
+
+from converters.errors import IntegrityError
+from converters.formats.bytesource import ByteSource
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+WEB_PAGES = (b"<!doctype html", b"<html", b"<?xml")
+HEAD = 512
+
+
+def refuse_impostor(source: ByteSource) -> None:
+    """Raises IntegrityError if the file is recognisably not weights at all."""
+    head = source.read(0, min(HEAD, source.size))
+    if not head:
+        raise IntegrityError("the file is empty", source.name, "fetch it again")
+    if head.startswith(LFS_POINTER):
+        raise IntegrityError(
+            "this is a Git LFS pointer, not the weights it points to",
+            source.name,
+            "run `git lfs pull`, or download the model",
+        )
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(WEB_PAGES):
+        raise IntegrityError(
+            "this is a web page saved under the name of a weights file",
+            source.name,
+            "the server answered with a page: look at it, sign in if it asks to, and fetch the file again",
+        )

@@ -1,0 +1,166 @@
+"""safetensors files: where each tensor's bytes lie, and how to lay out new ones as the library does.
+
+Format facts: the safetensors README ("Format") and its Rust reader's checks, safetensors/src/tensor.rs at
+0.8: 8 bytes of header length, a JSON header, then tensors that cover the rest without holes or overlaps.
+The writer orders tensors by element type, largest first, then by name, and pads the header to 8 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from converters.errors import IntegrityError, UnsupportedError, UsageError
+from converters.formats.bytesource import ByteSource, opened
+from converters.formats.impostors import refuse_impostor
+from converters.formats.tensors import (
+    ELEMENT_TYPES,
+    FileLayout,
+    Span,
+    StoredTensor,
+    TensorLike,
+    contiguous_strides,
+    nbytes,
+)
+
+LENGTH = 8
+MAX_HEADER = 100_000_000
+METADATA = "__metadata__"
+FORMAT = {"format": "pt"}
+RANK = {code: rank for rank, code in enumerate(ELEMENT_TYPES)}
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """Tensors by name in the file's order, and the header's text metadata."""
+
+    tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str]
+
+
+def read_index(source: ByteSource | str | os.PathLike[str]) -> SafetensorsFile:
+    """Locate every tensor.
+
+    Raises IntegrityError for a header that is damaged, hostile or does not cover the file exactly, and
+    UnsupportedError for element types other than those of ELEMENT_TYPES.
+    """
+    with opened(source) as opened_source:
+        refuse_impostor(opened_source)
+        where = opened_source.name
+        header, start = _read_header(opened_source)
+        metadata = _check_metadata(header.pop(METADATA, {}), where)
+        tensors = [_locate(where, start, name, fields) for name, fields in header.items()]
+        tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
+        _check_cover(tensors, start, opened_source)
+        return SafetensorsFile({tensor.name: tensor for tensor in tensors}, metadata)
+
+
+def layout(tensors: Iterable[TensorLike], metadata: Mapping[str, str] = FORMAT) -> FileLayout:
+    """A file holding these tensors, byte for byte where safetensors.serialize_file would put them.
+
+    Raises UsageError for a name that is used twice or reserved.
+    """
+    ordered = sorted(tensors, key=lambda tensor: (-RANK[tensor.dtype], tensor.name))
+    header: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
+    relative = 0
+    for tensor in ordered:
+        if tensor.name in header or tensor.name == METADATA:
+            raise UsageError("a tensor's name is used twice or reserved", tensor.name)
+        end = relative + nbytes(tensor.dtype, tensor.shape)
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (relative, end)}
+        relative = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % LENGTH)
+    start = LENGTH + len(text)
+    return FileLayout(
+        size=start + relative,
+        spans=_spans(ordered, start),
+        fixed=((0, len(text).to_bytes(LENGTH, "little") + text),),
+    )
+
+
+def _spans(ordered: Iterable[TensorLike], start: int) -> tuple[Span, ...]:
+    spans = []
+    for tensor in ordered:
+        span = Span(tensor.name, tensor.dtype, tensor.shape, start, nbytes(tensor.dtype, tensor.shape))
+        spans.append(span)
+        start += span.nbytes
+    return tuple(spans)
+
+
+def _bad(what: str, where: str) -> NoReturn:
+    raise IntegrityError(what, where, "the file is truncated or damaged: fetch it again")
+
+
+def _read_header(source: ByteSource) -> tuple[dict[str, Any], int]:
+    """The parsed header, and where the tensors' bytes start."""
+    if source.size < LENGTH:
+        _bad("the file is too short for a safetensors header", source.name)
+    length = int.from_bytes(source.read(0, LENGTH), "little")
+    if length > min(MAX_HEADER, source.size - LENGTH):
+        _bad(f"the safetensors header claims {length} bytes, more than there are or may be", source.name)
+    text = source.read(LENGTH, length)
+    if not text.startswith(b"{"):
+        _bad("the safetensors header does not start with '{'", source.name)
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        _bad(f"the safetensors header is not valid JSON: {error}", source.name)
+    if not isinstance(header, dict):
+        _bad("the safetensors header is not an object", source.name)
+    return header, LENGTH + length
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key appears twice")
+    for name in fields:
+        name.encode()  # a lone surrogate is no text: UnicodeEncodeError is a ValueError
+    return fields
+
+
+def _check_metadata(metadata: object, where: str) -> Mapping[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        _bad("the safetensors metadata maps text to something other than text", where)
+    return metadata
+
+
+def _locate(where: str, start: int, name: str, fields: object) -> StoredTensor:
+    if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
+        _bad(f"the header describes {name!r} by the wrong fields", where)
+    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if not isinstance(dtype, str) or not _is_sizes(shape) or not _is_sizes(offsets) or len(offsets) != 2:
+        _bad(f"the header describes {name!r} by the wrong kinds of values", where)
+    if dtype not in ELEMENT_TYPES:
+        raise UnsupportedError(
+            f"the tensor {name} has the element type {dtype}, which is not supported", where
+        )
+    tensor = StoredTensor(
+        where, name, dtype, tuple(shape), start + offsets[0], contiguous_strides(tuple(shape))
+    )
+    if tensor.nbytes != offsets[1] - offsets[0]:
+        _bad(f"{name!r} has {offsets[1] - offsets[0]} bytes where its shape needs {tensor.nbytes}", where)
+    return tensor
+
+
+def _is_sizes(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= 64
+        and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
+    )
+
+
+def _check_cover(tensors: list[StoredTensor], start: int, source: ByteSource) -> None:
+    """The tensors, in order of offset, cover start .. size once."""
+    for tensor in tensors:
+        if tensor.offset != start:
+            kind = "overlap" if tensor.offset < start else "leave a hole"
+            _bad(f"the tensors {kind} before {tensor.name!r}", source.name)
+        start += tensor.nbytes
+    if start != source.size:
+        _bad(f"the tensors end at byte {start} of a file of {source.size}", source.name)

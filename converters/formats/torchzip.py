@@ -1,0 +1,235 @@
+"""torch zip files (`.pt`, `pytorch_model*.bin`): where each tensor's bytes lie, and how to lay out new ones.
+
+Reading parses the zip directory and the pickle beside it (`pickles.py`) and turns every tensor into an
+absolute offset and strides; the tensors' own bytes are not touched. Writing gives a `FileLayout` equal to
+what torch.save writes, with the tensors' bytes left out and their CRCs filled in by `seal`.
+Format facts: torch/serialization.py and caffe2/serialize/inline_container.cc of torch 2.13.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from converters.errors import IntegrityError, UnsupportedError
+from converters.formats import zip_write
+from converters.formats.bytesource import ByteSource, opened
+from converters.formats.impostors import refuse_impostor
+from converters.formats.pickle_write import dump_object, dump_tensors
+from converters.formats.pickles import MAX_BYTES, TensorRef, loads
+from converters.formats.tensors import (
+    ELEMENT_TYPES,
+    FileLayout,
+    Patch,
+    Span,
+    StoredTensor,
+    TensorLike,
+    nbytes,
+)
+from converters.formats.zip_read import LOCAL_MAGIC, Entry, read_directory
+
+ARCHIVE = "archive"
+ID_NAME = ".data/serialization_id"
+ID_SIZE = 40
+
+# Before torch 1.6: a bare pickle that starts with this magic number, or a tar file.
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+TAR_MAGIC_AT, TAR_MAGIC = 257, b"ustar"
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """A state dict: its tensors by key, in the file's order, and every value that is not a tensor."""
+
+    tensors: Mapping[str, StoredTensor]
+    others: Mapping[str, object]
+
+
+def read_index(source: ByteSource | str | os.PathLike[str]) -> TorchFile:
+    """Locate every tensor of a state dict.
+
+    Raises IntegrityError for a damaged, truncated or hostile file, UnsupportedError for a legacy or
+    big-endian one, for globals no state dict needs, and for tensors below the top level.
+    """
+    with opened(source) as opened_source:
+        entries = _open_zip(opened_source)
+        content = _unpickle(opened_source, entries)
+        if not isinstance(content, dict):
+            raise UnsupportedError(
+                f"it holds a {type(content).__name__}, not a state dict", opened_source.name
+            )
+        tensors: dict[str, StoredTensor] = {}
+        others: dict[str, object] = {}
+        for key, value in content.items():
+            _check_key(key, opened_source.name)
+            if isinstance(value, TensorRef):
+                tensors[key] = _locate(opened_source.name, key, value, entries)
+            else:
+                others[key] = _without_tensors(value, key, opened_source.name)
+        return TorchFile(tensors, others)
+
+
+def read_object(source: ByteSource | str | os.PathLike[str]) -> object:
+    """The value in a file that holds no tensors, such as model_config.pt; dtypes come as `DType`.
+
+    Raises as `read_index` does.
+    """
+    with opened(source) as opened_source:
+        content = _unpickle(opened_source, _open_zip(opened_source))
+        return _without_tensors(content, "", opened_source.name)
+
+
+def layout(tensors: Sequence[TensorLike]) -> FileLayout:
+    """A file holding the OrderedDict of these tensors in this order, each in a storage of its own."""
+    return _layout(dump_tensors(tensors), tensors)
+
+
+def write_object(path: str | os.PathLike[str], value: object) -> None:
+    """Write a value of dict, list, tuple, str, int, float, bool, None and DType; complete or not at all."""
+    plan = _layout(dump_object(value), ())
+    content = bytearray(plan.size)
+    for offset, data in plan.fixed + plan.seal({}):
+        content[offset : offset + len(data)] = data
+    target = Path(path)
+    partial_file = target.with_name(target.name + ".partial")
+    partial_file.write_bytes(content)
+    partial_file.replace(target)
+
+
+def _open_zip(source: ByteSource) -> Mapping[str, Entry]:
+    refuse_impostor(source)
+    head = source.read(0, min(source.size, TAR_MAGIC_AT + len(TAR_MAGIC)))
+    if head.startswith(LEGACY_MAGIC) or head[TAR_MAGIC_AT:] == TAR_MAGIC:
+        raise UnsupportedError(
+            "this is a torch file of the format before 1.6, which is not a zip file",
+            source.name,
+            "load it with torch.load(weights_only=True) and save it again",
+        )
+    if not head.startswith(LOCAL_MAGIC):
+        raise IntegrityError("this is not a torch file: it does not start as a zip file", source.name)
+    return read_directory(source)
+
+
+def _unpickle(source: ByteSource, entries: Mapping[str, Entry]) -> object:
+    order = entries.get("byteorder")
+    if order is not None and source.read(order.offset, min(order.size, 8)) != b"little":
+        raise UnsupportedError("its byteorder is not little-endian", source.name)
+    entry = entries.get("data.pkl")
+    if entry is None:
+        raise IntegrityError("this zip file holds no data.pkl, so torch.save did not write it", source.name)
+    if entry.size > MAX_BYTES:
+        raise IntegrityError(f"its pickle of {entry.size} bytes is larger than any state dict's", source.name)
+    data = source.read(entry.offset, entry.size)
+    if zlib.crc32(data) != entry.crc:
+        raise IntegrityError(
+            "data.pkl does not match its CRC", source.name, "the file is damaged: fetch it again"
+        )
+    return loads(data, source.name)
+
+
+def _check_key(key: object, where: str) -> None:
+    if not isinstance(key, str) or not key.isprintable():
+        raise IntegrityError("a key of the state dict is not printable text", where)
+
+
+def _locate(file: str, key: str, tensor: TensorRef, entries: Mapping[str, Entry]) -> StoredTensor:
+    storage = tensor.storage
+    itemsize = ELEMENT_TYPES[storage.dtype].itemsize
+    entry = entries.get(f"data/{storage.key}")
+    if entry is None or storage.numel * itemsize > entry.size:
+        found = "is missing" if entry is None else f"holds {entry.size} bytes"
+        raise IntegrityError(
+            f"the storage of {key} {found} where {storage.numel * itemsize} are needed",
+            file,
+            "the file is damaged: fetch it again",
+        )
+    offset = entry.offset + tensor.offset * itemsize
+    return StoredTensor(file, key, storage.dtype, tensor.shape, offset, tensor.strides)
+
+
+def _without_tensors(value: object, key: str, where: str) -> object:
+    """The value, refused if a tensor hides in it: one that nobody would convert."""
+    if isinstance(value, TensorRef):
+        place = f"under {key!r}" if key else "where a config should be"
+        raise UnsupportedError(f"it holds tensors {place}", where, "save the bare state dict: name to tensor")
+    for item in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    ):
+        _without_tensors(item, key, where)
+    return value
+
+
+def _layout(pickle: bytes, tensors: Sequence[TensorLike]) -> FileLayout:
+    before = {
+        "data.pkl": pickle,
+        ".format_version": b"1",
+        ".storage_alignment": b"64",
+        "byteorder": b"little",
+    }
+    after = {"version": b"3\n"}
+    sizes = {
+        **{name: len(data) for name, data in before.items()},
+        **{f"data/{n}": nbytes(t.dtype, t.shape) for n, t in enumerate(tensors)},
+        **{name: len(data) for name, data in after.items()},
+        ID_NAME: ID_SIZE,
+    }
+    entries = _place(sizes)
+    contents = before | after
+    spans = tuple(
+        Span(t.name, t.dtype, t.shape, entries[f"data/{n}"].offset, entries[f"data/{n}"].size)
+        for n, t in enumerate(tensors)
+    )
+    return FileLayout(
+        size=entries[ID_NAME].end + zip_write.directory_size(list(entries.values())),
+        spans=spans,
+        fixed=_fixed(entries, contents),
+        seal=partial(_seal, entries, contents, tuple(t.name for t in tensors)),
+        needs_crc=True,
+    )
+
+
+def _place(sizes: Mapping[str, int]) -> dict[str, zip_write.ZipEntry]:
+    entries: dict[str, zip_write.ZipEntry] = {}
+    at = 0
+    for name, size in sizes.items():
+        entries[name] = zip_write.place(f"{ARCHIVE}/{name}", at, size)
+        at = entries[name].end
+    return entries
+
+
+def _fixed(entries: Mapping[str, zip_write.ZipEntry], contents: Mapping[str, bytes]) -> tuple[Patch, ...]:
+    headers = [zip_write.local_header(entry) for entry in entries.values()]
+    bodies = [(entries[name].offset, data) for name, data in contents.items()]
+    descriptors = [zip_write.descriptor(entries[name], zlib.crc32(data)) for name, data in contents.items()]
+    return tuple(headers + bodies + descriptors)
+
+
+def _seal(
+    entries: Mapping[str, zip_write.ZipEntry],
+    contents: Mapping[str, bytes],
+    names: Sequence[str],
+    crcs: Mapping[str, int],
+) -> tuple[Patch, ...]:
+    """The data descriptors, the serialization id and the central directory."""
+    known = {name: zlib.crc32(data) for name, data in contents.items()}
+    known |= {f"data/{n}": crcs[name] for n, name in enumerate(names)}
+    identity = _serialization_id(known)
+    known[ID_NAME] = zlib.crc32(identity)
+    descriptors = [
+        zip_write.descriptor(entry, known[name]) for name, entry in entries.items() if name not in contents
+    ]
+    ordered = list(entries.values())
+    directory = zip_write.directory(ordered, [known[name] for name in entries])
+    return (*descriptors, (entries[ID_NAME].offset, identity), directory)
+
+
+def _serialization_id(crcs: Mapping[str, int]) -> bytes:
+    """40 digits that depend on the entries' names and contents, as torch's do (its digits vary by build)."""
+    digest = hashlib.sha256(repr(sorted(crcs.items())).encode()).digest()
+    halves = (int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little"))
+    return b"".join(b"%020d" % half for half in halves)
