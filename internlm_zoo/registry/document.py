@@ -48,8 +48,11 @@ class RegistryError(UsageError):
 
     def __init__(self, problems: Sequence[Problem], fix: str | None = None) -> None:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{problems[0]}{more}", fix=fix)
+        super().__init__(f"{problems[0].message}{more}", str(problems[0].place), fix)
         self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
 
 
 def read(path: Path) -> MappingNode:

@@ -107,6 +107,19 @@ def select(
     )
 
 
+def parameter_count(model: Model) -> int | None:
+    """Weights and biases, by the sizes; a reward model has one output row instead of the vocabulary."""
+    sizes = model.architecture
+    if sizes is None:
+        return None
+    hidden, heads = sizes.hidden_size, sizes.num_attention_heads
+    kv = hidden // heads * sizes.num_kv_heads
+    biases = 2 * (hidden + kv) if sizes.attention_bias else 0
+    layer = 2 * hidden * (hidden + kv) + biases + 3 * hidden * sizes.intermediate_size + 2 * hidden
+    head = 1 if model.kind == "reward" else sizes.vocab_size
+    return (sizes.vocab_size + head) * hidden + sizes.num_layers * layer + hidden
+
+
 def near(name: str, known: Iterable[str], count: int) -> list[str]:
     """The known names most like this one, best first, whatever their case and punctuation."""
     by_folded = {folded(candidate): candidate for candidate in known}

@@ -40,6 +40,8 @@ class Hub(Named):
     """A place that releases come from."""
 
     title: Text
+    short: str | None = None
+    """Two or three letters for narrow tables."""
     protocol: Protocol | None = None
     """How it is spoken to; null: its releases are listed, but nothing here downloads from it."""
     endpoint: str | None = None

@@ -1,0 +1,163 @@
+"""`list`, `show`, `evals` and `registry`: what the registry knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from internlm_zoo.cli.shell import Answer, Shell, group, verb
+
+if TYPE_CHECKING:
+    from internlm_zoo.registry.query import Registry
+    from internlm_zoo.registry.schema import Kind, Model
+
+group("registry", help="Check and export the registry.")
+
+
+@verb("list", example="internlm-zoo list --family internlm2.5 --kind chat")
+def list_models(
+    shell: Shell,
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only base, chat, chat-sft, reward or instruct.")] = None,
+    cached: Annotated[bool, typer.Option("--cached", help="Only models in the local store.")] = False,
+) -> Answer:
+    """List the models, where they are published and in which format."""
+    from internlm_zoo.cli.catalogue_views import models_table
+    from internlm_zoo.registry import load_registry
+    from internlm_zoo.registry.query import select
+
+    registry = load_registry(shell.settings)
+    names = _cached(shell) if cached else None
+    models = select(registry, family=family, kind=_kind(kind), names=names)
+    return Answer([_summary(model) for model in models], models_table(registry, models))
+
+
+@verb("show", example="internlm-zoo show internlm-20b --files")
+def show(
+    shell: Shell,
+    model: Annotated[str, typer.Argument(help="Name of a model, as `list` shows it.")],
+    files: Annotated[bool, typer.Option("--files", help="Every file of every recorded release.")] = False,
+) -> Answer:
+    """Show all that is known about one model; what no source states is unknown."""
+    from internlm_zoo.cli.catalogue_views import model_sheet
+    from internlm_zoo.registry import load_registry
+    from internlm_zoo.registry.lock import Lock
+
+    registry = load_registry(shell.settings)
+    found = registry.model(model)
+    lock = Lock.load(shell.settings)
+    locked = [lock.find(release.hub, release.repo, release.revision) for release in found.releases]
+    data = {**_facts(registry, found), "locked": [release for release in locked if release]}
+    return Answer(data, model_sheet(registry, found, locked, files=files))
+
+
+@verb("evals", example="internlm-zoo evals internlm-20b --chart internlm-20b.svg")
+def evals(
+    shell: Shell,
+    models: Annotated[list[str] | None, typer.Argument(help="Models to look at; all tables if none.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw the scores into a .png or .svg file.")] = None,
+) -> Answer:
+    """Show the published evaluation tables; the named models come first, the others for comparison."""
+    from internlm_zoo.cli.catalogue_views import evaluation_tables
+    from internlm_zoo.registry import evaluations, load_registry
+
+    registry = load_registry(shell.settings)
+    asked = evaluations.find_columns(registry, models or [])
+    tables = evaluations.with_columns_first(registry.evaluations, asked)
+    if chart is not None:
+        from internlm_zoo.registry.chart import draw
+
+        draw(tables, chart, asked or evaluations.own_columns(registry))
+        return Answer({"chart": chart, "tables": [table.id for table in tables]}, str(chart))
+    return Answer(tables, evaluation_tables(tables, asked))
+
+
+@verb("validate", group="registry", example="internlm-zoo registry validate my.yaml")
+def validate(
+    shell: Shell,
+    file: Annotated[Path | None, typer.Argument(help="An overlay file; the registry in use if none.")] = None,
+) -> Answer:
+    """Check a registry file and name every line that is wrong (exit 2)."""
+    from internlm_zoo.registry import RegistryError, read_registry
+
+    try:
+        registry = read_registry(file or shell.settings.registry)
+    except RegistryError as error:
+        lines = [str(problem) for problem in error.problems]
+        return Answer({"valid": False, "problems": error.problems}, "\n".join(lines), error.exit_code)
+    counts = {name: len(getattr(registry, name)) for name in ("hubs", "families", "models", "evaluations")}
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return Answer({"valid": True, **counts}, f"valid: {told}")
+
+
+@verb("schema", group="registry", example="internlm-zoo registry schema > registry.schema.json")
+def schema(shell: Shell) -> Answer:
+    """Print the JSON Schema of registry files, for editors."""
+    from internlm_zoo.registry.schema import json_schema
+
+    return Answer(json_schema(), _json(json_schema()))
+
+
+@verb("export", group="registry", example="internlm-zoo registry export > registry.json")
+def export(shell: Shell) -> Answer:
+    """Print the whole registry, with any overlay on top, as one JSON document."""
+    from internlm_zoo.registry import load_registry
+
+    registry = load_registry(shell.settings)
+    data = {
+        "hubs": {name: hub.model_dump(mode="json") for name, hub in registry.hubs.items()},
+        "families": {name: family.model_dump(mode="json") for name, family in registry.families.items()},
+        "models": {name: model.model_dump(mode="json") for name, model in registry.models.items()},
+        "evaluations": [table.model_dump(mode="json") for table in registry.evaluations],
+    }
+    return Answer(data, _json(data))
+
+
+def _kind(kind: str | None) -> Kind | None:
+    from typing import get_args
+
+    from internlm_zoo.errors import UsageError
+    from internlm_zoo.registry.schema import Kind
+
+    known = {str(name): name for name in get_args(Kind)}
+    if kind is None or kind in known:
+        return known.get(kind or "")
+    raise UsageError(f"there is no kind '{kind}'", fix=f"known kinds: {', '.join(known)}")
+
+
+def _cached(shell: Shell) -> set[str]:
+    from internlm_zoo.store import cached_models
+
+    return cached_models(shell.settings)
+
+
+def _summary(model: Model) -> dict[str, Any]:
+    fields = {"name", "display_name", "family", "size", "kind", "release_date", "context_length"}
+    releases = [{"id": release.id, "format": release.format} for release in model.releases]
+    return {**model.model_dump(mode="json", include=fields), "releases": releases}
+
+
+def _facts(registry: Registry, model: Model) -> dict[str, Any]:
+    from internlm_zoo.registry.explain import dotted
+    from internlm_zoo.registry.query import parameter_count
+
+    family = registry.family_of(model)
+    origins = registry.origins_of(model)
+    return {
+        **model.model_dump(mode="json"),
+        "layout": family.layout,
+        "chat_template": family.chat_template,
+        "special_tokens": registry.special_tokens_of(model),
+        "stop_tokens": [token.token for token in registry.stop_tokens_of(model)],
+        "tokenizer": registry.tokenizer_of(model),
+        "parameters": parameter_count(model),
+        "overlaid": {dotted(path) if path else model.name: str(place) for path, place in origins.items()},
+    }
+
+
+def _json(data: Any) -> str:
+    import json
+
+    return json.dumps(data, indent=2, ensure_ascii=False)
