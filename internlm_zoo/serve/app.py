@@ -30,11 +30,12 @@ def build_app(root: Path, *, tokens: Collection[str] = frozenset()) -> web.Appli
     return app_for(Catalogue(root), Gate(frozenset(tokens)))
 
 
-def app_for(catalogue: Catalogue, gate: Gate) -> web.Application:
-    """The application over a catalogue of one's own."""
+def app_for(catalogue: Catalogue, gate: Gate, *, url_seconds: float = 3600) -> web.Application:
+    """The application over a catalogue of one's own. url_seconds: the life of OpenXLab's URLs."""
     app = web.Application()
-    for hub in (HuggingFace(catalogue, gate), ModelScope(catalogue, gate), OpenXLab(catalogue, gate)):
-        app.add_routes(hub.routes())
+    app.add_routes(HuggingFace(catalogue, gate).routes())
+    app.add_routes(ModelScope(catalogue, gate).routes())
+    app.add_routes(OpenXLab(catalogue, gate, url_seconds).routes())
     app.router.add_route("*", "/{anything:.*}", _nothing_here)
     return app
 

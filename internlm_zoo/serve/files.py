@@ -20,13 +20,13 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class FileBody(web.StreamResponse):
-    """Bytes offset..offset+count of an entry's file. sent: how many of them have left."""
+    """Bytes offset..offset+count of an entry's file."""
 
     def __init__(
         self, entry: Entry, offset: int, count: int, *, status: int, headers: Mapping[str, str]
     ) -> None:
         super().__init__(status=status, headers=headers)
-        self.entry, self.offset, self.count, self.sent = entry, offset, count, 0
+        self.entry, self.offset, self.count = entry, offset, count
         self.content_length = count
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -43,8 +43,8 @@ class FileBody(web.StreamResponse):
         stream = await asyncio.to_thread(self.entry.file.open, "rb")
         with stream:
             loop = asyncio.get_running_loop()
-            self.sent = await loop.sendfile(request.transport, stream, self.offset, self.count)
-        if self.sent != self.count:
+            sent = await loop.sendfile(request.transport, stream, self.offset, self.count)
+        if sent != self.count:
             # The file shrank under us; the length is already announced, so only the connection can say it.
             request.transport.abort()
             raise ConnectionResetError(f"{self.entry.path} is shorter than it was")

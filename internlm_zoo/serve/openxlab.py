@@ -50,7 +50,7 @@ class OpenXLab:
 
     catalogue: Catalogue
     gate: Gate
-    url_seconds: float = 3600
+    url_seconds: float
 
     def routes(self) -> list[web.RouteDef]:
         return [

@@ -1,0 +1,40 @@
+"""A catalogue whose listings lie, for the faults that are about names, sizes and digests."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
+
+from internlm_zoo.serve.catalogue import Catalogue, Entry, Repository
+from tests.hubs.faults import Faults
+
+# Whether the request at hand asks for a listing. Bytes always come from the truth.
+LISTING: ContextVar[bool] = ContextVar("listing", default=False)
+
+
+class LyingCatalogue(Catalogue):
+    def __init__(self, root: Path, faults: Faults) -> None:
+        super().__init__(root)
+        self._faults = faults
+
+    def find(self, hub: str, name: str) -> Repository:
+        repository = super().find(hub, name)
+        if not LISTING.get():
+            return repository
+        entries = [self._told(entry) for entry in repository.entries]
+        evil = [fault for fault in self._faults.active({"evil-name"}) if fault.take()]
+        entries += [replace(repository.entries[0], path=fault.path) for fault in evil]
+        return replace(repository, entries=tuple(entries))
+
+    def _told(self, entry: Entry) -> Entry:
+        for fault in self._faults.active({"wrong-digest", "wrong-size"}):
+            if fault.about(entry.path, None) and fault.take():
+                if fault.kind == "wrong-size":
+                    return replace(entry, size=entry.size + fault.how.get("by", 1))
+                return _misdigested(entry)
+        return entry
+
+
+def _misdigested(entry: Entry) -> Entry:
+    return replace(entry, sha256=entry.sha256[::-1], git_sha1=entry.git_sha1 and entry.git_sha1[::-1])
