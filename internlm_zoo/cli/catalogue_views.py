@@ -214,8 +214,6 @@ class _Scores:
 
     def __init__(self, table: EvaluationTable, asked: Sequence[str]) -> None:
         self._table, self._asked = table, asked
-        values = [score for row in table.rows for score in row.scores.values()]
-        self._decimals = max(len(f"{value:g}".partition(".")[2]) for value in values)
         self._marked = any(row.best_in_class or row.from_original_paper for row in table.rows)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -244,7 +242,7 @@ class _Scores:
     def _score(self, row: EvaluationRow, model: str) -> Text:
         best, paper = model in row.best_in_class, model in row.from_original_paper
         mark = (_PAPER if paper else "") + (_BEST if best else "")
-        text = f"{row.scores[model]:.{self._decimals}f}{mark or ' ' * self._marked}"
+        text = f"{row.scores[model]:.{self._table.decimals}f}{mark or ' ' * self._marked}"
         return Text(text, style="bold" if best else "")
 
 

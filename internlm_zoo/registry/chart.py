@@ -15,7 +15,7 @@ from internlm_zoo.registry.schema import EvaluationRow, EvaluationTable
 
 _COLUMNS = 4
 _PANEL = (2.55, 0.235)  # inches: width of a panel, height of one bar
-_HEADING, _GAP = 0.62, 0.62  # inches: above a table's panels, between rows of panels (title included)
+_HEADING, _GAP = 0.42, 0.58  # inches: above a table's panels, between rows of panels (title included)
 _NAMES = 1.35  # inches: for the model names, left of the first panel
 _ASKED, _OTHER = ("#0b5fa5", "#3b97d3", "#7cc0e8"), "#c9ced6"
 _FORMATS = (".png", ".svg")
@@ -91,13 +91,22 @@ def _draw_panel(
         mark = ("*" if model in row.from_original_paper else "") + ("†" if model in row.best_in_class else "")
         weight = "bold" if model in asked else "normal"
         middle = bar.get_y() + bar.get_height() / 2
-        axes.text(score + 1.5, middle, f"{score:g}{mark}", va="center", size=7.5, weight=weight, color="#222")
+        axes.text(
+            score + 1.5,
+            middle,
+            f"{score:.{table.decimals}f}{mark}",
+            va="center",
+            size=7.5,
+            weight=weight,
+            color="#222",
+        )
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
     axes.set_yticks(range(len(scores)), table.models if names else [""] * len(scores), size=8)
     for label in axes.get_yticklabels():
         label.set_fontweight("bold" if label.get_text() in asked else "normal")
     axes.set_title(row.benchmark, size=9.5, weight="bold", loc="left", pad=3)
+    axes.set_title(row.category or "", size=7.5, color="#777", loc="right", pad=3)
     axes.tick_params(length=0)
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom"]].set_visible(False)

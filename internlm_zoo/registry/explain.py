@@ -37,7 +37,8 @@ def sentence(found: ErrorDetails, schema: dict[str, Any] | None = None) -> str:
         return f"{field} is {found['input']!r}; allowed: {_allowed(found)}"
     if kind == "value_error":
         return f"{field}: {found['ctx']['error']}"
-    return f"{field} is {found['input']!r}; {found['msg'][0].lower()}{found['msg'][1:]}"
+    reason = found["msg"].replace("Input", "it", 1).replace("dictionary", "mapping")
+    return f"{field} is {found['input']!r}; {reason}"
 
 
 def dangling(file: RegistryFile) -> Iterator[Finding]:

@@ -209,6 +209,12 @@ class EvaluationTable(Entry):
     models: tuple[Text, ...]
     rows: tuple[EvaluationRow, ...]
 
+    @property
+    def decimals(self) -> int:
+        """How many the table's scores are written with."""
+        scores = [score for row in self.rows for score in row.scores.values()]
+        return max((len(f"{score:g}".partition(".")[2]) for score in scores), default=0)
+
 
 class RegistryFile(Entry):
     """A whole registry, as one file says it or several merged."""

@@ -1,0 +1,204 @@
+"""What a person, a pipe and a program see of list, show, evals and registry."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import internlm_zoo.cli.catalogue  # noqa: F401  (registers the verbs)
+from internlm_zoo.cli.shell import run
+from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
+from internlm_zoo.settings import Settings
+
+HEAVY = [
+    "torch",
+    "transformers",
+    "huggingface_hub",
+    "modelscope",
+    "aiohttp",
+    "numpy",
+    "matplotlib",
+    "urllib3",
+]
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("INTERNLM_ZOO_REGISTRY", raising=False)
+    yield
+
+
+def lines(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> list[str]:
+    assert run(list(args)) == code
+    return capsys.readouterr().out.splitlines()
+
+
+def document(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> dict:
+    assert run([*args, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_list_in_a_pipe_is_one_aligned_line_per_model(capsys):
+    header, *rows = lines(capsys, "list", "--family", "internlm2.5")
+    models = [row for row in rows if row.startswith("internlm2.5")]
+    assert len(models) == 7
+    column = header.index("Released")
+    assert {row[column : column + 4] for row in models} == {"2024"}
+    assert not any(character in "".join(rows) for character in "─│┃━\x1b")
+
+
+def test_list_filters_by_kind(capsys):
+    found = document(capsys, "list", "--kind", "reward")
+    assert [model["name"] for model in found] == [
+        "internlm2-1.8b-reward",
+        "internlm2-7b-reward",
+        "internlm2-20b-reward",
+    ]
+    assert found[0]["releases"][0] == {"id": "huggingface:internlm/internlm2-1_8b-reward", "format": "hf"}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["list", "--kind", "rewrd"], 2, "known kinds: base, chat, chat-sft, reward, instruct"),
+        (["list", "--family", "intern"], 4, "known families: internlm, internlm2, internlm2.5, internlm3"),
+        (["show", "internlm-20"], 4, "did you mean internlm-20b"),
+        (["evals", "internlm2-20b"], 4, "evaluated: InternLM-20B"),
+        (["evals", "--chart", "scores.pdf"], 2, "a chart is a .png or .svg file"),
+    ],
+)
+def test_mistakes_end_with_a_way_out(capsys, args: list[str], code: int, told: str):
+    assert run(args) == code
+    assert told in capsys.readouterr().err
+    error = document(capsys, *args, code=code)["error"]
+    assert told in f"{error['what']} {error['fix']}"
+    assert error["exit_code"] == code
+
+
+def test_show_names_every_repository_and_what_is_unknown(capsys):
+    text = "\n".join(lines(capsys, "show", "internlm-chat-20b"))
+    for repo in (
+        "internlm/internlm-chat-20b",
+        "also internlm/internlm-20b-chat",
+        "Shanghai_AI_Laboratory/internlm-chat-20b",
+        "OpenLMLab/InternLM-chat-20b-original",
+    ):
+        assert repo in text
+    assert "20.09 billion" in text
+    assert "internlm-zoo lock internlm-chat-20b" in text
+    unknown = "\n".join(lines(capsys, "show", "internlm2.5-20b"))
+    assert "Architecture   unknown" in unknown
+
+
+def test_show_json_has_the_facts_a_program_needs(capsys):
+    found = document(capsys, "show", "internlm2-chat-7b")
+    assert found["architecture"]["num_kv_heads"] == 8
+    assert found["special_tokens"]["turn_end"] == {
+        "token": "<|im_end|>",
+        "id": 92542,
+        "piece": "[UNUSED_TOKEN_145]",
+    }
+    assert found["stop_tokens"] == ["</s>", "<|im_end|>"]
+    assert found["locked"] == []
+
+
+def test_show_files_come_from_the_lock(capsys, tmp_path: Path):
+    digest = "ab" * 32
+    files = (LockedFile("config.json", 512, digest), LockedFile("w.bin", 14_600_000_000, "cd" * 32))
+    home = Settings(home=tmp_path / "home")
+    record(home, LockedRelease("openxlab", "OpenLMLab/InternLM-7b", "f" * 40, None, "hf", "first-use", files))
+    shown = lines(capsys, "show", "internlm-7b", "--files")
+    assert ["config.json", "512", "B", digest] in [line.split() for line in shown]
+    text = "\n".join(shown)
+    assert "14.6 GB" in text
+    assert "ffffffffffff (first use)" in text
+    assert "not resolved yet: run `internlm-zoo lock internlm-7b`" in text
+    assert document(capsys, "show", "internlm-7b")["locked"][0]["files"][0]["sha256"] == digest
+
+
+def test_show_says_which_values_an_overlay_states(capsys, tmp_path: Path):
+    overlay = tmp_path / "my.yaml"
+    overlay.write_text("models:\n  internlm-7b:\n    context_length: 4096\n")
+    assert f"  context_length from {overlay}:3" in lines(
+        capsys, "show", "internlm-7b", "--registry", str(overlay)
+    )
+    found = document(capsys, "show", "internlm-7b", "--registry", str(overlay))
+    assert found["overlaid"] == {"context_length": f"{overlay}:3"}
+
+
+def test_evals_put_the_asked_model_first_and_keep_the_marks(capsys):
+    header, *rows = lines(capsys, "evals", "InternLM-7B")[1:]
+    assert header.split()[:3] == ["Benchmark", "InternLM-7B", "InternLM-Chat-7B"]
+    mmlu = next(row for row in rows if row.startswith("MMLU"))
+    assert mmlu.split()[1:4] == ["51.0", "52.6", "35.2*"]
+    assert rows[-1] == "* from the original paper"
+    whole = lines(capsys, "evals")
+    assert any(row.split()[:2] == ["Examination", "MMLU"] and "62.05†" in row for row in whole)
+    assert document(capsys, "evals", "internlm-7b")[0]["rows"][1]["from_original_paper"] == ["LLaMA-7B"]
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_evals_draw_a_chart(capsys, tmp_path: Path, ending: str):
+    pytest.importorskip("matplotlib")
+    chart = tmp_path / "charts" / f"scores.{ending}"
+    assert lines(capsys, "evals", "internlm-chat-7b", "--chart", str(chart)) == [str(chart)]
+    head = chart.read_bytes()[:200]
+    assert head.startswith(b"\x89PNG") if ending == "png" else b"<svg" in chart.read_bytes()[:1000]
+
+
+def test_chart_without_matplotlib_names_the_extra(tmp_path: Path):
+    code = (
+        "import sys; sys.modules['matplotlib.figure'] = None\n"
+        "import internlm_zoo.cli.catalogue; from internlm_zoo.cli.shell import run\n"
+        "sys.exit(run(['evals', '--chart', sys.argv[1]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 7
+    assert "internlm-zoo[chart]" in done.stderr
+
+
+def test_registry_validate_lists_every_problem_and_exits_2(capsys, tmp_path: Path):
+    assert lines(capsys, "registry", "validate")[0].startswith("valid: 5 hubs, 4 families, 30 models")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("models:\n  internlm-7b:\n    kind: bse\n    colour: red\n")
+    first, second = lines(capsys, "registry", "validate", str(bad), code=2)
+    assert first.startswith(f"{bad}:3: models.internlm-7b.kind is 'bse'")
+    assert second.startswith(f"{bad}:4: models.internlm-7b has no field 'colour'")
+    found = document(capsys, "registry", "validate", str(bad), code=2)
+    assert [problem["place"]["line"] for problem in found["problems"]] == [3, 4]
+
+
+def test_the_shipped_file_validates_by_its_name(capsys):
+    root = Path(__file__).parents[2]
+    assert lines(capsys, "registry", "validate", str(root / "registry.yaml"))[0].startswith("valid")
+
+
+def test_registry_export_follows_the_printed_schema(capsys):
+    exported = document(capsys, "registry", "export")
+    assert exported == json.loads("\n".join(lines(capsys, "registry", "export")))
+    schema = document(capsys, "registry", "schema")
+    for section in ("hubs", "families", "models"):
+        for entry in exported[section].values():
+            del entry["name"]
+    jsonschema.validate(exported, schema)
+
+
+@pytest.mark.parametrize("args", [["list"], ["show", "internlm-20b"], ["evals"], ["registry", "validate"]])
+def test_looking_something_up_imports_nothing_heavy(args: list[str]):
+    code = (
+        "import sys, internlm_zoo.cli.catalogue\n"
+        "from internlm_zoo.cli.shell import run\n"
+        f"run({args!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

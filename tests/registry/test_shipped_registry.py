@@ -1,0 +1,221 @@
+"""registry.yaml says what the published pages say, cell by cell."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from internlm_zoo.registry import read_registry
+from internlm_zoo.registry.query import parameter_count
+from internlm_zoo.registry.schema import json_schema
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+SEEDS = ["internlm-chat-20b", "internlm-20b", "internlm-chat-7b", "internlm-7b"]
+
+
+@cache
+def published(name: str) -> Any:
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{path} is not beside this checkout: nothing to compare with")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+REGISTRY = read_registry()
+
+
+def test_every_published_model_is_there_and_only_demo_models_besides():
+    assert set(REGISTRY.models) - set(published("catalog.yaml")["models"]) == {
+        "demo-internlm-base",
+        "demo-internlm2-chat",
+    }
+    assert set(published("catalog.yaml")["models"]) <= set(REGISTRY.models)
+
+
+def test_models_say_what_was_published():
+    for name, facts in published("catalog.yaml")["models"].items():
+        model = REGISTRY.models[name].model_dump(mode="json")
+        for field in ("display_name", "family", "size", "kind", "release_date"):
+            assert model[field] == facts[field], (name, field)
+        assert model["context_length"] == facts.get("context_length"), name
+        assert set(facts["evidence"]) <= set(model["evidence"]), name
+
+
+def test_architectures_are_the_published_ones_and_others_have_their_own_evidence():
+    for name, facts in published("catalog.yaml")["models"].items():
+        model = REGISTRY.models[name]
+        if facts["architecture"] is not None:
+            assert model.architecture.model_dump(exclude_none=True) == facts["architecture"], name
+        elif model.architecture is not None:
+            assert len(model.evidence) > len(facts["evidence"]), f"{name} has sizes from nowhere"
+
+
+def test_releases_are_the_published_ones_in_their_order():
+    for name, facts in published("catalog.yaml")["models"].items():
+        expected = [
+            (
+                key.removesuffix("_original"),
+                source["repo"],
+                source["format"],
+                source.get("also_listed_as", []),
+            )
+            for key, source in facts["sources"].items()
+        ]
+        releases = REGISTRY.models[name].releases
+        assert [
+            (release.hub, release.repo, release.format, list(release.also_listed_as)) for release in releases
+        ] == expected, name
+        for hub, files in facts.get("files", {}).items():
+            if hub != "evidence":
+                assert list(releases[0].known_files) == files
+
+
+def test_all_231_evaluation_cells_are_the_published_ones():
+    tables = published("evaluations.yaml")["tables"]
+    ours = [table.model_dump(mode="json") for table in REGISTRY.evaluations]
+    assert [table["id"] for table in ours] == [table["id"] for table in tables]
+    cells = 0
+    for table, expected in zip(ours, tables, strict=True):
+        for field in ("section", "source", "models"):
+            assert table[field] == expected[field]
+        for row, wanted in zip(table["rows"], expected["rows"], strict=True):
+            assert row["benchmark"] == wanted["benchmark"]
+            assert row["category"] == wanted.get("category")
+            assert row["scores"] == wanted["scores"]
+            assert row["best_in_class"] == wanted.get("best_in_class", [])
+            assert row["from_original_paper"] == wanted.get("from_original_paper", [])
+            cells += len(row["scores"])
+    assert cells == 231
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_models_of_the_model_cards_have_four_releases(name: str):
+    assert [(release.hub, release.format) for release in REGISTRY.model(name).releases] == [
+        ("huggingface", "hf"),
+        ("modelscope", "hf"),
+        ("openxlab", "hf"),
+        ("openxlab", "original"),
+    ]
+
+
+def test_both_names_of_the_20b_chat_repositories_are_kept_the_working_one_first():
+    huggingface, modelscope, *_ = REGISTRY.model("internlm-chat-20b").releases
+    assert (huggingface.repo, huggingface.also_listed_as) == (
+        "internlm/internlm-chat-20b",
+        ("internlm/internlm-20b-chat",),
+    )
+    assert modelscope.also_listed_as == ("Shanghai_AI_Laboratory/internlm-20b-chat",)
+
+
+@pytest.mark.parametrize("family", ["internlm", "internlm2"])
+def test_special_tokens_are_where_the_published_tokenizer_has_them(family: str):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    path = SHARED / f"tokenizer_{family}.model"
+    if not path.exists():
+        pytest.skip(f"{path} is not beside this checkout")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    known = REGISTRY.families[family]
+    assert pieces.get_piece_size() == known.tokenizer.pieces
+    for role, token in known.special_tokens.items():
+        assert pieces.id_to_piece(token.id) == (token.piece or token.token), role
+
+
+def test_published_parameter_counts_follow_from_the_sizes():
+    billions = {
+        name: parameter_count(REGISTRY.model(name)) / 1e9 for name in ("internlm-7b", "internlm2-20b")
+    }
+    assert billions["internlm-7b"] == pytest.approx(7.32, abs=0.01)
+    assert billions["internlm2-20b"] == pytest.approx(19.86, abs=0.01)
+    reward, chat = (parameter_count(REGISTRY.model(name)) for name in ("internlm2-7b-reward", "internlm2-7b"))
+    assert chat - reward == (92544 - 1) * 4096
+
+
+def test_every_model_has_a_shape_for_its_miniature():
+    assert [model.name for model in REGISTRY.models.values() if REGISTRY.shape_of(model) is None] in (
+        [],
+        ["demo-internlm-base", "demo-internlm2-chat"],
+    )
+
+
+def test_published_schema_is_current():
+    text = (ROOT / "registry.schema.json").read_text(encoding="utf-8")
+    assert json.loads(text) == json_schema(), "run `internlm-zoo registry schema > registry.schema.json`"
+
+
+@pytest.mark.parametrize("file", ["registry.yaml", "internlm_zoo/demo/overlay.yaml"])
+def test_shipped_files_name_the_schema_and_follow_it(file: str):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    named = text.partition("\n")[0].removeprefix("# yaml-language-server: $schema=")
+    assert (ROOT / file).parent.joinpath(named).resolve() == ROOT / "registry.schema.json"
+    plain = json.loads(json.dumps(yaml.safe_load(text), default=str))
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(plain, json_schema())
+
+
+def test_schema_refuses_what_loading_refuses():
+    for wrong in ({"models": {"x": {"kind": "bse"}}}, {"models": {"x": {"relases": []}}}, {"modls": {}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, json_schema())
+
+
+def test_demo_overlay_adds_the_loopback_releases_after_the_bundled_one():
+    with_demo = read_registry(ROOT / "internlm_zoo" / "demo" / "overlay.yaml")
+    for name in ("demo-internlm-base", "demo-internlm2-chat"):
+        assert [release.id for release in with_demo.model(name).releases] == [
+            f"bundled:{name}",
+            f"huggingface:internlm-zoo/{name}",
+            f"modelscope:internlm-zoo/{name}",
+            f"openxlab:internlm-zoo/{name}",
+            f"openxlab:internlm-zoo/{name}-original",
+        ]
+
+
+def test_hub_endpoints_come_from_the_environment_first():
+    assert REGISTRY.hubs["huggingface"].endpoint_in({}) == "https://huggingface.co"
+    assert REGISTRY.hubs["huggingface"].endpoint_in({"HF_ENDPOINT": "http://here"}) == "http://here"
+    assert Path(REGISTRY.hubs["bundled"].endpoint_in({})) == ROOT / "internlm_zoo" / "demo" / "models"
+
+
+def render(family: str, messages: list[dict[str, str]], prompt: bool) -> str:
+    """As transformers renders chat templates: sandboxed jinja, trimmed blocks."""
+    sandbox = pytest.importorskip("jinja2.sandbox")
+    environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+
+    def refuse(message: str) -> None:
+        raise ValueError(message)
+
+    environment.globals["raise_exception"] = refuse
+    template = environment.from_string(REGISTRY.families[family].chat_template)
+    return template.render(messages=messages, add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>")
+
+
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "Bye"},
+]
+
+
+def test_internlm_chat_format():
+    assert render("internlm", TURNS[1:], True) == (
+        "<s><|User|>:Hi<eoh>\n<|Bot|>:Hello<eoa>\n<|User|>:Bye<eoh>\n<|Bot|>:"
+    )
+    assert render("internlm", TURNS[:2], False) == "<s><|System|>:Be brief.\n<|User|>:Hi<eoh>\n"
+    with pytest.raises(ValueError, match="roles"):
+        render("internlm", [{"role": "tool", "content": "x"}], False)
+
+
+@pytest.mark.parametrize("family", ["internlm2", "internlm2.5", "internlm3"])
+def test_chatml_format_of_the_later_families(family: str):
+    assert render(family, TURNS, True) == (
+        "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
+    )
