@@ -1,0 +1,59 @@
+"""One small adapter per hub protocol. An adapter says where things are; it never moves bytes.
+
+A new protocol is one module and one line in `_ADAPTERS`, and passes tests/sources/contract.py like the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, UnsupportedError
+from internlm_zoo.registry.schema import Hub, Release
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources.base import Snapshot, Source
+
+__all__ = ["open_source", "resolve_release"]
+
+# protocol -> module and class, imported when the first hub of that protocol is opened
+_ADAPTERS = {
+    "huggingface": ("huggingface", "HuggingFaceSource"),
+    "modelscope": ("modelscope", "ModelScopeSource"),
+    "openxlab": ("openxlab", "OpenXLabSource"),
+    "directory": ("directory", "DirectorySource"),
+}
+
+
+def open_source(hub: Hub, settings: Settings) -> Source:
+    """The adapter for a hub; opens no connection yet.
+
+    Raises UnsupportedError if nothing here speaks its protocol, NetworkError if it would need a network and
+    `settings.offline` forbids one.
+    """
+    endpoint = hub.endpoint_in(settings.environ)
+    if hub.protocol is None or not endpoint:
+        missing = "endpoint" if hub.protocol else "protocol"
+        raise UnsupportedError(
+            f"{hub.name} is listed, but not downloaded from: it has no {missing}", f"hubs.{hub.name}"
+        )
+    if settings.offline and hub.protocol != "directory":
+        raise NetworkError(f"{hub.name} was not asked: offline mode is on", fix="leave out --offline")
+    module, adapter = _ADAPTERS[hub.protocol]
+    source = getattr(importlib.import_module(f"{__name__}.{module}"), adapter)
+    return cast(Source, source(hub, endpoint.rstrip("/"), settings))
+
+
+def resolve_release(release: Release, hub: Hub, settings: Settings, revision: str | None = None) -> Snapshot:
+    """What a release means now. The snapshot's `repo` says which of the release's names answered.
+
+    revision: defaults to the registry's. Names are tried in the registry's order while the hub has no such
+    repository or shows none to this user; if none is left, the error for the first one is raised.
+    """
+    source = open_source(hub, settings)
+    refusals: list[AccessError | NotFoundError] = []
+    for repo in (release.repo, *release.also_listed_as):
+        try:
+            return source.resolve(repo, revision or release.revision)
+        except (AccessError, NotFoundError) as error:
+            refusals.append(error)
+    raise refusals[0]

@@ -1,0 +1,73 @@
+"""A directory as a hub, `<root>/<repo>/...`: for `file://` endpoints, paths, and the models in the package.
+
+Nobody publishes digests for a directory, so they are made by reading the files; that also names the snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from internlm_zoo.errors import NotFoundError
+from internlm_zoo.registry.schema import Hub
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.listing import listing_revision
+from internlm_zoo.sources.paths import check_path, check_snapshot
+
+_CHUNK = 1 << 20
+_DEFAULT_NAMES = (None, "main", "master")
+
+
+class DirectorySource:
+    """See `Source`. endpoint: a path or a file:// URL."""
+
+    def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
+        self._hub = hub.name
+        is_url = endpoint.lower().startswith("file:")
+        self._root = (
+            Path(url2pathname(urlsplit(endpoint).path) if is_url else endpoint).expanduser().absolute()
+        )
+
+    def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
+        folder = self._folder(repo)
+        if not folder.is_dir():
+            raise NotFoundError(f"{self._hub} has no {repo}", self._root)
+        with ThreadPoolExecutor() as pool:
+            files = tuple(pool.map(lambda path: _remote_file(folder, path), _walk(folder)))
+        found = listing_revision((file.path, file.sha256 or "") for file in files)
+        if revision not in (*_DEFAULT_NAMES, found):
+            raise NotFoundError(f"{self._hub} has no revision {revision} of {repo}", folder)
+        return check_snapshot(Snapshot(self._hub, repo, found, revision, files))
+
+    def locate(self, snapshot: Snapshot, path: str) -> Location:
+        check_path(path, f"{self._hub}: {snapshot.repo}")
+        file = self._folder(snapshot.repo) / path
+        if not file.is_file():
+            raise NotFoundError(f"{self._hub} has no {path} in {snapshot.repo}", self._root)
+        return Location(file.as_uri())
+
+    def _folder(self, repo: str) -> Path:
+        check_path(repo, self._hub)
+        return self._root / repo
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Paths of all files, with forward slashes, sorted."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        yield from ((Path(parent) / name).relative_to(folder).as_posix() for name in sorted(names))
+
+
+def _remote_file(folder: Path, path: str) -> RemoteFile:
+    digest, size = hashlib.sha256(), 0
+    with (folder / path).open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return RemoteFile(path, size, digest.hexdigest())

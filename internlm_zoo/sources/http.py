@@ -1,0 +1,112 @@
+"""What the adapters share on the wire: a small pool, limits on patience, and statuses turned into our errors.
+
+A hub that is dead must cost seconds, not minutes: the next source is waiting. So a question is asked twice at
+most, and `within_limits` bounds how long we wait for an official client, which keeps its own clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, TimeoutError
+from typing import TypeVar
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.settings import Settings
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 15.0
+LISTING_SECONDS = 40.0
+PAUSE_SECONDS = 0.5
+
+T = TypeVar("T")
+
+
+def open_pool(url: str, settings: Settings) -> urllib3.PoolManager:
+    """A connection pool for `url`'s host that honours the proxies and certificates of the environment.
+
+    It asks once and follows no redirect: whoever does decides which headers go along.
+    """
+    timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
+    certificates = settings.environ.get("SSL_CERT_FILE") or settings.environ.get("REQUESTS_CA_BUNDLE") or None
+    proxy = _proxy_for(url, settings)
+    if proxy:
+        return urllib3.ProxyManager(proxy, timeout=timeout, retries=False, ca_certs=certificates)
+    return urllib3.PoolManager(timeout=timeout, retries=False, ca_certs=certificates)
+
+
+def twice(ask: Callable[[], T]) -> T:
+    """What `ask` returns, asked once more after a pause if there was a NetworkError: it may be a hiccup."""
+    try:
+        return ask()
+    except NetworkError:
+        time.sleep(PAUSE_SECONDS)
+        return ask()
+
+
+def within_limits(call: Callable[[], T], hub: str, url: str) -> T:
+    """What an official client's `call` returns or raises; after LISTING_SECONDS, NetworkError.
+
+    The call is then left to end by itself: nothing can stop it.
+    """
+    outcome: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, name=f"ask {hub}", daemon=True).start()
+    try:
+        return outcome.result(LISTING_SECONDS)
+    except TimeoutError as error:
+        if outcome.done():
+            raise
+        raise unreachable(hub, url, f"nothing within {LISTING_SECONDS:.0f} s") from error
+
+
+def unreachable(hub: str, url: str, cause: object) -> NetworkError:
+    """The error for a hub that does not answer, or not sensibly."""
+    what = f"{hub} at {host_of(url)} does not answer: {_reason(cause)}"
+    return NetworkError(what, fix="try again later, or name another source with --source")
+
+
+def refusal(status: int, hub: str, repo: str, url: str) -> ZooError:
+    """The error for an HTTP status that is not a success."""
+    if status in (401, 403):
+        what = f"{hub} does not give {repo} to this user: HTTP {status}"
+        return AccessError(what, host_of(url), f"log in to {hub}, or ask the owner for access")
+    if status == 404:
+        return absent(hub, repo, url)
+    return unreachable(hub, url, f"HTTP {status}")
+
+
+def absent(hub: str, thing: str, url: str) -> NotFoundError:
+    """The error for a repository, revision or file that a hub does not have. thing: as a person names it."""
+    return NotFoundError(f"{hub} has no {thing}", host_of(url))
+
+
+def host_of(url: str) -> str:
+    """Host and port, without any user and password."""
+    return urlsplit(url).netloc.rpartition("@")[2] or url
+
+
+def _reason(cause: object) -> str:
+    """One line for a person, without the objects that urllib3 prints."""
+    lines = str(cause).splitlines() or [type(cause).__name__]
+    return lines[0].rpartition(">: ")[2] if isinstance(cause, HTTPError) else lines[0]
+
+
+def _proxy_for(url: str, settings: Settings) -> str | None:
+    named = {name.lower(): value for name, value in settings.environ.items() if value}
+    parts = urlsplit(url)
+    if proxy_bypass_environment(parts.netloc, {"no": named.get("no_proxy", "")}):
+        return None
+    return named.get(f"{parts.scheme}_proxy") or named.get("all_proxy")
