@@ -23,11 +23,11 @@ def models_table(registry: Registry, models: Sequence[Model]) -> RenderableType:
     """One line per model; the last columns name the hubs that have it in that format."""
     columns = [
         Column("Model", style="cyan"),
-        Column("Family"),
+        Column("Family", narrow="drop"),
         Column("Kind"),
         Column("Size", "right"),
         Column("Released"),
-        Column("Context\ntokens", "right"),
+        Column("Context\ntokens", "right", narrow="drop"),
         Column("hf\nformat"),
         Column("original\nformat"),
     ]
@@ -117,7 +117,7 @@ def _title(registry: Registry, model: Model) -> Text:
 
 def _facts(registry: Registry, model: Model) -> Sheet:
     rows = [[name, value] for name, value in _fact_lines(registry, model)]
-    return Sheet([Column("Fact", style="dim"), Column("Value", fold=True)], rows, header=False)
+    return Sheet([Column("Fact", style="dim"), Column("Value", narrow="fold")], rows, header=False)
 
 
 def _fact_lines(registry: Registry, model: Model) -> Iterator[tuple[str, str]]:
@@ -168,13 +168,13 @@ def _token(token: SpecialToken) -> str:
 
 
 def _releases(registry: Registry, model: Model, locked: Sequence[LockedRelease | None]) -> Sheet:
-    columns = [Column("Hub"), Column("Format"), Column("Repository", style="cyan", fold=True)]
-    rows: list[list[RenderableType]] = [
+    columns = [Column("Hub"), Column("Format"), Column("Repository", style="cyan", narrow="fold")]
+    rows: list[list[str | Text]] = [
         [registry.hubs[release.hub].title, release.format or UNKNOWN, _repository(registry, release)]
         for release in model.releases
     ]
     if any(locked):
-        columns += [Column("Revision"), Column("Files", "right"), Column("Size", "right")]
+        columns += [Column("Revision"), Column("Files", "right", narrow="drop"), Column("Size", "right")]
         rows = [[*row, *_recorded(found)] for row, found in zip(rows, locked, strict=True)]
     return Sheet(columns, rows)
 
@@ -200,7 +200,7 @@ def _files(model: Model, release: Release, found: LockedRelease | None) -> list[
         hint = _UNRESOLVED.format(name=model.name)
         named = [_item(f"{name}  (named by a source, no digest)") for name in release.known_files]
         return ["", Text(title, style="bold"), _item(hint), *named]
-    columns = [Column("Path", fold=True), Column("Size", "right"), Column("sha256", style="dim")]
+    columns = [Column("Path"), Column("Size", "right"), Column("sha256", style="dim", narrow="crop")]
     rows = [[file.path, byte_count(file.size), file.sha256 or UNKNOWN] for file in found.files]
     return ["", Sheet(columns, rows, title=f"{title}, revision {found.revision}")]
 
@@ -227,16 +227,16 @@ class _Scores:
 
     def _column(self, model: str) -> Column:
         head, dash, tail = model.rpartition("-")
-        return Column(f"{head}{dash}\n{tail}", "right", "cyan" if model in self._asked else "")
+        return Column(f"{head}{dash}\n{tail}", "right", "cyan" if model in self._asked else "", narrow="drop")
 
-    def _rows(self, plain: bool, categories: bool) -> Iterator[list[RenderableType]]:
+    def _rows(self, plain: bool, categories: bool) -> Iterator[list[str | Text]]:
         heading = None
         for row in self._table.rows:
             if categories and not plain and row.category != heading:
                 heading = row.category
                 yield [Text(heading or "", style="bold"), *[""] * len(self._table.models)]
             name = f"  {row.benchmark}" if categories and not plain else row.benchmark
-            scores: list[RenderableType] = [self._score(row, model) for model in self._table.models]
+            scores: list[str | Text] = [self._score(row, model) for model in self._table.models]
             yield [row.category or "", name, *scores] if plain else [name, *scores]
 
     def _score(self, row: EvaluationRow, model: str) -> Text:

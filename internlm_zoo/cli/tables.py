@@ -7,21 +7,25 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 UNKNOWN = "unknown"
+_GAP = 2  # spaces between columns
+_LEAST = 16  # characters that a column which gives way keeps
 
 
 @dataclass(frozen=True)
 class Column:
-    """fold: may break over lines where the terminal is narrow; other columns never do."""
+    """narrow: what becomes of it on a terminal too narrow for the table: nothing (keep), its cells
+    break over lines (fold), end with an ellipsis (crop), or it is left out, and that is said (drop)."""
 
     header: str
     justify: Literal["left", "right", "center"] = "left"
     style: str = ""
-    fold: bool = False
+    narrow: Literal["keep", "fold", "crop", "drop"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Sheet:
     """rows: cells as text or rich Text. sections: numbers of the rows under which a terminal leaves a gap."""
 
     columns: Sequence[Column]
-    rows: Sequence[Sequence[RenderableType]]
+    rows: Sequence[Sequence[str | Text]]
     title: str | None = None
     sections: frozenset[int] = field(default_factory=frozenset)
     header: bool = True
@@ -37,28 +41,54 @@ class Sheet:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
             yield Text(self.title, style="bold")
-        yield self._table(drawn=console.is_terminal)
+        drawn = console.is_terminal
+        shown = self._fitting(options.max_width) if drawn else range(len(self.columns))
+        yield self._table(shown, drawn)
+        hidden = [_one_line(column.header) for place, column in enumerate(self.columns) if place not in shown]
+        if hidden:
+            yield Text(f"left out, the terminal is too narrow: {', '.join(hidden)}", style="dim")
 
-    def _table(self, drawn: bool) -> Table:
+    def _fitting(self, width: int) -> Sequence[int]:
+        """The numbers of the columns to show: all, or as many of the droppable ones as the width allows."""
+        shown = list(range(len(self.columns)))
+        widths = [
+            _width(column, [row[number] for row in self.rows]) for number, column in enumerate(self.columns)
+        ]
+        for number in reversed(range(len(self.columns))):
+            if sum(widths[place] + _GAP for place in shown) - _GAP <= width:
+                break
+            if self.columns[number].narrow == "drop":
+                shown.remove(number)
+        return shown
+
+    def _table(self, shown: Sequence[int], drawn: bool) -> Table:
         table = Table(
             box=box.SIMPLE_HEAD if drawn else None,
             show_edge=False,
             show_header=self.header,
             pad_edge=False,
-            padding=(0, 1 if drawn else 2, 0, 0),
+            padding=(0, _GAP - 1 if drawn else _GAP, 0, 0),
             header_style="bold" if drawn else "",
         )
-        for column in self.columns:
+        for column in (self.columns[number] for number in shown):
             table.add_column(
                 column.header if drawn else _one_line(column.header),
                 justify=column.justify,
                 style=column.style,
-                no_wrap=not column.fold,
-                overflow="fold",
+                no_wrap=column.narrow not in ("fold", "crop"),
+                overflow="ellipsis" if column.narrow == "crop" else "fold",
             )
         for number, row in enumerate(self.rows):
-            table.add_row(*map(_cell, row), end_section=drawn and number in self.sections)
+            cells = [_cell(row[place]) for place in shown]
+            table.add_row(*cells, end_section=drawn and number in self.sections)
         return table
+
+
+def _width(column: Column, cells: Sequence[str | Text]) -> int:
+    """Characters that the column needs; a column that may give way needs few."""
+    texts = [column.header, *(str(cell) for cell in cells)]
+    widest = max(cell_len(line) for text in texts for line in text.split("\n"))
+    return min(widest, _LEAST) if column.narrow in ("fold", "crop") else widest
 
 
 def _one_line(header: str) -> str:
@@ -66,7 +96,7 @@ def _one_line(header: str) -> str:
     return header.replace("-\n", "-").replace("\n", " ")
 
 
-def _cell(cell: RenderableType) -> RenderableType:
+def _cell(cell: str | Text) -> str | Text:
     return Text(UNKNOWN, style="dim") if cell == UNKNOWN else cell
 
 

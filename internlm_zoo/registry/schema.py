@@ -28,7 +28,7 @@ BUNDLED = "bundled"
 class Entry(BaseModel):
     """Anything written in the registry."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, use_attribute_docstrings=True)
 
 
 class Named(Entry):

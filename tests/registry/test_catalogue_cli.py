@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from rich.console import Console
 
 import internlm_zoo.cli.catalogue  # noqa: F401  (registers the verbs)
+from internlm_zoo.cli.catalogue_views import evaluation_tables, models_table
 from internlm_zoo.cli.shell import run
+from internlm_zoo.registry import read_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
 from internlm_zoo.settings import Settings
 
@@ -52,6 +56,25 @@ def test_list_in_a_pipe_is_one_aligned_line_per_model(capsys):
     column = header.index("Released")
     assert {row[column : column + 4] for row in models} == {"2024"}
     assert not any(character in "".join(rows) for character in "─│┃━\x1b")
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_terminal_width_cuts_a_value_short(width: int):
+    registry = read_registry()
+    models = tuple(registry.models.values())
+    views = [models_table(registry, models), evaluation_tables(registry.evaluations, ())]
+    for view in views:
+        console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
+        console.print(view)
+        text = console.file.getvalue()
+        assert max(map(len, text.splitlines())) <= width
+        shown = text.split()
+        if view is views[0]:
+            assert {model.name for model in models} <= set(shown)
+            assert ("16,384" in shown) == (width >= 100) != ("left out" in text)
+        else:
+            assert {"62.05†", "35.2*"} <= set(shown)
+            assert ("39.60" in shown) == (width >= 100) != ("left out" in text)
 
 
 def test_list_filters_by_kind(capsys):
