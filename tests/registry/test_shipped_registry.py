@@ -138,10 +138,29 @@ def test_published_parameter_counts_follow_from_the_sizes():
 
 
 def test_every_model_has_a_shape_for_its_miniature():
-    assert [model.name for model in REGISTRY.models.values() if REGISTRY.shape_of(model) is None] in (
-        [],
-        ["demo-internlm-base", "demo-internlm2-chat"],
-    )
+    assert [model.name for model in REGISTRY.models.values() if REGISTRY.shape_of(model) is None] == []
+
+
+@pytest.mark.parametrize("name", ["demo-internlm-base", "demo-internlm2-chat"])
+def test_demo_models_are_what_their_files_say(name: str):
+    torch, sentencepiece = pytest.importorskip("torch"), pytest.importorskip("sentencepiece")
+    model = REGISTRY.model(name)
+    directory = Path(REGISTRY.hub("bundled").endpoint_in({})) / model.releases[0].repo
+    config = torch.load(directory / "model_config.pt", weights_only=True)
+    weights = torch.load(directory / "model_tp0_pp0.pt", weights_only=True)
+    sizes = model.architecture
+    assert (sizes.hidden_size, sizes.num_layers) == (config["hidden_size"], config["num_layers"])
+    assert sizes.num_attention_heads == config["num_attention_heads"]
+    assert sizes.num_kv_heads == config["num_kv_attention_heads"]
+    assert (sizes.vocab_size, sizes.rope_theta) == (config["vocab_size"], config["rope_base"])
+    assert sizes.attention_bias is not config["no_bias"]
+    assert model.context_length == config["max_position_embeddings"]
+    assert parameter_count(model) == sum(weight.numel() for weight in weights.values())
+
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+    assert pieces.get_piece_size() == REGISTRY.tokenizer_of(model).pieces
+    for role, token in REGISTRY.special_tokens_of(model).items():
+        assert pieces.id_to_piece(token.id) == (token.piece or token.token), role
 
 
 def test_published_schema_is_current():
