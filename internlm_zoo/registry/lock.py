@@ -99,10 +99,14 @@ def user_lock(settings: Settings) -> Path:
 
 
 def record(settings: Settings, *releases: LockedRelease) -> None:
-    """Write releases into the user's lock; what another process records at the same time is kept."""
+    """Write releases into the user's lock."""
+    record_in(user_lock(settings), *releases)
+
+
+def record_in(path: Path, *releases: LockedRelease) -> None:
+    """Write releases into a lock file; what another process records at the same time is kept."""
     from filelock import FileLock
 
-    path = user_lock(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.guard"):
         write(path, read(path).updated(releases))

@@ -10,9 +10,8 @@ from aiohttp import web
 from internlm_zoo.serve.background import Server, start
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-Files = Mapping[
-    str, Mapping[str, Any]
-]  # path -> sha256, size, commit, date, folder: what is not told is harmless
+# path -> sha256, size, commit, date; what is not told is harmless
+Files = Mapping[str, Mapping[str, Any]]
 
 
 def hub_that_lists(protocol: str, files: Files, *, commit: str = COMMIT) -> Server:

@@ -50,9 +50,9 @@ def test_an_answer_that_is_no_listing_is_no_answer(
     protocol: str, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("internlm_zoo.sources.http.PAUSE_SECONDS", 0.0)
-    with hub_that_answers(lambda: web.Response(text=body)) as hub:
-        with pytest.raises((NetworkError, NotFoundError)):
-            opened(protocol, hub.url, tmp_path).resolve(REPO)
+    astray = hub_that_answers(lambda: web.Response(text=body))
+    with astray as hub, pytest.raises((NetworkError, NotFoundError)):
+        opened(protocol, hub.url, tmp_path).resolve(REPO)
 
 
 def opened(protocol: str, endpoint: str, tmp_path: Path) -> Source:

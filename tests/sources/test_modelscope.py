@@ -40,9 +40,9 @@ class TestModelScope(HubContract):
             first = source.resolve(REPO)
             assert source.resolve(REPO, first.revision).files == first.files
             assert "Revision=master" in source.locate(first, "a.txt").url
-        with hub_that_lists("modelscope", {"a.txt": {"sha256": "1" * 64}}, commit="") as hub:
-            with pytest.raises(NotFoundError, match="changed"):
-                open_source(self.hub(hub.url), settings).resolve(REPO, first.revision)
+        changed = hub_that_lists("modelscope", {"a.txt": {"sha256": "1" * 64}}, commit="")
+        with changed as hub, pytest.raises(NotFoundError, match="changed"):
+            open_source(self.hub(hub.url), settings).resolve(REPO, first.revision)
 
     def test_more_files_than_a_listing_holds_are_listed_by_folder(
         self, tmp_path: Path, settings: Settings
@@ -56,9 +56,9 @@ class TestModelScope(HubContract):
     def test_a_folder_that_cannot_be_listed_whole_is_refused(
         self, tmp_path: Path, settings: Settings
     ) -> None:
-        with hub_that_lists("modelscope", {f"data/{n}": {} for n in range(3000)}) as hub:
-            with pytest.raises(UnsupportedError, match="3000") as caught:
-                open_source(self.hub(hub.url), settings).resolve(REPO)
+        full = hub_that_lists("modelscope", {f"data/{n}": {} for n in range(3000)})
+        with full as hub, pytest.raises(UnsupportedError, match="3000") as caught:
+            open_source(self.hub(hub.url), settings).resolve(REPO)
         assert caught.value.where == f"{REPO}/data"
 
     @pytest.mark.parametrize("variable", ["HOME", "MODELSCOPE_HOME"])
