@@ -115,8 +115,8 @@ class HuggingFace:
 
 
 def _refusal(status: int, code: str, message: str) -> web.Response:
-    # Header values are latin-1 at most; the body carries the message whole.
-    spoken = message.encode("ascii", "replace").decode()
+    # A header takes neither control characters nor much beyond ASCII; the body carries the message whole.
+    spoken = "".join(letter if " " <= letter <= "~" else "?" for letter in message)
     headers = {"X-Error-Code": code, "X-Error-Message": spoken}
     return web.json_response({"error": message}, status=status, headers=headers)
 

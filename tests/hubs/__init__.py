@@ -11,11 +11,11 @@
         hub.downloads("*.bin"), hub.sent         # GETs of files; the bytes of files that left
         hub.wait(lambda: hub.sent > 1000)        # for example before killing a download
 
-`fault(kind, path="*", times=None, after=0, **how)`. path is a glob (`*` crosses folders) for the file's path
-in its repository; one that starts with "/" is for the URL's path instead, so that listings can be hit too.
-times: on how many answers (None: all). GET and POST are hit, HEAD only with `head=True`. Of several faults
-the first strikes; but a `redirect` goes before the others (so they strike where it leads), a `delay` on top. Every
-kind works with every protocol:
+`fault(kind, path="*", times=None, after=0, **how)`. path is a glob (`*` crosses folders) for the file's
+path in its repository; one that starts with "/" is for the URL's path instead, so that listings can be
+hit too. times: on how many answers (None: all). GET and POST are hit, HEAD only with `head=True`. Of
+several faults the first strikes; but a `redirect` goes before the others (so they strike where it leads),
+a `delay` on top. Every kind works with every protocol:
 
     kind            what the client gets                          options
     400..599        that status; JSON like the hubs'              retry_after=seconds, body=text
