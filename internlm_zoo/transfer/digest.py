@@ -1,10 +1,14 @@
-"""Digests of a file computed while its bytes pass."""
+"""Digests of a file, computed while its bytes pass or from the disk."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 from internlm_zoo.transfer.values import Wanted
+
+_CHUNK = 1 << 20
 
 
 class Digest:
@@ -34,3 +38,14 @@ class Digest:
         if self._git is not None and self._git.hexdigest() != wanted.git_sha1:
             return f"expected git sha1 {wanted.git_sha1}, found {self._git.hexdigest()}"
         return None
+
+
+def digest_file(path: Path, wanted: Wanted, seen: Callable[[int], None] | None = None) -> Digest:
+    """The digests of a file on the disk. seen: told the size of each piece. Raises OSError."""
+    digest = Digest(wanted)
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            if seen is not None:
+                seen(len(chunk))
+    return digest

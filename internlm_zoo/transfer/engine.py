@@ -97,8 +97,15 @@ class _Run:
 
     def _finish(self) -> Fetched:
         served = {c.origin.name: c.served for c in self.contestants if c.served}
-        position, sha256 = self.partial.position, self.partial.sha256
-        return Fetched(self.partial.keep(), position, sha256, served, self.resumed, tuple(self.notes))
+        return Fetched(
+            path=self.partial.keep(),
+            size=self.partial.position,
+            sha256=self.partial.sha256,
+            authors=tuple(sorted(self.authors)),
+            served=served,
+            resumed=self.resumed,
+            notes=tuple(self.notes),
+        )
 
     def _next(self) -> _Contestant:
         """Whoever may be asked soonest; the first in line among equals. Waits until then."""

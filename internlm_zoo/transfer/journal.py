@@ -44,14 +44,24 @@ def write(part: Path, journal: Journal) -> None:
     fresh.replace(target)
 
 
+def own_name(key: str) -> str:
+    """A name that says it belongs to this process, drawn anew each time."""
+    return f"{key}.{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.part"
+
+
+def abandoned(folder: Path, key: str) -> list[Path]:
+    """What is there under such a name whose process no longer lives."""
+    return [part for part in folder.glob(f"{key}.*.part") if not _owned(part)]
+
+
 def claim(folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
     """A name for our own partial file, and the journal of what an earlier run left there (flushed 0:
     nothing).
 
     Takes the longest one over; the others, and whatever has no readable journal, go.
     """
-    mine = folder / f"{key}.{_owner()}.part"
-    left = {part: _read(part, wanted) for part in folder.glob(f"{key}.*.part") if not _owned(part)}
+    mine = folder / own_name(key)
+    left = {part: _read(part, wanted) for part in abandoned(folder, key)}
     best = Journal(wanted)
     for part, journal in sorted(left.items(), key=lambda item: -item[1].flushed):
         if journal.flushed and not best.flushed and _take(part, mine):
@@ -59,6 +69,11 @@ def claim(folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
             write(mine, best)
         remove(part)
     return mine, best
+
+
+def waiting(folder: Path, key: str) -> int:
+    """Bytes on the disk that the next `claim` can count on, about."""
+    return max((part.stat().st_size for part in folder.glob(f"{key}.*.part")), default=0)
 
 
 def release(part: Path) -> None:
@@ -115,10 +130,6 @@ def _take(part: Path, mine: Path) -> bool:
     except OSError:  # somebody was faster, or (Windows) has it open
         return False
     return True
-
-
-def _owner() -> str:
-    return f"{os.getpid()}-{_machine()}-{secrets.token_hex(4)}"
 
 
 def _machine() -> str:

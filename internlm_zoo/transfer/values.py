@@ -37,13 +37,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A verified file at `path`, still under its partial name. served: bytes that crossed the network, per
-    origin (discarded ones too). resumed: bytes an earlier run had left. notes: what went wrong on the way,
-    a sentence each."""
+    """A verified file at `path`, still under its partial name. authors: the origins its bytes are from.
+    served: bytes that crossed the network, per origin (discarded ones too). resumed: bytes an earlier run
+    had left. notes: what went wrong on the way, a sentence each."""
 
     path: Path
     size: int
     sha256: str
+    authors: tuple[str, ...]
     served: Mapping[str, int]
     resumed: int
     notes: tuple[str, ...]

@@ -1,0 +1,226 @@
+"""`download` (alias `pull`), `verify`, `cache`: getting files, checking them again, seeing what is there."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from internlm_zoo.cli.shell import Answer, Shell, group, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from internlm_zoo.integrity.verify import VerifyReport
+    from internlm_zoo.store.inventory import Holding
+    from internlm_zoo.store.values import Download
+
+
+class Format(str, Enum):
+    hf = "hf"
+    original = "original"
+
+
+group("cache", "What the local store holds, and where it is.")
+
+
+@verb("download", example="internlm-zoo download internlm-chat-7b --source auto", alias="pull")
+def download(
+    shell: Shell,
+    model: Annotated[str, typer.Argument(help="A model of the registry; `list` shows them.")],
+    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Only these files.")] = None,
+    format: Annotated[Format | None, typer.Option("--format", help="Default: hf before original.")] = None,
+    source: Annotated[
+        str, typer.Option("--source", help="auto, a hub, or a URL or directory that mirrors the hubs.")
+    ] = "auto",
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", help="Only files that match this glob.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="No files that match this glob.")
+    ] = None,
+    local_dir: Annotated[
+        Path | None, typer.Option("--local-dir", help="Plain files in this folder instead of the store.")
+    ] = None,
+    max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Check again what is here; use a --local-dir that is not empty.")
+    ] = False,
+) -> Answer:
+    """Get a model, every file checked before it is shown. The last line printed is the folder."""
+    from internlm_zoo.store.fetch import download as fetch
+
+    with shell.progress() as progress:
+        done = fetch(
+            model,
+            files or (),
+            settings=shell.settings,
+            format=format.value if format else None,
+            source=source,
+            revision=revision,
+            include=include or (),
+            exclude=exclude or (),
+            local_dir=local_dir,
+            max_workers=max_workers,
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    for note in done.notes:
+        shell.note(f"note: {note}")
+    if dry_run:
+        return Answer(done, _plan_table(done))
+    shell.note(_summary(done))
+    return Answer(done, str(done.path))
+
+
+@verb("verify", example="internlm-zoo verify internlm-chat-7b")
+def verify(
+    shell: Shell,
+    target: Annotated[
+        str, typer.Argument(metavar="MODEL|DIR", help="A model in the store, or a downloaded folder.")
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Compare sizes only; nothing is hashed.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
+    ] = None,
+) -> Answer:
+    """Hash a download again and name every wrong, missing and extra file. Exit code 1 if there is one."""
+    from internlm_zoo.integrity.verify import verify as check
+    from internlm_zoo.store.locate import downloads_of, expected_files
+
+    folders = downloads_of(target, shell.settings)
+    with shell.progress() as progress:
+        reports = [
+            check(folder, expected_files(folder, shell.settings), workers, quick=quick, progress=progress)
+            for folder in folders
+        ]
+    ok = all(report.ok for report in reports)
+    data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
+    return Answer(data, _verdicts(reports), exit_code=0 if ok else 1)
+
+
+@verb("list", group="cache", example="internlm-zoo cache list")
+def cache_list(shell: Shell) -> Answer:
+    """Show the releases in the local store. Files that releases share take their place once."""
+    from internlm_zoo.store.inventory import holdings, usage
+    from internlm_zoo.store.layout import Store
+
+    store = Store(shell.settings.home)
+    held, used = holdings(store), usage(store)
+    data = {
+        "home": store.home,
+        "releases": [_holding(holding) for holding in held],
+        "blob_bytes": used.blobs,
+        "partial_bytes": used.partial,
+    }
+    shell.note(
+        f"{_mb(used.blobs)} MB in files, {_mb(used.partial)} MB in unfinished downloads, in {store.home}"
+    )
+    return Answer(data, _holdings_table(held) if held else "the store is empty")
+
+
+@verb("path", group="cache", example="internlm-zoo cache path internlm-chat-7b")
+def cache_path(
+    shell: Shell,
+    model: Annotated[
+        str | None, typer.Argument(help="A model in the store; default: the store itself.")
+    ] = None,
+) -> Answer:
+    """Print where the store is, or where a model is in it."""
+    from internlm_zoo.store.locate import downloads_of
+
+    path = downloads_of(model, shell.settings)[0] if model else shell.settings.home
+    return Answer({"path": path}, str(path))
+
+
+def _summary(done: Download) -> str:
+    served = (
+        ", ".join(f"{_mb(count)} MB from {name}" for name, count in done.served.items()) or "nothing fetched"
+    )
+    kept = f", {_mb(done.reused_bytes)} MB were here" if done.reused_bytes else ""
+    return (
+        f"{len(done.files)} files of {done.hub}:{done.repo} at {done.revision[:12]}, checked; {served}{kept}"
+    )
+
+
+def _plan_table(done: Download) -> Table:
+    table = _table(f"{done.hub}:{done.repo} at {done.revision}", "file", "size, MB", "from")
+    for file in done.files:
+        table.add_row(file.path, _mb(file.size), file.source or "here already")
+    table.caption = f"{_mb(done.fetched_bytes)} MB to fetch into {done.path}"
+    return table
+
+
+def _verdicts(reports: list[VerifyReport]) -> Table | str:
+    rows = [
+        row
+        for report in reports
+        for row in (
+            *((file.path, "wrong", file.what, report.path) for file in report.wrong),
+            *((path, "missing", "", report.path) for path in report.missing),
+            *((path, "extra", "not part of the release", report.path) for path in report.extra),
+        )
+    ]
+    if not rows:
+        how = "have the right size" if reports[0].quick else "are what was released"
+        return "\n".join(
+            f"{report.checked} files, {_mb(report.size)} MB, {how}: {report.path}" for report in reports
+        )
+    table = _table(None, "file", "is", "why", "in")
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table
+
+
+def _holding(holding: Holding) -> dict[str, Any]:
+    record = holding.record
+    release = record.release
+    return {
+        "model": record.model,
+        "hub": release.hub,
+        "repo": release.repo,
+        "revision": release.revision,
+        "format": release.format,
+        "trust": release.trust,
+        "files": len(release.files),
+        "files_in_release": record.total,
+        "bytes": holding.size,
+        "path": holding.path,
+    }
+
+
+def _holdings_table(held: list[Holding]) -> Table:
+    table = _table(None, "model", "format", "hub", "repository", "revision", "files", "size, MB")
+    for holding in held:
+        facts = _holding(holding)
+        count = f"{facts['files']} of {facts['files_in_release']}"
+        table.add_row(
+            facts["model"],
+            facts["format"] or "unknown",
+            facts["hub"],
+            facts["repo"],
+            facts["revision"][:12],
+            count,
+            _mb(facts["bytes"]),
+        )
+    return table
+
+
+def _table(title: str | None, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption_justify="left", box=None)
+    for column in columns:
+        table.add_column(
+            column, justify="right" if column.startswith(("size", "files")) else "left", overflow="fold"
+        )
+    return table
+
+
+def _mb(count: int | None) -> str:
+    return "?" if count is None else f"{count / 1e6:,.1f}"

@@ -1,0 +1,1 @@
+"""Whether what is here is what was released."""

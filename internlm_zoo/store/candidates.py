@@ -1,0 +1,106 @@
+"""Which releases of a model to try, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo.registry import Hub, Model, Registry, Release
+from internlm_zoo.registry.lock import Lock, LockedRelease
+from internlm_zoo.settings import Settings
+
+AUTO = "auto"
+FORMAT_ORDER = {"hf": 0, "original": 1, None: 2}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One release of the model. asked: the revision the user or the registry names, None for the hub's
+    default. locked: what the lock says it is. stands_in: the hub's place is taken by a URL or directory the
+    user gave."""
+
+    hub: Hub
+    release: Release
+    asked: str | None
+    locked: LockedRelease | None
+    stands_in: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str | None]:
+        return self.hub.name, self.release.repo, self.release.format
+
+
+def candidates(
+    model: Model,
+    registry: Registry,
+    lock: Lock,
+    settings: Settings,
+    *,
+    format: str | None,
+    source: str,
+    revision: str | None,
+) -> list[Candidate]:
+    """In the order they are to be tried: what is in the package first, hf before original, then as the user's
+    INTERNLM_ZOO_SOURCES or the registry has them. Raises NotFoundError if there are none."""
+    found = []
+    for hub, release, stands_in in _places(model, registry, settings, source):
+        if format is None or release.format == format:
+            asked = revision or release.revision
+            found.append(Candidate(hub, release, asked, _locked(lock, hub, release, asked), stands_in))
+    if not found:
+        raise _missing(model, format, source)
+    return sorted(found, key=lambda c: (_is_far(c, settings), FORMAT_ORDER[c.release.format]))
+
+
+def _places(
+    model: Model, registry: Registry, settings: Settings, source: str
+) -> Iterator[tuple[Hub, Release, bool]]:
+    """Hub, release, and whether the hub is one that stands in."""
+    here = is_place(source)
+    if here or (source == AUTO and not settings.sources):
+        names = tuple(dict.fromkeys(release.hub for release in model.releases))
+    else:
+        names = settings.sources if source == AUTO else (source,)
+    for hub in map(registry.hub, names):
+        for release in (release for release in model.releases if release.hub == hub.name):
+            if not here:
+                if hub.protocol is not None or source != AUTO:
+                    yield hub, release, False
+            elif (place := _stand_in(hub, source)) is not None:
+                yield place, release, True
+
+
+def is_place(source: str) -> bool:
+    """Whether a source is a URL or a directory and not a hub's name."""
+    return "://" in source or Path(source).is_dir()
+
+
+def _stand_in(hub: Hub, source: str) -> Hub | None:
+    """The hub, found somewhere else, where none of its credentials go; None if it does not speak HTTP."""
+    scheme = source.split("://", 1)[0].lower() if "://" in source else "file"
+    if scheme not in ("file", "http", "https"):
+        raise UsageError(f"--source {source} is neither a hub, a directory nor an http(s) URL")
+    if scheme != "file" and hub.protocol in (None, "directory"):
+        return None
+    protocol = "directory" if scheme == "file" else hub.protocol
+    facts = {"protocol": protocol, "endpoint": source, "endpoint_env": (), "token_env": ()}
+    return hub.model_copy(update=facts)
+
+
+def _is_far(candidate: Candidate, settings: Settings) -> bool:
+    """Whether it takes a network; no matter where the user has an order of their own."""
+    return not settings.sources and candidate.hub.protocol != "directory"
+
+
+def _locked(lock: Lock, hub: Hub, release: Release, asked: str | None) -> LockedRelease | None:
+    names = (release.repo, *release.also_listed_as)
+    return next(filter(None, (lock.find(hub.name, name, asked) for name in names)), None)
+
+
+def _missing(model: Model, format: str | None, source: str) -> NotFoundError:
+    what = f"{model.name} has no release" + (f" in {format} format" if format else "")
+    where = "" if source == AUTO or is_place(source) else f" on {source}"
+    has = "; ".join(f"{release.id} ({release.format or 'format unknown'})" for release in model.releases)
+    return NotFoundError(what + where, fix=f"it has {has}" if has else "the registry knows no release of it")

@@ -1,0 +1,125 @@
+"""`download`: from a model's name to a folder of checked files, by way of whichever hub delivers them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from internlm_zoo.errors import (
+    AccessError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    UnsupportedError,
+    ZooError,
+)
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry import load_registry
+from internlm_zoo.registry.lock import Lock
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.candidates import AUTO, Candidate, candidates
+from internlm_zoo.store.hubs import Hubs
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.record import read_record
+from internlm_zoo.store.release import fetch_release, is_complete
+from internlm_zoo.store.selection import Selection
+from internlm_zoo.store.values import Download, Means, Request
+from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.values import Patience
+
+# Failures of one hub that leave the next one to be tried, the most telling for a person first.
+_HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError)
+
+
+def download(
+    model: str,
+    files: Sequence[str] = (),
+    *,
+    settings: Settings,
+    format: str | None = None,
+    source: str = AUTO,
+    revision: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    local_dir: Path | None = None,
+    max_workers: int = 8,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Download:
+    """Get a model's files, every one checked before it is shown.
+
+    files, include, exclude: see Selection. format: hf or original; None: whichever there is, hf before
+    original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests come
+    from the lock, or on first contact from the hub, and are then locked. A complete release that is locked
+    makes no request.
+
+    Raises NotFoundError, AccessError, NetworkError or IntegrityError when no hub delivers (nothing is shown
+    then, and what arrived right is kept for the next run), NoSpaceError, UsageError, RegistryError.
+    """
+    registry, lock = load_registry(settings), Lock.load(settings)
+    entry = registry.model(model)
+    order = candidates(entry, registry, lock, settings, format=format, source=source, revision=revision)
+    everywhere = candidates(entry, registry, lock, settings, format=None, source=AUTO, revision=None)
+    request = Request(
+        model=model,
+        selection=Selection(tuple(files), tuple(include), tuple(exclude)),
+        local_dir=local_dir,
+        max_workers=max_workers,
+        force=force,
+        dry_run=dry_run,
+    )
+    with _means(settings, max_workers, progress or Progress(), everywhere) as means:
+        return _first_of(_nearest_first(order, request, means.store), request, means)
+
+
+def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Download:
+    """What the first candidate that works out gives."""
+    failures: list[tuple[Candidate, ZooError]] = []
+    for candidate in order:
+        others = [other for other in order if other is not candidate]
+        try:
+            done = fetch_release(candidate, others, request, means)
+        except _HUB_FAILURES as error:
+            failures.append((candidate, error))
+            if candidate is not order[-1]:
+                means.progress.note(f"{candidate.release.id}: {error.what}; going on to the next source")
+        else:
+            notes = tuple(f"{failed.release.id} was no use: {error.what}" for failed, error in failures)
+            return replace(done, notes=notes + done.notes)
+    raise _verdict(request.model, failures)
+
+
+def _verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
+    if len(failures) == 1:
+        return failures[0][1]
+    worst = next(kind for kind in _HUB_FAILURES if any(isinstance(error, kind) for _, error in failures))
+    reasons = "; ".join(f"{candidate.release.id}: {error.what}" for candidate, error in failures)
+    fix = next((error.fix for _, error in failures if isinstance(error, worst) and error.fix), None)
+    return worst(f"no source delivers {model}: {reasons}", fix=fix)
+
+
+def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -> list[Candidate]:
+    """The same, with what is complete here, or begun in the folder the user names, in front."""
+    begun = read_record(request.local_dir) if request.local_dir else None
+
+    def is_far(candidate: Candidate) -> bool:
+        locked = candidate.locked
+        if request.local_dir is not None:
+            return begun is None or candidate.hub.name != begun.release.hub
+        return locked is None or not is_complete(locked, request, store)
+
+    return sorted(order, key=is_far)
+
+
+@contextmanager
+def _means(
+    settings: Settings, max_workers: int, progress: Progress, everywhere: Sequence[Candidate]
+) -> Iterator[Means]:
+    client = Client(settings.environ, Patience.from_environ(settings.environ), max_workers)
+    try:
+        yield Means(settings, Store(settings.home), Hubs(settings), client, progress, everywhere)
+    finally:
+        client.close()

@@ -1,0 +1,66 @@
+"""Where things lie in the store.
+
+<home>/blobs/sha256/ab/<sha256>                                the bytes, once, read-only
+<home>/releases/<hub>/<org>--<name>/<revision>/<path>          a release: links to blobs
+<home>/releases/.../<revision>/.internlm-zoo/release.json      what that release is (see record.py)
+<home>/partial/                                                downloads under way
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.errors import IntegrityError
+from internlm_zoo.sources.paths import check_path
+
+# Our own folder inside a release; no file of a hub goes there.
+BOOKS = ".internlm-zoo"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The store below one home directory; nothing is created by asking for a path."""
+
+    home: Path
+
+    @property
+    def blobs(self) -> Path:
+        return self.home / "blobs" / "sha256"
+
+    @property
+    def releases(self) -> Path:
+        return self.home / "releases"
+
+    @property
+    def partial(self) -> Path:
+        return self.home / "partial"
+
+    def blob(self, sha256: str) -> Path:
+        return self.blobs / sha256[:2] / sha256
+
+    def release(self, hub: str, repo: str, revision: str) -> Path:
+        """Raises IntegrityError if one of the names would lead elsewhere."""
+        parts = (hub, repo.replace("/", "--"), revision)
+        for part in parts:
+            check_path(part)
+            if "/" in part:
+                raise IntegrityError(f"refused the name {part!r}: it is not one name")
+        return self.releases.joinpath(*parts)
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path inside a release is our bookkeeping and not a file of the release."""
+    return path.split("/", 1)[0].casefold() == BOOKS
+
+
+def place_of(folder: Path, path: str) -> Path:
+    """Where a file of a release goes in a folder. Raises IntegrityError if that is not inside it, by its
+    name or by a link that lies in the way."""
+    check_path(path)
+    target = folder / path
+    if is_ours(path) or not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise IntegrityError(
+            f"refused to write {path!r}: it is not a place for a file of the release", folder
+        )
+    return target

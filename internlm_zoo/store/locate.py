@@ -1,0 +1,110 @@
+"""From what a user names, a model or a folder, to a folder with files and what is known about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from internlm_zoo.errors import IntegrityError, NotFoundError
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry import Model, load_registry
+from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.candidates import FORMAT_ORDER
+from internlm_zoo.store.inventory import Holding, holdings
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.record import read_record
+
+
+@dataclass(frozen=True)
+class Found:
+    """model and release are None for a folder that `download` did not make."""
+
+    path: Path
+    model: Model | None
+    release: LockedRelease | None
+
+
+def find_model(
+    name_or_dir: str | Path,
+    *,
+    settings: Settings,
+    format: str | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """A folder as it is, or a model of the registry from the store, downloaded first if it is not there.
+
+    format: hf or original; None: whichever is here, hf before original. Raises what `download` raises.
+    """
+    registry = load_registry(settings)
+    path = Path(name_or_dir)
+    if path.is_dir():
+        record = read_record(path)
+        model = registry.models.get(record.model) if record else None
+        return Found(path, model, record.release if record else None)
+    model = registry.model(str(name_or_dir))
+    here = [holding for holding in held(model.name, settings) if holding.record.whole]
+    here = [holding for holding in here if format in (None, holding.record.release.format)]
+    if here:
+        return Found(here[0].path, model, here[0].record.release)
+    from internlm_zoo.store.fetch import download
+
+    done = download(model.name, settings=settings, format=format, progress=progress)
+    record = read_record(done.path)
+    return Found(done.path, model, record.release if record else None)
+
+
+def held(model: str, settings: Settings) -> list[Holding]:
+    """What the store has of a model: hf before original, what is locked before other revisions."""
+    lock = Lock.load(settings)
+
+    def rank(holding: Holding) -> tuple[int, bool]:
+        release = holding.record.release
+        locked = lock.find(release.hub, release.repo, release.requested)
+        return FORMAT_ORDER[release.format], locked is None or locked.revision != release.revision
+
+    return sorted((h for h in holdings(Store(settings.home)) if h.record.model == model), key=rank)
+
+
+def downloads_of(name_or_dir: str, settings: Settings) -> list[Path]:
+    """The folder itself, or the folders in the store that hold something of a model. Raises NotFoundError."""
+    if Path(name_or_dir).is_dir():
+        return [Path(name_or_dir)]
+    model = load_registry(settings).model(name_or_dir)
+    found = [holding.path for holding in held(model.name, settings)]
+    if not found:
+        raise NotFoundError(
+            f"{model.name} is not in the store", settings.home, f"internlm-zoo download {model.name}"
+        )
+    return found
+
+
+def expected_files(folder: Path, settings: Settings) -> tuple[LockedFile, ...]:
+    """The files that a download put into a folder, with the lock's digests where it has the release.
+
+    Raises NotFoundError if nothing says what should be there.
+    """
+    record = read_record(folder)
+    if record is None:
+        fix = "folders made by `internlm-zoo download` can be verified"
+        raise NotFoundError("nothing says what should be in this folder", folder, fix)
+    if not record.release.files:
+        raise NotFoundError(
+            "the download into this folder is not finished", folder, "run it again, it goes on"
+        )
+    release = record.release
+    locked = Lock.load(settings).find(release.hub, release.repo, release.revision)
+    if locked is None or locked.revision != release.revision:
+        return release.files
+    return tuple(_by_lock(file, locked.file(file.path), folder) for file in release.files)
+
+
+def _by_lock(file: LockedFile, locked: LockedFile | None, folder: Path) -> LockedFile:
+    if locked is None:
+        raise IntegrityError(f"{file.path} is not in the release by the lock", folder)
+    return replace(
+        file,
+        size=locked.size if locked.size is not None else file.size,
+        sha256=locked.sha256 or file.sha256,
+        git_sha1=locked.git_sha1 or file.git_sha1,
+    )

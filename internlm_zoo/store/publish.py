@@ -1,0 +1,102 @@
+"""Puts checked bytes under their final names: blobs into the store, releases as links to them.
+
+Every step is a rename, so whoever looks sees all of a thing or nothing, and two processes that do the same
+end with the same.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.store.layout import Store, place_of
+from internlm_zoo.store.record import Record, read_record, write_record
+from internlm_zoo.transfer.journal import abandoned, own_name
+
+_READ_ONLY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+
+
+def keep_blob(store: Store, part: Path, sha256: str) -> None:
+    """Move a checked file into the store. The same bytes may be there already."""
+    blob = store.blob(sha256)
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    part.chmod(_READ_ONLY)
+    if os.name == "nt" and blob.exists():  # a read-only file cannot be replaced there
+        blob.chmod(_READ_ONLY | stat.S_IWUSR)
+    part.replace(blob)
+
+
+def holds(store: Store, folder: Path, file: LockedFile) -> bool:
+    """Whether the release folder has this file, by its size and by the blob it is a link to; nothing is
+    read."""
+    if file.sha256 is None:
+        return False
+    path = folder / file.path
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return False
+    linked = path.resolve().name if path.is_symlink() else file.sha256
+    return linked == file.sha256 and file.size in (None, size)
+
+
+def publish_release(store: Store, folder: Path, record: Record) -> None:
+    """Make the folder show these files, whose blobs are in the store; all at once if it is new."""
+    if folder.exists():
+        _extend(store, folder, record)
+        return
+    for left in abandoned(store.partial, "release"):
+        shutil.rmtree(left, ignore_errors=True)
+    draft = store.partial / own_name("release")
+    try:
+        _link_all(store, draft, folder, record.release.files)
+        write_record(draft, record)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
+            _extend(store, folder, record)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _extend(store: Store, folder: Path, record: Record) -> None:
+    _link_all(store, folder, folder, record.release.files)
+    before = read_record(folder)
+    files = {file.path: file for file in before.release.files} if before else {}
+    files.update({file.path: file for file in record.release.files})
+    merged = tuple(files[path] for path in sorted(files))
+    write_record(folder, replace(record, release=replace(record.release, files=merged)))
+
+
+def _link_all(store: Store, folder: Path, final: Path, files: Iterable[LockedFile]) -> None:
+    """Links in `folder`, which will be called `final`."""
+    for file in files:
+        if holds(store, folder, file):
+            continue
+        target = place_of(folder, file.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        assert file.sha256 is not None
+        draft = target.with_name(f".{secrets.token_hex(8)}")
+        _link(store.blob(file.sha256), draft, (final / file.path).parent)
+        draft.replace(target)
+
+
+def _link(blob: Path, link: Path, parent: Path) -> None:
+    """A relative link that is right once `link` lies in `parent`; a hard link or a copy where links do not
+    work."""
+    try:
+        link.symlink_to(os.path.relpath(blob, parent))
+    except (OSError, NotImplementedError):
+        try:
+            link.hardlink_to(blob)
+        except (OSError, NotImplementedError):
+            shutil.copyfile(blob, link)

@@ -1,0 +1,60 @@
+"""`.internlm-zoo/release.json`: what a folder holds, written when its files are checked and in place.
+
+Every folder that `download` makes has one, in the store or elsewhere; `verify`, `cache list` and loading
+read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from internlm_zoo.errors import IntegrityError
+from internlm_zoo.registry.lock import LockedRelease
+from internlm_zoo.store.layout import BOOKS
+
+_NAME = "release.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """model: registry name. release: its `files` are those that are here. total: how many the whole release
+    has."""
+
+    model: str
+    release: LockedRelease
+    total: int
+
+    @property
+    def whole(self) -> bool:
+        return len(self.release.files) == self.total
+
+
+def read_record(folder: Path) -> Record | None:
+    """None if the folder was not made by `download`, or not finished. Raises IntegrityError for a damaged
+    record."""
+    path = folder / BOOKS / _NAME
+    try:
+        return _RECORD.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise IntegrityError(
+            "the record of the download is damaged", path, "remove it and download again"
+        ) from error
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Replace the record in one step."""
+    path = folder / BOOKS / _NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{_NAME}.{os.getpid()}")
+    draft.write_text(json.dumps(asdict(record), ensure_ascii=False, indent=1), encoding="utf-8")
+    draft.replace(path)
+
+
+_RECORD = TypeAdapter(Record)

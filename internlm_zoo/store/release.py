@@ -1,0 +1,262 @@
+"""Brings the chosen files of one release to where they are wanted, and shows them when all are checked."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from internlm_zoo.errors import NoSpaceError, NotFoundError
+from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
+from internlm_zoo.store.candidates import Candidate
+from internlm_zoo.store.hubs import as_release
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.publish import holds
+from internlm_zoo.store.record import Record
+from internlm_zoo.store.targets import STORE, FolderTarget, StoreTarget, Target
+from internlm_zoo.store.trust import vouch
+from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
+from internlm_zoo.transfer.engine import Stopped, transfer
+from internlm_zoo.transfer.journal import waiting
+from internlm_zoo.transfer.values import Origin, Wanted
+from internlm_zoo.transfer.workers import work
+
+_LOCK_SECONDS = 0.5
+
+
+def fetch_release(
+    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Means
+) -> Download:
+    """others: where else the same bytes may be. Raises what `download` does, about this one release."""
+    release = candidate.locked or as_release(candidate, means.hubs.snapshot(candidate))
+    chosen = request.selection.of(release)
+    target = _target(release, request, means.store)
+    errand = _Errand(candidate, others, release, target, means)
+    if request.dry_run:
+        return _answer(errand, release, [errand.plan(file) for file in chosen], request)
+    if isinstance(target, FolderTarget):
+        target.begin(request.model, release)
+    _check_space(errand, chosen)
+    largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
+    got = work([partial(errand.fetch, file) for file in largest_first], request.max_workers, errand.stop)
+    release = _learned(errand, got)
+    here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
+    target.finish(Record(request.model, replace(release, files=here), len(release.files)))
+    if release != candidate.locked and not candidate.stands_in:
+        record(means.settings, release)
+    return _answer(errand, release, got, request)
+
+
+def is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
+    """Whether all that is asked for of a locked release is in the store."""
+    folder = store.release(release.hub, release.repo, release.revision)
+    try:
+        return all(holds(store, folder, file) for file in request.selection.of(release))
+    except NotFoundError:
+        return False
+
+
+@dataclass(frozen=True)
+class _Got:
+    """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before.
+    voucher: the other hub whose digest it was held against, if its own publishes none."""
+
+    file: LockedFile
+    listed: LockedFile
+    source: str | None = None
+    served: Mapping[str, int] = field(default_factory=dict)
+    voucher: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """One release on its way."""
+
+    candidate: Candidate
+    others: Sequence[Candidate]
+    release: LockedRelease
+    target: Target
+    means: Means
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def plan(self, file: LockedFile) -> _Got:
+        """What `fetch` would do."""
+        if (sha256 := self.target.present(file)) is not None:
+            return _here(file, sha256)
+        hub = self.candidate.hub.name
+        return _Got(file, file, hub, {hub: file.size or 0})
+
+    def fetch(self, file: LockedFile) -> _Got:
+        if (sha256 := self.target.present(file)) is not None:
+            return _here(file, sha256)
+        with self._alone(file):
+            sha256 = self.target.present(file)
+            return self._transfer(file) if sha256 is None else _here(file, sha256)
+
+    def _transfer(self, file: LockedFile) -> _Got:
+        wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
+        fetched = transfer(
+            wanted,
+            [*self.target.near(file), *self._origins(file)],
+            self.target.partial,
+            self._key(file),
+            client=self.means.client,
+            stop=self.stop,
+            progress=self.means.progress,
+        )
+        voucher = None
+        if not _has_digest(file):
+            voucher = vouch(fetched, file.path, self.candidate.hub.name, self._comparable(), self.means.hubs)
+        self.target.keep(fetched, file)
+        return _Got(
+            replace(file, size=fetched.size, sha256=fetched.sha256),
+            listed=file,
+            source=", ".join(author for author in fetched.authors if author != STORE) or None,
+            served={name: count for name, count in fetched.served.items() if name != STORE},
+            voucher=voucher,
+            notes=fetched.notes,
+        )
+
+    def _origins(self, file: LockedFile) -> list[Origin]:
+        """The release's own hub, then the others; without a digest their bytes could not be told apart."""
+        same = [other for other in self.others if other.release.format == self.candidate.release.format]
+        doors = [self.candidate, *(same if _has_digest(file) else ())]
+        names = [door.hub.name for door in doors]
+        return [
+            Origin(
+                door.hub.name if names.count(door.hub.name) == 1 else door.release.id,
+                partial(self.means.hubs.locate, door, file),
+            )
+            for door in doors
+        ]
+
+    def _comparable(self) -> list[Candidate]:
+        own = self.candidate.release
+        return [c for c in self.means.everywhere if c.release.format == own.format and c.release != own]
+
+    def needs(self, file: LockedFile) -> int:
+        """Bytes of disk it will take, judging by names alone."""
+        blob = file.sha256 and self.means.store.blob(file.sha256).exists()
+        if file.size is None or (blob and isinstance(self.target, StoreTarget)):
+            return 0
+        if (self.target.folder / file.path).exists():
+            return 0
+        return max(0, file.size - waiting(self.target.partial, self._key(file)))
+
+    def _key(self, file: LockedFile) -> str:
+        """What the partial file is called: after its content where that is known, so that any hub can go on
+        with it."""
+        if file.sha256 is not None:
+            return file.sha256
+        about = (self.release.id, self.release.revision, file.path, str(file.size), str(file.git_sha1))
+        return hashlib.sha256("\0".join(about).encode()).hexdigest()
+
+    @contextmanager
+    def _alone(self, file: LockedFile) -> Iterator[None]:
+        """No other process that honours locks fetches the same content meanwhile. The lock's file goes when
+        the content is there: whoever waits for it looks again."""
+        from filelock import FileLock, Timeout
+
+        path = self.target.partial / f"{self._key(file)}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        while not lock.is_locked:
+            if self.stop.is_set():
+                raise Stopped
+            with suppress(Timeout):
+                lock.acquire(timeout=_LOCK_SECONDS)
+        try:
+            yield
+            with suppress(PermissionError):  # Windows removes it with the last one that waits
+                path.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+
+def _here(file: LockedFile, sha256: str) -> _Got:
+    return _Got(replace(file, sha256=sha256), listed=file)
+
+
+def _is_vouched(got: _Got) -> bool:
+    return _has_digest(got.listed) or got.voucher is not None
+
+
+def _has_digest(file: LockedFile) -> bool:
+    return file.sha256 is not None or (file.git_sha1 is not None and file.size is not None)
+
+
+def _target(release: LockedRelease, request: Request, store: Store) -> StoreTarget | FolderTarget:
+    if request.local_dir is not None:
+        return FolderTarget(store, request.local_dir.absolute(), request.force)
+    folder = store.release(release.hub, release.repo, release.revision)
+    return StoreTarget(store, folder, request.force)
+
+
+def _check_space(errand: _Errand, chosen: Sequence[LockedFile]) -> None:
+    """Better now than after hours. Raises NoSpaceError."""
+    errand.target.partial.mkdir(parents=True, exist_ok=True)
+    needed = sum(errand.needs(file) for file in chosen)
+    free = shutil.disk_usage(errand.target.partial).free
+    if needed > free:
+        what = f"{errand.release.id} needs {needed:,} more bytes and the disk has {free:,}"
+        raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
+
+
+def _learned(errand: _Errand, got: Sequence[_Got]) -> LockedRelease:
+    """The release with the sizes and digests that the download found."""
+    release = errand.release
+    found = {entry.file.path: entry for entry in got}
+    files = tuple(found[file.path].file if file.path in found else file for file in release.files)
+    if errand.candidate.locked is not None:
+        return replace(release, files=files)
+    unfetched = (file for file in release.files if file.path not in found)
+    vouched = all(map(_is_vouched, got)) and all(map(_has_digest, unfetched))
+    return replace(release, files=files, trust="hub" if vouched else "first-use")
+
+
+def _answer(errand: _Errand, release: LockedRelease, got: Sequence[_Got], request: Request) -> Download:
+    served: dict[str, int] = {}
+    for name, count in (item for entry in got for item in entry.served.items()):
+        served[name] = served.get(name, 0) + count
+    files = tuple(
+        DownloadedFile(entry.file.path, entry.file.size, entry.file.sha256, entry.source)
+        for entry in sorted(got, key=lambda entry: entry.file.path)
+    )
+    return Download(
+        model=request.model,
+        hub=release.hub,
+        repo=release.repo,
+        revision=release.revision,
+        format=release.format,
+        path=errand.target.folder,
+        files=files,
+        fetched_bytes=sum(served.values()),
+        reused_bytes=sum(file.size or 0 for file in files if file.source is None),
+        served=served,
+        trust=release.trust,
+        notes=tuple(
+            dict.fromkeys([note for entry in got for note in entry.notes] + _trust_notes(release.hub, got))
+        ),
+        dry_run=request.dry_run,
+    )
+
+
+def _transfer_notes(got: Sequence[_Got]) -> list[str]:
+    return [note for entry in got for note in entry.notes]
+
+
+def _trust_notes(hub: str, got: Sequence[_Got]) -> list[str]:
+    """What the digests of fetched files stand on, where their hub publishes none."""
+    bare = [entry for entry in got if entry.source is not None and not _has_digest(entry.listed)]
+    counts = Counter(entry.voucher for entry in bare)
+    return [
+        f"{hub} publishes no digests: {count} of the files "
+        + (f"were compared with those of {voucher}" if voucher else "are trusted on first use")
+        for voucher, count in counts.items()
+    ]

@@ -1,0 +1,152 @@
+"""Where a download goes: into the store, or as plain files into a folder of the user's choice.
+
+Both answer the same questions: is this file here already, where do its bytes wait until they are checked,
+and what happens when they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from internlm_zoo.errors import UsageError
+from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.sources.base import Location
+from internlm_zoo.store.layout import BOOKS, Store, place_of
+from internlm_zoo.store.publish import keep_blob, publish_release
+from internlm_zoo.store.record import Record, read_record, write_record
+from internlm_zoo.transfer.digest import digest_file
+from internlm_zoo.transfer.values import Fetched, Origin, Wanted
+
+# What the store is called among the origins of a file.
+STORE = "store"
+
+
+class Target(Protocol):
+    @property
+    def folder(self) -> Path:
+        """What the user gets."""
+        ...
+
+    @property
+    def partial(self) -> Path:
+        """Where unchecked bytes wait."""
+        ...
+
+    def present(self, file: LockedFile) -> str | None:
+        """The sha256 of the file if it is here and right."""
+        ...
+
+    def near(self, file: LockedFile) -> Iterable[Origin]:
+        """Places on this machine that should have the bytes."""
+        ...
+
+    def keep(self, fetched: Fetched, file: LockedFile) -> None:
+        """Give a checked file its final name."""
+        ...
+
+    def finish(self, record: Record) -> None:
+        """All files are here: show them."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreTarget:
+    """force: what is here is hashed again before it is believed."""
+
+    store: Store
+    folder: Path
+    force: bool = False
+
+    @property
+    def partial(self) -> Path:
+        return self.store.partial
+
+    def present(self, file: LockedFile) -> str | None:
+        sha256 = file.sha256 or _recorded(self.folder, file)
+        if sha256 is None:
+            return None
+        blob = self.store.blob(sha256)
+        with suppress(FileNotFoundError):
+            right_size = file.size in (None, blob.stat().st_size)
+            if right_size and (not self.force or digest_file(blob, Wanted(file.path)).sha256 == sha256):
+                return sha256
+        return None
+
+    def near(self, file: LockedFile) -> Iterable[Origin]:
+        return ()
+
+    def keep(self, fetched: Fetched, file: LockedFile) -> None:
+        keep_blob(self.store, fetched.path, fetched.sha256)
+
+    def finish(self, record: Record) -> None:
+        publish_release(self.store, self.folder, record)
+
+
+@dataclass(frozen=True)
+class FolderTarget:
+    """force: files that differ are replaced."""
+
+    store: Store
+    folder: Path
+    force: bool = False
+
+    @property
+    def partial(self) -> Path:
+        return self.folder / BOOKS / "partial"
+
+    def begin(self, model: str, release: LockedRelease) -> None:
+        """Mark the folder as ours. Raises UsageError if it holds something else."""
+        record = read_record(self.folder)
+        if record is None or (record.model, record.release.format) != (model, release.format):
+            if not self.force and self.folder.is_dir() and any(self.folder.iterdir()):
+                raise UsageError(
+                    f"{self.folder} is not empty and holds no download of {model}",
+                    fix="choose another --local-dir, or add --force",
+                )
+            write_record(self.folder, Record(model, replace(release, files=()), len(release.files)))
+
+    def present(self, file: LockedFile) -> str | None:
+        path = place_of(self.folder, file.path)
+        if not path.is_file():
+            return None
+        sha256 = file.sha256 or _recorded(self.folder, file)
+        digest = digest_file(path, Wanted(file.path, file.size, sha256, file.git_sha1))
+        known = sha256 or (file.git_sha1 and file.size is not None)
+        if known and digest.mismatch() is None:
+            return digest.sha256
+        if not self.force:
+            raise UsageError(
+                f"{file.path} is there and differs from the release", path, "move it away, or add --force"
+            )
+        return None
+
+    def near(self, file: LockedFile) -> Iterable[Origin]:
+        if file.sha256 is not None and (blob := self.store.blob(file.sha256)).is_file():
+            yield Origin(STORE, lambda: Location(blob.as_uri()))
+
+    def keep(self, fetched: Fetched, file: LockedFile) -> None:
+        target = place_of(self.folder, file.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fetched.path.replace(target)
+
+    def finish(self, record: Record) -> None:
+        before = read_record(self.folder)
+        files = {file.path: file for file in before.release.files} if before else {}
+        files.update({file.path: file for file in record.release.files})
+        merged = tuple(files[path] for path in sorted(files))
+        write_record(self.folder, replace(record, release=replace(record.release, files=merged)))
+        with suppress(OSError):  # another download may be using it
+            self.partial.rmdir()
+
+
+def _recorded(folder: Path, file: LockedFile) -> str | None:
+    """The sha256 that an earlier download found for a file whose hub lists none."""
+    record = read_record(folder)
+    known = record.release.file(file.path) if record else None
+    if known is None or (file.size, file.git_sha1) not in ((known.size, known.git_sha1), (None, None)):
+        return None
+    return known.sha256

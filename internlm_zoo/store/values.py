@@ -1,0 +1,70 @@
+"""What a download is asked for, works with, and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.progress import Progress
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.candidates import Candidate
+from internlm_zoo.store.hubs import Hubs
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.selection import Selection
+from internlm_zoo.transfer.client import Client
+
+
+@dataclass(frozen=True)
+class Request:
+    """model: registry name. local_dir: None for the store. force: believe nothing that is there."""
+
+    model: str
+    selection: Selection
+    local_dir: Path | None
+    max_workers: int
+    force: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class Means:
+    """everywhere: all releases of the model, whatever the user asked for, to compare with."""
+
+    settings: Settings
+    store: Store
+    hubs: Hubs
+    client: Client
+    progress: Progress
+    everywhere: Sequence[Candidate]
+
+
+@dataclass(frozen=True)
+class DownloadedFile:
+    """size in bytes and sha256 in hex, None while a dry run cannot know them. source: the hub that
+    delivered it (in a dry run: would), None if it was here."""
+
+    path: str
+    size: int | None
+    sha256: str | None
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Download:
+    """What a download did (dry_run: would do). path: the folder. served: bytes per hub, discarded ones too.
+    trust: `hub` if the digests are the hub's own or another hub's, `first-use` if they are of what came."""
+
+    model: str
+    hub: str
+    repo: str
+    revision: str
+    format: str | None
+    path: Path
+    files: tuple[DownloadedFile, ...]
+    fetched_bytes: int
+    reused_bytes: int
+    served: Mapping[str, int]
+    trust: str
+    notes: tuple[str, ...]
+    dry_run: bool = False
