@@ -6,16 +6,17 @@ most, and `within_limits` bounds how long we wait for an official client, which 
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Unfinished
 from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import urllib3
-from urllib3.exceptions import HTTPError
 
 from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, ZooError
 from internlm_zoo.settings import Settings
@@ -24,6 +25,13 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 15.0
 LISTING_SECONDS = 40.0
 PAUSE_SECONDS = 0.5
+
+_WORDS: dict[type[BaseException], str] = {
+    socket.gaierror: "no such host name is known",
+    ConnectionRefusedError: "nobody listens there",
+    ConnectionResetError: "the connection was broken off",
+    TimeoutError: "nothing came in time",
+}
 
 T = TypeVar("T")
 
@@ -66,7 +74,7 @@ def within_limits(call: Callable[[], T], hub: str, url: str) -> T:
     threading.Thread(target=work, name=f"ask {hub}", daemon=True).start()
     try:
         return outcome.result(LISTING_SECONDS)
-    except TimeoutError as error:
+    except Unfinished as error:
         if outcome.done():
             raise
         raise unreachable(hub, url, f"nothing within {LISTING_SECONDS:.0f} s") from error
@@ -99,9 +107,15 @@ def host_of(url: str) -> str:
 
 
 def _reason(cause: object) -> str:
-    """One line for a person, without the objects that urllib3 prints."""
-    lines = str(cause).splitlines() or [type(cause).__name__]
-    return lines[0].rpartition(">: ")[2] if isinstance(cause, HTTPError) else lines[0]
+    """What happened at the bottom of it, in words; the libraries above print their objects."""
+    if not isinstance(cause, BaseException):
+        return str(cause)
+    while (
+        deeper := cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    ) is not None:
+        cause = deeper
+    words = next((words for kind, words in _WORDS.items() if isinstance(cause, kind)), None)
+    return words or str(cause).partition("\n")[0] or type(cause).__name__
 
 
 def _proxy_for(url: str, settings: Settings) -> str | None:
