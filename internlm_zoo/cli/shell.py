@@ -64,6 +64,11 @@ class Shell:
         if not self.quiet:
             _stderr().print(text, soft_wrap=True, markup=False, highlight=False)
 
+    def say(self, answer: Answer) -> None:
+        """Answer now, in a command that goes on afterwards and returns nothing more."""
+        _say(answer, self)
+        sys.stdout.flush()
+
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Bars where stderr is a terminal, quiet lines elsewhere, nothing with -q."""
@@ -82,10 +87,10 @@ def group(name: str, help: str) -> None:
 
 def verb(
     name: str, *, example: str, group: str | None = None, alias: str | None = None
-) -> Callable[[Callable[..., Answer]], Callable[..., None]]:
+) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
     """Register a command. example: the line its help starts with. alias: a second, hidden name."""
 
-    def register(function: Callable[..., Answer]) -> Callable[..., None]:
+    def register(function: Callable[..., Answer | None]) -> Callable[..., None]:
         home = app if group is None else _groups[group]
         command = _command(function)
         text = inspect.getdoc(function) or ""
@@ -121,7 +126,7 @@ def _with_dashes(arg: str) -> str:
     return name.replace("_", "-") + equals + value if name.startswith("--") else arg
 
 
-def _command(function: Callable[..., Answer]) -> Callable[..., None]:
+def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
     signature = inspect.signature(function)
     hints = get_type_hints(function, include_extras=True)
     own = [
@@ -140,6 +145,8 @@ def _command(function: Callable[..., Answer]) -> Callable[..., None]:
         except KeyboardInterrupt:
             shell.note("interrupted")
             raise typer.Exit(INTERRUPTED) from None
+        if answer is None:
+            return
         _say(answer, shell)
         if answer.exit_code:
             raise typer.Exit(answer.exit_code)

@@ -15,6 +15,7 @@ from internlm_zoo.errors import UsageError
 from internlm_zoo.serve.app import build_app
 
 _GRACE_SECONDS = 1.0
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ async def _serve(app: web.Application, host: str, port: int, ready: Future[Serve
         await web.TCPSite(runner, host, port).start()
         stop = asyncio.Event()
         bound = runner.addresses[0][1]
-        name = f"[{host}]" if ":" in host else host
+        name = _WILDCARDS.get(host, host)
+        name = f"[{name}]" if ":" in name else name
         ready.set_result(
             Server(f"http://{name}:{bound}", asyncio.get_running_loop(), stop, threading.current_thread())
         )

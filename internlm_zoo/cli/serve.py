@@ -1,0 +1,87 @@
+"""`serve`: a directory of releases, answering to every hub's clients until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from internlm_zoo.serve.background import Server
+
+TOKEN_VARIABLE = "INTERNLM_ZOO_SERVE_TOKEN"
+_POLL_SECONDS = 0.5
+
+
+@verb("serve", example="internlm-zoo serve ./mirror --port 8000")
+def serve(
+    shell: Shell,
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Holds ORG/NAME/ folders; a mirror does.")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes any free one.")] = 8000,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="Let in who has one of these tokens, one a line.")
+    ] = None,
+) -> None:
+    """Serve releases to huggingface_hub, modelscope, openxlab and everything built on them, read-only.
+
+    Tokens come from --token-file or INTERNLM_ZOO_SERVE_TOKEN; without any, everyone may read.
+    """
+    if directory.startswith("s3://"):
+        raise UnsupportedError(
+            "serve reads directories, not buckets", directory, fix="mirror it to a directory"
+        )
+    from internlm_zoo.serve.app import build_app
+    from internlm_zoo.serve.background import start
+
+    root = Path(directory)
+    tokens = _tokens(token_file, shell.settings.environ)
+    stop = _stop_on_signals()
+    with start(build_app(root, tokens=tokens), port=port, host=host) as server:
+        shell.say(_announcement(root, server, guarded=bool(tokens)))
+        shell.note(f"serving {root} at {server.url}; Ctrl-C stops it")
+        # Not one long wait: on Windows a signal is noticed only between two waits.
+        while not stop.wait(_POLL_SECONDS):
+            pass
+
+
+def _tokens(file: Path | None, environ: Mapping[str, str]) -> frozenset[str]:
+    if file is None:
+        return frozenset({environ[TOKEN_VARIABLE]} if environ.get(TOKEN_VARIABLE) else ())
+    if not file.is_file():
+        raise NotFoundError("there is no such token file", file)
+    tokens = frozenset(file.read_text(encoding="utf-8").split())
+    if not tokens:
+        raise UsageError(
+            "the token file holds no token", file, fix="write one token a line, or leave --token-file out"
+        )
+    return tokens
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _announcement(root: Path, server: Server, *, guarded: bool) -> Answer:
+    from internlm_zoo.serve.app import environment
+    from internlm_zoo.serve.catalogue import Catalogue
+
+    variables = environment(server.url)
+    data = {
+        "url": server.url,
+        "root": root,
+        "guarded": guarded,
+        "environment": variables,
+        "repositories": Catalogue(root).names(),
+    }
+    return Answer(data, "\n".join(f"export {name}={value}" for name, value in variables.items()))

@@ -1,0 +1,119 @@
+"""`internlm-zoo serve`: says where it is, lets in whom it should, and stops cleanly when told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from tests.serve import content
+
+# Two groups of verbs: with a single command the command line would take no verb at all.
+CODE = """
+import sys
+import internlm_zoo.cli.catalogue, internlm_zoo.cli.serve
+from internlm_zoo.cli.shell import run
+sys.exit(run(sys.argv[1:]))
+"""
+FACTS = f"/api/models/{content.REPO}"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    content.write(tmp_path / "root")
+    return tmp_path / "root"
+
+
+@contextmanager
+def serving(*args: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", CODE, "serve", *map(str, args)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def fails(*args: str | Path) -> tuple[int, str]:
+    command = [sys.executable, "-c", CODE, "serve", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+def first_document(process: subprocess.Popen[str]) -> dict[str, object]:
+    assert process.stdout is not None
+    lines = ""
+    for line in process.stdout:
+        lines += line
+        if line == "}\n":
+            break
+    return json.loads(lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_is_and_a_signal_ends_it_well(root: Path, number: signal.Signals) -> None:
+    with serving(root, "--port", "0", "--json") as process:
+        told = first_document(process)
+        url = told["url"]
+        assert told["environment"] == dict.fromkeys(
+            ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "INTERNLM_ZOO_OPENXLAB_ENDPOINT"), url
+        )
+        assert told["repositories"] == [content.REPO] and told["guarded"] is False
+        assert urllib3.request("GET", f"{url}{FACTS}").status == 200
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=10)
+        assert (process.returncode, rest) == (0, "")
+        assert "Traceback" not in errors
+
+
+def test_lines_to_paste_on_stdout_and_the_rest_on_stderr(root: Path) -> None:
+    with serving(root, "--port", "0") as process:
+        assert process.stdout is not None and process.stderr is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert [line.partition("=")[0] for line in lines] == [
+            "export HF_ENDPOINT",
+            "export MODELSCOPE_ENDPOINT",
+            "export INTERNLM_ZOO_OPENXLAB_ENDPOINT",
+        ]
+        assert "Ctrl-C" in process.stderr.readline()
+
+
+def test_a_token_guards_and_is_not_shown(root: Path, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("from-file\nanother\n")
+    with serving(root, "--port", "0", "--json", INTERNLM_ZOO_SERVE_TOKEN="from-env") as process:
+        assert _guards(process, "from-env")
+    with serving(root, "--port", "0", "--json", "--token-file", tokens) as process:
+        assert _guards(process, "another")
+
+
+def _guards(process: subprocess.Popen[str], token: str) -> bool:
+    told = first_document(process)
+    assert told["guarded"] is True and token not in json.dumps(told)
+    url = f"{told['url']}{FACTS}"
+    assert urllib3.request("GET", url).status == 401
+    return urllib3.request("GET", url, headers={"Authorization": f"Bearer {token}"}).status == 200
+
+
+def test_what_cannot_be_served_is_refused_with_its_exit_code(root: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    assert fails("s3://bucket/prefix")[0] == 7
+    assert fails(tmp_path / "nowhere")[0] == 4
+    assert fails(root, "--token-file", tmp_path / "nowhere")[0] == 4
+    assert fails(root, "--token-file", empty)[0] == 2
+    with serving(root, "--port", "0", "--json") as process:
+        port = str(first_document(process)["url"]).rpartition(":")[2]
+        code, said = fails(root, "--port", port)
+        assert code == 2 and "Traceback" not in said
