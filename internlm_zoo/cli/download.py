@@ -70,8 +70,6 @@ def download(
             dry_run=dry_run,
             progress=progress,
         )
-    for note in done.notes:
-        shell.note(f"note: {note}")
     if dry_run:
         return Answer(done, _plan_table(done))
     shell.note(_summary(done))

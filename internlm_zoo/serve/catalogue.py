@@ -137,10 +137,13 @@ class Catalogue:
         return Repository(name, known or _content_revision(found), tuple(found))
 
     def _entries(self, folder: Path, indexed: Indexed) -> Iterator[Entry]:
-        for path, file in _walk(folder):
+        for path, found in _walk(folder):
             if not (path in indexed.files or _presentable(path)):
                 continue
-            if not (file.is_file() and file.resolve().is_relative_to(self.root)):
+            file = Path(found.path)
+            if found.is_symlink() and not file.resolve().is_relative_to(self.root):
+                continue
+            if not found.is_file():
                 continue
             stat = file.stat()
             size, sha256 = indexed.files.get(path, (-1, ""))
@@ -158,11 +161,13 @@ def _subfolders(folder: Path) -> Iterator[Path]:
     return (child for child in folder.iterdir() if child.is_dir())
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            file = Path(parent, name)
-            yield file.relative_to(folder).as_posix(), file
+def _walk(folder: str | Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    with os.scandir(folder) as found:
+        for child in found:
+            if child.is_dir(follow_symlinks=False):
+                yield from _walk(child.path, f"{prefix}{child.name}/")
+            else:
+                yield prefix + child.name, child
 
 
 def _presentable(path: str) -> bool:

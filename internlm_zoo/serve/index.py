@@ -6,6 +6,7 @@ they are first asked for.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,11 +39,17 @@ def read_index(root: Path) -> Index:
     """The index of a mirror directory, empty where there is none. Raises IntegrityError."""
     path = root / INDEX_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        stat = path.stat()
     except FileNotFoundError:
         return Index()
+    return _read(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, *state: int) -> Index:
+    """state: what changes whenever the file does, so that it is parsed once and never stale."""
     try:
-        return _parse(json.loads(text))
+        return _parse(json.loads(path.read_text(encoding="utf-8")))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError(
             f"the index of the mirror is not in the format of schema {_SCHEMA}: {error}",

@@ -28,8 +28,8 @@ class Candidate:
     stands_in: bool = False
 
     @property
-    def key(self) -> tuple[str, str, str | None]:
-        return self.hub.name, self.release.repo, self.release.format
+    def key(self) -> tuple[str, str | None, str, str | None]:
+        return self.hub.name, self.hub.endpoint, self.release.repo, self.release.format
 
 
 def candidates(

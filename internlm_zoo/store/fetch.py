@@ -27,9 +27,11 @@ from internlm_zoo.store.release import fetch_release, is_complete
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, Means, Request
 from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.partial import disk
+from internlm_zoo.transfer.refusal import gravest
 from internlm_zoo.transfer.values import Patience
 
-# Failures of one hub that leave the next one to be tried, the most telling for a person first.
+# Failures of one hub that leave the next one to be tried.
 _HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError)
 
 
@@ -71,7 +73,10 @@ def download(
         force=force,
         dry_run=dry_run,
     )
-    with _means(settings, max_workers, progress or Progress(), everywhere) as means:
+    with (
+        disk(local_dir or settings.home),
+        _means(settings, max_workers, progress or Progress(), everywhere) as means,
+    ):
         return _first_of(_nearest_first(order, request, means.store), request, means)
 
 
@@ -93,9 +98,9 @@ def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Dow
 
 
 def _verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
-    if len(failures) == 1:
+    if len({error.what for _, error in failures}) == 1:
         return failures[0][1]
-    worst = next(kind for kind in _HUB_FAILURES if any(isinstance(error, kind) for _, error in failures))
+    worst = gravest(error for _, error in failures)
     reasons = "; ".join(f"{candidate.release.id}: {error.what}" for candidate, error in failures)
     fix = next((error.fix for _, error in failures if isinstance(error, worst) and error.fix), None)
     return worst(f"no source delivers {model}: {reasons}", fix=fix)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from urllib.parse import urlsplit
 
-from internlm_zoo.errors import IntegrityError, NotFoundError, ZooError
+from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, UsageError, ZooError
 from internlm_zoo.registry import Hub
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
@@ -25,15 +25,16 @@ class Hubs:
         self._settings = settings
         self._asking = threading.Lock()
         self._opening = threading.Lock()
-        self._sources: dict[str, Source] = {}
-        self._answers: dict[tuple[str, str, str | None], Snapshot | ZooError] = {}
+        self._sources: dict[tuple[str, str | None], Source] = {}
+        self._answers: dict[tuple[str, str | None, str, str | None], Snapshot | ZooError] = {}
 
     def source(self, hub: Hub) -> Source:
         """Raises UnsupportedError, or NetworkError in offline mode."""
         with self._opening:
-            if hub.name not in self._sources:
-                self._sources[hub.name] = open_source(hub, self._settings)
-            return self._sources[hub.name]
+            door = hub.name, hub.endpoint
+            if door not in self._sources:
+                self._sources[door] = open_source(hub, self._settings)
+            return self._sources[door]
 
     def snapshot(self, candidate: Candidate) -> Snapshot:
         """What the hub has now for a candidate. Raises NotFoundError, AccessError, NetworkError,
@@ -73,7 +74,10 @@ class Hubs:
         if locked is not None:
             release = release.model_copy(update={"repo": locked.repo, "also_listed_as": ()})
             asked = candidate.asked if candidate.stands_in or is_listing(locked.revision) else locked.revision
-        return resolve_release(release, candidate.hub, self._settings, asked)
+        try:
+            return resolve_release(release, candidate.hub, self._settings, asked)
+        except UsageError as error:  # credentials that are incomplete, say: another hub may do without
+            raise AccessError(error.what, error.where, error.fix) from error
 
 
 def contradiction(theirs: RemoteFile | LockedFile, ours: LockedFile) -> str | None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from internlm_zoo.errors import NoSpaceError, NotFoundError
+from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NoSpaceError, NotFoundError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.hubs import as_release
@@ -23,7 +23,7 @@ from internlm_zoo.store.trust import vouch
 from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
 from internlm_zoo.transfer.engine import Stopped, transfer
 from internlm_zoo.transfer.journal import waiting
-from internlm_zoo.transfer.values import Origin, Wanted
+from internlm_zoo.transfer.values import Fetched, Origin, Wanted
 from internlm_zoo.transfer.workers import work
 
 _LOCK_SECONDS = 0.5
@@ -49,6 +49,8 @@ def fetch_release(
     target.finish(Record(request.model, replace(release, files=here), len(release.files)))
     if release != candidate.locked and not candidate.stands_in:
         record(means.settings, release)
+    for note in _trust_notes(release.hub, got):
+        means.progress.note(note)
     return _answer(errand, release, got, request)
 
 
@@ -100,16 +102,7 @@ class _Errand:
             return self._transfer(file) if sha256 is None else _here(file, sha256)
 
     def _transfer(self, file: LockedFile) -> _Got:
-        wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
-        fetched = transfer(
-            wanted,
-            [*self.target.near(file), *self._origins(file)],
-            self.target.partial,
-            self._key(file),
-            client=self.means.client,
-            stop=self.stop,
-            progress=self.means.progress,
-        )
+        fetched = self._bring(file)
         voucher = None
         if not _has_digest(file):
             voucher = vouch(fetched, file.path, self.candidate.hub.name, self._comparable(), self.means.hubs)
@@ -122,6 +115,26 @@ class _Errand:
             voucher=voucher,
             notes=fetched.notes,
         )
+
+    def _bring(self, file: LockedFile) -> Fetched:
+        """Asks every hub once per run: the next candidate of the format need not hear the same refusals."""
+        key, hopeless = self._key(file), self.means.hopeless
+        content = (self.candidate.release.format, key)
+        if content in hopeless:
+            raise hopeless[content]
+        try:
+            return transfer(
+                Wanted(file.path, file.size, file.sha256, file.git_sha1),
+                [*self.target.near(file), *self._origins(file)],
+                self.target.partial,
+                key,
+                client=self.means.client,
+                stop=self.stop,
+                progress=self.means.progress,
+            )
+        except (IntegrityError, NotFoundError, AccessError, NetworkError) as error:
+            hopeless[content] = error
+            raise
 
     def _origins(self, file: LockedFile) -> list[Origin]:
         """The release's own hub, then the others; without a digest their bytes could not be told apart."""
@@ -245,10 +258,6 @@ def _answer(errand: _Errand, release: LockedRelease, got: Sequence[_Got], reques
         ),
         dry_run=request.dry_run,
     )
-
-
-def _transfer_notes(got: Sequence[_Got]) -> list[str]:
-    return [note for entry in got for note in entry.notes]
 
 
 def _trust_notes(hub: str, got: Sequence[_Got]) -> list[str]:

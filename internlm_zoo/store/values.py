@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from internlm_zoo.errors import ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.candidates import Candidate
@@ -29,7 +30,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Means:
-    """everywhere: all releases of the model, whatever the user asked for, to compare with."""
+    """everywhere: all releases of the model, whatever the user asked for, to compare with. hopeless:
+    why no hub delivered a content in this run, by format and content."""
 
     settings: Settings
     store: Store
@@ -37,6 +39,7 @@ class Means:
     client: Client
     progress: Progress
     everywhere: Sequence[Candidate]
+    hopeless: dict[tuple[str | None, str], ZooError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.errors import (
+    AccessError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    UnsupportedError,
+    ZooError,
+)
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.partial import BLOCK, Partial
-from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, host, silent
+from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, gravest, host, silent
 from internlm_zoo.transfer.values import Fetched, Origin, Wanted
 
 _EARLIER = "an earlier run"
-# Which failure a person should hear of first when every origin failed.
-_MOST_TELLING = (IntegrityError, NotFoundError, AccessError, NetworkError)
 
 
 class Stopped(Exception):
@@ -131,7 +136,7 @@ class _Run:
         door = f"{contestant.origin.name} {host(location.url)}"
         with self.client.open(location, partial.position, partial.validator(door)) as body:
             if body.start < partial.position:
-                self.notes.append(f"{contestant.origin.name} sent {partial.wanted.path} from its start again")
+                self._say(f"{contestant.origin.name} sent {partial.wanted.path} from its start again")
                 self._start_over()
             elif partial.position and not partial.wanted.has_digest and not partial.validator(door):
                 raise changed(location.url, "does not say whether the file is still the same")
@@ -148,7 +153,7 @@ class _Run:
         if location is None or (location.expires is not None and location.expires <= time.time()):
             try:
                 location = contestant.origin.locate()
-            except (IntegrityError, NotFoundError, AccessError, NetworkError) as error:
+            except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
                 raise Refusal(error, Remedy.LEAVE) from error
             contestant.location, contestant.fresh = location, True
         return location
@@ -167,7 +172,7 @@ class _Run:
     def _bear(self, contestant: _Contestant, refusal: Refusal) -> None:
         """Take the consequences of a refusal."""
         name = contestant.origin.name
-        self.notes.append(
+        self._say(
             f"{name}: {refusal.error.what}, at byte {self.partial.position:,} of {self.partial.wanted.path}"
         )
         contestant.failures += 1
@@ -176,7 +181,7 @@ class _Run:
             refusal.remedy is Remedy.LEAVE
             or (refusal.remedy is Remedy.ASK and contestant.fresh)
             or contestant.failures >= patience.tries
-            or refusal.after > patience.longest_wait
+            or refusal.after > patience.longest_asked
         )
         if out:
             contestant.error = refusal.error
@@ -186,6 +191,10 @@ class _Run:
             contestant.ready_at = time.monotonic() + max(refusal.after, self._pause(contestant))
         if refusal.remedy is Remedy.RESTART:
             self._start_over()
+
+    def _say(self, note: str) -> None:
+        self.notes.append(note)
+        self.progress.note(note)
 
     def _pause(self, contestant: _Contestant) -> float:
         """Exponential, with jitter, so that many clients do not come back in step."""
@@ -200,11 +209,9 @@ class _Run:
         guilty = [c for c in self.contestants if c.origin.name in authors]
         if len(authors) == 1 and guilty:
             guilty[0].error = IntegrityError(f"{path} from {guilty[0].origin.name} is wrong: {wrong}")
-            self.notes.append(guilty[0].error.what)
+            self._say(guilty[0].error.what)
         else:
-            self.notes.append(
-                f"{path} is wrong ({wrong}) with bytes from {', '.join(sorted(authors))}; started over"
-            )
+            self._say(f"{path} is wrong ({wrong}) with bytes from {', '.join(sorted(authors))}; started over")
         self.solo = True
         self._start_over()
 
@@ -223,6 +230,5 @@ class _Run:
             return NotFoundError(f"no source has {path}")
         if len(errors) == 1:
             return next(iter(errors.values()))
-        worst = next(kind for kind in _MOST_TELLING if any(isinstance(e, kind) for e in errors.values()))
         reasons = "; ".join(f"{name}: {error.what}" for name, error in errors.items())
-        return worst(f"no source delivers {path}: {reasons}")
+        return gravest(errors.values())(f"no source delivers {path}: {reasons}")

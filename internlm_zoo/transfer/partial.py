@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from internlm_zoo.errors import NoSpaceError
+from internlm_zoo.errors import NoSpaceError, UsageError
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.digest import Digest
 from internlm_zoo.transfer.values import Wanted
@@ -17,6 +17,7 @@ from internlm_zoo.transfer.values import Wanted
 # What a kill may cost: the journal is written each time this many bytes have gone into the file.
 BLOCK = 8 << 20
 _READ = 1 << 20
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -29,7 +30,7 @@ class Partial:
 
     def __init__(self, folder: Path, key: str, wanted: Wanted) -> None:
         self.wanted = wanted
-        with _disk(folder):
+        with disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.path, self._journal = journal.claim(folder, key, wanted)
             self._file = self.path.open("r+b" if self._journal.flushed else "x+b", buffering=0)
@@ -61,7 +62,7 @@ class Partial:
 
     def write(self, chunk: bytes) -> None:
         """Append."""
-        with _disk(self.path):
+        with disk(self.path):
             view = memoryview(chunk)
             while view:
                 view = view[self._file.write(view) or 0 :]
@@ -73,7 +74,7 @@ class Partial:
     def reset(self) -> None:
         """Begin again at zero, in a new file: whoever else may have the old one open cannot harm the new
         one."""
-        with _disk(self.path):
+        with disk(self.path):
             self._file.close()
             journal.remove(self.path)
             self._file = self.path.open("x+b", buffering=0)
@@ -99,7 +100,7 @@ class Partial:
 
     def keep(self) -> Path:
         """The finished file, its bytes on the disk for good, ready for its final name."""
-        with _disk(self.path):
+        with disk(self.path):
             os.fsync(self._file.fileno())
         self._file.close()
         journal.forget(self.path)
@@ -114,7 +115,7 @@ class Partial:
         if not self.position:
             return
         self._journal = replace(self._journal, flushed=self.position)
-        with _disk(self.path):
+        with disk(self.path):
             journal.write(self.path, self._journal)
 
     def _hash_what_is_there(self) -> int:
@@ -128,13 +129,17 @@ class Partial:
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    """Turns a full disk into NoSpaceError."""
+def disk(path: Path) -> Iterator[None]:
+    """Turns a full disk into NoSpaceError, and a place where we may not write into UsageError."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise NoSpaceError(
-            "the disk is full", path, "make room and run it again: it goes on where it stopped"
-        ) from error
+        if error.errno in _FULL:
+            fix = "make room and run it again: it goes on where it stopped"
+            raise NoSpaceError("the disk is full", path, fix) from error
+        if error.errno in _FORBIDDEN:
+            what = f"cannot write there: {error.strerror}"
+            raise UsageError(
+                what, error.filename or path, "use another --local-dir or INTERNLM_ZOO_HOME"
+            ) from error
+        raise

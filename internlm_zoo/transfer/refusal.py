@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import email.utils
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from urllib.parse import urlsplit
 
-from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.errors import (
+    AccessError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    UnsupportedError,
+    ZooError,
+)
 
 PAGE = "an HTML page instead of the file"
 POINTER = "an LFS pointer instead of the file"
@@ -60,8 +67,9 @@ def by_status(status: int, url: str, headers: Mapping[str, str]) -> Refusal:
     )
     remedy, error, what = _STATUSES.get(status, unknown)
     fix = "log in, or ask the repository's owner for access" if error is AccessError else None
-    refusal = error(f"{host(url)} {what} (HTTP {status})", fix=fix)
-    return Refusal(refusal, remedy, _retry_after(headers.get("Retry-After", "")))
+    after = _retry_after(headers.get("Retry-After", ""))
+    asked = f", and asks to wait {after:.0f} s" if after else ""
+    return Refusal(error(f"{host(url)} {what} (HTTP {status}){asked}", fix=fix), remedy, after)
 
 
 def silent(url: str, cause: object) -> Refusal:
@@ -85,6 +93,19 @@ def host(url: str) -> str:
     if parts.scheme == "file":
         return "the directory"
     return parts.netloc.rpartition("@")[2] or "the server"
+
+
+def gravest(errors: Iterable[ZooError]) -> type[ZooError]:
+    """The class of the one error that stands for several: wrong bytes before all else, absence only if all
+    agree."""
+    kinds = [type(error) for error in errors]
+    if any(issubclass(kind, IntegrityError) for kind in kinds):
+        return IntegrityError
+    for agreed in (NotFoundError, AccessError, UnsupportedError):
+        if all(issubclass(kind, agreed) for kind in kinds):
+            return agreed
+    absent = (NotFoundError, AccessError)
+    return AccessError if all(issubclass(kind, absent) for kind in kinds) else NetworkError
 
 
 def disguise(first: bytes) -> str | None:

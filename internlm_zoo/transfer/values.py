@@ -53,7 +53,8 @@ class Fetched:
 @dataclass(frozen=True)
 class Patience:
     """When to give up on what. Seconds, except: tries, failures in a row of one origin without a block of
-    progress between them; slowest, bytes per second below which a connection counts as stalled."""
+    progress between them; slowest, bytes per second below which a connection counts as stalled. longest_wait
+    bounds our own back-off, longest_asked what a server may ask for before it is left."""
 
     connect: float = 10.0
     stall: float = 20.0
@@ -61,6 +62,7 @@ class Patience:
     tries: int = 5
     first_wait: float = 0.5
     longest_wait: float = 60.0
+    longest_asked: float = 600.0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Patience:

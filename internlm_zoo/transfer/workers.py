@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -37,8 +38,9 @@ def work(jobs: Sequence[Callable[[], T]], workers: int, stop: threading.Event) -
             results[index] = outcome
     finally:
         stop.set()
+        deadline = time.monotonic() + _FAREWELL_SECONDS
         for thread in threads:
-            thread.join(_FAREWELL_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
     return [results[index] for index in range(len(jobs))]
 
 
