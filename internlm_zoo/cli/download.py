@@ -11,11 +11,15 @@ import typer
 from internlm_zoo.cli.shell import Answer, Shell, group, verb
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from internlm_zoo.integrity.verify import VerifyReport
     from internlm_zoo.store.inventory import Holding
     from internlm_zoo.store.values import Download
+
+
+# As many characters of a revision as tell it from others, `listing-...` included.
+_SHORT = 20
 
 
 class Format(str, Enum):
@@ -71,7 +75,7 @@ def download(
             progress=progress,
         )
     if dry_run:
-        return Answer(done, _plan_table(done))
+        return Answer(done, _plan(done))
     shell.note(_summary(done))
     return Answer(done, str(done.path))
 
@@ -105,6 +109,7 @@ def verify(
 @verb("list", group="cache", example="internlm-zoo cache list")
 def cache_list(shell: Shell) -> Answer:
     """Show the releases in the local store. Files that releases share take their place once."""
+    from internlm_zoo.cli.tables import byte_count
     from internlm_zoo.store.inventory import holdings, usage
     from internlm_zoo.store.layout import Store
 
@@ -116,10 +121,9 @@ def cache_list(shell: Shell) -> Answer:
         "blob_bytes": used.blobs,
         "partial_bytes": used.partial,
     }
-    shell.note(
-        f"{_mb(used.blobs)} MB in files, {_mb(used.partial)} MB in unfinished downloads, in {store.home}"
-    )
-    return Answer(data, _holdings_table(held) if held else "the store is empty")
+    unfinished = f", {byte_count(used.partial)} in unfinished downloads" if used.partial else ""
+    shell.note(f"{byte_count(used.blobs)} in files{unfinished}, in {store.home}")
+    return Answer(data, _holdings_sheet(held) if held else "the store is empty")
 
 
 @verb("path", group="cache", example="internlm-zoo cache path internlm-chat-7b")
@@ -137,42 +141,47 @@ def cache_path(
 
 
 def _summary(done: Download) -> str:
-    served = (
-        ", ".join(f"{_mb(count)} MB from {name}" for name, count in done.served.items()) or "nothing fetched"
-    )
-    kept = f", {_mb(done.reused_bytes)} MB were here" if done.reused_bytes else ""
-    return (
-        f"{len(done.files)} files of {done.hub}:{done.repo} at {done.revision[:12]}, checked; {served}{kept}"
-    )
+    from internlm_zoo.cli.tables import byte_count
+
+    served = [f"{byte_count(count)} from {name}" for name, count in done.served.items()]
+    kept = [f"{byte_count(done.reused_bytes)} were here"] if done.reused_bytes else []
+    came = ", ".join([*(served or ["nothing fetched"]), *kept])
+    return f"{_files(len(done.files))} of {done.hub}:{done.repo} at {done.revision[:_SHORT]}, checked; {came}"
 
 
-def _plan_table(done: Download) -> Table:
-    table = _table(f"{done.hub}:{done.repo} at {done.revision}", "file", "size, MB", "from")
-    for file in done.files:
-        table.add_row(file.path, _mb(file.size), file.source or "here already")
-    table.caption = f"{_mb(done.fetched_bytes)} MB to fetch into {done.path}"
-    return table
+def _plan(done: Download) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+
+    rows = [[file.path, byte_count(file.size), file.source or "here already"] for file in done.files]
+    columns = [Column("File", narrow="fold"), Column("Size", "right"), Column("From")]
+    title = f"{done.hub}:{done.repo} at {done.revision}"
+    total = f"{byte_count(done.fetched_bytes)} to fetch into {done.path}"
+    return Group(Sheet(columns, rows, title=title), "", Text(total))
 
 
-def _verdicts(reports: list[VerifyReport]) -> Table | str:
+def _verdicts(reports: list[VerifyReport]) -> RenderableType:
+    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+
     rows = [
-        row
+        [*row, str(report.path)]
         for report in reports
         for row in (
-            *((file.path, "wrong", file.what, report.path) for file in report.wrong),
-            *((path, "missing", "", report.path) for path in report.missing),
-            *((path, "extra", "not part of the release", report.path) for path in report.extra),
+            *((file.path, "wrong", file.what) for file in report.wrong),
+            *((path, "missing", "") for path in report.missing),
+            *((path, "extra", "not part of the release") for path in report.extra),
         )
     ]
-    if not rows:
-        how = "have the right size" if reports[0].quick else "are what was released"
-        return "\n".join(
-            f"{report.checked} files, {_mb(report.size)} MB, {how}: {report.path}" for report in reports
-        )
-    table = _table(None, "file", "is", "why", "in")
-    for row in rows:
-        table.add_row(*map(str, row))
-    return table
+    if rows:
+        titles = ("File", "Is", "Why", "In")
+        return Sheet([Column(title, narrow="keep" if title == "Is" else "fold") for title in titles], rows)
+    how = "all of the right size" if reports[0].quick else "all as released"
+    return "\n".join(
+        f"{_files(report.checked)} checked, {byte_count(report.size)}, {how}: {report.path}"
+        for report in reports
+    )
 
 
 def _holding(holding: Holding) -> dict[str, Any]:
@@ -192,33 +201,18 @@ def _holding(holding: Holding) -> dict[str, Any]:
     }
 
 
-def _holdings_table(held: list[Holding]) -> Table:
-    table = _table(None, "model", "format", "hub", "repository", "revision", "files", "size, MB")
-    for holding in held:
-        facts = _holding(holding)
+def _holdings_sheet(held: list[Holding]) -> RenderableType:
+    from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count
+
+    columns = [Column("Model"), Column("Format"), Column("Hub"), Column("Repository", narrow="fold")]
+    columns += [Column("Revision", narrow="drop"), Column("Files", "right"), Column("Size", "right")]
+    rows = []
+    for facts in map(_holding, held):
+        place = [facts["model"], facts["format"] or UNKNOWN, facts["hub"], facts["repo"]]
         count = f"{facts['files']} of {facts['files_in_release']}"
-        table.add_row(
-            facts["model"],
-            facts["format"] or "unknown",
-            facts["hub"],
-            facts["repo"],
-            facts["revision"][:12],
-            count,
-            _mb(facts["bytes"]),
-        )
-    return table
+        rows.append([*place, facts["revision"][:_SHORT], count, byte_count(facts["bytes"])])
+    return Sheet(columns, rows)
 
 
-def _table(title: str | None, *columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", caption_justify="left", box=None)
-    for column in columns:
-        table.add_column(
-            column, justify="right" if column.startswith(("size", "files")) else "left", overflow="fold"
-        )
-    return table
-
-
-def _mb(count: int | None) -> str:
-    return "?" if count is None else f"{count / 1e6:,.1f}"
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
