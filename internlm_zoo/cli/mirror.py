@@ -1,0 +1,90 @@
+"""`mirror plan|apply|diff`: a directory kept in step with the hubs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from internlm_zoo.cli.shell import Answer, Shell, group, verb
+
+if TYPE_CHECKING:
+    from internlm_zoo.mirror import Report
+
+group("mirror", "Keep a directory in step with the hubs.")
+
+_File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The mirror file; docs/mirror.md says what is in it.")
+]
+_Summary = Annotated[
+    Path | None, typer.Option("--summary", metavar="FILE.md", help="Write the report there too, as Markdown.")
+]
+_Deep = Annotated[
+    bool, typer.Option("--deep", help="Hash every file of the mirror, not only those that were touched.")
+]
+
+
+@verb("plan", group="mirror", example="internlm-zoo mirror plan mirror.yaml")
+def mirror_plan(shell: Shell, file: _File, summary: _Summary = None, deep: _Deep = False) -> Answer:
+    """Show what `apply` would copy, replace and delete, and from where; change nothing.
+
+    Exit code 0: nothing to do; 1: changes to come; 3: some releases could not be asked for.
+    """
+    from internlm_zoo.mirror import plan
+
+    with shell.progress() as progress:
+        report = plan(file, settings=shell.settings, deep=deep, progress=progress)
+    return _answer(report, summary, shell)
+
+
+@verb("apply", group="mirror", example="internlm-zoo mirror apply mirror.yaml --summary mirror.md")
+def mirror_apply(
+    shell: Shell,
+    file: _File,
+    summary: _Summary = None,
+    deep: _Deep = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 1 if anything was changed, like git diff does.")
+    ] = False,
+    max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8,
+) -> Answer:
+    """Make the mirror hold what the file asks for, every file checked; go on where a killed run stopped.
+
+    Exit code 0: done, whether or not there was anything to do; 3: some releases are not what they should be.
+    """
+    from internlm_zoo.mirror import apply
+
+    with shell.progress() as progress:
+        report = apply(file, settings=shell.settings, deep=deep, max_workers=max_workers, progress=progress)
+    return _answer(report, summary, shell, changed=int(exit_code))
+
+
+@verb("diff", group="mirror", example="internlm-zoo mirror diff mirror.yaml --deep")
+def mirror_diff(shell: Shell, file: _File, summary: _Summary = None, deep: _Deep = False) -> Answer:
+    """Compare the mirror with the file and the hubs: what moved, is damaged, missing or not asked for.
+
+    Exit code 0: no difference; 1: drift; 3: some releases could not be asked for.
+    """
+    from internlm_zoo.mirror import diff
+
+    with shell.progress() as progress:
+        report = diff(file, settings=shell.settings, deep=deep, progress=progress)
+    return _answer(report, summary, shell)
+
+
+def _answer(report: Report, summary: Path | None, shell: Shell, changed: int = 0) -> Answer:
+    """changed: the exit code for an apply that changed something."""
+    from dataclasses import replace
+
+    from internlm_zoo.cli.mirror_views import report_view
+    from internlm_zoo.mirror.summary import markdown
+    from internlm_zoo.transfer.partial import disk
+
+    if report.result == "changed":
+        report = replace(report, exit_code=changed)
+    if summary is not None:
+        with disk(summary):
+            summary.parent.mkdir(parents=True, exist_ok=True)
+            summary.write_text(markdown(report), encoding="utf-8", newline="\n")
+    return Answer(report, report_view(report), report.exit_code)

@@ -1,0 +1,83 @@
+"""How a mirror's report looks: a line per release, a line per file, what went wrong, one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from internlm_zoo.cli.tables import Column, Sheet, byte_count
+from internlm_zoo.mirror.report import ReleaseReport, Report
+from internlm_zoo.mirror.summary import change_counts
+
+_SHORT = 12
+_STYLES = {"new": "green", "changed": "yellow", "failed": "red", "unwanted": "magenta", "removed": "magenta"}
+_SENTENCES = {
+    "no change": "The mirror is what it should be.",
+    "changes": "`internlm-zoo mirror apply` would make these changes.",
+    "changed": "The mirror is now what it should be.",
+    "drift": "The mirror differs from what it should be.",
+    "partly": "Some releases could not be had; the others are as they should be.",
+    "failed": "No release could be had.",
+}
+
+
+def report_view(report: Report) -> RenderableType:
+    """An apply does not name the files again that a plan has named."""
+    parts: list[RenderableType] = [_releases(report)]
+    files = [row for release in report.releases for row in _file_rows(release)]
+    if files and report.verb != "apply":
+        titles = (Column("Release"), Column("File", narrow="fold"), Column("To do"), Column("Why"))
+        parts += ["", Sheet([*titles, Column("Size", "right")], files)]
+    parts += [Text(line, style=style) for line, style in _remarks(report)]
+    return Group(*parts, "", Text(_closing(report), style="bold"))
+
+
+def _releases(report: Report) -> Sheet:
+    columns = [
+        Column("Release", style="cyan"),
+        Column("Format"),
+        Column("From"),
+        Column("Revision", narrow="drop"),
+    ]
+    bytes_title = "Fetched" if report.verb == "apply" else "To fetch"
+    columns += [Column("Files", narrow="fold"), Column(bytes_title, "right"), Column("State")]
+    return Sheet(columns, [_row(release, report.verb == "apply") for release in report.releases])
+
+
+def _row(release: ReleaseReport, applied: bool) -> list[str | Text]:
+    counts = [f"{count} {word}" for word, count in change_counts(release.actions).items()]
+    same = [f"{release.same} as they are"] if release.same else []
+    return [
+        release.path,
+        release.format,
+        (release.source or "-").partition(":")[0],
+        (release.revision or release.before or "-")[:_SHORT],
+        ", ".join(same + counts) or "-",
+        byte_count(sum(release.served.values()) if applied else release.to_fetch),
+        Text(release.state, style=_STYLES.get(release.state, "")),
+    ]
+
+
+def _file_rows(release: ReleaseReport) -> Iterator[list[str | Text]]:
+    for action in release.actions:
+        size = "" if action.kind == "delete" else byte_count(action.size)
+        yield [release.path, action.path, action.kind, action.why, size]
+
+
+def _remarks(report: Report) -> Iterator[tuple[str, str]]:
+    """Each with its style."""
+    for release in report.releases:
+        if release.problem:
+            yield f"{release.path}: {release.problem}", "red"
+        for note in release.notes:
+            yield f"{release.path}: {note}", "dim"
+    if report.left_out:
+        yield f"no release in these formats: {', '.join(report.left_out)}", "dim"
+    if not report.prune and any(release.state == "unwanted" for release in report.releases):
+        yield "`prune: true` in the mirror file removes what is no longer asked for", "dim"
+
+
+def _closing(report: Report) -> str:
+    return f"{_SENTENCES[report.result]} {byte_count(report.fetched_bytes)} fetched. {report.destination}"

@@ -1,0 +1,140 @@
+"""Brings the files of one release to its stage, from the hub of the plan or else the next one that has it.
+
+The download engine does the work: bytes are checked as they come, from several hubs where they list the same
+digests, and a killed run is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, UnsupportedError
+from internlm_zoo.mirror.destinations import Destination
+from internlm_zoo.mirror.planning import Action, Item, Seen, plan_item
+from internlm_zoo.mirror.survey import Ways, ask
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry.lock import Lock
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources.base import Snapshot
+from internlm_zoo.sources.listing import is_listing
+from internlm_zoo.store.candidates import Candidate
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.record import read_record
+from internlm_zoo.store.release import fetch_release
+from internlm_zoo.store.selection import Selection
+from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
+from internlm_zoo.transfer.client import Client
+
+# What leaves the next hub to be tried.
+_HUB_FAILURES = (AccessError, IntegrityError, NetworkError, NotFoundError, UnsupportedError)
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What every copy works with. prune: unknown files are to go."""
+
+    destination: Destination
+    settings: Settings
+    client: Client
+    progress: Progress
+    max_workers: int
+    prune: bool
+
+
+@dataclass(frozen=True)
+class Copied:
+    """item: as it turned out; with a problem, nothing is to be taken in. files: on the stage, by path.
+    served: bytes per hub. vouched: whether the digests are a hub's own."""
+
+    item: Item
+    files: Mapping[str, DownloadedFile] = field(default_factory=dict)
+    stage: Path | None = None
+    served: Mapping[str, int] = field(default_factory=dict)
+    vouched: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def bring(item: Item, ways: Ways, seen: Seen, kit: Kit) -> Copied:
+    """Everything that the item's plan copies or changes, on the stage. Raises NoSpaceError, UsageError."""
+    while item.problem is None and item.to_fetch:
+        snapshot = _snapshot(item)
+        try:
+            return _fetch(item, snapshot, ways, seen, kit)
+        except _HUB_FAILURES as error:
+            kit.progress.note(f"{item.shelf.path}: {error.what}; going on to the next hub")
+            offer = ask(ways, {**item.offer.failures, snapshot.hub: error})
+            item = plan_item(item.shelf, offer, item.held, seen, kit.prune)
+    return Copied(item)
+
+
+def _snapshot(item: Item) -> Snapshot:
+    assert item.offer.snapshot is not None, "an item without a problem has an offer"
+    return item.offer.snapshot
+
+
+def _fetch(item: Item, snapshot: Snapshot, ways: Ways, seen: Seen, kit: Kit) -> Copied:
+    adopt = seen.extra & {action.path for action in item.to_fetch}
+    stage = kit.destination.stage(item.shelf.path, adopt)
+    if _is_of_another_listing(stage, snapshot):
+        kit.destination.clear(item.shelf.path)
+        stage = kit.destination.stage(item.shelf.path, ())
+    done = [_download(paths, snapshot, stage, ways, kit) for paths in _batches(item, snapshot, kit)]
+    served: dict[str, int] = {}
+    for hub, count in (pair for download in done for pair in download.served.items()):
+        served[hub] = served.get(hub, 0) + count
+    return Copied(
+        item,
+        files={file.path: file for download in done for file in download.files},
+        stage=stage,
+        served=served,
+        vouched=all(download.trust == "hub" for download in done),
+        notes=tuple(dict.fromkeys(note for download in done for note in download.notes)),
+    )
+
+
+def _batches(item: Item, snapshot: Snapshot, kit: Kit) -> Iterator[Sequence[Action]]:
+    """All files at once where their digests tell a later run what it has. Where they do not, what is known of
+    a file is what was recorded when its batch was complete."""
+    actions = item.to_fetch
+    size = len(actions) if _has_digests(snapshot) else kit.max_workers
+    return (actions[start : start + size] for start in range(0, len(actions), size))
+
+
+def _download(actions: Sequence[Action], snapshot: Snapshot, stage: Path, ways: Ways, kit: Kit) -> Download:
+    lock = Lock.load(kit.settings)
+    own = next(it for it in ways.candidates if it.hub.name == snapshot.hub)
+    candidate = _at(own, snapshot, lock)
+    request = Request(
+        model=ways.shelf.model,
+        selection=Selection(tuple(action.path for action in actions)),
+        local_dir=stage,
+        max_workers=kit.max_workers,
+        force=True,
+        dry_run=False,
+    )
+    store = Store(kit.settings.home)
+    means = Means(kit.settings, store, ways.hubs, kit.client, kit.progress, ways.candidates)
+    others = [other for other in ways.candidates if other is not own]
+    return fetch_release(candidate, others, request, means)
+
+
+def _at(candidate: Candidate, snapshot: Snapshot, lock: Lock) -> Candidate:
+    """The candidate at the revision of the snapshot; held to the lock if that has the same one."""
+    locked = lock.find(snapshot.hub, snapshot.repo, snapshot.revision)
+    return replace(
+        candidate,
+        asked=None if is_listing(snapshot.revision) else snapshot.revision,
+        locked=locked if locked and locked.revision == snapshot.revision else None,
+    )
+
+
+def _is_of_another_listing(stage: Path, snapshot: Snapshot) -> bool:
+    """Whether the files on the stage cannot be told from those that are wanted now."""
+    record = None if _has_digests(snapshot) else read_record(stage)
+    return record is not None and record.release.revision != snapshot.revision
+
+
+def _has_digests(snapshot: Snapshot) -> bool:
+    return all(file.sha256 or (file.git_sha1 and file.size is not None) for file in snapshot.files)

@@ -1,0 +1,108 @@
+"""`mirror.json`: what a mirror holds, where it came from, and under which names each hub knows it.
+
+`internlm-zoo serve` reads it for names, revisions and digests. It is replaced in one step, after the files it
+speaks of are in place; before a file is touched, what it says of that file is taken back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from internlm_zoo.errors import IntegrityError
+from internlm_zoo.registry.schema import Format
+
+NAME = "mirror.json"
+
+
+@dataclass(frozen=True)
+class HeldFile:
+    """size in bytes; digests in hex, git_sha1 for small files alone. stamp: whatever changes at its
+    destination when the file is written, so that one nobody has touched need not be hashed."""
+
+    path: str
+    size: int
+    sha256: str
+    git_sha1: str | None
+    stamp: str
+
+
+@dataclass(frozen=True)
+class Name:
+    hub: str
+    repo: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The revision of the repository that the files are."""
+
+    hub: str
+    repo: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """One release in the mirror. path: its folder, `org/name`. revision: what it is served as, 40 hex digits;
+    None if its origin names no commit, or while not all of it is here. trust: see registry.lock."""
+
+    path: str
+    model: str
+    format: Format
+    revision: str | None
+    source: Origin
+    trust: Literal["hub", "first-use"]
+    names: tuple[Name, ...]
+    files: tuple[HeldFile, ...]
+
+    def file(self, path: str) -> HeldFile | None:
+        return next((file for file in self.files if file.path == path), None)
+
+
+@dataclass(frozen=True)
+class Index:
+    """releases: by path, sorted."""
+
+    schema: Literal[1] = 1
+    releases: tuple[Held, ...] = ()
+
+    def find(self, path: str) -> Held | None:
+        return next((held for held in self.releases if held.path == path), None)
+
+    def put(self, held: Held) -> Index:
+        others = [other for other in self.releases if other.path != held.path]
+        return replace(self, releases=tuple(sorted([*others, held], key=lambda held: held.path)))
+
+    def drop(self, path: str) -> Index:
+        return replace(self, releases=tuple(held for held in self.releases if held.path != path))
+
+    def forget(self, path: str, files: Iterable[str]) -> Index:
+        """Without what is said of these files of one release, and so without its revision."""
+        held, gone = self.find(path), frozenset(files)
+        if held is None:
+            return self
+        kept = tuple(file for file in held.files if file.path not in gone)
+        return self.put(replace(held, files=kept, revision=None))
+
+
+def parse(text: str, where: str) -> Index:
+    """Raises IntegrityError for what is not an index."""
+    try:
+        return _INDEX.validate_json(text)
+    except ValidationError as error:
+        what = "the index of the mirror cannot be read"
+        raise IntegrityError(
+            what, where, "remove it: `mirror apply` checks the files and writes it anew"
+        ) from error
+
+
+def dump(index: Index) -> str:
+    return json.dumps(asdict(index), ensure_ascii=False, indent=1) + "\n"
+
+
+_INDEX = TypeAdapter(Index)
