@@ -56,6 +56,21 @@ class LocalFile:
             return first
         return self._read_rest(offset, length, first)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer (of bytes) from `offset` on. Raises IntegrityError where the file ends before
+        that.
+        """
+        done = 0
+        while done < len(buffer):
+            count = self._read_some_into(offset + done, buffer[done:])
+            if not count:
+                raise IntegrityError(
+                    f"bytes {offset}..{offset + len(buffer)} are wanted of a file of {self.size}",
+                    self.name,
+                    "the file is truncated or damaged: fetch it again",
+                )
+            done += count
+
     def close(self) -> None:
         self._file.close()
 
@@ -74,6 +89,13 @@ class LocalFile:
                 raise IntegrityError("the file became shorter while it was read", self.name)
             parts += part
         return bytes(parts)
+
+    def _read_some_into(self, offset: int, buffer: memoryview) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [buffer], offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.readinto(buffer) or 0
 
     def _read_some(self, offset: int, length: int) -> bytes:
         if hasattr(os, "pread"):

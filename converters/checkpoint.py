@@ -1,0 +1,285 @@
+"""A checkpoint, from its headers alone: its facts, and where every logical tensor lies."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.cells import Box, Grid
+from converters.discover import TOKENIZER_FILES, Found, discover
+from converters.errors import IntegrityError, UnsupportedError
+from converters.facts import FORMAT, TENSORS, Fact, Facts, dtype_name, given_facts, missing, read
+from converters.layouts import LAYOUTS, layouts_in
+from converters.layouts.table import Layout
+from converters.logical import AXES, HALVES, Sizes, flat_shape, pattern_of, shape_of
+from converters.match import Match, Stored, by_place, match
+from converters.pieces import Piece, piece_of
+
+RECORD = "conversion.json"
+FLOATS = ("BF16", "F16", "F32")
+
+
+@dataclass(frozen=True)
+class LogicalTensor:
+    """shape: as Llama stores it. dtype: a safetensors code. pieces: disjoint, together all of it.
+    replicas: the same again from other ranks, which must hold equal bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+    replicas: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """family: whose tables describe it. format: original, hf or llama. facts: name -> value and origin.
+    sizes: extent of every axis. choices: what was settled where a layout leaves room.
+    tensors: by logical name, in the model's order. dropped: stored names of computed buffers that are left
+    out.
+    tokenizer_files: names in `path`."""
+
+    path: Path
+    family: str
+    format: str
+    layout: Layout
+    grid: Grid
+    config: Mapping[str, Any]
+    facts: Facts
+    choices: Mapping[str, object]
+    sizes: Sizes
+    tensors: Mapping[str, LogicalTensor]
+    dropped: tuple[str, ...]
+    files: tuple[Path, ...]
+    tokenizer_files: tuple[str, ...]
+
+    @property
+    def tp(self) -> int:
+        return self.grid.tp
+
+    @property
+    def pp(self) -> int:
+        return self.grid.pp
+
+    def box_of(self, name: str) -> Box:
+        """All of a logical tensor."""
+        return tuple((0, extent) for extent in shape_of(name, self.sizes))
+
+    @property
+    def dtype(self) -> str:
+        """The code of all its tensors."""
+        return next(iter(self.tensors.values())).dtype
+
+
+def open_checkpoint(
+    path: str | os.PathLike[str],
+    given: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Read the headers of a directory and locate every logical tensor in it.
+
+    given: facts that override the config's, by fact name or config key. known: facts from elsewhere (the
+    registry), used where the checkpoint and its format are silent.
+    Raises NotFoundError, UnsupportedError naming the field, IntegrityError naming tensor, file, shape found
+    and expected, UsageError naming a fact that must be given.
+    """
+    found = discover(Path(path))
+    layout = _layout(found)
+    facts = read(
+        layout,
+        found.config,
+        found.config_file,
+        given=given_facts(given or {}, *LAYOUTS),
+        known={name: Fact(value, "registry") for name, value in (known or {}).items()},
+    )
+    stored, dropped = by_place(layout, found.files)
+    grid = Grid(found.tp, _stages(layout, stored, found))
+    facts, sizes = _measure(layout, facts, stored, grid, found.path)
+    settled = match(layout, facts, sizes, grid, stored, found.path)
+    _check_dtypes(settled)
+    return Checkpoint(
+        path=found.path,
+        family=_family(layout, settled, found.path),
+        format=layout.format,
+        layout=layout,
+        grid=grid,
+        config=found.config,
+        facts=_complete(facts, settled),
+        choices=settled.choices,
+        sizes=sizes,
+        tensors=_tensors(settled, sizes),
+        dropped=dropped,
+        files=tuple(file.path for files in found.files.values() for file in files),
+        tokenizer_files=tuple(name for name in TOKENIZER_FILES if (found.path / name).is_file()),
+    )
+
+
+def _layout(found: Found) -> Layout:
+    """By model_type where the config has one that is known, else by the names of the tensors."""
+    if found.format == "original":
+        names = {name for files in found.files.values() for file in files for name in file.tensors}
+        for layout in layouts_in("original"):
+            heads = {
+                spelling.partition(".N.")[0]
+                for row in layout.rows
+                for spelling in row.stored
+                if ".N." in spelling
+            }
+            if any(name.removeprefix(layout.prefix).partition(".")[0] in heads for name in names):
+                return layout
+        raise UnsupportedError("its tensors are named as in no family that is known", found.path)
+    kind = found.config.get("model_type")
+    for layout in (*layouts_in("hf"), *layouts_in("llama")):
+        if layout.template["model_type"] == kind:
+            return layout
+    kinds = sorted(str(layout.template["model_type"]) for layout in LAYOUTS if not layout.grid)
+    raise UnsupportedError(
+        f"model_type {kind!r} is not one of {', '.join(kinds)}", found.path / found.config_file
+    )
+
+
+def _stages(layout: Layout, stored: Stored, found: Found) -> tuple[range, ...]:
+    """The layers of each stage, by the numbers in the names of its first rank."""
+    heads = {
+        spelling.partition(".N.")[0] + "."
+        for row in layout.rows
+        for spelling in row.stored
+        if ".N." in spelling
+    }
+    stages, start = [], 0
+    for stage in range(found.pp):
+        numbers = {
+            int(number)
+            for name in stored[0, stage]
+            for head in heads
+            if name.startswith(head) and (number := name[len(head) :].partition(".")[0]).isdecimal()
+        }
+        stages.append(range(start, start + len(numbers)))
+        start += len(numbers)
+    return tuple(stages)
+
+
+def _measure(
+    layout: Layout, facts: Facts, stored: Stored, grid: Grid, path: Path
+) -> tuple[dict[str, Fact], dict[str, int]]:
+    """The extent of every axis from the config, or from a tensor whose shape alone says it."""
+    facts = dict(facts)
+    layers = grid.stages[-1].stop
+    if facts.setdefault("num_layers", Fact(layers, TENSORS)).value != layers:
+        raise IntegrityError(
+            f"its files hold {layers} layers, and its config says {facts['num_layers'].value}", path
+        )
+    for fact, axis in (("vocab_size", "vocab"), ("intermediate_size", "inter")):
+        facts.setdefault(fact, Fact(_solve(layout, axis, stored, grid, path), TENSORS))
+    for fact in ("hidden_size", "num_attention_heads"):
+        if fact not in facts:
+            raise missing(fact, str(path))
+    heads = _whole(facts, "num_attention_heads", path)
+    if facts.setdefault("num_kv_heads", Fact(heads, FORMAT)).value is None:
+        facts["num_kv_heads"] = Fact(heads, FORMAT)
+    if "head_dim" not in facts or facts["head_dim"].value is None:
+        facts["head_dim"] = Fact(_whole(facts, "hidden_size", path) // heads, FORMAT)
+    kv_heads, head_dim = _whole(facts, "num_kv_heads", path), _whole(facts, "head_dim", path)
+    if heads % kv_heads or head_dim % HALVES:
+        raise IntegrityError(
+            f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads", path
+        )
+    return facts, {
+        "vocab": _whole(facts, "vocab_size", path),
+        "hidden": _whole(facts, "hidden_size", path),
+        "inter": _whole(facts, "intermediate_size", path),
+        "kv_heads": kv_heads,
+        "q_per_kv": heads // kv_heads,
+        "halves": HALVES,
+        "pairs": head_dim // HALVES,
+        "head_dim": head_dim,
+        "score": 1,
+        "layers": layers,
+    }
+
+
+def _whole(facts: Facts, name: str, path: Path) -> int:
+    value = facts[name].value
+    if type(value) is not int or not 0 < value < 1 << 40:
+        raise IntegrityError(f"{name} is {value!r}, not a number of anything", path / facts[name].origin)
+    return value
+
+
+def _solve(layout: Layout, axis: str, stored: Stored, grid: Grid, path: Path) -> int:
+    for row in layout.rows:
+        for dim, axes in enumerate(row.dims):
+            if axes != (axis,) or row.when:
+                continue
+            place = (0, grid.pp - 1 if row.place == "last" else 0)
+            tensor = stored[place].get(row.stored[0].replace(".N.", ".0."))
+            if tensor is not None and dim < len(tensor.shape):
+                return tensor.shape[dim] * (grid.tp if row.split == axis else 1)
+    raise IntegrityError(f"no tensor says how long the axis {axis} is", path)
+
+
+def _check_dtypes(settled: Match) -> None:
+    """One element type for all: a checkpoint that mixes them was put together from different ones."""
+    usual = Counter(tensor.dtype for _, tensor in settled.pairs).most_common(1)[0][0]
+    for _, tensor in settled.pairs:
+        if tensor.dtype != usual or tensor.dtype not in FLOATS:
+            expected = usual if usual in FLOATS else " or ".join(FLOATS)
+            raise IntegrityError(
+                f"{tensor.name} of shape {list(tensor.shape)} has the element type {tensor.dtype} "
+                f"where {expected} is expected",
+                tensor.file,
+            )
+
+
+def _family(layout: Layout, settled: Match, path: Path) -> str:
+    """Llama's layout is everyone's: which family a checkpoint came from says its record, else its biases."""
+    if layout.format != "llama":
+        return layout.family
+    if (path / RECORD).is_file():
+        record = json.loads((path / RECORD).read_bytes())
+        family = record.get("family") if isinstance(record, dict) else None
+        if family in {layout.family for layout in LAYOUTS}:
+            return str(family)
+    return "internlm" if settled.choices["attention_bias"] else "internlm2"
+
+
+def _complete(facts: Facts, settled: Match) -> dict[str, Fact]:
+    dtype = dtype_name(settled.pairs[0][1].dtype)
+    chosen = {name: facts.get(name, Fact(value, TENSORS)) for name, value in settled.choices.items()}
+    defaults = {
+        "kind": Fact("causal", TENSORS),
+        "attention_bias": Fact(False, TENSORS),
+        "mlp_bias": Fact(False, TENSORS),
+    }
+    return {**defaults, **facts, **chosen, "dtype": Fact(dtype, TENSORS)}
+
+
+def _tensors(settled: Match, sizes: Sizes) -> dict[str, LogicalTensor]:
+    pieces: dict[str, list[Piece]] = {}
+    replicas: dict[str, list[Piece]] = {}
+    dtypes: dict[str, str] = {}
+    for cell, tensor in settled.pairs:
+        for slab in cell.slabs:
+            again = cell.replicated and cell.rank > 0
+            (replicas if again else pieces).setdefault(slab.logical, []).append(
+                piece_of(slab, tensor, tensor.file)
+            )
+            dtypes[slab.logical] = tensor.dtype
+    return {
+        name: LogicalTensor(
+            name, dtypes[name], flat_shape(name, sizes), tuple(parts), tuple(replicas.get(name, ()))
+        )
+        for name, parts in sorted(pieces.items(), key=lambda item: _order(item[0]))
+    }
+
+
+def _order(name: str) -> tuple[int, int, int]:
+    """Embedding, layers, norm, head; within a layer as the table of logical tensors has them."""
+    rank = list(AXES).index(pattern_of(name))
+    if name.startswith("layers."):
+        return 1, int(name.split(".")[1]), rank
+    return 0 if name == "embed.weight" else 2, 0, rank

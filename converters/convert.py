@@ -1,0 +1,195 @@
+"""From one directory to another: plan, write, check, publish."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from converters import discover
+from converters.carry import TokenizerFacts, carry
+from converters.checkpoint import RECORD, open_checkpoint
+from converters.errors import IntegrityError, UsageError
+from converters.execute import Stream, check_replicas, in_parallel
+from converters.formats import shards, torchzip
+from converters.gather import Sources
+from converters.plan import Plan, plan_conversion
+from converters.progress import Progress, Silence
+from converters.sinks.digests import SCHEME, fingerprint_of
+from converters.sinks.files import Staging, check_space, identity_of, write_files, write_json
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """path: the target. files: weight files in it. nbytes: of those. kept: files that an interrupted run had
+    finished. notes: what a person should know. fingerprints: logical name -> digest, equal to the
+    source's."""
+
+    path: Path
+    plan: Plan
+    files: tuple[str, ...]
+    nbytes: int
+    kept: tuple[str, ...]
+    notes: tuple[str, ...]
+    fingerprints: Mapping[str, str]
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    to: str,
+    tp: int = 1,
+    pp: int = 1,
+    max_shard_size: str | int = "5GB",
+    tokenizer: str | os.PathLike[str] | None = None,
+    given: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
+    tokenizer_facts: TokenizerFacts | None = None,
+    workers: int | None = None,
+    force: bool = False,
+    evidence: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Convert a checkpoint directory.
+
+    to: hf, llama or original. tp, pp: the grid of an original target. max_shard_size: of safetensors files.
+    tokenizer: a tokenizer.model or directory to use instead of the source's. given: facts that override the
+    source's config. known: facts that stand in where the source is silent. force: replace a target that is
+    not empty. evidence: digest the input files and hold every tensor of the result against the source.
+    `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped.
+    Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint` and
+    `plan_conversion` do, IntegrityError if the result is not the source, NoSpaceError.
+    """
+    source = open_checkpoint(src, given, known)
+    plan = plan_conversion(source, to=to, tp=tp, pp=pp, max_shard_size=max_shard_size, given=given)
+    target = Path(dst)
+    if target.resolve() == source.path.resolve():
+        raise UsageError("source and target are the same directory", target)
+    staging = Staging(target, force=force)
+    check_space(plan, target)
+    return _run(
+        plan,
+        staging,
+        target,
+        Path(tokenizer) if tokenizer else None,
+        tokenizer_facts,
+        workers,
+        evidence,
+        progress,
+    )
+
+
+def _run(
+    plan: Plan,
+    staging: Staging,
+    target: Path,
+    tokenizer: Path | None,
+    tokenizer_facts: TokenizerFacts | None,
+    workers: int | None,
+    evidence: bool,
+    progress: Progress | None,
+) -> Report:
+    told = progress or Silence()
+    with Sources() as files:
+        check_replicas(plan.source, files)
+        staging.begin(identity_of(plan))
+        notes = carry(
+            plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts or TokenizerFacts()
+        )
+        _write_configs(plan, staging.path)
+        kept = write_files(plan, Stream(plan.source, files, plan.normalised), staging.path, workers, told)
+    fingerprints = _prove(plan, staging.path, workers, told) if evidence else {}
+    write_json(staging.path / RECORD, _record(plan, fingerprints, workers if evidence else None, evidence))
+    staging.publish()
+    notes = (*_lost(plan), *notes)
+    return Report(
+        target, plan, tuple(file.name for file in plan.files), plan.nbytes, kept, notes, fingerprints
+    )
+
+
+def _write_configs(plan: Plan, path: Path) -> None:
+    if plan.layout.grid:
+        torchzip.write_object(path / discover.MODEL_CONFIG, dict(plan.config))
+        return
+    write_json(path / discover.CONFIG, plan.config)
+    if len(plan.shards) > 1:
+        (path / shards.SAFETENSORS_INDEX).write_text(shards.index_json(plan.shards), encoding="utf-8")
+
+
+def _lost(plan: Plan) -> tuple[str, ...]:
+    dropped = len(plan.source.dropped)
+    lost = [f"{dropped} computed buffers (.inv_freq) were left out"] if dropped else []
+    if plan.normalised:
+        lost.append(
+            "the head's rows were normalised, as norm_head says; their lengths cannot be brought back"
+        )
+    return tuple(lost)
+
+
+def _prove(plan: Plan, path: Path, workers: int | None, progress: Progress) -> Mapping[str, str]:
+    """Read the result back as anyone would, and hold every logical tensor against the source."""
+    wanted = fingerprint_of(plan.source, workers=workers, progress=progress, task="fingerprint of the source")
+    result = open_checkpoint(path)
+    found = fingerprint_of(result, workers=workers, progress=progress, task="fingerprint of the result")
+    for name in wanted.keys() | found.keys():
+        if wanted.get(name) != found.get(name):
+            raise IntegrityError(
+                f"{name} is not in the result what it is in the source",
+                path,
+                "the disk may be failing: run it again",
+            )
+    return found
+
+
+def _record(
+    plan: Plan, fingerprints: Mapping[str, str], workers: int | None, evidence: bool
+) -> dict[str, object]:
+    """conversion.json: enough to check the result again, and nothing that differs from run to run."""
+    source = plan.source
+    digests = in_parallel(_sha256, source.files, workers) if evidence else [None] * len(source.files)
+    return {
+        "tool": f"internlm-zoo {_version()}",
+        "family": source.family,
+        "source": {
+            "layout": source.layout.name,
+            "tp": source.tp,
+            "pp": source.pp,
+            "choices": dict(source.choices),
+            "files": [
+                {"name": file.name, "size": file.stat().st_size, "sha256": digest}
+                for file, digest in zip(source.files, digests, strict=True)
+            ],
+        },
+        "target": {
+            "layout": plan.layout.name,
+            "tp": plan.grid.tp,
+            "pp": plan.grid.pp,
+            "choices": dict(plan.choices),
+            "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
+        },
+        "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
+        "dropped": list(source.dropped),
+        "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
+    }
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while part := stream.read(_CHUNK):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _version() -> str:
+    try:
+        return metadata.version("internlm-zoo")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,122 @@
+"""Fill a contiguous range of target bytes from pieces of source files, through small buffers.
+
+Where source and target run on alike the bytes are read straight into place; where they do not, the stretch of
+source that holds them is read once, if most of it is wanted, and copied by strides, else cut into parts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.errors import IntegrityError
+from converters.formats.bytesource import LocalFile
+from converters.pieces import Piece, Run, intersection, offset_in, runs, volume
+
+# A stretch of source is read whole if at least one byte in this many is wanted, or if it is short anyway.
+SPARSE = 2
+SHORT = 16 << 10
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A contiguous range of target bytes that is a box of one logical tensor.
+
+    offset: in the target's file. strides: bytes per step of each axis within the block."""
+
+    logical: str
+    box: tuple[tuple[int, int], ...]
+    offset: int
+    nbytes: int
+    strides: tuple[int, ...]
+
+
+class Sources:
+    """The source files, opened once; a context manager. Reads may come from any thread."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._files: dict[str, LocalFile] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> LocalFile:
+        with self._lock:
+            if name not in self._files:
+                self._files[name] = self._stack.enter_context(LocalFile(name))
+            return self._files[name]
+
+    def __enter__(self) -> Sources:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def gather(block: Block, pieces: Sequence[Piece], itemsize: int, sources: Sources, out: Bytes) -> None:
+    """Fill `out` (the block's bytes, uint8 [nbytes]) from the pieces that share elements with it.
+
+    Raises IntegrityError if they do not cover it exactly once.
+    """
+    filled = 0
+    for piece in pieces:
+        shared = intersection(block.box, piece.box)
+        if shared is None:
+            continue
+        start = sum(
+            (a - first) * step
+            for (a, _), (first, _), step in zip(shared, block.box, block.strides, strict=True)
+        )
+        levels = runs(shared, piece.strides, block.strides, itemsize)
+        _copy(sources[piece.file], offset_in(piece, shared), levels, itemsize, out[start:])
+        filled += volume(shared) * itemsize
+    if filled != block.nbytes:
+        raise IntegrityError(f"{filled} of {block.nbytes} bytes of a block have a source", block.logical)
+
+
+def _copy(file: LocalFile, offset: int, levels: Sequence[Run], itemsize: int, out: Bytes) -> None:
+    last = levels[-1]
+    if len(levels) == 1 and last.source == last.target == 1:
+        file.read_into(offset, out.data[: last.extent])
+        return
+    length = sum((run.extent - 1) * run.source for run in levels) + 1
+    wanted = _volume(levels)
+    if length <= max(SPARSE * wanted, SHORT):
+        _copy_strided(file.read(offset, length), levels, itemsize, out)
+        return
+    widest = max(range(len(levels) - 1), key=lambda n: levels[n].source * levels[n].extent)
+    run, rest = levels[widest], (*levels[:widest], *levels[widest + 1 :])
+    for n in range(run.extent):
+        _copy(file, offset + n * run.source, rest, itemsize, out[n * run.target :])
+
+
+def _volume(levels: Sequence[Run]) -> int:
+    total = 1
+    for run in levels:
+        total *= run.extent
+    return total
+
+
+def _copy_strided(stretch: bytes, levels: Sequence[Run], itemsize: int, out: Bytes) -> None:
+    levels, unit = _in_units(levels, itemsize)
+    shape = [run.extent for run in levels]
+    source = np.ndarray(shape, unit, stretch, 0, [run.source for run in levels])
+    target = np.ndarray(shape, unit, out.data, 0, [run.target for run in levels])
+    target[...] = source
+
+
+def _in_units(levels: Sequence[Run], itemsize: int) -> tuple[list[Run], str]:
+    """The same copy counted in elements, or in bytes where the innermost level already joins many."""
+    last = levels[-1]
+    if last.extent != itemsize:
+        return list(levels), "u1"
+    return [*levels[:-1], Run(1, itemsize, itemsize)], f"u{itemsize}"

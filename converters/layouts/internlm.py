@@ -1,0 +1,136 @@
+"""InternLM (7B, 20B): packed Wqkv, biases on attention, as many key/value heads as query heads.
+
+Facts: InternLM/InternEvo c628a8c internlm/model/modeling_internlm.py, transformers/convert2hf_internlm.py;
+internlm/internlm-7b modeling_internlm.py and configuration_internlm.py (rotary).
+"""
+
+from __future__ import annotations
+
+from converters.layouts.llama import LLAMA_ROWS
+from converters.layouts.table import Layout, row
+
+_QKV = "layers.N.attention.{0}.{1}"
+_QKV_WEIGHTS = " ".join(_QKV.format(part, "weight") for part in "qkv")
+_QKV_BIASES = " ".join(_QKV.format(part, "bias") for part in "qkv")
+_EMBED = "embedding.word_embeddings.weight embedding.weight tok_embeddings.weight"
+_PACKED = "parts kv_heads q_per_kv halves pairs head_dim"
+
+ORIGINAL = Layout(
+    family="internlm",
+    format="original",
+    grid=True,
+    prefix="model.",
+    choices={
+        # Checkpoints before InternEvo's feed-forward of 2024 have it up_down: w2 is up and w3 is down.
+        "mlp_order": ("down_up", "up_down"),
+        "embed_split_hidden": (True, False),
+        "attention_bias": (True, False),
+    },
+    rows=(
+        row(_EMBED, "embed.weight", "vocab | hidden", "hidden", embed_split_hidden=True),
+        row(_EMBED, "embed.weight", "vocab | hidden", "vocab", embed_split_hidden=False),
+        row("blocks.N.norm1.weight", "layers.N.attention_norm.weight", "hidden"),
+        row("blocks.N.norm2.weight", "layers.N.mlp_norm.weight", "hidden"),
+        row("blocks.N.mixer.Wqkv.weight", _QKV_WEIGHTS, f"{_PACKED} | hidden", "kv_heads"),
+        row("blocks.N.mixer.Wqkv.bias", _QKV_BIASES, _PACKED, "kv_heads", attention_bias=True),
+        row(
+            "blocks.N.mixer.out_proj.weight",
+            "layers.N.attention.o.weight",
+            "hidden | kv_heads q_per_kv head_dim",
+            "kv_heads",
+        ),
+        row("blocks.N.mixer.out_proj.bias", "layers.N.attention.o.bias", "hidden", attention_bias=True),
+        row("blocks.N.mlp.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden", "inter"),
+        row(
+            "blocks.N.mlp.w2.weight",
+            "layers.N.mlp.down.weight",
+            "hidden | inter",
+            "inter",
+            mlp_order="down_up",
+        ),
+        row(
+            "blocks.N.mlp.w3.weight", "layers.N.mlp.up.weight", "inter | hidden", "inter", mlp_order="down_up"
+        ),
+        row(
+            "blocks.N.mlp.w2.weight", "layers.N.mlp.up.weight", "inter | hidden", "inter", mlp_order="up_down"
+        ),
+        row(
+            "blocks.N.mlp.w3.weight",
+            "layers.N.mlp.down.weight",
+            "hidden | inter",
+            "inter",
+            mlp_order="up_down",
+        ),
+        row("norm.weight", "norm.weight", "hidden"),
+        row("head.weight", "head.weight", "vocab | hidden", "vocab"),
+    ),
+    template={
+        "model_type": "INTERNLM",
+        "num_attention_heads": "$num_attention_heads",
+        "embed_split_hidden": "$embed_split_hidden",
+        "mlp_order": "$mlp_order",  # not InternEvo's, which ignores it: shapes alone cannot always tell
+        "vocab_size": "$vocab_size",
+        "hidden_size": "$hidden_size",
+        "num_layers": "$num_layers",
+        "mlp_ratio": "$mlp_ratio",
+        "dtype": "$torch_dtype",
+        "norm_type": "rmsnorm",
+        "layer_norm_epsilon": "$rms_norm_eps",
+        "no_bias": "$no_bias",
+        "rope_base": "$rope_theta",
+        "max_position_embeddings": "$max_position_embeddings",
+        "use_dynamic_ntk_rope": "$use_dynamic_ntk_rope",
+        "rope_scaling": "$rope_scaling",
+        "num_chunks": 1,
+    },
+    constants={
+        "rope_theta": 10000,
+        "use_dynamic_ntk_rope": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    },
+    demands={
+        "num_chunks": (1,),
+        "norm_type": ("rmsnorm",),
+        "num_experts": (0, 1),
+        "apply_post_layer_norm": (False,),
+    },
+)
+
+HF = Layout(
+    family="internlm",
+    format="hf",
+    choices={"attention_bias": (True, False), "mlp_bias": (False,), "kind": ("causal",)},
+    rows=LLAMA_ROWS,
+    template={
+        "model_type": "internlm",
+        "vocab_size": "$vocab_size",
+        "hidden_size": "$hidden_size",
+        "intermediate_size": "$intermediate_size",
+        "num_hidden_layers": "$num_layers",
+        "num_attention_heads": "$num_attention_heads",
+        "bias": "$attention_bias",
+        "hidden_act": "silu",
+        "max_position_embeddings": "$max_position_embeddings",
+        "rms_norm_eps": "$rms_norm_eps",
+        "rotary": "$rotary",
+        "use_cache": True,
+        "bos_token_id": "$bos_token_id",
+        "eos_token_id": "$eos_token_id",
+        "pad_token_id": "$pad_token_id",
+        "tie_word_embeddings": False,
+        "torch_dtype": "$dtype",
+    },
+    by_kind={"causal": {"architectures": ["InternLMForCausalLM"]}},
+    reads={"rope_theta": "$rope_theta", "rope_scaling": "$rope_scaling"},
+    # configuration_internlm.py writes `rotary` out; configs without it are of the code before it, which knew
+    # one base and no scaling.
+    constants={
+        "rotary": {"base": 10000, "type": "origin"},
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    },
+    demands={"hidden_act": ("silu",), "tie_word_embeddings": (False,)},
+)

@@ -1,0 +1,158 @@
+"""InternLM2 and 2.5: grouped wqkv, no biases.
+
+adapt_hf False: query and key rows of a head are stored with rotary pairs interleaved (pairs before halves).
+Facts: InternLM/InternEvo c628a8c internlm/model/modeling_internlm2.py, transformers/convert2hf_internlm2.py;
+internlm/internlm2-7b modeling_internlm2.py; InternLM/lmdeploy module_map.py (reward models).
+"""
+
+from __future__ import annotations
+
+from converters.layouts.table import Layout, row
+
+_EMBED = "tok_embeddings.weight tok_embeddings.word_embeddings.weight"
+_ATTENTION = "layers.N.attention."
+_Q, _K, _V = (f"{_ATTENTION}{part}.weight" for part in "qkv")
+_QKV = f"{_Q} {_K} {_V}"
+_HEADS = "kv_heads q_per_kv halves pairs"
+_INTERLEAVED = "kv_heads q_per_kv pairs halves"
+
+ORIGINAL = Layout(
+    family="internlm2",
+    format="original",
+    grid=True,
+    prefix="model.",
+    choices={
+        "qkv": ("fused", "split"),
+        "adapt_hf": (True, False),
+        "embed_split_hidden": (True, False),
+        "norm_head": (False, True),
+    },
+    rows=(
+        row(_EMBED, "embed.weight", "vocab | hidden", "hidden", embed_split_hidden=True),
+        row(_EMBED, "embed.weight", "vocab | hidden", "vocab", embed_split_hidden=False),
+        row("layers.N.attention_norm.weight", "layers.N.attention_norm.weight", "hidden"),
+        row("layers.N.ffn_norm.weight", "layers.N.mlp_norm.weight", "hidden"),
+        row(
+            f"{_ATTENTION}wqkv.weight",
+            _QKV,
+            "kv_heads parts q_per_kv halves pairs head_dim | hidden",
+            "kv_heads",
+            qkv="fused",
+            adapt_hf=True,
+        ),
+        row(
+            f"{_ATTENTION}wqkv.weight",
+            _QKV,
+            "kv_heads parts q_per_kv pairs halves head_dim | hidden",
+            "kv_heads",
+            qkv="fused",
+            adapt_hf=False,
+        ),
+        row(f"{_ATTENTION}wq.weight", _Q, f"{_HEADS} | hidden", "kv_heads", qkv="split", adapt_hf=True),
+        row(f"{_ATTENTION}wk.weight", _K, f"{_HEADS} | hidden", "kv_heads", qkv="split", adapt_hf=True),
+        row(
+            f"{_ATTENTION}wq.weight", _Q, f"{_INTERLEAVED} | hidden", "kv_heads", qkv="split", adapt_hf=False
+        ),
+        row(
+            f"{_ATTENTION}wk.weight", _K, f"{_INTERLEAVED} | hidden", "kv_heads", qkv="split", adapt_hf=False
+        ),
+        row(f"{_ATTENTION}wv.weight", _V, "kv_heads head_dim | hidden", "kv_heads", qkv="split"),
+        row(
+            f"{_ATTENTION}wo.weight",
+            "layers.N.attention.o.weight",
+            "hidden | kv_heads q_per_kv head_dim",
+            "kv_heads",
+        ),
+        row("layers.N.feed_forward.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden", "inter"),
+        row("layers.N.feed_forward.w3.weight", "layers.N.mlp.up.weight", "inter | hidden", "inter"),
+        row("layers.N.feed_forward.w2.weight", "layers.N.mlp.down.weight", "hidden | inter", "inter"),
+        row("norm.weight", "norm.weight", "hidden"),
+        row("output.weight", "head.weight", "vocab | hidden", "vocab"),
+    ),
+    template={
+        "model_type": "INTERNLM2_PUBLIC",
+        "num_attention_heads": "$num_attention_heads",
+        "num_kv_attention_heads": "$num_kv_heads",
+        "embed_split_hidden": "$embed_split_hidden",
+        "vocab_size": "$vocab_size",
+        "hidden_size": "$hidden_size",
+        "num_layers": "$num_layers",
+        "mlp_ratio": "$mlp_ratio",
+        "dtype": "$torch_dtype",
+        "norm_type": "rmsnorm",
+        "layer_norm_epsilon": "$rms_norm_eps",
+        "no_bias": True,
+        "adapt_hf": "$adapt_hf",
+        "norm_head": "$norm_head",
+        "rope_base": "$rope_theta",
+        "max_position_embeddings": "$max_position_embeddings",
+        "use_dynamic_ntk_rope": "$use_dynamic_ntk_rope",
+        "rope_scaling": "$rope_scaling",
+        "num_chunks": 1,
+    },
+    constants={
+        "adapt_hf": True,
+        "norm_head": False,
+        "attention_bias": False,
+        "use_dynamic_ntk_rope": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    },
+    demands={"num_chunks": (1,), "norm_type": ("rmsnorm",), "num_experts": (0, 1), "no_bias": (True,)},
+)
+
+HF = Layout(
+    family="internlm2",
+    format="hf",
+    choices={"kind": ("causal", "reward")},
+    rows=(
+        row("model.tok_embeddings.weight", "embed.weight", "vocab | hidden"),
+        row(
+            f"model.{_ATTENTION}wqkv.weight",
+            _QKV,
+            "kv_heads parts q_per_kv halves pairs head_dim | hidden",
+        ),
+        row(
+            f"model.{_ATTENTION}wo.weight",
+            "layers.N.attention.o.weight",
+            "hidden | kv_heads q_per_kv head_dim",
+        ),
+        row("model.layers.N.feed_forward.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden"),
+        row("model.layers.N.feed_forward.w3.weight", "layers.N.mlp.up.weight", "inter | hidden"),
+        row("model.layers.N.feed_forward.w2.weight", "layers.N.mlp.down.weight", "hidden | inter"),
+        row("model.layers.N.attention_norm.weight", "layers.N.attention_norm.weight", "hidden"),
+        row("model.layers.N.ffn_norm.weight", "layers.N.mlp_norm.weight", "hidden"),
+        row("model.norm.weight", "norm.weight", "hidden"),
+        row("output.weight", "head.weight", "vocab | hidden", kind="causal"),
+        row("v_head.weight", "reward.weight", "score | hidden", kind="reward"),
+    ),
+    template={
+        "model_type": "internlm2",
+        "vocab_size": "$vocab_size",
+        "hidden_size": "$hidden_size",
+        "intermediate_size": "$intermediate_size",
+        "num_hidden_layers": "$num_layers",
+        "num_attention_heads": "$num_attention_heads",
+        "num_key_value_heads": "$num_kv_heads",
+        "bias": False,
+        "hidden_act": "silu",
+        "max_position_embeddings": "$max_position_embeddings",
+        "rms_norm_eps": "$rms_norm_eps",
+        "rope_theta": "$rope_theta",
+        "rope_scaling": "$rope_scaling",
+        "use_cache": True,
+        "bos_token_id": "$bos_token_id",
+        "eos_token_id": "$eos_token_id",
+        "pad_token_id": "$pad_token_id",
+        "tie_word_embeddings": False,
+        "torch_dtype": "$dtype",
+    },
+    by_kind={
+        "causal": {"architectures": ["InternLM2ForCausalLM"]},
+        "reward": {"architectures": ["InternLM2ForRewardModel"]},
+    },
+    reads={"rope_parameters": "$rope_parameters"},
+    constants={"attention_bias": False, "rope_scaling": None},
+    demands={"hidden_act": ("silu",), "tie_word_embeddings": (False,), "bias": (False,)},
+)

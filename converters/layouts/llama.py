@@ -1,0 +1,87 @@
+"""Stock Llama, as plain transformers loads it: the names and the config of LlamaForCausalLM.
+
+Facts: transformers 5 models/llama (LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification).
+"""
+
+from __future__ import annotations
+
+from converters.layouts.table import Layout, row
+
+_HEADS = "kv_heads q_per_kv halves pairs head_dim"
+_LAYER = "model.layers.N."
+_LOGICAL = "layers.N."
+
+LLAMA_ROWS = (
+    row("model.embed_tokens.weight", "embed.weight", "vocab | hidden"),
+    *(
+        rows
+        for part in "qkv"
+        for rows in (
+            row(
+                f"{_LAYER}self_attn.{part}_proj.weight",
+                f"{_LOGICAL}attention.{part}.weight",
+                f"{_HEADS} | hidden",
+            ),
+            row(
+                f"{_LAYER}self_attn.{part}_proj.bias",
+                f"{_LOGICAL}attention.{part}.bias",
+                _HEADS,
+                attention_bias=True,
+            ),
+        )
+    ),
+    row(
+        f"{_LAYER}self_attn.o_proj.weight",
+        f"{_LOGICAL}attention.o.weight",
+        "hidden | kv_heads q_per_kv head_dim",
+    ),
+    row(f"{_LAYER}self_attn.o_proj.bias", f"{_LOGICAL}attention.o.bias", "hidden", attention_bias=True),
+    row(f"{_LAYER}mlp.gate_proj.weight", f"{_LOGICAL}mlp.gate.weight", "inter | hidden"),
+    row(f"{_LAYER}mlp.up_proj.weight", f"{_LOGICAL}mlp.up.weight", "inter | hidden"),
+    row(f"{_LAYER}mlp.down_proj.weight", f"{_LOGICAL}mlp.down.weight", "hidden | inter"),
+    row(f"{_LAYER}mlp.gate_proj.bias", f"{_LOGICAL}mlp.gate.bias", "inter", mlp_bias=True),
+    row(f"{_LAYER}mlp.up_proj.bias", f"{_LOGICAL}mlp.up.bias", "inter", mlp_bias=True),
+    row(f"{_LAYER}mlp.down_proj.bias", f"{_LOGICAL}mlp.down.bias", "hidden", mlp_bias=True),
+    row(f"{_LAYER}input_layernorm.weight", f"{_LOGICAL}attention_norm.weight", "hidden"),
+    row(f"{_LAYER}post_attention_layernorm.weight", f"{_LOGICAL}mlp_norm.weight", "hidden"),
+    row("model.norm.weight", "norm.weight", "hidden"),
+    row("lm_head.weight", "head.weight", "vocab | hidden", kind="causal"),
+    row("score.weight", "reward.weight", "score | hidden", kind="reward"),
+)
+
+LLAMA = Layout(
+    family="llama",
+    format="llama",
+    choices={"attention_bias": (False, True), "mlp_bias": (False, True), "kind": ("causal", "reward")},
+    rows=LLAMA_ROWS,
+    template={
+        "model_type": "llama",
+        "vocab_size": "$vocab_size",
+        "hidden_size": "$hidden_size",
+        "intermediate_size": "$intermediate_size",
+        "num_hidden_layers": "$num_layers",
+        "num_attention_heads": "$num_attention_heads",
+        "num_key_value_heads": "$num_kv_heads",
+        "head_dim": "$head_dim",
+        "attention_bias": "$attention_bias",
+        "mlp_bias": "$mlp_bias",
+        "hidden_act": "silu",
+        "max_position_embeddings": "$max_position_embeddings",
+        "rms_norm_eps": "$rms_norm_eps",
+        "rope_theta": "$rope_theta",
+        "rope_scaling": "$rope_scaling",
+        "use_cache": True,
+        "bos_token_id": "$bos_token_id",
+        "eos_token_id": "$eos_token_id",
+        "pad_token_id": "$pad_token_id",
+        "tie_word_embeddings": False,
+        "torch_dtype": "$dtype",
+    },
+    by_kind={
+        "causal": {"architectures": ["LlamaForCausalLM"]},
+        "reward": {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1},
+    },
+    constants={"rope_scaling": None},
+    reads={"rope_parameters": "$rope_parameters"},
+    demands={"hidden_act": ("silu",), "tie_word_embeddings": (False,), "pretraining_tp": (1,)},
+)

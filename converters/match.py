@@ -1,0 +1,142 @@
+"""Holds the stored tensors of a checkpoint against its layout: each in its place, of its shape, no other.
+
+What config and options leave open (which of w2 and w3 is up, how the embedding is cut, ...) is decided by
+trying each combination; exactly one may fit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.cells import Cell, Grid, cells
+from converters.discover import Place, StoredFile
+from converters.errors import IntegrityError, UsageError
+from converters.facts import Facts, missing
+from converters.formats.tensors import StoredTensor
+from converters.layouts.table import Layout
+from converters.logical import Sizes
+
+Stored = Mapping[Place, Mapping[str, StoredTensor]]
+"""Stored tensors by place and by name as the layout spells it."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """choices: what was settled. pairs: every cell with the tensor that fills it."""
+
+    choices: Mapping[str, object]
+    pairs: tuple[tuple[Cell, StoredTensor], ...]
+
+
+@dataclass(frozen=True)
+class _Mismatch:
+    what: str
+    where: str
+
+
+def by_place(layout: Layout, files: Mapping[Place, tuple[StoredFile, ...]]) -> tuple[Stored, tuple[str, ...]]:
+    """The tensors under the names of the layout, and the computed buffers that were left out (`.inv_freq`).
+
+    Raises IntegrityError if two files of a place hold the same name.
+    """
+    stored: dict[Place, dict[str, StoredTensor]] = {}
+    dropped: list[str] = []
+    for place, members in files.items():
+        found = stored.setdefault(place, {})
+        for tensor in (tensor for file in members for tensor in file.tensors.values()):
+            name = tensor.name.removeprefix(layout.prefix)
+            if name.endswith(".inv_freq"):
+                dropped.append(tensor.name)
+            elif name in found:
+                raise IntegrityError(f"{name} is stored twice", tensor.file)
+            else:
+                found[name] = tensor
+    return stored, tuple(dropped)
+
+
+def match(layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored, path: Path) -> Match:
+    """The one way in which the layout fits.
+
+    Raises IntegrityError naming tensor, file, shape found and expected if none does, UsageError naming the
+    choice to be given if more than one does.
+    """
+    candidates = [
+        (choices, tuple(cells(layout, choices, sizes, grid))) for choices in _combinations(layout, facts)
+    ]
+    fitting: dict[tuple[Cell, ...], Mapping[str, object]] = {}
+    for choices, expected in candidates:
+        if next(_mismatches(expected, stored, path), None) is None:
+            fitting.setdefault(expected, choices)
+    if not fitting:
+        raise _closest(candidates, stored, path)
+    (expected, choices), *others = fitting.items()
+    if others:
+        raise missing(next(key for key in choices if choices[key] != others[0][1][key]), str(path))
+    pairs = tuple((cell, _tensor(cell, stored)) for cell in expected)
+    return Match(choices, pairs)
+
+
+def _combinations(layout: Layout, facts: Facts) -> Iterator[Mapping[str, object]]:
+    allowed = []
+    for choice, values in layout.choices.items():
+        if choice in facts and facts[choice].value not in values:
+            raise UsageError(
+                f"{choice} is {facts[choice].value!r}",
+                facts[choice].origin,
+                f"possible in {layout.name}: {' or '.join(map(repr, values))}",
+            )
+        allowed.append((facts[choice].value,) if choice in facts else values)
+    for combination in itertools.product(*allowed):
+        yield dict(zip(layout.choices, combination, strict=True))
+
+
+def _tensor(cell: Cell, stored: Stored) -> StoredTensor:
+    tensors = stored[cell.rank, cell.stage]
+    return next(tensors[name] for name in cell.spellings if name in tensors)
+
+
+def _mismatches(expected: tuple[Cell, ...], stored: Stored, path: Path) -> Iterator[_Mismatch]:
+    used: dict[Place, set[str]] = {place: set() for place in stored}
+    for cell in expected:
+        place = (cell.rank, cell.stage)
+        names = [name for name in cell.spellings if name in stored[place]]
+        if not names:
+            yield _Mismatch(
+                f"{cell.name} is missing; a tensor of shape {list(cell.shape)} is expected", _at(path, cell)
+            )
+        for name in names[:1]:
+            tensor = stored[place][name]
+            used[place].add(name)
+            if tensor.shape != cell.shape:
+                yield _Mismatch(
+                    f"{tensor.name} has shape {list(tensor.shape)} where {list(cell.shape)} is expected",
+                    tensor.file,
+                )
+    for place, tensors in stored.items():
+        for name in tensors.keys() - used[place]:
+            tensor = tensors[name]
+            yield _Mismatch(
+                f"{tensor.name} of shape {list(tensor.shape)} has no place: no such tensor is expected",
+                tensor.file,
+            )
+
+
+def _at(path: Path, cell: Cell) -> str:
+    return f"{path}, tensor-parallel rank {cell.rank}, pipeline stage {cell.stage}"
+
+
+def _closest(
+    candidates: list[tuple[Mapping[str, object], tuple[Cell, ...]]], stored: Stored, path: Path
+) -> IntegrityError:
+    """What is wrong under the combination that fits best."""
+    complaints = [sorted(_mismatches(expected, stored, path), key=str) for _, expected in candidates]
+    best = min(complaints, key=len)
+    more = f" (and {len(best) - 1} more)" if len(best) > 1 else ""
+    return IntegrityError(
+        best[0].what + more,
+        best[0].where,
+        "nothing was written; check that all files belong to one checkpoint, and to this config",
+    )

@@ -1,0 +1,220 @@
+"""Source layout + target layout -> which stored bytes make up which target bytes: pure data, from headers.
+
+A plan is complete or it is not made: every logical tensor of the source is written exactly once, every target
+tensor has a source, and what a target's format cannot say is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters import facts as fact_tables
+from converters.cells import Cell, Grid, Slab, cells, cells_of_file, check_divisible, uniform_stages
+from converters.checkpoint import Checkpoint
+from converters.errors import UnsupportedError, UsageError
+from converters.facts import GIVEN, Fact, Facts, given_facts
+from converters.formats import safetensors, shards, torchzip
+from converters.formats.shards import Shard
+from converters.formats.tensors import FileLayout, Span, TensorSpec, nbytes
+from converters.layouts import layout_of
+from converters.layouts.table import Layout
+from converters.logical import flat_shape
+
+FORMATS = ("hf", "llama", "original")
+# What a config names of code that came with it, and of the version that wrote it.
+_NOT_CARRIED = ("auto_map", "transformers_version", "_name_or_path")
+
+
+@dataclass(frozen=True)
+class TargetFile:
+    """A file of weights to be written. cells: by stored name."""
+
+    name: str
+    layout: FileLayout
+    cells: Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """normalised: logical tensors whose rows are divided by their length on the way (norm_head)."""
+
+    source: Checkpoint
+    layout: Layout
+    grid: Grid
+    choices: Mapping[str, object]
+    facts: Facts
+    files: tuple[TargetFile, ...]
+    shards: tuple[Shard, ...]
+    config: Mapping[str, Any]
+    normalised: frozenset[str]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weight files to be written."""
+        return sum(file.layout.size for file in self.files)
+
+
+def plan_conversion(
+    source: Checkpoint,
+    *,
+    to: str,
+    tp: int = 1,
+    pp: int = 1,
+    max_shard_size: str | int = "5GB",
+    given: Mapping[str, Any] | None = None,
+) -> Plan:
+    """What converting would do.
+
+    to: hf, llama or original. tp, pp: the grid of an original target. given: facts and choices of the target.
+    Raises UsageError for options that make no sense and facts that must be given, UnsupportedError naming the
+    field or the numbers that make the conversion impossible.
+    """
+    if to not in FORMATS:
+        raise UsageError(f"{to!r} is not a format", "--to", f"choose one of {', '.join(FORMATS)}")
+    layout = layout_of(source.family, to)
+    if min(tp, pp) < 1 or (not layout.grid and (tp, pp) != (1, 1)):
+        raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
+    known = {**source.facts, **given_facts(given or {}, layout, source.layout)}
+    choices = _choose(layout, source, known)
+    known |= {
+        name: Fact(value, known[name].origin if name in known else "layout")
+        for name, value in choices.items()
+    }
+    _check_expressible(layout, choices, source)
+    check_divisible(layout, choices, source.sizes, tp)
+    grid = Grid(tp, uniform_stages(source.sizes["layers"], pp))
+    files, parts = _files(layout, choices, source, grid, max_shard_size)
+    return Plan(
+        source,
+        layout,
+        grid,
+        choices,
+        known,
+        files,
+        parts,
+        _config(layout, source, known),
+        normalised(source, choices),
+    )
+
+
+def normalised(source: Checkpoint, choices: Mapping[str, object]) -> frozenset[str]:
+    """A norm_head checkpoint's head counts with normalised rows everywhere but in another norm_head one."""
+    wanted = source.choices.get("norm_head") and not choices.get("norm_head")
+    return frozenset({"head.weight"} if wanted else ())
+
+
+def _choose(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, object]:
+    """Given, as in a source of the same layout, as a fact says, or the first the layout lists."""
+    choices: dict[str, object] = {}
+    for name, values in layout.choices.items():
+        stated = known.get(name)
+        same_layout = layout is source.layout
+        if stated is not None and (same_layout or stated.origin == GIVEN or name in source.facts):
+            if stated.value not in values:
+                raise UnsupportedError(f"{layout.name} cannot have {name} {stated.value!r}", name)
+            choices[name] = stated.value
+        else:
+            choices[name] = values[0]
+    if choices.get("norm_head") and not source.choices.get("norm_head"):
+        raise UnsupportedError(
+            "the lengths of the head's rows are not stored in this checkpoint and cannot be brought back",
+            "norm_head",
+        )
+    return choices
+
+
+def _check_expressible(layout: Layout, choices: Mapping[str, object], source: Checkpoint) -> None:
+    sizes = source.sizes
+    if "$num_kv_heads" not in layout.template.values() and sizes["q_per_kv"] != 1:
+        raise UnsupportedError(
+            f"{layout.name} has as many key/value heads as query heads, not {sizes['kv_heads']} for "
+            f"{sizes['kv_heads'] * sizes['q_per_kv']}",
+            "num_kv_heads",
+        )
+    if "$head_dim" not in layout.template.values():
+        heads, hidden = sizes["kv_heads"] * sizes["q_per_kv"], sizes["hidden"]
+        if heads * sizes["head_dim"] != hidden:
+            raise UnsupportedError(
+                f"{layout.name} has heads of hidden_size / heads dimensions, not {sizes['head_dim']}",
+                "head_dim",
+            )
+    one = Grid(1, (range(sizes["layers"]),))
+    held = {slab.logical for cell in cells(layout, choices, sizes, one) for slab in cell.slabs}
+    for name in source.tensors:
+        if name not in held:
+            raise UnsupportedError(f"{layout.name} has no place for {name}", source.path)
+    for name in sorted(held - source.tensors.keys()):
+        raise UnsupportedError(f"{layout.name} needs {name}, which the checkpoint does not have", source.path)
+
+
+def _files(
+    layout: Layout, choices: Mapping[str, object], source: Checkpoint, grid: Grid, max_shard_size: str | int
+) -> tuple[tuple[TargetFile, ...], tuple[Shard, ...]]:
+    rows = [row for row in layout.rows if row.applies(choices)]
+    if layout.grid:
+        return tuple(
+            _original_file(
+                rank, stage, list(cells_of_file(rows, source.sizes, grid, rank, stage)), source.dtype
+            )
+            for rank, stage in grid.places
+        ), ()
+    by_name = {cell.name: cell for cell in cells_of_file(rows, source.sizes, grid, 0, 0)}
+    parts = shards.split((_spec(cell, source.dtype) for cell in by_name.values()), max_shard_size)
+    files = tuple(
+        TargetFile(
+            part.file,
+            safetensors.layout(part.tensors),
+            {spec.name: by_name[spec.name] for spec in part.tensors},
+        )
+        for part in parts
+    )
+    return files, parts
+
+
+def _original_file(rank: int, stage: int, held: list[Cell], dtype: str) -> TargetFile:
+    specs = [_spec(cell, dtype) for cell in held]
+    return TargetFile(
+        f"model_tp{rank}_pp{stage}.pt", torchzip.layout(specs), {cell.name: cell for cell in held}
+    )
+
+
+def _spec(cell: Cell, dtype: str) -> TensorSpec:
+    return TensorSpec(cell.name, dtype, cell.shape)
+
+
+def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
+    """The source's own config where the layout stays, with what was given; else one made of facts."""
+    if layout is not source.layout or not source.config:
+        return fact_tables.write(layout, known)
+    kept = {key: value for key, value in source.config.items() if key not in _NOT_CARRIED}
+    return kept | fact_tables.write_only(
+        layout, known, {name for name, fact in known.items() if fact.origin == GIVEN}
+    )
+
+
+def standalone(source: Checkpoint, layout: Layout | None) -> list[tuple[Cell, Span]]:
+    """Every tensor by itself, at offset 0 of a place of its own: under the names of a layout, or (None) under
+    its logical name in canonical order."""
+    if layout is None:
+        found: Iterable[Cell] = (_canonical(name, source) for name in source.tensors)
+    else:
+        choices = _choose(layout, source, source.facts)
+        _check_expressible(layout, choices, source)
+        found = cells(layout, choices, source.sizes, Grid(1, (range(source.sizes["layers"]),)))
+    return [
+        (cell, Span(cell.name, source.dtype, cell.shape, 0, nbytes(source.dtype, cell.shape)))
+        for cell in found
+    ]
+
+
+def _canonical(name: str, source: Checkpoint) -> Cell:
+    """The tensor row-major over its axes, seen as one dimension."""
+    tensor = source.tensors[name]
+    box = source.box_of(name)
+    extents = [stop for _, stop in box]
+    steps = tuple((0, math.prod(extents[axis + 1 :])) for axis in range(len(extents)))
+    shape = (math.prod(flat_shape(name, source.sizes)),)
+    return Cell(0, 0, (tensor.name,), shape, (Slab(name, box, (0,), steps),), replicated=False)

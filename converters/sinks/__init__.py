@@ -1,0 +1,1 @@
+"""Where the bytes of a plan go: files, memory, digests, a comparison."""

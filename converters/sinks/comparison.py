@@ -1,0 +1,154 @@
+"""Two checkpoints of any formats, held against each other tensor by tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from converters.cells import Cell
+from converters.checkpoint import Checkpoint, open_checkpoint
+from converters.execute import Stream, check_replicas, in_parallel
+from converters.formats.tensors import ELEMENT_TYPES, Span
+from converters.gather import Sources
+from converters.plan import normalised, standalone
+from converters.rows import Floats, round_to, to_float32
+
+IDENTICAL = "identical"
+SAME_VALUES = "same values, other layout"
+ROUNDED = "rounded"
+DIFFERENT = "different"
+# Elements compared at once.
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Difference:
+    """index: of the first element that differs, in the shape Llama stores the tensor in; None if there is none
+    to compare. values: what either side holds there."""
+
+    tensor: str
+    what: str
+    index: tuple[int, ...] | None = None
+    values: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """verdict: identical (same layout and bytes), same values in another layout, rounded (one side is the
+    other, rounded to its element type), or different. max_error: largest difference of two values; inf if they
+    cannot be compared."""
+
+    verdict: str
+    first: Difference | None = None
+    max_error: float = 0.0
+
+    @property
+    def same(self) -> bool:
+        return self.verdict in (IDENTICAL, SAME_VALUES)
+
+
+def compare(
+    one: str | os.PathLike[str], other: str | os.PathLike[str], *, workers: int | None = None
+) -> Comparison:
+    """Which of the four holds. Raises what `open_checkpoint` raises."""
+    return compare_opened(open_checkpoint(one), open_checkpoint(other), workers=workers)
+
+
+def compare_opened(one: Checkpoint, other: Checkpoint, *, workers: int | None = None) -> Comparison:
+    """The same for checkpoints that are open."""
+    apart = _apart(one, other)
+    if apart:
+        return Comparison(DIFFERENT, apart, float("inf"))
+    with Sources() as files:
+        check_replicas(one, files)
+        check_replicas(other, files)
+        streams = [Stream(side, files, normalised(side, {})) for side in (one, other)]
+        pairs = list(zip(standalone(one, None), standalone(other, None), strict=True))
+        found = in_parallel(lambda pair: _compare(streams, *pair), pairs, workers)
+    return _verdict(one, other, found)
+
+
+def _apart(one: Checkpoint, other: Checkpoint) -> Difference | None:
+    """What differs by the headers alone."""
+    for name in (*one.tensors, *other.tensors):
+        if name not in one.tensors or name not in other.tensors:
+            return Difference(name, f"only the {'first' if name in one.tensors else 'second'} has it")
+        shapes = [side.tensors[name].shape for side in (one, other)]
+        if shapes[0] != shapes[1]:
+            return Difference(name, f"shape {list(shapes[0])} against {list(shapes[1])}")
+        if one.box_of(name) != other.box_of(name):
+            return Difference(name, "its heads are grouped differently")
+    return None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Of one tensor. first: flat index of the first element that differs, and both values."""
+
+    equal: bool
+    rounded: bool = True
+    max_error: float = 0.0
+    first: tuple[int, float, float] | None = None
+    difference: Difference | None = None
+
+
+def _verdict(one: Checkpoint, other: Checkpoint, found: list[_Found]) -> Comparison:
+    unequal = [result for result in found if not result.equal]
+    if not unequal:
+        alike = (one.layout.name, one.grid, one.choices) == (other.layout.name, other.grid, other.choices)
+        return Comparison(IDENTICAL if alike else SAME_VALUES)
+    largest = max(result.max_error for result in unequal)
+    if all(result.rounded for result in unequal):
+        return Comparison(ROUNDED, unequal[0].difference, largest)
+    return Comparison(DIFFERENT, next(r for r in unequal if not r.rounded).difference, largest)
+
+
+def _compare(streams: Sequence[Stream], one: tuple[Cell, Span], other: tuple[Cell, Span]) -> _Found:
+    dtypes = one[1].dtype, other[1].dtype
+    found = _Found(equal=dtypes[0] == dtypes[1])
+    blocks = [
+        stream.tensor(*side, limit=_CHUNK * ELEMENT_TYPES[side[1].dtype].itemsize)
+        for stream, side in zip(streams, (one, other), strict=True)
+    ]
+    done = 0
+    for (_, a), (_, b) in zip(*blocks, strict=True):
+        if dtypes[0] != dtypes[1] or not np.array_equal(a, b):
+            found = _look(found, to_float32(a, dtypes[0]), to_float32(b, dtypes[1]), dtypes, done)
+        done += len(a) // ELEMENT_TYPES[dtypes[0]].itemsize
+    return replace(found, difference=_named(found, streams[0].source, one[0].name))
+
+
+def _look(found: _Found, a: Floats, b: Floats, dtypes: tuple[str, str], done: int) -> _Found:
+    """What a stretch of elements adds to what was found before it."""
+    differs = (a.view(np.uint32) != b.view(np.uint32)) & ~(np.isnan(a) & np.isnan(b))
+    if not differs.any():
+        return found
+    at = int(np.argmax(differs))
+    with np.errstate(invalid="ignore"):
+        gaps = np.abs(a[differs] - b[differs])
+    return _Found(
+        equal=False,
+        rounded=found.rounded and _is_rounding(a, b, dtypes),
+        max_error=max(found.max_error, float("inf") if np.isnan(gaps).any() else float(gaps.max())),
+        first=found.first or (done + at, float(a[at]), float(b[at])),
+    )
+
+
+def _is_rounding(a: Floats, b: Floats, dtypes: tuple[str, str]) -> bool:
+    """Whether one side is what the other becomes in its element type."""
+    if dtypes[0] == dtypes[1]:
+        return False
+    return np.array_equal(round_to(a, dtypes[1]), b, equal_nan=True) or np.array_equal(
+        round_to(b, dtypes[0]), a, equal_nan=True
+    )
+
+
+def _named(found: _Found, source: Checkpoint, name: str) -> Difference | None:
+    if found.first is None:
+        return None
+    at, a, b = found.first
+    index = tuple(int(i) for i in np.unravel_index(at, source.tensors[name].shape))
+    return Difference(name, "values differ", index, (a, b))

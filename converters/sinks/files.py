@@ -1,0 +1,178 @@
+"""Weight files: written beside their final place, under their final name only when whole.
+
+Everything is made in a hidden directory next to the target. A shard that is finished loses its `.unfinished`
+suffix there, so that a run that was killed goes on where it stopped; the directory becomes the target in one
+rename at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from converters.errors import NoSpaceError, UsageError
+from converters.execute import Stream, in_parallel
+from converters.formats.tensors import Span
+from converters.plan import Plan, TargetFile
+from converters.progress import Progress
+
+UNFINISHED = ".unfinished"
+_IDENTITY = "identity"
+
+
+class Staging:
+    """The directory in which a target is made.
+
+    Raises UsageError if the target exists, is not an empty directory, and is not to be replaced.
+    """
+
+    def __init__(self, target: Path, *, force: bool) -> None:
+        self.target = target.absolute()
+        self.path = self.target.with_name(f".{self.target.name}.converting")
+        self._old = self.target.with_name(f".{self.target.name}.replaced")
+        occupied = self.target.exists() and not (self.target.is_dir() and not any(self.target.iterdir()))
+        if occupied and not force:
+            raise UsageError(
+                "the target exists and is not empty", target, "choose another, or replace it with --force"
+            )
+
+    def begin(self, identity: str) -> None:
+        """Keep what an interrupted run of the same conversion finished; drop what any other one left."""
+        mark = self.path / _IDENTITY
+        if self.path.exists() and not (mark.is_file() and mark.read_text() == identity):
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        mark.write_text(identity)
+        for left in self.path.glob(f"*{UNFINISHED}"):
+            left.unlink()
+
+    def publish(self) -> None:
+        """Put the finished directory in the target's place."""
+        (self.path / _IDENTITY).unlink()
+        if self._old.exists():
+            shutil.rmtree(self._old)
+        if self.target.exists():
+            self.target.rename(self._old)
+        self.path.rename(self.target)
+        if self._old.is_dir():
+            shutil.rmtree(self._old)
+        else:
+            self._old.unlink(missing_ok=True)
+
+
+def identity_of(plan: Plan) -> str:
+    """Of a conversion: its source files (name, size, time of change), and every byte that is not a weight."""
+    digest = hashlib.sha256()
+    for file in plan.source.files:
+        stat = file.stat()
+        digest.update(repr((file.name, stat.st_size, stat.st_mtime_ns)).encode())
+    for target in plan.files:
+        digest.update(repr((target.name, target.layout.size, target.layout.spans)).encode())
+    digest.update(repr((sorted(plan.choices.items(), key=str), plan.layout.name)).encode())
+    return digest.hexdigest()
+
+
+def check_space(plan: Plan, target: Path) -> None:
+    """Raises NoSpaceError if the target's disk has less free than the weights take."""
+    parent = next(parent for parent in target.absolute().parents if parent.exists())
+    free = shutil.disk_usage(parent).free
+    if free < plan.nbytes:
+        raise NoSpaceError(
+            f"{plan.nbytes:,} bytes are needed and {free:,} are free",
+            parent,
+            "free some space or choose another disk",
+        )
+
+
+def write_files(
+    plan: Plan, stream: Stream, staging: Path, workers: int | None, progress: Progress
+) -> tuple[str, ...]:
+    """Write every file of the plan that is not there yet; returns the names of those that were."""
+    kept = tuple(file.name for file in plan.files if (staging / file.name).exists())
+    for file in plan.files:
+        progress.start(file.name, file.layout.size, file.layout.size if file.name in kept else 0)
+        if file.name not in kept:
+            _write(file, stream, staging / file.name, workers, progress)
+        progress.finish(file.name)
+    return kept
+
+
+def _write(file: TargetFile, stream: Stream, path: Path, workers: int | None, progress: Progress) -> None:
+    partial = path.with_name(path.name + UNFINISHED)
+    with _no_space_named(path), _Output(partial, file.layout.size) as output:
+        for patch in file.layout.fixed:
+            output.write(*patch)
+
+        def fill(span: Span) -> int:
+            crc = 0
+            for block, data in stream.tensor(file.cells[span.name], span):
+                output.write(block.offset, data.data)
+                crc = zlib.crc32(data.data, crc) if file.layout.needs_crc else 0
+                progress.advance(file.name, block.nbytes)
+            return crc
+
+        spans = file.layout.spans
+        crcs = dict(zip((span.name for span in spans), in_parallel(fill, spans, workers), strict=True))
+        for patch in file.layout.seal(crcs):
+            output.write(*patch)
+    partial.rename(path)
+
+
+class _Output:
+    """A file of known size, written at offsets from any thread."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._lock = threading.Lock()
+        try:
+            if hasattr(os, "posix_fallocate") and size:
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            else:
+                self._file.truncate(size)
+        except OSError:
+            self._file.close()
+            raise
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            done = self._write_some(offset, view)
+            offset, view = offset + done, view[done:]
+
+    def _write_some(self, offset: int, view: memoryview) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._file.fileno(), view, offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.write(view) or 0
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+
+@contextlib.contextmanager
+def _no_space_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoSpaceError(
+            "the disk is full", path.parent, "free some space and run it again: finished shards are kept"
+        ) from error
+
+
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """As transformers writes a config: two spaces, sorted keys."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
