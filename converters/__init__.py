@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint as Checkpoint
     from converters.checkpoint import LogicalTensor as LogicalTensor
     from converters.checkpoint import open_checkpoint as open_checkpoint
-    from converters.convert import Report as Report
-    from converters.convert import convert as convert
+    from converters.conversion import Report as Report
+    from converters.conversion import convert as convert
     from converters.llama import llama_config as llama_config
     from converters.plan import Plan as Plan
     from converters.plan import plan_conversion as plan_conversion
@@ -28,8 +28,8 @@ _HOMES = {
     "Checkpoint": "checkpoint",
     "LogicalTensor": "checkpoint",
     "open_checkpoint": "checkpoint",
-    "Report": "convert",
-    "convert": "convert",
+    "Report": "conversion",
+    "convert": "conversion",
     "llama_config": "llama",
     "Plan": "plan",
     "plan_conversion": "plan",

@@ -25,7 +25,7 @@ Value = Any
 
 @dataclass(frozen=True)
 class Fact:
-    """origin: `tensors`, `given`, `format` (a constant of the layout), `registry`, or a config file's name."""
+    """origin: `tensors`, `given`, `format` (a constant of the layout), `registry`, or the config file."""
 
     value: Value
     origin: str

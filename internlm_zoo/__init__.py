@@ -8,7 +8,6 @@ Everything here is in `internlm_zoo.api`, imported on first use: `import internl
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             return version("internlm-zoo")
         except PackageNotFoundError:  # run from a source tree that was never installed

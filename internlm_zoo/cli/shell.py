@@ -251,7 +251,7 @@ def _stdout() -> Any:
     from rich.console import Console
 
     # A pipe has no width; a table cut at 80 columns would lose what the next program needs.
-    return Console(width=None if sys.stdout.isatty() else 200)
+    return Console(width=None if sys.stdout.isatty() else 1000)
 
 
 @functools.cache

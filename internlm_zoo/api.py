@@ -1,0 +1,205 @@
+"""The Python API: what the command line does, as functions. Imported as `import internlm_zoo as zoo`.
+
+Every function takes `settings`; without it they are the environment's, as for the command line. All raise
+`ZooError` and its children, which say what was wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from internlm_zoo.progress import Progress
+from internlm_zoo.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from internlm_zoo.integrity.verify import VerifyReport
+    from internlm_zoo.registry import Model
+    from internlm_zoo.registry.schema import Kind
+    from internlm_zoo.smoke.result import SmokeResult
+
+
+def list_models(
+    *, family: str | None = None, kind: Kind | None = None, settings: Settings | None = None
+) -> list[Model]:
+    """The models of the registry, its overlays included, in its order; of one family or kind if named."""
+    from internlm_zoo.registry import load_registry
+    from internlm_zoo.registry.query import select
+
+    return list(select(load_registry(_or_environment(settings)), family=family, kind=kind))
+
+
+def get_model(name: str, *, settings: Settings | None = None) -> Model:
+    """One model of the registry. Raises NotFoundError that suggests the names nearest to a misspelt one."""
+    from internlm_zoo.registry import load_registry
+
+    return load_registry(_or_environment(settings)).model(name)
+
+
+def download(
+    model: str,
+    files: Iterable[str] = (),
+    *,
+    format: str | None = None,
+    source: str = "auto",
+    revision: str | None = None,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    local_dir: str | Path | None = None,
+    max_workers: int = 8,
+    force: bool = False,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> Path:
+    """Get a model and return its folder; every file in it was checked by its digest.
+
+    format: hf or original; None: hf before original. source: auto (the next hub where one fails), a hub of
+    the registry, or a URL or directory that mirrors the hubs. include, exclude: globs of file names.
+    local_dir: plain files there instead of links into the store.
+    Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError.
+    """
+    from internlm_zoo.store.fetch import download as fetch
+
+    return fetch(
+        model,
+        tuple(files),
+        settings=_or_environment(settings),
+        format=format,
+        source=source,
+        revision=revision,
+        include=tuple(include),
+        exclude=tuple(exclude),
+        local_dir=None if local_dir is None else Path(local_dir),
+        max_workers=max_workers,
+        force=force,
+        progress=progress,
+    ).path
+
+
+def verify(
+    model_or_dir: str | Path,
+    *,
+    quick: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> VerifyReport:
+    """Hash a download again: `ok`, and every `wrong`, `missing` and `extra` file by name.
+
+    Of a model that the store has in several formats, the first report that is not ok, else the first.
+    Raises NotFoundError for what was never downloaded.
+    """
+    from internlm_zoo.integrity.verify import verify as check
+    from internlm_zoo.store.locate import downloads_of, expected_files
+
+    chosen = _or_environment(settings)
+    reports = [
+        check(folder, expected_files(folder, chosen), workers, quick=quick, progress=progress)
+        for folder in downloads_of(str(model_or_dir), chosen)
+    ]
+    return next((report for report in reports if not report.ok), reports[0])
+
+
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    to: str,
+    tp: int = 1,
+    pp: int = 1,
+    max_shard_size: str | int = "5GB",
+    tokenizer: str | Path | None = None,
+    given: Mapping[str, Any] | None = None,
+    known_as: str | None = None,
+    workers: int | None = None,
+    force: bool = False,
+    evidence: bool = True,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> Path:
+    """Convert a checkpoint and return `dst`.
+
+    src: a directory in original, hf or llama format, or a model of the registry. to: hf, llama or original.
+    given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}. known_as: the
+    registry model that a directory holds. evidence: read the result back and hold it against the source.
+    Raises UsageError, NotFoundError, UnsupportedError (naming the field), IntegrityError, NoSpaceError.
+    """
+    from internlm_zoo.conversion import convert as run
+
+    return run(
+        src,
+        dst,
+        settings=_or_environment(settings),
+        to=to,
+        tp=tp,
+        pp=pp,
+        max_shard_size=max_shard_size,
+        tokenizer=tokenizer,
+        given=given,
+        known_as=known_as,
+        workers=workers,
+        force=force,
+        evidence=evidence,
+        progress=progress,
+    ).path
+
+
+def load(
+    model_or_dir: str | Path,
+    *,
+    devices: Sequence[str] | None = None,
+    parallel: str = "layers",
+    dtype: str | None = None,
+    known_as: str | None = None,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
+    """A model that runs, on stock transformers classes, and its tokenizer (None where there is none).
+
+    devices: as torch names them; consecutive layers go to each. dtype: float32, float16 or bfloat16; None:
+    the checkpoint's. No code that came with a checkpoint is run.
+    Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
+    """
+    from internlm_zoo.loading.load import load_model
+
+    loaded = load_model(
+        model_or_dir,
+        settings=_or_environment(settings),
+        devices=devices,
+        parallel=parallel,
+        dtype=dtype,
+        known_as=known_as,
+        progress=progress,
+    )
+    return loaded.model, loaded.tokenizer
+
+
+def smoke_test(
+    model_or_dir: str | Path,
+    *,
+    devices: Sequence[str] | None = None,
+    known_as: str | None = None,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> SmokeResult:
+    """Load a model and judge what it generates: `ok`, and a sentence saying why.
+
+    Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere.
+    Raises what loading raises; a model that fails is a result.
+    """
+    from internlm_zoo.smoke.run import smoke_test as run
+
+    return run(
+        model_or_dir,
+        settings=_or_environment(settings),
+        devices=devices,
+        known_as=known_as,
+        progress=progress,
+    )
+
+
+def _or_environment(settings: Settings | None) -> Settings:
+    return settings or Settings.from_environment()

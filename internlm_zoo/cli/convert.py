@@ -1,0 +1,235 @@
+"""`convert`, `fingerprint`, `compare`: one format into another, and whether two hold the same."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from converters import Plan, Report
+    from converters.sinks.comparison import Comparison
+
+
+class Target(str, Enum):
+    hf = "hf"
+    llama = "llama"
+    original = "original"
+
+
+_Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Threads; default: one per processor, at most 4.")
+]
+
+
+@verb("convert", example="internlm-zoo convert internlm-20b/ internlm-20b-hf/ --to hf")
+def convert(
+    shell: Shell,
+    src: Annotated[str, typer.Argument(metavar="SRC", help="A directory, or a model of the registry.")],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The directory to make.")],
+    to: Annotated[Target, typer.Option("--to", help="The format to make.")],
+    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel ranks of an original target.")] = 1,
+    pp: Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages of an original target.")] = 1,
+    max_shard_size: Annotated[
+        str, typer.Option("--max-shard-size", help="Of safetensors files, like 5GB or 200MB.")
+    ] = "5GB",
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="A tokenizer.model, or a directory with a tokenizer, to add."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
+    ] = None,
+    known_as: Annotated[
+        str | None, typer.Option("--as", help="The registry model that the directory holds.")
+    ] = None,
+    workers: _Workers = None,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence/--no-evidence", help="Read the result back and hold it against the source."),
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a target that is not empty.")] = False,
+) -> Answer:
+    """Convert between original, hf and llama checkpoints. The last line printed is the new directory."""
+    from internlm_zoo import conversion
+
+    how: dict[str, Any] = {
+        "settings": shell.settings,
+        "to": to.value,
+        "tp": tp,
+        "pp": pp,
+        "max_shard_size": max_shard_size,
+        "given": _given(settings or []),
+        "known_as": known_as,
+    }
+    with shell.progress() as progress:
+        if dry_run:
+            plan = conversion.plan(src, **how, progress=progress)
+            return Answer(_plan_data(plan), _plan_view(plan))
+        report = conversion.convert(
+            src,
+            dst,
+            **how,
+            tokenizer=tokenizer,
+            workers=workers,
+            evidence=evidence,
+            force=force,
+            progress=progress,
+        )
+    for note in report.notes:
+        shell.note(note)
+    shell.note(_summary(report))
+    return Answer(_report_data(report), str(report.path))
+
+
+@verb("fingerprint", example="internlm-zoo fingerprint internlm-20b-hf/")
+def fingerprint(
+    shell: Shell,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="In original, hf or llama format.")],
+    workers: _Workers = None,
+) -> Answer:
+    """Print one digest per logical tensor: the same for the same weights, whatever the format or grid."""
+    import converters
+
+    digests = converters.fingerprint(directory, workers=workers)
+    return Answer(digests, "\n".join(f"{digest}  {name}" for name, digest in digests.items()))
+
+
+@verb("compare", example="internlm-zoo compare internlm-20b/ internlm-20b-hf/")
+def compare(
+    shell: Shell,
+    one: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint directory of any format.")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    workers: _Workers = None,
+) -> Answer:
+    """Say whether two checkpoints are identical, the same in another layout, rounded, or different.
+
+    Exits with 1 if they are rounded or different.
+    """
+    import converters
+
+    found = converters.compare(one, other, workers=workers)
+    return Answer(found, _verdict(found), exit_code=0 if found.same else 1)
+
+
+def _given(pairs: list[str]) -> dict[str, Any]:
+    """KEY=VALUE: VALUE as JSON where it is JSON, else as text."""
+    given = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(
+                f"{pair!r} is not KEY=VALUE", "--set", "write for example --set rms_norm_eps=1e-5"
+            )
+        try:
+            given[key] = json.loads(text)
+        except ValueError:
+            given[key] = text
+    return given
+
+
+def _summary(report: Report) -> str:
+    from internlm_zoo.cli.tables import byte_count
+
+    plan = report.plan
+    kept = f", {len(report.kept)} of them finished before" if report.kept else ""
+    proved = f"; all {len(report.fingerprints)} tensors as in the source" if report.fingerprints else ""
+    return (
+        f"{_grid(plan.source.layout.name, plan.source.tp, plan.source.pp)} to "
+        f"{_grid(plan.layout.name, plan.grid.tp, plan.grid.pp)}: {byte_count(report.nbytes)} in "
+        f"{len(report.files)} file{'s' * (len(report.files) != 1)}{kept}{proved}"
+    )
+
+
+def _grid(layout: str, tp: int, pp: int) -> str:
+    return f"{layout} (tp {tp}, pp {pp})" if layout.endswith("/original") else layout
+
+
+def _report_data(report: Report) -> dict[str, Any]:
+    return {
+        "path": report.path,
+        "files": report.files,
+        "bytes": report.nbytes,
+        "kept": report.kept,
+        "notes": report.notes,
+        "fingerprints": dict(report.fingerprints),
+    }
+
+
+def _plan_data(plan: Plan) -> dict[str, Any]:
+    from converters.describe import describe
+
+    return {
+        "source": {
+            "path": plan.source.path,
+            "layout": plan.source.layout.name,
+            "tp": plan.source.tp,
+            "pp": plan.source.pp,
+        },
+        "target": {"layout": plan.layout.name, "tp": plan.grid.tp, "pp": plan.grid.pp},
+        "bytes": plan.nbytes,
+        "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
+        "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
+        "dropped": plan.source.dropped,
+        "tensors": describe(plan),
+    }
+
+
+def _plan_view(plan: Plan) -> RenderableType:
+    from rich.console import Group
+
+    from converters.describe import describe
+    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+
+    source = _grid(plan.source.layout.name, plan.source.tp, plan.source.pp)
+    tensors = Sheet(
+        [
+            Column("Tensor", narrow="fold"),
+            Column("Count", "right"),
+            Column("Shape"),
+            Column("From", narrow="fold"),
+            Column("Files", "right", narrow="drop"),
+            Column("Size", "right"),
+        ],
+        [
+            [
+                line.target,
+                str(line.count),
+                " x ".join(map(str, line.shape)),
+                ", ".join(line.sources),
+                str(line.files),
+                byte_count(line.nbytes),
+            ]
+            for line in describe(plan)
+        ],
+        title=f"{source} to {_grid(plan.layout.name, plan.grid.tp, plan.grid.pp)}",
+    )
+    facts = Sheet(
+        [Column("Fact"), Column("Value", narrow="fold"), Column("Known from")],
+        [[name, str(fact.value), fact.origin] for name, fact in sorted(plan.facts.items())],
+    )
+    total = f"{byte_count(plan.nbytes)} in {len(plan.files)} files; nothing was written"
+    return Group(tensors, "", facts, "", total)
+
+
+def _verdict(found: Comparison) -> str:
+    if found.first is None:
+        return found.verdict
+    where = found.first
+    place = (
+        f" at {list(where.index)}: {where.values[0]:g} against {where.values[1]:g}"
+        if where.index and where.values
+        else ""
+    )
+    error = f"; largest difference {found.max_error:g}" if where.values else ""
+    return f"{found.verdict}: {where.tensor}, {where.what}{place}{error}"

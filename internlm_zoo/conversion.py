@@ -1,0 +1,142 @@
+"""Conversion with what the registry knows: names instead of directories, chat tokens, facts a checkpoint
+omits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import converters
+from converters import Plan, Report, TokenizerFacts
+from internlm_zoo.errors import NotFoundError
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry import Family, Model, Registry, load_registry
+from internlm_zoo.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Source:
+    """known: facts that stand in where the checkpoint is silent."""
+
+    path: Path
+    known: Mapping[str, Any]
+    model: Model | None
+    registry: Registry
+
+
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    settings: Settings,
+    to: str,
+    tp: int = 1,
+    pp: int = 1,
+    max_shard_size: str | int = "5GB",
+    tokenizer: str | Path | None = None,
+    given: Mapping[str, Any] | None = None,
+    known_as: str | None = None,
+    workers: int | None = None,
+    force: bool = False,
+    evidence: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """`converters.convert`, where src may be a registry name (downloaded if it is not in the store).
+
+    known_as: the registry model that a directory holds. Raises what downloading and converting raise.
+    """
+    source = _open(src, to, settings, known_as, progress)
+    return converters.convert(
+        source.path,
+        dst,
+        to=to,
+        tp=tp,
+        pp=pp,
+        max_shard_size=max_shard_size,
+        tokenizer=tokenizer,
+        given=given,
+        known=source.known,
+        tokenizer_facts=_tokenizer_facts(source, given),
+        workers=workers,
+        force=force,
+        evidence=evidence,
+        progress=progress,
+    )
+
+
+def plan(
+    src: str | Path,
+    *,
+    settings: Settings,
+    to: str,
+    tp: int = 1,
+    pp: int = 1,
+    max_shard_size: str | int = "5GB",
+    given: Mapping[str, Any] | None = None,
+    known_as: str | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """What `convert` would do, from the headers alone. Raises the same."""
+    source = _open(src, to, settings, known_as, progress)
+    checkpoint = converters.open_checkpoint(source.path, given, source.known)
+    return converters.plan_conversion(
+        checkpoint, to=to, tp=tp, pp=pp, max_shard_size=max_shard_size, given=given
+    )
+
+
+def _open(
+    src: str | Path, to: str, settings: Settings, known_as: str | None, progress: Progress | None
+) -> _Source:
+    from internlm_zoo.store.locate import find_model
+
+    registry = load_registry(settings)
+    if not Path(src).is_dir() and str(src) not in registry.models and len(Path(src).parts) > 1:
+        raise NotFoundError("there is no such directory", str(src))
+    found = find_model(
+        src, settings=settings, format=_source_format(str(src), to, registry), progress=progress
+    )
+    model = registry.model(known_as) if known_as else found.model
+    return _Source(found.path, _known(model), model, registry)
+
+
+def _source_format(name: str, to: str, registry: Registry) -> str | None:
+    """Of the formats a model is published in, the one that `to` has to be made from."""
+    other = "hf" if to == "original" else "original"
+    published = (
+        {release.format for release in registry.models[name].releases} if name in registry.models else ()
+    )
+    return other if other in published else None
+
+
+def _known(model: Model | None) -> Mapping[str, Any]:
+    facts: dict[str, Any] = {}
+    if model and model.context_length:
+        facts["max_position_embeddings"] = model.context_length
+    if model and model.architecture and model.architecture.rope_theta:
+        facts["rope_theta"] = model.architecture.rope_theta
+    return facts
+
+
+def _tokenizer_facts(source: _Source, given: Mapping[str, Any] | None) -> TokenizerFacts:
+    if source.model:
+        family = source.registry.family_of(source.model)
+        tokens = source.registry.special_tokens_of(source.model)
+    else:
+        layout = converters.open_checkpoint(source.path, given, source.known).family
+        family = family_with_layout(source.registry, layout)
+        tokens = dict(family.special_tokens)
+    return TokenizerFacts(
+        {token.token: token.piece or token.token for token in tokens.values() if token.token is not None},
+        family.chat_template,
+    )
+
+
+def family_with_layout(registry: Registry, layout: str) -> Family:
+    """The first family of the registry whose checkpoints follow a layout. Raises NotFoundError."""
+    for family in registry.families.values():
+        if family.layout == layout:
+            return family
+    raise NotFoundError(f"no family of the registry has the layout {layout}")
