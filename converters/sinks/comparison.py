@@ -26,8 +26,8 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True)
 class Difference:
-    """index: of the first element that differs, in the shape Llama stores the tensor in; None if there is none
-    to compare. values: what either side holds there."""
+    """index: of the first element that differs, in the shape Llama stores the tensor in; None if there is
+    none to compare. values: what either side holds there."""
 
     tensor: str
     what: str
@@ -38,8 +38,8 @@ class Difference:
 @dataclass(frozen=True)
 class Comparison:
     """verdict: identical (same layout and bytes), same values in another layout, rounded (one side is the
-    other, rounded to its element type), or different. max_error: largest difference of two values; inf if they
-    cannot be compared."""
+    other, rounded to its element type), or different. max_error: largest difference of two values; inf if
+    they cannot be compared."""
 
     verdict: str
     first: Difference | None = None
