@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from converters.errors import UnsupportedError
 from converters.layouts.table import PARTS, Choices, Layout, Row
@@ -81,17 +82,23 @@ def uniform_stages(layers: int, pp: int) -> tuple[range, ...]:
     return tuple(stages)
 
 
-def check_divisible(layout: Layout, choices: Choices, sizes: Sizes, tp: int) -> None:
-    """Raises UnsupportedError, with both numbers, if a rank would get part of a head or an uneven share."""
-    for row in layout.rows:
-        if row.applies(choices) and row.split and sizes[row.split] % tp:
-            unit = _UNIT_OF_AXIS.get(row.split, f"{row.split} dimensions")
-            raise UnsupportedError(
-                f"tensor-parallel size {tp} does not divide the {sizes[row.split]} {unit} "
-                f"that {row.stored[0]} is cut along",
-                "--tp",
-                f"choose a tensor-parallel size that divides {sizes[row.split]}",
-            )
+def uneven(layout: Layout, choices: Choices, sizes: Sizes, tp: int) -> Row | None:
+    """A row of which a rank would get part of a head or an uneven share."""
+    rows = (row for row in layout.rows if row.applies(choices) and row.split)
+    return next((row for row in rows if sizes[str(row.split)] % tp), None)
+
+
+def check_divisible(layout: Layout, choices: Choices, sizes: Sizes, tp: int, where: str | Path) -> None:
+    """Raises UnsupportedError, with both numbers, if tp does not divide what it has to."""
+    row = uneven(layout, choices, sizes, tp)
+    if row is not None and row.split:
+        unit = _UNIT_OF_AXIS.get(row.split, f"{row.split} dimensions")
+        raise UnsupportedError(
+            f"tensor-parallel size {tp} does not divide the {sizes[row.split]} {unit} "
+            f"that {row.stored[0]} is cut along",
+            where,
+            f"choose a tensor-parallel size that divides {sizes[row.split]}",
+        )
 
 
 def cells(layout: Layout, choices: Choices, sizes: Sizes, grid: Grid) -> Iterator[Cell]:

@@ -99,7 +99,7 @@ def open_checkpoint(
     )
     stored, dropped = by_place(layout, found.files)
     grid = Grid(found.tp, _stages(layout, stored, found))
-    facts, sizes = _measure(layout, facts, stored, grid, found.path)
+    facts, sizes = _measure(layout, facts, stored, grid, found.path / found.config_file)
     settled = match(layout, facts, sizes, grid, stored, found.path)
     _check_dtypes(settled)
     return Checkpoint(
@@ -120,18 +120,16 @@ def open_checkpoint(
 
 
 def _layout(found: Found) -> Layout:
-    """By model_type where the config has one that is known, else by the names of the tensors."""
+    """By model_type where the config has one that is known, else by the names of most tensors."""
     if found.format == "original":
-        names = {name for files in found.files.values() for file in files for name in file.tensors}
-        for layout in layouts_in("original"):
-            heads = {
-                spelling.partition(".N.")[0]
-                for row in layout.rows
-                for spelling in row.stored
-                if ".N." in spelling
-            }
-            if any(name.removeprefix(layout.prefix).partition(".")[0] in heads for name in names):
-                return layout
+        names = [name for files in found.files.values() for file in files for name in file.tensors]
+
+        def fitting(layout: Layout) -> int:
+            return sum(name.removeprefix(layout.prefix).startswith(_layer_names(layout)) for name in names)
+
+        best = max(layouts_in("original"), key=fitting)
+        if fitting(best):
+            return best
         raise UnsupportedError("its tensors are named as in no family that is known", found.path)
     kind = found.config.get("model_type")
     for layout in (*layouts_in("hf"), *layouts_in("llama")):
@@ -143,14 +141,14 @@ def _layout(found: Found) -> Layout:
     )
 
 
+def _layer_names(layout: Layout) -> tuple[str, ...]:
+    """What stands before the number of a layer in the stored names."""
+    return tuple({name.partition("N.")[0] for row in layout.rows for name in row.stored if ".N." in name})
+
+
 def _stages(layout: Layout, stored: Stored, found: Found) -> tuple[range, ...]:
     """The layers of each stage, by the numbers in the names of its first rank."""
-    heads = {
-        spelling.partition(".N.")[0] + "."
-        for row in layout.rows
-        for spelling in row.stored
-        if ".N." in spelling
-    }
+    heads = _layer_names(layout)
     stages, start = [], 0
     for stage in range(found.pp):
         numbers = {
@@ -165,20 +163,21 @@ def _stages(layout: Layout, stored: Stored, found: Found) -> tuple[range, ...]:
 
 
 def _measure(
-    layout: Layout, facts: Facts, stored: Stored, grid: Grid, path: Path
+    layout: Layout, facts: Facts, stored: Stored, grid: Grid, config_file: Path
 ) -> tuple[dict[str, Fact], dict[str, int]]:
     """The extent of every axis from the config, or from a tensor whose shape alone says it."""
-    facts = dict(facts)
+    facts, path = dict(facts), config_file.parent
     layers = grid.stages[-1].stop
     if facts.setdefault("num_layers", Fact(layers, TENSORS)).value != layers:
         raise IntegrityError(
             f"its files hold {layers} layers, and its config says {facts['num_layers'].value}", path
         )
-    for fact, axis in (("vocab_size", "vocab"), ("intermediate_size", "inter")):
-        facts.setdefault(fact, Fact(_solve(layout, axis, stored, grid, path), TENSORS))
     for fact in ("hidden_size", "num_attention_heads"):
         if fact not in facts:
-            raise missing(fact, str(path))
+            raise missing(fact, str(config_file))
+    for fact, axis in (("vocab_size", "vocab"), ("intermediate_size", "inter")):
+        if fact not in facts:
+            facts[fact] = Fact(_solve(layout, axis, stored, grid, path), TENSORS)
     heads = _whole(facts, "num_attention_heads", path)
     if facts.setdefault("num_kv_heads", Fact(heads, FORMAT)).value is None:
         facts["num_kv_heads"] = Fact(heads, FORMAT)

@@ -20,7 +20,7 @@ from converters.gather import Sources
 from converters.plan import Plan, plan_conversion
 from converters.progress import Progress, Silence
 from converters.sinks.digests import SCHEME, fingerprint_of
-from converters.sinks.files import Staging, check_space, identity_of, write_files, write_json
+from converters.sinks.files import Staging, check_space, write_files, write_json
 
 _CHUNK = 1 << 20
 
@@ -70,8 +70,8 @@ def convert(
     source = open_checkpoint(src, given, known)
     plan = plan_conversion(source, to=to, tp=tp, pp=pp, max_shard_size=max_shard_size, given=given)
     target = Path(dst)
-    if target.resolve() == source.path.resolve():
-        raise UsageError("source and target are the same directory", target)
+    if source.path.resolve().is_relative_to(target.resolve()):
+        raise UsageError("the target would replace its own source", target, "choose another target")
     staging = Staging(target, force=force)
     check_space(plan, target)
     return _run(
@@ -99,7 +99,7 @@ def _run(
     told = progress or Silence()
     with Sources() as files:
         check_replicas(plan.source, files)
-        staging.begin(identity_of(plan))
+        staging.begin(plan)
         notes = carry(
             plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts or TokenizerFacts()
         )

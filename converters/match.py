@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.cells import Cell, Grid, cells
+from converters.cells import Cell, Grid, cells, check_divisible, uneven
 from converters.discover import Place, StoredFile
 from converters.errors import IntegrityError, UsageError
 from converters.facts import Facts, missing
@@ -60,12 +60,17 @@ def by_place(layout: Layout, files: Mapping[Place, tuple[StoredFile, ...]]) -> t
 def match(layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored, path: Path) -> Match:
     """The one way in which the layout fits.
 
-    Raises IntegrityError naming tensor, file, shape found and expected if none does, UsageError naming the
-    choice to be given if more than one does.
+    Raises UnsupportedError if the grid cuts what cannot be cut so, IntegrityError naming tensor, file, shape
+    found and expected if no way fits, UsageError naming the choice to be given if more than one does.
     """
+    combinations = list(_combinations(layout, facts))
     candidates = [
-        (choices, tuple(cells(layout, choices, sizes, grid))) for choices in _combinations(layout, facts)
+        (choices, tuple(cells(layout, choices, sizes, grid)))
+        for choices in combinations
+        if not uneven(layout, choices, sizes, grid.tp)
     ]
+    if not candidates:
+        check_divisible(layout, combinations[0], sizes, grid.tp, path)
     fitting: dict[tuple[Cell, ...], Mapping[str, object]] = {}
     for choices, expected in candidates:
         if next(_mismatches(expected, stored, path), None) is None:
@@ -105,7 +110,8 @@ def _mismatches(expected: tuple[Cell, ...], stored: Stored, path: Path) -> Itera
         names = [name for name in cell.spellings if name in stored[place]]
         if not names:
             yield _Mismatch(
-                f"{cell.name} is missing; a tensor of shape {list(cell.shape)} is expected", _at(path, cell)
+                f"{cell.name} is missing; a tensor of shape {list(cell.shape)} is expected",
+                _file_of(stored[place], path),
             )
         for name in names[:1]:
             tensor = stored[place][name]
@@ -124,8 +130,10 @@ def _mismatches(expected: tuple[Cell, ...], stored: Stored, path: Path) -> Itera
             )
 
 
-def _at(path: Path, cell: Cell) -> str:
-    return f"{path}, tensor-parallel rank {cell.rank}, pipeline stage {cell.stage}"
+def _file_of(tensors: Mapping[str, StoredTensor], path: Path) -> str:
+    """Where a tensor should have been: the one file of its place, or the directory of several."""
+    files = {tensor.file for tensor in tensors.values()}
+    return files.pop() if len(files) == 1 else str(path)
 
 
 def _closest(

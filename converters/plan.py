@@ -84,7 +84,7 @@ def plan_conversion(
         for name, value in choices.items()
     }
     _check_expressible(layout, choices, source)
-    check_divisible(layout, choices, source.sizes, tp)
+    check_divisible(layout, choices, source.sizes, tp, "--tp")
     grid = Grid(tp, uniform_stages(source.sizes["layers"], pp))
     files, parts = _files(layout, choices, source, grid, max_shard_size)
     return Plan(
@@ -186,13 +186,12 @@ def _spec(cell: Cell, dtype: str) -> TensorSpec:
 
 
 def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
-    """The source's own config where the layout stays, with what was given; else one made of facts."""
+    """The source's own config where the layout stays, and what was given or settled; else one of facts."""
     if layout is not source.layout or not source.config:
         return fact_tables.write(layout, known)
     kept = {key: value for key, value in source.config.items() if key not in _NOT_CARRIED}
-    return kept | fact_tables.write_only(
-        layout, known, {name for name, fact in known.items() if fact.origin == GIVEN}
-    )
+    given = {name for name, fact in known.items() if fact.origin == GIVEN}
+    return kept | fact_tables.write_only(layout, known, given | layout.choices.keys())
 
 
 def standalone(source: Checkpoint, layout: Layout | None) -> list[tuple[Cell, Span]]:

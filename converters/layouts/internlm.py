@@ -12,7 +12,10 @@ from converters.layouts.table import Layout, row
 _QKV = "layers.N.attention.{0}.{1}"
 _QKV_WEIGHTS = " ".join(_QKV.format(part, "weight") for part in "qkv")
 _QKV_BIASES = " ".join(_QKV.format(part, "bias") for part in "qkv")
-_EMBED = "embedding.word_embeddings.weight embedding.weight tok_embeddings.weight"
+# InternEvo's Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other and vocab.
+# Its loader only warns of a name it misses, so the name that is written has to be the right one.
+_EMBED = "embedding.weight embedding.word_embeddings.weight tok_embeddings.weight"
+_EMBED_BY_VOCAB = "embedding.word_embeddings.weight embedding.weight tok_embeddings.weight"
 _PACKED = "parts kv_heads q_per_kv halves pairs head_dim"
 
 ORIGINAL = Layout(
@@ -28,7 +31,7 @@ ORIGINAL = Layout(
     },
     rows=(
         row(_EMBED, "embed.weight", "vocab | hidden", "hidden", embed_split_hidden=True),
-        row(_EMBED, "embed.weight", "vocab | hidden", "vocab", embed_split_hidden=False),
+        row(_EMBED_BY_VOCAB, "embed.weight", "vocab | hidden", "vocab", embed_split_hidden=False),
         row("blocks.N.norm1.weight", "layers.N.attention_norm.weight", "hidden"),
         row("blocks.N.norm2.weight", "layers.N.mlp_norm.weight", "hidden"),
         row("blocks.N.mixer.Wqkv.weight", _QKV_WEIGHTS, f"{_PACKED} | hidden", "kv_heads"),

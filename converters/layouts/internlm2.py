@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from converters.layouts.table import Layout, row
 
+# As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
 _EMBED = "tok_embeddings.weight tok_embeddings.word_embeddings.weight"
+_EMBED_BY_VOCAB = "tok_embeddings.word_embeddings.weight tok_embeddings.weight"
 _ATTENTION = "layers.N.attention."
 _Q, _K, _V = (f"{_ATTENTION}{part}.weight" for part in "qkv")
 _QKV = f"{_Q} {_K} {_V}"
@@ -29,7 +31,7 @@ ORIGINAL = Layout(
     },
     rows=(
         row(_EMBED, "embed.weight", "vocab | hidden", "hidden", embed_split_hidden=True),
-        row(_EMBED, "embed.weight", "vocab | hidden", "vocab", embed_split_hidden=False),
+        row(_EMBED_BY_VOCAB, "embed.weight", "vocab | hidden", "vocab", embed_split_hidden=False),
         row("layers.N.attention_norm.weight", "layers.N.attention_norm.weight", "hidden"),
         row("layers.N.ffn_norm.weight", "layers.N.mlp_norm.weight", "hidden"),
         row(

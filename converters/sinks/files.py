@@ -35,7 +35,7 @@ class Staging:
     """
 
     def __init__(self, target: Path, *, force: bool) -> None:
-        self.target = target.absolute()
+        self.target = target.resolve()
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
         occupied = self.target.exists() and not (self.target.is_dir() and not any(self.target.iterdir()))
@@ -44,15 +44,17 @@ class Staging:
                 "the target exists and is not empty", target, "choose another, or replace it with --force"
             )
 
-    def begin(self, identity: str) -> None:
-        """Keep what an interrupted run of the same conversion finished; drop what any other one left."""
-        mark = self.path / _IDENTITY
+    def begin(self, plan: Plan) -> None:
+        """Keep the weight files that an interrupted run of the same conversion finished, and nothing else."""
+        mark, identity = self.path / _IDENTITY, identity_of(plan)
         if self.path.exists() and not (mark.is_file() and mark.read_text() == identity):
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
+        finished = {file.name for file in plan.files}
+        for left in self.path.iterdir():
+            if left.name not in finished:
+                left.unlink()
         mark.write_text(identity)
-        for left in self.path.glob(f"*{UNFINISHED}"):
-            left.unlink()
 
     def publish(self) -> None:
         """Put the finished directory in the target's place."""
@@ -69,14 +71,17 @@ class Staging:
 
 
 def identity_of(plan: Plan) -> str:
-    """Of a conversion: its source files (name, size, time of change), and every byte that is not a weight."""
+    """Of all that decides the bytes of the weight files: the source's (path, size, time of change), how they
+    are read, how they are written."""
     digest = hashlib.sha256()
     for file in plan.source.files:
         stat = file.stat()
-        digest.update(repr((file.name, stat.st_size, stat.st_mtime_ns)).encode())
+        digest.update(repr((str(file.resolve()), stat.st_size, stat.st_mtime_ns)).encode())
     for target in plan.files:
         digest.update(repr((target.name, target.layout.size, target.layout.spans)).encode())
-    digest.update(repr((sorted(plan.choices.items(), key=str), plan.layout.name)).encode())
+    for side in (plan.source, plan):
+        digest.update(repr((side.layout.name, sorted(side.choices.items(), key=str))).encode())
+    digest.update(repr(sorted(plan.source.sizes.items())).encode())
     return digest.hexdigest()
 
 
