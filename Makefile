@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-all lint wheel docs clean
+.PHONY: demo test test-all bench lint wheel openxlab clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -20,11 +20,13 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(STAMP)
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
 wheel: $(STAMP)
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .
 
-.PHONY: openxlab
 openxlab: $(STAMP)
 	$(BIN)/python tools/openxlab_venv.py
 

@@ -1,0 +1,82 @@
+"""`demo`: the whole path, from a name to a sentence, on two small trained models and hubs on loopback."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from internlm_zoo.cli.shell import Answer, Shell, verb
+
+if TYPE_CHECKING:
+    from internlm_zoo.cli.tables import Sheet
+    from internlm_zoo.demo.report import Proof
+
+
+@verb("demo", example="internlm-zoo demo -v")
+def demo(
+    shell: Shell,
+    report_dir: Annotated[
+        Path | None,
+        typer.Option("--report-dir", metavar="DIR", help="Write report.json and report.md there."),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the commands one would type for each step.")
+    ] = False,
+) -> Answer:
+    """Download, check, convert, load, try and mirror two small models from three hubs on this machine.
+
+    Needs the [torch] extra, no network and no GPU. Exits with 1 if a step fails.
+    """
+    from internlm_zoo.demo.report import write
+    from internlm_zoo.demo.steps import journey
+    from internlm_zoo.demo.world import MODELS, open_world
+    from internlm_zoo.loading.runtime import require_torch
+
+    require_torch()
+    proofs: list[Proof] = []
+    with tempfile.TemporaryDirectory(prefix="internlm-zoo-demo-") as root, open_world(Path(root)) as world:
+        for hub, url in world.hubs.items():
+            shell.note(f"{hub} on {url}")
+        for model in MODELS:
+            shell.note(f"\n{model}")
+            for proof in journey(world, model):
+                proofs.append(proof)
+                _tell(shell, proof, verbose)
+    ok = all(proof.ok for proof in proofs)
+    for path in write(proofs, report_dir) if report_dir else ():
+        shell.note(f"wrote {path}")
+    data = {"ok": ok, "proofs": [asdict(proof) for proof in proofs]}
+    return Answer(data, _table(proofs), exit_code=int(not ok))
+
+
+def _table(proofs: list[Proof]) -> Sheet:
+    from rich.text import Text
+
+    from internlm_zoo.cli.tables import Column, Sheet
+    from internlm_zoo.demo.report import figures
+
+    marks = {True: Text("✓", style="green"), False: Text("✗", style="bold red")}
+    return Sheet(
+        [
+            Column(""),
+            Column("Model"),
+            Column("Step"),
+            Column("Proved", narrow="fold"),
+            Column("MB", "right"),
+            Column("s", "right"),
+        ],
+        [[marks[proof.ok], proof.model, proof.step, proof.proved, *figures(proof)] for proof in proofs],
+        title="What was proved",
+    )
+
+
+def _tell(shell: Shell, proof: Proof, verbose: bool) -> None:
+    shell.note(f"  {'✓' if proof.ok else '✗'} {proof.step}: {proof.proved}")
+    for command in proof.commands if verbose else ():
+        shell.note(f"      $ {command}")
+    for prompt, text in proof.said:
+        shell.note(f"      {prompt} … {text}")

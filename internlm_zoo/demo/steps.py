@@ -1,0 +1,237 @@
+"""What the demo does with each model, one function per step, through the functions that the CLI calls.
+
+A step returns what it proved; one that fails raises, and `journey` turns that into a proof that is not ok and
+goes on with the next.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.demo.report import Proof
+from internlm_zoo.demo.world import BUNDLED, ENDPOINTS, World
+from internlm_zoo.errors import IntegrityError, ZooError
+
+_DEVICES = ("cpu", "cpu")
+_TP, _PP = 2, 2
+_MIRROR_FILE = "mirror.yaml"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """proved: in words. nbytes: moved or checked. said: sentences a model wrote, with the prompt."""
+
+    proved: str
+    nbytes: int = 0
+    said: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """commands: what one would type for it; {model} stands for the model's name."""
+
+    name: str
+    run: Callable[[World, str], Outcome]
+    commands: tuple[str, ...]
+
+
+def _require(holds: bool, what: str, where: str) -> None:
+    if not holds:
+        raise IntegrityError(what, where)
+
+
+def _list(world: World, model: str) -> Outcome:
+    from internlm_zoo.registry import load_registry
+
+    registry = load_registry(world.settings("user"))
+    releases = [release for release in registry.model(model).releases if release.hub in ENDPOINTS]
+    hubs = sorted({release.hub for release in releases})
+    _require(set(hubs) == set(ENDPOINTS), f"it is on {', '.join(hubs)} only", model)
+    return Outcome(f"{len(releases)} releases on {len(hubs)} hubs: {', '.join(hubs)}")
+
+
+def _download(world: World, model: str) -> Outcome:
+    from internlm_zoo.store.fetch import download
+
+    got = [
+        download(model, settings=world.settings(hub), source=hub, format=format)
+        for hub in ENDPOINTS
+        for format in (("hf", "original") if hub == "openxlab" else ("hf",))
+    ]
+    digests = {
+        tuple(sorted((file.path, file.sha256) for file in done.files)) for done in got if done.format == "hf"
+    }
+    _require(len(digests) == 1, "the hubs delivered different files", model)
+    again = download(model, settings=world.settings("huggingface"), source="huggingface", format="hf")
+    _require(again.fetched_bytes == 0, "a second download fetched something", model)
+    count = sum(len(done.files) for done in got)
+    return Outcome(
+        f"{count} files from 3 hubs, every sha256 as listed; a second run fetches nothing",
+        sum(done.fetched_bytes for done in got),
+    )
+
+
+def _corruption(world: World, model: str) -> Outcome:
+    from internlm_zoo.store.fetch import download
+
+    done = download(model, settings=world.settings("unlucky", huggingface=world.faulty), format="hf")
+    sources = {file.path: file.source for file in done.files}
+    weights = sources["model.safetensors"]
+    _require(weights != "huggingface", "weights with a wrong byte were accepted", model)
+    return Outcome(
+        f"model.safetensors with one wrong byte refused from huggingface, fetched from {weights}",
+        sum(done.served.values()),
+    )
+
+
+def _verify(world: World, model: str) -> Outcome:
+    from internlm_zoo.integrity.verify import verify
+    from internlm_zoo.store.locate import downloads_of, expected_files
+
+    reports = []
+    for home in (*ENDPOINTS, "unlucky"):
+        settings = world.settings(home)
+        for folder in downloads_of(model, settings):
+            reports.append(verify(folder, expected_files(folder, settings), None))
+    for report in reports:
+        _require(
+            report.ok, f"{len(report.wrong)} wrong, {len(report.missing)} missing files", str(report.path)
+        )
+    return Outcome(
+        f"{sum(report.checked for report in reports)} files hashed again, none wrong, missing or extra",
+        sum(report.size for report in reports),
+    )
+
+
+def _convert(world: World, model: str) -> Outcome:
+    import converters
+    from internlm_zoo.conversion import convert
+
+    settings, work = world.settings("openxlab"), world.work(model)
+    original = _downloaded(world, model, "original")
+    there = convert(original, work / "hf", settings=settings, to="hf")
+    back = convert(work / "hf", work / "original", settings=settings, to="original", tp=_TP, pp=_PP)
+    again = convert(work / "original", work / "hf-again", settings=settings, to="hf", known_as=model)
+    _require(there.fingerprints == again.fingerprints == back.fingerprints, "fingerprints differ", model)
+    verdict = converters.compare(work / "hf", work / "hf-again").verdict
+    _require(verdict == "identical", f"after the round trip they are {verdict}", model)
+    same = (work / "hf/model.safetensors").read_bytes() == (work / "hf-again/model.safetensors").read_bytes()
+    _require(same, "after the round trip the files differ", model)
+    return Outcome(
+        f"original -> hf -> original (tp {_TP}, pp {_PP}) -> hf: "
+        f"{len(there.fingerprints)} tensors, byte for byte the same",
+        there.nbytes + back.nbytes + again.nbytes,
+    )
+
+
+def _load(world: World, model: str) -> Outcome:
+    from internlm_zoo.loading.load import load_model
+
+    plan = load_model(
+        world.work(model) / "hf", settings=world.settings("user"), devices=_DEVICES, known_as=model
+    ).plan
+    parts = ", ".join(
+        f"layers {part.first} to {part.stop - 1} on device {n}" for n, part in enumerate(plan.placement.parts)
+    )
+    return Outcome(f"{plan.parameters:,} parameters: {parts}", plan.placement.nbytes)
+
+
+def _smoke(world: World, model: str) -> Outcome:
+    from internlm_zoo.smoke.run import smoke_test
+
+    settings = world.settings("user")
+    for directory in (BUNDLED / model, world.work(model) / "hf"):
+        result = smoke_test(directory, settings=settings, devices=_DEVICES, known_as=model)
+        _require(result.ok, result.sentence, str(directory))
+    return Outcome(result.sentence)
+
+
+def _generate(world: World, model: str) -> Outcome:
+    from internlm_zoo.demo.prompts import PROMPTS
+    from internlm_zoo.loading.generate import generate
+    from internlm_zoo.loading.load import load_model
+
+    loaded = load_model(world.work(model) / "hf", settings=world.settings("user"), known_as=model)
+    said = tuple((prompt, generate(loaded, prompt, max_new_tokens=40).strip()) for prompt in PROMPTS[model])
+    _require(all(answer for _, answer in said), "it has nothing to say", model)
+    return Outcome("one English and one Chinese sentence", said=said)
+
+
+def _mirror(world: World, model: str) -> Outcome:
+    from internlm_zoo.mirror import apply
+
+    file = world.work(model) / _MIRROR_FILE
+    file.write_text(json.dumps({"destination": "mirror", "models": [model], "formats": ["hf", "original"]}))
+    settings = world.settings("mirror")
+    first, second = apply(file, settings=settings), apply(file, settings=settings)
+    _require(first.result == "changed", f"the first apply says: {first.result}", model)
+    _require(
+        second.result == "no change" and second.fetched_bytes == 0,
+        f"the second apply says: {second.result}",
+        model,
+    )
+    return Outcome(
+        f"{len(first.releases)} releases copied and checked; the second apply moves 0 bytes",
+        first.fetched_bytes,
+    )
+
+
+def _downloaded(world: World, model: str, format: str) -> Path:
+    from internlm_zoo.store.locate import find_model
+
+    return find_model(model, settings=world.settings("openxlab"), format=format).path
+
+
+STEPS = (
+    Step("list", _list, ("internlm-zoo show {model}",)),
+    Step(
+        "download",
+        _download,
+        (
+            *(f"internlm-zoo download {{model}} --format hf --source {hub}" for hub in ENDPOINTS),
+            "internlm-zoo download {model} --format original --source openxlab",
+        ),
+    ),
+    Step("corrupted hub", _corruption, ("internlm-zoo download {model} --format hf",)),
+    Step("verify", _verify, ("internlm-zoo verify {model}",)),
+    Step(
+        "convert",
+        _convert,
+        (
+            "internlm-zoo convert {model} hf/ --to hf",
+            "internlm-zoo convert hf/ original/ --to original --tp 2 --pp 2",
+            "internlm-zoo convert original/ hf-again/ --to hf",
+            "internlm-zoo compare hf/ hf-again/",
+        ),
+    ),
+    Step("load", _load, ("internlm-zoo load hf/ --devices cpu,cpu",)),
+    Step("smoke test", _smoke, ("internlm-zoo smoke hf/ --as {model}",)),
+    Step("generate", _generate, ("internlm-zoo generate hf/ --as {model} -p TEXT",)),
+    Step(
+        "mirror", _mirror, ("internlm-zoo mirror apply mirror.yaml", "internlm-zoo mirror apply mirror.yaml")
+    ),
+)
+
+
+def journey(world: World, model: str) -> Iterator[Proof]:
+    """The steps of one model, each as it is done. A step that fails is a proof that is not ok."""
+    for step in STEPS:
+        start = time.perf_counter()
+        try:
+            outcome, ok = step.run(world, model), True
+        except ZooError as error:
+            outcome, ok = Outcome(str(error)), False
+        yield Proof(
+            step=step.name,
+            model=model,
+            ok=ok,
+            proved=outcome.proved,
+            bytes=outcome.nbytes,
+            seconds=time.perf_counter() - start,
+            said=outcome.said,
+            commands=tuple(command.format(model=model) for command in step.commands),
+        )

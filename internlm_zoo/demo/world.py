@@ -1,0 +1,99 @@
+"""A small world on loopback: three hubs that hold the two demo models, and one hub with a wrong byte.
+
+The models are the ones that ship with the package, in original format; their Hugging Face form is what
+conversion makes of them. The overlay beside this file says under which names the hubs list them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from internlm_zoo.settings import Settings
+
+MODELS = ("demo-internlm-base", "demo-internlm2-chat")
+BUNDLED = Path(__file__).parent / "models"
+OVERLAY = Path(__file__).parent / "overlay.yaml"
+_ORGANISATION = "internlm-zoo"
+ENDPOINTS = {
+    "huggingface": "HF_ENDPOINT",
+    "modelscope": "MODELSCOPE_ENDPOINT",
+    "openxlab": "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """root: everything the demo writes. hubs: hub name -> URL. faulty: URL of a Hugging Face hub that lists
+    the right digests and sends weights with one byte flipped."""
+
+    root: Path
+    hubs: Mapping[str, str]
+    faulty: str
+
+    def work(self, model: str) -> Path:
+        """A directory for what is made of one model; it exists."""
+        path = self.root / "work" / model
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def settings(self, home: str, **hubs: str) -> Settings:
+        """As for a user whose store is empty and lies in `root/home`; hubs: other URLs for some of them."""
+        environ = {ENDPOINTS[hub]: url for hub, url in {**self.hubs, **hubs}.items()}
+        return Settings(home=self.root / home, registry=OVERLAY, environ=environ)
+
+
+@contextmanager
+def open_world(root: Path) -> Iterator[World]:
+    """Build the hubs' contents below `root`, serve them on free ports, and stop at the end."""
+    from internlm_zoo.serve.background import start
+
+    for name in MODELS:
+        _publish(name, root / "hubs", root / "faulty")
+    with ExitStack() as stack:
+        urls = {hub: stack.enter_context(start(root / "hubs")).url for hub in ENDPOINTS}
+        yield World(root, urls, stack.enter_context(start(root / "faulty")).url)
+
+
+def _publish(name: str, hubs: Path, faulty: Path) -> None:
+    from internlm_zoo.conversion import convert
+
+    offline = Settings(home=hubs.parent / "build", offline=True)
+    good, bad = hubs / _ORGANISATION / name, faulty / _ORGANISATION / name
+    shutil.copytree(BUNDLED / name, hubs / _ORGANISATION / f"{name}-original")
+    convert(BUNDLED / name, good, settings=offline, to="hf", known_as=name)
+    shutil.copytree(good, bad)
+    _claim_the_digests_of(good, faulty, bad.relative_to(faulty))
+    _flip_a_byte(bad / "model.safetensors")
+
+
+def _claim_the_digests_of(good: Path, faulty: Path, place: Path) -> None:
+    index = faulty / "mirror.json"
+    document: dict[str, Any] = {"schema": 1, "releases": []}
+    if index.exists():
+        document = json.loads(index.read_text())
+    files = [
+        {
+            "path": file.name,
+            "size": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for file in sorted(good.iterdir())
+    ]
+    release = {"path": place.as_posix(), "names": [], "files": files}
+    document["releases"].append(release)
+    index.write_text(json.dumps(document))
+
+
+def _flip_a_byte(file: Path) -> None:
+    with file.open("r+b") as weights:
+        weights.seek(file.stat().st_size // 2)
+        byte = weights.read(1)[0]
+        weights.seek(-1, 1)
+        weights.write(bytes([byte ^ 0x01]))

@@ -1,0 +1,66 @@
+"""The Python API against the command line's engine: a model from the package's own hub, all the way."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import internlm_zoo as zoo
+from internlm_zoo.settings import Settings
+
+MODEL = "demo-internlm2-chat"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("home"), offline=True)
+
+
+def test_models_are_listed_and_found_by_name(settings: Settings) -> None:
+    names = [model.name for model in zoo.list_models(settings=settings)]
+    assert "internlm-chat-20b" in names and MODEL in names
+    chosen = zoo.list_models(family="internlm2", kind="chat", settings=settings)
+    assert chosen and {(model.family, model.kind) for model in chosen} == {("internlm2", "chat")}
+    assert zoo.get_model("internlm-20b", settings=settings).architecture.num_layers == 60
+
+
+def test_a_misspelt_model_is_an_error_that_suggests(settings: Settings) -> None:
+    with pytest.raises(zoo.ZooError, match="internlm-20") as raised:
+        zoo.get_model("internlm-20", settings=settings)
+    assert "internlm-20b" in str(raised.value.fix)
+
+
+def test_download_verify_convert(settings: Settings, tmp_path: Path) -> None:
+    folder = zoo.download(MODEL, source="bundled", settings=settings)
+    shipped = Path(zoo.__file__).parent / "demo/models" / MODEL / "model_tp0_pp0.pt"
+    assert sha256(folder / "model_tp0_pp0.pt") == sha256(shipped)
+    assert zoo.verify(MODEL, settings=settings).ok
+    assert zoo.convert(MODEL, tmp_path / "hf", to="hf", settings=settings) == tmp_path / "hf"
+    assert (tmp_path / "hf/model.safetensors").exists()
+
+
+def test_load_and_smoke_test(settings: Settings) -> None:
+    model, tokenizer = zoo.load(MODEL, devices=["cpu"], dtype="float32", settings=settings)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert tokenizer is not None and tokenizer.bos_token_id == 1
+    result = zoo.smoke_test(MODEL, settings=settings)
+    assert result.ok, result.sentence
+
+
+def test_functions_keep_their_names_after_every_module_is_imported() -> None:
+    code = (
+        "import internlm_zoo as zoo, pkgutil, importlib\n"
+        "for module in pkgutil.walk_packages(zoo.__path__, 'internlm_zoo.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print([name for name in zoo.__all__ if not callable(getattr(zoo, name))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
