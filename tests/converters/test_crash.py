@@ -1,0 +1,206 @@
+"""A conversion killed at any moment: the same command again ends in the same bytes, and no litter."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import converters
+from converters.errors import UsageError
+from tests.converters.oracle import INTERNLM2, make_model, write_original
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+
+WAYS = {
+    "hf": {"to": "hf", "max_shard_size": "500KB", "workers": 1},
+    "original": {"to": "original", "tp": 4, "pp": 2, "workers": 1},
+}
+CHILD = """
+import os, signal, sys
+import converters
+
+class DiesAt:
+    def __init__(self, steps): self.left = steps
+    def step(self):
+        self.left -= 1
+        if self.left == 0: os.kill(os.getpid(), signal.SIGKILL)
+    def start(self, task, total=None, done=0): pass
+    def advance(self, task, amount): self.step()
+    def finish(self, task): self.step()
+    def note(self, text): pass
+
+src, dst, options, steps = sys.argv[1], sys.argv[2], eval(sys.argv[3]), int(sys.argv[4])
+print("ready", flush=True)
+converters.convert(src, dst, progress=DiesAt(steps), **options)
+"""
+NEVER = 1 << 60
+
+
+def child(src, dst, options, steps=NEVER):
+    command = [sys.executable, "-c", CHILD, str(src), str(dst), repr(options), str(steps)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def content(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def src(tmp_path_factory):
+    """About 9 MB, in some tens of tensors."""
+    dims = replace(INTERNLM2, layers=4, hidden=256, inter=1024, vocab=2048)
+    return write_original(tmp_path_factory.mktemp("crash") / "src", make_model(dims), dims, 2)
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    return WAYS[request.param]
+
+
+def assert_a_rerun_finishes(src, dst, way, wanted):
+    """The same command again, with no force: the undisturbed bytes, and nothing beside them."""
+    if not dst.exists() or content(dst) != wanted:  # else the kill came after the end
+        converters.convert(src, dst, **way)
+    assert content(dst) == wanted
+    assert [path.name for path in dst.parent.iterdir()] == [dst.name]
+
+
+@pytest.fixture
+def wanted(tmp_path, src, way):
+    converters.convert(src, tmp_path / "undisturbed", **way)
+    return content(tmp_path / "undisturbed")
+
+
+class Counter:
+    """Counts the steps at which a child with as many would die."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def start(self, task, total=None, done=0): ...
+
+    def advance(self, task, amount):
+        self.steps += 1
+
+    def finish(self, task):
+        self.steps += 1
+
+    def note(self, text): ...
+
+
+@pytest.fixture
+def steps(tmp_path, src, way):
+    counter = Counter()
+    converters.convert(src, tmp_path / "counted", progress=counter, **way)
+    assert counter.steps > 50
+    return counter.steps
+
+
+def folder(tmp_path, number):
+    (tmp_path / str(number)).mkdir()
+    return tmp_path / str(number) / "dst"
+
+
+@pytest.mark.parametrize("part", [0, 0.3, 0.7, 0.99])
+def test_killed_at_a_step_of_its_work_a_rerun_finishes(tmp_path, src, way, wanted, steps, part):
+    dst = folder(tmp_path, part)
+    with child(src, dst, way, 1 + int(part * (steps - 1))) as process:
+        assert process.wait(120) == -signal.SIGKILL
+    assert_a_rerun_finishes(src, dst, way, wanted)
+
+
+def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path, src, way, wanted, steps):
+    """A finished file keeps its inode, whatever it is called in the meantime."""
+    dst = folder(tmp_path, "dst")
+    with child(src, dst, way, steps // 3) as process:
+        assert process.wait(120) == -signal.SIGKILL
+    found = {path.stat().st_ino: path.read_bytes() for path in dst.parent.rglob("*") if path.is_file()}
+    done = {inode for inode, data in found.items() if data in wanted.values()}
+    converters.convert(src, dst, **way)
+    weights = {path.stat().st_ino for path in dst.iterdir() if path.name.startswith("model")}
+    assert len(done & weights) >= 2
+
+
+def test_a_rerun_with_other_options_does_not_take_over_what_it_finds(tmp_path, src, way, wanted):
+    other = {**way, "max_shard_size": "2MB"} if way["to"] == "hf" else {**way, "tp": 2}
+    dst = folder(tmp_path, "other")
+    with child(src, dst, way, 10) as process:
+        assert process.wait(120) == -signal.SIGKILL
+    converters.convert(src, tmp_path / "wanted", **other)
+    try:
+        converters.convert(src, dst, **other)
+    except UsageError:  # what lies there is not empty: it may ask
+        converters.convert(src, dst, force=True, **other)
+    assert content(dst) == content(tmp_path / "wanted")
+    assert [path.name for path in dst.parent.iterdir()] == [dst.name]
+
+
+def test_a_rerun_that_reads_the_source_otherwise_begins_anew(tmp_path, src, way, wanted):
+    """adapt_hf decides the order of rows, and changes no name and no shape."""
+    dst = folder(tmp_path, "otherwise")
+    with child(src, dst, way, 60) as process:
+        assert process.wait(120) == -signal.SIGKILL
+    given = {"adapt_hf": False}
+    converters.convert(src, tmp_path / "wanted", given=given, **way)
+    converters.convert(src, dst, given=given, **way)
+    assert content(dst) == content(tmp_path / "wanted")
+
+
+def test_a_tokenizer_of_the_killed_run_is_not_left_in_another(tmp_path, src, way, wanted):
+    dst = folder(tmp_path, "tokenizer")
+    tokenizer = Path(__file__).parents[2] / "internlm_zoo/demo/models/demo-internlm2-chat/tokenizer.model"
+    with child(src, dst, {**way, "tokenizer": str(tokenizer)}, 60) as process:
+        assert process.wait(120) == -signal.SIGKILL
+    converters.convert(src, dst, **way)
+    assert content(dst) == wanted
+
+
+def test_a_source_that_changed_after_the_kill_is_read_anew(tmp_path, src, way, wanted):
+    changed = tmp_path / "changed"
+    shutil.copytree(src, changed)
+    dst = folder(tmp_path, "dst")
+    with child(changed, dst, way, 10) as process:
+        assert process.wait(120) == -signal.SIGKILL
+    for path in changed.glob("model_tp*.pt"):
+        state = torch.load(path, weights_only=True)
+        for tensor in state.values():
+            tensor.neg_()
+        torch.save(state, path)
+    converters.convert(changed, tmp_path / "wanted", **way)
+    converters.convert(changed, dst, **way)
+    assert content(dst) == content(tmp_path / "wanted")
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_times(tmp_path, src, way, wanted):
+    """Every third rerun is killed too."""
+    start = time.monotonic()
+    with child(src, folder(tmp_path, "whole"), way) as process:
+        process.stdout.readline()
+        start = time.monotonic()
+        assert process.wait(120) == 0
+    duration = time.monotonic() - start
+    dice = random.Random(0)
+    killed = 0
+    for number in range(50):
+        dst = folder(tmp_path, number)
+        for _ in range(1 + (number % 3 == 0)):
+            with child(src, dst, way) as process:
+                process.stdout.readline()
+                time.sleep(dice.uniform(0, duration))
+                process.kill()
+                killed += process.wait(120) == -signal.SIGKILL
+        assert_a_rerun_finishes(src, dst, way, wanted)
+    assert killed >= 25

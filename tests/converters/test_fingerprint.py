@@ -1,0 +1,140 @@
+"""One digest per logical tensor, the same whatever files the model lies in; and where two models differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import converters
+from converters.errors import ZooError
+from tests.converters.oracle import (
+    BOTH,
+    INTERNLM,
+    INTERNLM2,
+    Variant,
+    make_model,
+    to_bits,
+    to_torch,
+    write_hf,
+    write_original,
+)
+
+FAMILY = pytest.mark.parametrize("dims", BOTH, ids=lambda dims: dims.family)
+
+
+@FAMILY
+def test_the_same_model_has_the_same_fingerprint_in_every_format(tmp_path, dims):
+    model = make_model(dims)
+    variants = {
+        "plain": (1, (), Variant()),
+        "tp8": (8, (1, 2), Variant(prefix="model.", inv_freq=True)),
+        "tp2": (2, (2, 1), Variant(embed_split_hidden=False, w2_is_up=False, adapt_hf=False)),
+        "apart": (4, (), Variant(fused=False, adapt_hf=False, storage="shared")),
+    }
+    folders = [
+        write_original(tmp_path / n, model, dims, tp, at, how) for n, (tp, at, how) in variants.items()
+    ]
+    folders += [
+        write_hf(tmp_path / "hf", model, dims),
+        write_hf(tmp_path / "bin", model, dims, "hf", "bin", 2),
+    ]
+    folders += [tmp_path / "llama"]
+    converters.convert(folders[0], folders[-1], to="llama")
+    first = converters.fingerprint(folders[0])
+    assert len(first) == len(model)
+    assert len(set(first.values())) == len(model)
+    for folder in folders[1:]:
+        assert converters.fingerprint(folder) == first, folder.name
+
+
+@FAMILY
+def test_one_bit_changes_one_digest(tmp_path, dims):
+    src = write_original(tmp_path / "src", make_model(dims), dims, 2)
+    before = converters.fingerprint(src)
+    path = src / "model_tp1_pp0.pt"
+    state = torch.load(path, weights_only=True)
+    key = "head.weight" if dims.family == "internlm" else "output.weight"
+    state[key].view(torch.int16)[-1, -1] ^= 1
+    torch.save(state, path)
+    after = converters.fingerprint(src)
+    assert before.keys() == after.keys()
+    assert sum(before[name] != after[name] for name in before) == 1
+
+
+def test_the_same_bytes_in_another_shape_or_dtype_have_another_digest(tmp_path):
+    bf16 = replace(INTERNLM2, layers=1)
+    model = make_model(bf16)
+    one = converters.fingerprint(write_hf(tmp_path / "one", model, bf16))
+    two = converters.fingerprint(write_hf(tmp_path / "two", model, replace(bf16, dtype="float16")))
+    assert one.keys() == two.keys()
+    assert not set(one.values()) & set(two.values())
+
+
+@FAMILY
+def test_compare_of_the_same_model_in_two_formats(tmp_path, dims):
+    model = make_model(dims)
+    original = write_original(tmp_path / "original", model, dims, 4, (1, 2))
+    comparison = converters.compare(original, write_hf(tmp_path / "hf", model, dims))
+    assert comparison.same
+    assert comparison.verdict == "same values, other layout"
+    assert comparison.first is None
+
+
+@FAMILY
+def test_compare_names_the_first_tensor_that_differs_and_where(tmp_path, dims):
+    model = make_model(dims)
+    one = write_original(tmp_path / "one", model, dims, 2)
+    changed = {name: array.copy() for name, array in model.items()}
+    changed["model.layers.1.self_attn.v_proj.weight"][5, 7] ^= 1
+    comparison = converters.compare(one, write_hf(tmp_path / "two", changed, dims))
+    assert not comparison.same
+    assert comparison.verdict == "different"
+    assert comparison.first.tensor == "layers.1.attention.v.weight"
+    assert comparison.first.index == (5, 7)
+    values = [
+        float(to_torch(m["model.layers.1.self_attn.v_proj.weight"], "bfloat16")[5, 7])
+        for m in (model, changed)
+    ]
+    assert comparison.first.values == tuple(values)
+
+
+def test_compare_of_models_of_different_sizes_names_what_is_missing(tmp_path):
+    one = write_hf(tmp_path / "one", make_model(INTERNLM), INTERNLM)
+    smaller = replace(INTERNLM, layers=2)
+    comparison = converters.compare(one, write_hf(tmp_path / "two", make_model(smaller), smaller))
+    assert not comparison.same
+    assert comparison.first.tensor.startswith("layers.2.")
+    assert "first" in comparison.first.what
+
+
+@FAMILY
+def test_compare_with_the_same_model_rounded_says_by_how_much(tmp_path, dims):
+    wide = make_model(replace(dims, dtype="float32"))
+    narrow = {
+        name: to_bits(to_torch(array, "float32").bfloat16().reshape(array.shape))
+        for name, array in wide.items()
+    }
+    one = write_original(tmp_path / "one", wide, replace(dims, dtype="float32"), 2)
+    comparison = converters.compare(one, write_hf(tmp_path / "two", narrow, dims))
+    largest = max(
+        float((to_torch(wide[n], "float32") - to_torch(narrow[n], "bfloat16").float()).abs().max())
+        for n in wide
+    )
+    assert comparison.verdict == "rounded"
+    assert comparison.max_error == largest
+
+
+@FAMILY
+def test_compare_of_a_copy_is_identical(tmp_path, dims):
+    one = write_original(tmp_path / "one", make_model(dims), dims, 2)
+    other = write_original(tmp_path / "other", make_model(dims), dims, 2, how=Variant(storage="shared"))
+    assert converters.compare(one, other).verdict == "identical"
+
+
+def test_fingerprint_of_a_broken_checkpoint_is_refused(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM, 2)
+    (src / "model_tp1_pp0.pt").write_bytes((src / "model_tp1_pp0.pt").read_bytes()[:-200])
+    with pytest.raises(ZooError, match=r"model_tp1_pp0\.pt"):
+        converters.fingerprint(src)

@@ -1,0 +1,445 @@
+"""What must stop a conversion before a byte is written, and what the one sentence must name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import converters
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError, ZooError
+from tests.converters.oracle import (
+    BOTH,
+    INTERNLM,
+    INTERNLM2,
+    assert_same,
+    expected,
+    make_model,
+    read_hf,
+    write_hf,
+    write_original,
+)
+
+FAMILY = pytest.mark.parametrize("dims", BOTH, ids=lambda dims: dims.family)
+
+
+def refused(src, dst, kind=ZooError, to="hf", **options):
+    """The whole message of the refusal, with nothing written."""
+    beside = set(dst.parent.iterdir())
+    with pytest.raises(kind) as caught:
+        converters.convert(src, dst, to=to, **options)
+    assert set(dst.parent.iterdir()) == beside, "something was written"
+    error = caught.value
+    assert "\n" not in error.what
+    return f"{error.what} | {error.where} | {error.fix}"
+
+
+def change(path, edit):
+    """Load one rank's file, edit its state dict in place, save it again."""
+    state = torch.load(path, weights_only=True)
+    edit(state)
+    torch.save(state, path)
+
+
+@pytest.fixture(params=BOTH, ids=lambda dims: dims.family)
+def dims(request):
+    return request.param
+
+
+@pytest.fixture
+def src(tmp_path, dims):
+    return write_original(tmp_path / "src", make_model(dims), dims, 4, (1, 2))
+
+
+@pytest.fixture
+def dst(tmp_path):
+    return tmp_path / "dst"
+
+
+def norm_key(dims):
+    return "blocks.0.norm1.weight" if dims.family == "internlm" else "layers.0.attention_norm.weight"
+
+
+def gate_key(dims):
+    return "blocks.0.mlp.w1.weight" if dims.family == "internlm" else "layers.0.feed_forward.w1.weight"
+
+
+# --- the grid -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["model_tp2_pp0.pt", "model_tp0_pp1.pt", "model_tp0_pp0.pt"])
+def test_a_missing_cell_is_named(src, dst, missing):
+    (src / missing).unlink()
+    assert missing in refused(src, dst)
+
+
+def test_a_missing_rank_of_every_stage_is_a_hole_not_a_smaller_grid(src, dst):
+    for path in src.glob("model_tp1_*"):
+        path.unlink()
+    message = refused(src, dst)
+    assert "model_tp1_pp0.pt" in message
+
+
+def test_a_stage_cut_off_the_end_is_noticed_by_its_layers(src, dst):
+    for path in src.glob("model_tp*_pp1.pt"):
+        path.unlink()
+    refused(src, dst)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("model_tp0_wp0_pp0.pt", "wp"),
+        ("model_wp0_pp0.pt", "wp"),
+        ("model_tp0_pp0_dp0.pt", "dp"),
+        ("model_moe_layer0_expert0_tp0.pt", "moe"),
+    ],
+)
+def test_grids_of_other_kinds_are_refused_by_name(src, dst, name, word):
+    (src / "model_tp0_pp0.pt").rename(src / name)
+    message = refused(src, dst, UnsupportedError)
+    assert name in message
+
+
+@pytest.mark.parametrize("name", ["model_tp0_pp0_dp1.pt", "model_moe_layer0_expert0_tp0.pt"])
+def test_files_of_other_kinds_beside_a_whole_grid_are_refused_too(src, dst, name):
+    torch.save({"x": torch.ones(1)}, src / name)
+    assert name in refused(src, dst)
+
+
+def test_interleaved_pipeline_chunks_are_refused(tmp_path, dst, dims):
+    src = write_original(tmp_path / "chunked", make_model(dims), dims, num_chunks=2)
+    assert "num_chunks" in refused(src, dst, UnsupportedError)
+
+
+def test_an_empty_directory_is_no_checkpoint(tmp_path, dst):
+    (tmp_path / "empty").mkdir()
+    assert str(tmp_path / "empty") in refused(tmp_path / "empty", dst)
+
+
+def test_a_path_that_is_not_there(tmp_path, dst):
+    assert "nowhere" in refused(tmp_path / "nowhere", dst, NotFoundError)
+
+
+def test_model_config_missing_is_named(src, dst):
+    (src / "model_config.pt").unlink()
+    assert "model_config.pt" in refused(src, dst)
+
+
+# --- tensors ------------------------------------------------------------------------------------------------
+
+
+def test_a_rank_that_differs_in_a_replicated_tensor_is_named(src, dst, dims):
+    change(src / "model_tp2_pp0.pt", lambda state: state[norm_key(dims)][3].add_(1))
+    message = refused(src, dst, IntegrityError)
+    assert norm_key(dims) in message
+    assert "model_tp2_pp0.pt" in message
+
+
+def test_one_differing_bit_at_the_end_of_the_last_stages_norm_is_enough(src, dst):
+    def flip(state):
+        state["norm.weight"].view(torch.int16)[-1] ^= 1
+
+    change(src / "model_tp3_pp1.pt", flip)
+    message = refused(src, dst, IntegrityError)
+    assert "norm.weight" in message
+    assert "model_tp3_pp1.pt" in message
+
+
+def test_an_unknown_tensor_is_named_with_its_file(src, dst):
+    change(src / "model_tp1_pp1.pt", lambda state: state.update({"blocks.0.lora.weight": torch.ones(2, 2)}))
+    message = refused(src, dst)
+    assert "blocks.0.lora.weight" in message
+    assert "model_tp1_pp1.pt" in message
+
+
+def test_an_unknown_tensor_in_every_rank_is_named(tmp_path, src, dst):
+    for path in src.glob("model_tp*_pp0.pt"):
+        change(path, lambda state: state.update({"layers.0.attention.q_norm.weight": torch.ones(4)}))
+    assert "layers.0.attention.q_norm.weight" in refused(src, dst)
+
+
+def test_a_missing_tensor_is_named_with_its_file(src, dst, dims):
+    change(src / "model_tp3_pp1.pt", lambda state: state.pop(gate_key(dims)))
+    message = refused(src, dst)
+    assert gate_key(dims) in message
+    assert "model_tp3_pp1.pt" in message
+
+
+def test_a_tensor_missing_from_every_rank_is_named(src, dst, dims):
+    for path in src.glob("model_tp*_pp1.pt"):
+        change(path, lambda state: state.pop(gate_key(dims)))
+    assert gate_key(dims) in refused(src, dst)
+
+
+def test_a_missing_head_is_named(src, dst, dims):
+    key = "head.weight" if dims.family == "internlm" else "output.weight"
+    for path in src.glob("model_tp*_pp1.pt"):
+        change(path, lambda state: state.pop(key))
+    assert key in refused(src, dst)
+
+
+def test_a_tensor_of_another_shape_is_said_with_both_shapes(src, dst, dims):
+    change(
+        src / "model_tp1_pp0.pt", lambda state: state.update({gate_key(dims): torch.ones(13, 32).bfloat16()})
+    )
+    message = refused(src, dst)
+    assert gate_key(dims) in message
+    assert "model_tp1_pp0.pt" in message
+    assert "13" in message
+    assert "12" in message  # what a quarter of 48 rows would be
+
+
+def test_a_tensor_of_another_dtype_is_said_with_both_dtypes(src, dst, dims):
+    change(
+        src / "model_tp1_pp0.pt", lambda state: state.update({gate_key(dims): state[gate_key(dims)].float()})
+    )
+    message = refused(src, dst)
+    assert gate_key(dims) in message
+    assert "model_tp1_pp0.pt" in message
+    assert "F32" in message
+    assert "BF16" in message
+
+
+def test_a_model_config_that_disagrees_with_the_tensors_is_refused(tmp_path, dst, dims):
+    for number, wrong in enumerate(({"hidden_size": 64}, {"num_layers": 4}, {"vocab_size": 128})):
+        src = write_original(tmp_path / f"wrong{number}", make_model(dims), dims, **wrong)
+        refused(src, dst)
+
+
+def test_more_kv_heads_in_the_config_than_in_the_tensors_is_refused(tmp_path, dst):
+    src = write_original(tmp_path / "wrong", make_model(INTERNLM2), INTERNLM2, num_kv_attention_heads=4)
+    refused(src, dst)
+
+
+def test_an_index_naming_an_absent_shard_is_refused(tmp_path, dst, dims):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims, files=3)
+    (src / "model-00002-of-00003.safetensors").unlink()
+    assert "model-00002-of-00003.safetensors" in refused(src, dst, to="original")
+
+
+def test_an_unknown_tensor_of_hf_is_named(tmp_path, dst, dims):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims)
+    tensors = load_file(src / "model.safetensors")
+    save_file(tensors | {"model.layers.0.extra.weight": torch.ones(2)}, src / "model.safetensors")
+    assert "model.layers.0.extra.weight" in refused(src, dst, to="original")
+
+
+def test_a_missing_tensor_of_hf_is_named(tmp_path, dst, dims):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims)
+    tensors = load_file(src / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, src / "model.safetensors")
+    assert "model.norm.weight" in refused(src, dst, to="original")
+
+
+def test_a_layer_more_than_the_config_says_is_refused(tmp_path, dst, dims):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims, num_hidden_layers=2)
+    message = refused(src, dst, to="original")
+    assert "3 layers" in message
+    assert "2" in message
+
+
+# --- where tp and pp do not fit -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tp", [16, 3])
+def test_tp_that_does_not_divide_the_heads_is_refused_with_both_numbers(src, dst, tp):
+    message = refused(src, dst, UnsupportedError, to="original", tp=tp)
+    assert str(tp) in message
+    assert {"8", "32"} & set(re.findall(r"\d+", message))  # heads, or the hidden size
+
+
+def test_tp_beyond_the_kv_heads_is_refused_with_both_numbers(tmp_path, dst):
+    dims = replace(INTERNLM2, kv_heads=2)
+    src = write_hf(tmp_path / "hf", make_model(dims), dims)
+    message = refused(src, dst, UnsupportedError, to="original", tp=4)
+    assert "4" in message
+    assert "2" in message
+    assert "kv" in message.lower()
+
+
+def test_a_source_cut_through_its_kv_heads_is_refused(tmp_path, dst):
+    """Four ranks over two KV heads, as upstream's script writes without a word."""
+    dims = replace(INTERNLM2, kv_heads=2)
+    model = make_model(dims)
+    whole = write_original(tmp_path / "whole", model, dims)
+    state = torch.load(whole / "model_tp0_pp0.pt", weights_only=True)
+    for rank in range(4):
+        part = {}
+        for key, tensor in state.items():
+            replicated = tensor.dim() == 1
+            columns = key.endswith(("wo.weight", "w2.weight", "tok_embeddings.weight"))
+            part[key] = tensor if replicated else tensor.chunk(4, 1 if columns else 0)[rank].clone()
+        torch.save(part, whole / f"model_tp{rank}_pp0.pt")
+    message = refused(whole, dst)
+    assert "4" in message
+    assert "2" in message
+
+
+def test_a_vocabulary_that_tp_does_not_divide_is_refused(tmp_path, dst):
+    dims = replace(INTERNLM2, vocab=66)
+    src = write_hf(tmp_path / "hf", make_model(dims), dims)
+    assert "66" in refused(src, dst, UnsupportedError, to="original", tp=4)
+
+
+def test_more_stages_than_layers_are_refused_with_both_numbers(src, dst):
+    message = refused(src, dst, ZooError, to="original", pp=4)
+    assert "4" in message
+    assert "3" in message
+
+
+@pytest.mark.parametrize("grid", [{"tp": 0}, {"pp": 0}, {"tp": -1}])
+def test_a_grid_of_no_ranks_is_a_usage_error(src, dst, grid):
+    refused(src, dst, UsageError, to="original", **grid)
+
+
+def test_a_target_that_is_no_format_is_a_usage_error(src, dst):
+    refused(src, dst, UsageError, to="gguf")
+
+
+@pytest.mark.parametrize("size", ["lots", "0GB", "-1GB"])
+def test_a_shard_size_that_is_none_is_a_usage_error(src, dst, size):
+    refused(src, dst, UsageError, max_shard_size=size)
+
+
+# --- harm ---------------------------------------------------------------------------------------------------
+
+
+class Shell:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("file", ["model_tp1_pp0.pt", "model_config.pt"])
+def test_a_pickle_that_would_run_a_command_is_refused_unrun(tmp_path, src, dst, file):
+    proof = tmp_path / "ran"
+    torch.save({"norm.weight": Shell(f'echo > "{proof}"')}, src / file)
+    message = refused(src, dst)
+    assert "system" in message
+    assert file in message
+    assert not proof.exists()
+
+
+def test_a_bin_shard_that_would_run_a_command_is_refused_unrun(tmp_path, dst, dims):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims, container="bin")
+    torch.save({"x": Shell(f'echo > "{tmp_path / "ran"}"')}, src / "pytorch_model.bin")
+    assert "system" in refused(src, dst, to="original")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1, -1000])
+def test_a_truncated_file_is_refused_by_name(src, dst, keep):
+    path = src / "model_tp1_pp1.pt"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "model_tp1_pp1.pt" in refused(src, dst)
+
+
+def test_a_git_lfs_pointer_in_place_of_weights_is_refused(src, dst):
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+    (src / "model_tp1_pp1.pt").write_text(text)
+    message = refused(src, dst)
+    assert "model_tp1_pp1.pt" in message
+    assert "LFS" in message
+
+
+def test_config_json_that_is_no_json_is_refused_by_name(tmp_path, dst, dims):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims)
+    (src / "config.json").write_text("{")
+    assert "config.json" in refused(src, dst, to="original")
+
+
+def test_a_config_without_a_size_names_the_field(tmp_path, dst, dims):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims, num_attention_heads=...)
+    assert "num_attention_heads" in refused(src, dst, to="original")
+
+
+# --- the target ---------------------------------------------------------------------------------------------
+
+
+@FAMILY
+def test_a_target_that_is_not_empty_is_left_alone_without_force(tmp_path, dims):
+    src = write_original(tmp_path / "src", make_model(dims), dims, 2)
+    dst = tmp_path / "dst"
+    dst.mkdir()
+    (dst / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="empty"):
+        converters.convert(src, dst, to="hf")
+    assert [path.name for path in dst.iterdir()] == ["mine.txt"]
+    converters.convert(src, dst, to="hf", force=True)
+    assert_same(read_hf(dst), expected(make_model(dims), dims, "hf"))
+
+
+def test_force_leaves_no_shard_of_an_earlier_conversion_behind(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM, 2)
+    dst = tmp_path / "dst"
+    converters.convert(src, dst, to="hf", max_shard_size="10KB")
+    converters.convert(src, dst, to="hf", force=True)
+    assert_same(read_hf(dst), expected(make_model(INTERNLM), INTERNLM, "hf"))
+    assert not (dst / "model.safetensors.index.json").exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_conversion_onto_its_own_source_is_refused(tmp_path, force):
+    src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM, 2)
+    before = {path: path.read_bytes() for path in src.iterdir()}
+    with pytest.raises(UsageError):
+        converters.convert(src, src, to="original", tp=4, force=force)
+    assert {path: path.read_bytes() for path in src.iterdir()} == before
+
+
+def test_a_target_that_holds_the_source_is_not_replaced_even_by_force(tmp_path):
+    src = write_original(tmp_path / "model" / "src", make_model(INTERNLM), INTERNLM, 2)
+    before = {path: path.read_bytes() for path in src.iterdir()}
+    with pytest.raises(UsageError):
+        converters.convert(src, tmp_path / "model", to="hf", force=True)
+    assert {path: path.read_bytes() for path in src.iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_target_that_is_a_link_to_a_directory_is_written_where_it_leads(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM)
+    disk = tmp_path / "disk"
+    (disk / "model").mkdir(parents=True)
+    (tmp_path / "dst").symlink_to(disk / "model")
+    for force in (False, True):
+        converters.convert(src, tmp_path / "dst", to="hf", force=force)
+        assert_same(read_hf(disk / "model"), expected(make_model(INTERNLM), INTERNLM, "hf"))
+        assert (tmp_path / "dst").is_symlink()
+    assert [path.name for path in disk.iterdir()] == ["model"]
+
+
+def test_an_empty_target_directory_is_used(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM)
+    (tmp_path / "dst").mkdir()
+    converters.convert(src, tmp_path / "dst", to="hf")
+    assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM), INTERNLM, "hf"))
+
+
+def test_internlm3_has_no_original_format(tmp_path):
+    src = write_hf(tmp_path / "hf", make_model(INTERNLM2), INTERNLM2, "llama")
+    config = json.loads((src / "config.json").read_text())
+    config |= {
+        "architectures": ["InternLM3ForCausalLM"],
+        "model_type": "internlm3",
+        "qkv_bias": False,
+        "bias": False,
+    }
+    (src / "config.json").write_text(json.dumps(config))
+    assert "internlm3" in refused(src, tmp_path / "dst", UnsupportedError, to="original")
+
+
+def test_a_family_nobody_knows_is_named(tmp_path):
+    src = write_hf(tmp_path / "hf", make_model(INTERNLM2), INTERNLM2)
+    config = json.loads((src / "config.json").read_text())
+    config |= {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
+    (src / "config.json").write_text(json.dumps(config))
+    assert "gpt2" in refused(src, tmp_path / "dst", UnsupportedError, to="original")
