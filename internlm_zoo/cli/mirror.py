@@ -35,7 +35,7 @@ def mirror_plan(shell: Shell, file: _File, summary: _Summary = None, deep: _Deep
 
     with shell.progress() as progress:
         report = plan(file, settings=shell.settings, deep=deep, progress=progress)
-    return _answer(report, summary, shell)
+    return _answer(report, summary)
 
 
 @verb("apply", group="mirror", example="internlm-zoo mirror apply mirror.yaml --summary mirror.md")
@@ -57,7 +57,7 @@ def mirror_apply(
 
     with shell.progress() as progress:
         report = apply(file, settings=shell.settings, deep=deep, max_workers=max_workers, progress=progress)
-    return _answer(report, summary, shell, changed=int(exit_code))
+    return _answer(report, summary, changed=int(exit_code))
 
 
 @verb("diff", group="mirror", example="internlm-zoo mirror diff mirror.yaml --deep")
@@ -70,21 +70,18 @@ def mirror_diff(shell: Shell, file: _File, summary: _Summary = None, deep: _Deep
 
     with shell.progress() as progress:
         report = diff(file, settings=shell.settings, deep=deep, progress=progress)
-    return _answer(report, summary, shell)
+    return _answer(report, summary)
 
 
-def _answer(report: Report, summary: Path | None, shell: Shell, changed: int = 0) -> Answer:
+def _answer(report: Report, summary: Path | None, changed: int = 0) -> Answer:
     """changed: the exit code for an apply that changed something."""
     from dataclasses import replace
 
     from internlm_zoo.cli.mirror_views import report_view
-    from internlm_zoo.mirror.summary import markdown
-    from internlm_zoo.transfer.partial import disk
+    from internlm_zoo.mirror.summary import write_summary
 
     if report.result == "changed":
         report = replace(report, exit_code=changed)
     if summary is not None:
-        with disk(summary):
-            summary.parent.mkdir(parents=True, exist_ok=True)
-            summary.write_text(markdown(report), encoding="utf-8", newline="\n")
+        write_summary(report, summary)
     return Answer(report, report_view(report), report.exit_code)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from internlm_zoo.cli.tables import Column, Sheet, byte_count
 from internlm_zoo.mirror.report import ReleaseReport, Report
-from internlm_zoo.mirror.summary import change_counts
+from internlm_zoo.mirror.summary import file_counts
 
 _SHORT = 12
 _STYLES = {"new": "green", "changed": "yellow", "failed": "red", "unwanted": "magenta", "removed": "magenta"}
@@ -19,12 +19,12 @@ _SENTENCES = {
     "changed": "The mirror is now what it should be.",
     "drift": "The mirror differs from what it should be.",
     "partly": "Some releases could not be had; the others are as they should be.",
-    "failed": "No release could be had.",
+    "failed": "None of the releases could be had.",
 }
 
 
 def report_view(report: Report) -> RenderableType:
-    """An apply does not name the files again that a plan has named."""
+    """An apply does not name the files again that a plan has named. Notes were told as they came up."""
     parts: list[RenderableType] = [_releases(report)]
     files = [row for release in report.releases for row in _file_rows(release)]
     if files and report.verb != "apply":
@@ -47,14 +47,12 @@ def _releases(report: Report) -> Sheet:
 
 
 def _row(release: ReleaseReport, applied: bool) -> list[str | Text]:
-    counts = [f"{count} {word}" for word, count in change_counts(release.actions).items()]
-    same = [f"{release.same} as they are"] if release.same else []
     return [
         release.path,
         release.format,
         (release.source or "-").partition(":")[0],
         (release.revision or release.before or "-")[:_SHORT],
-        ", ".join(same + counts) or "-",
+        file_counts(release, done=applied) or "-",
         byte_count(sum(release.served.values()) if applied else release.to_fetch),
         Text(release.state, style=_STYLES.get(release.state, "")),
     ]
@@ -71,8 +69,6 @@ def _remarks(report: Report) -> Iterator[tuple[str, str]]:
     for release in report.releases:
         if release.problem:
             yield f"{release.path}: {release.problem}", "red"
-        for note in release.notes:
-            yield f"{release.path}: {note}", "dim"
     if report.left_out:
         yield f"no release in these formats: {', '.join(report.left_out)}", "dim"
     if not report.prune and any(release.state == "unwanted" for release in report.releases):
@@ -80,4 +76,5 @@ def _remarks(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _closing(report: Report) -> str:
-    return f"{_SENTENCES[report.result]} {byte_count(report.fetched_bytes)} fetched. {report.destination}"
+    fetched = f" {byte_count(report.fetched_bytes)} fetched." if report.verb == "apply" else ""
+    return f"{_SENTENCES[report.result]}{fetched} {report.destination}"

@@ -17,12 +17,19 @@ from internlm_zoo.mirror.copying import Kit, bring
 from internlm_zoo.mirror.destinations import Destination, open_destination
 from internlm_zoo.mirror.index import Index
 from internlm_zoo.mirror.planning import Plan, Seen, make_plan
-from internlm_zoo.mirror.report import Report, State, make_report, release_report, unwanted_report
+from internlm_zoo.mirror.report import (
+    Report,
+    State,
+    item_notes,
+    make_report,
+    release_report,
+    unwanted_report,
+)
 from internlm_zoo.mirror.survey import Ways, survey, ways_to
 from internlm_zoo.mirror.taking import take_in, take_out
 from internlm_zoo.mirror.wanted import Wanted, wanted
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import load_registry
+from internlm_zoo.registry import Registry, load_registry
 from internlm_zoo.settings import Settings
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.values import Patience
@@ -70,38 +77,44 @@ def apply(
 
 @dataclass(frozen=True)
 class _View:
-    """The mirror, and the hubs, as they are now."""
+    """The mirror, and the hubs, as they are now. ways, seen: by path of the release."""
 
     plan: Plan
     index: Index
+    ways: Mapping[str, Ways]
     seen: Mapping[str, Seen]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A mirror file, understood. ways: by path of the release."""
+    """A mirror file, understood."""
 
     mirror: MirrorFile
     wanted: Wanted
-    ways: Mapping[str, Ways]
     destination: Destination
+    registry: Registry
+    settings: Settings
 
     def view(self, deep: bool, prune: bool, progress: Progress) -> _View:
         index = self.destination.index()
+        ways = ways_to(self.wanted.shelves, index, self.registry, self.settings)
         seen = {}
-        for path in self.ways:
+        for path in ways:
             held = index.find(path)
             files = held.files if held else ()
             seen[path] = self.destination.examine(path, files, deep=deep, progress=progress)
-        return _View(make_plan(self.wanted, survey(self.ways), index, seen, prune), index, seen)
+        found = make_plan(self.wanted, survey(ways), index, seen, prune)
+        for item in found.items:
+            for note in item_notes(item):
+                progress.note(f"{item.shelf.path}: {note}")
+        return _View(found, index, ways, seen)
 
 
 def _open(file: Path, settings: Settings) -> _Job:
     registry = load_registry(settings)
     mirror = read_mirror_file(file, registry)
-    asked = wanted(mirror, registry, settings)
-    ways = ways_to(asked.shelves, registry, settings)
-    return _Job(mirror, asked, ways, open_destination(mirror.destination))
+    destination = open_destination(mirror.destination)
+    return _Job(mirror, wanted(mirror, registry, settings), destination, registry, settings)
 
 
 def _look(
@@ -117,14 +130,14 @@ def _apply(job: _Job, view: _View, kit: Kit) -> Report:
     index, done = view.index, []
     for item in view.plan.items:
         path = item.shelf.path
-        copied = bring(item, job.ways[path], view.seen[path], kit)
+        copied = bring(item, view.ways[path], view.seen[path], kit)
         if copied.item.problem is None and copied.item.changes:
             index = take_in(copied, index, job.destination)
         done.append(copied)
     if view.plan.prune:
         for held in view.plan.unwanted:
             index = take_out(held, index, job.destination)
-    job.destination.tidy(job.ways.keys())
+    job.destination.tidy(view.ways.keys())
     outcome = replace(view.plan, items=tuple(copied.item for copied in done))
     releases = [release_report(copied.item, copied.served, copied.notes) for copied in done]
     fate: State = "removed" if view.plan.prune else "unwanted"

@@ -90,7 +90,7 @@ class Index:
         return self.put(replace(held, files=kept, revision=None))
 
 
-def parse(text: str, where: str) -> Index:
+def parse(text: bytes, where: str) -> Index:
     """Raises IntegrityError for what is not an index."""
     try:
         return _INDEX.validate_json(text)

@@ -130,6 +130,14 @@ def same(theirs: RemoteFile, ours: HeldFile, same_source: bool) -> bool:
     return same_source
 
 
+def reasons(failures: Mapping[str, ZooError]) -> list[str]:
+    """Which hub is of no use, and why."""
+    return [
+        error.what if error.what.startswith(hub) else f"{hub}: {error.what}"
+        for hub, error in failures.items()
+    ]
+
+
 def _actions(snapshot: Snapshot, held: Held | None, seen: Seen, prune: bool) -> Iterator[Action]:
     known = {file.path: file for file in held.files} if held else {}
     from_here = _same_source(snapshot, held)
@@ -166,8 +174,7 @@ def _is_relabelled(shelf: Shelf, snapshot: Snapshot, held: Held | None) -> bool:
 
 
 def _nobody(failures: Mapping[str, ZooError]) -> ZooError:
-    reasons = "; ".join(f"{hub}: {error.what}" for hub, error in failures.items())
-    return gravest(failures.values())(f"no hub has it: {reasons}")
+    return gravest(failures.values())(f"no hub has it: {'; '.join(reasons(failures))}")
 
 
 def _other_files(error: ZooError, snapshot: Snapshot) -> ZooError:

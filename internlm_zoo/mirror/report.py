@@ -10,7 +10,7 @@ from typing import Literal
 from internlm_zoo.errors import PartlyDoneError, ZooError
 from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.index import Held
-from internlm_zoo.mirror.planning import Action, Item, Plan
+from internlm_zoo.mirror.planning import Action, Item, Plan, reasons
 from internlm_zoo.transfer.refusal import gravest
 
 Verb = Literal["plan", "apply", "diff"]
@@ -94,8 +94,17 @@ def release_report(
         to_fetch=None if None in sizes else sum(size or 0 for size in sizes),
         served=served or {},
         problem=item.problem.what if item.problem else None,
-        notes=(*_failures(item), *_relabelled(item), *notes),
+        notes=(*item_notes(item), *notes),
     )
+
+
+def item_notes(item: Item) -> tuple[str, ...]:
+    """What a person should know of a release that has no problem."""
+    if item.problem:
+        return ()
+    same = "the files are the same, under another revision or another name"
+    relabelled = [same] if item.relabel and not item.actions else []
+    return (*reasons(item.offer.failures), *relabelled)
 
 
 def unwanted_report(held: Held, state: State = "unwanted") -> ReleaseReport:
@@ -109,18 +118,6 @@ def unwanted_report(held: Held, state: State = "unwanted") -> ReleaseReport:
         revision=None,
         same=len(held.files),
     )
-
-
-def _failures(item: Item) -> tuple[str, ...]:
-    """What a problem does not say already."""
-    return () if item.problem else tuple(f"{hub}: {error.what}" for hub, error in item.offer.failures.items())
-
-
-def _relabelled(item: Item) -> tuple[str, ...]:
-    """Why it is no longer the same although every file is."""
-    if not item.relabel or item.actions:
-        return ()
-    return ("the files are the same, under another revision or another name",)
 
 
 def _state(item: Item) -> State:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 
-from internlm_zoo.mirror.planning import Action
+from internlm_zoo.errors import UsageError
 from internlm_zoo.mirror.report import ReleaseReport, Report
 
 _FILES_SHOWN = 50
@@ -16,7 +17,12 @@ _HEADINGS = {
     "partly": "partly done",
     "failed": "failed",
 }
-_VERBS = {"copy": "copied", "change": "replaced", "delete": "deleted"}
+# Per kind of action: done, and still to do.
+_WORDS = {
+    "copy": ("copied", "to copy"),
+    "change": ("replaced", "to replace"),
+    "delete": ("deleted", "to delete"),
+}
 
 
 def markdown(report: Report) -> str:
@@ -24,10 +30,26 @@ def markdown(report: Report) -> str:
     return "\n".join([*_head(report), *_table(report), *_problems(report), *_files(report), ""])
 
 
-def change_counts(actions: tuple[Action, ...]) -> dict[str, int]:
-    """How many files are copied, replaced and deleted; those that are none left out."""
-    kinds = [action.kind for action in actions]
-    return {word: kinds.count(kind) for kind, word in _VERBS.items() if kind in kinds}
+def write_summary(report: Report, path: Path) -> None:
+    """Raises UsageError if the file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(markdown(report), encoding="utf-8", newline="\n")
+    except OSError as error:
+        what = f"the summary cannot be written: {error.strerror}"
+        raise UsageError(what, path, "name another file with --summary") from error
+
+
+def file_counts(release: ReleaseReport, *, done: bool) -> str:
+    """How many files stay as they are, and what becomes, or became, of the others."""
+    kinds = [action.kind for action in release.actions]
+    counts = [f"{release.same} as they are"] if release.same else []
+    counts += [
+        f"{kinds.count(kind)} {past if done else future}"
+        for kind, (past, future) in _WORDS.items()
+        if kind in kinds
+    ]
+    return ", ".join(counts)
 
 
 def _head(report: Report) -> Iterator[str]:
@@ -48,7 +70,7 @@ def _table(report: Report) -> Iterator[str]:
             release.format,
             release.source or "",
             _revisions(release),
-            ", ".join(f"{count} {word}" for word, count in _counts(release).items()),
+            file_counts(release, done=report.verb == "apply"),
             "unknown" if release.to_fetch is None else _bytes(release.to_fetch),
             _bytes(sum(release.served.values())),
             f"**{release.state}**" if release.state == "failed" else release.state,
@@ -70,20 +92,16 @@ def _files(report: Report) -> Iterator[str]:
     for release in report.releases:
         if not release.actions:
             continue
-        yield f"<details><summary>{_plain(release.path)}: {len(release.actions)} files</summary>"
+        yield f"<details><summary>{_plain(release.path)}: files ({len(release.actions)})</summary>"
         yield ""
         for action in release.actions[:_FILES_SHOWN]:
-            yield f"- {_VERBS[action.kind]} {_code(action.path)} ({action.why})"
+            done, to_do = _WORDS[action.kind]
+            yield f"- {done if report.verb == 'apply' else to_do}: {_code(action.path)} ({action.why})"
         if len(release.actions) > _FILES_SHOWN:
             yield f"- and {len(release.actions) - _FILES_SHOWN} more"
         yield ""
         yield "</details>"
         yield ""
-
-
-def _counts(release: ReleaseReport) -> Mapping[str, int]:
-    same = {"as they are": release.same} if release.same else {}
-    return {**same, **change_counts(release.actions)}
 
 
 def _revisions(release: ReleaseReport) -> str:

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from internlm_zoo.errors import NetworkError, NoSpaceError, ZooError
+from internlm_zoo.errors import IntegrityError, NetworkError, NoSpaceError, ZooError
+from internlm_zoo.mirror.index import Held, Index
 from internlm_zoo.mirror.planning import Offer
 from internlm_zoo.mirror.wanted import Shelf
 from internlm_zoo.registry import Registry
+from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.base import Snapshot
 from internlm_zoo.store.candidates import Candidate
-from internlm_zoo.store.hubs import Hubs
+from internlm_zoo.store.hubs import Hubs, contradiction
 from internlm_zoo.store.layout import is_ours
 
 _WORKERS = 8
@@ -20,20 +23,25 @@ _WORKERS = 8
 
 @dataclass(frozen=True)
 class Ways:
-    """How the files of one shelf can be had. hubs: each is asked once per run, and then remembered. silent:
-    hubs that answered nobody, whatever the shelf."""
+    """How the files of one shelf can be had. hubs: each is asked once per run, and then remembered. known:
+    what is locked, or held, at which revision. silent: hubs that answered nobody, whatever the shelf."""
 
     shelf: Shelf
     candidates: tuple[Candidate, ...]
     hubs: Hubs
+    known: Lock
     silent: dict[str, NetworkError]
 
 
-def ways_to(shelves: Iterable[Shelf], registry: Registry, settings: Settings) -> dict[str, Ways]:
+def ways_to(
+    shelves: Iterable[Shelf], index: Index, registry: Registry, settings: Settings
+) -> dict[str, Ways]:
     """By path. Nothing is asked yet."""
     silent: dict[str, NetworkError] = {}
+    known = Lock().updated(map(_as_locked, index.releases)).updated(Lock.load(settings).releases)
     return {
-        shelf.path: Ways(shelf, _candidates(shelf, registry), Hubs(settings), silent) for shelf in shelves
+        shelf.path: Ways(shelf, _candidates(shelf, registry), Hubs(settings), known, silent)
+        for shelf in shelves
     }
 
 
@@ -65,8 +73,32 @@ def _offer(ways: Ways, candidate: Candidate, failed: Mapping[str, ZooError]) -> 
     if candidate.hub.name in ways.silent:
         raise ways.silent[candidate.hub.name]
     snapshot = ways.hubs.snapshot(candidate)
+    _check_known(snapshot, ways.known)
     files = tuple(file for file in snapshot.files if not is_ours(file.path))
     return Offer(replace(snapshot, files=files), dict(failed))
+
+
+def _check_known(snapshot: Snapshot, known: Lock) -> None:
+    """A revision is what it was. Raises IntegrityError where the hub now says otherwise."""
+    before = known.find(snapshot.hub, snapshot.repo, snapshot.revision)
+    if before is None or before.revision != snapshot.revision:
+        return
+    for file in snapshot.files:
+        ours = before.file(file.path)
+        if ours is not None and (what := contradiction(file, ours)):
+            raise IntegrityError(
+                f"{snapshot.hub} has another {file.path} under the same revision ({what})",
+                before.id,
+                "if that was done on purpose, record it anew: internlm-zoo lock",
+            )
+
+
+def _as_locked(held: Held) -> LockedRelease:
+    files = tuple(LockedFile(file.path, file.size, file.sha256, file.git_sha1) for file in held.files)
+    source = held.source
+    return LockedRelease(
+        source.hub, source.repo, source.revision, source.revision, held.format, held.trust, files
+    )
 
 
 def _candidates(shelf: Shelf, registry: Registry) -> tuple[Candidate, ...]:

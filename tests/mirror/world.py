@@ -114,6 +114,7 @@ class World:
         file = self.root / hub / repo / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink() if content is None else file.write_bytes(content)
+        _index(self.root / hub)
 
     def held(self, release: str) -> dict[str, bytes]:
         folder = self.mirror / release
@@ -134,20 +135,22 @@ def open_world(root: Path) -> Iterator[World]:
             for repo, files in repos.items():
                 for path, content in files.items():
                     world.put(hub, repo, path, content)
-            # Dot files are served where an index lists them.
-            _index(root / hub, repos)
             world.hubs[hub] = stack.enter_context(FaultyHub(root / hub))
         world.ask()
         yield world
 
 
-def _index(root: Path, repos: Mapping[str, Mapping[str, bytes]]) -> None:
+def _index(hub: Path) -> None:
+    """Dot files are served where an index lists them."""
     releases = [
-        {"path": repo, "names": [], "files": [_fact(path, content) for path, content in files.items()]}
-        for repo, files in repos.items()
+        {"path": repo.relative_to(hub).as_posix(), "names": [], "files": [*_facts(repo)]}
+        for repo in sorted(hub.glob("*/*"))
     ]
-    (root / "mirror.json").write_text(json.dumps({"schema": 1, "releases": releases}))
+    (hub / "mirror.json").write_text(json.dumps({"schema": 1, "releases": releases}))
 
 
-def _fact(path: str, content: bytes) -> dict[str, Any]:
-    return {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+def _facts(repo: Path) -> Iterator[dict[str, Any]]:
+    for file in sorted(path for path in repo.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        yield {"path": file.relative_to(repo).as_posix(), "size": len(content), "sha256": digest}

@@ -38,29 +38,34 @@ class DirectoryDestination:
         from filelock import FileLock, Timeout
 
         self._check_root()
-        with disk(self._root):
-            self._root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._root / _GUARD, timeout=0)
-            try:
-                lock.acquire()
-            except Timeout as error:
-                what = "another `mirror apply` is at work there"
-                raise UsageError(what, self._root, "wait for it to end") from error
+        lock = FileLock(self._root / _GUARD, timeout=0)
         try:
-            yield
+            self._root.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            what = "another `mirror apply` is at work there"
+            raise UsageError(what, self._root, "wait for it to end") from error
+        except OSError as error:
+            what = f"the destination cannot be written to: {error.strerror}"
+            raise UsageError(what, self._root, "name another one, or make it writable") from error
+        try:
+            with disk(self._root):
+                yield
         finally:
             lock.release()
 
     def index(self) -> Index:
         self._check_root()
         path = self._root / NAME
-        return parse(path.read_text(encoding="utf-8"), str(path)) if path.exists() else Index()
+        index = parse(path.read_bytes(), str(path)) if path.exists() else Index()
+        for held in index.releases:
+            self._folder(held.path)
+        return index
 
     def publish(self, index: Index) -> None:
         draft = self._root / f".{NAME}.new"
-        with disk(draft):
-            draft.write_text(dump(index), encoding="utf-8", newline="\n")
-            draft.replace(self._root / NAME)
+        draft.write_text(dump(index), encoding="utf-8", newline="\n")
+        draft.replace(self._root / NAME)
 
     def examine(self, path: str, files: Iterable[HeldFile], *, deep: bool, progress: Progress) -> Seen:
         folder, files = self._folder(path), tuple(files)
@@ -92,10 +97,9 @@ class DirectoryDestination:
         stamps = {}
         for file in files:
             target = place_of(folder, file)
-            with disk(target):
-                _check_free(target, folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                place_of(stage, file).replace(target)
+            _check_free(target, folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            place_of(stage, file).replace(target)
             stamps[file] = _stamp(target)
         return stamps
 

@@ -1,0 +1,98 @@
+"""Applies that get SIGKILL: what they leave behind is true, and the next one goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from internlm_zoo.mirror import apply, diff
+from tests.mirror.world import BASE, CHAT, ORIGINAL, World, weights
+
+MEGABYTE = 1_000_000
+APPLY = (
+    "import sys, internlm_zoo.cli.mirror; from internlm_zoo.cli.shell import run; sys.exit(run(sys.argv[1:]))"
+)
+
+
+def kill_an_apply(world: World, when: Callable[[], bool], *options: str) -> None:
+    settings = world.settings
+    env = {
+        **os.environ,
+        **settings.environ,
+        "INTERNLM_ZOO_HOME": str(settings.home),
+        "INTERNLM_ZOO_REGISTRY": str(settings.registry),
+    }
+    command = [sys.executable, "-c", APPLY, "mirror", "apply", str(world.file), *options]
+    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        next(iter(world.hubs.values())).wait(when, seconds=30)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def written(world: World) -> int:
+    """Bytes of unfinished files."""
+    return sum(part.stat().st_size for part in world.mirror.rglob("*.part"))
+
+
+def assert_true(world: World) -> None:
+    """Whatever the index says is so, and a release is all there or not at all."""
+    if not (world.mirror / "mirror.json").exists():
+        return
+    for path, release in world.index().items():
+        held = world.held(path)
+        for file in release["files"]:
+            assert hashlib.sha256(held[file["path"]]).hexdigest() == file["sha256"], file["path"]
+
+
+def test_a_killed_apply_goes_on_in_the_middle_of_a_file(world: World) -> None:
+    hub = world.hubs["huggingface"]
+    large = weights(9, 24 * MEGABYTE)
+    world.put("huggingface", "acme/tiny-base", "model.safetensors", large)
+    world.ask(models=["tiny-base"], hubs=["huggingface"])
+    hub.fault("stall", "model.safetensors", after=18 * MEGABYTE)
+    kill_an_apply(world, lambda: written(world) >= 17 * MEGABYTE)
+    assert world.held("acme/tiny-base") == {}, "a release that is not complete is not shown"
+    hub.clear()
+    sent = hub.sent
+    report = apply(world.file, settings=world.settings)
+    assert report.result == "changed"
+    assert hub.sent - sent <= 24 * MEGABYTE - 2 * 8 * (1 << 20), "what was there was fetched again"
+    assert world.held("acme/tiny-base") == {**BASE, "model.safetensors": large}
+    assert diff(world.file, settings=world.settings, deep=True).result == "no change"
+
+
+def test_a_killed_apply_keeps_finished_files_of_a_hub_without_digests(world: World) -> None:
+    hub = world.hubs["openxlab"]
+    world.put("openxlab", "AcmeLab/Tiny-chat-original", "z_last.pt", weights(6, 200_000))
+    world.ask(models=["tiny-chat"], formats=["original"])
+    hub.fault("stall", "z_last.pt", after=1000)
+    kill_an_apply(world, lambda: bool(hub.downloads("z_last.pt")), "--max-workers", "1")
+    hub.clear()
+    sent = hub.sent
+    assert apply(world.file, settings=world.settings).result == "changed"
+    assert hub.sent - sent == 200_000
+    assert world.held("AcmeLab/Tiny-chat-original") == {**ORIGINAL, "z_last.pt": weights(6, 200_000)}
+
+
+def test_whenever_it_is_killed_the_index_is_true_and_the_end_is_the_same(world: World) -> None:
+    apply(world.file, settings=world.settings)
+    for name in ("acme/tiny-chat", "acme/tiny-base"):
+        world.put("huggingface", name, "config.json", b'{"second": 1}')
+        world.put("huggingface", name, "model.safetensors", weights(7, 900_000))
+    hub = world.hubs["huggingface"]
+    hub.fault("delay", seconds=0.1)
+    for more in (1, 2):
+        seen = len(hub.downloads()) + more
+        kill_an_apply(world, lambda seen=seen: len(hub.downloads()) >= seen)  # type: ignore[misc]
+        assert_true(world)
+    apply(world.file, settings=world.settings)
+    assert_true(world)
+    second = {"config.json": b'{"second": 1}', "model.safetensors": weights(7, 900_000)}
+    assert world.held("acme/tiny-chat") == {**CHAT, **second}
+    assert world.held("acme/tiny-base") == {**BASE, **second}
+    assert apply(world.file, settings=world.settings).result == "no change"

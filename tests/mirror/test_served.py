@@ -1,0 +1,80 @@
+"""A mirror behind `serve`: the official clients get what the hubs held, under every hub's names."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from internlm_zoo.mirror import apply
+from internlm_zoo.serve.app import environment
+from internlm_zoo.serve.background import start
+from tests.conftest import OFFICIAL_CALL
+from tests.mirror.world import CHAT, World, open_world
+
+NAMES = {
+    "huggingface": ["acme/tiny-chat", "acme/chat-tiny"],
+    "modelscope": ["Acme_Lab/tiny-chat"],
+}
+CLIENTS = {
+    "huggingface": """
+import json, sys
+from huggingface_hub import HfApi, snapshot_download
+print(json.dumps([[snapshot_download(name), HfApi().model_info(name).sha] for name in sys.argv[1:]]))
+""",
+    "modelscope": """
+import json, sys
+from modelscope import snapshot_download
+print(json.dumps([[snapshot_download(name), None] for name in sys.argv[1:]]))
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with open_world(tmp_path_factory.mktemp("world")) as world:
+        assert apply(world.file, settings=world.settings).result == "changed"
+        yield world
+
+
+@pytest.mark.parametrize("hub", NAMES)
+def test_official_client(
+    mirrored: World, hub: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with start(mirrored.mirror) as server:
+        env = {
+            **os.environ,
+            **environment(server.url),
+            "HOME": str(tmp_path),
+            "HF_HOME": str(tmp_path / "hf"),
+            "MODELSCOPE_CACHE": str(tmp_path / "ms"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        command = [sys.executable, "-c", CLIENTS[hub], *NAMES[hub]]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for folder, sha in json.loads(done.stdout.splitlines()[-1]):
+        record_property(OFFICIAL_CALL, {"huggingface": "huggingface_hub"}.get(hub, hub))
+        assert {path: (Path(folder) / path).read_bytes() for path in CHAT} == CHAT
+        assert sha in (None, mirrored.index()["acme/tiny-chat"]["revision"])
+
+
+@pytest.mark.parametrize("hub", ["huggingface", "modelscope", "openxlab"])
+def test_a_mirror_of_the_mirror_is_the_mirror(mirrored: World, hub: str, tmp_path: Path) -> None:
+    with start(mirrored.mirror) as server:
+        settings = mirrored.settings
+        (tmp_path / "mirror.yaml").write_text(
+            json.dumps({"destination": "copy", "models": ["tiny-chat"], "formats": ["hf"], "hubs": [hub]})
+        )
+        there = type(settings)(
+            home=tmp_path / "home", registry=settings.registry, environ=environment(server.url)
+        )
+        report = apply(tmp_path / "mirror.yaml", settings=there)
+    assert report.result == "changed"
+    copy = tmp_path / "copy" / "acme/tiny-chat"
+    assert {path: (copy / path).read_bytes() for path in CHAT} == CHAT
