@@ -18,7 +18,6 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
-from internlm_zoo.sources.listing import is_listing
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.record import read_record
@@ -125,7 +124,7 @@ def _at(candidate: Candidate, snapshot: Snapshot, lock: Lock) -> Candidate:
     locked = lock.find(snapshot.hub, snapshot.repo, snapshot.revision)
     return replace(
         candidate,
-        asked=None if is_listing(snapshot.revision) else snapshot.revision,
+        asked=snapshot.revision,
         locked=locked if locked and locked.revision == snapshot.revision else None,
     )
 

@@ -54,8 +54,8 @@ class Action:
 
 @dataclass(frozen=True)
 class Item:
-    """One shelf: what to do, and what is in the way. relabel: the files are right, but the index calls them
-    by an old revision or lacks a name."""
+    """One shelf: what to do, and what is in the way of it. relabel: the files are right, but the index calls
+    them by an old revision or lacks a name."""
 
     shelf: Shelf
     offer: Offer
@@ -88,7 +88,11 @@ class Plan:
 
     @property
     def changes(self) -> bool:
-        return any(item.changes for item in self.items) or (self.prune and bool(self.unwanted))
+        return any(item.changes for item in self.items) or self.prunes
+
+    @property
+    def prunes(self) -> bool:
+        return self.prune and bool(self.unwanted)
 
 
 def make_plan(
@@ -107,7 +111,7 @@ def make_plan(
 def plan_item(shelf: Shelf, offer: Offer, held: Held | None, seen: Seen, prune: bool) -> Item:
     """What to do about one shelf."""
     if offer.snapshot is None:
-        return Item(shelf, offer, held, problem=_nobody(offer.failures))
+        return Item(shelf, offer, held, tuple(_repairs(held, seen)), problem=_nobody(offer.failures))
     actions = tuple(_actions(offer.snapshot, held, seen, prune))
     if (
         held
@@ -148,6 +152,15 @@ def _actions(snapshot: Snapshot, held: Held | None, seen: Seen, prune: bool) -> 
     offered = {file.path for file in snapshot.files}
     yield from (Action("delete", path, "gone") for path in known if path not in offered)
     yield from (Action("delete", path, "extra") for path in sorted(seen.extra - offered if prune else ()))
+
+
+def _repairs(held: Held | None, seen: Seen) -> Iterator[Action]:
+    """What is known to be wrong even while no hub can be asked."""
+    for file in held.files if held else ():
+        if file.path in seen.missing:
+            yield Action("copy", file.path, "missing", file.size)
+        elif file.path in seen.damaged:
+            yield Action("change", file.path, "damaged", file.size)
 
 
 def _why(file: RemoteFile, ours: HeldFile | None, same_source: bool, seen: Seen) -> Why | None:

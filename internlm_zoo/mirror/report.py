@@ -62,7 +62,9 @@ def make_report(verb: Verb, mirror: MirrorFile, plan: Plan, releases: Iterable[R
     """plan: as it was, or as it turned out."""
     releases = tuple(releases)
     problems = [item.problem for item in plan.items if item.problem]
-    result, exit_code = _verdict(verb, plan.changes, problems, len(plan.items))
+    done = plan.prunes or any(item.changes for item in plan.items if not item.problem)
+    differs = done if verb == "apply" else plan.changes
+    result, exit_code = _verdict(verb, differs, problems, len(plan.items))
     return Report(
         verb=verb,
         result=result,
@@ -89,7 +91,7 @@ def release_report(
         source=f"{snapshot.hub}:{snapshot.repo}" if snapshot else None,
         before=held.source.revision if held else None,
         revision=snapshot.revision if snapshot else None,
-        same=len(snapshot.files) - len(item.to_fetch) if snapshot and not item.problem else _count(held),
+        same=(_count(held) if item.problem or not snapshot else len(snapshot.files)) - len(item.to_fetch),
         actions=item.actions,
         to_fetch=None if None in sizes else sum(size or 0 for size in sizes),
         served=served or {},

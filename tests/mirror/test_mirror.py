@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -262,6 +263,46 @@ def test_other_bytes_under_the_same_revision_are_refused(world: World, lock: str
     assert world.held(BASE_AT) == BASE
     world.hubs["modelscope"].fault("reset", "/*")
     assert (planned(world).result, planned(world).exit_code) == ("failed", 6)
+
+
+def test_damage_is_found_while_no_hub_answers_and_nothing_is_made_worse(world: World) -> None:
+    world.ask(models=["tiny-base"])
+    applied(world)
+    (world.mirror / BASE_AT / "model.safetensors").write_bytes(b"spoilt")
+    for hub in world.hubs.values():
+        hub.fault("reset", "/*")
+    drift = compared(world)
+    assert (drift.result, drift.exit_code) == ("drift", 1)
+    assert why(drift, BASE_AT) == {"model.safetensors": "damaged"}
+    assert (applied(world).result, applied(world).exit_code) == ("failed", 5)
+    assert world.held(BASE_AT) == {**BASE, "model.safetensors": b"spoilt"}
+    for hub in world.hubs.values():
+        hub.clear()
+    applied(world)
+    assert world.held(BASE_AT) == BASE
+
+
+def test_a_new_revision_with_the_same_files_is_recorded_without_a_byte(world: World) -> None:
+    world.ask(models=["tiny-base"])
+    applied(world)
+    index = world.root / "huggingface" / "mirror.json"
+    document = json.loads(index.read_text())
+    for entry in document["releases"]:
+        entry["revision"] = "ab" * 20
+    index.write_text(json.dumps(document))
+    drift = compared(world)
+    assert (drift.result, release(drift, BASE_AT).actions) == ("drift", ())
+    assert any("another revision" in note for note in release(drift, BASE_AT).notes)
+    report = applied(world)
+    assert (report.result, report.fetched_bytes) == ("changed", 0)
+    assert world.index()[BASE_AT]["revision"] == "ab" * 20
+    assert compared(world).result == "no change"
+
+
+def test_offline_nothing_is_asked(world: World) -> None:
+    report = plan(world.file, settings=world.settings.with_options(offline=True))
+    assert (report.result, report.exit_code) == ("failed", 5)
+    assert not any(hub.requests for hub in world.hubs.values())
 
 
 def test_the_order_of_hubs_is_the_mirror_files(world: World) -> None:
