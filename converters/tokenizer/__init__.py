@@ -1,0 +1,1 @@
+"""Tokenizers: sentencepiece models rewritten as the tokenizer.json that plain AutoTokenizer loads."""

@@ -1,0 +1,144 @@
+"""Reads a sentencepiece `.model` file: its pieces and the settings that decide how text is cut.
+
+A `.model` is one protobuf message, ModelProto. The few fields needed are read from the wire format here, so
+that neither sentencepiece nor protobuf has to be installed. Facts: sentencepiece_model.proto (field numbers
+and defaults) and the protobuf wire format (varint, 64-bit, length-delimited, 32-bit).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from converters.errors import IntegrityError
+from converters.formats.bytesource import LocalFile
+from converters.formats.impostors import refuse_impostor
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+BPE = 2
+MAX_BYTES = 64 << 20
+
+Field: TypeAlias = "int | bytes"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One entry of the vocabulary; its id is its position. kind: NORMAL .. BYTE."""
+
+    text: str
+    score: float
+    kind: int
+
+
+@dataclass(frozen=True)
+class SentencepieceModel:
+    """What a ModelProto says, defaults filled in."""
+
+    pieces: tuple[Piece, ...]
+    model_type: int
+    byte_fallback: bool
+    whitespace_as_suffix: bool
+    unk_id: int
+    bos_id: int
+    eos_id: int
+    charsmap: bytes
+    denormalizer_charsmap: bytes
+    add_dummy_prefix: bool
+    remove_extra_whitespaces: bool
+    escape_whitespaces: bool
+
+
+def read_model(path: str | os.PathLike[str]) -> SentencepieceModel:
+    """Raises IntegrityError if the file is not a sentencepiece model, or a damaged one."""
+    with LocalFile(path) as file:
+        refuse_impostor(file)
+        if file.size > MAX_BYTES:
+            raise IntegrityError("this is larger than any sentencepiece model", file.name)
+        data = file.read(0, file.size)
+        try:
+            model = _model(data)
+        except (ValueError, IndexError, struct.error, TypeError, AttributeError):
+            model = None
+        if model is None or not model.pieces:
+            raise IntegrityError(
+                "this is not a sentencepiece model", file.name, "fetch tokenizer.model again"
+            )
+        return model
+
+
+def _model(data: bytes) -> SentencepieceModel:
+    fields = list(_fields(data))
+    trainer = dict(_fields(_last(fields, 2)))
+    normalizer = dict(_fields(_last(fields, 3)))
+    denormalizer = dict(_fields(_last(fields, 5)))
+    return SentencepieceModel(
+        pieces=tuple(_piece(value) for number, value in fields if number == 1),
+        model_type=_number(trainer.get(3, 1)),
+        byte_fallback=bool(trainer.get(35, 0)),
+        whitespace_as_suffix=bool(trainer.get(24, 0)),
+        unk_id=_number(trainer.get(40, 0)),
+        bos_id=_number(trainer.get(41, 1)),
+        eos_id=_number(trainer.get(42, 2)),
+        charsmap=_text_or_bytes(normalizer.get(2, b"")),
+        denormalizer_charsmap=_text_or_bytes(denormalizer.get(2, b"")),
+        add_dummy_prefix=bool(normalizer.get(3, 1)),
+        remove_extra_whitespaces=bool(normalizer.get(4, 1)),
+        escape_whitespaces=bool(normalizer.get(5, 1)),
+    )
+
+
+def _piece(data: Field) -> Piece:
+    fields = dict(_fields(_text_or_bytes(data)))
+    (score,) = struct.unpack("<f", _text_or_bytes(fields.get(2, bytes(4))))
+    return Piece(_text_or_bytes(fields[1]).decode(), score, _number(fields.get(3, NORMAL)))
+
+
+def _last(fields: list[tuple[int, Field]], wanted: int) -> bytes:
+    values = [value for number, value in fields if number == wanted]
+    return _text_or_bytes(values[-1]) if values else b""
+
+
+def _number(value: Field) -> int:
+    if not isinstance(value, int):
+        raise ValueError("bytes where a number should be")
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _text_or_bytes(value: Field) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("a number where bytes should be")
+    return value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
+    """Field number and value: an int for a varint, the bytes of any other wire type."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield tag >> 3, value
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        else:
+            size = {1: 8, 5: 4}.get(kind, -1)
+        if size < 0 or at + size > len(data):
+            raise ValueError("a field reaches beyond its message")
+        yield tag >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at `at`, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
+    raise ValueError("a number without end")
