@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from internlm_zoo.errors import IntegrityError
+from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.sources.paths import check_path
 
 # Our own folder inside a release; no file of a hub goes there.
@@ -55,12 +55,13 @@ def is_ours(path: str) -> bool:
 
 
 def place_of(folder: Path, path: str) -> Path:
-    """Where a file of a release goes in a folder. Raises IntegrityError if that is not inside it, by its
-    name or by a link that lies in the way."""
+    """Where a file of a release goes in a folder. Raises IntegrityError for a name that is no place for such
+    a file, UsageError if a link lies in the way that leads out of the folder."""
     check_path(path)
+    if is_ours(path):
+        raise IntegrityError(f"refused to write {path!r}: it is not a place for a file of the release")
     target = folder / path
-    if is_ours(path) or not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise IntegrityError(
-            f"refused to write {path!r}: it is not a place for a file of the release", folder
-        )
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        fix = "remove the link, or choose another folder"
+        raise UsageError(f"a link in the way of {path} leads out of the folder", target.parent, fix)
     return target

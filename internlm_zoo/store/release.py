@@ -19,7 +19,7 @@ from internlm_zoo.store.layout import Store
 from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import Record
 from internlm_zoo.store.targets import STORE, FolderTarget, StoreTarget, Target
-from internlm_zoo.store.trust import vouch
+from internlm_zoo.store.trust import Opinion, compare
 from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
 from internlm_zoo.transfer.engine import Stopped, transfer
 from internlm_zoo.transfer.journal import waiting
@@ -103,17 +103,20 @@ class _Errand:
 
     def _transfer(self, file: LockedFile) -> _Got:
         fetched = self._bring(file)
-        voucher = None
+        opinion = Opinion()
         if not _has_digest(file):
-            voucher = vouch(fetched, file.path, self.candidate.hub.name, self._comparable(), self.means.hubs)
+            hub, means = self.candidate.hub.name, self.means
+            opinion = compare(fetched, file.path, hub, self._comparable(), means.hubs)
+            if opinion.note:
+                means.progress.note(opinion.note)
         self.target.keep(fetched, file)
         return _Got(
             replace(file, size=fetched.size, sha256=fetched.sha256),
             listed=file,
             source=", ".join(author for author in fetched.authors if author != STORE) or None,
             served={name: count for name, count in fetched.served.items() if name != STORE},
-            voucher=voucher,
-            notes=fetched.notes,
+            voucher=opinion.voucher,
+            notes=(*fetched.notes, *filter(None, [opinion.note])),
         )
 
     def _bring(self, file: LockedFile) -> Fetched:

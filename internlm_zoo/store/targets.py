@@ -119,9 +119,8 @@ class FolderTarget:
         if known and digest.mismatch() is None:
             return digest.sha256
         if not self.force:
-            raise UsageError(
-                f"{file.path} is there and differs from the release", path, "move it away, or add --force"
-            )
+            why = "differs from the release" if known else "cannot be compared with the release"
+            raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
         return None
 
     def near(self, file: LockedFile) -> Iterable[Origin]:

@@ -1,12 +1,14 @@
 """What to hold a file against when its own hub publishes no digest: another hub's digest of the same file.
 
 OpenXLab lists neither sizes nor digests. If another release of the same model and format has the path, at
-the size that came, the bytes must be the same. Otherwise they are taken on first use, and the lock says so.
+the size that came, the bytes must be the same; at another size it is other content, and that is said.
+Without anybody to compare with, the bytes are taken on first use, and the lock says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.registry.lock import LockedFile
@@ -17,21 +19,32 @@ from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.values import Fetched, Wanted
 
 
-def vouch(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], hubs: Hubs) -> str | None:
-    """The name of a hub that vouches for what came from `hub`; None if nobody can.
+@dataclass(frozen=True)
+class Opinion:
+    """What the other hubs say about a file. voucher: the one that has the same bytes, None if none has. note:
+    who has something else, in a sentence."""
 
-    others: releases of the same model and format. Raises IntegrityError if one has this path and size but
-    other bytes.
+    voucher: str | None = None
+    note: str | None = None
+
+
+def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], hubs: Hubs) -> Opinion:
+    """Hold what came from `hub` against what the others publish.
+
+    others: releases of the same model and format. Raises IntegrityError if the path and size are published
+    with other bytes, and nowhere with these.
     """
-    for other in others:
-        file = _published(other, path, hubs)
-        if file is not None and file.size == fetched.size and (file.sha256 or file.git_sha1):
-            wrong = _difference(fetched, file)
-            if wrong:
-                fetched.path.unlink()
-                raise IntegrityError(f"{path} from {hub} is not what {other.hub.name} publishes: {wrong}")
-            return other.hub.name
-    return None
+    published = [(other.hub.name, _published(other, path, hubs)) for other in others]
+    known = [(name, file) for name, file in published if file and (file.sha256 or file.git_sha1)]
+    verdicts = [(name, _difference(fetched, file)) for name, file in known if file.size == fetched.size]
+    for name, wrong in verdicts:
+        if wrong is None:
+            return Opinion(voucher=name)
+    for name, wrong in verdicts:
+        fetched.path.unlink()
+        raise IntegrityError(f"{path} from {hub} is not what {name} publishes: {wrong}")
+    sizes = ", ".join(f"{file.size:,} on {name}" for name, file in known if file.size is not None)
+    return Opinion(note=f"{path} has {fetched.size:,} bytes on {hub}, but {sizes}" if sizes else None)
 
 
 def _difference(fetched: Fetched, file: LockedFile | RemoteFile) -> str | None:

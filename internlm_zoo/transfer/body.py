@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from internlm_zoo.transfer.refusal import PAGE, disguise, lie, silent
+from internlm_zoo.transfer.refusal import PAGE, cut, disguise, lie, silent
 from internlm_zoo.transfer.values import Patience, Wanted
 
 CHUNK = 1 << 20
@@ -52,7 +52,7 @@ class Body:
             pace.add(len(chunk))
             chunk = self.read(CHUNK)
         if self.length is not None and position < self.start + self.length:
-            raise silent(self.url, f"the answer ends at byte {position:,} of {self.start + self.length:,}")
+            raise cut(self.url, wanted.path, position, self.start + self.length)
 
     def _judge(self, first: bytes, wanted: Wanted) -> None:
         mask = self._disguise(first, wanted)

@@ -86,7 +86,7 @@ class Client:
                 headers={**pool.headers, **headers},
                 redirect=False,
                 preload_content=False,
-                enforce_content_length=True,
+                enforce_content_length=False,  # Body knows more about what is missing
             )
         except urllib3.exceptions.SSLError as error:
             raise Refusal(
@@ -123,9 +123,9 @@ def _door(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:
-    target = urljoin(url, response.headers.get("Location", ""))
     _discard(response)
     try:
+        target = urljoin(url, response.headers.get("Location", ""))
         parts: SplitResult | None = urlsplit(target)
         _door(target)
     except ValueError:
@@ -214,7 +214,6 @@ _SAID = {
     "timeout": "no byte came in time",
     "ConnectionResetError": "the connection was reset",
     "ConnectionRefusedError": "nobody listens there",
-    "IncompleteRead": "the answer is cut short",
     "RemoteDisconnected": "the connection was closed without an answer",
 }
 

@@ -229,6 +229,7 @@ class _Run:
         if not errors:
             return NotFoundError(f"no source has {path}")
         if len(errors) == 1:
-            return next(iter(errors.values()))
+            error = next(iter(errors.values()))
+            return error if error.where else type(error)(error.what, path, error.fix)
         reasons = "; ".join(f"{name}: {error.what}" for name, error in errors.items())
         return gravest(errors.values())(f"no source delivers {path}: {reasons}")

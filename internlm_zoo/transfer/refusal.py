@@ -77,6 +77,12 @@ def silent(url: str, cause: object) -> Refusal:
     return Refusal(NetworkError(f"{host(url)} stopped answering: {cause}"), Remedy.WAIT)
 
 
+def cut(url: str, path: str, there: int, promised: int) -> Refusal:
+    """The answer ended, in good order, before the bytes that it promised."""
+    what = f"cuts {path} short, at byte {there:,} of {promised:,}"
+    return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.WAIT)
+
+
 def lie(url: str, what: str) -> Refusal:
     """The answer contradicts the request, or what is known of the file."""
     return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.LEAVE)

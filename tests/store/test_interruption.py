@@ -1,0 +1,141 @@
+"""A download that is killed or interrupted shows nothing, and the next one goes on where it stood."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hubs import FaultyHub
+from tests.store.world import REPO, World, content_below, write
+
+BLOCK = 8 << 20
+SIZE = 3 * BLOCK + 12_345
+COMMAND = """
+import sys
+import internlm_zoo.cli.catalogue, internlm_zoo.cli.download
+from internlm_zoo.cli.shell import run
+sys.exit(run(sys.argv[1:]))
+"""
+DOWNLOAD = ("download", "tiny", "--source", "modelscope")
+
+
+@pytest.fixture
+def hub(world: World) -> FaultyHub:
+    """ModelScope, with weights of some blocks, that sends 40 MB a second."""
+    write(world.root / REPO, {"model.safetensors": random.Random(9).randbytes(SIZE)})
+    world.environ |= {"INTERNLM_ZOO_TIMEOUT": "10"}
+    hub = world.hubs["modelscope"]
+    hub.fault("slow", "model.safetensors", rate=40_000_000)
+    return hub
+
+
+@pytest.fixture
+def started(world: World) -> Iterator[subprocess.Popen[str]]:
+    process = start(world, *DOWNLOAD)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def start(world: World, *args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", COMMAND, *args]
+    env = {**os.environ, **world.environ}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(world: World, hub: FaultyHub) -> tuple[Path, int]:
+    """Run it to its end with the hub at full speed. Returns the folder, and the byte it went on from."""
+    hub.clear()
+    before = len(hub.downloads("model.safetensors"))
+    process = start(world, *DOWNLOAD)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    asked = hub.downloads("model.safetensors")[before:]
+    assert len(asked) == 1
+    spoken = asked[0].headers.get("Range", "bytes=0-")
+    return Path(out.strip()), int(spoken.removeprefix("bytes=").removesuffix("-"))
+
+
+def test_after_a_kill_the_next_run_goes_on_at_the_block(
+    hub: FaultyHub, world: World, started: subprocess.Popen[str]
+) -> None:
+    hub.wait(lambda: hub.sent > 2.5 * BLOCK)
+    started.kill()
+    started.wait()
+    assert world.published() == []
+    path, went_on_from = finish(world, hub)
+    assert went_on_from >= BLOCK
+    assert content_below(path) == content_below(world.root / REPO)
+    assert list(world.home.glob("partial/*")) == []
+
+
+def test_files_that_were_whole_before_a_kill_are_not_fetched_again(
+    hub: FaultyHub, world: World, started: subprocess.Popen[str]
+) -> None:
+    small = ("config.json", "tokenizer.model", "sub/*")
+    hub.wait(lambda: all(hub.downloads(name) for name in small) and hub.sent > BLOCK)
+    started.kill()
+    started.wait()
+    before = [len(hub.downloads(name)) for name in small]
+    finish(world, hub)
+    assert [len(hub.downloads(name)) for name in small] == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a Ctrl-C cannot be sent to one process there")
+def test_ctrl_c_exits_130_with_nothing_shown_and_all_bytes_kept(
+    hub: FaultyHub, world: World, started: subprocess.Popen[str]
+) -> None:
+    hub.wait(lambda: hub.sent > 1.5 * BLOCK)
+    started.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    out, err = started.communicate(timeout=20)
+    assert time.monotonic() - begun < 5
+    assert (started.returncode, out, "Traceback" in err) == (130, "", False)
+    assert world.published() == []
+    path, went_on_from = finish(world, hub)
+    assert went_on_from > BLOCK
+    assert content_below(path) == content_below(world.root / REPO)
+
+
+def test_a_torn_partial_file_is_not_believed(
+    hub: FaultyHub, world: World, started: subprocess.Popen[str]
+) -> None:
+    hub.wait(lambda: hub.sent > 2.5 * BLOCK)
+    started.kill()
+    started.wait()
+    part = max(world.home.glob("partial/*.part"), key=lambda path: path.stat().st_size)
+    with part.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"torn")
+    hub.clear()
+    assert content_below(world.download(source="modelscope").path) == content_below(world.root / REPO)
+
+
+def test_two_processes_share_the_work(hub: FaultyHub, world: World) -> None:
+    both = [start(world, *DOWNLOAD) for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert hub.sent < 1.2 * sum(map(len, content_below(world.root / REPO).values()))
+    shown = [path.parent for path in world.published() if path.name == "model.safetensors"]
+    assert content_below(shown[0]) == content_below(world.root / REPO)
+
+
+def test_a_disk_without_room_is_found_out_before_the_first_byte(
+    hub: FaultyHub, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from internlm_zoo.errors import NoSpaceError
+
+    usage = type("Usage", (), {"free": SIZE})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(NoSpaceError, match="more bytes") as caught:
+        world.download(source="modelscope")
+    assert (caught.value.exit_code, hub.downloads()) == (8, [])

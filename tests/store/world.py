@@ -1,0 +1,124 @@
+"""One small model on three loopback hubs, each of which can be made to misbehave, and a user with an empty
+home."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.fetch import download
+from internlm_zoo.store.values import Download
+from tests.hubs import FaultyHub
+
+REPO, ORIGINAL = "acme/tiny", "acme/tiny-original"
+WEIGHTS = "model.safetensors"
+FILES = {
+    "config.json": b'{"model_type": "internlm"}\n',
+    "empty.txt": b"",
+    WEIGHTS: random.Random(1).randbytes(600_007),
+    "sub/读我.md": "# 模型\n".encode(),
+    "tokenizer.model": random.Random(2).randbytes(70_001),
+}
+ORIGINAL_FILES = {
+    "model_config.pt": b"config",
+    "model_tp0_pp0.pt": random.Random(3).randbytes(50_000),
+    "tokenizer.model": FILES["tokenizer.model"],
+}
+OVERLAY = """
+models:
+  tiny:
+    display_name: Tiny
+    family: internlm
+    size: 1m
+    kind: base
+    releases:
+      - {hub: huggingface, repo: acme/tiny, format: hf}
+      - {hub: modelscope, repo: acme/tiny, format: hf}
+      - {hub: openxlab, repo: acme/tiny, format: hf}
+      - {hub: openxlab, repo: acme/tiny-original, format: original}
+"""
+ENDPOINTS = {
+    "huggingface": "HF_ENDPOINT",
+    "modelscope": "MODELSCOPE_ENDPOINT",
+    "openxlab": "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
+}
+
+
+@dataclass
+class World:
+    """hubs: by name, all with the content of `root`. environ: the user's."""
+
+    folder: Path
+    hubs: Mapping[str, FaultyHub]
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "hub"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_environment(self.environ)
+
+    @property
+    def requests(self) -> int:
+        return sum(len(hub.requests) for hub in self.hubs.values())
+
+    @property
+    def sent(self) -> dict[str, int]:
+        return {name: hub.sent for name, hub in self.hubs.items()}
+
+    def fault(self, kind: str | int, path: str = "*", hubs: str = "*", **how: Any) -> None:
+        """Switch a fault on, on one hub or on all."""
+        for name, hub in self.hubs.items():
+            if hubs in ("*", name):
+                hub.fault(kind, path, **how)
+
+    def download(self, *files: str, **options: Any) -> Download:
+        return download("tiny", files, settings=self.settings, **options)
+
+    def published(self) -> list[Path]:
+        """Everything the store shows under a final name."""
+        return [path for path in self.home.glob("releases/**/*") if not path.is_dir()]
+
+
+def open_world(folder: Path, stack: ExitStack) -> World:
+    write(folder / "hub" / REPO, FILES)
+    write(folder / "hub" / ORIGINAL, ORIGINAL_FILES)
+    (folder / "overlay.yaml").write_text(OVERLAY)
+    hubs = {name: stack.enter_context(FaultyHub(folder / "hub")) for name in ENDPOINTS}
+    environ = {
+        "HOME": str(folder),
+        "INTERNLM_ZOO_HOME": str(folder / "store"),
+        "INTERNLM_ZOO_REGISTRY": str(folder / "overlay.yaml"),
+        "INTERNLM_ZOO_TIMEOUT": "0.6",
+        "INTERNLM_ZOO_TRIES": "2",
+    }
+    environ |= {variable: hubs[name].url for name, variable in ENDPOINTS.items()}
+    return World(folder, hubs, environ)
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
+def content_below(folder: Path) -> dict[str, bytes]:
+    """Every file of a release, without our own bookkeeping."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and ".internlm-zoo" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
