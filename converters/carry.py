@@ -87,9 +87,10 @@ def _make_fast(files: Mapping[str, Path], target: Path, facts: TokenizerFacts) -
     from converters.tokenizer.convert import convert_tokenizer
 
     template = _config_of(files).get("chat_template")
-    convert_tokenizer(
+    made = convert_tokenizer(
         files[SENTENCEPIECE],
-        target,
         special_tokens=facts.special_tokens,
         chat_template=template if isinstance(template, str) else facts.chat_template,
     )
+    for name, content in made.items():
+        (target / name).write_bytes(content)

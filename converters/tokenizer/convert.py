@@ -9,54 +9,68 @@ tokenization_internlm2.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from converters.errors import UnsupportedError, UsageError
 from converters.tokenizer import model_proto
 from converters.tokenizer.merges import ranked_merges
 from converters.tokenizer.model_proto import SentencepieceModel, read_model
-from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, Roles, write_tokenizer
+from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, Roles, tokenizer_files
 
 SPACE = "▁"
+BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
 
 # sentencepiece since 0.2.1 leaves a NUL piece unused and cuts NUL as a byte; either id still reads as NUL.
 NUL, NUL_BYTE = "\0", "<0x00>"
 WHOLE = (model_proto.UNKNOWN, model_proto.CONTROL, model_proto.USER_DEFINED)
 
+NO_TOKENS: Mapping[str, int | str] = MappingProxyType({})
+
 
 def convert_tokenizer(
-    model_path: str | os.PathLike[str],
-    out_dir: str | os.PathLike[str],
+    model: str | os.PathLike[str] | bytes,
     *,
-    special_tokens: Mapping[str, int | str],
-    chat_template: str | None,
-) -> list[Path]:
-    """Write the tokenizer files for `model_path` into `out_dir` and return their paths.
+    special_tokens: Mapping[str, int | str] = NO_TOKENS,
+    chat_template: str | None = None,
+    model_max_length: int | None = None,
+) -> dict[str, bytes]:
+    """File name -> content of the files that plain AutoTokenizer loads. bos, eos and unk are the model's own,
+    pad is eos.
 
-    special_tokens: the text of each chat token -> its id, or the piece that stands for it in the model
-    (internlm2 calls `<|im_start|>` `[UNUSED_TOKEN_146]` there). An id beyond the model's pieces is added.
-    Raises IntegrityError if the file is no sentencepiece model, UnsupportedError naming the setting that has
-    no exact counterpart, UsageError for a special token that the model has no whole piece for.
+    model: path or bytes of a `.model`. special_tokens: the text of each chat token -> its id, or the piece
+    that stands for it in the model (internlm2 calls `<|im_start|>` `[UNUSED_TOKEN_146]` there). An id beyond
+    the model's pieces is added. model_max_length: in tokens.
+    Raises NotFoundError if there is no such file, IntegrityError if it is no sentencepiece model,
+    UnsupportedError naming the setting that has no exact counterpart, UsageError for a special token that the
+    model has no whole piece for and for one, or a template, with a lone surrogate.
     """
-    model = read_model(model_path)
-    _check_exact(model, os.fspath(model_path))
-    names = _names(model, special_tokens, os.fspath(model_path))
-    return write_tokenizer(out_dir, _tokenizer(model, names), chat_template)
+    where = None if isinstance(model, bytes) else os.fspath(model)
+    pieces = read_model(model)
+    _check_exact(pieces, where)
+    names = _names(pieces, special_tokens, where)
+    return tokenizer_files(_tokenizer(pieces, names), chat_template, model_max_length)
 
 
-def _check_exact(model: SentencepieceModel, where: str) -> None:
-    kinds = {piece.kind for piece in model.pieces}
+def _check_exact(model: SentencepieceModel, where: str | None) -> None:
+    """What the rest relies on: settings as all families have them, so that text is cut by pieces alone."""
+    kinds = [piece.kind for piece in model.pieces]
     exact = {
         "trainer_spec.model_type": model.model_type == model_proto.BPE,
         "trainer_spec.byte_fallback": model.byte_fallback,
         "trainer_spec.treat_whitespace_as_suffix": not model.whitespace_as_suffix,
+        "trainer_spec.bos_piece": _kind(model, model.bos_piece) == model_proto.CONTROL,
+        "trainer_spec.eos_piece": _kind(model, model.eos_piece) == model_proto.CONTROL,
         "normalizer_spec.precompiled_charsmap": not model.charsmap,
         "denormalizer_spec.precompiled_charsmap": not model.denormalizer_charsmap,
         "normalizer_spec.add_dummy_prefix": not model.add_dummy_prefix,
         "normalizer_spec.remove_extra_whitespaces": not model.remove_extra_whitespaces,
         "normalizer_spec.escape_whitespaces": model.escape_whitespaces,
+        "pieces of type UNKNOWN": kinds.count(model_proto.UNKNOWN) == 1,
         "pieces of type UNUSED": model_proto.UNUSED not in kinds,
+        "pieces of type BYTE": {p.text for p in _of(model, model_proto.BYTE)} == BYTES,
+        "pieces of type USER_DEFINED": not any(" " in p.text for p in _of(model, model_proto.USER_DEFINED)),
+        "characters of pieces": _spelled(model),
     }
     for field, fine in exact.items():
         if not fine:
@@ -67,16 +81,33 @@ def _check_exact(model: SentencepieceModel, where: str) -> None:
             )
 
 
-def _names(model: SentencepieceModel, special_tokens: Mapping[str, int | str], where: str) -> dict[int, str]:
+def _of(model: SentencepieceModel, kind: int) -> Iterable[model_proto.Piece]:
+    return (piece for piece in model.pieces if piece.kind == kind)
+
+
+def _kind(model: SentencepieceModel, text: str) -> int | None:
+    return next((piece.kind for piece in model.pieces if piece.text == text), None)
+
+
+def _spelled(model: SentencepieceModel) -> bool:
+    """Whether every character of a piece is a piece: a merge by ranks starts from pieces only."""
+    texts = {piece.text for piece in model.pieces}
+    return all(texts.issuperset(piece.text) for piece in _of(model, model_proto.NORMAL))
+
+
+def _names(
+    model: SentencepieceModel, special_tokens: Mapping[str, int | str], where: str | None
+) -> dict[int, str]:
     """Id -> text for every special token."""
     ids = {piece.text: id for id, piece in enumerate(model.pieces)}
     names: dict[int, str] = {}
     for text, target in special_tokens.items():
         id = ids.get(target, -1) if isinstance(target, str) else target
         known = model.pieces[id] if 0 <= id < len(model.pieces) else None
-        if id < 0 or (known and known.kind not in WHOLE) or names.setdefault(id, text) != text:
+        if not text or id < 0 or (known and known.kind not in WHOLE) or names.setdefault(id, text) != text:
             raise UsageError(
-                f"{text} cannot stand for {target!r}, which is no whole piece of this model", where
+                f"{text!r} cannot stand for {target!r}, which is no free whole piece of this model",
+                where,
             )
         if ids.get(text, id) != id:
             raise UsageError(f"{text} is given as {target!r}, but is piece {ids[text]} of this model", where)
@@ -84,19 +115,20 @@ def _names(model: SentencepieceModel, special_tokens: Mapping[str, int | str], w
 
 
 def _tokenizer(model: SentencepieceModel, names: Mapping[int, str]) -> FastTokenizer:
-    texts = {id: piece.text for id, piece in enumerate(model.pieces)} | dict(names)
+    originals = {id: piece.text for id, piece in enumerate(model.pieces)}
+    texts = originals | dict(names)
     vocab = {text: id for id, text in texts.items()}
     if NUL in vocab:
         vocab[NUL], vocab[NUL_BYTE] = vocab[NUL_BYTE], vocab[NUL]
-    renamed = [(piece.text, texts[id]) for id, piece in enumerate(model.pieces) if piece.text != texts[id]]
-    scores = {piece.text: piece.score for piece in model.pieces if piece.kind == model_proto.NORMAL}
-    eos = texts[model.eos_id]
+    shown = {text: texts[id] for id, text in originals.items()}
+    (unk,) = (shown[piece.text] for piece in _of(model, model_proto.UNKNOWN))
+    eos = shown[model.eos_piece]
     return FastTokenizer(
         vocab=vocab,
-        merges=ranked_merges(scores),
+        merges=ranked_merges({piece.text: piece.score for piece in _of(model, model_proto.NORMAL)}),
         added=_added(model, names),
-        roles=Roles(unk=texts[model.unk_id], bos=texts[model.bos_id], eos=eos, pad=eos),
-        replaced=((" ", SPACE), *renamed),
+        roles=Roles(unk=unk, bos=shown[model.bos_piece], eos=eos, pad=eos),
+        replaced=((" ", SPACE), *((old, new) for old, new in shown.items() if old != new)),
         undone=((SPACE, " "),),
     )
 

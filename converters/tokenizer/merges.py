@@ -1,13 +1,15 @@
 """The order of merges that makes a BPE by ranks cut text as sentencepiece's BPE by scores does.
 
 sentencepiece merges, again and again, the adjacent pair whose joined piece scores highest, the leftmost of
-equals. A tokenizer.json ranks *pairs* instead, no two alike. So pairs are ranked by score, and among pairs
-of equal score those come first that leftmost-first would let win where both apply:
+equals. A tokenizer.json ranks *pairs* instead, no two alike: they are ranked by the score of their piece, and
+where scores are equal by what leftmost-first would do:
 
-- both want the same symbol: in `x y z`, (x, y) before (y, z);
-- the left one's result would take a symbol of the right one at once, or the right one's of the left;
-- one piece by two cuts, which overlap in periodic text such as a run of spaces: the longer left part first,
-  because a run is cut from the left and its remainder stays at the right.
+- One piece by several cuts: the longer left part first. Two such cuts only meet in periodic text, as in a run
+  of spaces, which is cut from the left, so that what is left over stands at the right.
+- Two pieces of one score, as vocabularies joined from several have: if they can meet in a text with P left of
+  Q, P comes first; if Q can also stand left of P, no ranking is exact and the model is refused. Everything
+  merged before or because of P lies inside some piece R that scores at least as high and has P in it, so P
+  and Q can only meet in a piece that ends such an R (or a pair of P) and begins such a piece around Q.
 
 Facts: sentencepiece/src/bpe_model.cc (`SampleEncode`), tokenizers/src/models/bpe/word.rs (`merge_all`).
 """
@@ -16,12 +18,23 @@ from __future__ import annotations
 
 import graphlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from converters.errors import UnsupportedError
 
 Pair = tuple[str, str]
+
+# The families' models have three pieces of one score at most; beyond this, scores mean nothing.
+MOST_TIED = 64
+
+
+@dataclass
+class Reach:
+    """The pieces that a merge may take from its neighbours, at its left edge and at its right edge."""
+
+    left: set[str] = field(default_factory=set)
+    right: set[str] = field(default_factory=set)
 
 
 def ranked_merges(scores: Mapping[str, float]) -> list[Pair]:
@@ -30,56 +43,62 @@ def ranked_merges(scores: Mapping[str, float]) -> list[Pair]:
     scores: of every piece that may form.
     Raises UnsupportedError if equal scores contradict each other, so that no ranking is exact.
     """
-    groups: dict[float, list[Pair]] = defaultdict(list)
-    for piece, score in scores.items():
-        cuts = ((piece[:at], piece[at:]) for at in range(len(piece) - 1, 0, -1))
-        groups[score].extend(cut for cut in cuts if cut[0] in scores and cut[1] in scores)
-    return [pair for score in sorted(groups, reverse=True) for pair in _ordered(groups[score], score, scores)]
+    cuts = {piece: found for piece in scores if (found := list(_cuts(piece, scores)))}
+    groups: dict[float, list[str]] = defaultdict(list)
+    for piece in cuts:
+        groups[scores[piece]].append(piece)
+    reach = _reach((piece for tied in groups.values() if len(tied) > 1 for piece in tied), scores)
+    order = (piece for score in sorted(groups, reverse=True) for piece in _ordered(groups[score], reach))
+    return [cut for piece in order for cut in cuts[piece]]
 
 
-def _ordered(pairs: list[Pair], score: float, scores: Mapping[str, float]) -> Iterable[Pair]:
-    """Pairs of one score, constrained pairs after those that must come before them."""
-    if len(pairs) == 1:
-        return pairs
-    sorter: graphlib.TopologicalSorter[Pair] = graphlib.TopologicalSorter(dict.fromkeys(pairs, ()))
-    for first, second in _constraints(pairs, score, scores):
-        if "".join(first) != "".join(second):
-            sorter.add(second, first)
-    for earlier, later in pairwise(pairs):
-        if "".join(earlier) == "".join(later):
-            sorter.add(later, earlier)
+def _cuts(piece: str, scores: Mapping[str, float]) -> Iterator[Pair]:
+    for at in range(len(piece) - 1, 0, -1):
+        left, right = piece[:at], piece[at:]
+        if left in scores and right in scores:
+            yield left, right
+
+
+def _reach(tied: Iterable[str], scores: Mapping[str, float]) -> dict[str, Reach]:
+    reach = {piece: Reach() for piece in tied}
+    for around, score in scores.items() if reach else ():
+        for start in range(len(around)):
+            for end in range(start + 2, len(around) + 1):
+                inner = around[start:end]
+                if inner in reach and scores[inner] <= score:
+                    _extend(reach[inner], around, start, end, scores)
+    return reach
+
+
+def _extend(reach: Reach, around: str, start: int, end: int, scores: Mapping[str, float]) -> None:
+    """Add what `around` takes beside its part from start to end; of the piece itself, its halves."""
+    if end - start == len(around):
+        for left, right in _cuts(around, scores):
+            reach.left.add(left)
+            reach.right.add(right)
+    else:
+        reach.left.update(around[:at] for at in range(1, start + 1) if around[:at] in scores)
+        reach.right.update(around[at:] for at in range(end, len(around)) if around[at:] in scores)
+
+
+def _ordered(pieces: Sequence[str], reach: Mapping[str, Reach]) -> Iterable[str]:
+    """Pieces of one score, each after those that it can meet at its left."""
+    if len(pieces) == 1:
+        return pieces
+    if len(pieces) > MOST_TIED:
+        raise UnsupportedError(f"{len(pieces)} pieces of this sentencepiece model have one score")
+    after = {
+        right: [left for left in pieces if left != right and _meet(reach[left], reach[right])]
+        for right in pieces
+    }
     try:
-        return list(sorter.static_order())
+        return list(graphlib.TopologicalSorter(after).static_order())
     except graphlib.CycleError as error:
-        pieces = sorted({first + second for first, second in error.args[1]})
         raise UnsupportedError(
-            f"the pieces {pieces[:4]} have one score, and no ranking cuts all of them as sentencepiece does"
+            f"the pieces {sorted(set(error.args[1]))[:4]} of this sentencepiece model have one score, "
+            "and no ranking cuts all texts as it does"
         ) from None
 
 
-def _constraints(pairs: list[Pair], score: float, scores: Mapping[str, float]) -> Iterable[tuple[Pair, Pair]]:
-    """(first, second): where both apply, first is further left and must win."""
-    by_left, by_right, by_piece = _index(pairs)
-    for symbol in by_right.keys() & by_left.keys():
-        yield from _product(by_right[symbol], by_left[symbol])
-    lowest = float("-inf")
-    for piece, same in by_piece.items():
-        for symbol, right in by_left.items():
-            if scores.get(piece + symbol, lowest) >= score:
-                yield from _product(same, right)
-        for symbol, left in by_right.items():
-            if scores.get(symbol + piece, lowest) >= score:
-                yield from _product(left, same)
-
-
-def _index(pairs: list[Pair]) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]], dict[str, list[Pair]]]:
-    by_left, by_right, by_piece = defaultdict(list), defaultdict(list), defaultdict(list)
-    for pair in pairs:
-        by_left[pair[0]].append(pair)
-        by_right[pair[1]].append(pair)
-        by_piece[pair[0] + pair[1]].append(pair)
-    return by_left, by_right, by_piece
-
-
-def _product(firsts: list[Pair], seconds: list[Pair]) -> Iterable[tuple[Pair, Pair]]:
-    return ((first, second) for first in firsts for second in seconds)
+def _meet(left: Reach, right: Reach) -> bool:
+    return not left.right.isdisjoint(right.left)

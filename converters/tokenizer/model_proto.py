@@ -20,6 +20,7 @@ from converters.formats.impostors import refuse_impostor
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BPE = 2
 MAX_BYTES = 64 << 20
+AGAIN = "fetch tokenizer.model again"
 
 Field: TypeAlias = "int | bytes"
 
@@ -41,9 +42,8 @@ class SentencepieceModel:
     model_type: int
     byte_fallback: bool
     whitespace_as_suffix: bool
-    unk_id: int
-    bos_id: int
-    eos_id: int
+    bos_piece: str
+    eos_piece: str
     charsmap: bytes
     denormalizer_charsmap: bytes
     add_dummy_prefix: bool
@@ -51,22 +51,30 @@ class SentencepieceModel:
     escape_whitespaces: bool
 
 
-def read_model(path: str | os.PathLike[str]) -> SentencepieceModel:
-    """Raises IntegrityError if the file is not a sentencepiece model, or a damaged one."""
-    with LocalFile(path) as file:
+def read_model(model: str | os.PathLike[str] | bytes) -> SentencepieceModel:
+    """Read a `.model` from its path or its bytes.
+
+    Raises NotFoundError if there is no such file, IntegrityError if it is not a sentencepiece model or a
+    damaged one.
+    """
+    if isinstance(model, bytes):
+        return _parse(model, None)
+    with LocalFile(model) as file:
         refuse_impostor(file)
         if file.size > MAX_BYTES:
             raise IntegrityError("this is larger than any sentencepiece model", file.name)
-        data = file.read(0, file.size)
-        try:
-            model = _model(data)
-        except (ValueError, IndexError, struct.error, TypeError, AttributeError):
-            model = None
-        if model is None or not model.pieces:
-            raise IntegrityError(
-                "this is not a sentencepiece model", file.name, "fetch tokenizer.model again"
-            )
-        return model
+        return _parse(file.read(0, file.size), file.name)
+
+
+def _parse(data: bytes, where: str | None) -> SentencepieceModel:
+    try:
+        model = _model(data)
+    except (ValueError, LookupError, struct.error):
+        raise IntegrityError("this is not a sentencepiece model", where, AGAIN) from None
+    texts = {piece.text for piece in model.pieces}
+    if not texts or len(texts) < len(model.pieces):
+        raise IntegrityError("this sentencepiece model has no pieces, or one twice", where, AGAIN)
+    return model
 
 
 def _model(data: bytes) -> SentencepieceModel:
@@ -79,11 +87,10 @@ def _model(data: bytes) -> SentencepieceModel:
         model_type=_number(trainer.get(3, 1)),
         byte_fallback=bool(trainer.get(35, 0)),
         whitespace_as_suffix=bool(trainer.get(24, 0)),
-        unk_id=_number(trainer.get(40, 0)),
-        bos_id=_number(trainer.get(41, 1)),
-        eos_id=_number(trainer.get(42, 2)),
-        charsmap=_text_or_bytes(normalizer.get(2, b"")),
-        denormalizer_charsmap=_text_or_bytes(denormalizer.get(2, b"")),
+        bos_piece=_bytes(trainer.get(46, b"<s>")).decode(),
+        eos_piece=_bytes(trainer.get(47, b"</s>")).decode(),
+        charsmap=_bytes(normalizer.get(2, b"")),
+        denormalizer_charsmap=_bytes(denormalizer.get(2, b"")),
         add_dummy_prefix=bool(normalizer.get(3, 1)),
         remove_extra_whitespaces=bool(normalizer.get(4, 1)),
         escape_whitespaces=bool(normalizer.get(5, 1)),
@@ -91,14 +98,14 @@ def _model(data: bytes) -> SentencepieceModel:
 
 
 def _piece(data: Field) -> Piece:
-    fields = dict(_fields(_text_or_bytes(data)))
-    (score,) = struct.unpack("<f", _text_or_bytes(fields.get(2, bytes(4))))
-    return Piece(_text_or_bytes(fields[1]).decode(), score, _number(fields.get(3, NORMAL)))
+    fields = dict(_fields(_bytes(data)))
+    (score,) = struct.unpack("<f", _bytes(fields.get(2, bytes(4))))
+    return Piece(_bytes(fields[1]).decode(), score, _number(fields.get(3, NORMAL)))
 
 
 def _last(fields: list[tuple[int, Field]], wanted: int) -> bytes:
     values = [value for number, value in fields if number == wanted]
-    return _text_or_bytes(values[-1]) if values else b""
+    return _bytes(values[-1]) if values else b""
 
 
 def _number(value: Field) -> int:
@@ -107,7 +114,7 @@ def _number(value: Field) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _text_or_bytes(value: Field) -> bytes:
+def _bytes(value: Field) -> bytes:
     if not isinstance(value, bytes):
         raise ValueError("a number where bytes should be")
     return value

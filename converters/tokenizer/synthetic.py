@@ -6,31 +6,32 @@ fillers wherever nothing else stands, so that a miniature keeps its model's voca
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from converters.errors import UsageError
-from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, Roles, write_tokenizer
+from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, Roles, tokenizer_files
 
 CONTROLS = ("<unk>", "<s>", "</s>")
 FIXED = (*CONTROLS, *(f"<0x{byte:02X}>" for byte in range(256)))
 
 
-def write_synthetic_tokenizer(
-    out_dir: str | os.PathLike[str],
+def synthetic_tokenizer(
     vocab_size: int,
     special_tokens: Mapping[str, int],
-    chat_template: str | None,
-) -> list[Path]:
-    """Write tokenizer.json and tokenizer_config.json for `vocab_size` ids and return their paths.
+    *,
+    chat_template: str | None = None,
+    model_max_length: int | None = None,
+) -> dict[str, bytes]:
+    """File name -> content of the files that plain AutoTokenizer loads, for `vocab_size` ids.
 
-    special_tokens: text -> id. Any text without lone surrogates survives encode and decode.
+    special_tokens: text -> id. Any text without lone surrogates survives encode and decode. model_max_length:
+    in tokens.
     Raises UsageError if a special token's id is outside the vocabulary or taken.
     """
     texts = dict(enumerate(FIXED))
     for text, id in special_tokens.items():
-        if not 0 <= id < vocab_size or texts.setdefault(id, text) != text:
+        elsewhere = text in FIXED and FIXED.index(text) != id
+        if elsewhere or not 0 <= id < vocab_size or texts.setdefault(id, text) != text:
             raise UsageError(f"{text} cannot have the id {id} in a synthetic vocabulary of {vocab_size}")
     if vocab_size < len(FIXED):
         raise UsageError(
@@ -44,4 +45,4 @@ def write_synthetic_tokenizer(
         added=[AddedToken(id, text, special=True, normalized=False) for text, id in specials.items()],
         roles=Roles(unk=unk, bos=bos, eos=eos, pad=eos),
     )
-    return write_tokenizer(out_dir, tokenizer, chat_template)
+    return tokenizer_files(tokenizer, chat_template, model_max_length)

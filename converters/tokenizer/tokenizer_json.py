@@ -7,13 +7,11 @@ post-processor) and what transformers 5 reads of tokenizer_config.json.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from converters.errors import UsageError
 from converters.tokenizer.merges import Pair
+from converters.tokenizer.text import check_text
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -47,7 +45,8 @@ class Roles:
 class FastTokenizer:
     """A byte-fallback BPE that puts bos before every text.
 
-    replaced: text -> stand-in, applied in this order before text is cut; undone: likewise when ids become text.
+    replaced: text -> stand-in, applied in this order before text is cut. undone: likewise when ids become
+    text.
     """
 
     vocab: Mapping[str, int]
@@ -58,25 +57,21 @@ class FastTokenizer:
     undone: Sequence[Pair] = ()
 
 
-def write_tokenizer(
-    out_dir: str | os.PathLike[str], tokenizer: FastTokenizer, chat_template: str | None
-) -> list[Path]:
-    """Write both files and return their paths. Raises UsageError for text that is not valid Unicode."""
+def tokenizer_files(
+    tokenizer: FastTokenizer, chat_template: str | None, model_max_length: int | None
+) -> dict[str, bytes]:
+    """Name -> content of the files. Raises UsageError for a token or template that is not valid Unicode."""
     documents = {
         TOKENIZER_FILE: tokenizer_document(tokenizer),
-        CONFIG_FILE: config_document(tokenizer, chat_template),
+        CONFIG_FILE: config_document(tokenizer, chat_template, model_max_length),
     }
-    paths = []
-    for name, document in documents.items():
-        path = Path(out_dir) / name
-        try:
-            path.write_bytes(json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
-        except UnicodeEncodeError:
-            raise UsageError(
-                "a token or the chat template holds a lone surrogate, which is no text", path
-            ) from None
-        paths.append(path)
-    return paths
+    return {name: _dump(document, name) for name, document in documents.items()}
+
+
+def _dump(document: dict[str, object], name: str) -> bytes:
+    text = json.dumps(document, ensure_ascii=False)
+    check_text(text, name)
+    return text.encode() + b"\n"
 
 
 def tokenizer_document(tokenizer: FastTokenizer) -> dict[str, object]:
@@ -109,22 +104,25 @@ def tokenizer_document(tokenizer: FastTokenizer) -> dict[str, object]:
     }
 
 
-def config_document(tokenizer: FastTokenizer, chat_template: str | None) -> dict[str, object]:
-    """What tokenizer_config.json says."""
+def config_document(
+    tokenizer: FastTokenizer, chat_template: str | None, model_max_length: int | None
+) -> dict[str, object]:
+    """What tokenizer_config.json says; model_max_length is in tokens."""
     roles = tokenizer.roles
-    extra = [t.text for t in tokenizer.added if t.special and t.text not in vars(roles).values()]
-    document: dict[str, object] = {
+    named = set(vars(roles).values())
+    optional = {"chat_template": chat_template, "model_max_length": model_max_length}
+    return {
         "add_bos_token": True,
         "add_eos_token": False,
-        "additional_special_tokens": extra,
+        "additional_special_tokens": [t.text for t in tokenizer.added if t.special and t.text not in named],
         "bos_token": roles.bos,
         "clean_up_tokenization_spaces": False,
         "eos_token": roles.eos,
         "pad_token": roles.pad,
         "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": roles.unk,
+        **{key: value for key, value in optional.items() if value is not None},
     }
-    return document if chat_template is None else {**document, "chat_template": chat_template}
 
 
 def _added(token: AddedToken) -> dict[str, object]:
