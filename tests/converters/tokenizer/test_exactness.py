@@ -1,0 +1,192 @@
+"""A model is carried over exactly, or refused with the reason: never nearly."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import random
+
+import pytest
+import sentencepiece
+from tokenizers import Tokenizer
+
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
+from converters.tokenizer.convert import convert_tokenizer
+from tests.converters.tokenizer.models import MODELS, NORMAL, UNUSED, USER_DEFINED, write_model
+from tests.converters.tokenizer.texts import CHINESE, CODE, ENGLISH, make_texts
+
+DEMO = MODELS["demo-internlm2"]
+LETTERS = [("a", -100.0), ("b", -101.0)]
+STRINGS = ["".join(letters) for size in range(1, 11) for letters in itertools.product("ab", repeat=size)]
+
+
+def differing(path, texts):
+    """The first text that the conversion of this model cuts otherwise, if any."""
+    wanted = sentencepiece.SentencePieceProcessor(model_file=str(path)).encode(texts)
+    found = Tokenizer.from_buffer(convert_tokenizer(path)["tokenizer.json"]).encode_batch(texts)
+    return next(
+        (text for text, one, other in zip(texts, found, wanted, strict=True) if one.ids[1:] != other), None
+    )
+
+
+def random_pieces(rng, most):
+    """Pieces that join to pieces, in the order of their making or, as in no trained model, in any."""
+    have = ["a", "b"]
+    for _ in range(rng.randint(1, most)):
+        piece = rng.choice(have) + rng.choice(have)
+        if piece not in have and len(piece) <= 8:
+            have.append(piece)
+    made = have[2:]
+    if rng.random() < 0.3:
+        rng.shuffle(made)
+    return made
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_model_with_scores_of_its_own_is_exact(seed, tmp_path):
+    scores = [(piece, -float(at)) for at, piece in enumerate(random_pieces(random.Random(seed), 30))]
+    assert differing(write_model(tmp_path / "m.model", [*scores, *LETTERS]), STRINGS) is None
+
+
+def test_models_with_equal_scores_are_exact_or_refused(tmp_path):
+    rng = random.Random(5)
+    refused = 0
+    for at in range(80):
+        pieces = random_pieces(rng, 10)
+        scores = [(piece, -float(rng.randint(0, len(pieces) // 2))) for piece in pieces]
+        try:
+            path = write_model(tmp_path / f"{at}.model", [*scores, *LETTERS])
+            assert differing(path, STRINGS) is None, scores
+        except UnsupportedError:
+            refused += 1
+    assert 10 < refused < 70
+
+
+def test_equal_scores_that_contradict_each_other_are_refused_by_name(tmp_path):
+    """In `aba` the left one of `ab` and `ba` wins, in `bab` the other."""
+    path = write_model(tmp_path / "m.model", [("ab", -1.0), ("ba", -1.0), *LETTERS])
+    with pytest.raises(UnsupportedError, match=r"'ab', 'ba'.*one score"):
+        convert_tokenizer(path)
+
+
+def test_equal_scores_that_cannot_meet_are_fine(tmp_path):
+    scores = [("aa", -1.0), ("bb", -1.0), *LETTERS]
+    assert differing(write_model(tmp_path / "m.model", scores), STRINGS) is None
+
+
+def test_a_model_without_scores_is_refused_at_once(tmp_path):
+    pieces = {left + right for left in map(chr, range(97, 123)) for right in map(chr, range(97, 123))}
+    scores = [(piece, 0.0) for piece in sorted(pieces | set(map(chr, range(97, 123))))]
+    with pytest.raises(UnsupportedError, match="676 pieces"):
+        convert_tokenizer(write_model(tmp_path / "m.model", scores))
+
+
+@pytest.mark.parametrize(
+    "how, field",
+    [
+        ({"model_type": 1}, "model_type"),
+        ({"byte_fallback": False}, "byte_fallback"),
+        ({"bos_piece": "<none>"}, "bos_piece"),
+        ({"normalizer": b"\x18\x01\x20\x00"}, "add_dummy_prefix"),
+        ({"normalizer": b"\x18\x00\x20\x01"}, "remove_extra_whitespaces"),
+        ({"normalizer": b"\x18\x00\x20\x00\x28\x00"}, "escape_whitespaces"),
+        ({"normalizer": b"\x12\x01x\x18\x00\x20\x00"}, "precompiled_charsmap"),
+        ({"extra": [("ab", -1.0, UNUSED)]}, "UNUSED"),
+        ({"extra": [("a b", 0.0, USER_DEFINED)]}, "USER_DEFINED"),
+        ({"extra": [("ac", -1.0, NORMAL)]}, "characters of pieces"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_that_have_no_exact_counterpart_are_refused_by_name(how, field, tmp_path):
+    path = write_model(tmp_path / "m.model", LETTERS, **how)
+    with pytest.raises(UnsupportedError, match=field) as caught:
+        convert_tokenizer(path)
+    assert caught.value.where == str(path)
+
+
+def trained(**how):
+    made = io.BytesIO()
+    lines = [line for text in (CHINESE, CODE, ENGLISH) for line in text.splitlines()]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines * 5), model_writer=made, vocab_size=700, minloglevel=2,
+        character_coverage=1.0, hard_vocab_limit=False, **how,
+    )  # fmt: skip
+    return made.getvalue()
+
+
+def test_a_model_freshly_trained_with_the_families_settings_is_exact(tmp_path):
+    data = trained(
+        model_type="bpe", byte_fallback=True, add_dummy_prefix=False, remove_extra_whitespaces=False,
+        normalization_rule_name="identity", user_defined_symbols=["<eoh>", "ab", "abc"],
+    )  # fmt: skip
+    (tmp_path / "m.model").write_bytes(data)
+    texts = make_texts(2_000, ["<eoh>", "abc", "ab"], ["ab", "c", "th", "e"], seed=2)
+    assert differing(tmp_path / "m.model", texts) is None
+
+
+def test_a_model_trained_with_sentencepieces_defaults_is_refused():
+    with pytest.raises(UnsupportedError, match="model_type"):
+        convert_tokenizer(trained())
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"\x00" * 40, b"\x0a\x05hello", b"\x0a\x02\x18\x01", b"version https://git-lfs"]
+)
+def test_what_is_no_model_is_called_so(data, tmp_path):
+    (tmp_path / "m.model").write_bytes(data)
+    for given in (data, tmp_path / "m.model"):
+        with pytest.raises(IntegrityError):
+            convert_tokenizer(given)
+
+
+def test_a_model_cut_short_anywhere_is_refused():
+    data = DEMO.path.read_bytes()
+    rng = random.Random(1)
+    for at in [0, 1, len(data) - 1, *(rng.randrange(len(data)) for _ in range(60))]:
+        with pytest.raises((IntegrityError, UnsupportedError)):
+            convert_tokenizer(data[:at])
+
+
+def test_a_damaged_model_raises_no_other_error():
+    data = bytearray(DEMO.path.read_bytes())
+    rng = random.Random(2)
+    for _ in range(60):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            damaged[rng.randrange(len(data))] = rng.randrange(256)
+        with contextlib.suppress(IntegrityError, UnsupportedError):
+            convert_tokenizer(bytes(damaged))
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(NotFoundError) as caught:
+        convert_tokenizer(tmp_path / "none.model")
+    assert "none.model" in str(caught.value)
+
+
+def test_a_piece_twice_is_refused(tmp_path):
+    with pytest.raises(IntegrityError, match="twice"):
+        convert_tokenizer(write_model(tmp_path / "m.model", [*LETTERS, ("a", -5.0)]))
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        {"<|im_end|>": 300},
+        {"<|im_end|>": "[UNUSED_TOKEN_999]"},
+        {"<|im_end|>": -1},
+        {"<|im_end|>": 2046, "<|other|>": 2046},
+        {"<s>": 2046},
+        {"": 2046},
+    ],
+)
+def test_tokens_that_the_model_has_no_whole_piece_for_are_refused(tokens):
+    with pytest.raises(UsageError):
+        convert_tokenizer(DEMO.path, special_tokens=tokens)
+
+
+@pytest.mark.parametrize("given", [{"chat_template": "\ud800"}, {"special_tokens": {"<\udfff>": 2046}}])
+def test_lone_surrogates_in_a_template_or_token_are_refused(given):
+    with pytest.raises(UsageError, match="lone surrogate"):
+        convert_tokenizer(DEMO.path, **given)
