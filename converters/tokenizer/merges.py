@@ -4,8 +4,9 @@ sentencepiece merges, again and again, the adjacent pair whose joined piece scor
 equals. A tokenizer.json ranks *pairs* instead, no two alike: they are ranked by the score of their piece, and
 where scores are equal by what leftmost-first would do:
 
-- One piece by several cuts: the longer left part first. Two such cuts only meet in periodic text, as in a run
-  of spaces, which is cut from the left, so that what is left over stands at the right.
+- One piece by several cuts: in any order, here the longer left part first. Two such cuts want the same symbol
+  in periodic text alone, as in a run of spaces, and that is merged from the left before, so that they do not
+  come to stand side by side. This is found, not proven: the tests look for models and texts to the contrary.
 - Two pieces of one score, as vocabularies joined from several have: if they can meet in a text with P left of
   Q, P comes first; if Q can also stand left of P, no ranking is exact and the model is refused. Everything
   merged before or because of P lies inside some piece R that scores at least as high and has P in it, so P

@@ -64,6 +64,12 @@ def test_no_template_and_no_limit_leave_none(folder):
     assert tokenizer("[UNUSED_TOKEN_146]").input_ids == [1, DEMO.chat["<|im_start|>"]]
 
 
+def test_readers_other_than_transformers_5_find_the_settings_spelled_out():
+    config = json.loads(convert_tokenizer(DEMO.path)["tokenizer_config.json"])
+    assert (config["add_bos_token"], config["add_eos_token"]) == (True, False)
+    assert config["clean_up_tokenization_spaces"] is False
+
+
 def test_it_loads_beside_the_config_and_tokenizer_model_of_a_release(folder):
     config = {
         "model_type": "internlm2",
