@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from converters import discover
 from converters.carry import TokenizerFacts, carry
@@ -17,7 +18,7 @@ from converters.errors import IntegrityError, UsageError
 from converters.execute import Stream, check_replicas, in_parallel
 from converters.formats import shards, torchzip
 from converters.gather import Sources
-from converters.plan import Plan, plan_conversion
+from converters.plan import Plan, normalised, plan_conversion
 from converters.progress import Progress, Silence
 from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.files import Staging, check_space, write_files, write_json
@@ -104,13 +105,14 @@ def _run(
             plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts or TokenizerFacts()
         )
         _write_configs(plan, staging.path)
-        kept = write_files(plan, Stream(plan.source, files, plan.normalised), staging.path, workers, told)
-    fingerprints = _prove(plan, staging.path, workers, told) if evidence else {}
-    write_json(staging.path / RECORD, _record(plan, fingerprints, workers if evidence else None, evidence))
+        stream = Stream(plan.source, files, plan.normalised)
+        written = write_files(plan, stream, staging.path, workers, evidence, told)
+    fingerprints = _prove(plan, written.digests, staging.path, workers, told) if evidence else {}
+    write_json(staging.path / RECORD, _record(plan, fingerprints, workers, evidence))
     staging.publish()
     notes = (*_lost(plan), *notes)
     return Report(
-        target, plan, tuple(file.name for file in plan.files), plan.nbytes, kept, notes, fingerprints
+        target, plan, tuple(file.name for file in plan.files), plan.nbytes, written.kept, notes, fingerprints
     )
 
 
@@ -133,9 +135,21 @@ def _lost(plan: Plan) -> tuple[str, ...]:
     return tuple(lost)
 
 
-def _prove(plan: Plan, path: Path, workers: int | None, progress: Progress) -> Mapping[str, str]:
-    """Read the result back as anyone would, and hold every logical tensor against the source."""
-    wanted = fingerprint_of(plan.source, workers=workers, progress=progress, task="fingerprint of the source")
+def _prove(
+    plan: Plan, passed: Mapping[str, str], path: Path, workers: int | None, progress: Progress
+) -> Mapping[str, str]:
+    """Read the result back as anyone would, and hold every logical tensor against the source's bytes.
+
+    passed: digests taken as they passed; the source's other tensors are read once more."""
+    # A head that stays unnormalised counts as what it is in the forward pass.
+    raw = normalised(plan.source, {}) - plan.normalised
+    wanted = fingerprint_of(
+        plan.source,
+        known={name: digest for name, digest in passed.items() if name not in raw},
+        workers=workers,
+        progress=progress,
+        task="fingerprint of the source",
+    )
     result = open_checkpoint(path)
     found = fingerprint_of(result, workers=workers, progress=progress, task="fingerprint of the result")
     for name in wanted.keys() | found.keys():
@@ -153,7 +167,7 @@ def _record(
 ) -> dict[str, object]:
     """conversion.json: enough to check the result again, and nothing that differs from run to run."""
     source = plan.source
-    digests = in_parallel(_sha256, source.files, workers) if evidence else [None] * len(source.files)
+    digests = in_parallel(_blake3, source.files, workers) if evidence else [None] * len(source.files)
     return {
         "tool": f"internlm-zoo {_version()}",
         "family": source.family,
@@ -163,7 +177,7 @@ def _record(
             "pp": source.pp,
             "choices": dict(source.choices),
             "files": [
-                {"name": file.name, "size": file.stat().st_size, "sha256": digest}
+                {"name": file.name, "size": file.stat().st_size, "blake3": digest}
                 for file, digest in zip(source.files, digests, strict=True)
             ],
         },
@@ -180,8 +194,8 @@ def _record(
     }
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
+def _blake3(file: Path) -> str:
+    digest = blake3()
     with file.open("rb") as stream:
         while part := stream.read(_CHUNK):
             digest.update(part)

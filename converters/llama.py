@@ -11,6 +11,11 @@ from converters.plan import plan_conversion
 def llama_config(source: Checkpoint) -> dict[str, Any]:
     """config.json for transformers' LlamaForCausalLM, or LlamaForSequenceClassification for a reward model.
 
+    It holds what the layout's table names and nothing else that a checkpoint's config may say: transformers
+    fetches code for some of it, such as an attention implementation.
     Raises UsageError naming a fact that must be given, UnsupportedError for what Llama cannot express.
     """
-    return dict(plan_conversion(source, to="llama").config)
+    plan = plan_conversion(source, to="llama")
+    layout = plan.layout
+    named = {*layout.template, *layout.reads}.union(*layout.by_kind.values())
+    return {key: value for key, value in plan.config.items() if key in named}

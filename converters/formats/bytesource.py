@@ -60,7 +60,7 @@ class LocalFile:
         """Fill the buffer (of bytes) from `offset` on. Raises IntegrityError where the file ends before
         that.
         """
-        done = 0
+        done = self._read_some_into(offset, buffer)
         while done < len(buffer):
             count = self._read_some_into(offset + done, buffer[done:])
             if not count:

@@ -16,6 +16,7 @@ import shutil
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import NoSpaceError, UsageError
@@ -23,6 +24,7 @@ from converters.execute import Stream, in_parallel
 from converters.formats.tensors import Span
 from converters.plan import Plan, TargetFile
 from converters.progress import Progress
+from converters.sinks.digests import Watch
 
 UNFINISHED = ".unfinished"
 _IDENTITY = "identity"
@@ -97,31 +99,47 @@ def check_space(plan: Plan, target: Path) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Written:
+    """kept: files that were there already. digests: of logical tensors whose bytes passed whole, in order."""
+
+    kept: tuple[str, ...]
+    digests: Mapping[str, str]
+
+
 def write_files(
-    plan: Plan, stream: Stream, staging: Path, workers: int | None, progress: Progress
-) -> tuple[str, ...]:
-    """Write every file of the plan that is not there yet; returns the names of those that were."""
+    plan: Plan, stream: Stream, staging: Path, workers: int | None, evidence: bool, progress: Progress
+) -> Written:
+    """Write every file of the plan that is not there yet. evidence: digest what passes."""
     kept = tuple(file.name for file in plan.files if (staging / file.name).exists())
+    digests: dict[str, str] = {}
     for file in plan.files:
         progress.start(file.name, file.layout.size, file.layout.size if file.name in kept else 0)
         if file.name not in kept:
-            _write(file, stream, staging / file.name, workers, progress)
+            digests |= _write(file, stream, staging / file.name, workers, evidence, progress)
         progress.finish(file.name)
-    return kept
+    return Written(kept, digests)
 
 
-def _write(file: TargetFile, stream: Stream, path: Path, workers: int | None, progress: Progress) -> None:
+def _write(
+    file: TargetFile, stream: Stream, path: Path, workers: int | None, evidence: bool, progress: Progress
+) -> dict[str, str]:
+    digests: dict[str, str] = {}
     partial = path.with_name(path.name + UNFINISHED)
     with _no_space_named(path), _Output(partial, file.layout.size) as output:
         for patch in file.layout.fixed:
             output.write(*patch)
 
         def fill(span: Span) -> int:
-            crc = 0
-            for block, data in stream.tensor(file.cells[span.name], span):
+            crc, cell = 0, file.cells[span.name]
+            watch = Watch(stream.source, cell, span) if evidence else None
+            for block, data in stream.tensor(cell, span):
                 output.write(block.offset, data.data)
                 crc = zlib.crc32(data.data, crc) if file.layout.needs_crc else 0
+                if watch:
+                    watch.see(block, data)
                 progress.advance(file.name, block.nbytes)
+            digests.update(watch.digests() if watch else {})
             return crc
 
         spans = file.layout.spans
@@ -129,6 +147,7 @@ def _write(file: TargetFile, stream: Stream, path: Path, workers: int | None, pr
         for patch in file.layout.seal(crcs):
             output.write(*patch)
     partial.rename(path)
+    return digests
 
 
 class _Output:

@@ -52,7 +52,8 @@ class Dims:
 
 
 INTERNLM = Dims()
-INTERNLM2 = Dims(family="internlm2", heads=16, kv_heads=8, rope_base=1000000)
+# Heads of 8: with 2 dimensions interleaving is no change, with 4 it is its own inverse.
+INTERNLM2 = Dims(family="internlm2", hidden=128, heads=16, kv_heads=8, inter=192, rope_base=1000000)
 BOTH = [INTERNLM, INTERNLM2]
 
 

@@ -33,7 +33,6 @@ DEMO = ROOT / "internlm_zoo" / "demo" / "models"
 def zoo(capsys, monkeypatch, tmp_path):
     """Run the command line in this process; gives (exit code, stdout, stderr)."""
     import internlm_zoo.cli.convert
-
     from internlm_zoo.cli.shell import run
 
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))

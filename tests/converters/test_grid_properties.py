@@ -57,7 +57,7 @@ def cases(draw):
     family = draw(st.sampled_from(["internlm", "internlm2"]))
     kv_heads = draw(st.sampled_from([1, 2, 3, 4, 6, 8]))
     per_group = 1 if family == "internlm" else draw(st.sampled_from([1, 2, 4]))
-    heads, head_dim = kv_heads * per_group, draw(st.sampled_from([2, 4, 6]))
+    heads, head_dim = kv_heads * per_group, draw(st.sampled_from([2, 6, 8]))
     hidden = heads * head_dim
     tps = [tp for tp in TP if kv_heads % tp == 0]
     tp, new_tp = draw(st.sampled_from(tps)), draw(st.sampled_from(tps))

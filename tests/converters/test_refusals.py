@@ -94,16 +94,17 @@ def test_a_stage_cut_off_the_end_is_noticed_by_its_layers(src, dst):
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("model_tp0_wp0_pp0.pt", "wp"),
-        ("model_wp0_pp0.pt", "wp"),
-        ("model_tp0_pp0_dp0.pt", "dp"),
-        ("model_moe_layer0_expert0_tp0.pt", "moe"),
+        ("model_tp0_wp0_pp0.pt", "weight parallel"),
+        ("model_wp0_pp0.pt", "weight parallel"),
+        ("model_tp0_pp0_dp0.pt", "FSDP"),
+        ("model_moe_layer0_expert0_tp0.pt", "mixture of experts"),
     ],
 )
 def test_grids_of_other_kinds_are_refused_by_name(src, dst, name, word):
     (src / "model_tp0_pp0.pt").rename(src / name)
     message = refused(src, dst, UnsupportedError)
     assert name in message
+    assert word in message
 
 
 @pytest.mark.parametrize("name", ["model_tp0_pp0_dp1.pt", "model_moe_layer0_expert0_tp0.pt"])
@@ -185,14 +186,13 @@ def test_a_missing_head_is_named(src, dst, dims):
 
 
 def test_a_tensor_of_another_shape_is_said_with_both_shapes(src, dst, dims):
-    change(
-        src / "model_tp1_pp0.pt", lambda state: state.update({gate_key(dims): torch.ones(13, 32).bfloat16()})
-    )
+    wrong = torch.ones(13, dims.hidden).bfloat16()
+    change(src / "model_tp1_pp0.pt", lambda state: state.update({gate_key(dims): wrong}))
     message = refused(src, dst)
     assert gate_key(dims) in message
     assert "model_tp1_pp0.pt" in message
-    assert "13" in message
-    assert "12" in message  # what a quarter of 48 rows would be
+    assert f"[13, {dims.hidden}]" in message
+    assert f"[{dims.inter // 4}, {dims.hidden}]" in message
 
 
 def test_a_tensor_of_another_dtype_is_said_with_both_dtypes(src, dst, dims):
@@ -207,7 +207,7 @@ def test_a_tensor_of_another_dtype_is_said_with_both_dtypes(src, dst, dims):
 
 
 def test_a_model_config_that_disagrees_with_the_tensors_is_refused(tmp_path, dst, dims):
-    for number, wrong in enumerate(({"hidden_size": 64}, {"num_layers": 4}, {"vocab_size": 128})):
+    for number, wrong in enumerate(({"hidden_size": 256}, {"num_layers": 4}, {"vocab_size": 128})):
         src = write_original(tmp_path / f"wrong{number}", make_model(dims), dims, **wrong)
         refused(src, dst)
 
@@ -249,10 +249,10 @@ def test_a_layer_more_than_the_config_says_is_refused(tmp_path, dst, dims):
 
 
 @pytest.mark.parametrize("tp", [16, 3])
-def test_tp_that_does_not_divide_the_heads_is_refused_with_both_numbers(src, dst, tp):
+def test_tp_that_does_not_divide_the_heads_is_refused_with_both_numbers(src, dst, dims, tp):
     message = refused(src, dst, UnsupportedError, to="original", tp=tp)
     assert str(tp) in message
-    assert {"8", "32"} & set(re.findall(r"\d+", message))  # heads, or the hidden size
+    assert {"8", str(dims.hidden)} & set(re.findall(r"\d+", message))  # heads, or the hidden size
 
 
 def test_tp_beyond_the_kv_heads_is_refused_with_both_numbers(tmp_path, dst):

@@ -74,6 +74,16 @@ def test_a_grid_we_wrote_with_w2_and_w3_alike_can_be_read_again(tmp_path, tp, in
     assert_same(read_hf(tmp_path / "dst"), expected(model, dims, "hf"))
 
 
+@pytest.mark.parametrize("w2_is_up", [True, False])
+def test_what_shapes_tell_of_w2_and_w3_is_written_down_for_a_grid_where_they_do_not(tmp_path, w2_is_up):
+    dims = replace(INTERNLM, inter=64)
+    model = make_model(dims)
+    src = write_original(tmp_path / "src", model, dims, how=Variant(w2_is_up=w2_is_up))
+    converters.convert(src, tmp_path / "grid", to="original", tp=2)
+    converters.convert(tmp_path / "grid", tmp_path / "dst", to="hf")
+    assert_same(read_hf(tmp_path / "dst"), expected(model, dims, "hf"))
+
+
 @ALIKE
 def test_w2_and_w3_of_equal_shapes_are_not_guessed(tmp_path, tp, inter):
     dims = replace(INTERNLM, inter=inter)
@@ -154,7 +164,7 @@ def test_wq_wk_wv_of_later_internevo(tmp_path, adapt_hf):
 @pytest.mark.parametrize(("heads", "kv_heads"), [(8, 8), (16, 2), (8, 1), (16, 4)])
 @pytest.mark.parametrize("adapt_hf", [True, False])
 def test_queries_are_grouped_by_kv_head(tmp_path, heads, kv_heads, adapt_hf):
-    dims = replace(INTERNLM2, hidden=64, heads=heads, kv_heads=kv_heads)
+    dims = replace(INTERNLM2, heads=heads, kv_heads=kv_heads)
     assert_converts(tmp_path, dims, min(2, kv_heads), how=Variant(adapt_hf=adapt_hf), names="llama")
 
 
