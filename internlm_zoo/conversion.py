@@ -99,7 +99,7 @@ def _open(
         src, settings=settings, format=_source_format(str(src), to, registry), progress=progress
     )
     model = registry.model(known_as) if known_as else found.model
-    return _Source(found.path, _known(model), model, registry)
+    return _Source(found.path, known_facts(model), model, registry)
 
 
 def _source_format(name: str, to: str, registry: Registry) -> str | None:
@@ -111,7 +111,8 @@ def _source_format(name: str, to: str, registry: Registry) -> str | None:
     return other if other in published else None
 
 
-def _known(model: Model | None) -> Mapping[str, Any]:
+def known_facts(model: Model | None) -> Mapping[str, Any]:
+    """What the registry says of a model that its checkpoint may not state."""
     facts: dict[str, Any] = {}
     if model and model.context_length:
         facts["max_position_embeddings"] = model.context_length

@@ -1,0 +1,206 @@
+"""Commands on a model that runs: load, generate, smoke."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from internlm_zoo.cli.tables import Sheet
+    from internlm_zoo.loading.load import Plan
+    from internlm_zoo.loading.placement import Part
+    from internlm_zoo.smoke.result import SmokeResult
+
+_Model = Annotated[str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")]
+_Devices = Annotated[
+    str | None, typer.Option(help="Devices for consecutive layers, like cuda:0,cuda:1 or cpu,cpu.")
+]
+_Dtype = Annotated[
+    str | None, typer.Option(help="float32, float16 or bfloat16; the checkpoint's own if not given.")
+]
+_KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
+
+
+@verb("load", example="internlm-zoo load internlm-chat-7b --devices cuda:0,cuda:1 --plan")
+def load(
+    shell: Shell,
+    model: _Model,
+    devices: _Devices = None,
+    parallel: Annotated[
+        str, typer.Option(help="How to split: layers puts consecutive ones on each device.")
+    ] = "layers",
+    plan: Annotated[bool, typer.Option("--plan", help="Print the placement and load nothing.")] = False,
+    dtype: _Dtype = None,
+) -> Answer:
+    """Load a model onto devices and say what lies where."""
+    from internlm_zoo.loading.load import execute, plan_load
+
+    with shell.progress() as progress:
+        planned = plan_load(
+            model,
+            settings=shell.settings,
+            devices=_split(devices),
+            parallel=parallel,
+            dtype=dtype,
+            progress=progress,
+        )
+        seconds = None if plan else execute(planned).seconds
+    return Answer(_facts(planned, seconds), _placement(planned, seconds))
+
+
+@verb("generate", example="internlm-zoo generate internlm-chat-7b -p 'What is a proverb?'")
+def generate(
+    shell: Shell,
+    model: _Model,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
+    raw: Annotated[bool, typer.Option("--raw", help="Leave the chat template out.")] = False,
+    devices: _Devices = None,
+    dtype: _Dtype = None,
+    known_as: _KnownAs = None,
+) -> Answer:
+    """Write what the model says to a prompt, always the most likely token.
+
+    A chat model gets the prompt as a user's turn in its chat template.
+    """
+    from internlm_zoo.loading.load import load_model
+
+    with shell.progress() as progress:
+        loaded = load_model(
+            model,
+            settings=shell.settings,
+            devices=_split(devices),
+            dtype=dtype,
+            known_as=known_as,
+            progress=progress,
+        )
+    from internlm_zoo.loading.generate import generate as write
+
+    text = write(loaded, prompt, max_new_tokens=max_new_tokens, raw=raw)
+    return Answer({"model": loaded.plan.directory.title, "prompt": prompt, "text": text}, text)
+
+
+@verb("smoke", example="internlm-zoo smoke --all --miniature")
+def smoke(
+    shell: Shell,
+    model: Annotated[str | None, typer.Argument(help="Registry name or directory.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model of the registry.")] = False,
+    miniature: Annotated[
+        bool, typer.Option("--miniature", help="A small random model of the same layout; no download.")
+    ] = False,
+    devices: _Devices = None,
+    known_as: _KnownAs = None,
+) -> Answer:
+    """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
+
+    Exits with 1 if a model fails; its line says why.
+    """
+    if every == (model is not None):
+        raise UsageError("name one model or directory, or say --all", "smoke")
+    results = []
+    with shell.progress() as progress:
+        for name in [model] if model else _every_model(shell):
+            progress.start(name, None)
+            results.append(_smoke(shell, name, miniature, devices, known_as))
+            progress.finish(name)
+    failed = sum(not result.ok for result in results)
+    shell.note(f"{len(results) - failed} of {len(results)} pass")
+    data = {"passed": len(results) - failed, "failed": failed, "results": results}
+    return Answer(data, _verdicts(results), exit_code=int(failed > 0))
+
+
+def _every_model(shell: Shell) -> list[str]:
+    from internlm_zoo.registry import load_registry
+
+    return list(load_registry(shell.settings).models)
+
+
+def _smoke(
+    shell: Shell, name: str, miniature: bool, devices: str | None, known_as: str | None
+) -> SmokeResult:
+    if miniature:
+        from internlm_zoo.smoke.miniature import smoke_miniature
+
+        return smoke_miniature(name, settings=shell.settings, devices=_split(devices))
+    from internlm_zoo.smoke.run import smoke_test
+
+    return smoke_test(name, settings=shell.settings, devices=_split(devices), known_as=known_as)
+
+
+def _split(devices: str | None) -> list[str] | None:
+    return None if devices is None else [name.strip() for name in devices.split(",")]
+
+
+def _facts(plan: Plan, seconds: float | None) -> dict[str, Any]:
+    return {
+        "model": plan.directory.title,
+        "path": plan.directory.path,
+        "format": plan.directory.checkpoint.format,
+        "dtype": plan.dtype,
+        "parameters": plan.parameters,
+        "bytes": plan.placement.nbytes,
+        "parts": [_part_facts(part) for part in plan.placement.parts],
+        "seconds": seconds,
+    }
+
+
+def _part_facts(part: Part) -> dict[str, Any]:
+    return {
+        "device": part.device.name,
+        "free_bytes": part.device.memory,
+        "first_layer": part.first,
+        "last_layer": part.stop - 1,
+        "embedding": part.embedding,
+        "head": part.head,
+        "bytes": part.nbytes,
+    }
+
+
+def _placement(plan: Plan, seconds: float | None) -> Sheet:
+    from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet
+    from internlm_zoo.loading.placement import in_units
+
+    done = "planned, nothing loaded" if seconds is None else f"loaded in {seconds:.1f} s"
+    size = in_units(plan.placement.nbytes)
+    rows = [
+        (
+            part.device.name,
+            _holds(part),
+            in_units(part.nbytes),
+            UNKNOWN if part.device.memory is None else in_units(part.device.memory),
+        )
+        for part in plan.placement.parts
+    ]
+    return Sheet(
+        columns=(
+            Column("device"),
+            Column("holds", narrow="fold"),
+            Column("size", "right"),
+            Column("free before", "right", narrow="drop"),
+        ),
+        rows=rows,
+        title=f"{plan.directory.title}: {plan.parameters:,} parameters in {plan.dtype}, {size}, {done}",
+    )
+
+
+def _holds(part: Part) -> str:
+    one = part.first == part.stop - 1
+    layers = f"layer {part.first}" if one else f"layers {part.first} to {part.stop - 1}"
+    ends = ["embedding"] * part.embedding, ["norm", "head"] * part.head
+    return ", ".join([*ends[0], layers, *ends[1]])
+
+
+def _verdicts(results: list[SmokeResult]) -> Sheet:
+    from rich.text import Text
+
+    from internlm_zoo.cli.tables import Column, Sheet
+
+    marks = {True: Text("pass", style="green"), False: Text("FAIL", style="bold red")}
+    return Sheet(
+        columns=(Column(""), Column("model"), Column("found", narrow="fold")),
+        rows=[(marks[result.ok], result.model, result.sentence) for result in results],
+    )

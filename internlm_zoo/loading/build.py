@@ -1,0 +1,128 @@
+"""Builds the stock transformers Llama model and streams a checkpoint into it, tensor by tensor.
+
+InternLM is Llama with attention biases and InternLM2 is Llama with grouped queries, so the classes that come
+with transformers are all that is needed: no code that came with a checkpoint is ever run. The model is made
+without memory; each tensor is read once, put on its device and assigned, so the peak is the model and one
+tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import converters
+from converters import Checkpoint
+from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.loading.placement import Placement
+from internlm_zoo.loading.runtime import quiet
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+# safetensors code -> name in torch
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_CLASSES = ("LlamaForCausalLM", "LlamaForSequenceClassification")
+
+Stored = tuple[str, str, tuple[int, ...], bytearray]
+
+
+def dtype_of(checkpoint: Checkpoint) -> str:
+    """The one dtype of its tensors, as torch names it. Raises UnsupportedError if there are several."""
+    codes = sorted({tensor.dtype for tensor in checkpoint.tensors.values()})
+    if len(codes) != 1 or codes[0] not in DTYPES:
+        raise UnsupportedError(
+            f"its tensors are {' and '.join(codes)}: which dtype to compute in is not for us to guess",
+            checkpoint.path,
+            fix="say it with --dtype, for example --dtype float32",
+        )
+    return DTYPES[codes[0]]
+
+
+def build_model(checkpoint: Checkpoint, placement: Placement, dtype: str) -> PreTrainedModel:
+    """The checkpoint as a stock Llama model in evaluation mode, every tensor on its device.
+
+    dtype: float32, float16 or bfloat16. Raises IntegrityError if a tensor is missing, unknown, comes twice or
+    has another shape than the config says, naming it.
+    """
+    import torch
+
+    config = converters.llama_config(checkpoint)
+    with quiet():
+        model = _empty(config, dtype)
+        devices = _device_map(model, placement)
+        _fill(model, converters.read_tensors(checkpoint), devices, getattr(torch, dtype))
+        _make_rotary(model, devices)
+        _check_complete(model)
+        return _dispatch(model.eval(), devices, spread=len(placement.parts) > 1)
+
+
+def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
+    """The model on torch's meta device: shapes and no memory."""
+    import torch
+    import transformers
+
+    (name,) = config["architectures"]
+    if name not in _CLASSES:
+        raise UnsupportedError(f"{name} is not a stock Llama class", "architectures")
+    with torch.device("meta"):
+        model = getattr(transformers, name)(transformers.LlamaConfig(**config, dtype=dtype))
+    return model.requires_grad_(False)
+
+
+def _device_map(model: PreTrainedModel, placement: Placement) -> dict[str, str]:
+    """Module name -> device name, in the order the modules run."""
+    first, last = placement.parts[0].device.name, placement.parts[-1].device.name
+    (head,) = (name for name, _ in model.named_children() if name != "model")
+    return {
+        "model.embed_tokens": first,
+        "model.rotary_emb": first,
+        **{f"model.layers.{layer}": part.device.name for part in placement.parts for layer in part.layers},
+        "model.norm": last,
+        head: last,
+    }
+
+
+def _fill(
+    model: PreTrainedModel, tensors: Iterable[Stored], devices: dict[str, str], dtype: torch.dtype
+) -> None:
+    import torch
+
+    waiting = dict(model.named_parameters())
+    for name, code, shape, data in tensors:
+        if name not in waiting:
+            raise IntegrityError("the model has no place for this tensor, or was given it twice", name)
+        if tuple(shape) != tuple(waiting.pop(name).shape):
+            raise IntegrityError(f"shape {list(shape)} is not what the config says", name)
+        stored = torch.frombuffer(data, dtype=getattr(torch, DTYPES[code])).reshape(shape)
+        value = stored.to(device=_device_of(name, devices), dtype=dtype)
+        module, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(module), leaf, torch.nn.Parameter(value, requires_grad=False))
+
+
+def _device_of(name: str, devices: dict[str, str]) -> str:
+    return next(device for module, device in devices.items() if name.startswith(f"{module}."))
+
+
+def _make_rotary(model: PreTrainedModel, devices: dict[str, str]) -> None:
+    """Rotary frequencies are computed, not stored: make the module again, this time with memory."""
+    rotary = type(model.model.rotary_emb)(model.config)
+    model.model.rotary_emb = rotary.to(devices["model.rotary_emb"])
+
+
+def _check_complete(model: PreTrainedModel) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise IntegrityError("the checkpoint has no such tensor", name)
+
+
+def _dispatch(model: PreTrainedModel, devices: dict[str, str], *, spread: bool) -> PreTrainedModel:
+    """Hooks that carry the activations from device to device, also between two that are both the CPU."""
+    if not spread:
+        return model
+    from accelerate import dispatch_model
+
+    # With a CPU among them, accelerate would run its layers elsewhere; they run where they were placed.
+    main = "cpu" if "cpu" in devices.values() else None
+    return dispatch_model(model, devices, main_device=main, force_hooks=True)

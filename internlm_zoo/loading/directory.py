@@ -1,0 +1,71 @@
+"""A directory with a model in it, and what the registry knows about that model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import converters
+from converters import Checkpoint
+from internlm_zoo.conversion import family_with_layout, known_facts
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry import Family, Model, Registry, load_registry
+from internlm_zoo.registry.schema import SpecialToken
+from internlm_zoo.settings import Settings
+
+_TURNS = frozenset({"chat", "chat-sft", "instruct"})
+
+
+@dataclass(frozen=True)
+class ModelDirectory:
+    """checkpoint: its headers, no weights. model: None for a directory that no registry name stands for; its
+    family is then the first one with the checkpoint's layout."""
+
+    path: Path
+    checkpoint: Checkpoint
+    family: Family
+    model: Model | None
+    registry: Registry
+
+    @property
+    def title(self) -> str:
+        return self.model.name if self.model else self.path.name
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether a prompt is a turn of a conversation, to be rendered through the chat template."""
+        return self.model is not None and self.model.kind in _TURNS
+
+    @property
+    def special_tokens(self) -> dict[str, SpecialToken]:
+        return self.registry.special_tokens_of(self.model) if self.model else dict(self.family.special_tokens)
+
+    @property
+    def stop_tokens(self) -> tuple[SpecialToken, ...]:
+        """The tokens that end a text; for an unknown model every one the family ends an answer with."""
+        if self.model:
+            return self.registry.stop_tokens_of(self.model)
+        tokens = self.family.special_tokens
+        return tuple(tokens[role] for role in self.family.stop_tokens if role in tokens)
+
+
+def open_directory(
+    model: str | Path,
+    *,
+    settings: Settings,
+    known_as: str | None = None,
+    progress: Progress | None = None,
+) -> ModelDirectory:
+    """A registry name (fetched if it is not in the store) or a directory, with the headers read.
+
+    known_as: the registry model that a directory holds. Raises NotFoundError for what is neither, and what
+    reading the headers raises.
+    """
+    from internlm_zoo.store.locate import find_model
+
+    found = find_model(model, settings=settings, progress=progress)
+    registry = load_registry(settings)
+    entry = registry.model(known_as) if known_as else found.model
+    checkpoint = converters.open_checkpoint(found.path, known=known_facts(entry))
+    family = registry.family_of(entry) if entry else family_with_layout(registry, checkpoint.family)
+    return ModelDirectory(found.path, checkpoint, family, entry, registry)

@@ -1,0 +1,111 @@
+"""Greedy text from a loaded model: the most likely token, again and again, until a stop token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from converters.tokenizer.text import check_text
+from internlm_zoo.errors import NotFoundError, UnsupportedError
+from internlm_zoo.loading.load import Loaded
+from internlm_zoo.loading.runtime import quiet
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+Message = dict[str, str]
+
+
+def generate(loaded: Loaded, prompt: str, *, max_new_tokens: int = 64, raw: bool = False) -> str:
+    """The text that follows `prompt`; for a chat model its answer, the prompt being a user's turn unless raw.
+
+    Raises NotFoundError without a tokenizer, UnsupportedError for a model that scores instead of writing.
+    """
+    turn = loaded.plan.directory.takes_turns and not raw
+    ids = encode_turns(loaded, [{"role": "user", "content": prompt}]) if turn else encode(loaded, prompt)
+    written = list(greedy(loaded, ids, max_new_tokens, stop=stop_ids(loaded)))
+    return decode(loaded, ids, written)
+
+
+def encode(loaded: Loaded, text: str) -> list[int]:
+    """Token ids of a text, after bos where the family's tokenizer puts one. Raises UsageError for what is no
+    text (a lone surrogate)."""
+    return _ids(loaded, text)
+
+
+def encode_turns(loaded: Loaded, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation that waits for the model's answer, by its chat template, which says itself
+    where bos goes. Raises what `encode` raises, UnsupportedError without a template."""
+    tokenizer = _tokenizer(loaded)
+    if tokenizer.chat_template is None:
+        raise UnsupportedError("there is no chat template for it", loaded.plan.directory.title, fix="--raw")
+    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    return _ids(loaded, text, add_special_tokens=False)
+
+
+def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:
+    """The text of `written` as it reads after `ids`, without special tokens.
+
+    A tokenizer drops the space in front of the first word it decodes, so the prompt is decoded along.
+    """
+    tokenizer = _tokenizer(loaded)
+    before = tokenizer.decode(list(ids), skip_special_tokens=True)
+    return str(tokenizer.decode([*ids, *written], skip_special_tokens=True))[len(before) :]
+
+
+def stop_ids(loaded: Loaded) -> frozenset[int]:
+    """Ids of the tokens that end a text, as this model's own tokenizer numbers them."""
+    known = _tokenizer(loaded).get_vocab()
+    tokens = (token.token for token in loaded.plan.directory.stop_tokens)
+    return frozenset(known[token] for token in tokens if token in known)
+
+
+def greedy(
+    loaded: Loaded, ids: Sequence[int], limit: int, *, stop: frozenset[int] = frozenset()
+) -> Iterator[int]:
+    """At most `limit` most likely tokens after `ids`, each as it is found; a stop token is the last."""
+    import torch
+
+    cache, following = None, list(ids)
+    for _ in range(limit):
+        with torch.inference_mode():
+            output = _forward(loaded, following, past_key_values=cache, use_cache=True)
+        cache, token = output.past_key_values, int(output.logits[0, -1].argmax())
+        yield token
+        if token in stop:
+            return
+        following = [token]
+
+
+def last_logits(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
+    """float32 logits [vocab] that follow the last of `ids`, on the CPU; for a reward model its score [1]."""
+    import torch
+
+    with torch.inference_mode():
+        logits = _forward(loaded, ids).logits
+    return (logits[0, -1] if logits.dim() == 3 else logits[0]).float().cpu()
+
+
+def _forward(loaded: Loaded, ids: Sequence[int], **options: object) -> Any:
+    import torch
+
+    device = loaded.plan.placement.first_device
+    with quiet():
+        return loaded.model(input_ids=torch.tensor([list(ids)], device=device), **options)
+
+
+def _ids(loaded: Loaded, text: str, **options: bool) -> list[int]:
+    check_text(text)
+    with quiet():
+        return list(_tokenizer(loaded)(text, **options).input_ids)
+
+
+def _tokenizer(loaded: Loaded) -> PreTrainedTokenizerFast:
+    if loaded.tokenizer is None:
+        raise NotFoundError(
+            "it holds neither tokenizer.json nor tokenizer.model",
+            loaded.plan.directory.path,
+            fix="put the family's tokenizer.model there",
+        )
+    return loaded.tokenizer

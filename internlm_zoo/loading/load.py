@@ -1,0 +1,126 @@
+"""From a name or a directory to a model that runs, and its tokenizer."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.loading.directory import ModelDirectory, open_directory
+from internlm_zoo.loading.placement import Placement, measure, place
+from internlm_zoo.loading.runtime import require_torch
+from internlm_zoo.progress import Progress
+from internlm_zoo.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+_ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What loading would do. dtype: what the weights are held and computed in, as torch names it."""
+
+    directory: ModelDirectory
+    placement: Placement
+    dtype: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that runs. tokenizer: None where the directory holds none. seconds: wall time of the load."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast | None
+    plan: Plan
+    seconds: float
+
+    @property
+    def scores(self) -> bool:
+        """Whether it is a reward model, which gives a text one number instead of a next token."""
+        return hasattr(self.model, "score")
+
+
+def plan_load(
+    model: str | Path,
+    *,
+    settings: Settings,
+    devices: Sequence[str] | None = None,
+    parallel: str = "layers",
+    dtype: str | None = None,
+    known_as: str | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Where every layer would go, from the headers alone.
+
+    model: a registry name or a directory in hf, llama or original format. devices: as torch names them
+    (default: the first accelerator, else the CPU). dtype: default the checkpoint's. known_as: the registry
+    model that a directory holds, for its chat template and tokens.
+    Raises UnsupportedError if it does not fit or `parallel` is not "layers", UsageError for wrong names.
+    """
+    if parallel != "layers":
+        raise UnsupportedError(f"{parallel} placement is not supported: layers is", "--parallel")
+    require_torch()
+    directory = open_directory(model, settings=settings, known_as=known_as, progress=progress)
+    return plan_directory(directory, devices=devices, dtype=dtype)
+
+
+def plan_directory(
+    directory: ModelDirectory, *, devices: Sequence[str] | None = None, dtype: str | None = None
+) -> Plan:
+    """The same for a directory that is open already."""
+    require_torch()
+    from internlm_zoo.loading.build import dtype_of
+    from internlm_zoo.loading.memory import default_device, devices_here
+
+    if dtype not in (None, *_ITEMSIZE):
+        raise UsageError(f"'{dtype}' is not a dtype to load in", "--dtype", fix=", ".join(_ITEMSIZE))
+    dtype = dtype or dtype_of(directory.checkpoint)
+    counts = {name: math.prod(tensor.shape) for name, tensor in directory.checkpoint.tensors.items()}
+    sizes = measure({name: count * _ITEMSIZE[dtype] for name, count in counts.items()})
+    placement = place(sizes, devices_here(devices or [default_device()]))
+    return Plan(directory, placement, dtype, sum(counts.values()))
+
+
+def execute(plan: Plan) -> Loaded:
+    """Read the weights onto the devices of the plan, and the tokenizer beside them.
+
+    Raises UnsupportedError for a device that is not here, IntegrityError for a tensor missing or too many.
+    """
+    from internlm_zoo.loading.build import build_model
+    from internlm_zoo.loading.memory import check_present
+    from internlm_zoo.loading.tokenizer import find_tokenizer
+
+    start = time.perf_counter()
+    check_present([part.device for part in plan.placement.parts])
+    model = build_model(plan.directory.checkpoint, plan.placement, plan.dtype)
+    return Loaded(model, find_tokenizer(plan.directory), plan, time.perf_counter() - start)
+
+
+def load_model(
+    model: str | Path,
+    *,
+    settings: Settings,
+    devices: Sequence[str] | None = None,
+    parallel: str = "layers",
+    dtype: str | None = None,
+    known_as: str | None = None,
+    progress: Progress | None = None,
+) -> Loaded:
+    """`plan_load`, then `execute`: same arguments, same errors."""
+    plan = plan_load(
+        model,
+        settings=settings,
+        devices=devices,
+        parallel=parallel,
+        dtype=dtype,
+        known_as=known_as,
+        progress=progress,
+    )
+    return execute(plan)

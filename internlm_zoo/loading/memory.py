@@ -1,0 +1,73 @@
+"""What a device has free. A device that is not here has unknown memory: a plan may still be made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.loading.placement import Device
+
+if TYPE_CHECKING:
+    import torch
+
+
+def devices_here(names: Sequence[str]) -> tuple[Device, ...]:
+    """The named devices ("cpu", "cuda:0", "mps") with the bytes free on each right now.
+
+    Raises UsageError for what torch does not call a device.
+    """
+    return tuple(Device(name, _free(name)) for name in names)
+
+
+def default_device() -> str:
+    """Where a model goes if nobody says: the first accelerator there is, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda:0"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def check_present(devices: Sequence[Device]) -> None:
+    """Raises UnsupportedError naming the first device that this machine does not have."""
+    import torch
+
+    for device in devices:
+        try:
+            torch.empty(0, device=device.name)
+        except (RuntimeError, AssertionError) as error:
+            raise UnsupportedError(
+                f"there is no device {device.name} here: {_first_line(error)}", "--devices"
+            ) from error
+
+
+def _free(name: str) -> int | None:
+    import torch
+
+    device = _parse(name)
+    if device.type == "cpu":
+        import psutil  # type: ignore[import-untyped]  # comes with accelerate
+
+        return int(psutil.virtual_memory().available)
+    if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps" and torch.backends.mps.is_available():
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return None
+
+
+def _parse(name: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"'{name}' is not a device", "--devices", fix="cpu, cuda:0, cuda:1, mps") from error
+    if device.type == "meta":
+        raise UsageError("'meta' holds no numbers, so nothing can run on it", "--devices", fix="cpu, cuda:0")
+    return device
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

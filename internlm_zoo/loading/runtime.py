@@ -1,0 +1,38 @@
+"""The one door to torch, transformers and accelerate: there or a clear error, and quiet while they work."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from internlm_zoo.errors import UnsupportedError
+
+_PACKAGES = ("torch", "transformers", "accelerate", "sentencepiece")
+_CHATTY = ("accelerate", "transformers")
+
+
+def require_torch() -> None:
+    """Raises UnsupportedError if what the `torch` extra installs is not there."""
+    for package in _PACKAGES:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                raise
+            raise UnsupportedError(
+                f"loading a model needs {package}, which is not installed",
+                fix="pip install 'internlm-zoo[torch]'",
+            ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No advice from transformers and accelerate inside; their errors still come through."""
+    with ExitStack() as stack:
+        for name in _CHATTY:
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        yield

@@ -1,0 +1,59 @@
+"""The tokenizer of a model directory: its tokenizer.json, or its tokenizer.model turned into one.
+
+Only the class that reads tokenizer.json is used, whatever class or code the directory's own config asks for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from internlm_zoo.loading.directory import ModelDirectory
+from internlm_zoo.loading.runtime import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FAST = "tokenizer.json"
+SENTENCEPIECE = "tokenizer.model"
+
+
+def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
+    """The directory's tokenizer, None if there is none; with the family's chat template unless it has its own.
+
+    Raises what converting a sentencepiece model raises.
+    """
+    if (directory.path / FAST).exists():
+        return _read(directory.path, directory)
+    if (directory.path / SENTENCEPIECE).exists():
+        return _convert(directory)
+    return None
+
+
+def _read(folder: Path, directory: ModelDirectory) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    with quiet():
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = directory.family.chat_template
+    return tokenizer
+
+
+def _convert(directory: ModelDirectory) -> PreTrainedTokenizerFast:
+    from converters.tokenizer.convert import convert_tokenizer
+
+    with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder:
+        files = convert_tokenizer(
+            directory.path / SENTENCEPIECE,
+            special_tokens={
+                token.token: token.piece or token.token
+                for token in directory.special_tokens.values()
+                if token.token is not None
+            },
+            chat_template=directory.family.chat_template,
+        )
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        return _read(Path(folder), directory)

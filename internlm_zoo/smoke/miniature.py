@@ -1,0 +1,184 @@
+"""Every registry model in small: its layout, head grouping, biases, vocabulary, special tokens and chat
+template, on few small layers of random weights. By rule, not by file: whatever is added to the registry has one.
+
+The miniature goes the whole way: written as released, converted, loaded, made to generate, converted back,
+and compared byte for byte with what was written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import converters
+from converters.cells import Grid, uniform_stages
+from converters.layouts import layout_of, layouts_in
+from converters.tokenizer.synthetic import FIXED, synthetic_tokenizer
+from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.loading.directory import open_directory
+from internlm_zoo.loading.generate import encode
+from internlm_zoo.loading.load import Loaded, execute, plan_directory
+from internlm_zoo.loading.runtime import require_torch
+from internlm_zoo.registry import Model, Registry, load_registry
+from internlm_zoo.registry.schema import Shape
+from internlm_zoo.settings import Settings
+from internlm_zoo.smoke.random_checkpoint import Blueprint, write_random
+from internlm_zoo.smoke.result import Check, SmokeResult, conclude
+from internlm_zoo.smoke.statistics import RANDOM, statistical_checks
+
+LAYERS, KV_HEADS, HEAD_DIM, CONTEXT = 2, 2, 4, 2048
+TP, PP = 2, 2
+TOKENS = 8
+# The layouts' choices that make conversion work hardest; what is not here is each layout's own first choice.
+_CHOICES = {"adapt_hf": False}
+
+
+@dataclass(frozen=True)
+class Route:
+    """The formats a miniature passes: written in the first, converted to the second and back."""
+
+    start: str
+    there: str
+
+
+def smoke_miniature(name: str, *, settings: Settings, devices: Sequence[str] | None = None) -> SmokeResult:
+    """Take a model's miniature original -> hf -> load -> generate -> original, or hf -> llama -> load -> hf
+    where no original format was published.
+
+    Raises NotFoundError for an unknown model, UnsupportedError if neither it nor its family has a shape; a
+    miniature that fails is a result.
+    """
+    require_torch()
+    registry = load_registry(settings)
+    model = registry.model(name)
+    with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder:
+        return conclude(name, _journey(model, registry, settings, devices, Path(folder)))
+
+
+def draw_miniature(model: Model, registry: Registry, target: Path) -> Blueprint:
+    """Write the miniature of a model into a directory that exists; returns what it was made from.
+
+    Raises UnsupportedError if the registry knows no shape for it.
+    """
+    blueprint = _blueprint(model, registry)
+    write_random(blueprint, target)
+    tokenizer = synthetic_tokenizer(
+        blueprint.sizes["vocab"],
+        _special_ids(model, registry, blueprint.sizes["vocab"]),
+        chat_template=registry.family_of(model).chat_template,
+    )
+    for file, content in tokenizer.items():
+        (target / file).write_bytes(content)
+    return blueprint
+
+
+def _journey(
+    model: Model, registry: Registry, settings: Settings, devices: Sequence[str] | None, folder: Path
+) -> Iterator[Check]:
+    route = _route(model, registry)
+    start, there, back = folder / "start", folder / route.there, folder / "back"
+    start.mkdir()
+    blueprint = draw_miniature(model, registry, start)
+    converters.convert(start, there, to=route.there, evidence=False)
+    directory = open_directory(there, settings=settings, known_as=model.name)
+    loaded = execute(plan_directory(directory, devices=devices))
+    yield _tokens(loaded, _special_ids(model, registry, blueprint.sizes["vocab"]))
+    yield from statistical_checks(loaded, RANDOM, TOKENS)
+    grid, given = blueprint.grid, blueprint.choices if blueprint.layout.grid else None
+    converters.convert(there, back, to=route.start, tp=grid.tp, pp=grid.pp, given=given, evidence=False)
+    yield _same_files(start, back, route)
+
+
+def _route(model: Model, registry: Registry) -> Route:
+    """Reward models were never released in the original format, nor was InternLM3."""
+    layout = registry.family_of(model).layout
+    original = any(known.family == layout for known in layouts_in("original"))
+    return Route("original", "hf") if original and model.kind != "reward" else Route("hf", "llama")
+
+
+def _blueprint(model: Model, registry: Registry) -> Blueprint:
+    shape = registry.shape_of(model)
+    if shape is None:
+        raise UnsupportedError(
+            "neither the model nor its family states an architecture", model.name, "add one to the registry"
+        )
+    layout = layout_of(registry.family_of(model).layout, _route(model, registry).start)
+    facts, sizes = _measures(shape, model)
+    choices: dict[str, object] = {name: facts.get(name, values[0]) for name, values in layout.choices.items()}
+    grid = Grid(TP, uniform_stages(LAYERS, PP)) if layout.grid else Grid(1, (range(LAYERS),))
+    return Blueprint(layout, facts, sizes, choices, grid)
+
+
+def _measures(shape: Shape, model: Model) -> tuple[dict[str, Any], dict[str, int]]:
+    """Facts and axes: as many queries per key/value head as the model has, but few heads."""
+    per_kv = shape.num_attention_heads // shape.num_kv_heads
+    heads = KV_HEADS * per_kv
+    hidden = heads * HEAD_DIM
+    facts = {
+        **_CHOICES,
+        "kind": "reward" if model.kind == "reward" else "causal",
+        "num_attention_heads": heads,
+        "num_kv_heads": KV_HEADS,
+        "head_dim": HEAD_DIM,
+        "hidden_size": hidden,
+        "intermediate_size": 3 * hidden,
+        "num_layers": LAYERS,
+        "vocab_size": shape.vocab_size,
+        "attention_bias": shape.attention_bias,
+        "mlp_bias": False,
+        "rope_theta": shape.rope_theta or 10000,
+        "rope_scaling": None,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": CONTEXT,
+        "dtype": "bfloat16",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    }
+    sizes = {
+        "vocab": shape.vocab_size,
+        "hidden": hidden,
+        "inter": 3 * hidden,
+        "kv_heads": KV_HEADS,
+        "q_per_kv": per_kv,
+        "halves": 2,
+        "pairs": HEAD_DIM // 2,
+        "head_dim": HEAD_DIM,
+        "score": 1,
+        "layers": LAYERS,
+    }
+    return facts, sizes
+
+
+def _special_ids(model: Model, registry: Registry, vocab: int) -> Mapping[str, int]:
+    """Text -> id of the special tokens; where no source states an id, one of the last of the vocabulary."""
+    known: dict[str, int] = {text: FIXED.index(text) for text in FIXED[:3]}
+    unknown = []
+    for token in registry.special_tokens_of(model).values():
+        if token.token is not None and token.id is not None:
+            known[token.token] = token.id
+        elif token.token is not None and token.token not in known:
+            unknown.append(token.token)
+    return known | {text: vocab - len(unknown) + n for n, text in enumerate(unknown)}
+
+
+def _tokens(loaded: Loaded, ids: Mapping[str, int]) -> Check:
+    """Every special token is one token, under its own id."""
+    for text, id in ids.items():
+        found = encode(loaded, text)
+        if found[-1] != id or len(found) > 2:
+            return Check("special tokens", False, f"{text} became the tokens {found}, not {id}")
+    return Check("special tokens", True, f"{len(ids)} special tokens")
+
+
+def _same_files(start: Path, back: Path, route: Route) -> Check:
+    """Every file as it was written; what conversion adds is its own record."""
+    names = sorted(file.name for file in start.iterdir())
+    way = f"{route.start} -> {route.there} -> {route.start}"
+    for name in names:
+        if not (back / name).exists() or (back / name).read_bytes() != (start / name).read_bytes():
+            return Check("round trip", False, f"{way}: {name} did not come back as it was")
+    return Check("round trip", True, f"{way}: {len(names)} files byte for byte the same")

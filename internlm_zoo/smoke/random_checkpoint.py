@@ -1,0 +1,85 @@
+"""Writes a checkpoint of random weights in any format, straight from that format's table.
+
+No conversion is involved: every stored tensor is drawn for itself, by its name and place, so that a
+conversion has something to prove itself on. Same layout, sizes and grid: same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters import facts as fact_tables
+from converters.cells import Cell, Grid, cells_of_file
+from converters.discover import CONFIG, MODEL_CONFIG
+from converters.facts import GIVEN, Fact
+from converters.formats import safetensors, torchzip
+from converters.formats.tensors import FileLayout, TensorSpec
+from converters.layouts.table import Layout
+from converters.sinks.files import write_json
+
+DTYPE = "BF16"
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """facts: what its config says, by fact name. sizes: extent of every axis. choices: of the layout."""
+
+    layout: Layout
+    facts: Mapping[str, Any]
+    sizes: Mapping[str, int]
+    choices: Mapping[str, object]
+    grid: Grid
+
+
+def write_random(blueprint: Blueprint, target: Path) -> None:
+    """Weights and config of a checkpoint, into a directory that exists. Values are such that a signal keeps
+    its size through every layer."""
+    layout = blueprint.layout
+    facts = {name: Fact(value, GIVEN) for name, value in {**blueprint.facts, **blueprint.choices}.items()}
+    config = fact_tables.write(layout, facts)
+    if layout.grid:
+        torchzip.write_object(target / MODEL_CONFIG, config)
+    else:
+        write_json(target / CONFIG, config)
+    rows = [row for row in layout.rows if row.applies(blueprint.choices)]
+    for rank, stage in blueprint.grid.places:
+        held = list(cells_of_file(rows, blueprint.sizes, blueprint.grid, rank, stage))
+        specs = [TensorSpec(cell.name, DTYPE, cell.shape) for cell in held]
+        if layout.grid:
+            _write(target / f"model_tp{rank}_pp{stage}.pt", torchzip.layout(specs), held)
+        else:
+            _write(target / "model.safetensors", safetensors.layout(specs), held)
+
+
+def _write(path: Path, layout: FileLayout, held: Sequence[Cell]) -> None:
+    cells = {cell.name: cell for cell in held}
+    content, crcs = bytearray(layout.size), {}
+    for span in layout.spans:
+        data = _draw(cells[span.name])
+        content[span.offset : span.offset + span.nbytes] = data
+        crcs[span.name] = zlib.crc32(data)
+    for offset, data in layout.fixed + layout.seal(crcs):
+        content[offset : offset + len(data)] = data
+    path.write_bytes(content)
+
+
+def _draw(cell: Cell) -> bytes:
+    """bfloat16 bytes, uniform with variance 1 over the row's length; norms and biases near 1 and 0.
+
+    What every rank holds alike is drawn without the rank."""
+    place = (0 if cell.replicated else cell.rank, cell.stage)
+    random = np.random.default_rng([zlib.crc32(cell.name.encode()), *place])
+    vector = len(cell.shape) == 1
+    width = 0.1 if vector else math.sqrt(3 / cell.shape[-1])
+    values = random.random(cell.shape, np.float32) * (2 * width) - width
+    if vector and not cell.name.endswith("bias"):
+        values += 1
+    # The upper half of a float32 is the bfloat16 next to it towards zero.
+    return (values.view(np.uint32) >> 16).astype("<u2").tobytes()
