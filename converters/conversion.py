@@ -20,6 +20,7 @@ from converters.formats import shards, torchzip
 from converters.gather import Sources
 from converters.plan import Plan, normalised, plan_conversion
 from converters.progress import Progress, Silence
+from converters.sidecars import check_sidecars
 from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.files import Staging, check_space, write_files, write_json
 
@@ -75,6 +76,7 @@ def convert(
         raise UsageError("the target would replace its own source", target, "choose another target")
     staging = Staging(target, force=force)
     check_space(plan, target)
+    check_sidecars(source.files, workers)
     return _run(
         plan,
         staging,

@@ -25,6 +25,11 @@ class Target(str, Enum):
     original = "original"
 
 
+class MlpOrder(str, Enum):
+    up_down = "up_down"
+    down_up = "down_up"
+
+
 _Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads; default: one per processor, at most 4.")
 ]
@@ -49,6 +54,12 @@ def convert(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
     ] = None,
+    mlp_order: Annotated[
+        MlpOrder | None,
+        typer.Option(
+            "--mlp-order", help="What w2 and w3 are, where equal shapes cannot tell: --set mlp_order."
+        ),
+    ] = None,
     known_as: Annotated[
         str | None, typer.Option("--as", help="The registry model that the directory holds.")
     ] = None,
@@ -69,7 +80,7 @@ def convert(
         "tp": tp,
         "pp": pp,
         "max_shard_size": max_shard_size,
-        "given": _given(settings or []),
+        "given": _given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
         "known_as": known_as,
     }
     with shell.progress() as progress:

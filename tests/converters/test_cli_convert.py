@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.converters.oracle import (
     INTERNLM,
     INTERNLM2,
+    Variant,
     assert_same,
     assert_same_cells,
     cells,
@@ -65,6 +67,15 @@ def test_tp_and_pp_cut_the_grid(zoo, src, tmp_path):
     how = variant_of(tmp_path / "dst", INTERNLM2)
     wanted = cells(make_model(INTERNLM2), INTERNLM2, 4, stages_of(3, 3), how)
     assert_same_cells(read_cells(tmp_path / "dst"), wanted)
+
+
+def test_mlp_order_says_what_equal_shapes_cannot(zoo, tmp_path):
+    dims = replace(INTERNLM, inter=INTERNLM.hidden)
+    src = write_original(tmp_path / "src", make_model(dims), dims, how=Variant(w2_is_up=True))
+    code, _, err = zoo("convert", src, tmp_path / "dst", "--to", "hf")
+    assert code == 2 and "mlp_order" in err
+    assert zoo("convert", src, tmp_path / "dst", "--to", "hf", "--mlp-order", "up_down")[0] == 0
+    assert_same(read_hf(tmp_path / "dst"), expected(make_model(dims), dims, "hf"))
 
 
 def test_max_shard_size_in_either_spelling(zoo, src, tmp_path):

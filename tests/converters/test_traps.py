@@ -292,6 +292,17 @@ def test_md5_side_cars_that_agree_are_no_weights(tmp_path):
     assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM), INTERNLM, "hf"))
 
 
+@pytest.mark.parametrize("said", ["0" * 32, "no digest"])
+def test_md5_side_cars_that_disagree_stop_the_run(tmp_path, said):
+    src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM, 2)
+    (src / "model_tp1_pp0.pt.md5").write_text(f"{said}  model_tp1_pp0.pt\n")
+    with pytest.raises(ZooError, match="MD5") as raised:
+        converters.convert(src, tmp_path / "dst", to="hf")
+    assert raised.value.exit_code == 6
+    assert "model_tp1_pp0.pt" in str(raised.value.where)
+    assert not (tmp_path / "dst").exists()
+
+
 @pytest.mark.parametrize(("rows", "hidden"), [(92548, 8), (92550, 8)])
 def test_vocabularies_a_few_rows_longer(tmp_path, rows, hidden):
     dims = replace(INTERNLM2, layers=1, hidden=hidden, heads=4, kv_heads=2, inter=12, vocab=rows)
