@@ -1,4 +1,4 @@
-"""The `.md5` files that some releases put beside their weights: where there is one, the weights must match it."""
+"""The `.md5` files that some releases put beside their weights: where there is one, it must match."""
 
 from __future__ import annotations
 

@@ -78,5 +78,3 @@ def _tell(shell: Shell, proof: Proof, verbose: bool) -> None:
     shell.note(f"  {'✓' if proof.ok else '✗'} {proof.step}: {proof.proved}")
     for command in proof.commands if verbose else ():
         shell.note(f"      $ {command}")
-    for prompt, text in proof.said:
-        shell.note(f"      {prompt} … {text}")

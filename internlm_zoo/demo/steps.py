@@ -7,6 +7,7 @@ goes on with the next.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from internlm_zoo.errors import IntegrityError, ZooError
 _DEVICES = ("cpu", "cpu")
 _TP, _PP = 2, 2
 _MIRROR_FILE = "mirror.yaml"
+_SENTENCE = re.compile(r".+?(?:[.!?。！？]|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,17 @@ def _generate(world: World, model: str) -> Outcome:
     from internlm_zoo.loading.load import load_model
 
     loaded = load_model(world.work(model) / "hf", settings=world.settings("user"), known_as=model)
-    said = tuple((prompt, generate(loaded, prompt, max_new_tokens=40).strip()) for prompt in PROMPTS[model])
+    said = tuple(
+        (prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in PROMPTS[model]
+    )
     _require(all(answer for _, answer in said), "it has nothing to say", model)
-    return Outcome("one English and one Chinese sentence", said=said)
+    return Outcome(" / ".join(f"{prompt} … {text}" for prompt, text in said), said=said)
+
+
+def _sentence(text: str) -> str:
+    """As far as the first sentence or line goes."""
+    found = _SENTENCE.match(text.strip())
+    return found[0] if found else ""
 
 
 def _mirror(world: World, model: str) -> Outcome:
