@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.shell import Answer, Shell, verb
-from internlm_zoo.errors import UsageError
+from internlm_zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
     from internlm_zoo.cli.tables import Sheet
@@ -105,7 +105,7 @@ def smoke(
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):
             progress.start(name, None)
-            results.append(_smoke(shell, name, miniature, devices, known_as))
+            results.append(_judge(shell, name, miniature, devices, known_as, alone=not every))
             progress.finish(name)
     failed = sum(not result.ok for result in results)
     shell.note(f"{len(results) - failed} of {len(results)} pass")
@@ -117,6 +117,20 @@ def _every_model(shell: Shell) -> list[str]:
     from internlm_zoo.registry import load_registry
 
     return list(load_registry(shell.settings).models)
+
+
+def _judge(
+    shell: Shell, name: str, miniature: bool, devices: str | None, known_as: str | None, *, alone: bool
+) -> SmokeResult:
+    """One of many that cannot be tried is a line among the others."""
+    try:
+        return _smoke(shell, name, miniature, devices, known_as)
+    except ZooError as error:
+        if alone:
+            raise
+        from internlm_zoo.smoke.result import Check, conclude
+
+        return conclude(name, [Check(type(error).__name__, False, f"not tried: {error}")])
 
 
 def _smoke(

@@ -56,9 +56,9 @@ def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:
 
 def stop_ids(loaded: Loaded) -> frozenset[int]:
     """Ids of the tokens that end a text, as this model's own tokenizer numbers them."""
-    known = _tokenizer(loaded).get_vocab()
-    tokens = (token.token for token in loaded.plan.directory.stop_tokens)
-    return frozenset(known[token] for token in tokens if token in known)
+    known = _tokenizer(loaded).backend_tokenizer
+    tokens = [token.token for token in loaded.plan.directory.stop_tokens if token.token]
+    return frozenset(id for token in tokens if (id := known.token_to_id(token)) is not None)
 
 
 def greedy(

@@ -36,3 +36,16 @@ def quiet() -> Iterator[None]:
             stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
         yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on a single thread inside: on matrices this small, threads only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -20,7 +20,7 @@ SENTENCEPIECE = "tokenizer.model"
 
 
 def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
-    """The directory's tokenizer, None if there is none; with the family's chat template unless it has its own.
+    """The directory's tokenizer, None if it has none; with the family's chat template if it lacks its own.
 
     Raises what converting a sentencepiece model raises.
     """

@@ -1,5 +1,5 @@
 """Every registry model in small: its layout, head grouping, biases, vocabulary, special tokens and chat
-template, on few small layers of random weights. By rule, not by file: whatever is added to the registry has one.
+template, on few small layers of random weights. By rule, not by file, so what is added to it has one too.
 
 The miniature goes the whole way: written as released, converted, loaded, made to generate, converted back,
 and compared byte for byte with what was written.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.directory import open_directory
 from internlm_zoo.loading.generate import encode
 from internlm_zoo.loading.load import Loaded, execute, plan_directory
-from internlm_zoo.loading.runtime import require_torch
+from internlm_zoo.loading.runtime import one_thread, require_torch
 from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.registry.schema import Shape
 from internlm_zoo.settings import Settings
@@ -54,7 +55,7 @@ def smoke_miniature(name: str, *, settings: Settings, devices: Sequence[str] | N
     require_torch()
     registry = load_registry(settings)
     model = registry.model(name)
-    with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder, one_thread():
         return conclude(name, _journey(model, registry, settings, devices, Path(folder)))
 
 
@@ -65,12 +66,9 @@ def draw_miniature(model: Model, registry: Registry, target: Path) -> Blueprint:
     """
     blueprint = _blueprint(model, registry)
     write_random(blueprint, target)
-    tokenizer = synthetic_tokenizer(
-        blueprint.sizes["vocab"],
-        _special_ids(model, registry, blueprint.sizes["vocab"]),
-        chat_template=registry.family_of(model).chat_template,
-    )
-    for file, content in tokenizer.items():
+    ids = _special_ids(model, registry, blueprint.sizes["vocab"])
+    template = registry.family_of(model).chat_template
+    for file, content in _tokenizer(blueprint.sizes["vocab"], tuple(ids.items()), template).items():
         (target / file).write_bytes(content)
     return blueprint
 
@@ -163,6 +161,11 @@ def _special_ids(model: Model, registry: Registry, vocab: int) -> Mapping[str, i
         elif token.token is not None and token.token not in known:
             unknown.append(token.token)
     return known | {text: vocab - len(unknown) + n for n, text in enumerate(unknown)}
+
+
+@cache
+def _tokenizer(vocab: int, ids: tuple[tuple[str, int], ...], template: str | None) -> Mapping[str, bytes]:
+    return synthetic_tokenizer(vocab, dict(ids), chat_template=template)
 
 
 def _tokens(loaded: Loaded, ids: Mapping[str, int]) -> Check:
