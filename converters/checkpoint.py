@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converters import layouts
 from converters.cells import Box, Grid
 from converters.discover import TOKENIZER_FILES, Found, discover
 from converters.errors import IntegrityError, UnsupportedError
 from converters.facts import FORMAT, TENSORS, Fact, Facts, dtype_name, given_facts, missing, read
-from converters.layouts import LAYOUTS, layouts_in
 from converters.layouts.table import Layout
 from converters.logical import AXES, HALVES, Sizes, flat_shape, pattern_of, shape_of
 from converters.match import Match, Stored, by_place, match
@@ -94,7 +94,7 @@ def open_checkpoint(
         layout,
         found.config,
         found.config_file,
-        given=given_facts(given or {}, *LAYOUTS),
+        given=given_facts(given or {}, *layouts.LAYOUTS),
         known={name: Fact(value, "registry") for name, value in (known or {}).items()},
     )
     stored, dropped = by_place(layout, found.files)
@@ -127,15 +127,15 @@ def _layout(found: Found) -> Layout:
         def fitting(layout: Layout) -> int:
             return sum(name.removeprefix(layout.prefix).startswith(_layer_names(layout)) for name in names)
 
-        best = max(layouts_in("original"), key=fitting)
+        best = max(layouts.layouts_in("original"), key=fitting)
         if fitting(best):
             return best
         raise UnsupportedError("its tensors are named as in no family that is known", found.path)
     kind = found.config.get("model_type")
-    for layout in (*layouts_in("hf"), *layouts_in("llama")):
+    for layout in (*layouts.layouts_in("hf"), *layouts.layouts_in("llama")):
         if layout.template["model_type"] == kind:
             return layout
-    kinds = sorted(str(layout.template["model_type"]) for layout in LAYOUTS if not layout.grid)
+    kinds = sorted(str(layout.template["model_type"]) for layout in layouts.LAYOUTS if not layout.grid)
     raise UnsupportedError(
         f"model_type {kind!r} is not one of {', '.join(kinds)}", found.path / found.config_file
     )
@@ -241,7 +241,7 @@ def _family(layout: Layout, settled: Match, path: Path) -> str:
     if (path / RECORD).is_file():
         record = json.loads((path / RECORD).read_bytes())
         family = record.get("family") if isinstance(record, dict) else None
-        if family in {layout.family for layout in LAYOUTS}:
+        if family in {layout.family for layout in layouts.LAYOUTS}:
             return str(family)
     return "internlm" if settled.choices["attention_bias"] else "internlm2"
 
