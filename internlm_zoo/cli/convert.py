@@ -80,7 +80,7 @@ def convert(
         "tp": tp,
         "pp": pp,
         "max_shard_size": max_shard_size,
-        "given": _given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
+        "given": facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
         "known_as": known_as,
     }
     with shell.progress() as progress:
@@ -133,7 +133,7 @@ def compare(
     return Answer(found, _verdict(found), exit_code=0 if found.same else 1)
 
 
-def _given(pairs: list[str]) -> dict[str, Any]:
+def facts_given(pairs: list[str]) -> dict[str, Any]:
     """KEY=VALUE: VALUE as JSON where it is JSON, else as text."""
     given = {}
     for pair in pairs:

@@ -23,6 +23,10 @@ _Dtype = Annotated[
     str | None, typer.Option(help="float32, float16 or bfloat16; the checkpoint's own if not given.")
 ]
 _KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
+]
 
 
 @verb("load", example="internlm-zoo load internlm-chat-7b --devices cuda:0,cuda:1 --plan")
@@ -35,19 +39,15 @@ def load(
     ] = "layers",
     plan: Annotated[bool, typer.Option("--plan", help="Print the placement and load nothing.")] = False,
     dtype: _Dtype = None,
+    known_as: _KnownAs = None,
+    settings: _Set = None,
 ) -> Answer:
     """Load a model onto devices and say what lies where."""
     from internlm_zoo.loading.load import execute, plan_load
 
+    how = _how(shell, devices, known_as, settings)
     with shell.progress() as progress:
-        planned = plan_load(
-            model,
-            settings=shell.settings,
-            devices=_split(devices),
-            parallel=parallel,
-            dtype=dtype,
-            progress=progress,
-        )
+        planned = plan_load(model, **how, parallel=parallel, dtype=dtype, progress=progress)
         seconds = None if plan else execute(planned).seconds
     return Answer(_facts(planned, seconds), _placement(planned, seconds))
 
@@ -62,6 +62,7 @@ def generate(
     devices: _Devices = None,
     dtype: _Dtype = None,
     known_as: _KnownAs = None,
+    settings: _Set = None,
 ) -> Answer:
     """Write what the model says to a prompt, always the most likely token.
 
@@ -70,14 +71,8 @@ def generate(
     from internlm_zoo.loading.load import load_model
 
     with shell.progress() as progress:
-        loaded = load_model(
-            model,
-            settings=shell.settings,
-            devices=_split(devices),
-            dtype=dtype,
-            known_as=known_as,
-            progress=progress,
-        )
+        how = _how(shell, devices, known_as, settings)
+        loaded = load_model(model, **how, dtype=dtype, progress=progress)
     from internlm_zoo.loading.generate import generate as write
 
     text = write(loaded, prompt, max_new_tokens=max_new_tokens, raw=raw)
@@ -94,6 +89,7 @@ def smoke(
     ] = False,
     devices: _Devices = None,
     known_as: _KnownAs = None,
+    settings: _Set = None,
 ) -> Answer:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
@@ -101,16 +97,32 @@ def smoke(
     """
     if every == (model is not None):
         raise UsageError("name one model or directory, or say --all", "smoke")
+    if known_as and (every or miniature):
+        raise UsageError("--as says which model one directory holds", "smoke")
+    how = _how(shell, devices, known_as, settings)
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):
             progress.start(name, None)
-            results.append(_judge(shell, name, miniature, devices, known_as, alone=not every))
+            results.append(_judge(name, how, miniature, alone=not every))
             progress.finish(name)
     failed = sum(not result.ok for result in results)
     shell.note(f"{len(results) - failed} of {len(results)} pass")
     data = {"passed": len(results) - failed, "failed": failed, "results": results}
     return Answer(data, _verdicts(results), exit_code=int(failed > 0))
+
+
+def _how(
+    shell: Shell, devices: str | None, known_as: str | None, settings: list[str] | None
+) -> dict[str, Any]:
+    from internlm_zoo.cli.convert import facts_given
+
+    return {
+        "settings": shell.settings,
+        "devices": None if devices is None else [name.strip() for name in devices.split(",")],
+        "known_as": known_as,
+        "given": facts_given(settings or []),
+    }
 
 
 def _every_model(shell: Shell) -> list[str]:
@@ -119,34 +131,20 @@ def _every_model(shell: Shell) -> list[str]:
     return list(load_registry(shell.settings).models)
 
 
-def _judge(
-    shell: Shell, name: str, miniature: bool, devices: str | None, known_as: str | None, *, alone: bool
-) -> SmokeResult:
+def _judge(name: str, how: dict[str, Any], miniature: bool, *, alone: bool) -> SmokeResult:
     """One of many that cannot be tried is a line among the others."""
+    from internlm_zoo.smoke.miniature import smoke_miniature
+    from internlm_zoo.smoke.result import Check, conclude
+    from internlm_zoo.smoke.run import smoke_test
+
     try:
-        return _smoke(shell, name, miniature, devices, known_as)
+        if miniature:
+            return smoke_miniature(name, settings=how["settings"], devices=how["devices"])
+        return smoke_test(name, **how)
     except ZooError as error:
         if alone:
             raise
-        from internlm_zoo.smoke.result import Check, conclude
-
-        return conclude(name, [Check(type(error).__name__, False, f"not tried: {error}")])
-
-
-def _smoke(
-    shell: Shell, name: str, miniature: bool, devices: str | None, known_as: str | None
-) -> SmokeResult:
-    if miniature:
-        from internlm_zoo.smoke.miniature import smoke_miniature
-
-        return smoke_miniature(name, settings=shell.settings, devices=_split(devices))
-    from internlm_zoo.smoke.run import smoke_test
-
-    return smoke_test(name, settings=shell.settings, devices=_split(devices), known_as=known_as)
-
-
-def _split(devices: str | None) -> list[str] | None:
-    return None if devices is None else [name.strip() for name in devices.split(",")]
+        return conclude(name, [Check("loading", False, f"not tried: {error}")])
 
 
 def _facts(plan: Plan, seconds: float | None) -> dict[str, Any]:

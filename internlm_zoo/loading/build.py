@@ -62,12 +62,16 @@ def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
     """The model on torch's meta device: shapes and no memory."""
     import torch
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
 
     (name,) = config["architectures"]
     if name not in _CLASSES:
         raise UnsupportedError(f"{name} is not a stock Llama class", "architectures")
-    with torch.device("meta"):
-        model = getattr(transformers, name)(transformers.LlamaConfig(**config, dtype=dtype))
+    try:
+        with torch.device("meta"):
+            model = getattr(transformers, name)(transformers.LlamaConfig(**config, dtype=dtype))
+    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+        raise UnsupportedError(f"transformers makes no Llama of this config: {error}", "config") from error
     return model.requires_grad_(False)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import converters
 from converters import Checkpoint
@@ -54,18 +56,19 @@ def open_directory(
     *,
     settings: Settings,
     known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ModelDirectory:
     """A registry name (fetched if it is not in the store) or a directory, with the headers read.
 
-    known_as: the registry model that a directory holds. Raises NotFoundError for what is neither, and what
-    reading the headers raises.
+    known_as: the registry model that a directory holds. given: facts that its config does not
+    state. Raises NotFoundError for what is neither, and what reading the headers raises.
     """
     from internlm_zoo.store.locate import find_model
 
     found = find_model(model, settings=settings, progress=progress)
     registry = load_registry(settings)
     entry = registry.model(known_as) if known_as else found.model
-    checkpoint = converters.open_checkpoint(found.path, known=known_facts(entry))
+    checkpoint = converters.open_checkpoint(found.path, given, known_facts(entry))
     family = registry.family_of(entry) if entry else family_with_layout(registry, checkpoint.family)
     return ModelDirectory(found.path, checkpoint, family, entry, registry)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from converters.tokenizer.text import check_text
 from internlm_zoo.errors import NotFoundError, UnsupportedError
 from internlm_zoo.loading.load import Loaded
-from internlm_zoo.loading.runtime import quiet
+from internlm_zoo.loading.runtime import one_thread, quiet
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
 Message = dict[str, str]
+# Parameters up to which a second thread costs more than it brings.
+_SMALL = 20_000_000
 
 
 def generate(loaded: Loaded, prompt: str, *, max_new_tokens: int = 64, raw: bool = False) -> str:
@@ -37,10 +40,17 @@ def encode(loaded: Loaded, text: str) -> list[int]:
 def encode_turns(loaded: Loaded, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation that waits for the model's answer, by its chat template, which says itself
     where bos goes. Raises what `encode` raises, UnsupportedError without a template."""
+    from jinja2 import TemplateError
+
     tokenizer = _tokenizer(loaded)
     if tokenizer.chat_template is None:
         raise UnsupportedError("there is no chat template for it", loaded.plan.directory.title, fix="--raw")
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise UnsupportedError(
+            f"its chat template refuses this conversation: {error}", loaded.plan.directory.title, fix="--raw"
+        ) from error
     return _ids(loaded, text, add_special_tokens=False)
 
 
@@ -91,7 +101,7 @@ def _forward(loaded: Loaded, ids: Sequence[int], **options: object) -> Any:
     import torch
 
     device = loaded.plan.placement.first_device
-    with quiet():
+    with quiet(), one_thread() if loaded.plan.parameters < _SMALL else nullcontext():
         return loaded.model(input_ids=torch.tensor([list(ids)], device=device), **options)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.loading.directory import ModelDirectory, open_directory
@@ -55,19 +55,20 @@ def plan_load(
     parallel: str = "layers",
     dtype: str | None = None,
     known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Where every layer would go, from the headers alone.
 
     model: a registry name or a directory in hf, llama or original format. devices: as torch names them
     (default: the first accelerator, else the CPU). dtype: default the checkpoint's. known_as: the registry
-    model that a directory holds, for its chat template and tokens.
+    model that a directory holds, for its chat template and tokens. given: facts its config does not state.
     Raises UnsupportedError if it does not fit or `parallel` is not "layers", UsageError for wrong names.
     """
     if parallel != "layers":
         raise UnsupportedError(f"{parallel} placement is not supported: layers is", "--parallel")
     require_torch()
-    directory = open_directory(model, settings=settings, known_as=known_as, progress=progress)
+    directory = open_directory(model, settings=settings, known_as=known_as, given=given, progress=progress)
     return plan_directory(directory, devices=devices, dtype=dtype)
 
 
@@ -111,6 +112,7 @@ def load_model(
     parallel: str = "layers",
     dtype: str | None = None,
     known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Loaded:
     """`plan_load`, then `execute`: same arguments, same errors."""
@@ -121,6 +123,7 @@ def load_model(
         parallel=parallel,
         dtype=dtype,
         known_as=known_as,
+        given=given,
         progress=progress,
     )
     return execute(plan)

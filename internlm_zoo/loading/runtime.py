@@ -40,7 +40,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch on a single thread inside: on matrices this small, threads only wait for each other."""
+    """torch on one thread inside: on small matrices threads only wait for each other."""
     import torch
 
     threads = torch.get_num_threads()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from internlm_zoo.loading.directory import ModelDirectory, open_directory
 from internlm_zoo.loading.load import execute, plan_directory
@@ -19,6 +20,7 @@ def smoke_test(
     settings: Settings,
     devices: Sequence[str] | None = None,
     known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> SmokeResult:
     """Load the model and look at what it does.
@@ -27,7 +29,7 @@ def smoke_test(
     be judged as. A model that fails is a result, not an error; raises what loading raises.
     """
     require_torch()
-    directory = open_directory(model, settings=settings, known_as=known_as, progress=progress)
+    directory = open_directory(model, settings=settings, known_as=known_as, given=given, progress=progress)
     return judge(directory, devices=devices)
 
 

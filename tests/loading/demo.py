@@ -1,0 +1,50 @@
+"""What the tests of loading and of smoke share: the demo models, their forms, and ways to damage them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from internlm_zoo.settings import Settings
+
+MODELS = ("demo-internlm-base", "demo-internlm2-chat")
+FORMS: Mapping[str, dict[str, Any] | None] = {
+    "original": None,
+    "original tp2 pp2": {"to": "original", "tp": 2, "pp": 2},
+    "hf": {"to": "hf"},
+    "llama": {"to": "llama"},
+}
+Directories = Mapping[tuple[str, str], Path]
+Tensors = dict[str, np.ndarray]
+
+
+def home_of(folder: Path) -> Settings:
+    return Settings(home=folder / "home", offline=True)
+
+
+def rewritten(source: Path, target: Path, change: Callable[[Tensors], None]) -> Path:
+    """A copy of a safetensors directory with other weights. The weights are raw bfloat16 halves (uint16)."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    target.mkdir()
+    for file in source.iterdir():
+        if file.suffix != ".safetensors":
+            (target / file.name).write_bytes(file.read_bytes())
+    stored = load_file(source / "model.safetensors")
+    tensors = {name: tensor.view(torch.uint16).numpy().copy() for name, tensor in stored.items()}
+    change(tensors)
+    back = {
+        name: torch.from_numpy(array).view(torch.bfloat16).contiguous() for name, array in tensors.items()
+    }
+    save_file(back, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
+def edit_config(directory: Path, **changes: Any) -> None:
+    file = directory / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))

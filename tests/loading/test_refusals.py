@@ -1,0 +1,151 @@
+"""What cannot be loaded is refused by name: tensor, shape, device, memory, text. No file's code is run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError, ZooError
+from internlm_zoo.loading.generate import encode, encode_turns, generate
+from internlm_zoo.loading.load import load_model, plan_load
+from tests.loading.demo import MODELS, edit_config, home_of, rewritten
+
+BASE, CHAT = MODELS
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+def changed(directories, tmp_path, change):
+    return rewritten(directories[BASE, "llama"], tmp_path / "changed", change)
+
+
+def test_a_missing_tensor_is_named(directories, tmp_path):
+    folder = changed(directories, tmp_path, lambda tensors: tensors.pop(DOWN))
+    with pytest.raises(ZooError) as refused:
+        load_model(folder, settings=home_of(tmp_path))
+    assert DOWN in str(refused.value) and refused.value.exit_code == IntegrityError.exit_code
+
+
+def test_a_tensor_nobody_knows_is_named(directories, tmp_path):
+    folder = changed(directories, tmp_path, lambda tensors: tensors.update(extra=np.zeros(3, np.uint16)))
+    with pytest.raises(IntegrityError, match="extra"):
+        load_model(folder, settings=home_of(tmp_path))
+
+
+def test_a_tensor_of_another_shape_is_named_with_its_shape(directories, tmp_path):
+    def cut(tensors):
+        tensors[DOWN] = tensors[DOWN][:, :-1]
+
+    folder = changed(directories, tmp_path, cut)
+    with pytest.raises(IntegrityError) as refused:
+        load_model(folder, settings=home_of(tmp_path))
+    assert DOWN in str(refused.value) and "255" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "error"),
+    [("tpu", UsageError), ("", UsageError), ("meta", UsageError), ("cuda:93", UnsupportedError)],
+)
+def test_a_device_that_is_none_or_not_here_is_named(directories, tmp_path, device, error):
+    with pytest.raises(error, match=f"device {device}|'{device}'"):
+        load_model(directories[BASE, "hf"], settings=home_of(tmp_path), devices=["cpu", device])
+
+
+def test_a_plan_may_be_made_for_devices_of_another_machine(directories, tmp_path):
+    plan = plan_load(directories[BASE, "hf"], settings=home_of(tmp_path), devices=["cuda:93", "cuda:94"])
+    assert [part.device.name for part in plan.placement.parts] == ["cuda:93", "cuda:94"]
+
+
+def test_a_model_larger_than_the_free_memory_is_refused_from_its_headers_with_both_numbers(
+    directories, tmp_path, monkeypatch
+):
+    """A machine with half a megabyte free: only the number that the system reports is replaced."""
+    import psutil
+
+    free = psutil.virtual_memory()._replace(available=500_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(UnsupportedError) as refused:
+        load_model(directories[BASE, "hf"], settings=home_of(tmp_path))
+    assert "2.2 MB" in str(refused.value) and "500.0 kB" in str(refused.value)
+
+
+def test_more_devices_than_layers_and_unknown_dtypes_and_placements_are_refused(directories, tmp_path):
+    folder, settings = directories[BASE, "hf"], home_of(tmp_path)
+    with pytest.raises(UsageError, match="5 devices for 4 layers"):
+        plan_load(folder, settings=settings, devices=["cpu"] * 5)
+    with pytest.raises(UsageError, match="float8"):
+        plan_load(folder, settings=settings, dtype="float8")
+    with pytest.raises(UnsupportedError, match="tensor"):
+        plan_load(folder, settings=settings, parallel="tensor")
+
+
+def test_neither_a_directory_nor_a_model_is_not_found(tmp_path):
+    with pytest.raises(NotFoundError, match="demo-internlm-bse"):
+        plan_load("demo-internlm-bse", settings=home_of(tmp_path))
+
+
+def test_half_a_character_is_refused_as_a_prompt(directories, tmp_path):
+    loaded = load_model(directories[CHAT, "hf"], settings=home_of(tmp_path), known_as=CHAT)
+    for write in (
+        lambda: generate(loaded, "a \ud83d b"),
+        lambda: generate(loaded, "a \ud83d b", raw=True),
+        lambda: encode(loaded, "\udcff"),
+    ):
+        with pytest.raises(UsageError, match="surrogate"):
+            write()
+
+
+def test_a_chat_template_that_refuses_a_role_says_so(directories, tmp_path):
+    loaded = load_model(directories[BASE, "hf"], settings=home_of(tmp_path), known_as=BASE)
+    with pytest.raises(UnsupportedError, match="roles system, user and assistant"):
+        encode_turns(loaded, [{"role": "critic", "content": "x"}])
+
+
+def test_a_rope_scaling_that_transformers_does_not_know_is_named(directories, tmp_path):
+    folder = changed(directories, tmp_path, lambda tensors: None)
+    edit_config(folder, rope_scaling={"rope_type": "spiral"})
+    with pytest.raises(UnsupportedError, match="spiral"):
+        load_model(folder, settings=home_of(tmp_path))
+
+
+@pytest.mark.parametrize("form", ["hf", "llama"])
+def test_no_code_that_came_with_a_directory_is_run_or_fetched(directories, tmp_path, form):
+    folder, marker = tmp_path / "hostile", tmp_path / "marker"
+    folder.mkdir()
+    for file in directories[BASE, form].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    trap = f"open({str(marker)!r}, 'w').close()\n"
+    for module in (
+        "modeling_internlm",
+        "configuration_internlm",
+        "tokenization_internlm",
+        "torch",
+        "__init__",
+    ):
+        (folder / f"{module}.py").write_text(trap)
+    edit_config(
+        folder,
+        auto_map={
+            "AutoConfig": "configuration_internlm.InternLMConfig",
+            "AutoModelForCausalLM": "modeling_internlm.InternLMForCausalLM",
+        },
+        attn_implementation="somebody/some-kernels",
+        quantization_config={"quant_method": "custom"},
+        trust_remote_code=True,
+    )
+    tokenizer = folder / "tokenizer_config.json"
+    tokenizer.write_text(
+        json.dumps(
+            json.loads(tokenizer.read_text())
+            | {
+                "auto_map": {"AutoTokenizer": ["tokenization_internlm.Tokenizer", None]},
+                "tokenizer_class": "Tokenizer",
+            }
+        )
+    )
+    loaded = load_model(folder, settings=home_of(tmp_path), known_as=BASE)
+    plain = load_model(directories[BASE, form], settings=home_of(tmp_path), known_as=BASE)
+    assert generate(loaded, "A stitch") == generate(plain, "A stitch")
+    assert not marker.exists()
+    assert type(loaded.model).__module__ == "transformers.models.llama.modeling_llama"
