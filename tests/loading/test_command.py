@@ -1,0 +1,87 @@
+"""`internlm-zoo load | generate`: the answer on stdout, nothing else there, and a sentence when it cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.loading.demo import MODELS, edit_config, rewritten
+
+BASE, CHAT = MODELS
+
+
+@pytest.fixture
+def zoo(capsys, monkeypatch, tmp_path):
+    """Run the command line in this process; gives (exit code, stdout, stderr)."""
+    import internlm_zoo.cli.models
+    from internlm_zoo.cli.shell import run
+
+    monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
+
+    def call(*args):
+        capsys.readouterr()
+        code = run([str(arg) for arg in args])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    assert internlm_zoo.cli.models
+    return call
+
+
+def test_a_plan_says_what_each_device_holds_and_that_nothing_was_loaded(zoo, directories):
+    code, out, err = zoo("load", directories[BASE, "hf"], "--devices", "cpu,cpu", "--plan")
+    assert code == 0 and err == ""
+    assert "embedding, layers 0 to 1" in out and "layers 2 to 3, norm, head" in out
+    assert "nothing loaded" in out
+
+
+def test_load_says_the_same_as_a_document(zoo, directories):
+    code, out, _ = zoo("load", directories[BASE, "original"], "--devices", "cpu,cpu", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["seconds"] > 0
+    assert [(part["device"], part["first_layer"], part["last_layer"]) for part in facts["parts"]] == [
+        ("cpu", 0, 1),
+        ("cpu", 2, 3),
+    ]
+    assert sum(part["bytes"] for part in facts["parts"]) == facts["bytes"] == 2 * facts["parameters"]
+
+
+def test_generate_prints_the_text_and_nothing_else_anywhere(directories, tmp_path):
+    """In a process of its own, so that whatever torch, transformers or accelerate print is seen."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "default", "-c", "from internlm_zoo.cli import main; main()", "generate"),
+            *(directories[CHAT, "hf"], "--as", CHAT, "-p", "Hello", "--devices", "cpu,cpu", "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout).keys() == {"model", "prompt", "text"}
+
+
+def test_raw_text_and_a_turn_of_a_chat_are_different_prompts(zoo, directories):
+    ask = ("generate", directories[CHAT, "hf"], "--as", CHAT, "-p", "Hello", "--max-new-tokens", 12)
+    assert zoo(*ask)[1] != zoo(*ask, "--raw")[1]
+
+
+def test_an_unknown_device_is_a_usage_error_of_one_line(zoo, directories):
+    code, out, err = zoo("load", directories[BASE, "hf"], "--devices", "cpu,gpu")
+    assert (code, out) == (2, "")
+    assert "'gpu' is not a device" in err and "Traceback" not in err
+
+
+def test_a_fact_that_the_checkpoint_lacks_is_asked_for_by_name_and_taken_from_set(zoo, directories, tmp_path):
+    folder = rewritten(directories[BASE, "llama"], tmp_path / "silent", lambda tensors: None)
+    config = json.loads((folder / "config.json").read_text())
+    del config["rms_norm_eps"]
+    (folder / "config.json").write_text(json.dumps(config))
+    edit_config(folder, model_type="internlm", architectures=["InternLMForCausalLM"], bias=True)
+    code, _, err = zoo("load", folder)
+    assert code == 2 and "rms_norm_eps" in err and "--set rms_norm_eps=" in err
+    assert zoo("load", folder, "--set", "rms_norm_eps=1e-5")[0] == 0

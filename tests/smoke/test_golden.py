@@ -1,0 +1,153 @@
+"""The smoke test passes what was released, in whatever form, and names what is wrong with anything else."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from internlm_zoo.smoke.golden import load_golden
+from tests.loading.demo import FORMS, MODELS, rewritten
+
+BASE, CHAT = MODELS
+HEAD = 16  # rows of a head in the demo models
+PROJECTION = "model.layers.1.self_attn.{}_proj.{}"
+
+
+def check_of(result, name):
+    return next(check for check in result["checks"] if check["name"] == name)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_demo_models_pass_by_name_with_every_prompt_golden(smoke, model):
+    code, result = smoke(model)
+    assert (code, result["ok"], result["model"]) == (0, True, model), result["sentence"]
+    assert [check["name"] for check in result["checks"]] == ["weights", "token ids", "logits", "tokens"]
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_form_of_a_demo_model_passes(smoke, directories, model, form, devices):
+    code, result = smoke(directories[model, form], "--as", model, "--devices", devices)
+    assert code == 0, result["sentence"]
+    assert (form == "original") == any(check["name"] == "weights" for check in result["checks"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_golden_data_is_of_sixteen_prompts_in_two_languages(model):
+    golden = load_golden(model)
+    assert len(golden.prompts) == len(golden.logits) == 16
+    chinese = sum(any("\u4e00" <= letter <= "\u9fff" for letter in row.prompt) for row in golden.prompts)
+    assert 0 < chinese < 16
+
+
+def exchange(tensors, one, other):
+    tensors[one], tensors[other] = tensors[other], tensors[one]
+
+
+def swap_k_and_v(tensors):
+    for part in ("weight", "bias"):
+        exchange(tensors, PROJECTION.format("k", part), PROJECTION.format("v", part))
+
+
+def swap_two_heads_of_q(tensors):
+    for part in ("weight", "bias"):
+        rows = tensors[PROJECTION.format("q", part)]
+        rows[: 2 * HEAD] = rows[[*range(HEAD, 2 * HEAD), *range(HEAD)]]
+
+
+def swap_gate_and_up(tensors):
+    exchange(tensors, "model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.up_proj.weight")
+
+
+def interleave_rotary_halves(tensors):
+    for part in ("weight", "bias"):
+        rows = tensors[PROJECTION.format("q", part)]
+        heads = rows.reshape(-1, 2, HEAD // 2, *rows.shape[1:])
+        rows[:] = heads.swapaxes(1, 2).reshape(rows.shape)
+
+
+def swap_two_layers(tensors):
+    for name in [name for name in tensors if name.startswith("model.layers.1.")]:
+        exchange(tensors, name, name.replace(".1.", ".2.", 1))
+
+
+def drop_a_bias(tensors):
+    tensors[PROJECTION.format("o", "bias")][:] = 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        swap_k_and_v,
+        swap_two_heads_of_q,
+        swap_gate_and_up,
+        interleave_rotary_halves,
+        swap_two_layers,
+        drop_a_bias,
+    ],
+)
+def test_a_wrong_conversion_of_the_base_model_fails_with_one_sentence(smoke, directories, tmp_path, fault):
+    folder = rewritten(directories[BASE, "hf"], tmp_path / "faulty", fault)
+    code, result = smoke(folder, "--as", BASE)
+    assert (code, result["ok"]) == (1, False)
+    assert "logits differ by up to" in result["sentence"] and "\n" not in result["sentence"]
+    assert not check_of(result, "logits")["ok"]
+
+
+def swap_k_and_v_of_a_group(tensors):
+    """A group of wqkv has two queries, then a key, then a value."""
+    rows = tensors["model.layers.1.attention.wqkv.weight"][: 4 * HEAD]
+    rows[2 * HEAD :] = rows[[*range(3 * HEAD, 4 * HEAD), *range(2 * HEAD, 3 * HEAD)]]
+
+
+def swap_two_queries_of_a_group(tensors):
+    rows = tensors["model.layers.1.attention.wqkv.weight"][: 2 * HEAD]
+    rows[:] = rows[[*range(HEAD, 2 * HEAD), *range(HEAD)]]
+
+
+@pytest.mark.parametrize("fault", [swap_k_and_v_of_a_group, swap_two_queries_of_a_group])
+def test_a_wrong_conversion_of_the_chat_model_fails_with_one_sentence(smoke, directories, tmp_path, fault):
+    folder = rewritten(directories[CHAT, "hf"], tmp_path / "faulty", fault)
+    code, result = smoke(folder, "--as", CHAT)
+    assert (code, result["ok"]) == (1, False)
+    assert "logits differ by up to" in result["sentence"] and "\n" not in result["sentence"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_flipped_bit_of_released_weights_fails_and_the_file_is_named(
+    smoke, directories, tmp_path, model, place
+):
+    folder = tmp_path / "flipped"
+    shutil.copytree(directories[model, "original"], folder)
+    weights = folder / "model_tp0_pp0.pt"
+    content = bytearray(weights.read_bytes())
+    content[int(len(content) * place)] ^= 1
+    weights.write_bytes(content)
+    code, result = smoke(folder, "--as", model)
+    assert code != 0
+    assert "model_tp0_pp0.pt" in (result["sentence"] if code == 1 else result["what"] + result["where"])
+
+
+def test_weights_that_are_no_numbers_fail(smoke, directories, tmp_path):
+    def spoil(tensors):
+        tensors["model.norm.weight"][0] = 0x7FC0  # NaN in bfloat16
+
+    code, result = smoke(rewritten(directories[BASE, "hf"], tmp_path / "nan", spoil), "--as", BASE)
+    assert code == 1 and "logits differ by up to inf" in result["sentence"]
+
+
+def test_a_tokenizer_of_another_model_fails_and_is_blamed(smoke, directories, tmp_path):
+    folder = tmp_path / "mixed"
+    shutil.copytree(directories[BASE, "hf"], folder)
+    shutil.copy(directories[CHAT, "hf"] / "tokenizer.json", folder)
+    code, result = smoke(folder, "--as", BASE)
+    assert code == 1 and "not the one the model was trained with" in result["sentence"]
+    assert check_of(result, "logits")["ok"]
+
+
+def test_another_model_fails_by_its_vocabulary(smoke, directories):
+    code, result = smoke(directories[CHAT, "llama"], "--as", BASE)
+    assert code == 1 and "another model" in result["sentence"]
