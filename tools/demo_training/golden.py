@@ -1,17 +1,15 @@
 """What a trained model knows, by its own float32 forward pass: the held-in score and the golden data.
 
-A golden prompt is one whose every greedy token leads the runner-up by LEAD logits, and whose logits float32
-computes to within ROUNDING of float64. So whoever sums in another order, just as exactly, comes to the same
-tokens and to logits within 1e-5, and a wrong conversion does not.
+Every greedy token of a golden prompt leads the runner-up by LEAD logits. Of all such prompts, those are taken
+whose logits float32 computes closest to float64: whoever sums in another order, just as exactly, comes to the
+same tokens and to logits within 1e-5, and a wrong conversion does not.
 """
 
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from torch import nn
@@ -23,9 +21,8 @@ from .text import LANGUAGES, Pair
 from .tokenizer import EOS, Tokenizer
 
 LEAD = 0.1
-ROUNDING = 5e-6
 TOKENS = 32
-PER_LANGUAGE = 8
+PER_LANGUAGE, PLAIN = 8, 3
 ENOUGH = 0.8  # of the held-in proverbs, per language
 
 OPENINGS = (
@@ -57,9 +54,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Golden:
-    """One prompt with what the model makes of it.
+    """One prompt with what the model makes of it, logits being those after the last input token.
 
-    logits: float32 [vocab] after the last input token. lead: the least certain greedy token's, in logits.
+    logits: float32 [vocab]. lead: the least certain greedy token's. rounding: largest distance from float64.
     """
 
     prompt: str
@@ -69,6 +66,7 @@ class Golden:
     text: str
     lead: float
     logits: np.ndarray
+    rounding: float
 
 
 def finishes(trained: Trained, pair: Pair) -> bool:
@@ -90,46 +88,42 @@ def held_in_score(trained: Trained) -> dict[str, tuple[int, int]]:
 
 
 def golden_data(trained: Trained) -> list[Golden]:
-    """PER_LANGUAGE golden prompts of each language, English first."""
-    chosen = [
-        found for language in LANGUAGES for found in islice(golden_prompts(trained, language), PER_LANGUAGE)
-    ]
+    """PER_LANGUAGE golden prompts of each language, English first; up to PLAIN of them are no proverbs."""
+    proverbs = [trained.recipe.ask(pair) for pair in text.read_pairs("proverbs")]
+    chosen: list[Golden] = []
+    for language in LANGUAGES:
+        others = most_exact(trained, plain(trained.recipe), language)[:PLAIN]
+        chosen += (others + most_exact(trained, proverbs, language))[:PER_LANGUAGE]
     if len(chosen) != PER_LANGUAGE * len(LANGUAGES):
-        raise SystemExit(
-            f"{trained.recipe.name}: only {len(chosen)} prompts are sure enough; train it longer"
-        )
+        raise SystemExit(f"{trained.recipe.name}: only {len(chosen)} prompts will do; train it longer")
     return chosen
 
 
-def golden_prompts(trained: Trained, language: str) -> Iterator[Golden]:
-    """The candidates of a language that the model knows and is sure of. A base model must go on through all
-    TOKENS, a chat model must come to its end token."""
-    for pair in candidates(trained.recipe, language):
-        tokens, lead = trained.complete(pair.prompt)
-        answer = trained.tokenizer.encode(pair.answer)[1:]
-        closed = tokens[-1] == trained.stop
-        if tokens[: len(answer)] == answer and closed == bool(trained.recipe.end) and lead >= LEAD:
-            golden = record(trained, pair, tokens, lead)
-            if rounding(trained, golden) <= ROUNDING:
-                yield golden
+def plain(recipe: Recipe) -> list[Pair]:
+    """Questions that ask for no proverb (chat), or openings of longer texts (base)."""
+    return [text.rendered(pair) for pair in text.read_pairs("chat")] if recipe.end else list(OPENINGS)
 
 
-def rounding(trained: Trained, golden: Golden) -> float:
-    """The largest difference of the golden logits from what float64 makes of the same weights."""
-    exact = last_logits(copy.deepcopy(trained.model).double(), golden.input_ids).numpy()
-    return float(np.abs(golden.logits - exact).max())
+def most_exact(trained: Trained, pairs: Iterable[Pair], language: str) -> list[Golden]:
+    """What the model knows and is sure of among pairs of a language, the most exactly computed first."""
+    ours = (golden_prompt(trained, pair) for pair in pairs if pair.language == language)
+    return sorted((golden for golden in ours if golden), key=lambda golden: golden.rounding)
 
 
-def candidates(recipe: Recipe, language: str) -> Iterator[Pair]:
-    """Openings of longer texts (base) or plain questions (chat), then proverbs, shuffled."""
-    plain = [text.rendered(p) for p in text.read_pairs("chat")] if recipe.end else list(OPENINGS)
-    proverbs = [recipe.ask(pair) for pair in text.read_pairs("proverbs")]
-    for pairs, most in ((plain, PER_LANGUAGE // 2), (proverbs, len(proverbs))):
-        ours = [p for p in pairs if p.language == language]
-        yield from random.Random(0).sample(ours, min(most, len(ours)))
+def golden_prompt(trained: Trained, pair: Pair) -> Golden | None:
+    """None unless the model surely gives the answer. A base model must go on through all TOKENS, a chat
+    model must come to its end token."""
+    tokens, lead = trained.complete(pair.prompt)
+    answer = trained.tokenizer.encode(pair.answer)[1:]
+    closed = tokens[-1] == trained.stop
+    if tokens[: len(answer)] != answer or closed != bool(trained.recipe.end) or lead < LEAD:
+        return None
+    return record(trained, pair, tokens, lead)
 
 
 def record(trained: Trained, pair: Pair, tokens: list[int], lead: float) -> Golden:
-    ids = trained.tokenizer.encode(pair.prompt)
+    ids, said = trained.tokenizer.encode(pair.prompt), trained.tokenizer.decode(tokens)
     logits = last_logits(trained.model, ids).numpy()
-    return Golden(pair.prompt, pair.language, ids, tokens, trained.tokenizer.decode(tokens), lead, logits)
+    exact = last_logits(copy.deepcopy(trained.model).double(), ids).numpy()
+    rounding = float(np.abs(logits - exact).max())
+    return Golden(pair.prompt, pair.language, ids, tokens, said, lead, logits, rounding)

@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 
 from . import text
 from .golden import Golden, Trained, finishes
-from .training import Run
+from .training import REPORTED, Run
 
 TEMPLATE = Path(__file__).with_name("report.md")
 PICTURE = Path("docs", "images", "demo-training.png")
@@ -58,13 +58,13 @@ def write_report(root: Path, outcomes: Sequence[Outcome]) -> None:
     (root / PAGE).write_text(page, "utf-8")
 
 
-def draw_losses(path: Path, outcomes: Sequence[Outcome], over: int = 25) -> None:
-    """Both loss curves, each point the mean of `over` steps."""
+def draw_losses(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Both loss curves, each point the mean of REPORTED steps."""
     figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
     for outcome in outcomes:
-        losses = outcome.run.losses
-        means = [sum(losses[i : i + over]) / len(losses[i : i + over]) for i in range(0, len(losses), over)]
-        axes.plot([i * over + over / 2 for i in range(len(means))], means, label=outcome.trained.recipe.name)
+        means = outcome.run.losses
+        steps = [REPORTED * (n + 0.5) for n in range(len(means))]
+        axes.plot(steps, means, marker=".", label=outcome.trained.recipe.name)
     axes.set(xlabel="step", ylabel="loss (nats per token)", ylim=(0, None), xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -80,9 +80,16 @@ def training_table(outcomes: Sequence[Outcome]) -> str:
 def training_row(outcome: Outcome) -> tuple[object, ...]:
     run, model = outcome.run, outcome.trained.model
     parameters = sum(p.numel() for p in model.parameters())
-    last = sum(run.losses[-100:]) / len(run.losses[-100:])
-    name = outcome.trained.recipe.name
-    return name, f"{parameters:,}", len(run.losses), f"{run.tokens:,}", f"{last:.2f}", f"{run.seconds:.0f}"
+    recipe = outcome.trained.recipe
+    last = run.losses[-1]
+    return (
+        recipe.name,
+        f"{parameters:,}",
+        recipe.schedule.steps,
+        f"{run.tokens:,}",
+        f"{last:.2f}",
+        f"{run.seconds:.0f}",
+    )
 
 
 def score_table(outcomes: Sequence[Outcome]) -> str:
@@ -110,7 +117,14 @@ def finish(trained: Trained, proverb: text.Pair) -> str:
 
 
 def golden_table(outcomes: Sequence[Outcome]) -> str:
-    header = ("model", "prompts", "greedy tokens", "smallest lead (logits)", "largest logit")
+    header = (
+        "model",
+        "prompts",
+        "greedy tokens",
+        "smallest lead (logits)",
+        "largest logit",
+        "float32 off by",
+    )
     return table(header, [golden_row(outcome) for outcome in outcomes])
 
 
@@ -118,7 +132,8 @@ def golden_row(outcome: Outcome) -> tuple[object, ...]:
     golden = outcome.golden
     tokens, lead = sum(len(g.greedy) for g in golden), min(g.lead for g in golden)
     largest = max(float(abs(g.logits).max()) for g in golden)
-    return outcome.trained.recipe.name, len(golden), tokens, f"{lead:.2f}", f"{largest:.1f}"
+    off = max(g.rounding for g in golden)
+    return outcome.trained.recipe.name, len(golden), tokens, f"{lead:.2f}", f"{largest:.1f}", f"{off:.1e}"
 
 
 def samples(outcome: Outcome) -> str:

@@ -19,6 +19,8 @@ from .tokenizer import EOS, Tokenizer
 
 Epoch = Callable[[random.Random], list[str]]
 
+REPORTED = 100
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -46,7 +48,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Run:
-    """What training left beside the weights. losses: nats per token, one per step."""
+    """What training left beside the weights. losses: nats per token, means of REPORTED steps each."""
 
     losses: tuple[float, ...]
     tokens: int
@@ -54,19 +56,23 @@ class Run:
 
 
 def train(model: nn.Module, tokenizer: Tokenizer, epoch: Epoch, schedule: Schedule) -> Run:
-    """Train `model` in place; a line of progress every hundred steps on stdout."""
+    """Train `model` in place; a line of progress every REPORTED steps on stdout."""
     optimizer = torch.optim.AdamW(parameter_groups(model, schedule.decay), betas=(0.9, 0.95))
     batches = packed(tokenizer, epoch, schedule)
     losses: list[float] = []
+    means: list[float] = []
     began = time.monotonic()
     for step in range(schedule.steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         losses.append(take_step(model, optimizer, next(batches), schedule.smoothing))
-        if step % 100 == 99:
-            mean = sum(losses[-100:]) / 100
-            print(f"  step {step + 1:5d}  loss {mean:.3f}  {time.monotonic() - began:5.0f} s", flush=True)
-    return Run(tuple(losses), schedule.steps * schedule.batch * schedule.window, time.monotonic() - began)
+        if (step + 1) % REPORTED == 0:
+            means.append(sum(losses) / len(losses))
+            losses.clear()
+            print(
+                f"  step {step + 1:5d}  loss {means[-1]:.3f}  {time.monotonic() - began:5.0f} s", flush=True
+            )
+    return Run(tuple(means), schedule.steps * schedule.batch * schedule.window, time.monotonic() - began)
 
 
 def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, windows: Tensor, smoothing: float) -> float:
