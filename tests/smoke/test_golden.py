@@ -131,6 +131,21 @@ def test_a_flipped_bit_of_released_weights_fails_and_the_file_is_named(
     assert "model_tp0_pp0.pt" in (result["sentence"] if code == 1 else result["what"] + result["where"])
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("matrix", ["layers.0.mlp.up_proj", "layers.3.self_attn.v_proj"])
+def test_a_flipped_byte_in_a_layer_of_a_conversion_fails_by_its_logits(
+    smoke, directories, tmp_path, model, matrix
+):
+    """No digest of a conversion is known. Every token passes through the layers, so one value is enough."""
+
+    def flip(tensors):
+        tensors[f"model.{matrix}.weight"][5, 7] ^= 0x00FF
+
+    code, result = smoke(rewritten(directories[model, "llama"], tmp_path / "flipped", flip), "--as", model)
+    assert (code, result["ok"]) == (1, False)
+    assert "logits differ by up to" in result["sentence"]
+
+
 def test_weights_that_are_no_numbers_fail(smoke, directories, tmp_path):
     def spoil(tensors):
         tensors["model.norm.weight"][0] = 0x7FC0  # NaN in bfloat16
