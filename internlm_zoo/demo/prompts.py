@@ -7,5 +7,5 @@ from collections.abc import Mapping
 
 PROMPTS: Mapping[str, tuple[str, str]] = {
     "demo-internlm-base": ("A rolling stone", "千里之行"),
-    "demo-internlm2-chat": ("What colour is snow?", "雪是什么颜色？"),
+    "demo-internlm2-chat": ("What colour is snow?", "守株待兔是什么意思？"),
 }
