@@ -10,7 +10,6 @@ core/scheduler's partition_uniform; torch writes and reads the files.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tests.converters.bits import columns_of, rows_of, stored, to_bits
+
 BITS = {"bfloat16": np.uint16, "float16": np.uint16, "float32": np.uint32}
-SIGNED = {2: torch.int16, 4: torch.int32}
 Model = dict[str, np.ndarray]
 Cell = tuple[int, int]
 
@@ -117,15 +117,6 @@ def stages_of(layers: int, pp: int) -> tuple[int, ...]:
     """How InternEvo's partition_uniform shares layers among stages: the last ones take what is left over."""
     least, more = divmod(layers, pp)
     return tuple(least + (p >= pp - more) for p in range(pp))
-
-
-def rows_of(array: np.ndarray, rank: int, tp: int) -> np.ndarray:
-    size = array.shape[0] // tp
-    return array[rank * size : (rank + 1) * size]
-
-
-def columns_of(array: np.ndarray, rank: int, tp: int) -> np.ndarray:
-    return rows_of(array.T, rank, tp).T
 
 
 def interleaved(rows: np.ndarray, head_dim: int) -> np.ndarray:
@@ -404,52 +395,3 @@ def read_hf(folder: Path) -> Model:
                 assert name not in out
                 out[name] = to_bits(file.get_tensor(name))
     return out
-
-
-# --- bits and torch -----------------------------------------------------------------------------------------
-
-
-def to_torch(bits: np.ndarray, dtype: str) -> torch.Tensor:
-    bits = np.ascontiguousarray(bits)
-    return torch.from_numpy(bits.view(f"i{bits.itemsize}").copy()).view(getattr(torch, dtype))
-
-
-def to_bits(tensor: torch.Tensor) -> np.ndarray:
-    size = tensor.element_size()
-    return tensor.contiguous().view(SIGNED[size]).numpy().view(f"u{size}")
-
-
-def stored(state: Mapping[str, np.ndarray], dtype: str, storage: str) -> dict[str, torch.Tensor]:
-    """The state as torch tensors whose elements lie in memory as asked.
-
-    own: row-major, alone. transposed: matrices column-major. shared: all are views of one storage. padded:
-    every tensor is a slice of a wider one that is saved with it, as a chunk that nobody cloned would be.
-    """
-    tensors = {name: to_torch(bits, dtype) for name, bits in state.items()}
-    if storage == "transposed":
-        return {name: t.t().contiguous().t() if t.dim() == 2 else t for name, t in tensors.items()}
-    if storage == "padded":
-        return {
-            name: torch.cat([t, t.flip(0), t])[len(t) : 2 * len(t)].copy_(t) for name, t in tensors.items()
-        }
-    if storage == "shared":
-        flat = torch.cat([t.reshape(-1) for t in tensors.values()])
-        parts = flat.split([t.numel() for t in tensors.values()])
-        return {name: part.view(t.shape) for (name, t), part in zip(tensors.items(), parts, strict=True)}
-    assert storage == "own"
-    return tensors
-
-
-def assert_same(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> None:
-    """Same names, shapes, element sizes and bits, said for the first tensor that differs."""
-    assert sorted(found) == sorted(wanted)
-    for name, array in wanted.items():
-        assert found[name].dtype == array.dtype, name
-        assert found[name].shape == array.shape, name
-        assert np.array_equal(found[name], array), f"{name} differs"
-
-
-def assert_same_cells(found: Mapping[Cell, Model], wanted: Mapping[Cell, Model]) -> None:
-    assert sorted(found) == sorted(wanted)
-    for place, state in wanted.items():
-        assert_same(found[place], state)

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.converters.bits import assert_same, assert_same_cells
 from tests.converters.oracle import (
     INTERNLM,
     INTERNLM2,
     Variant,
-    assert_same,
-    assert_same_cells,
     cells,
     expected,
     make_model,

@@ -9,17 +9,8 @@ import torch
 
 import converters
 from converters.errors import ZooError
-from tests.converters.oracle import (
-    BOTH,
-    INTERNLM,
-    INTERNLM2,
-    Variant,
-    make_model,
-    to_bits,
-    to_torch,
-    write_hf,
-    write_original,
-)
+from tests.converters.bits import to_bits, to_torch
+from tests.converters.oracle import BOTH, INTERNLM, INTERNLM2, Variant, make_model, write_hf, write_original
 
 FAMILY = pytest.mark.parametrize("dims", BOTH, ids=lambda dims: dims.family)
 

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 import converters
-from tests.converters.oracle import Dims, assert_same, cells, make_model, read_cells, read_hf, variant_of
+from tests.converters.bits import assert_same
+from tests.converters.oracle import Dims, cells, make_model, read_cells, read_hf, variant_of
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "internlm_zoo" / "demo" / "models"

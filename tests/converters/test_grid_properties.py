@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import converters
+from tests.converters.bits import assert_same, assert_same_cells
 from tests.converters.oracle import (
     Dims,
     Variant,
-    assert_same,
-    assert_same_cells,
     cells,
     expected,
     make_model,

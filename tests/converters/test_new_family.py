@@ -9,15 +9,8 @@ import torch
 import converters
 from converters import layouts
 from converters.layouts.table import Layout, row
-from tests.converters.oracle import (
-    INTERNLM2,
-    assert_same,
-    expected,
-    make_model,
-    read_cells,
-    read_hf,
-    write_hf,
-)
+from tests.converters.bits import assert_same
+from tests.converters.oracle import INTERNLM2, expected, make_model, read_cells, read_hf, write_hf
 
 A, L = "layers.N.attention.", "layers.N."
 MADE_UP = Layout(

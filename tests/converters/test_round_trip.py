@@ -8,12 +8,11 @@ from itertools import product
 import pytest
 
 import converters
+from tests.converters.bits import assert_same, assert_same_cells
 from tests.converters.oracle import (
     BOTH,
     INTERNLM2,
     Variant,
-    assert_same,
-    assert_same_cells,
     cells,
     expected,
     make_model,

@@ -9,12 +9,12 @@ import pytest
 from transformers import AutoConfig, LlamaConfig
 
 import converters
+from tests.converters.bits import assert_same
 from tests.converters.oracle import (
     BOTH,
     INTERNLM,
     INTERNLM2,
     Variant,
-    assert_same,
     expected,
     make_model,
     read_hf,

@@ -10,18 +10,17 @@ import pytest
 import torch
 
 import converters
+from tests.converters.bits import assert_same_cells, to_bits
 from tests.converters.oracle import (
     BOTH,
     EMBEDDING_KEYS,
     INTERNLM,
     Variant,
-    assert_same_cells,
     cells,
     make_model,
     read_cells,
     read_config,
     stages_of,
-    to_bits,
     variant_of,
     write_hf,
     write_original,

@@ -12,21 +12,19 @@ import torch
 
 import converters
 from converters.errors import ZooError
+from tests.converters.bits import assert_same, assert_same_cells, to_torch
 from tests.converters.oracle import (
     BOTH,
     EMBEDDING_KEYS,
     INTERNLM,
     INTERNLM2,
     Variant,
-    assert_same,
-    assert_same_cells,
     cells,
     expected,
     make_model,
     read_cells,
     read_config,
     read_hf,
-    to_torch,
     write_hf,
     write_original,
 )
