@@ -48,7 +48,19 @@ def started(world: World) -> Iterator[subprocess.Popen[str]]:
 def start(world: World, *args: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", COMMAND, *args]
     env = {**os.environ, **world.environ}
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=None if os.name == "nt" else interruptible,
+    )
+
+
+def interruptible() -> None:
+    """A test run in the background of a shell ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(world: World, hub: FaultyHub) -> tuple[Path, int]:
