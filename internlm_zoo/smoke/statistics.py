@@ -137,8 +137,8 @@ def _repetition(samples: Sequence[Sample], limits: Limits) -> Check:
 
 
 def _utf8(samples: Sequence[Sample]) -> Check:
-    # A text cut off at the limit may end inside a character. A small model spells rare characters in bytes and
-    # may slip; one whose pieces are mixed up slips everywhere.
+    # A text cut off at the limit may end inside a character. A small model spells rare characters in bytes
+    # and may slip; one whose pieces are mixed up slips everywhere.
     wrong = [sample.text for sample in samples if REPLACEMENT in sample.text.rstrip(REPLACEMENT)]
     found = f"{len(wrong)} of {len(samples)} texts hold invalid UTF-8" if wrong else "all text is valid UTF-8"
     return Check("utf-8", len(wrong) <= len(samples) / 2, f"{found}: {wrong[0]!r}" if wrong else found)
