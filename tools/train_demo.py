@@ -80,7 +80,7 @@ def write_trained(recipe: Recipe, folder: Path) -> Run:
 
 
 def lower_logits(model: nn.Module) -> None:
-    """By the last norm, from its bfloat16 values: the same greedy choices, less rounded away of golden logits."""
+    """By the last norm, from its bfloat16 values: the same greedy choices, less rounded off golden logits."""
     with torch.no_grad():
         model.norm.weight.copy_(model.norm.weight.bfloat16().float() * LOGIT_SCALE)
 
