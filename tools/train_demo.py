@@ -2,7 +2,7 @@
 
     python tools/train_demo.py [--steps N] [--root DIR]
 
-About ten minutes on two cores. Exits with 1 and writes no report if a model finishes too few proverbs.
+Ten to twenty minutes on two cores. Exits with 1 and writes no report if a model finishes too few proverbs.
 """
 
 from __future__ import annotations
