@@ -22,6 +22,7 @@ from converters.pieces import Piece, piece_of
 
 RECORD = "conversion.json"
 FLOATS = ("BF16", "F16", "F32")
+_RANK = {pattern: rank for rank, pattern in enumerate(AXES)}
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def _tensors(settled: Match, sizes: Sizes) -> dict[str, LogicalTensor]:
 
 def _order(name: str) -> tuple[int, int, int]:
     """Embedding, layers, norm, head; within a layer as the table of logical tensors has them."""
-    rank = list(AXES).index(pattern_of(name))
+    rank = _RANK[pattern_of(name)]
     if name.startswith("layers."):
         return 1, int(name.split(".")[1]), rank
     return 0 if name == "embed.weight" else 2, 0, rank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,18 +13,17 @@ from blake3 import blake3
 
 from converters import discover
 from converters.carry import TokenizerFacts, carry
-from converters.checkpoint import RECORD, open_checkpoint
+from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
 from converters.errors import IntegrityError, UsageError
 from converters.execute import Stream, check_replicas, in_parallel
 from converters.formats import shards, torchzip
+from converters.formats.bytesource import hex_of
 from converters.gather import Sources
 from converters.plan import Plan, normalised, plan_conversion
 from converters.progress import Progress, Silence
 from converters.sidecars import check_sidecars
 from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.files import Staging, check_space, write_files, write_json
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,10 @@ class Report:
     fingerprints: Mapping[str, str]
 
 
+def _nothing_known(source: Checkpoint) -> TokenizerFacts:
+    return TokenizerFacts()
+
+
 def convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
@@ -53,7 +56,7 @@ def convert(
     tokenizer: str | os.PathLike[str] | None = None,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
-    tokenizer_facts: TokenizerFacts | None = None,
+    tokenizer_facts: Callable[[Checkpoint], TokenizerFacts] = _nothing_known,
     workers: int | None = None,
     force: bool = False,
     evidence: bool = True,
@@ -63,7 +66,8 @@ def convert(
 
     to: hf, llama or original. tp, pp: the grid of an original target. max_shard_size: of safetensors files.
     tokenizer: a tokenizer.model or directory to use instead of the source's. given: facts that override the
-    source's config. known: facts that stand in where the source is silent. force: replace a target that is
+    source's config. known: facts that stand in where the source is silent. tokenizer_facts: what a
+    sentencepiece model does not say of itself, asked once the source is open. force: replace a target that is
     not empty. evidence: digest the input files and hold every tensor of the result against the source.
     `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped.
     Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint` and
@@ -94,7 +98,7 @@ def _run(
     staging: Staging,
     target: Path,
     tokenizer: Path | None,
-    tokenizer_facts: TokenizerFacts | None,
+    tokenizer_facts: Callable[[Checkpoint], TokenizerFacts],
     workers: int | None,
     evidence: bool,
     progress: Progress | None,
@@ -103,9 +107,7 @@ def _run(
     with Sources() as files:
         check_replicas(plan.source, files)
         staging.begin(plan)
-        notes = carry(
-            plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts or TokenizerFacts()
-        )
+        notes = carry(plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts(plan.source))
         _write_configs(plan, staging.path)
         stream = Stream(plan.source, files, plan.normalised)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
@@ -169,7 +171,9 @@ def _record(
 ) -> dict[str, object]:
     """conversion.json: enough to check the result again, and nothing that differs from run to run."""
     source = plan.source
-    digests = in_parallel(_blake3, source.files, workers) if evidence else [None] * len(source.files)
+    digests: Sequence[str | None] = [None] * len(source.files)
+    if evidence:
+        digests = in_parallel(lambda file: hex_of(file, blake3()), source.files, workers)
     return {
         "tool": f"internlm-zoo {_version()}",
         "family": source.family,
@@ -194,14 +198,6 @@ def _record(
         "dropped": list(source.dropped),
         "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
     }
-
-
-def _blake3(file: Path) -> str:
-    digest = blake3()
-    with file.open("rb") as stream:
-        while part := stream.read(_CHUNK):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _version() -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from converters.logical import pattern_of
 from converters.plan import Plan
-
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 @dataclass(frozen=True)
@@ -29,13 +27,13 @@ def describe(plan: Plan) -> tuple[Line, ...]:
     for file in plan.files:
         sizes = {span.name: span.nbytes for span in file.layout.spans}
         for cell in file.cells.values():
-            key = (_NUMBER.sub("N", cell.name), cell.shape)
+            key = (pattern_of(cell.name), cell.shape)
             pieces = [piece for slab in cell.slabs for piece in plan.source.tensors[slab.logical].pieces]
             before = lines.get(key)
             lines[key] = Line(
                 *key,
                 count=(before.count if before else 0) + 1,
-                sources=tuple(dict.fromkeys(_NUMBER.sub("N", piece.tensor) for piece in pieces)),
+                sources=tuple(dict.fromkeys(pattern_of(piece.tensor) for piece in pieces)),
                 files=max(before.files if before else 0, len({piece.file for piece in pieces})),
                 nbytes=(before.nbytes if before else 0) + sizes[cell.name],
             )

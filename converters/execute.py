@@ -15,9 +15,9 @@ from converters.blocks import BLOCK, blocks_of
 from converters.cells import Cell
 from converters.checkpoint import Checkpoint
 from converters.errors import IntegrityError, UsageError
-from converters.formats.tensors import ELEMENT_TYPES, Span
+from converters.formats.tensors import ELEMENT_TYPES, Span, contiguous_strides
 from converters.gather import Block, Bytes, Sources, gather
-from converters.pieces import Piece
+from converters.pieces import Piece, volume
 from converters.rows import normalise_rows
 
 T = TypeVar("T")
@@ -71,11 +71,10 @@ def check_replicas(source: Checkpoint, files: Sources) -> None:
 
 def _read(piece: Piece, itemsize: int, files: Sources) -> bytes:
     """The whole piece in canonical order."""
-    extents = [stop - start for start, stop in piece.box]
-    steps = [itemsize * int(np.prod(extents[axis + 1 :], dtype=np.int64)) for axis in range(len(extents))]
-    size = int(np.prod(extents, dtype=np.int64)) * itemsize
-    out = np.empty(size, np.uint8)
-    gather(Block(piece.tensor, piece.box, 0, size, tuple(steps)), [piece], itemsize, files, out)
+    steps = contiguous_strides(tuple(stop - start for start, stop in piece.box))
+    out = np.empty(volume(piece.box) * itemsize, np.uint8)
+    block = Block(piece.tensor, piece.box, 0, len(out), tuple(itemsize * step for step in steps))
+    gather(block, [piece], itemsize, files, out)
     return out.tobytes()
 
 

@@ -6,6 +6,7 @@ source that holds them is read once, if most of it is wanted, and copied by stri
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -89,7 +90,7 @@ def _copy(file: LocalFile, offset: int, levels: Sequence[Run], itemsize: int, ou
         file.read_into(offset, out.data[: last.extent])
         return
     length = sum((run.extent - 1) * run.source for run in levels) + 1
-    wanted = _volume(levels)
+    wanted = math.prod(run.extent for run in levels)
     if length <= max(SPARSE * wanted, SHORT):
         _copy_strided(file.read(offset, length), levels, itemsize, out)
         return
@@ -108,13 +109,6 @@ def _copy_runs(file: LocalFile, offset: int, run: Run, length: int, out: Bytes) 
     for n in range(run.extent):
         at = n * run.target
         file.read_into(offset + n * run.source, view[at : at + length])
-
-
-def _volume(levels: Sequence[Run]) -> int:
-    total = 1
-    for run in levels:
-        total *= run.extent
-    return total
 
 
 def _copy_strided(stretch: bytes, levels: Sequence[Run], itemsize: int, out: Bytes) -> None:

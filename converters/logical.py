@@ -8,7 +8,6 @@ axes as well: the key/value head they attend to, and their place in its group.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -78,8 +77,3 @@ def flat_shape(name: str, sizes: Sizes) -> tuple[int, ...]:
             shape.append(sizes[axis])
         inside = of_heads
     return tuple(shape)
-
-
-def count(name: str, sizes: Sizes) -> int:
-    """Its number of elements."""
-    return math.prod(shape_of(name, sizes))

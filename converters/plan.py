@@ -6,7 +6,6 @@ tensor has a source, and what a target's format cannot say is refused by name.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,11 @@ from converters.errors import UnsupportedError, UsageError
 from converters.facts import GIVEN, Fact, Facts, given_facts
 from converters.formats import safetensors, shards, torchzip
 from converters.formats.shards import Shard
-from converters.formats.tensors import FileLayout, Span, TensorSpec, nbytes
+from converters.formats.tensors import FileLayout, Span, TensorSpec, contiguous_strides, nbytes
 from converters.layouts import layout_of
 from converters.layouts.table import Layout
-from converters.logical import flat_shape
+from converters.logical import shape_of
+from converters.pieces import volume
 
 FORMATS = ("hf", "llama", "original")
 # What a config names of code that came with it, and of the version that wrote it.
@@ -213,7 +213,6 @@ def _canonical(name: str, source: Checkpoint) -> Cell:
     """The tensor row-major over its axes, seen as one dimension."""
     tensor = source.tensors[name]
     box = source.box_of(name)
-    extents = [stop for _, stop in box]
-    steps = tuple((0, math.prod(extents[axis + 1 :])) for axis in range(len(extents)))
-    shape = (math.prod(flat_shape(name, source.sizes)),)
+    steps = tuple((0, step) for step in contiguous_strides(shape_of(name, source.sizes)))
+    shape = (volume(box),)
     return Cell(0, 0, (tensor.name,), shape, (Slab(name, box, (0,), steps),), replicated=False)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from converters.errors import IntegrityError
 from converters.execute import in_parallel
+from converters.formats.bytesource import hex_of
 
 _SUFFIX = ".md5"
 _MD5 = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _LONGEST = 4096
-_CHUNK = 1 << 20
 
 
 def check_sidecars(files: Sequence[Path], workers: int | None = None) -> tuple[str, ...]:
@@ -36,13 +36,10 @@ def _check(file: Path) -> None:
         found = _MD5.search(stream.read(_LONGEST).decode("utf-8", "replace"))
     if found is None:
         raise IntegrityError("it holds no MD5 digest", _sidecar(file), "remove it, or fetch it again")
-    digest = hashlib.md5(usedforsecurity=False)
-    with file.open("rb") as stream:
-        while part := stream.read(_CHUNK):
-            digest.update(part)
-    if digest.hexdigest() != found[0].lower():
+    digest = hex_of(file, hashlib.md5(usedforsecurity=False))
+    if digest != found[0].lower():
         raise IntegrityError(
-            f"its MD5 is {digest.hexdigest()}, and {_sidecar(file).name} says {found[0].lower()}",
+            f"its MD5 is {digest}, and {_sidecar(file).name} says {found[0].lower()}",
             file,
             "the file is damaged or of another release: fetch both again",
         )

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import converters
-from converters import Plan, Report, TokenizerFacts
+from converters import Checkpoint, Plan, Report, TokenizerFacts
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
+from internlm_zoo.registry.schema import SpecialToken
 from internlm_zoo.settings import Settings
 
 
@@ -59,7 +61,7 @@ def convert(
         tokenizer=tokenizer,
         given=given,
         known=source.known,
-        tokenizer_facts=_tokenizer_facts(source, given),
+        tokenizer_facts=partial(_tokenizer_facts, source),
         workers=workers,
         force=force,
         evidence=evidence,
@@ -121,14 +123,16 @@ def known_facts(model: Model | None) -> Mapping[str, Any]:
     return facts
 
 
-def _tokenizer_facts(source: _Source, given: Mapping[str, Any] | None) -> TokenizerFacts:
-    if source.model:
-        family = source.registry.family_of(source.model)
-        tokens = source.registry.special_tokens_of(source.model)
-    else:
-        layout = converters.open_checkpoint(source.path, given, source.known).family
-        family = family_with_layout(source.registry, layout)
-        tokens = dict(family.special_tokens)
+def _tokenizer_facts(source: _Source, checkpoint: Checkpoint) -> TokenizerFacts:
+    if source.model is None:
+        family = family_with_layout(source.registry, checkpoint.family)
+        return tokenizer_facts(family, family.special_tokens)
+    family = source.registry.family_of(source.model)
+    return tokenizer_facts(family, source.registry.special_tokens_of(source.model))
+
+
+def tokenizer_facts(family: Family, tokens: Mapping[str, SpecialToken]) -> TokenizerFacts:
+    """What a sentencepiece model does not say of itself: chat tokens by their text, and the template."""
     return TokenizerFacts(
         {token.token: token.piece or token.token for token in tokens.values() if token.token is not None},
         family.chat_template,

@@ -1,4 +1,4 @@
-"""Counts the calls of official client packages that the conformance tests made, in the closing summary."""
+"""The command line in this process, and the count of official client calls in the closing summary."""
 
 from __future__ import annotations
 
@@ -18,3 +18,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if counts:
         parts = ", ".join(f"{package} {count}" for package, count in counts.most_common())
         terminalreporter.write_line(f"conformance: {counts.total()} official client calls ({parts})")
+
+
+@pytest.fixture
+def zoo(capsys, monkeypatch, tmp_path):
+    """Run the command line in this process; gives (exit code, stdout, stderr)."""
+    import internlm_zoo.cli.convert
+    import internlm_zoo.cli.models
+    from internlm_zoo.cli.shell import run
+
+    monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
+
+    def call(*args):
+        capsys.readouterr()
+        code = run([str(arg) for arg in args])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    assert internlm_zoo.cli.convert and internlm_zoo.cli.models
+    return call

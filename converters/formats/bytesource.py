@@ -15,6 +15,8 @@ from typing import Protocol
 
 from converters.errors import IntegrityError, NotFoundError
 
+_CHUNK = 1 << 20
+
 
 class ByteSource(Protocol):
     """A file of known size, readable at any offset from any thread."""
@@ -103,6 +105,21 @@ class LocalFile:
         with self._lock:
             self._file.seek(offset)
             return self._file.read(length) or b""
+
+
+class Digest(Protocol):
+    """What hashlib and blake3 give."""
+
+    def update(self, data: bytes, /) -> object: ...
+    def hexdigest(self) -> str: ...
+
+
+def hex_of(path: Path, digest: Digest) -> str:
+    """The digest of a whole file, read piece by piece."""
+    with path.open("rb") as file:
+        while part := file.read(_CHUNK):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ internlm/internlm-7b modeling_internlm.py and configuration_internlm.py (rotary)
 
 from __future__ import annotations
 
-from converters.layouts.llama import LLAMA_ROWS
+from converters.layouts.llama import HF_CONFIG, HF_DEMANDS, LLAMA_ROWS
 from converters.layouts.table import Layout, row
 
 _QKV = "layers.N.attention.{0}.{1}"
@@ -107,23 +107,10 @@ HF = Layout(
     choices={"attention_bias": (True, False), "mlp_bias": (False,), "kind": ("causal",)},
     rows=LLAMA_ROWS,
     template={
+        **HF_CONFIG,
         "model_type": "internlm",
-        "vocab_size": "$vocab_size",
-        "hidden_size": "$hidden_size",
-        "intermediate_size": "$intermediate_size",
-        "num_hidden_layers": "$num_layers",
-        "num_attention_heads": "$num_attention_heads",
         "bias": "$attention_bias",
-        "hidden_act": "silu",
-        "max_position_embeddings": "$max_position_embeddings",
-        "rms_norm_eps": "$rms_norm_eps",
         "rotary": "$rotary",
-        "use_cache": True,
-        "bos_token_id": "$bos_token_id",
-        "eos_token_id": "$eos_token_id",
-        "pad_token_id": "$pad_token_id",
-        "tie_word_embeddings": False,
-        "torch_dtype": "$dtype",
     },
     by_kind={"causal": {"architectures": ["InternLMForCausalLM"]}},
     reads={"rope_theta": "$rope_theta", "rope_scaling": "$rope_scaling"},
@@ -135,5 +122,5 @@ HF = Layout(
         "eos_token_id": 2,
         "pad_token_id": 2,
     },
-    demands={"hidden_act": ("silu",), "tie_word_embeddings": (False,)},
+    demands=HF_DEMANDS,
 )

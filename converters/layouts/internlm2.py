@@ -7,6 +7,7 @@ internlm/internlm2-7b modeling_internlm2.py; InternLM/lmdeploy module_map.py (re
 
 from __future__ import annotations
 
+from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS
 from converters.layouts.table import Layout, row
 
 # As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
@@ -130,25 +131,9 @@ HF = Layout(
         row("v_head.weight", "reward.weight", "score | hidden", kind="reward"),
     ),
     template={
+        **GROUPED_CONFIG,
         "model_type": "internlm2",
-        "vocab_size": "$vocab_size",
-        "hidden_size": "$hidden_size",
-        "intermediate_size": "$intermediate_size",
-        "num_hidden_layers": "$num_layers",
-        "num_attention_heads": "$num_attention_heads",
-        "num_key_value_heads": "$num_kv_heads",
         "bias": False,
-        "hidden_act": "silu",
-        "max_position_embeddings": "$max_position_embeddings",
-        "rms_norm_eps": "$rms_norm_eps",
-        "rope_theta": "$rope_theta",
-        "rope_scaling": "$rope_scaling",
-        "use_cache": True,
-        "bos_token_id": "$bos_token_id",
-        "eos_token_id": "$eos_token_id",
-        "pad_token_id": "$pad_token_id",
-        "tie_word_embeddings": False,
-        "torch_dtype": "$dtype",
     },
     by_kind={
         "causal": {"architectures": ["InternLM2ForCausalLM"]},
@@ -156,5 +141,5 @@ HF = Layout(
     },
     reads={"rope_parameters": "$rope_parameters"},
     constants={"attention_bias": False, "rope_scaling": None},
-    demands={"hidden_act": ("silu",), "tie_word_embeddings": (False,), "bias": (False,)},
+    demands={**HF_DEMANDS, "bias": (False,)},
 )

@@ -5,11 +5,39 @@ Facts: transformers 5 models/llama (LlamaConfig, LlamaForCausalLM, LlamaForSeque
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from converters.layouts.table import Layout, row
 
 _HEADS = "kv_heads q_per_kv halves pairs head_dim"
 _LAYER = "model.layers.N."
 _LOGICAL = "layers.N."
+
+# What the config of every Hugging Face format of the family says in the same words.
+HF_CONFIG: Mapping[str, object] = {
+    "vocab_size": "$vocab_size",
+    "hidden_size": "$hidden_size",
+    "intermediate_size": "$intermediate_size",
+    "num_hidden_layers": "$num_layers",
+    "num_attention_heads": "$num_attention_heads",
+    "hidden_act": "silu",
+    "max_position_embeddings": "$max_position_embeddings",
+    "rms_norm_eps": "$rms_norm_eps",
+    "use_cache": True,
+    "bos_token_id": "$bos_token_id",
+    "eos_token_id": "$eos_token_id",
+    "pad_token_id": "$pad_token_id",
+    "tie_word_embeddings": False,
+    "torch_dtype": "$dtype",
+}
+HF_DEMANDS: Mapping[str, tuple[object, ...]] = {"hidden_act": ("silu",), "tie_word_embeddings": (False,)}
+# Since grouped queries: how many key/value heads, and the rotary embedding as Llama spells it.
+GROUPED_CONFIG: Mapping[str, object] = {
+    **HF_CONFIG,
+    "num_key_value_heads": "$num_kv_heads",
+    "rope_theta": "$rope_theta",
+    "rope_scaling": "$rope_scaling",
+}
 
 LLAMA_ROWS = (
     row("model.embed_tokens.weight", "embed.weight", "vocab | hidden"),
@@ -55,27 +83,11 @@ LLAMA = Layout(
     choices={"attention_bias": (False, True), "mlp_bias": (False, True), "kind": ("causal", "reward")},
     rows=LLAMA_ROWS,
     template={
+        **GROUPED_CONFIG,
         "model_type": "llama",
-        "vocab_size": "$vocab_size",
-        "hidden_size": "$hidden_size",
-        "intermediate_size": "$intermediate_size",
-        "num_hidden_layers": "$num_layers",
-        "num_attention_heads": "$num_attention_heads",
-        "num_key_value_heads": "$num_kv_heads",
         "head_dim": "$head_dim",
         "attention_bias": "$attention_bias",
         "mlp_bias": "$mlp_bias",
-        "hidden_act": "silu",
-        "max_position_embeddings": "$max_position_embeddings",
-        "rms_norm_eps": "$rms_norm_eps",
-        "rope_theta": "$rope_theta",
-        "rope_scaling": "$rope_scaling",
-        "use_cache": True,
-        "bos_token_id": "$bos_token_id",
-        "eos_token_id": "$eos_token_id",
-        "pad_token_id": "$pad_token_id",
-        "tie_word_embeddings": False,
-        "torch_dtype": "$dtype",
     },
     by_kind={
         "causal": {"architectures": ["LlamaForCausalLM"]},
@@ -83,5 +95,5 @@ LLAMA = Layout(
     },
     constants={"rope_scaling": None},
     reads={"rope_parameters": "$rope_parameters"},
-    demands={"hidden_act": ("silu",), "tie_word_embeddings": (False,), "pretraining_tp": (1,)},
+    demands={**HF_DEMANDS, "pretraining_tp": (1,)},
 )

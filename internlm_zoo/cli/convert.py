@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internlm_zoo.cli.facts import KnownAs, Set, facts_given
 from internlm_zoo.cli.shell import Answer, Shell, verb
-from internlm_zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,19 +49,14 @@ def convert(
         Path | None,
         typer.Option("--tokenizer", help="A tokenizer.model, or a directory with a tokenizer, to add."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
-    ] = None,
+    settings: Set = None,
     mlp_order: Annotated[
         MlpOrder | None,
         typer.Option(
             "--mlp-order", help="What w2 and w3 are, where equal shapes cannot tell: --set mlp_order."
         ),
     ] = None,
-    known_as: Annotated[
-        str | None, typer.Option("--as", help="The registry model that the directory holds.")
-    ] = None,
+    known_as: KnownAs = None,
     workers: _Workers = None,
     evidence: Annotated[
         bool,
@@ -131,22 +125,6 @@ def compare(
 
     found = converters.compare(one, other, workers=workers)
     return Answer(found, _verdict(found), exit_code=0 if found.same else 1)
-
-
-def facts_given(pairs: list[str]) -> dict[str, Any]:
-    """KEY=VALUE: VALUE as JSON where it is JSON, else as text."""
-    given = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise UsageError(
-                f"{pair!r} is not KEY=VALUE", "--set", "write for example --set rms_norm_eps=1e-5"
-            )
-        try:
-            given[key] = json.loads(text)
-        except ValueError:
-            given[key] = text
-    return given
 
 
 def _summary(report: Report) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internlm_zoo.cli.facts import KnownAs, Set, facts_given
 from internlm_zoo.cli.shell import Answer, Shell, verb
 from internlm_zoo.errors import UsageError, ZooError
 
@@ -22,11 +23,6 @@ _Devices = Annotated[
 _Dtype = Annotated[
     str | None, typer.Option(help="float32, float16 or bfloat16; the checkpoint's own if not given.")
 ]
-_KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
-_Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
-]
 
 
 @verb("load", example="internlm-zoo load internlm-chat-7b --devices cuda:0,cuda:1 --plan")
@@ -39,8 +35,8 @@ def load(
     ] = "layers",
     plan: Annotated[bool, typer.Option("--plan", help="Print the placement and load nothing.")] = False,
     dtype: _Dtype = None,
-    known_as: _KnownAs = None,
-    settings: _Set = None,
+    known_as: KnownAs = None,
+    settings: Set = None,
 ) -> Answer:
     """Load a model onto devices and say what lies where."""
     from internlm_zoo.loading.load import execute, plan_load
@@ -61,8 +57,8 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Leave the chat template out.")] = False,
     devices: _Devices = None,
     dtype: _Dtype = None,
-    known_as: _KnownAs = None,
-    settings: _Set = None,
+    known_as: KnownAs = None,
+    settings: Set = None,
 ) -> Answer:
     """Write what the model says to a prompt, always the most likely token.
 
@@ -88,8 +84,8 @@ def smoke(
         bool, typer.Option("--miniature", help="A small random model of the same layout; no download.")
     ] = False,
     devices: _Devices = None,
-    known_as: _KnownAs = None,
-    settings: _Set = None,
+    known_as: KnownAs = None,
+    settings: Set = None,
 ) -> Answer:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
@@ -115,8 +111,6 @@ def smoke(
 def _how(
     shell: Shell, devices: str | None, known_as: str | None, settings: list[str] | None
 ) -> dict[str, Any]:
-    from internlm_zoo.cli.convert import facts_given
-
     return {
         "settings": shell.settings,
         "devices": None if devices is None else [name.strip() for name in devices.split(",")],

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from internlm_zoo.conversion import tokenizer_facts
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.runtime import quiet
 
@@ -44,15 +45,12 @@ def _read(folder: Path, directory: ModelDirectory) -> PreTrainedTokenizerFast:
 def _convert(directory: ModelDirectory) -> PreTrainedTokenizerFast:
     from converters.tokenizer.convert import convert_tokenizer
 
+    facts = tokenizer_facts(directory.family, directory.special_tokens)
     with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder:
         files = convert_tokenizer(
             directory.path / SENTENCEPIECE,
-            special_tokens={
-                token.token: token.piece or token.token
-                for token in directory.special_tokens.values()
-                if token.token is not None
-            },
-            chat_template=directory.family.chat_template,
+            special_tokens=facts.special_tokens,
+            chat_template=facts.chat_template,
         )
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)

@@ -31,24 +31,6 @@ DEMO = ROOT / "internlm_zoo" / "demo" / "models"
 
 
 @pytest.fixture
-def zoo(capsys, monkeypatch, tmp_path):
-    """Run the command line in this process; gives (exit code, stdout, stderr)."""
-    import internlm_zoo.cli.convert
-    from internlm_zoo.cli.shell import run
-
-    monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
-
-    def call(*args):
-        capsys.readouterr()
-        code = run([str(arg) for arg in args])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    assert internlm_zoo.cli.convert
-    return call
-
-
-@pytest.fixture
 def src(tmp_path):
     return write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, (1, 2))
 

@@ -6,29 +6,9 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 from tests.loading.demo import MODELS, edit_config, rewritten
 
 BASE, CHAT = MODELS
-
-
-@pytest.fixture
-def zoo(capsys, monkeypatch, tmp_path):
-    """Run the command line in this process; gives (exit code, stdout, stderr)."""
-    import internlm_zoo.cli.models
-    from internlm_zoo.cli.shell import run
-
-    monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
-
-    def call(*args):
-        capsys.readouterr()
-        code = run([str(arg) for arg in args])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    assert internlm_zoo.cli.models
-    return call
 
 
 def test_a_plan_says_what_each_device_holds_and_that_nothing_was_loaded(zoo, directories):

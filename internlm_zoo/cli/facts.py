@@ -1,0 +1,32 @@
+"""Options of every command that reads a checkpoint: what a user knows of it and its files do not say."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from internlm_zoo.errors import UsageError
+
+KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
+]
+
+
+def facts_given(pairs: list[str]) -> dict[str, Any]:
+    """KEY=VALUE: VALUE as JSON where it is JSON, else as text."""
+    given = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(
+                f"{pair!r} is not KEY=VALUE", "--set", "write for example --set rms_norm_eps=1e-5"
+            )
+        try:
+            given[key] = json.loads(text)
+        except ValueError:
+            given[key] = text
+    return given
