@@ -7,13 +7,15 @@ from it, because the class that the released tokenizer_config.json files name is
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.checkpoint import Checkpoint
+from converters.discover import TOKENIZER_FILES
 from converters.errors import NotFoundError
+from converters.formats.folder import Folder, LocalFolder, read_whole
 
 SENTENCEPIECE = "tokenizer.model"
 FAST = "tokenizer.json"
@@ -39,58 +41,51 @@ def carry(
     tokenizer: a tokenizer.model, or a directory with tokenizer files, instead of the source's own.
     Raises NotFoundError if it holds none, and what converting a sentencepiece model raises.
     """
-    files = _files_of(tokenizer) if tokenizer else [source.path / name for name in source.tokenizer_files]
-    generation = source.path / _GENERATION
-    if generation.is_file() and format != "original":
-        shutil.copyfile(generation, target / _GENERATION)
-    if not files:
-        return ("the source holds no tokenizer, so the result has none: --tokenizer FILE adds one",)
-    by_name = {file.name: file for file in files}
+    folder, names = _files_of(tokenizer) if tokenizer else (source.folder, source.tokenizer_files)
+    files = {name: read_whole(folder, name) for name in names}
     if format == "original":
-        wanted = [by_name[SENTENCEPIECE]] if SENTENCEPIECE in by_name else files
-    elif SENTENCEPIECE in by_name and not _plain(by_name):
-        wanted = [by_name[SENTENCEPIECE]]
-        _make_fast(by_name, target, facts)
+        wanted = {name: files[name] for name in files if name == SENTENCEPIECE} or files
+    elif SENTENCEPIECE in files and not _plain(files):
+        wanted = {SENTENCEPIECE: files[SENTENCEPIECE], **_made_fast(folder, files, facts)}
     else:
         wanted = files
-    for file in wanted:
-        shutil.copyfile(file, target / file.name)
-    return ()
+    if _GENERATION in source.folder.names() and format != "original":
+        wanted[_GENERATION] = read_whole(source.folder, _GENERATION)
+    for name, content in wanted.items():
+        (target / name).write_bytes(content)
+    if files:
+        return ()
+    return ("the source holds no tokenizer, so the result has none: --tokenizer FILE adds one",)
 
 
-def _files_of(tokenizer: Path) -> list[Path]:
-    from converters.discover import TOKENIZER_FILES
-
+def _files_of(tokenizer: Path) -> tuple[Folder, Sequence[str]]:
     if tokenizer.is_file():
-        return [tokenizer]
-    found = [tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
+        return LocalFolder(tokenizer.parent), [tokenizer.name]
+    found = [name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
     if not found:
         raise NotFoundError(
             "there is no tokenizer here", tokenizer, f"name a {SENTENCEPIECE} or a directory with one"
         )
-    return found
+    return LocalFolder(tokenizer), found
 
 
-def _plain(files: Mapping[str, Path]) -> bool:
+def _plain(files: Mapping[str, bytes]) -> bool:
     """Whether they already load without anyone's code."""
     return FAST in files and "auto_map" not in _config_of(files)
 
 
-def _config_of(files: Mapping[str, Path]) -> Mapping[str, object]:
-    if _TOKENIZER_CONFIG not in files:
-        return {}
-    config = json.loads(files[_TOKENIZER_CONFIG].read_bytes())
+def _config_of(files: Mapping[str, bytes]) -> Mapping[str, object]:
+    config = json.loads(files.get(_TOKENIZER_CONFIG, b"{}"))
     return config if isinstance(config, dict) else {}
 
 
-def _make_fast(files: Mapping[str, Path], target: Path, facts: TokenizerFacts) -> None:
+def _made_fast(folder: Folder, files: Mapping[str, bytes], facts: TokenizerFacts) -> Mapping[str, bytes]:
     from converters.tokenizer.convert import convert_tokenizer
 
     template = _config_of(files).get("chat_template")
-    made = convert_tokenizer(
-        files[SENTENCEPIECE],
-        special_tokens=facts.special_tokens,
-        chat_template=template if isinstance(template, str) else facts.chat_template,
-    )
-    for name, content in made.items():
-        (target / name).write_bytes(content)
+    with closing(folder.open(SENTENCEPIECE)) as model:
+        return convert_tokenizer(
+            model,
+            special_tokens=facts.special_tokens,
+            chat_template=template if isinstance(template, str) else facts.chat_template,
+        )

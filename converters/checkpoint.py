@@ -15,6 +15,7 @@ from converters.cells import Box, Grid
 from converters.discover import TOKENIZER_FILES, Found, discover
 from converters.errors import IntegrityError, UnsupportedError
 from converters.facts import FORMAT, TENSORS, Fact, Facts, dtype_name, given_facts, missing, read
+from converters.formats.folder import Folder, local_folder, read_whole
 from converters.layouts.table import Layout
 from converters.logical import AXES, HALVES, Sizes, flat_shape, pattern_of, shape_of
 from converters.match import Match, Stored, by_place, match
@@ -42,10 +43,9 @@ class Checkpoint:
     """family: whose tables describe it. format: original, hf or llama. facts: name -> value and origin.
     sizes: extent of every axis. choices: what was settled where a layout leaves room.
     tensors: by logical name, in the model's order. dropped: stored names of computed buffers that are left
-    out.
-    tokenizer_files: names in `path`."""
+    out. files, tokenizer_files: names in the folder."""
 
-    path: Path
+    folder: Folder
     family: str
     format: str
     layout: Layout
@@ -56,8 +56,13 @@ class Checkpoint:
     sizes: Sizes
     tensors: Mapping[str, LogicalTensor]
     dropped: tuple[str, ...]
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     tokenizer_files: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """What errors call it; the directory where it is one."""
+        return Path(self.folder.name)
 
     @property
     def tp(self) -> int:
@@ -78,18 +83,19 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Folder,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """Read the headers of a directory and locate every logical tensor in it.
+    """Read the headers of a directory, or of another folder, and locate every logical tensor in it.
 
     given: facts that override the config's, by fact name or config key. known: facts from elsewhere (the
     registry), used where the checkpoint and its format are silent.
     Raises NotFoundError, UnsupportedError naming the field, IntegrityError naming tensor, file, shape found
     and expected, UsageError naming a fact that must be given.
     """
-    found = discover(Path(path))
+    folder = local_folder(path) if isinstance(path, str | os.PathLike) else path
+    found = discover(folder)
     layout = _layout(found)
     facts = read(
         layout,
@@ -100,12 +106,12 @@ def open_checkpoint(
     )
     stored, dropped = by_place(layout, found.files)
     grid = Grid(found.tp, _stages(layout, stored, found))
-    facts, sizes = _measure(layout, facts, stored, grid, found.path / found.config_file)
-    settled = match(layout, facts, sizes, grid, stored, found.path)
+    facts, sizes = _measure(layout, facts, stored, grid, folder.where(found.config_file))
+    settled = match(layout, facts, sizes, grid, stored, folder.name)
     _check_dtypes(settled)
     return Checkpoint(
-        path=found.path,
-        family=_family(layout, settled, found.path),
+        folder=folder,
+        family=_family(layout, settled, folder),
         format=layout.format,
         layout=layout,
         grid=grid,
@@ -115,8 +121,8 @@ def open_checkpoint(
         sizes=sizes,
         tensors=_tensors(settled, sizes),
         dropped=dropped,
-        files=tuple(file.path for files in found.files.values() for file in files),
-        tokenizer_files=tuple(name for name in TOKENIZER_FILES if (found.path / name).is_file()),
+        files=tuple(file.name for files in found.files.values() for file in files),
+        tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
     )
 
 
@@ -131,14 +137,14 @@ def _layout(found: Found) -> Layout:
         best = max(layouts.layouts_in("original"), key=fitting)
         if fitting(best):
             return best
-        raise UnsupportedError("its tensors are named as in no family that is known", found.path)
+        raise UnsupportedError("its tensors are named as in no family that is known", found.folder.name)
     kind = found.config.get("model_type")
     for layout in (*layouts.layouts_in("hf"), *layouts.layouts_in("llama")):
         if layout.template["model_type"] == kind:
             return layout
     kinds = sorted(str(layout.template["model_type"]) for layout in layouts.LAYOUTS if not layout.grid)
     raise UnsupportedError(
-        f"model_type {kind!r} is not one of {', '.join(kinds)}", found.path / found.config_file
+        f"model_type {kind!r} is not one of {', '.join(kinds)}", found.folder.where(found.config_file)
     )
 
 
@@ -164,35 +170,36 @@ def _stages(layout: Layout, stored: Stored, found: Found) -> tuple[range, ...]:
 
 
 def _measure(
-    layout: Layout, facts: Facts, stored: Stored, grid: Grid, config_file: Path
+    layout: Layout, facts: Facts, stored: Stored, grid: Grid, config_file: str
 ) -> tuple[dict[str, Fact], dict[str, int]]:
     """The extent of every axis from the config, or from a tensor whose shape alone says it."""
-    facts, path = dict(facts), config_file.parent
+    facts = dict(facts)
     layers = grid.stages[-1].stop
     if facts.setdefault("num_layers", Fact(layers, TENSORS)).value != layers:
         raise IntegrityError(
-            f"its files hold {layers} layers, and its config says {facts['num_layers'].value}", path
+            f"its files hold {layers} layers, and its config says {facts['num_layers'].value}", config_file
         )
     for fact in ("hidden_size", "num_attention_heads"):
         if fact not in facts:
-            raise missing(fact, str(config_file))
+            raise missing(fact, config_file)
     for fact, axis in (("vocab_size", "vocab"), ("intermediate_size", "inter")):
         if fact not in facts:
-            facts[fact] = Fact(_solve(layout, axis, stored, grid, path), TENSORS)
-    heads = _whole(facts, "num_attention_heads", path)
+            facts[fact] = Fact(_solve(layout, axis, stored, grid, config_file), TENSORS)
+    heads = _whole(facts, "num_attention_heads", config_file)
     if facts.setdefault("num_kv_heads", Fact(heads, FORMAT)).value is None:
         facts["num_kv_heads"] = Fact(heads, FORMAT)
     if "head_dim" not in facts or facts["head_dim"].value is None:
-        facts["head_dim"] = Fact(_whole(facts, "hidden_size", path) // heads, FORMAT)
-    kv_heads, head_dim = _whole(facts, "num_kv_heads", path), _whole(facts, "head_dim", path)
+        facts["head_dim"] = Fact(_whole(facts, "hidden_size", config_file) // heads, FORMAT)
+    kv_heads, head_dim = _whole(facts, "num_kv_heads", config_file), _whole(facts, "head_dim", config_file)
     if heads % kv_heads or head_dim % HALVES:
         raise IntegrityError(
-            f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads", path
+            f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads",
+            config_file,
         )
     return facts, {
-        "vocab": _whole(facts, "vocab_size", path),
-        "hidden": _whole(facts, "hidden_size", path),
-        "inter": _whole(facts, "intermediate_size", path),
+        "vocab": _whole(facts, "vocab_size", config_file),
+        "hidden": _whole(facts, "hidden_size", config_file),
+        "inter": _whole(facts, "intermediate_size", config_file),
         "kv_heads": kv_heads,
         "q_per_kv": heads // kv_heads,
         "halves": HALVES,
@@ -203,14 +210,14 @@ def _measure(
     }
 
 
-def _whole(facts: Facts, name: str, path: Path) -> int:
+def _whole(facts: Facts, name: str, where: str) -> int:
     value = facts[name].value
     if type(value) is not int or not 0 < value < 1 << 40:
-        raise IntegrityError(f"{name} is {value!r}, not a number of anything", path / facts[name].origin)
+        raise IntegrityError(f"{name} is {value!r}, not a number of anything", where)
     return value
 
 
-def _solve(layout: Layout, axis: str, stored: Stored, grid: Grid, path: Path) -> int:
+def _solve(layout: Layout, axis: str, stored: Stored, grid: Grid, where: str) -> int:
     for row in layout.rows:
         for dim, axes in enumerate(row.dims):
             if axes != (axis,) or row.when:
@@ -219,7 +226,7 @@ def _solve(layout: Layout, axis: str, stored: Stored, grid: Grid, path: Path) ->
             tensor = stored[place].get(row.stored[0].replace(".N.", ".0."))
             if tensor is not None and dim < len(tensor.shape):
                 return tensor.shape[dim] * (grid.tp if row.split == axis else 1)
-    raise IntegrityError(f"no tensor says how long the axis {axis} is", path)
+    raise IntegrityError(f"no tensor says how long the axis {axis} is", where)
 
 
 def _check_dtypes(settled: Match) -> None:
@@ -235,12 +242,12 @@ def _check_dtypes(settled: Match) -> None:
             )
 
 
-def _family(layout: Layout, settled: Match, path: Path) -> str:
+def _family(layout: Layout, settled: Match, folder: Folder) -> str:
     """Llama's layout is everyone's: which family a checkpoint came from says its record, else its biases."""
     if layout.format != "llama":
         return layout.family
-    if (path / RECORD).is_file():
-        record = json.loads((path / RECORD).read_bytes())
+    if RECORD in folder.names():
+        record = json.loads(read_whole(folder, RECORD))
         family = record.get("family") if isinstance(record, dict) else None
         if family in {layout.family for layout in layouts.LAYOUTS}:
             return str(family)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from converters.errors import IntegrityError, UsageError
 from converters.execute import Stream, check_replicas, in_parallel
 from converters.formats import shards, torchzip
 from converters.formats.bytesource import hex_of
+from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
 from converters.plan import Plan, normalised, plan_conversion
 from converters.progress import Progress, Silence
@@ -46,7 +49,7 @@ def _nothing_known(source: Checkpoint) -> TokenizerFacts:
 
 
 def convert(
-    src: str | os.PathLike[str],
+    src: str | os.PathLike[str] | Folder,
     dst: str | os.PathLike[str],
     *,
     to: str,
@@ -62,7 +65,7 @@ def convert(
     evidence: bool = True,
     progress: Progress | None = None,
 ) -> Report:
-    """Convert a checkpoint directory.
+    """Convert a checkpoint directory, or another folder that holds a checkpoint.
 
     to: hf, llama or original. tp, pp: the grid of an original target. max_shard_size: of safetensors files.
     tokenizer: a tokenizer.model or directory to use instead of the source's. given: facts that override the
@@ -76,11 +79,11 @@ def convert(
     source = open_checkpoint(src, given, known)
     plan = plan_conversion(source, to=to, tp=tp, pp=pp, max_shard_size=max_shard_size, given=given)
     target = Path(dst)
-    if source.path.resolve().is_relative_to(target.resolve()):
+    if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
         raise UsageError("the target would replace its own source", target, "choose another target")
     staging = Staging(target, force=force)
     check_space(plan, target)
-    check_sidecars(source.files, workers)
+    check_sidecars(source.folder, source.files, workers)
     return _run(
         plan,
         staging,
@@ -104,7 +107,7 @@ def _run(
     progress: Progress | None,
 ) -> Report:
     told = progress or Silence()
-    with Sources() as files:
+    with Sources(plan.source.folder) as files:
         check_replicas(plan.source, files)
         staging.begin(plan)
         notes = carry(plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts(plan.source))
@@ -171,9 +174,7 @@ def _record(
 ) -> dict[str, object]:
     """conversion.json: enough to check the result again, and nothing that differs from run to run."""
     source = plan.source
-    digests: Sequence[str | None] = [None] * len(source.files)
-    if evidence:
-        digests = in_parallel(lambda file: hex_of(file, blake3()), source.files, workers)
+    inputs = in_parallel(partial(_input, source.folder, evidence), source.files, workers)
     return {
         "tool": f"internlm-zoo {_version()}",
         "family": source.family,
@@ -182,10 +183,7 @@ def _record(
             "tp": source.tp,
             "pp": source.pp,
             "choices": dict(source.choices),
-            "files": [
-                {"name": file.name, "size": file.stat().st_size, "blake3": digest}
-                for file, digest in zip(source.files, digests, strict=True)
-            ],
+            "files": inputs,
         },
         "target": {
             "layout": plan.layout.name,
@@ -198,6 +196,12 @@ def _record(
         "dropped": list(source.dropped),
         "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
     }
+
+
+def _input(folder: Folder, evidence: bool, name: str) -> dict[str, object]:
+    with closing(folder.open(name)) as file:
+        digest = hex_of(file, blake3()) if evidence else None
+        return {"name": name, "size": file.size, "blake3": digest}
 
 
 def _version() -> str:

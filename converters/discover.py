@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError
 from converters.formats import safetensors, shards, torchzip
+from converters.formats.folder import Folder, read_whole
 from converters.formats.tensors import StoredTensor
 
 MODEL_CONFIG = "model_config.pt"
@@ -33,24 +34,24 @@ _UNSUPPORTED = {
     "mixture of experts": re.compile(r"model_moe_layer\d+_expert\d+.*\.pt"),
 }
 _ANY_MODEL = re.compile(r"model_(?!config).*\.pt")
-_MAX_CONFIG = 16 << 20
 
 Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of weights, by its headers. tensors: by stored name."""
+    """A file of weights, by its headers. where: what errors call it. tensors: by stored name."""
 
-    path: Path
+    name: str
+    where: str
     tensors: Mapping[str, StoredTensor]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a directory holds. files: by (tensor-parallel rank, pipeline stage); all shards are of (0, 0)."""
+    """What a folder holds. files: by (tensor-parallel rank, pipeline stage); all shards are of (0, 0)."""
 
-    path: Path
+    folder: Folder
     format: str
     config: Mapping[str, Any]
     config_file: str
@@ -59,33 +60,35 @@ class Found:
     files: Mapping[Place, tuple[StoredFile, ...]]
 
 
-def discover(path: Path) -> Found:
-    """Read the config and all headers of a directory.
+def discover(folder: Folder) -> Found:
+    """Read the config and all headers of a folder.
 
     Raises NotFoundError if there is no checkpoint in it, UnsupportedError for variants that are recognised
     and not supported, IntegrityError for files that are missing or damaged.
     """
-    if not path.is_dir():
-        raise NotFoundError("there is no such directory", path)
-    names = sorted(entry.name for entry in path.iterdir())
+    names = folder.names()
     if any(_ANY_MODEL.fullmatch(name) for name in names):
-        return _original(path, names)
+        return _original(folder, names)
     if CONFIG in names:
-        return _huggingface(path, names)
+        return _huggingface(folder, names)
     raise NotFoundError(
         f"it holds no checkpoint: neither {CONFIG} nor model_tp0_pp0.pt is there",
-        path,
+        folder.name,
         "name a directory in original, hf or llama format",
     )
 
 
-def _original(path: Path, names: list[str]) -> Found:
+def _original(folder: Folder, names: Sequence[str]) -> Found:
     for name in names:
         for variant, pattern in _UNSUPPORTED.items():
             if pattern.fullmatch(name):
-                raise UnsupportedError(f"this checkpoint uses {variant}, which is not supported", path / name)
+                raise UnsupportedError(
+                    f"this checkpoint uses {variant}, which is not supported", folder.where(name)
+                )
         if _ANY_MODEL.fullmatch(name) and not _CELL.fullmatch(name):
-            raise UnsupportedError("this looks like weights, but no such file name is known", path / name)
+            raise UnsupportedError(
+                "this looks like weights, but no such file name is known", folder.where(name)
+            )
     places = {_place(name): name for name in names if _CELL.fullmatch(name)}
     tp, pp = (max(place[n] for place in places) + 1 for n in (0, 1))
     for place in ((rank, stage) for stage in range(pp) for rank in range(tp)):
@@ -93,11 +96,11 @@ def _original(path: Path, names: list[str]) -> Found:
             raise IntegrityError(
                 f"model_tp{place[0]}_pp{place[1]}.pt is missing: the other files are of a grid of "
                 f"{tp} tensor-parallel ranks and {pp} pipeline stages",
-                path,
+                folder.name,
                 "fetch the missing file",
             )
-    files = {place: (_read_torch(path / places[place]),) for place in sorted(places)}
-    return Found(path, "original", _read_model_config(path), MODEL_CONFIG, tp, pp, files)
+    files = {place: (_read_torch(folder, places[place]),) for place in sorted(places)}
+    return Found(folder, "original", _read_model_config(folder, names), MODEL_CONFIG, tp, pp, files)
 
 
 def _place(name: str) -> Place:
@@ -106,57 +109,65 @@ def _place(name: str) -> Place:
     return int(match[1]), int(match[2])
 
 
-def _read_model_config(path: Path) -> Mapping[str, Any]:
+def _read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:
     """The config; empty if the file is not there, so that whoever needs a fact of it asks for it by name."""
-    if not (path / MODEL_CONFIG).exists():
+    if MODEL_CONFIG not in names:
         return {}
-    config = torchzip.read_object(path / MODEL_CONFIG)
+    with closing(folder.open(MODEL_CONFIG)) as file:
+        config = torchzip.read_object(file)
     if not isinstance(config, dict):
-        raise UnsupportedError(f"it holds a {type(config).__name__}, not a dict", path / MODEL_CONFIG)
+        raise UnsupportedError(f"it holds a {type(config).__name__}, not a dict", folder.where(MODEL_CONFIG))
     return config
 
 
-def _read_torch(file: Path) -> StoredFile:
-    index = torchzip.read_index(file)
+def _read_torch(folder: Folder, name: str) -> StoredFile:
+    with closing(folder.open(name)) as file:
+        index = torchzip.read_index(file)
     if index.others:
-        raise UnsupportedError(f"{next(iter(index.others))} is not a tensor", file)
-    return StoredFile(file, index.tensors)
+        raise UnsupportedError(f"{next(iter(index.others))} is not a tensor", folder.where(name))
+    return StoredFile(name, folder.where(name), index.tensors)
 
 
-def _huggingface(path: Path, names: list[str]) -> Found:
-    config = _read_json(path / CONFIG)
+def _huggingface(folder: Folder, names: Sequence[str]) -> Found:
+    config = _read_json(folder, CONFIG)
     for index_name, single, reader in (
         (shards.SAFETENSORS_INDEX, "model.safetensors", _read_safetensors),
         (shards.TORCH_INDEX, "pytorch_model.bin", _read_torch),
     ):
         if index_name in names:
-            weight_map = shards.read_index(path / index_name)
-            files = tuple(reader(_present(path, name)) for name in sorted(set(weight_map.values())))
-            _check_index(weight_map, files, path / index_name)
+            with closing(folder.open(index_name)) as file:
+                weight_map = shards.read_index(file)
+            files = tuple(
+                reader(folder, _present(folder, name, names)) for name in sorted(set(weight_map.values()))
+            )
+            _check_index(weight_map, files, folder.where(index_name))
         elif single in names:
-            files = (reader(path / single),)
+            files = (reader(folder, single),)
         else:
             continue
-        return Found(path, "hf", config, CONFIG, 1, 1, {(0, 0): files})
+        return Found(folder, "hf", config, CONFIG, 1, 1, {(0, 0): files})
     raise NotFoundError(
         "it holds a config and no weights",
-        path,
+        folder.name,
         "expected: model.safetensors or pytorch_model.bin, or an index",
     )
 
 
-def _present(path: Path, name: str) -> Path:
-    if not (path / name).exists():
-        raise IntegrityError(f"the index names {name}, which is not there", path, "fetch the missing shard")
-    return path / name
+def _present(folder: Folder, name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise IntegrityError(
+            f"the index names {name}, which is not there", folder.name, "fetch the missing shard"
+        )
+    return name
 
 
-def _read_safetensors(file: Path) -> StoredFile:
-    return StoredFile(file, safetensors.read_index(file).tensors)
+def _read_safetensors(folder: Folder, name: str) -> StoredFile:
+    with closing(folder.open(name)) as file:
+        return StoredFile(name, folder.where(name), safetensors.read_index(file).tensors)
 
 
-def _check_index(weight_map: Mapping[str, str], files: tuple[StoredFile, ...], where: Path) -> None:
-    held = {(name, file.path.name) for file in files for name in file.tensors}
+def _check_index(weight_map: Mapping[str, str], files: tuple[StoredFile, ...], where: str) -> None:
+    held = {(name, file.name) for file in files for name in file.tensors}
     named = set(weight_map.items())
     for name, file in sorted(named - held):
         raise IntegrityError(f"the index says {name} is in {file}, and it is not", where)
@@ -164,13 +175,11 @@ def _check_index(weight_map: Mapping[str, str], files: tuple[StoredFile, ...], w
         raise IntegrityError(f"{file} holds {name}, which the index does not name", where)
 
 
-def _read_json(file: Path) -> Mapping[str, Any]:
-    if file.stat().st_size > _MAX_CONFIG:
-        raise IntegrityError("it is larger than any config", file)
+def _read_json(folder: Folder, name: str) -> Mapping[str, Any]:
     try:
-        config = json.loads(file.read_bytes())
+        config = json.loads(read_whole(folder, name))
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"it is not valid JSON: {error}", file, "fetch it again") from None
+        raise IntegrityError(f"it is not valid JSON: {error}", folder.where(name), "fetch it again") from None
     if not isinstance(config, dict):
-        raise IntegrityError("it is not a JSON object", file)
+        raise IntegrityError("it is not a JSON object", folder.where(name))
     return config

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import PurePath
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
 from converters.errors import IntegrityError
-from converters.formats.bytesource import LocalFile
+from converters.formats.bytesource import ByteSource
+from converters.formats.folder import Folder
 from converters.pieces import Piece, Run, intersection, offset_in, runs, volume
 
 # A stretch of source is read whole if at least one byte in this many is wanted, or if it is short anyway.
@@ -41,18 +43,21 @@ class Block:
 
 
 class Sources:
-    """The source files, opened once; a context manager. Reads may come from any thread."""
+    """The files of a folder, opened once; a context manager. Reads may come from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
         self._stack = ExitStack()
-        self._files: dict[str, LocalFile] = {}
+        self._files: dict[str, ByteSource] = {}
         self._lock = threading.Lock()
 
-    def __getitem__(self, name: str) -> LocalFile:
+    def __getitem__(self, where: str) -> ByteSource:
+        """By what a piece calls its file."""
         with self._lock:
-            if name not in self._files:
-                self._files[name] = self._stack.enter_context(LocalFile(name))
-            return self._files[name]
+            if where not in self._files:
+                name = PurePath(where).name
+                self._files[where] = self._stack.enter_context(closing(self._folder.open(name)))
+            return self._files[where]
 
     def __enter__(self) -> Sources:
         return self
@@ -84,7 +89,7 @@ def gather(block: Block, pieces: Sequence[Piece], itemsize: int, sources: Source
         raise IntegrityError(f"{filled} of {block.nbytes} bytes of a block have a source", block.logical)
 
 
-def _copy(file: LocalFile, offset: int, levels: Sequence[Run], itemsize: int, out: Bytes) -> None:
+def _copy(file: ByteSource, offset: int, levels: Sequence[Run], itemsize: int, out: Bytes) -> None:
     last = levels[-1]
     if len(levels) == 1 and last.source == last.target == 1:
         file.read_into(offset, out.data[: last.extent])
@@ -103,7 +108,7 @@ def _copy(file: LocalFile, offset: int, levels: Sequence[Run], itemsize: int, ou
         _copy(file, offset + n * run.source, rest, itemsize, out[n * run.target :])
 
 
-def _copy_runs(file: LocalFile, offset: int, run: Run, length: int, out: Bytes) -> None:
+def _copy_runs(file: ByteSource, offset: int, run: Run, length: int, out: Bytes) -> None:
     """Equally spaced stretches of source that are wanted whole, such as some columns of every row."""
     view = out.data
     for n in range(run.extent):

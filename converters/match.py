@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from converters.cells import Cell, Grid, cells, check_divisible, uneven
 from converters.discover import Place, StoredFile
@@ -57,7 +56,7 @@ def by_place(layout: Layout, files: Mapping[Place, tuple[StoredFile, ...]]) -> t
     return stored, tuple(dropped)
 
 
-def match(layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored, path: Path) -> Match:
+def match(layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored, where: str) -> Match:
     """The one way in which the layout fits.
 
     Raises UnsupportedError if the grid cuts what cannot be cut so, IntegrityError naming tensor, file, shape
@@ -70,16 +69,16 @@ def match(layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored
         if not uneven(layout, choices, sizes, grid.tp)
     ]
     if not candidates:
-        check_divisible(layout, combinations[0], sizes, grid.tp, path)
+        check_divisible(layout, combinations[0], sizes, grid.tp, where)
     fitting: dict[tuple[Cell, ...], Mapping[str, object]] = {}
     for choices, expected in candidates:
-        if next(_mismatches(expected, stored, path), None) is None:
+        if next(_mismatches(expected, stored, where), None) is None:
             fitting.setdefault(expected, choices)
     if not fitting:
-        raise _closest(candidates, stored, path)
+        raise _closest(candidates, stored, where)
     (expected, choices), *others = fitting.items()
     if others:
-        raise missing(next(key for key in choices if choices[key] != others[0][1][key]), str(path))
+        raise missing(next(key for key in choices if choices[key] != others[0][1][key]), where)
     pairs = tuple((cell, _tensor(cell, stored)) for cell in expected)
     return Match(choices, pairs)
 
@@ -103,7 +102,7 @@ def _tensor(cell: Cell, stored: Stored) -> StoredTensor:
     return next(tensors[name] for name in cell.spellings if name in tensors)
 
 
-def _mismatches(expected: tuple[Cell, ...], stored: Stored, path: Path) -> Iterator[_Mismatch]:
+def _mismatches(expected: tuple[Cell, ...], stored: Stored, where: str) -> Iterator[_Mismatch]:
     used: dict[Place, set[str]] = {place: set() for place in stored}
     for cell in expected:
         place = (cell.rank, cell.stage)
@@ -111,7 +110,7 @@ def _mismatches(expected: tuple[Cell, ...], stored: Stored, path: Path) -> Itera
         if not names:
             yield _Mismatch(
                 f"{cell.name} is missing; a tensor of shape {list(cell.shape)} is expected",
-                _file_of(stored[place], path),
+                _file_of(stored[place], where),
             )
         for name in names[:1]:
             tensor = stored[place][name]
@@ -130,17 +129,17 @@ def _mismatches(expected: tuple[Cell, ...], stored: Stored, path: Path) -> Itera
             )
 
 
-def _file_of(tensors: Mapping[str, StoredTensor], path: Path) -> str:
+def _file_of(tensors: Mapping[str, StoredTensor], where: str) -> str:
     """Where a tensor should have been: the one file of its place, or the directory of several."""
     files = {tensor.file for tensor in tensors.values()}
-    return files.pop() if len(files) == 1 else str(path)
+    return files.pop() if len(files) == 1 else where
 
 
 def _closest(
-    candidates: list[tuple[Mapping[str, object], tuple[Cell, ...]]], stored: Stored, path: Path
+    candidates: list[tuple[Mapping[str, object], tuple[Cell, ...]]], stored: Stored, where: str
 ) -> IntegrityError:
     """What is wrong under the combination that fits best."""
-    complaints = [sorted(_mismatches(expected, stored, path), key=str) for _, expected in candidates]
+    complaints = [sorted(_mismatches(expected, stored, where), key=str) for _, expected in candidates]
     best = min(complaints, key=len)
     more = f" (and {len(best) - 1} more)" if len(best) > 1 else ""
     return IntegrityError(

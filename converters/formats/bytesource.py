@@ -33,6 +33,16 @@ class ByteSource(Protocol):
         """Exactly `length` bytes. Raises IntegrityError where the source ends before that."""
         ...
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer (of bytes) from `offset` on. Raises IntegrityError as `read` does."""
+        ...
+
+    def expect(self, offset: int, length: int) -> None:
+        """A hint: this thread is going to read this range, front to back and little more."""
+        ...
+
+    def close(self) -> None: ...
+
 
 class LocalFile:
     """A file on disk as a ByteSource; a context manager. Raises NotFoundError if there is none."""
@@ -59,9 +69,6 @@ class LocalFile:
         return self._read_rest(offset, length, first)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill the buffer (of bytes) from `offset` on. Raises IntegrityError where the file ends before
-        that.
-        """
         done = self._read_some_into(offset, buffer)
         while done < len(buffer):
             count = self._read_some_into(offset + done, buffer[done:])
@@ -72,6 +79,9 @@ class LocalFile:
                     "the file is truncated or damaged: fetch it again",
                 )
             done += count
+
+    def expect(self, offset: int, length: int) -> None:
+        """Nothing to prepare: the system reads ahead."""
 
     def close(self) -> None:
         self._file.close()
@@ -110,15 +120,17 @@ class LocalFile:
 class Digest(Protocol):
     """What hashlib and blake3 give."""
 
-    def update(self, data: bytes, /) -> object: ...
+    def update(self, data: bytes | memoryview, /) -> object: ...
     def hexdigest(self) -> str: ...
 
 
-def hex_of(path: Path, digest: Digest) -> str:
+def hex_of(source: ByteSource, digest: Digest) -> str:
     """The digest of a whole file, read piece by piece."""
-    with path.open("rb") as file:
-        while part := file.read(_CHUNK):
-            digest.update(part)
+    buffer = memoryview(bytearray(min(_CHUNK, source.size)))
+    for offset in range(0, source.size, _CHUNK):
+        part = buffer[: min(_CHUNK, source.size - offset)]
+        source.read_into(offset, part)
+        digest.update(part)
     return digest.hexdigest()
 
 

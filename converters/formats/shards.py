@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import IntegrityError, UsageError
-from converters.formats.bytesource import LocalFile
+from converters.formats.bytesource import ByteSource, opened
 from converters.formats.impostors import refuse_impostor
 from converters.formats.tensors import TensorLike, TensorSpec, nbytes
 
@@ -93,12 +93,12 @@ def index_json(shards: Sequence[Shard]) -> str:
     return json.dumps(index, indent=2, sort_keys=True) + "\n"
 
 
-def read_index(path: str | os.PathLike[str]) -> Mapping[str, str]:
+def read_index(source: ByteSource | str | os.PathLike[str]) -> Mapping[str, str]:
     """The weight map of an index file: tensor name -> file name beside it.
 
     Raises IntegrityError for anything but a map of names to plain file names.
     """
-    with LocalFile(path) as file:
+    with opened(source) as file:
         refuse_impostor(file)
         if file.size > MAX_INDEX:
             raise IntegrityError("the index is larger than any checkpoint's", file.name)

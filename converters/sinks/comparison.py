@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,10 +63,12 @@ def compare_opened(one: Checkpoint, other: Checkpoint, *, workers: int | None = 
     apart = _apart(one, other)
     if apart:
         return Comparison(DIFFERENT, apart, float("inf"))
-    with Sources() as files:
-        check_replicas(one, files)
-        check_replicas(other, files)
-        streams = [Stream(side, files, normalised(side, {})) for side in (one, other)]
+    with ExitStack() as stack:
+        streams = []
+        for side in (one, other):
+            files = stack.enter_context(Sources(side.folder))
+            check_replicas(side, files)
+            streams.append(Stream(side, files, normalised(side, {})))
         pairs = list(zip(standalone(one, None), standalone(other, None), strict=True))
         found = in_parallel(lambda pair: _compare(streams, *pair), pairs, workers)
     return _verdict(one, other, found)

@@ -42,7 +42,7 @@ def fingerprint_of(
     told = progress or Silence()
     targets = [target for target in standalone(source, None) if target[0].name not in known]
     told.start(task, sum(span.nbytes for _, span in targets))
-    with Sources() as files:
+    with Sources(source.folder) as files:
         check_replicas(source, files)
         stream = Stream(source, files, normalised(source, {}))
 

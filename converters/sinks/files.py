@@ -73,12 +73,11 @@ class Staging:
 
 
 def identity_of(plan: Plan) -> str:
-    """Of all that decides the bytes of the weight files: the source's (path, size, time of change), how they
+    """Of all that decides the bytes of the weight files: the source's, how they
     are read, how they are written."""
     digest = hashlib.sha256()
     for file in plan.source.files:
-        stat = file.stat()
-        digest.update(repr((str(file.resolve()), stat.st_size, stat.st_mtime_ns)).encode())
+        digest.update(plan.source.folder.identity(file).encode())
     for target in plan.files:
         digest.update(repr((target.name, target.layout.size, target.layout.spans)).encode())
     for side in (plan.source, plan):

@@ -28,7 +28,7 @@ def read_tensors(
         if absent:
             raise NotFoundError("there is no such tensor", absent[0])
         targets = [target for target in targets if target[0].name in names]
-    with Sources() as files:
+    with Sources(source.folder) as files:
         check_replicas(source, files)
         stream = Stream(source, files, normalised(source, {}))
         for cell, span in targets:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from converters.errors import UnsupportedError, UsageError
+from converters.formats.bytesource import ByteSource
 from converters.tokenizer import model_proto
 from converters.tokenizer.merges import ranked_merges
 from converters.tokenizer.model_proto import SentencepieceModel, read_model
@@ -29,7 +30,7 @@ NO_TOKENS: Mapping[str, int | str] = MappingProxyType({})
 
 
 def convert_tokenizer(
-    model: str | os.PathLike[str] | bytes,
+    model: str | os.PathLike[str] | bytes | ByteSource,
     *,
     special_tokens: Mapping[str, int | str] = NO_TOKENS,
     chat_template: str | None = None,
@@ -38,18 +39,24 @@ def convert_tokenizer(
     """File name -> content of the files that plain AutoTokenizer loads. bos, eos and unk are the model's own,
     pad is eos.
 
-    model: path or bytes of a `.model`. special_tokens: the text of each chat token -> its id, or the piece
-    that stands for it in the model (internlm2 calls `<|im_start|>` `[UNUSED_TOKEN_146]` there). An id beyond
-    the model's pieces is added. model_max_length: in tokens.
+    model: path or bytes of a `.model`, or a ByteSource. special_tokens: the text of each chat token -> its id,
+    or the piece that stands for it in the model (internlm2 calls `<|im_start|>` `[UNUSED_TOKEN_146]` there).
+    An id beyond the model's pieces is added. model_max_length: in tokens.
     Raises NotFoundError if there is no such file, IntegrityError if it is no sentencepiece model,
     UnsupportedError naming the setting that has no exact counterpart, UsageError for a special token that the
     model has no whole piece for and for one, or a template, with a lone surrogate.
     """
-    where = None if isinstance(model, bytes) else os.fspath(model)
+    where = _where(model)
     pieces = read_model(model)
     _check_exact(pieces, where)
     names = _names(pieces, special_tokens, where)
     return tokenizer_files(_tokenizer(pieces, names), chat_template, model_max_length)
+
+
+def _where(model: str | os.PathLike[str] | bytes | ByteSource) -> str | None:
+    if isinstance(model, bytes):
+        return None
+    return os.fspath(model) if isinstance(model, str | os.PathLike) else model.name
 
 
 def _check_exact(model: SentencepieceModel, where: str | None) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from converters.errors import IntegrityError
-from converters.formats.bytesource import LocalFile
+from converters.formats.bytesource import ByteSource, opened
 from converters.formats.impostors import refuse_impostor
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -51,15 +51,15 @@ class SentencepieceModel:
     escape_whitespaces: bool
 
 
-def read_model(model: str | os.PathLike[str] | bytes) -> SentencepieceModel:
-    """Read a `.model` from its path or its bytes.
+def read_model(model: str | os.PathLike[str] | bytes | ByteSource) -> SentencepieceModel:
+    """Read a `.model` from its path, its bytes or a ByteSource.
 
     Raises NotFoundError if there is no such file, IntegrityError if it is not a sentencepiece model or a
     damaged one.
     """
     if isinstance(model, bytes):
         return _parse(model, None)
-    with LocalFile(model) as file:
+    with opened(model) as file:
         refuse_impostor(file)
         if file.size > MAX_BYTES:
             raise IntegrityError("this is larger than any sentencepiece model", file.name)

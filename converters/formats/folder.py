@@ -1,0 +1,83 @@
+"""Where the files of a checkpoint are: a directory on disk, or whatever else can list and open them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from converters.errors import IntegrityError, NotFoundError
+from converters.formats.bytesource import ByteSource, LocalFile
+
+_SMALL = 64 << 20
+
+
+class Folder(Protocol):
+    """The files of a checkpoint: a directory on disk, or a release behind HTTP ranges."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it: a path, or hub:repo."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """The files in it, sorted; what lies in folders below it is left out."""
+        ...
+
+    def where(self, name: str) -> str:
+        """What errors call a file in it; ends in a slash and the name."""
+        ...
+
+    def open(self, name: str) -> ByteSource:
+        """The file, to be closed by who opened it. Raises NotFoundError."""
+        ...
+
+    def identity(self, name: str) -> str:
+        """A text that differs whenever the file's bytes may differ."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A directory."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def names(self) -> Sequence[str]:
+        return sorted(entry.name for entry in self.path.iterdir() if not entry.is_dir())
+
+    def where(self, name: str) -> str:
+        return str(self.path / name)
+
+    def open(self, name: str) -> LocalFile:
+        return LocalFile(self.path / name)
+
+    def identity(self, name: str) -> str:
+        file = self.path / name
+        stat = file.stat()
+        return repr((str(file.resolve()), stat.st_size, stat.st_mtime_ns))
+
+
+def local_folder(path: str | os.PathLike[str]) -> LocalFolder:
+    """Raises NotFoundError if there is no such directory."""
+    directory = Path(path)
+    if not directory.is_dir():
+        raise NotFoundError("there is no such directory", directory)
+    return LocalFolder(directory)
+
+
+def read_whole(folder: Folder, name: str) -> bytes:
+    """A small file. Raises NotFoundError, and IntegrityError if it is no small file."""
+    file = folder.open(name)
+    try:
+        if file.size > _SMALL:
+            raise IntegrityError(f"it has {file.size:,} bytes, more than any such file", file.name)
+        return file.read(0, file.size)
+    finally:
+        file.close()
