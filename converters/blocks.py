@@ -1,4 +1,4 @@
-"""Cut target tensors into blocks: contiguous ranges of target bytes, each a box of one logical tensor.
+"""Cut logical tensors into blocks: boxes that follow one another in canonical (row-major) order.
 
 Blocks are small enough to stay in a processor's cache on their way from source to target.
 """
@@ -6,53 +6,59 @@ Blocks are small enough to stay in a processor's cache on their way from source 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from converters.cells import Cell
-from converters.formats.tensors import ELEMENT_TYPES, Span
-from converters.gather import Block
-from converters.pieces import Piece, offset_in, piece_of, volume
+from converters.cells import Box
+from converters.formats.tensors import contiguous_strides
+from converters.logical import axes_of
 
 BLOCK = 1 << 20
-"""Bytes of a block at most, unless a single innermost run is longer."""
+"""Bytes of a block at most, but for heads that are kept whole."""
+
+# Elements of a head that is kept whole: some layouts interleave its rotary halves, so that one half would be
+# every other row.
+_HEAD = 1 << 21
 
 
-def blocks_of(cell: Cell, span: Span, limit: int = BLOCK) -> list[Block]:
-    """The blocks of one target tensor, in the order of its bytes; together they are all of it."""
-    itemsize = ELEMENT_TYPES[span.dtype].itemsize
-    blocks = [
-        block
-        for slab in cell.slabs
-        for block in _cut(slab.logical, piece_of(slab, span, span.name), itemsize, limit)
-    ]
-    return sorted(blocks, key=lambda block: block.offset)
+@dataclass(frozen=True)
+class Block:
+    """A box of a logical tensor, its elements in row-major order. strides: bytes per step of each axis."""
+
+    logical: str
+    box: Box
+    nbytes: int
+    strides: tuple[int, ...]
 
 
-def _cut(logical: str, piece: Piece, itemsize: int, limit: int) -> Iterator[Block]:
-    steps = _steps(piece, itemsize, limit)
-    outermost_first = sorted(range(len(steps)), key=lambda axis: -piece.strides[axis])
-    ranges = [range(*piece.box[axis], steps[axis]) for axis in outermost_first]
-    for starts in itertools.product(*ranges):
-        corner = dict(zip(outermost_first, starts, strict=True))
-        box = tuple(
-            (corner[axis], min(corner[axis] + steps[axis], stop)) for axis, (_, stop) in enumerate(piece.box)
+def block_of(logical: str, box: Box, itemsize: int) -> Block:
+    extents = tuple(stop - start for start, stop in box)
+    strides = tuple(itemsize * step for step in contiguous_strides(extents))
+    return Block(logical, box, math.prod(extents) * itemsize, strides)
+
+
+def boxes_of(logical: str, box: Box, limit: int) -> Iterator[Box]:
+    """Consecutive parts of a box of a logical tensor. limit: elements of each, at most."""
+    steps = _steps(logical, [stop - start for start, stop in box], limit)
+    ranges = [range(start, stop, step) for (start, stop), step in zip(box, steps, strict=True)]
+    for corner in itertools.product(*ranges):
+        yield tuple(
+            (start, min(start + step, stop))
+            for start, step, (_, stop) in zip(corner, steps, box, strict=True)
         )
-        yield Block(logical, box, offset_in(piece, box), volume(box) * itemsize, piece.strides)
 
 
-def _steps(piece: Piece, itemsize: int, limit: int) -> list[int]:
-    """How far a block reaches along each axis: all of the inner ones, some of the next, one of the outer
+def _steps(logical: str, extents: list[int], limit: int) -> list[int]:
+    """How far a part reaches along each axis: all of the inner ones, some of the next, one of the outer
     ones.
     """
-    extents = [stop - start for start, stop in piece.box]
-    steps = [1] * len(extents)
-    size = itemsize
-    for axis in sorted(range(len(extents)), key=lambda axis: (piece.strides[axis], extents[axis])):
-        if extents[axis] == 1:
-            continue
-        if piece.strides[axis] != size:
-            break
-        steps[axis] = min(extents[axis], max(1, limit // size))
+    axes = axes_of(logical)
+    head = math.prod(extents[axes.index("halves") :]) if "halves" in axes else 0
+    least = head if head <= _HEAD else 0
+    steps, size = [1] * len(extents), 1
+    for axis in reversed(range(len(extents))):
+        steps[axis] = min(extents[axis], max(1, max(limit, least) // size))
         size *= extents[axis]
         if steps[axis] < extents[axis]:
             break

@@ -22,11 +22,12 @@ from converters.formats import shards, torchzip
 from converters.formats.bytesource import hex_of
 from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
-from converters.plan import Plan, normalised, plan_conversion
+from converters.plan import KEEP, Plan, normalised, plan_conversion
 from converters.progress import Progress, Silence
 from converters.sidecars import check_sidecars
 from converters.sinks.digests import SCHEME, fingerprint_of
-from converters.sinks.files import Staging, check_space, write_files, write_json
+from converters.sinks.files import write_files, write_json
+from converters.sinks.staging import Staging, check_space
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def convert(
     tp: int = 1,
     pp: int = 1,
     max_shard_size: str | int = "5GB",
+    dtype: str = KEEP,
+    accept_lossy: bool = False,
     tokenizer: str | os.PathLike[str] | None = None,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
@@ -68,6 +71,7 @@ def convert(
     """Convert a checkpoint directory, or another folder that holds a checkpoint.
 
     to: hf, llama or original. tp, pp: the grid of an original target. max_shard_size: of safetensors files.
+    dtype: keep, or the element type to round to. accept_lossy: allow a head that cannot be what it was.
     tokenizer: a tokenizer.model or directory to use instead of the source's. given: facts that override the
     source's config. known: facts that stand in where the source is silent. tokenizer_facts: what a
     sentencepiece model does not say of itself, asked once the source is open. force: replace a target that is
@@ -77,7 +81,16 @@ def convert(
     `plan_conversion` do, IntegrityError if the result is not the source, NoSpaceError.
     """
     source = open_checkpoint(src, given, known)
-    plan = plan_conversion(source, to=to, tp=tp, pp=pp, max_shard_size=max_shard_size, given=given)
+    plan = plan_conversion(
+        source,
+        to=to,
+        tp=tp,
+        pp=pp,
+        max_shard_size=max_shard_size,
+        dtype=dtype,
+        accept_lossy=accept_lossy,
+        given=given,
+    )
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
         raise UsageError("the target would replace its own source", target, "choose another target")
@@ -112,7 +125,7 @@ def _run(
         staging.begin(plan)
         notes = carry(plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts(plan.source))
         _write_configs(plan, staging.path)
-        stream = Stream(plan.source, files, plan.normalised)
+        stream = Stream(plan.source, files, plan.normalised, plan.dtype)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
     fingerprints = _prove(plan, written.digests, staging.path, workers, told) if evidence else {}
     write_json(staging.path / RECORD, _record(plan, fingerprints, workers, evidence))
@@ -139,6 +152,10 @@ def _lost(plan: Plan) -> tuple[str, ...]:
         lost.append(
             "the head's rows were normalised, as norm_head says; their lengths cannot be brought back"
         )
+    if plan.lossy:
+        lost.append("lossy: the head is written with rows of length one, as norm_head made them")
+    if plan.dtype != plan.source.dtype:
+        lost.append(f"the element type is {plan.dtype}, and was {plan.source.dtype}")
     return tuple(lost)
 
 
@@ -148,17 +165,25 @@ def _prove(
     """Read the result back as anyone would, and hold every logical tensor against the source's bytes.
 
     passed: digests taken as they passed; the source's other tensors are read once more."""
-    # A head that stays unnormalised counts as what it is in the forward pass.
+    # A head that stays unnormalised counts as what it is in the forward pass; one that was normalised before
+    # does not count the same once it is normalised again.
     raw = normalised(plan.source, {}) - plan.normalised
     wanted = fingerprint_of(
         plan.source,
         known={name: digest for name, digest in passed.items() if name not in raw},
+        dtype=plan.dtype,
         workers=workers,
         progress=progress,
         task="fingerprint of the source",
     )
     result = open_checkpoint(path)
-    found = fingerprint_of(result, workers=workers, progress=progress, task="fingerprint of the result")
+    found = fingerprint_of(
+        result,
+        as_counted=not plan.lossy,
+        workers=workers,
+        progress=progress,
+        task="fingerprint of the result",
+    )
     for name in wanted.keys() | found.keys():
         if wanted.get(name) != found.get(name):
             raise IntegrityError(
@@ -166,7 +191,10 @@ def _prove(
                 path,
                 "the disk may be failing: run it again",
             )
-    return found
+    if not plan.lossy:
+        return found
+    known = {name: digest for name, digest in found.items() if name not in plan.lossy}
+    return fingerprint_of(result, known=known, workers=workers)
 
 
 def _record(
@@ -189,11 +217,13 @@ def _record(
             "layout": plan.layout.name,
             "tp": plan.grid.tp,
             "pp": plan.grid.pp,
+            "dtype": plan.dtype,
             "choices": dict(plan.choices),
             "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
         },
         "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
         "dropped": list(source.dropped),
+        "lossy": sorted(plan.lossy),
         "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
     }
 

@@ -1,4 +1,4 @@
-"""Runs the copies of target tensors, block by block, in memory that does not grow with the checkpoint."""
+"""Reads logical tensors block by block, in memory that does not grow with the checkpoint."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from converters.blocks import BLOCK, blocks_of
-from converters.cells import Cell
+from converters.blocks import BLOCK, Block, block_of, boxes_of
+from converters.cells import Box
 from converters.checkpoint import Checkpoint
 from converters.errors import IntegrityError, UsageError
-from converters.formats.tensors import ELEMENT_TYPES, Span, contiguous_strides
-from converters.gather import Block, Bytes, Sources, gather
-from converters.pieces import Piece, volume
-from converters.rows import normalise_rows
+from converters.formats.tensors import ELEMENT_TYPES
+from converters.gather import Bytes, Sources, gather
+from converters.pieces import Piece, extent_of, intersection
+from converters.rows import convert_to, normalise_rows
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,29 +26,51 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Stream:
-    """Reads target tensors out of a checkpoint. normalised: logical tensors whose rows get length one."""
+    """Reads the tensors of a checkpoint. normalised: logical tensors whose rows get length one. dtype: the
+    code of the element type to give them in; None: as they are stored."""
 
     source: Checkpoint
     files: Sources
     normalised: frozenset[str]
+    dtype: str | None = None
 
-    def tensor(self, cell: Cell, span: Span, limit: int = BLOCK) -> Iterator[tuple[Block, Bytes]]:
-        """The bytes of a target tensor in order, at most `limit` at a time; each array is good until the
-        next.
+    def dtype_of(self, name: str) -> str:
+        return self.dtype or self.source.tensors[name].dtype
+
+    def read(
+        self, name: str, box: Box | None = None, elements: int | None = None
+    ) -> Iterator[tuple[Block, Bytes]]:
+        """A logical tensor, or a box of it, in canonical order; each array is good until the next.
+
+        elements: of a block, at most; as many as fill BLOCK bytes if None. Raises IntegrityError where the
+        stored pieces do not make it up, UnsupportedError for values that the element type cannot hold.
         """
-        itemsize = ELEMENT_TYPES[span.dtype].itemsize
+        tensor, whole = self.source.tensors[name], box or self.source.box_of(name)
+        stored, wanted = (ELEMENT_TYPES[dtype].itemsize for dtype in (tensor.dtype, self.dtype_of(name)))
+        self._expect(tensor.pieces, whole, stored)
         buffer = np.empty(0, np.uint8)
-        for block in blocks_of(cell, span, limit):
+        for part in boxes_of(name, whole, elements or BLOCK // max(stored, wanted)):
+            block = block_of(name, part, stored)
             if len(buffer) < block.nbytes:
                 buffer = np.empty(block.nbytes, np.uint8)
             out = buffer[: block.nbytes]
-            gather(block, self.source.tensors[block.logical].pieces, itemsize, self.files, out)
-            yield block, self._treated(block, out, span.dtype)
+            gather(block, tensor.pieces, stored, self.files, out)
+            yield block_of(name, part, wanted), self._treated(name, out)
 
-    def _treated(self, block: Block, data: Bytes, dtype: str) -> Bytes:
-        if block.logical not in self.normalised:
-            return data
-        return normalise_rows(data, dtype, self.source.sizes["hidden"])
+    def _expect(self, pieces: Sequence[Piece], box: Box, itemsize: int) -> None:
+        """Tell the files which ranges will be read as they lie."""
+        for piece in pieces:
+            shared = intersection(box, piece.box)
+            if shared is not None:
+                offset, length, dense = extent_of(piece, shared, itemsize)
+                if dense:
+                    self.files[piece.file].expect(offset, length)
+
+    def _treated(self, name: str, data: Bytes) -> Bytes:
+        stored, wanted = self.source.tensors[name].dtype, self.dtype_of(name)
+        if name in self.normalised:
+            data = normalise_rows(data, stored, self.source.sizes["hidden"])
+        return data if stored == wanted else convert_to(data, stored, wanted, name)
 
 
 def check_replicas(source: Checkpoint, files: Sources) -> None:
@@ -71,9 +93,8 @@ def check_replicas(source: Checkpoint, files: Sources) -> None:
 
 def _read(piece: Piece, itemsize: int, files: Sources) -> bytes:
     """The whole piece in canonical order."""
-    steps = contiguous_strides(tuple(stop - start for start, stop in piece.box))
-    out = np.empty(volume(piece.box) * itemsize, np.uint8)
-    block = Block(piece.tensor, piece.box, 0, len(out), tuple(itemsize * step for step in steps))
+    block = block_of(piece.tensor, piece.box, itemsize)
+    out = np.empty(block.nbytes, np.uint8)
     gather(block, [piece], itemsize, files, out)
     return out.tobytes()
 

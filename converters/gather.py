@@ -1,6 +1,6 @@
-"""Fill a contiguous range of target bytes from pieces of source files, through small buffers.
+"""Fill a block from pieces of source files, through small buffers.
 
-Where source and target run on alike the bytes are read straight into place; where they do not, the stretch of
+Where source and block run on alike the bytes are read straight into place; where they do not, the stretch of
 source that holds them is read once, if most of it is wanted, and copied by strides, else cut into parts.
 """
 
@@ -10,13 +10,13 @@ import math
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import PurePath
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
+from converters.blocks import Block
 from converters.errors import IntegrityError
 from converters.formats.bytesource import ByteSource
 from converters.formats.folder import Folder
@@ -27,19 +27,6 @@ SPARSE = 2
 SHORT = 16 << 10
 
 Bytes = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A contiguous range of target bytes that is a box of one logical tensor.
-
-    offset: in the target's file. strides: bytes per step of each axis within the block."""
-
-    logical: str
-    box: tuple[tuple[int, int], ...]
-    offset: int
-    nbytes: int
-    strides: tuple[int, ...]
 
 
 class Sources:
@@ -97,7 +84,7 @@ def _copy(file: ByteSource, offset: int, levels: Sequence[Run], itemsize: int, o
     length = sum((run.extent - 1) * run.source for run in levels) + 1
     wanted = math.prod(run.extent for run in levels)
     if length <= max(SPARSE * wanted, SHORT):
-        _copy_strided(file.read(offset, length), levels, itemsize, out)
+        copy_strided(file.read(offset, length), levels, itemsize, out)
         return
     widest = max(range(len(levels) - 1), key=lambda n: levels[n].source * levels[n].extent)
     run, rest = levels[widest], (*levels[:widest], *levels[widest + 1 :])
@@ -116,7 +103,8 @@ def _copy_runs(file: ByteSource, offset: int, run: Run, length: int, out: Bytes)
         file.read_into(offset + n * run.source, view[at : at + length])
 
 
-def _copy_strided(stretch: bytes, levels: Sequence[Run], itemsize: int, out: Bytes) -> None:
+def copy_strided(stretch: bytes | Bytes, levels: Sequence[Run], itemsize: int, out: Bytes) -> None:
+    """Copy between two strided arrays that start at the first bytes of `stretch` and `out`."""
     levels, unit = _in_units(levels, itemsize)
     shape = [run.extent for run in levels]
     source = np.ndarray(shape, unit, stretch, 0, [run.source for run in levels])

@@ -52,6 +52,15 @@ def offset_in(piece: Piece, box: Box) -> int:
     )
 
 
+def extent_of(piece: Piece, box: Box, itemsize: int) -> tuple[int, int, bool]:
+    """The range of the file that holds a box of the piece: offset, bytes, and whether it holds nothing
+    else.
+    """
+    steps = zip(box, piece.strides, strict=True)
+    length = itemsize + sum((stop - start - 1) * step for (start, stop), step in steps)
+    return offset_in(piece, box), length, length == volume(box) * itemsize
+
+
 @dataclass(frozen=True)
 class Run:
     """One level of a strided copy: how often, and bytes from one to the next at the source and the target."""

@@ -6,24 +6,25 @@ tensor has a source, and what a target's format cannot say is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from converters import facts as fact_tables
-from converters.cells import Cell, Grid, Slab, cells, cells_of_file, check_divisible, uniform_stages
+from converters.batches import Place
+from converters.cells import Cell, Grid, cells, cells_of_file, check_divisible, uniform_stages
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError, UsageError
 from converters.facts import GIVEN, Fact, Facts, given_facts
 from converters.formats import safetensors, shards, torchzip
 from converters.formats.shards import Shard
-from converters.formats.tensors import FileLayout, Span, TensorSpec, contiguous_strides, nbytes
+from converters.formats.tensors import DType, FileLayout, Span, TensorSpec, nbytes
 from converters.layouts import layout_of
 from converters.layouts.table import Layout
-from converters.logical import shape_of
-from converters.pieces import volume
 
 FORMATS = ("hf", "llama", "original")
+KEEP = "keep"
+DTYPES = (KEEP, "float32", "float16", "bfloat16")
 # What a config names of code that came with it, and of the version that wrote it.
 _NOT_CARRIED = ("auto_map", "transformers_version", "_name_or_path")
 
@@ -39,7 +40,8 @@ class TargetFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """normalised: logical tensors whose rows are divided by their length on the way (norm_head)."""
+    """dtype: code of the target's element type. normalised: logical tensors whose rows are divided by their
+    length on the way (norm_head). lossy: logical tensors that do not come back as they were."""
 
     source: Checkpoint
     layout: Layout
@@ -49,7 +51,16 @@ class Plan:
     files: tuple[TargetFile, ...]
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]
+    dtype: str
     normalised: frozenset[str]
+    lossy: frozenset[str]
+
+    @property
+    def places(self) -> Iterator[Place]:
+        """Every target tensor, file by file in the order of its bytes."""
+        return (
+            Place(file.name, file.cells[span.name], span) for file in self.files for span in file.layout.spans
+        )
 
     @property
     def nbytes(self) -> int:
@@ -64,11 +75,14 @@ def plan_conversion(
     tp: int = 1,
     pp: int = 1,
     max_shard_size: str | int = "5GB",
+    dtype: str = KEEP,
+    accept_lossy: bool = False,
     given: Mapping[str, Any] | None = None,
 ) -> Plan:
     """What converting would do.
 
-    to: hf, llama or original. tp, pp: the grid of an original target. given: facts and choices of the target.
+    to: hf, llama or original. tp, pp: the grid of an original target. dtype: one of DTYPES. accept_lossy:
+    allow a target whose head cannot be what it was (norm_head). given: facts and choices of the target.
     Raises UsageError for options that make no sense and facts that must be given, UnsupportedError naming the
     field or the numbers that make the conversion impossible.
     """
@@ -78,7 +92,17 @@ def plan_conversion(
     if min(tp, pp) < 1 or (not layout.grid and (tp, pp) != (1, 1)):
         raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
     known = {**source.facts, **given_facts(given or {}, layout, source.layout)}
+    code = _dtype(source, dtype)
+    if code != source.dtype:
+        known["dtype"] = Fact(dtype, GIVEN)
     choices = _choose(layout, source, known)
+    lossy = _lossy(source, choices)
+    if lossy and not accept_lossy:
+        raise UnsupportedError(
+            "the lengths of the head's rows are not stored in this checkpoint and cannot be brought back",
+            "norm_head",
+            "--accept-lossy writes the head with rows of length one",
+        )
     known |= {
         name: Fact(value, known[name].origin if name in known else "layout")
         for name, value in choices.items()
@@ -86,7 +110,7 @@ def plan_conversion(
     _check_expressible(layout, choices, source)
     check_divisible(layout, choices, source.sizes, tp, "--tp")
     grid = Grid(tp, uniform_stages(source.sizes["layers"], pp))
-    files, parts = _files(layout, choices, source, grid, max_shard_size)
+    files, parts = _files(layout, choices, source, grid, code, max_shard_size)
     return Plan(
         source,
         layout,
@@ -96,7 +120,9 @@ def plan_conversion(
         files,
         parts,
         _config(layout, source, known),
+        code,
         normalised(source, choices),
+        lossy,
     )
 
 
@@ -104,6 +130,19 @@ def normalised(source: Checkpoint, choices: Mapping[str, object]) -> frozenset[s
     """A norm_head checkpoint's head counts with normalised rows everywhere but in another norm_head one."""
     wanted = source.choices.get("norm_head") and not choices.get("norm_head")
     return frozenset({"head.weight"} if wanted else ())
+
+
+def _lossy(source: Checkpoint, choices: Mapping[str, object]) -> frozenset[str]:
+    """What a norm_head target holds of a head whose rows were normalised long ago."""
+    return frozenset(
+        {"head.weight"} if choices.get("norm_head") and not source.choices.get("norm_head") else ()
+    )
+
+
+def _dtype(source: Checkpoint, dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise UsageError(f"{dtype!r} is not an element type", "--dtype", f"choose one of {', '.join(DTYPES)}")
+    return source.dtype if dtype == KEEP else DType(dtype).code
 
 
 def _choose(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, object]:
@@ -118,11 +157,6 @@ def _choose(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, objec
             choices[name] = stated.value
         else:
             choices[name] = values[0]
-    if choices.get("norm_head") and not source.choices.get("norm_head"):
-        raise UnsupportedError(
-            "the lengths of the head's rows are not stored in this checkpoint and cannot be brought back",
-            "norm_head",
-        )
     return choices
 
 
@@ -151,18 +185,21 @@ def _check_expressible(layout: Layout, choices: Mapping[str, object], source: Ch
 
 
 def _files(
-    layout: Layout, choices: Mapping[str, object], source: Checkpoint, grid: Grid, max_shard_size: str | int
+    layout: Layout,
+    choices: Mapping[str, object],
+    source: Checkpoint,
+    grid: Grid,
+    dtype: str,
+    max_shard_size: str | int,
 ) -> tuple[tuple[TargetFile, ...], tuple[Shard, ...]]:
     rows = [row for row in layout.rows if row.applies(choices)]
     if layout.grid:
         return tuple(
-            _original_file(
-                rank, stage, list(cells_of_file(rows, source.sizes, grid, rank, stage)), source.dtype
-            )
+            _original_file(rank, stage, list(cells_of_file(rows, source.sizes, grid, rank, stage)), dtype)
             for rank, stage in grid.places
         ), ()
     by_name = {cell.name: cell for cell in cells_of_file(rows, source.sizes, grid, 0, 0)}
-    parts = shards.split((_spec(cell, source.dtype) for cell in by_name.values()), max_shard_size)
+    parts = shards.split((_spec(cell, dtype) for cell in by_name.values()), max_shard_size)
     files = tuple(
         TargetFile(
             part.file,
@@ -194,25 +231,12 @@ def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
     return kept | fact_tables.write_only(layout, known, given | layout.choices.keys())
 
 
-def standalone(source: Checkpoint, layout: Layout | None) -> list[tuple[Cell, Span]]:
-    """Every tensor by itself, at offset 0 of a place of its own: under the names of a layout, or (None) under
-    its logical name in canonical order."""
-    if layout is None:
-        found: Iterable[Cell] = (_canonical(name, source) for name in source.tensors)
-    else:
-        choices = _choose(layout, source, source.facts)
-        _check_expressible(layout, choices, source)
-        found = cells(layout, choices, source.sizes, Grid(1, (range(source.sizes["layers"]),)))
+def standalone(source: Checkpoint, layout: Layout) -> list[Place]:
+    """Every tensor as a layout has it, at offset 0 of a place of its own."""
+    choices = _choose(layout, source, source.facts)
+    _check_expressible(layout, choices, source)
+    one = Grid(1, (range(source.sizes["layers"]),))
     return [
-        (cell, Span(cell.name, source.dtype, cell.shape, 0, nbytes(source.dtype, cell.shape)))
-        for cell in found
+        Place(cell.name, cell, Span(cell.name, source.dtype, cell.shape, 0, nbytes(source.dtype, cell.shape)))
+        for cell in cells(layout, choices, source.sizes, one)
     ]
-
-
-def _canonical(name: str, source: Checkpoint) -> Cell:
-    """The tensor row-major over its axes, seen as one dimension."""
-    tensor = source.tensors[name]
-    box = source.box_of(name)
-    steps = tuple((0, step) for step in contiguous_strides(shape_of(name, source.sizes)))
-    shape = (volume(box),)
-    return Cell(0, 0, (tensor.name,), shape, (Slab(name, box, (0,), steps),), replicated=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from converters.errors import UnsupportedError
+
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
@@ -20,12 +22,28 @@ def to_float32(data: Bytes, dtype: str) -> Floats:
 
 
 def from_float32(values: Floats, dtype: str) -> Bytes:
-    """Bytes of the nearest values of a dtype, ties to even; NaN stays NaN."""
+    """Bytes of the nearest values of a dtype, ties to even; NaN stays NaN, what is too large becomes
+    infinite."""
     if dtype != "BF16":
-        return values.astype({"F16": "<f2", "F32": "<f4"}[dtype]).view(np.uint8)
+        with np.errstate(over="ignore"):
+            return values.astype({"F16": "<f2", "F32": "<f4"}[dtype]).view(np.uint8)
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded).astype("<u2").view(np.uint8)
+
+
+def convert_to(data: Bytes, stored: str, wanted: str, name: str) -> Bytes:
+    """The nearest values of another dtype. Raises UnsupportedError naming a value too large for it."""
+    values = to_float32(data, stored)
+    converted = from_float32(values, wanted)
+    lost = np.isinf(to_float32(converted, wanted)) & np.isfinite(values)
+    if lost.any():
+        raise UnsupportedError(
+            f"{name} holds {values[lost][0]:g}, more than {wanted} can hold",
+            "dtype",
+            "choose a dtype of greater range",
+        )
+    return converted
 
 
 def round_to(values: Floats, dtype: str) -> Floats:

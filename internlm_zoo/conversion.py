@@ -38,6 +38,8 @@ def convert(
     tp: int = 1,
     pp: int = 1,
     max_shard_size: str | int = "5GB",
+    dtype: str = "keep",
+    accept_lossy: bool = False,
     tokenizer: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
@@ -58,6 +60,8 @@ def convert(
         tp=tp,
         pp=pp,
         max_shard_size=max_shard_size,
+        dtype=dtype,
+        accept_lossy=accept_lossy,
         tokenizer=tokenizer,
         given=given,
         known=source.known,
@@ -77,6 +81,8 @@ def plan(
     tp: int = 1,
     pp: int = 1,
     max_shard_size: str | int = "5GB",
+    dtype: str = "keep",
+    accept_lossy: bool = False,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
     progress: Progress | None = None,
@@ -85,7 +91,14 @@ def plan(
     source = _open(src, to, settings, known_as, progress)
     checkpoint = converters.open_checkpoint(source.path, given, source.known)
     return converters.plan_conversion(
-        checkpoint, to=to, tp=tp, pp=pp, max_shard_size=max_shard_size, given=given
+        checkpoint,
+        to=to,
+        tp=tp,
+        pp=pp,
+        max_shard_size=max_shard_size,
+        dtype=dtype,
+        accept_lossy=accept_lossy,
+        given=given,
     )
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from converters.cells import Cell
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.execute import Stream, check_replicas, in_parallel
-from converters.formats.tensors import ELEMENT_TYPES, Span
+from converters.formats.tensors import ELEMENT_TYPES
 from converters.gather import Sources
-from converters.plan import normalised, standalone
+from converters.plan import normalised
 from converters.rows import Floats, round_to, to_float32
 
 IDENTICAL = "identical"
@@ -38,9 +37,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """verdict: identical (same layout and bytes), same values in another layout, rounded (one side is the
-    other, rounded to its element type), or different. max_error: largest difference of two values; inf if
-    they cannot be compared."""
+    """verdict: identical (same layout and bytes), same values in another layout (or in a wider element type),
+    rounded (one side is the other, rounded to its element type), or different. max_error: largest difference
+    of two values; inf if they cannot be compared."""
 
     verdict: str
     first: Difference | None = None
@@ -69,8 +68,7 @@ def compare_opened(one: Checkpoint, other: Checkpoint, *, workers: int | None = 
             files = stack.enter_context(Sources(side.folder))
             check_replicas(side, files)
             streams.append(Stream(side, files, normalised(side, {})))
-        pairs = list(zip(standalone(one, None), standalone(other, None), strict=True))
-        found = in_parallel(lambda pair: _compare(streams, *pair), pairs, workers)
+        found = in_parallel(lambda name: _compare(streams, name), list(one.tensors), workers)
     return _verdict(one, other, found)
 
 
@@ -101,7 +99,8 @@ class _Found:
 def _verdict(one: Checkpoint, other: Checkpoint, found: list[_Found]) -> Comparison:
     unequal = [result for result in found if not result.equal]
     if not unequal:
-        alike = (one.layout.name, one.grid, one.choices) == (other.layout.name, other.grid, other.choices)
+        sides = [(side.layout.name, side.grid, side.choices, side.dtype) for side in (one, other)]
+        alike = sides[0] == sides[1]
         return Comparison(IDENTICAL if alike else SAME_VALUES)
     largest = max(result.max_error for result in unequal)
     if all(result.rounded for result in unequal):
@@ -109,19 +108,15 @@ def _verdict(one: Checkpoint, other: Checkpoint, found: list[_Found]) -> Compari
     return Comparison(DIFFERENT, next(r for r in unequal if not r.rounded).difference, largest)
 
 
-def _compare(streams: Sequence[Stream], one: tuple[Cell, Span], other: tuple[Cell, Span]) -> _Found:
-    dtypes = one[1].dtype, other[1].dtype
-    found = _Found(equal=dtypes[0] == dtypes[1])
-    blocks = [
-        stream.tensor(*side, limit=_CHUNK * ELEMENT_TYPES[side[1].dtype].itemsize)
-        for stream, side in zip(streams, (one, other), strict=True)
-    ]
-    done = 0
+def _compare(streams: Sequence[Stream], name: str) -> _Found:
+    dtypes = streams[0].dtype_of(name), streams[1].dtype_of(name)
+    found, done = _Found(equal=True), 0
+    blocks = [stream.read(name, elements=_CHUNK) for stream in streams]
     for (_, a), (_, b) in zip(*blocks, strict=True):
         if dtypes[0] != dtypes[1] or not np.array_equal(a, b):
             found = _look(found, to_float32(a, dtypes[0]), to_float32(b, dtypes[1]), dtypes, done)
         done += len(a) // ELEMENT_TYPES[dtypes[0]].itemsize
-    return replace(found, difference=_named(found, streams[0].source, one[0].name))
+    return replace(found, difference=_named(found, streams[0].source, name))
 
 
 def _look(found: _Found, a: Floats, b: Floats, dtypes: tuple[str, str], done: int) -> _Found:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from itertools import pairwise
 from types import MappingProxyType
 
 from blake3 import blake3
 
-from converters.cells import Cell
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.execute import Stream, check_replicas, in_parallel
-from converters.formats.tensors import Span
-from converters.gather import Block, Bytes, Sources
-from converters.pieces import Piece, piece_of
-from converters.plan import normalised, standalone
+from converters.formats.bytesource import Digest
+from converters.formats.tensors import nbytes
+from converters.gather import Sources
+from converters.plan import normalised
 from converters.progress import Progress, Silence
 
 SCHEME = "blake3 of the element type, the shape and the bytes in canonical order"
@@ -34,57 +32,41 @@ def fingerprint_of(
     source: Checkpoint,
     *,
     known: Mapping[str, str] = MappingProxyType({}),
+    dtype: str | None = None,
+    as_counted: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
     task: str = "fingerprint",
 ) -> dict[str, str]:
-    """The same for a checkpoint that is open. known: digests that need not be computed."""
+    """The same for a checkpoint that is open. known: digests that need not be computed. dtype: of its
+    values once they are rounded to that element type. as_counted: a head of norm_head with normalised rows,
+    as it counts in the forward pass; else as it is stored."""
     told = progress or Silence()
-    targets = [target for target in standalone(source, None) if target[0].name not in known]
-    told.start(task, sum(span.nbytes for _, span in targets))
+    names = [name for name in source.tensors if name not in known]
+    told.start(task, sum(stream_bytes(source, name, dtype) for name in names))
     with Sources(source.folder) as files:
         check_replicas(source, files)
-        stream = Stream(source, files, normalised(source, {}))
+        counted = normalised(source, {}) if as_counted else frozenset()
+        stream = Stream(source, files, counted, dtype)
 
-        def digest(target: tuple[Cell, Span]) -> Mapping[str, str]:
-            cell, span = target
-            watch = Watch(source, cell, span)
-            for block, data in stream.tensor(cell, span):
-                watch.see(block, data)
-            told.advance(task, span.nbytes)
-            return watch.digests()
+        def digest(name: str) -> str:
+            running = begin(stream, name)
+            for block, data in stream.read(name):
+                running.update(data.data)
+                told.advance(task, block.nbytes)
+            return running.hexdigest()
 
-        computed = in_parallel(digest, targets, workers)
+        computed = dict(zip(names, in_parallel(digest, names, workers), strict=True))
     told.finish(task)
-    digests = {**known, **{name: found for part in computed for name, found in part.items()}}
-    return {name: digests[name] for name in source.tensors}
+    return {name: known[name] if name in known else computed[name] for name in source.tensors}
 
 
-class Watch:
-    """Digests of the logical tensors that pass whole and in canonical order on their way into one cell."""
-
-    def __init__(self, source: Checkpoint, cell: Cell, span: Span) -> None:
-        self._digests = {
-            slab.logical: blake3(_header(source, slab.logical, span.dtype))
-            for slab in cell.slabs
-            if slab.box == source.box_of(slab.logical) and _canonical(piece_of(slab, span, span.name))
-        }
-
-    def see(self, block: Block, data: Bytes) -> None:
-        """The next block of the cell."""
-        if block.logical in self._digests:
-            self._digests[block.logical].update(data.data)
-
-    def digests(self) -> dict[str, str]:
-        """By logical name, once all blocks were seen; tensors that came in parts or permuted are left out."""
-        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+def begin(stream: Stream, name: str) -> Digest:
+    """The digest of a logical tensor before its bytes, which follow in canonical order."""
+    shape = "x".join(map(str, stream.source.tensors[name].shape))
+    return blake3(f"{stream.dtype_of(name)} {shape}\n".encode())
 
 
-def _header(source: Checkpoint, name: str, dtype: str) -> bytes:
-    return f"{dtype} {'x'.join(map(str, source.tensors[name].shape))}\n".encode()
-
-
-def _canonical(piece: Piece) -> bool:
-    """Whether its bytes follow one another as the axes do."""
-    steps = [step for (start, stop), step in zip(piece.box, piece.strides, strict=True) if stop - start > 1]
-    return all(outer > inner for outer, inner in pairwise(steps))
+def stream_bytes(source: Checkpoint, name: str, dtype: str | None) -> int:
+    tensor = source.tensors[name]
+    return nbytes(dtype or tensor.dtype, tensor.shape)

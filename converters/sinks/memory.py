@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from converters.batches import Batch, batches_of
 from converters.checkpoint import Checkpoint
 from converters.errors import NotFoundError
 from converters.execute import Stream, check_replicas
+from converters.formats.tensors import ELEMENT_TYPES
 from converters.gather import Sources
 from converters.layouts import layout_of
 from converters.plan import normalised, standalone
+from converters.scatter import scatter
 
 Tensor = tuple[str, str, tuple[int, ...], bytearray]
 
@@ -22,17 +25,26 @@ def read_tensors(
     to: llama, or hf. names: only these, by that format's names.
     Raises NotFoundError for a name there is not, IntegrityError and UnsupportedError as a conversion does.
     """
-    targets = standalone(source, layout_of(source.family, to))
+    places = standalone(source, layout_of(source.family, to))
     if names is not None:
-        absent = sorted(set(names) - {cell.name for cell, _ in targets})
+        absent = sorted(set(names) - {place.span.name for place in places})
         if absent:
             raise NotFoundError("there is no such tensor", absent[0])
-        targets = [target for target in targets if target[0].name in names]
+        places = [place for place in places if place.span.name in names]
     with Sources(source.folder) as files:
         check_replicas(source, files)
         stream = Stream(source, files, normalised(source, {}))
-        for cell, span in targets:
-            data = bytearray(span.nbytes)
-            for block, part in stream.tensor(cell, span):
-                data[block.offset : block.offset + block.nbytes] = part.data
-            yield cell.name, span.dtype, span.shape, data
+        for batch in batches_of(places):
+            yield from _read(batch, stream)
+
+
+def _read(batch: Batch, stream: Stream) -> Iterator[Tensor]:
+    filled = {place.span.name: bytearray(place.span.nbytes) for place in batch.places}
+    for name in batch.tensors:
+        itemsize = ELEMENT_TYPES[stream.dtype_of(name)].itemsize
+        for block, data in stream.read(name, batch.box_of(name)):
+            for place, piece in batch.pieces(name):
+                for offset, part in scatter(block, data, piece, itemsize):
+                    filled[place.span.name][offset : offset + len(part)] = part
+    for place in batch.places:
+        yield place.span.name, place.span.dtype, place.span.shape, filled.pop(place.span.name)

@@ -39,7 +39,7 @@ def convert_tokenizer(
     """File name -> content of the files that plain AutoTokenizer loads. bos, eos and unk are the model's own,
     pad is eos.
 
-    model: path or bytes of a `.model`, or a ByteSource. special_tokens: the text of each chat token -> its id,
+    model: path, bytes or ByteSource of a `.model`. special_tokens: the text of each chat token -> its id,
     or the piece that stands for it in the model (internlm2 calls `<|im_start|>` `[UNUSED_TOKEN_146]` there).
     An id beyond the model's pieces is added. model_max_length: in tokens.
     Raises NotFoundError if there is no such file, IntegrityError if it is no sentencepiece model,

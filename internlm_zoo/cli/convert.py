@@ -24,6 +24,13 @@ class Target(str, Enum):
     original = "original"
 
 
+class Dtype(str, Enum):
+    keep = "keep"
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
 class MlpOrder(str, Enum):
     up_down = "up_down"
     down_up = "down_up"
@@ -45,6 +52,9 @@ def convert(
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", help="Of safetensors files, like 5GB or 200MB.")
     ] = "5GB",
+    dtype: Annotated[
+        Dtype, typer.Option("--dtype", help="Element type to round to; keep copies the values as they are.")
+    ] = Dtype.keep,
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", help="A tokenizer.model, or a directory with a tokenizer, to add."),
@@ -57,6 +67,12 @@ def convert(
         ),
     ] = None,
     known_as: KnownAs = None,
+    accept_lossy: Annotated[
+        bool,
+        typer.Option(
+            "--accept-lossy", help="Write a norm_head head from rows whose lengths are lost; refused without."
+        ),
+    ] = False,
     workers: _Workers = None,
     evidence: Annotated[
         bool,
@@ -74,6 +90,8 @@ def convert(
         "tp": tp,
         "pp": pp,
         "max_shard_size": max_shard_size,
+        "dtype": dtype.value,
+        "accept_lossy": accept_lossy,
         "given": facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
         "known_as": known_as,
     }

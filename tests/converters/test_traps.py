@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import converters
-from converters.errors import ZooError
+from converters.errors import UnsupportedError, ZooError
 from tests.converters.bits import assert_same, assert_same_cells, to_torch
 from tests.converters.oracle import (
     BOTH,
@@ -183,6 +183,31 @@ def test_norm_head_gives_the_normalised_head(tmp_path):
         {k: v for k, v in found.items() if k != "output.weight"},
         {k: v for k, v in wanted.items() if k != "output.weight"},
     )
+
+
+def test_norm_head_cannot_be_brought_back_unless_the_loss_is_accepted(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=Variant(norm_head=True))
+    converters.convert(src, tmp_path / "hf", to="hf")
+    how = {"to": "original", "tp": 4, "given": {"norm_head": True}}
+    with pytest.raises(UnsupportedError, match="cannot be brought back") as refused:
+        converters.convert(tmp_path / "hf", tmp_path / "back", **how)
+    assert "--accept-lossy" in refused.value.fix
+    assert not (tmp_path / "back").exists()
+    report = converters.convert(tmp_path / "hf", tmp_path / "back", accept_lossy=True, **how)
+    assert any(note.startswith("lossy: the head") for note in report.notes)
+    assert read_config(tmp_path / "back")["norm_head"] is True
+    states = [state for _, state in sorted(read_cells(tmp_path / "back").items())]
+    head = np.concatenate([state["output.weight"] for state in states])
+    assert (head == read_hf(tmp_path / "hf")["output.weight"]).all()
+    assert report.fingerprints == converters.fingerprint(tmp_path / "back")
+    differing = {
+        name
+        for name, digest in converters.fingerprint(tmp_path / "hf").items()
+        if digest != report.fingerprints[name]
+    }
+    assert differing <= {"head.weight"}
+    record = json.loads((tmp_path / "back/conversion.json").read_text())
+    assert record["lossy"] == ["head.weight"]
 
 
 def test_norm_head_stays_as_it_is_in_a_new_grid(tmp_path):

@@ -1,0 +1,109 @@
+"""The target files while they are written: opened with their first bytes, sealed with their last."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from converters.batches import Batch
+from converters.plan import TargetFile
+from converters.progress import Progress
+
+
+class Outputs:
+    """Files of known size, written at offsets from any thread; a context manager."""
+
+    def __init__(self, files: Sequence[TargetFile], directory: Path, progress: Progress) -> None:
+        self._files = {file.name: file for file in files}
+        self._missing = {file.name: len(file.layout.spans) for file in files}
+        self._done = dict.fromkeys(self._files, 0)
+        self._crcs: dict[str, dict[str, int]] = {file.name: {} for file in files}
+        self._open: dict[str, _Output] = {}
+        self._directory = directory
+        self._progress = progress
+        self._lock = threading.Lock()
+
+    @property
+    def sealed(self) -> tuple[str, ...]:
+        """Names of the files that are complete."""
+        return tuple(name for name, missing in self._missing.items() if not missing)
+
+    def needs_crc(self, name: str) -> bool:
+        return self._files[name].layout.needs_crc
+
+    def write(self, name: str, offset: int, data: memoryview) -> None:
+        self._output(name).write(offset, data)
+        self._progress.advance(name, len(data))
+
+    def finish(self, batch: Batch, crcs: Mapping[str, Mapping[str, int]]) -> None:
+        """The batch's tensors are written; files that are complete with them get their last bytes."""
+        for place in batch.places:
+            with self._lock:
+                self._crcs[place.file] |= crcs.get(place.file, {})
+                self._done[place.file] += place.span.nbytes
+                self._missing[place.file] -= 1
+                last = not self._missing[place.file]
+            if last:
+                self._seal(self._files[place.file])
+
+    def _seal(self, file: TargetFile) -> None:
+        output = self._output(file.name)
+        for patch in file.layout.seal(self._crcs[file.name]):
+            output.write(*patch)
+        output.close()
+        self._progress.finish(file.name)
+
+    def _output(self, name: str) -> _Output:
+        with self._lock:
+            if name not in self._open:
+                layout = self._files[name].layout
+                self._progress.start(name, layout.size, self._done[name])
+                output = self._open[name] = _Output(self._directory / name, layout.size)
+                for patch in layout.fixed:
+                    output.write(*patch)
+            return self._open[name]
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with ExitStack() as stack:
+            for output in self._open.values():
+                stack.callback(output.close)
+
+
+class _Output:
+    """One file, its space reserved."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._file = os.fdopen(
+            os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering=0
+        )
+        self._lock = threading.Lock()
+        try:
+            if hasattr(os, "posix_fallocate") and size:
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            else:
+                self._file.truncate(size)
+        except OSError:
+            self._file.close()
+            raise
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            done = self._write_some(offset, view)
+            offset, view = offset + done, view[done:]
+
+    def _write_some(self, offset: int, view: memoryview) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._file.fileno(), view, offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.write(view) or 0
+
+    def close(self) -> None:
+        self._file.close()
