@@ -1,4 +1,4 @@
-"""--dtype: every value is the nearest one of the new element type, by torch; what it cannot hold is refused."""
+"""--dtype: every value is the nearest of the new element type, by torch; what it cannot hold is refused."""
 
 from __future__ import annotations
 
