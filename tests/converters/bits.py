@@ -29,6 +29,13 @@ def to_bits(tensor: torch.Tensor) -> np.ndarray:
     return tensor.contiguous().view(SIGNED[size]).numpy().view(f"u{size}")
 
 
+def rounded(model: Mapping[str, np.ndarray], dtype: str, to: str) -> dict[str, np.ndarray]:
+    """Every value as torch rounds it to another dtype; "keep" is the same dtype."""
+    if to == "keep":
+        return dict(model)
+    return {name: to_bits(to_torch(bits, dtype).to(getattr(torch, to))) for name, bits in model.items()}
+
+
 def stored(state: Mapping[str, np.ndarray], dtype: str, storage: str) -> dict[str, torch.Tensor]:
     """The state as torch tensors whose elements lie in memory as asked.
 

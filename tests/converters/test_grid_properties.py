@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import converters
-from tests.converters.bits import assert_same, assert_same_cells
+from tests.converters.bits import assert_same, assert_same_cells, rounded
 from tests.converters.oracle import (
     Dims,
     Variant,
@@ -30,13 +30,14 @@ from tests.converters.oracle import (
 
 TP = (1, 2, 4, 8)
 PP = (1, 2, 4)
-QUICK = settings(max_examples=100, deadline=None)
+DTYPES = ("bfloat16", "float16", "float32")
+QUICK = settings(max_examples=250, deadline=None)
 MANY = settings(max_examples=500, deadline=None)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, the grid it is stored in and the grid that is asked for."""
+    """A model, the grid it is stored in, and the grid and dtype that are asked for."""
 
     dims: Dims
     how: Variant
@@ -44,11 +45,16 @@ class Case:
     stages: tuple[int, ...]
     new_tp: int
     new_pp: int
+    new_dtype: str
     seed: int
 
     @property
     def model(self):
         return make_model(self.dims, self.seed)
+
+    @property
+    def wanted(self):
+        return rounded(self.model, self.dims.dtype, self.new_dtype)
 
 
 @st.composite
@@ -71,7 +77,7 @@ def cases(draw):
         kv_heads=kv_heads,
         inter=inter,
         vocab=8 * draw(st.integers(1, 6)),
-        dtype=draw(st.sampled_from(["bfloat16", "float16", "float32"])),
+        dtype=draw(st.sampled_from(DTYPES)),
         rope_base=draw(st.sampled_from([10000, 1000000])),
     )
     pps = [pp for pp in PP if pp <= layers]
@@ -89,21 +95,22 @@ def cases(draw):
         inv_freq=draw(st.booleans()),
         storage=draw(st.sampled_from(["own", "transposed", "shared", "padded"])),
     )
-    return Case(dims, how, tp, stages, new_tp, new_pp, draw(st.integers(0, 2**16)))
+    new_dtype = draw(st.sampled_from(["keep", "keep", *DTYPES]))
+    return Case(dims, how, tp, stages, new_tp, new_pp, new_dtype, draw(st.integers(0, 2**16)))
 
 
 def original_to_hf(case: Case, names: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         src = write_original(folder / "src", case.model, case.dims, case.tp, case.stages, case.how)
-        converters.convert(src, folder / "dst", to=names)
-        assert_same(read_hf(folder / "dst"), expected(case.model, case.dims, names))
+        converters.convert(src, folder / "dst", to=names, dtype=case.new_dtype)
+        assert_same(read_hf(folder / "dst"), expected(case.wanted, case.dims, names))
 
 
 def assert_written(dst: Path, case: Case) -> None:
     """The oracle's cells, each file a sound archive that holds its own bytes and no others."""
     stages = stages_of(case.dims.layers, case.new_pp)
-    wanted = cells(case.model, case.dims, case.new_tp, stages, variant_of(dst, case.dims))
+    wanted = cells(case.wanted, case.dims, case.new_tp, stages, variant_of(dst, case.dims))
     assert_same_cells(read_cells(dst), wanted)
     for (t, p), state in wanted.items():
         with zipfile.ZipFile(dst / f"model_tp{t}_pp{p}.pt") as archive:
@@ -123,7 +130,8 @@ def hf_to_original(case: Case, names: str) -> None:
             src = folder / "src"
             original = write_original(folder / "first", case.model, case.dims, case.tp, case.stages, case.how)
             converters.convert(original, src, to="llama")
-        converters.convert(src, folder / "dst", to="original", tp=case.new_tp, pp=case.new_pp)
+        grid = {"tp": case.new_tp, "pp": case.new_pp, "dtype": case.new_dtype}
+        converters.convert(src, folder / "dst", to="original", **grid)
         assert_written(folder / "dst", case)
 
 
@@ -131,7 +139,8 @@ def original_to_original(case: Case) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         src = write_original(folder / "src", case.model, case.dims, case.tp, case.stages, case.how)
-        converters.convert(src, folder / "dst", to="original", tp=case.new_tp, pp=case.new_pp)
+        grid = {"tp": case.new_tp, "pp": case.new_pp, "dtype": case.new_dtype}
+        converters.convert(src, folder / "dst", to="original", **grid)
         assert_written(folder / "dst", case)
 
 
