@@ -6,7 +6,7 @@ internlm/internlm-7b modeling_internlm.py and configuration_internlm.py (rotary)
 
 from __future__ import annotations
 
-from converters.layouts.llama import HF_CONFIG, HF_DEMANDS, LLAMA_ROWS
+from converters.layouts.llama import HF_CONFIG, HF_DEMANDS, llama_rows
 from converters.layouts.table import Layout, row
 
 _QKV = "layers.N.attention.{0}.{1}"
@@ -105,7 +105,7 @@ HF = Layout(
     family="internlm",
     format="hf",
     choices={"attention_bias": (True, False), "mlp_bias": (False,), "kind": ("causal",)},
-    rows=LLAMA_ROWS,
+    rows=llama_rows(mlp=("gate", "down", "up")),
     template={
         **HF_CONFIG,
         "model_type": "internlm",

@@ -6,14 +6,14 @@ Facts: internlm/internlm3-8b-instruct configuration_internlm3.py and modeling_in
 
 from __future__ import annotations
 
-from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS, LLAMA_ROWS
+from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS, llama_rows
 from converters.layouts.table import Layout
 
 HF = Layout(
     family="internlm3",
     format="hf",
     choices={"attention_bias": (False, True), "mlp_bias": (False, True), "kind": ("causal",)},
-    rows=LLAMA_ROWS,
+    rows=llama_rows(),
     template={
         **GROUPED_CONFIG,
         "model_type": "internlm3",

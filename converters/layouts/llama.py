@@ -5,9 +5,9 @@ Facts: transformers 5 models/llama (LlamaConfig, LlamaForCausalLM, LlamaForSeque
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from converters.layouts.table import Layout, row
+from converters.layouts.table import Layout, Row, row
 
 _HEADS = "kv_heads q_per_kv halves pairs head_dim"
 _LAYER = "model.layers.N."
@@ -39,49 +39,62 @@ GROUPED_CONFIG: Mapping[str, object] = {
     "rope_scaling": "$rope_scaling",
 }
 
-LLAMA_ROWS = (
-    row("model.embed_tokens.weight", "embed.weight", "vocab | hidden"),
-    *(
-        rows
-        for part in "qkv"
-        for rows in (
-            row(
-                f"{_LAYER}self_attn.{part}_proj.weight",
-                f"{_LOGICAL}attention.{part}.weight",
-                f"{_HEADS} | hidden",
-            ),
-            row(
-                f"{_LAYER}self_attn.{part}_proj.bias",
-                f"{_LOGICAL}attention.{part}.bias",
-                _HEADS,
-                attention_bias=True,
-            ),
-        )
-    ),
-    row(
-        f"{_LAYER}self_attn.o_proj.weight",
-        f"{_LOGICAL}attention.o.weight",
-        "hidden | kv_heads q_per_kv head_dim",
-    ),
-    row(f"{_LAYER}self_attn.o_proj.bias", f"{_LOGICAL}attention.o.bias", "hidden", attention_bias=True),
-    row(f"{_LAYER}mlp.gate_proj.weight", f"{_LOGICAL}mlp.gate.weight", "inter | hidden"),
-    row(f"{_LAYER}mlp.up_proj.weight", f"{_LOGICAL}mlp.up.weight", "inter | hidden"),
-    row(f"{_LAYER}mlp.down_proj.weight", f"{_LOGICAL}mlp.down.weight", "hidden | inter"),
-    row(f"{_LAYER}mlp.gate_proj.bias", f"{_LOGICAL}mlp.gate.bias", "inter", mlp_bias=True),
-    row(f"{_LAYER}mlp.up_proj.bias", f"{_LOGICAL}mlp.up.bias", "inter", mlp_bias=True),
-    row(f"{_LAYER}mlp.down_proj.bias", f"{_LOGICAL}mlp.down.bias", "hidden", mlp_bias=True),
-    row(f"{_LAYER}input_layernorm.weight", f"{_LOGICAL}attention_norm.weight", "hidden"),
-    row(f"{_LAYER}post_attention_layernorm.weight", f"{_LOGICAL}mlp_norm.weight", "hidden"),
-    row("model.norm.weight", "norm.weight", "hidden"),
-    row("lm_head.weight", "head.weight", "vocab | hidden", kind="causal"),
-    row("score.weight", "reward.weight", "score | hidden", kind="reward"),
-)
+_MLP = {"gate": "inter | hidden", "up": "inter | hidden", "down": "hidden | inter"}
+
+
+def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
+    """In the order of the modules, which is the order of the shards. mlp: of its three projections."""
+    return (
+        row("model.embed_tokens.weight", "embed.weight", "vocab | hidden"),
+        *(
+            rows
+            for part in "qkv"
+            for rows in (
+                row(
+                    f"{_LAYER}self_attn.{part}_proj.weight",
+                    f"{_LOGICAL}attention.{part}.weight",
+                    f"{_HEADS} | hidden",
+                ),
+                row(
+                    f"{_LAYER}self_attn.{part}_proj.bias",
+                    f"{_LOGICAL}attention.{part}.bias",
+                    _HEADS,
+                    attention_bias=True,
+                ),
+            )
+        ),
+        row(
+            f"{_LAYER}self_attn.o_proj.weight",
+            f"{_LOGICAL}attention.o.weight",
+            "hidden | kv_heads q_per_kv head_dim",
+        ),
+        row(f"{_LAYER}self_attn.o_proj.bias", f"{_LOGICAL}attention.o.bias", "hidden", attention_bias=True),
+        *(
+            rows
+            for part in mlp
+            for rows in (
+                row(f"{_LAYER}mlp.{part}_proj.weight", f"{_LOGICAL}mlp.{part}.weight", _MLP[part]),
+                row(
+                    f"{_LAYER}mlp.{part}_proj.bias",
+                    f"{_LOGICAL}mlp.{part}.bias",
+                    _MLP[part].partition(" ")[0],
+                    mlp_bias=True,
+                ),
+            )
+        ),
+        row(f"{_LAYER}input_layernorm.weight", f"{_LOGICAL}attention_norm.weight", "hidden"),
+        row(f"{_LAYER}post_attention_layernorm.weight", f"{_LOGICAL}mlp_norm.weight", "hidden"),
+        row("model.norm.weight", "norm.weight", "hidden"),
+        row("lm_head.weight", "head.weight", "vocab | hidden", kind="causal"),
+        row("score.weight", "reward.weight", "score | hidden", kind="reward"),
+    )
+
 
 LLAMA = Layout(
     family="llama",
     format="llama",
     choices={"attention_bias": (False, True), "mlp_bias": (False, True), "kind": ("causal", "reward")},
-    rows=LLAMA_ROWS,
+    rows=llama_rows(),
     template={
         **GROUPED_CONFIG,
         "model_type": "llama",

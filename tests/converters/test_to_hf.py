@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from transformers import AutoConfig, LlamaConfig
+import torch
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 import converters
-from tests.converters.bits import assert_same
+from tests.converters.bits import assert_same, to_torch
 from tests.converters.oracle import (
     BOTH,
     INTERNLM,
@@ -83,6 +84,24 @@ def test_shards_and_index_are_those_of_the_standard_names(tmp_path, dims):
     assert index["metadata"]["total_size"] == sum(array.nbytes for array in model.values())
     assert set(index["weight_map"]) == set(expected(model, dims, "hf"))
     assert_same(read_hf(tmp_path / "dst"), expected(model, dims, "hf"))
+
+
+@FAMILY
+@pytest.mark.parametrize("size", ["60KB", "200KB", "5GB"])
+def test_shards_and_index_are_those_of_save_pretrained(tmp_path, dims, size):
+    """To the byte: a stock model that was given these weights, and saved."""
+    src = write_original(tmp_path / "src", make_model(dims), dims, 2)
+    converters.convert(src, tmp_path / "ours", to="llama", max_shard_size=size)
+    checkpoint = converters.open_checkpoint(src)
+    config = LlamaConfig(**converters.llama_config(checkpoint))
+    model = LlamaForCausalLM(config).to(getattr(torch, dims.dtype))
+    model.load_state_dict({name: to_torch(bits, dims.dtype) for name, bits in make_model(dims).items()})
+    model.save_pretrained(tmp_path / "theirs", max_shard_size=size)
+    ours, theirs = (
+        {path.name: path.read_bytes() for path in (tmp_path / side).glob("model*")}
+        for side in ("ours", "theirs")
+    )
+    assert ours == theirs
 
 
 def test_one_shard_has_no_index(tmp_path):
