@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from internlm_zoo.conversion import tokenizer_facts
+from internlm_zoo.errors import IntegrityError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.runtime import quiet
 
@@ -23,7 +24,7 @@ SENTENCEPIECE = "tokenizer.model"
 def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
     """The directory's tokenizer, None if it has none; with the family's chat template if it lacks its own.
 
-    Raises what converting a sentencepiece model raises.
+    Raises IntegrityError for damaged files, and what converting a sentencepiece model raises.
     """
     if (directory.path / FAST).exists():
         return _read(directory.path, directory)
@@ -35,8 +36,15 @@ def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
 def _read(folder: Path, directory: ModelDirectory) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
-    with quiet():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    try:
+        with quiet():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a damaged file: the tokenizers library raises nothing more specific
+        raise IntegrityError(
+            f"its tokenizer files cannot be read: {type(error).__name__}: {error}",
+            directory.path,
+            "fetch them again, or make them anew from tokenizer.model",
+        ) from error
     if tokenizer.chat_template is None:
         tokenizer.chat_template = directory.family.chat_template
     return tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -149,3 +150,23 @@ def test_no_code_that_came_with_a_directory_is_run_or_fetched(directories, tmp_p
     assert generate(loaded, "A stitch") == generate(plain, "A stitch")
     assert not marker.exists()
     assert type(loaded.model).__module__ == "transformers.models.llama.modeling_llama"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", b"{"),
+        ("tokenizer.json", b"{}"),
+        ("tokenizer.json", b"\xff"),
+        ("tokenizer.json", b'{"version": "1.0", "added_tokens": [], "model": {"type": "XPE"}}'),
+        ("tokenizer_config.json", b"[]"),
+        ("tokenizer_config.json", b'{"bos_token": 3}'),
+    ],
+)
+def test_a_damaged_tokenizer_is_a_refusal_that_names_the_directory(directories, tmp_path, name, content):
+    folder = tmp_path / "damaged"
+    shutil.copytree(directories[CHAT, "llama"], folder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(IntegrityError, match="tokenizer files cannot be read") as refused:
+        load_model(folder, settings=home_of(tmp_path), known_as=CHAT)
+    assert refused.value.where == str(folder)
