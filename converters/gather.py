@@ -20,7 +20,7 @@ from converters.blocks import Block
 from converters.errors import IntegrityError
 from converters.formats.bytesource import ByteSource
 from converters.formats.folder import Folder
-from converters.pieces import Piece, Run, intersection, offset_in, runs, volume
+from converters.pieces import Piece, Run, extents_of, intersection, offset_in, runs, volume
 
 # A stretch of source is read whole if at least one byte in this many is wanted, or if it is short anyway.
 SPARSE = 2
@@ -69,7 +69,7 @@ def gather(block: Block, pieces: Sequence[Piece], itemsize: int, sources: Source
             (a - first) * step
             for (a, _), (first, _), step in zip(shared, block.box, block.strides, strict=True)
         )
-        levels = runs(shared, piece.strides, block.strides, itemsize)
+        levels = runs(extents_of(shared), piece.strides, block.strides, itemsize)
         _copy(sources[piece.file], offset_in(piece, shared), levels, itemsize, out[start:])
         filled += volume(shared) * itemsize
     if filled != block.nbytes:

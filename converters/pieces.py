@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from converters.cells import Box, Slab
 from converters.formats.tensors import ELEMENT_TYPES, Span, StoredTensor, contiguous_strides
@@ -70,14 +70,17 @@ class Run:
     target: int
 
 
-def runs(box: Box, source: Sequence[int], target: Sequence[int], itemsize: int) -> tuple[Run, ...]:
+def extents_of(box: Box) -> tuple[int, ...]:
+    return tuple(stop - start for start, stop in box)
+
+
+@lru_cache(maxsize=4096)  # the blocks of a tensor are alike
+def runs(
+    extents: tuple[int, ...], source: tuple[int, ...], target: tuple[int, ...], itemsize: int
+) -> tuple[Run, ...]:
     """The loops of a copy between two strided arrays, outermost of the target first, the last over the bytes
     of an element; levels that continue each other on both sides are merged into one."""
-    levels = [
-        Run(stop - start, s, t)
-        for (start, stop), s, t in zip(box, source, target, strict=True)
-        if stop - start > 1
-    ]
+    levels = [Run(extent, s, t) for extent, s, t in zip(extents, source, target, strict=True) if extent > 1]
     levels.sort(key=lambda run: -run.target)
     merged = [Run(itemsize, 1, 1)]
     for run in reversed(levels):

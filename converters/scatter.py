@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.blocks import Block
 from converters.gather import Bytes, copy_strided
-from converters.pieces import Piece, Run, intersection, offset_in, runs
+from converters.pieces import Piece, Run, extents_of, intersection, offset_in, runs
 
 
 def scatter(block: Block, data: Bytes, piece: Piece, itemsize: int) -> Iterator[tuple[int, memoryview]]:
@@ -22,7 +22,7 @@ def scatter(block: Block, data: Bytes, piece: Piece, itemsize: int) -> Iterator[
     start = sum(
         (a - first) * step for (a, _), (first, _), step in zip(shared, block.box, block.strides, strict=True)
     )
-    apart, joined = _split(runs(shared, block.strides, piece.strides, itemsize))
+    apart, joined = _split(runs(extents_of(shared), block.strides, piece.strides, itemsize))
     offset = offset_in(piece, shared)
     for index in itertools.product(*(range(run.extent) for run in apart)):
         source = start + sum(n * run.source for n, run in zip(index, apart, strict=True))
