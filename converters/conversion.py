@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
-from converters import discover
+from converters import discover, record
 from converters.carry import TokenizerFacts, carry
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
 from converters.errors import IntegrityError, UsageError
-from converters.execute import Stream, check_replicas, in_parallel
+from converters.execute import Stream, check_replicas
 from converters.formats import shards, torchzip
-from converters.formats.bytesource import hex_of
 from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
 from converters.plan import KEEP, Plan, normalised, plan_conversion
 from converters.progress import Progress, Silence
 from converters.sidecars import check_sidecars
-from converters.sinks.digests import SCHEME, fingerprint_of
+from converters.sinks.digests import fingerprint_of
 from converters.sinks.files import write_files, write_json
 from converters.sinks.staging import Staging, check_space
 
@@ -127,8 +122,10 @@ def _run(
         _write_configs(plan, staging.path)
         stream = Stream(plan.source, files, plan.normalised, plan.dtype)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
-    fingerprints = _prove(plan, written.digests, staging.path, workers, told) if evidence else {}
-    write_json(staging.path / RECORD, _record(plan, fingerprints, workers, evidence))
+    with ThreadPoolExecutor(1) as aside:  # a lone large input would keep one processor busy, and one idle
+        inputs = aside.submit(record.input_digests, plan.source, evidence=evidence, workers=workers)
+        fingerprints = _prove(plan, written.digests, staging.path, workers, told) if evidence else {}
+    write_json(staging.path / RECORD, record.content(plan, staging.path, inputs.result(), fingerprints))
     staging.publish()
     notes = (*_lost(plan), *notes)
     return Report(
@@ -195,47 +192,3 @@ def _prove(
         return found
     known = {name: digest for name, digest in found.items() if name not in plan.lossy}
     return fingerprint_of(result, known=known, workers=workers)
-
-
-def _record(
-    plan: Plan, fingerprints: Mapping[str, str], workers: int | None, evidence: bool
-) -> dict[str, object]:
-    """conversion.json: enough to check the result again, and nothing that differs from run to run."""
-    source = plan.source
-    inputs = in_parallel(partial(_input, source.folder, evidence), source.files, workers)
-    return {
-        "tool": f"internlm-zoo {_version()}",
-        "family": source.family,
-        "source": {
-            "layout": source.layout.name,
-            "tp": source.tp,
-            "pp": source.pp,
-            "choices": dict(source.choices),
-            "files": inputs,
-        },
-        "target": {
-            "layout": plan.layout.name,
-            "tp": plan.grid.tp,
-            "pp": plan.grid.pp,
-            "dtype": plan.dtype,
-            "choices": dict(plan.choices),
-            "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
-        },
-        "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
-        "dropped": list(source.dropped),
-        "lossy": sorted(plan.lossy),
-        "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
-    }
-
-
-def _input(folder: Folder, evidence: bool, name: str) -> dict[str, object]:
-    with closing(folder.open(name)) as file:
-        digest = hex_of(file, blake3()) if evidence else None
-        return {"name": name, "size": file.size, "blake3": digest}
-
-
-def _version() -> str:
-    try:
-        return metadata.version("internlm-zoo")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"

@@ -41,7 +41,8 @@ class TargetFile:
 @dataclass(frozen=True)
 class Plan:
     """dtype: code of the target's element type. normalised: logical tensors whose rows are divided by their
-    length on the way (norm_head). lossy: logical tensors that do not come back as they were."""
+    length on the way (norm_head). lossy: logical tensors that do not come back as they were.
+    options: what was asked for."""
 
     source: Checkpoint
     layout: Layout
@@ -54,6 +55,7 @@ class Plan:
     dtype: str
     normalised: frozenset[str]
     lossy: frozenset[str]
+    options: Mapping[str, Any]
 
     @property
     def places(self) -> Iterator[Place]:
@@ -123,6 +125,15 @@ def plan_conversion(
         code,
         normalised(source, choices),
         lossy,
+        {
+            "to": to,
+            "tp": tp,
+            "pp": pp,
+            "max_shard_size": max_shard_size,
+            "dtype": dtype,
+            "accept_lossy": accept_lossy,
+            "given": dict(given or {}),
+        },
     )
 
 

@@ -87,19 +87,15 @@ def verify(
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> VerifyReport:
-    """Hash a download again: `ok`, and every `wrong`, `missing` and `extra` file by name.
+    """Hash a download or a conversion again: `ok`, and every `wrong`, `missing` and `extra` file by name.
 
     Of a model that the store has in several formats, the first report that is not ok, else the first.
-    Raises NotFoundError for what was never downloaded.
+    Raises NotFoundError for what was neither downloaded nor converted.
     """
-    from internlm_zoo.integrity.verify import verify as check
-    from internlm_zoo.store.locate import downloads_of, expected_files
+    from internlm_zoo.integrity.verify import verify_all
 
     chosen = _or_environment(settings)
-    reports = [
-        check(folder, expected_files(folder, chosen), workers, quick=quick, progress=progress)
-        for folder in downloads_of(str(model_or_dir), chosen)
-    ]
+    reports = verify_all(str(model_or_dir), workers, settings=chosen, quick=quick, progress=progress)
     return next((report for report in reports if not report.ok), reports[0])
 
 

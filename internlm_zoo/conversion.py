@@ -12,11 +12,13 @@ from typing import Any
 
 import converters
 from converters import Checkpoint, Plan, Report, TokenizerFacts
+from converters.formats.folder import LocalFolder
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken
 from internlm_zoo.settings import Settings
+from internlm_zoo.store.record import verified_digests
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def convert(
     """
     source = _open(src, to, settings, known_as, progress)
     return converters.convert(
-        source.path,
+        LocalFolder(source.path, verified_digests(source.path)),
         dst,
         to=to,
         tp=tp,

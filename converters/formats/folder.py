@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -38,12 +38,17 @@ class Folder(Protocol):
         """A text that differs whenever the file's bytes may differ."""
         ...
 
+    def known_digest(self, name: str) -> Mapping[str, str] | None:
+        """What was verified of the file's bytes already, and how: {"sha256": ..., "verified": ...}."""
+        ...
+
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A directory."""
+    """A directory. verified: sha256 of files whose bytes were checked before and have not changed since."""
 
     path: Path
+    verified: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -62,6 +67,13 @@ class LocalFolder:
         file = self.path / name
         stat = file.stat()
         return repr((str(file.resolve()), stat.st_size, stat.st_mtime_ns))
+
+    def known_digest(self, name: str) -> Mapping[str, str] | None:
+        sha256 = self.verified.get(name)
+        return None if sha256 is None else {"sha256": sha256, "verified": "before, by the download"}
+
+    def size(self, name: str) -> int:
+        return (self.path / name).stat().st_size
 
 
 def local_folder(path: str | os.PathLike[str]) -> LocalFolder:

@@ -14,6 +14,7 @@ from converters.plan import Plan
 from converters.sinks.journal import JOURNAL
 
 _IDENTITY = "identity"
+BOOKKEEPING = frozenset({_IDENTITY, JOURNAL})
 
 
 class Staging:
@@ -46,8 +47,8 @@ class Staging:
 
     def publish(self) -> None:
         """Put the finished directory in the target's place."""
-        (self.path / _IDENTITY).unlink()
-        (self.path / JOURNAL).unlink()
+        for name in BOOKKEEPING:
+            (self.path / name).unlink()
         if self._old.exists():
             shutil.rmtree(self._old)
         if self.target.exists():

@@ -84,23 +84,21 @@ def download(
 def verify(
     shell: Shell,
     target: Annotated[
-        str, typer.Argument(metavar="MODEL|DIR", help="A model in the store, or a downloaded folder.")
+        str,
+        typer.Argument(
+            metavar="MODEL|DIR", help="A model in the store, or a folder of it."
+        ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Compare sizes only; nothing is hashed.")] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
     ] = None,
 ) -> Answer:
-    """Hash a download again and name every wrong, missing and extra file. Exit code 1 if there is one."""
-    from internlm_zoo.integrity.verify import verify as check
-    from internlm_zoo.store.locate import downloads_of, expected_files
+    """Hash a download or a conversion again; exit with 1 if a file is wrong, missing or extra."""
+    from internlm_zoo.integrity.verify import verify_all
 
-    folders = downloads_of(target, shell.settings)
     with shell.progress() as progress:
-        reports = [
-            check(folder, expected_files(folder, shell.settings), workers, quick=quick, progress=progress)
-            for folder in folders
-        ]
+        reports = verify_all(target, workers, settings=shell.settings, quick=quick, progress=progress)
     ok = all(report.ok for report in reports)
     data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
     return Answer(data, _verdicts(reports), exit_code=0 if ok else 1)
@@ -171,13 +169,13 @@ def _verdicts(reports: list[VerifyReport]) -> RenderableType:
         for row in (
             *((file.path, "wrong", file.what) for file in report.wrong),
             *((path, "missing", "") for path in report.missing),
-            *((path, "extra", "not part of the release") for path in report.extra),
+            *((path, "extra", "not part of it") for path in report.extra),
         )
     ]
     if rows:
         titles = ("File", "Is", "Why", "In")
         return Sheet([Column(title, narrow="keep" if title == "Is" else "fold") for title in titles], rows)
-    how = "all of the right size" if reports[0].quick else "all as released"
+    how = "all of the right size" if reports[0].quick else "all as they should be"
     return "\n".join(
         f"{_files(report.checked)} checked, {byte_count(report.size)}, {how}: {report.path}"
         for report in reports

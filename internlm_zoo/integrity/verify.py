@@ -15,7 +15,10 @@ from pathlib import Path
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.settings import Settings
 from internlm_zoo.store.layout import is_ours
+from internlm_zoo.store.locate import downloads_of, expected_files
+from internlm_zoo.store.record import read_record
 from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.values import Wanted
 from internlm_zoo.transfer.workers import work
@@ -44,6 +47,30 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         return not (self.wrong or self.missing or self.extra)
+
+
+def verify_all(
+    name_or_dir: str,
+    workers: int | None = None,
+    *,
+    settings: Settings,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> list[VerifyReport]:
+    """A folder that a download or a conversion made, or every folder of a model in the store.
+
+    Raises NotFoundError if nothing says what should be there.
+    """
+    from internlm_zoo.integrity.converted import is_converted, verify_converted
+
+    reports = []
+    for folder in downloads_of(name_or_dir, settings):
+        if read_record(folder) is None and is_converted(folder):
+            reports.append(verify_converted(folder, workers, quick=quick, progress=progress))
+        else:
+            expected = expected_files(folder, settings)
+            reports.append(verify(folder, expected, workers, quick=quick, progress=progress))
+    return reports
 
 
 def verify(

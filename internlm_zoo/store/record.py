@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,6 +56,27 @@ def write_record(folder: Path, record: Record) -> None:
     draft = path.with_name(f"{_NAME}.{os.getpid()}")
     draft.write_text(json.dumps(asdict(record), ensure_ascii=False, indent=1), encoding="utf-8")
     draft.replace(path)
+
+
+def verified_digests(folder: Path) -> Mapping[str, str]:
+    """sha256 of the files that were checked when they came into the folder and that nobody wrote to since, by
+    size and time of change."""
+    record = read_record(folder)
+    if record is None:
+        return {}
+    written = (folder / BOOKS / _NAME).stat().st_mtime_ns
+    return {
+        file.path: file.sha256
+        for file in record.release.files
+        if file.sha256 is not None and _untouched(folder / file.path, file.size, written)
+    }
+
+
+def _untouched(path: Path, size: int | None, written: int) -> bool:
+    if not path.is_file():
+        return False
+    stat = path.stat()
+    return stat.st_size == size and stat.st_mtime_ns <= written
 
 
 _RECORD = TypeAdapter(Record)

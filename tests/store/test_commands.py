@@ -108,7 +108,7 @@ def test_verify_names_every_wrong_missing_and_extra_file(zoo: Terminal, world: W
     out = tmp_path / "out"
     zoo("download", "tiny", "--local-dir", out)
     code, told, _ = zoo("verify", out)
-    assert (code, told) == (0, f"5 files checked, 670.0 kB, all as released: {out}\n")
+    assert (code, told) == (0, f"5 files checked, 670.0 kB, all as they should be: {out}\n")
     (out / WEIGHTS).write_bytes(FILES[WEIGHTS][:-1] + b"?")
     (out / "tokenizer.model").unlink()
     (out / "sub" / "more.bin").write_bytes(b"")

@@ -1,0 +1,203 @@
+"""conversion.json: what a result was made of, and enough to check it again; and the check."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path, PurePath
+from typing import Any
+
+from blake3 import blake3
+
+from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
+from converters.errors import IntegrityError, NotFoundError
+from converters.execute import in_parallel
+from converters.formats.bytesource import hex_of
+from converters.formats.folder import Folder, LocalFolder, local_folder, read_whole
+from converters.plan import Plan
+from converters.progress import Progress
+from converters.sinks.digests import SCHEME, fingerprint_of
+from converters.sinks.staging import BOOKKEEPING
+
+BLAKE3 = "blake3"
+
+
+def input_digests(source: Checkpoint, *, evidence: bool, workers: int | None) -> list[dict[str, object]]:
+    """Name, size and digest of every input file. What is known already is not computed; what is not is, if
+    there is to be evidence."""
+    return in_parallel(partial(_input, source.folder, evidence), source.files, workers)
+
+
+def _input(folder: Folder, evidence: bool, name: str) -> dict[str, object]:
+    with closing(folder.open(name)) as file:
+        known = folder.known_digest(name)
+        if known is not None:
+            return {"name": name, "size": file.size, **known}
+        return {"name": name, "size": file.size, BLAKE3: hex_of(file, blake3()) if evidence else None}
+
+
+def content(
+    plan: Plan, directory: Path, inputs: list[dict[str, object]], fingerprints: Mapping[str, str]
+) -> dict[str, object]:
+    """The record of a result that lies in `directory`; nothing in it differs from run to run."""
+    source = plan.source
+    return {
+        "tool": f"internlm-zoo {_version()}",
+        "family": source.family,
+        "options": dict(plan.options),
+        "source": {
+            "layout": source.layout.name,
+            "tp": source.tp,
+            "pp": source.pp,
+            "dtype": source.dtype,
+            "choices": dict(source.choices),
+            "files": inputs,
+        },
+        "target": {
+            "layout": plan.layout.name,
+            "tp": plan.grid.tp,
+            "pp": plan.grid.pp,
+            "dtype": plan.dtype,
+            "choices": dict(plan.choices),
+            "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
+            "other_files": _others(plan, LocalFolder(directory)),
+        },
+        "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
+        "dropped": list(source.dropped),
+        "lossy": sorted(plan.lossy),
+        "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
+    }
+
+
+def _others(plan: Plan, result: LocalFolder) -> list[dict[str, object]]:
+    """Configs, index and tokenizer, which are small."""
+    known = {file.name for file in plan.files} | BOOKKEEPING
+    return [_input(result, True, name) for name in result.names() if name not in known]
+
+
+def _version() -> str:
+    try:
+        return metadata.version("internlm-zoo")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """Of a converted directory. checked: files that should be there; size: bytes of those that are. wrong:
+    (file, what is wrong with it), the files of a tensor that differs joined by commas."""
+
+    checked: int
+    size: int
+    wrong: tuple[tuple[str, str], ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+def check(
+    directory: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Check:
+    """Hold a converted directory against its conversion.json: sizes of all files, digests of the small ones
+    and, unless quick, of every logical tensor.
+
+    Raises NotFoundError if there is no record, or one without digests of tensors; IntegrityError if it is
+    damaged.
+    """
+    folder = local_folder(directory)
+    expected = _read(folder)
+    here = set(folder.names()) - {RECORD}
+    present = {name: file for name, file in expected.files.items() if name in here}
+    wrong = [
+        (name, what)
+        for name, file in present.items()
+        if (what := _difference(folder, name, file, quick=quick)) is not None
+    ]
+    missing = sorted(expected.files.keys() - here)
+    if not (quick or wrong or missing):
+        wrong += _tensors(folder, expected.tensors, workers, progress)
+    size = sum(folder.size(name) for name in present)
+    return Check(
+        len(expected.files), size, tuple(wrong), tuple(missing), tuple(sorted(here - expected.files.keys()))
+    )
+
+
+def _difference(folder: LocalFolder, name: str, file: _File, *, quick: bool) -> str | None:
+    size = folder.size(name)
+    if size != file.size:
+        return f"expected {file.size:,} bytes, found {size:,}"
+    if file.blake3 is None or quick:
+        return None
+    with closing(folder.open(name)) as stream:
+        digest = hex_of(stream, blake3())
+    return None if digest == file.blake3 else f"expected blake3 {file.blake3}, found {digest}"
+
+
+def _tensors(
+    folder: LocalFolder, expected: Mapping[str, str], workers: int | None, progress: Progress | None
+) -> list[tuple[str, str]]:
+    if not expected:
+        raise NotFoundError(
+            "it was converted with --no-evidence, so nothing says what its tensors should be",
+            folder.where(RECORD),
+            "compare it with its source, or look at sizes alone with --quick",
+        )
+    result = open_checkpoint(folder)
+    found = fingerprint_of(result, workers=workers, progress=progress)
+    wrong = []
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            pieces = result.tensors[name].pieces if name in result.tensors else ()
+            files = sorted({PurePath(piece.file).name for piece in pieces})
+            wrong.append((", ".join(files), f"{name} is not what the conversion wrote"))
+    return sorted(wrong)
+
+
+@dataclass(frozen=True)
+class _File:
+    size: int
+    blake3: str | None
+
+
+@dataclass(frozen=True)
+class _Expected:
+    files: Mapping[str, _File]
+    tensors: Mapping[str, str]
+
+
+def _read(folder: LocalFolder) -> _Expected:
+    if RECORD not in folder.names():
+        raise NotFoundError(f"there is no {RECORD} in it", folder.name)
+    try:
+        record = json.loads(read_whole(folder, RECORD))
+        target = record["target"]
+        files = [*target["files"], *target.get("other_files", ())]
+        return _Expected(
+            {_text(file["name"]): _file(file) for file in files},
+            {_text(name): _text(digest) for name, digest in record["fingerprint"]["tensors"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(
+            f"it is not the record of a conversion: {type(error).__name__}: {error}",
+            folder.where(RECORD),
+            "convert again",
+        ) from None
+
+
+def _file(fields: Mapping[str, Any]) -> _File:
+    digest = fields.get(BLAKE3)
+    return _File(int(fields["size"]), None if digest is None else _text(digest))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} where a text should be")
+    return value
