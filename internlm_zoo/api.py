@@ -154,13 +154,14 @@ def load(
     parallel: str = "layers",
     dtype: str | None = None,
     known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
     """A model that runs, on stock transformers classes, and its tokenizer (None where there is none).
 
     devices: as torch names them; consecutive layers go to each. dtype: float32, float16 or bfloat16; None:
-    the checkpoint's. No code that came with a checkpoint is run.
+    the checkpoint's. given: facts that its config does not state. No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
     from internlm_zoo.loading.load import load_model
@@ -172,6 +173,7 @@ def load(
         parallel=parallel,
         dtype=dtype,
         known_as=known_as,
+        given=given,
         progress=progress,
     )
     return loaded.model, loaded.tokenizer
@@ -182,12 +184,14 @@ def smoke_test(
     *,
     devices: Sequence[str] | None = None,
     known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> SmokeResult:
     """Load a model and judge what it generates: `ok`, and a sentence saying why.
 
     Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere.
+    given: facts that its config does not state.
     Raises what loading raises; a model that fails is a result.
     """
     from internlm_zoo.smoke.run import smoke_test as run
@@ -197,6 +201,7 @@ def smoke_test(
         settings=_or_environment(settings),
         devices=devices,
         known_as=known_as,
+        given=given,
         progress=progress,
     )
 

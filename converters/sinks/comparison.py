@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,10 +52,15 @@ class Comparison:
 
 
 def compare(
-    one: str | os.PathLike[str], other: str | os.PathLike[str], *, workers: int | None = None
+    one: str | os.PathLike[str],
+    other: str | os.PathLike[str],
+    *,
+    given: Mapping[str, Any] | None = None,
+    workers: int | None = None,
 ) -> Comparison:
-    """Which of the four holds. Raises what `open_checkpoint` raises."""
-    return compare_opened(open_checkpoint(one), open_checkpoint(other), workers=workers)
+    """Which of the four holds. given: facts that the configs do not state. Raises what `open_checkpoint`
+    raises."""
+    return compare_opened(open_checkpoint(one, given), open_checkpoint(other, given), workers=workers)
 
 
 def compare_opened(one: Checkpoint, other: Checkpoint, *, workers: int | None = None) -> Comparison:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from blake3 import blake3
 
@@ -22,10 +23,12 @@ from converters.progress import Progress, Silence
 SCHEME = "blake3 of the element type, the shape and the bytes in canonical order"
 
 
-def fingerprint(path: str | os.PathLike[str], *, workers: int | None = None) -> dict[str, str]:
-    """Logical name -> hex digest of its values. Raises what `open_checkpoint` raises, and IntegrityError for
-    ranks that disagree."""
-    return fingerprint_of(open_checkpoint(path), workers=workers)
+def fingerprint(
+    path: str | os.PathLike[str], *, given: Mapping[str, Any] | None = None, workers: int | None = None
+) -> dict[str, str]:
+    """Logical name -> hex digest of its values. given: facts that the config does not state. Raises what
+    `open_checkpoint` raises, and IntegrityError for ranks that disagree."""
+    return fingerprint_of(open_checkpoint(path, given), workers=workers)
 
 
 def fingerprint_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from converters import Plan, Report
     from converters.sinks.comparison import Comparison
+    from internlm_zoo.loading.logits import LogitsComparison
 
 
 class Target(str, Enum):
@@ -119,12 +121,13 @@ def convert(
 def fingerprint(
     shell: Shell,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="In original, hf or llama format.")],
+    settings: Set = None,
     workers: _Workers = None,
 ) -> Answer:
     """Print one digest per logical tensor: the same for the same weights, whatever the format or grid."""
     import converters
 
-    digests = converters.fingerprint(directory, workers=workers)
+    digests = converters.fingerprint(directory, given=facts_given(settings or []), workers=workers)
     return Answer(digests, "\n".join(f"{digest}  {name}" for name, digest in digests.items()))
 
 
@@ -133,6 +136,10 @@ def compare(
     shell: Shell,
     one: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint directory of any format.")],
     other: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    logits: Annotated[
+        bool, typer.Option("--logits", help="Run both as well, and compare what they predict (needs torch).")
+    ] = False,
+    settings: Set = None,
     workers: _Workers = None,
 ) -> Answer:
     """Say whether two checkpoints are identical, the same in another layout, rounded, or different.
@@ -141,8 +148,17 @@ def compare(
     """
     import converters
 
-    found = converters.compare(one, other, workers=workers)
-    return Answer(found, _verdict(found), exit_code=0 if found.same else 1)
+    given = facts_given(settings or [])
+    found = converters.compare(one, other, given=given, workers=workers)
+    code = 0 if found.same else 1
+    if not logits:
+        return Answer(found, _verdict(found), exit_code=code)
+    from internlm_zoo.loading.logits import compare_logits
+
+    with shell.progress() as progress:
+        run = compare_logits(one, other, settings=shell.settings, given=given, progress=progress)
+    data = {**asdict(found), "logits": asdict(run)}
+    return Answer(data, f"{_verdict(found)}\n{_logits(run)}", exit_code=code)
 
 
 def _summary(report: Report) -> str:
@@ -240,3 +256,12 @@ def _verdict(found: Comparison) -> str:
     )
     error = f"; largest difference {found.max_error:g}" if where.values else ""
     return f"{found.verdict}: {where.tensor}, {where.what}{place}{error}"
+
+
+def _logits(run: LogitsComparison) -> str:
+    prompt, position, token = run.where
+    where = f" (prompt {prompt}, position {position}, token {token})" if run.max_difference else ""
+    return (
+        f"logits: largest difference {run.max_difference:.3g}{where}; the likeliest token is the same at "
+        f"{run.same_choice} of {run.positions} positions"
+    )

@@ -85,9 +85,7 @@ def verify(
     shell: Shell,
     target: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL|DIR", help="A model in the store, or a folder of it."
-        ),
+        typer.Argument(metavar="MODEL|DIR", help="A model in the store, or a folder of it."),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Compare sizes only; nothing is hashed.")] = False,
     workers: Annotated[

@@ -97,6 +97,16 @@ def last_logits(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
     return (logits[0, -1] if logits.dim() == 3 else logits[0]).float().cpu()
 
 
+def all_logits(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
+    """float32 logits [len(ids), vocab] that follow each of `ids`, on the CPU; for a reward model its score
+    [1, 1]."""
+    import torch
+
+    with torch.inference_mode():
+        logits = _forward(loaded, ids).logits
+    return (logits[0] if logits.dim() == 3 else logits).float().cpu()
+
+
 def _forward(loaded: Loaded, ids: Sequence[int], **options: object) -> Any:
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -129,3 +130,16 @@ def test_fingerprint_of_a_broken_checkpoint_is_refused(tmp_path):
     (src / "model_tp1_pp0.pt").write_bytes((src / "model_tp1_pp0.pt").read_bytes()[:-200])
     with pytest.raises(ZooError, match=r"model_tp1_pp0\.pt"):
         converters.fingerprint(src)
+
+
+def test_a_fact_that_decides_what_is_what_can_be_given(zoo, tmp_path):
+    """w2 and w3 of equal shapes: refused, until one is told which is which."""
+    dims = replace(INTERNLM, inter=2 * INTERNLM.hidden)
+    src = write_original(tmp_path / "src", make_model(dims), dims, 2)
+    assert zoo("fingerprint", src)[0] == 2
+    code, out, _ = zoo("fingerprint", src, "--set", "mlp_order=down_up", "--json")
+    assert code == 0
+    converters.convert(src, tmp_path / "dst", to="llama", given={"mlp_order": "down_up"})
+    assert json.loads(out) == converters.fingerprint(tmp_path / "dst")
+    assert zoo("compare", src, tmp_path / "dst", "--set", "mlp_order=down_up")[0] == 0
+    assert zoo("compare", src, tmp_path / "dst", "--set", "mlp_order=up_down")[0] == 1
