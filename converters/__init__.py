@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from converters.checkpoint import open_checkpoint as open_checkpoint
     from converters.conversion import Report as Report
     from converters.conversion import convert as convert
+    from converters.inspection.report import Inspection as Inspection
+    from converters.inspection.report import inspect as inspect
     from converters.llama import llama_config as llama_config
     from converters.plan import Plan as Plan
     from converters.plan import plan_conversion as plan_conversion
@@ -30,6 +32,8 @@ _HOMES = {
     "open_checkpoint": "checkpoint",
     "Report": "conversion",
     "convert": "conversion",
+    "Inspection": "inspection.report",
+    "inspect": "inspection.report",
     "llama_config": "llama",
     "Plan": "plan",
     "plan_conversion": "plan",

@@ -27,13 +27,13 @@ TOKENIZER_FILES = (
     "added_tokens.json",
 )
 
-_CELL = re.compile(r"model_tp(\d+)_pp(\d+)\.pt")
-_UNSUPPORTED = {
+CELL = re.compile(r"model_tp(\d+)_pp(\d+)\.pt")
+UNSUPPORTED = {
     "weight parallelism (tensor mode isp)": re.compile(r"model_(tp\d+_)?wp\d+(_pp\d+)?.*\.pt"),
     "sharding by FSDP": re.compile(r"model_tp\d+_pp\d+_dp\d+\.pt"),
     "mixture of experts": re.compile(r"model_moe_layer\d+_expert\d+.*\.pt"),
 }
-_ANY_MODEL = re.compile(r"model_(?!config).*\.pt")
+ANY_MODEL = re.compile(r"model_(?!config).*\.pt")
 
 Place = tuple[int, int]
 
@@ -67,7 +67,7 @@ def discover(folder: Folder) -> Found:
     and not supported, IntegrityError for files that are missing or damaged.
     """
     names = folder.names()
-    if any(_ANY_MODEL.fullmatch(name) for name in names):
+    if any(ANY_MODEL.fullmatch(name) for name in names):
         return _original(folder, names)
     if CONFIG in names:
         return _huggingface(folder, names)
@@ -80,16 +80,16 @@ def discover(folder: Folder) -> Found:
 
 def _original(folder: Folder, names: Sequence[str]) -> Found:
     for name in names:
-        for variant, pattern in _UNSUPPORTED.items():
+        for variant, pattern in UNSUPPORTED.items():
             if pattern.fullmatch(name):
                 raise UnsupportedError(
                     f"this checkpoint uses {variant}, which is not supported", folder.where(name)
                 )
-        if _ANY_MODEL.fullmatch(name) and not _CELL.fullmatch(name):
+        if ANY_MODEL.fullmatch(name) and not CELL.fullmatch(name):
             raise UnsupportedError(
                 "this looks like weights, but no such file name is known", folder.where(name)
             )
-    places = {_place(name): name for name in names if _CELL.fullmatch(name)}
+    places = {place_of(name): name for name in names if CELL.fullmatch(name)}
     tp, pp = (max(place[n] for place in places) + 1 for n in (0, 1))
     for place in ((rank, stage) for stage in range(pp) for rank in range(tp)):
         if place not in places:
@@ -103,8 +103,9 @@ def _original(folder: Folder, names: Sequence[str]) -> Found:
     return Found(folder, "original", _read_model_config(folder, names), MODEL_CONFIG, tp, pp, files)
 
 
-def _place(name: str) -> Place:
-    match = _CELL.fullmatch(name)
+def place_of(name: str) -> Place:
+    """Rank and stage that a file's name says, the name being one of CELL."""
+    match = CELL.fullmatch(name)
     assert match is not None
     return int(match[1]), int(match[2])
 

@@ -51,6 +51,12 @@ def read_directory(source: ByteSource) -> Mapping[str, Entry]:
     return entries
 
 
+def root_of(source: ByteSource) -> str:
+    """The first folder in it, which torch names after the file it saves to. Raises as `read_directory`."""
+    infos, _ = _central_directory(source)
+    return infos[0].orig_filename.partition("/")[0] if infos else ""
+
+
 def _central_directory(source: ByteSource) -> tuple[list[zipfile.ZipInfo], int]:
     """The directory's records, and where the directory starts."""
     try:

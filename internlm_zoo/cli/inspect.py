@@ -1,0 +1,102 @@
+"""`inspect`: what a checkpoint is, how that is known, and what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from internlm_zoo.cli.facts import KnownAs, Set, facts_given
+from internlm_zoo.cli.shell import Answer, Shell, verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from converters import Inspection
+
+
+@verb("inspect", example="internlm-zoo inspect internlm-20b/ --deep")
+def inspect(
+    shell: Shell,
+    target: Annotated[str, typer.Argument(metavar="DIR", help="A directory in any format.")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read all weights: statistics of each tensor, MD5 side-cars.")
+    ] = False,
+    settings: Set = None,
+    known_as: KnownAs = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads of --deep; default: one per processor.")
+    ] = None,
+) -> Answer:
+    """Say what a checkpoint is, from its headers, and name everything that is wrong with it.
+
+    Exits with 1 if something is.
+    """
+    from internlm_zoo.inspection import inspect as look
+
+    with shell.progress() as progress:
+        found = look(
+            target,
+            settings=shell.settings,
+            deep=deep,
+            given=facts_given(settings or []),
+            known_as=known_as,
+            workers=workers,
+            progress=progress,
+        )
+    return Answer({"sound": found.sound, **vars(found)}, _view(found), exit_code=0 if found.sound else 1)
+
+
+def _view(found: Inspection) -> RenderableType:
+    from rich.console import Group
+
+    parts: list[RenderableType] = [_facts(found)]
+    if found.statistics:
+        parts += ["", _statistics(found)]
+    if found.findings:
+        parts += ["", _findings(found)]
+    else:
+        parts += ["", "nothing is wrong" if found.statistics else "nothing is wrong by the headers"]
+    return Group(*parts)
+
+
+def _facts(found: Inspection) -> RenderableType:
+    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+
+    rows = [[name, _shown(fact.value), fact.origin] for name, fact in found.known.items()]
+    rows += [["tokenizer", f"{file.size:,} tokens", file.name] for file in found.tokenizer]
+    columns = [Column("What"), Column("Value", narrow="fold"), Column("Known from", narrow="fold")]
+    files = "1 file" if found.files == 1 else f"{found.files} files"
+    return Sheet(columns, rows, title=f"{found.name}: {byte_count(found.nbytes)} of weights in {files}")
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if type(value) is int and value >= 10**6 else str(value)
+
+
+def _findings(found: Inspection) -> RenderableType:
+    from internlm_zoo.cli.tables import Column, Sheet
+
+    rows = [[one.what, one.where or "", one.fix or ""] for one in found.findings]
+    columns = [Column(title, narrow="fold") for title in ("Wrong", "Where", "What to do")]
+    return Sheet(columns, rows)
+
+
+def _statistics(found: Inspection) -> RenderableType:
+    from internlm_zoo.cli.tables import Column, Sheet
+
+    rows = [
+        [
+            one.name,
+            f"{one.mean:.3g}",
+            f"{one.std:.3g}",
+            f"{one.low:.3g}",
+            f"{one.high:.3g}",
+            f"{one.zeros:,}",
+            f"{one.nans + one.infinities:,}",
+        ]
+        for one in found.statistics
+    ]
+    columns = [Column("Tensor", narrow="fold")]
+    columns += [Column(title, "right") for title in ("Mean", "Std", "Least", "Most", "Zeros", "Not finite")]
+    return Sheet(columns, rows)
