@@ -24,6 +24,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def zoo(capsys, monkeypatch, tmp_path):
     """Run the command line in this process; gives (exit code, stdout, stderr)."""
     import internlm_zoo.cli.convert
+    import internlm_zoo.cli.download
     import internlm_zoo.cli.inspect
     import internlm_zoo.cli.models
     from internlm_zoo.cli.shell import run
@@ -36,5 +37,6 @@ def zoo(capsys, monkeypatch, tmp_path):
         out = capsys.readouterr()
         return code, out.out, out.err
 
-    assert internlm_zoo.cli.convert and internlm_zoo.cli.inspect and internlm_zoo.cli.models
+    cli = internlm_zoo.cli
+    assert all((cli.convert, cli.download, cli.inspect, cli.models))
     return call
