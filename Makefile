@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all bench lint wheel openxlab clean
+.PHONY: demo test test-all bench bench-convert lint wheel openxlab clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -20,8 +20,13 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: bench-convert
+	$(BIN)/python benchmarks/startup.py
+
+bench-convert: $(STAMP)
+	$(BIN)/python benchmarks/convert.py
+	$(BIN)/python benchmarks/convert_memory.py
+	$(BIN)/python benchmarks/convert_reading.py
 
 wheel: $(STAMP)
 	rm -rf dist

@@ -6,12 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import UnsupportedError
+from converters.formats.tensors import ELEMENT_TYPES
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 # torch.nn.functional.normalize
 _EPSILON = 1e-12
+# Elements converted at once: what a processor's cache holds.
+_CHUNK = 1 << 16
+_EXPONENT = {"BF16": 0x7F80, "F16": 0x7C00}
 
 
 def to_float32(data: Bytes, dtype: str) -> Floats:
@@ -34,16 +38,31 @@ def from_float32(values: Floats, dtype: str) -> Bytes:
 
 def convert_to(data: Bytes, stored: str, wanted: str, name: str) -> Bytes:
     """The nearest values of another dtype. Raises UnsupportedError naming a value too large for it."""
-    values = to_float32(data, stored)
-    converted = from_float32(values, wanted)
-    lost = np.isinf(to_float32(converted, wanted)) & np.isfinite(values)
+    width, new_width = (ELEMENT_TYPES[dtype].itemsize for dtype in (stored, wanted))
+    count = len(data) // width
+    out = np.empty(count * new_width, np.uint8)
+    for start in range(0, count, _CHUNK):
+        values = to_float32(data[start * width : (start + _CHUNK) * width], stored)
+        part = out[start * new_width : (start + _CHUNK) * new_width]
+        part[:] = from_float32(values, wanted)
+        if not _all_finite(part, wanted):
+            _refuse_overflow(values, part, wanted, name)
+    return out
+
+
+def _all_finite(data: Bytes, dtype: str) -> bool:
+    exponent = np.uint32(0x7F800000) if dtype == "F32" else np.uint16(_EXPONENT[dtype])
+    return not bool(((data.view(exponent.dtype) & exponent) == exponent).any())
+
+
+def _refuse_overflow(values: Floats, converted: Bytes, dtype: str, name: str) -> None:
+    lost = np.isinf(to_float32(converted, dtype)) & np.isfinite(values)
     if lost.any():
         raise UnsupportedError(
-            f"{name} holds {values[lost][0]:g}, more than {wanted} can hold",
+            f"{name} holds {values[lost][0]:g}, more than {dtype} can hold",
             "dtype",
             "choose a dtype of greater range",
         )
-    return converted
 
 
 def round_to(values: Floats, dtype: str) -> Floats:
