@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,13 +60,27 @@ class Stream:
             yield block_of(name, part, wanted), self._treated(name, out)
 
     def _expect(self, pieces: Sequence[Piece], box: Box, itemsize: int) -> None:
-        """Tell the files which ranges will be read as they lie."""
+        """Tell the files which ranges will be read as they lie, and which in pieces that others need too."""
         for piece in pieces:
             shared = intersection(box, piece.box)
             if shared is not None:
                 offset, length, dense = extent_of(piece, shared, itemsize)
                 if dense:
                     self.files[piece.file].expect(offset, length)
+                else:
+                    self.files[piece.file].keep(*self._extents[piece.file, piece.tensor])
+
+    @cached_property
+    def _extents(self) -> Mapping[tuple[str, str], tuple[int, int]]:
+        """Offset and length of every stored tensor, by file and name."""
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for tensor in self.source.tensors.values():
+            for piece in tensor.pieces:
+                offset, length, _ = extent_of(piece, piece.box, ELEMENT_TYPES[tensor.dtype].itemsize)
+                first, size = found.get((piece.file, piece.tensor), (offset, length))
+                start, end = min(first, offset), max(first + size, offset + length)
+                found[piece.file, piece.tensor] = start, end - start
+        return found
 
     def _treated(self, name: str, data: Bytes) -> Bytes:
         stored, wanted = self.source.tensors[name].dtype, self.dtype_of(name)
@@ -77,6 +93,7 @@ def check_replicas(source: Checkpoint, files: Sources) -> None:
     """Raises IntegrityError naming the rank whose copy of a replicated tensor differs from the first
     rank's.
     """
+    _prefetch_replicas(source, files)
     for tensor in source.tensors.values():
         itemsize = ELEMENT_TYPES[tensor.dtype].itemsize
         # Replicas of a stage follow the first rank's piece, which is all of the tensor.
@@ -89,6 +106,16 @@ def check_replicas(source: Checkpoint, files: Sources) -> None:
                     replica.file,
                     "one of the files belongs to another checkpoint or is damaged: fetch them again",
                 )
+
+
+def _prefetch_replicas(source: Checkpoint, files: Sources) -> None:
+    ranges: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for tensor in source.tensors.values():
+        for piece in (*tensor.pieces, *tensor.replicas) if tensor.replicas else ():
+            offset, length, _ = extent_of(piece, piece.box, ELEMENT_TYPES[tensor.dtype].itemsize)
+            ranges[piece.file].append((offset, length))
+    for file, wanted in ranges.items():
+        files[file].prefetch(wanted)
 
 
 def _read(piece: Piece, itemsize: int, files: Sources) -> bytes:

@@ -13,7 +13,7 @@ from converters.execute import in_parallel
 from converters.formats.bytesource import hex_of
 from converters.formats.folder import Folder, read_whole
 
-_SUFFIX = ".md5"
+SUFFIX = ".md5"
 _MD5 = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _LONGEST = 4096
 
@@ -25,21 +25,27 @@ def check_sidecars(folder: Folder, names: Sequence[str], workers: int | None = N
     no digest.
     """
     present = set(folder.names())
-    checked = [name for name in names if name + _SUFFIX in present]
+    checked = [name for name in names if name + SUFFIX in present]
     in_parallel(partial(_check, folder), checked, workers)
     return tuple(checked)
 
 
-def _check(folder: Folder, name: str) -> None:
-    sidecar = name + _SUFFIX
+def stated_digest(folder: Folder, name: str) -> str:
+    """The MD5 that a file's side-car states, in hex. Raises IntegrityError if it holds none."""
+    sidecar = name + SUFFIX
     found = _MD5.search(read_whole(folder, sidecar)[:_LONGEST].decode("utf-8", "replace"))
     if found is None:
         raise IntegrityError("it holds no MD5 digest", folder.where(sidecar), "remove it, or fetch it again")
+    return found[0].lower()
+
+
+def _check(folder: Folder, name: str) -> None:
+    stated = stated_digest(folder, name)
     with closing(folder.open(name)) as file:
         digest = hex_of(file, hashlib.md5(usedforsecurity=False))
-    if digest != found[0].lower():
+    if digest != stated:
         raise IntegrityError(
-            f"its MD5 is {digest}, and {sidecar} says {found[0].lower()}",
+            f"its MD5 is {digest}, and {name + SUFFIX} says {stated}",
             folder.where(name),
             "the file is damaged or of another release: fetch both again",
         )

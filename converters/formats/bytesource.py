@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +39,14 @@ class ByteSource(Protocol):
 
     def expect(self, offset: int, length: int) -> None:
         """A hint: this thread is going to read this range, front to back and little more."""
+        ...
+
+    def keep(self, offset: int, length: int) -> None:
+        """A hint: all of this range is going to be read, in pieces and in any order."""
+        ...
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """A hint: these short ranges (offset, length) are going to be read, maybe more than once."""
         ...
 
     def close(self) -> None: ...
@@ -83,6 +91,12 @@ class LocalFile:
     def expect(self, offset: int, length: int) -> None:
         """Nothing to prepare: the system reads ahead."""
 
+    def keep(self, offset: int, length: int) -> None:
+        """Nothing to prepare: the system caches what was read."""
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Nothing to prepare: a disk answers at once."""
+
     def close(self) -> None:
         self._file.close()
 
@@ -115,6 +129,40 @@ class LocalFile:
         with self._lock:
             self._file.seek(offset)
             return self._file.read(length) or b""
+
+
+class HeldFile:
+    """A small file that is in memory, as a ByteSource."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self.name = name
+        self._content = content
+
+    @property
+    def size(self) -> int:
+        return len(self._content)
+
+    def read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise IntegrityError(
+                f"bytes {offset}..{offset + length} are wanted of a file of {self.size}", self.name
+            )
+        return self._content[offset : offset + length]
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = self.read(offset, len(buffer))
+
+    def expect(self, offset: int, length: int) -> None:
+        """Nothing to prepare."""
+
+    def keep(self, offset: int, length: int) -> None:
+        """Nothing to prepare."""
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class Digest(Protocol):

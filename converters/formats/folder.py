@@ -22,6 +22,11 @@ class Folder(Protocol):
         """What errors call it: a path, or hub:repo."""
         ...
 
+    @property
+    def in_order(self) -> bool:
+        """Whether it wants to be read by one thread, in the order of its bytes."""
+        ...
+
     def names(self) -> Sequence[str]:
         """The files in it, sorted; what lies in folders below it is left out."""
         ...
@@ -39,7 +44,9 @@ class Folder(Protocol):
         ...
 
     def known_digest(self, name: str) -> Mapping[str, str] | None:
-        """What was verified of the file's bytes already, and how: {"sha256": ..., "verified": ...}."""
+        """What was verified of the file's bytes already, and how: {"sha256": ..., "verified": ...}.
+
+        Raises IntegrityError if what was read of it is not what it should be."""
         ...
 
 
@@ -53,6 +60,10 @@ class LocalFolder:
     @property
     def name(self) -> str:
         return str(self.path)
+
+    @property
+    def in_order(self) -> bool:
+        return False
 
     def names(self) -> Sequence[str]:
         return sorted(entry.name for entry in self.path.iterdir() if not entry.is_dir())

@@ -19,6 +19,8 @@ LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
 MAX_DIRECTORY = 64 << 20
 ENCRYPTED = 0x1
+# A local header with its name and padding, as torch writes them, and a little more.
+_HEADER = 256
 UTF8_NAME = 0x800
 
 # What zipfile raises for directories it cannot make sense of.
@@ -42,6 +44,7 @@ def read_directory(source: ByteSource) -> Mapping[str, Entry]:
     compressed or encrypted entries.
     """
     infos, end = _central_directory(source)
+    source.prefetch([(info.header_offset, _HEADER) for info in infos])
     entries: dict[str, Entry] = {}
     for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
         entry = _entry(source, info, end)

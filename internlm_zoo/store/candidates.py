@@ -47,11 +47,18 @@ def candidates(
     found = []
     for hub, release, stands_in in _places(model, registry, settings, source):
         if format is None or release.format == format:
-            asked = revision or release.revision
-            found.append(Candidate(hub, release, asked, _locked(lock, hub, release, asked), stands_in))
+            found.append(candidate(hub, release, lock, revision, stands_in=stands_in))
     if not found:
         raise _missing(model, format, source)
     return sorted(found, key=lambda c: (_is_far(c, settings), FORMAT_ORDER[c.release.format]))
+
+
+def candidate(
+    hub: Hub, release: Release, lock: Lock, revision: str | None, *, stands_in: bool = False
+) -> Candidate:
+    """revision: instead of the one that the registry names."""
+    asked = revision or release.revision
+    return Candidate(hub, release, asked, _locked(lock, hub, release, asked), stands_in)
 
 
 def _places(

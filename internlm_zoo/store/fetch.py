@@ -32,7 +32,7 @@ from internlm_zoo.transfer.refusal import gravest
 from internlm_zoo.transfer.values import Patience
 
 # Failures of one hub that leave the next one to be tried.
-_HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError)
+HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError)
 
 
 def download(
@@ -87,17 +87,18 @@ def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Dow
         others = [other for other in order if other is not candidate]
         try:
             done = fetch_release(candidate, others, request, means)
-        except _HUB_FAILURES as error:
+        except HUB_FAILURES as error:
             failures.append((candidate, error))
             if candidate is not order[-1]:
                 means.progress.note(f"{candidate.release.id}: {error.what}; going on to the next source")
         else:
             notes = tuple(f"{failed.release.id} was no use: {error.what}" for failed, error in failures)
             return replace(done, notes=notes + done.notes)
-    raise _verdict(request.model, failures)
+    raise verdict(request.model, failures)
 
 
-def _verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
+def verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
+    """The error that says why no candidate was of use."""
     if len({error.what for _, error in failures}) == 1:
         return failures[0][1]
     worst = gravest(error for _, error in failures)

@@ -52,20 +52,23 @@ class Client:
             pool.clear()
 
     @contextmanager
-    def open(self, location: Location, start: int, validator: str | None) -> Iterator[Body]:
-        """The bytes from `start` on; the Body's own start is 0 where the server ignored the range or,
-        judging by validator (the ETag of the bytes before), has another version now. Raises Refusal."""
+    def open(
+        self, location: Location, start: int, validator: str | None, end: int | None = None
+    ) -> Iterator[Body]:
+        """The bytes from `start` on, up to `end` or the file's end; the Body's own start is 0 where the
+        server ignored the range or, judging by validator (the ETag of the bytes before), has another version
+        now. Raises Refusal."""
         if urlsplit(location.url).scheme == "file":
             body = _open_file(location.url, start)
         else:
-            body = self._open_http(location, start, validator)
+            body = self._open_http(location, start, validator, end)
         with body:
             if validator and body.validator and validator != body.validator and body.start:
                 raise changed(location.url, "has another version of the file than before (its ETag changed)")
             yield body
 
-    def _open_http(self, location: Location, start: int, validator: str | None) -> Body:
-        headers = {"Range": f"bytes={start}-"} if start else {}
+    def _open_http(self, location: Location, start: int, validator: str | None, end: int | None) -> Body:
+        headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end else {}
         if start and validator and not validator.startswith("W/"):
             headers["If-Range"] = validator
         url = location.url

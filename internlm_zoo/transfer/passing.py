@@ -1,0 +1,75 @@
+"""The digest of a file whose bytes pass roughly in order: what comes too early waits, within limits."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+
+from internlm_zoo.transfer.digest import Digest
+from internlm_zoo.transfer.values import Wanted
+
+LIMIT = 256 << 20
+"""Bytes that may wait for those before them."""
+
+
+class Passing:
+    """position: all bytes before it were digested. lost: too much would have to wait, so there will be no
+    digest. md5: of a side-car, in hex."""
+
+    def __init__(self, wanted: Wanted, md5: str | None = None) -> None:
+        self.position = 0
+        self.lost = False
+        self._wanted = wanted
+        self._md5 = md5
+        self._digest = Digest(wanted)
+        self._sidecar = hashlib.md5(usedforsecurity=False)
+        self._early: list[tuple[int, bytes]] = []
+        self._waiting = 0
+
+    def add(self, offset: int, data: bytes) -> None:
+        """Bytes that passed; again or in any order."""
+        if self.lost or offset + len(data) <= self.position:
+            return
+        if offset > self.position:
+            self._wait(offset, data)
+            return
+        self._take(data[self.position - offset :])
+        while self._early and self._early[0][0] <= self.position:
+            first, early = heapq.heappop(self._early)
+            self._waiting -= len(early)
+            self._take(early[self.position - first :])
+
+    def missing(self, end: int) -> tuple[int, int]:
+        """The first range up to `end` that has not passed; empty at the end."""
+        return self.position, min(self._early[0][0], end) if self._early else end
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes before `position`."""
+        return self._digest.sha256
+
+    @property
+    def vouched(self) -> str | None:
+        """What the bytes are held against: the best digest that was published."""
+        wanted = self._wanted
+        git = "git sha1" if wanted.git_sha1 and wanted.size is not None else None
+        return "sha256" if wanted.sha256 else git or ("md5" if self._md5 else None)
+
+    def mismatch(self) -> str | None:
+        """What is not as wanted, in words; None if all is."""
+        if self._md5 is not None and self._sidecar.hexdigest() != self._md5:
+            return f"expected md5 {self._md5}, found {self._sidecar.hexdigest()}"
+        return self._digest.mismatch()
+
+    def _take(self, data: bytes) -> None:
+        self._digest.update(data)
+        if self._md5 is not None:
+            self._sidecar.update(data)
+        self.position += len(data)
+
+    def _wait(self, offset: int, data: bytes) -> None:
+        heapq.heappush(self._early, (offset, data))
+        self._waiting += len(data)
+        if self._waiting > LIMIT:
+            self.lost = True
+            self._early.clear()

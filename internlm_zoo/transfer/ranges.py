@@ -1,0 +1,148 @@
+"""Stretches of one remote file: from any byte to any other, resumed where a connection died.
+
+The retries are those of a download (refusal.py says what each failure calls for), but with one origin, and
+with nothing to start over: bytes that were handed out cannot be taken back, so a file that changes is an
+error.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from internlm_zoo.errors import (
+    AccessError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    UnsupportedError,
+    ZooError,
+)
+from internlm_zoo.sources.base import Location
+from internlm_zoo.transfer.body import Body
+from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.partial import BLOCK
+from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, host, lie, silent
+from internlm_zoo.transfer.values import Origin, Patience, Wanted
+
+
+class Ranges:
+    """The bytes of one file at one origin; thread-safe. name: what errors call it."""
+
+    def __init__(self, name: str, wanted: Wanted, origin: Origin, client: Client) -> None:
+        self.name = name
+        self._wanted = wanted
+        self._origin = origin
+        self._client = client
+        self._lock = threading.Lock()
+        self._location: Location | None = None
+        self._fresh = True
+        self._validators: dict[str, str] = {}
+
+    @property
+    def size(self) -> int:
+        """As it was listed, else as the origin says at the first byte. Raises what `chunks` raises."""
+        if self._wanted.size is None:
+            for _ in self.chunks(0, 1):
+                pass
+        assert self._wanted.size is not None
+        return self._wanted.size
+
+    def chunks(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes start..end as they arrive; closing the iterator gives the connection up.
+
+        Raises IntegrityError if the origin lies or the file has changed, NetworkError, NotFoundError or
+        AccessError if it does not deliver.
+        """
+        trouble = _Trouble(self._client.patience)
+        while start < end:
+            try:
+                for chunk in self._stretch(start, end):
+                    start += len(chunk)
+                    trouble.progress(len(chunk))
+                    yield chunk
+            except Refusal as refusal:
+                self._bear(refusal, trouble)
+
+    def _stretch(self, start: int, end: int) -> Iterator[bytes]:
+        """What one answer gives of it."""
+        location = self._locate()
+        door = host(location.url)
+        with self._client.open(location, start, self._validators.get(door), end) as body:
+            self._check(body, start, door)
+            for chunk in body.chunks(self._wanted, self._client.patience):
+                self._fresh = False
+                part = chunk[: end - start]
+                start += len(part)
+                yield part
+                if start == end:
+                    return
+        raise silent(location.url, "the answer is too short")
+
+    def _locate(self) -> Location:
+        with self._lock:
+            location = self._location
+            if location is None or (location.expires is not None and location.expires <= time.time()):
+                try:
+                    location = self._origin.locate()
+                except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
+                    raise Refusal(error, Remedy.LEAVE) from error
+                self._location, self._fresh = location, True
+            return location
+
+    def _check(self, body: Body, start: int, door: str) -> None:
+        """That it is the same file as before, and the part of it that was asked for."""
+        with self._lock:
+            known = self._validators.setdefault(door, body.validator) if body.validator else None
+            if known != body.validator:
+                raise changed(body.url, "has another version of the file than before (its ETag changed)")
+            if body.start != start:
+                raise lie(body.url, "does not serve parts of files, so they have to be downloaded whole")
+            if self._wanted.size is None:
+                if body.total is None:
+                    raise lie(body.url, f"does not say how long {self._wanted.path} is")
+                self._wanted = replace(self._wanted, size=body.total)
+
+    def _bear(self, refusal: Refusal, trouble: _Trouble) -> None:
+        """Prepare another attempt, or raise why there is none."""
+        wait = trouble.wait_after(refusal)
+        if refusal.remedy is Remedy.RESTART:
+            what = f"{refusal.error.what}; what was read before does not count any more"
+            raise IntegrityError(what, self.name, "run it again") from refusal
+        out = refusal.remedy is Remedy.LEAVE or (refusal.remedy is Remedy.ASK and self._fresh)
+        if out or wait is None:
+            raise self._named(refusal.error) from refusal
+        if refusal.remedy is Remedy.ASK:
+            with self._lock:
+                self._location = None
+        else:
+            time.sleep(wait)
+
+    def _named(self, error: ZooError) -> ZooError:
+        return error if error.where else type(error)(error.what, self.name, error.fix)
+
+
+@dataclass
+class _Trouble:
+    """Failures in a row, without a block of progress between them."""
+
+    patience: Patience
+    failures: int = 0
+    since: int = 0
+
+    def progress(self, amount: int) -> None:
+        self.since += amount
+        if self.since >= BLOCK:
+            self.failures = self.since = 0
+
+    def wait_after(self, refusal: Refusal) -> float | None:
+        """Seconds until another attempt makes sense; None if none does."""
+        self.failures += 1
+        patience = self.patience
+        if self.failures >= patience.tries or refusal.after > patience.longest_asked:
+            return None
+        pause = min(patience.first_wait * 2.0 ** (self.failures - 1), patience.longest_wait)
+        return max(refusal.after, pause * random.uniform(0.5, 1.0))
