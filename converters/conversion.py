@@ -12,6 +12,7 @@ from typing import Any
 from converters import discover, record
 from converters.carry import TokenizerFacts, carry
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
+from converters.engines import THREADS, Engine, open_engine
 from converters.errors import IntegrityError, UsageError
 from converters.execute import Stream, check_replicas
 from converters.formats import shards, torchzip
@@ -21,7 +22,7 @@ from converters.plan import KEEP, Plan, normalised, plan_conversion
 from converters.progress import Progress, Silence
 from converters.sidecars import check_sidecars
 from converters.sinks.digests import fingerprint_of
-from converters.sinks.files import write_files, write_json
+from converters.sinks.files import write_json
 from converters.sinks.staging import Staging, check_space
 
 
@@ -61,6 +62,7 @@ def convert(
     workers: int | None = None,
     force: bool = False,
     evidence: bool = True,
+    engine: str = THREADS,
     progress: Progress | None = None,
 ) -> Report:
     """Convert a checkpoint directory, or another folder that holds a checkpoint.
@@ -71,9 +73,10 @@ def convert(
     source's config. known: facts that stand in where the source is silent. tokenizer_facts: what a
     sentencepiece model does not say of itself, asked once the source is open. force: replace a target that is
     not empty. evidence: digest the input files and hold every tensor of the result against the source.
+    engine: threads, or ray, which writes on the nodes of a cluster.
     `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped.
-    Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint` and
-    `plan_conversion` do, IntegrityError if the result is not the source, NoSpaceError.
+    Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint`,
+    `plan_conversion` and `open_engine` do, IntegrityError if the result is not the source, NoSpaceError.
     """
     source = open_checkpoint(src, given, known)
     plan = plan_conversion(
@@ -91,17 +94,20 @@ def convert(
         raise UsageError("the target would replace its own source", target, "choose another target")
     staging = Staging(target, force=force)
     check_space(plan, target)
-    check_sidecars(source.folder, source.files, workers)
-    return _run(
-        plan,
-        staging,
-        target,
-        Path(tokenizer) if tokenizer else None,
-        tokenizer_facts,
-        workers,
-        evidence,
-        progress,
-    )
+    with open_engine(engine) as write_files, staging.dropped_if_wrong():
+        check_sidecars(source.folder, source.files, workers)
+        return _run(
+            plan,
+            staging,
+            target,
+            Path(tokenizer) if tokenizer else None,
+            tokenizer_facts,
+            workers,
+            evidence,
+            engine,
+            write_files,
+            progress,
+        )
 
 
 def _run(
@@ -112,12 +118,14 @@ def _run(
     tokenizer_facts: Callable[[Checkpoint], TokenizerFacts],
     workers: int | None,
     evidence: bool,
+    engine: str,
+    write_files: Engine,
     progress: Progress | None,
 ) -> Report:
     told = progress or Silence()
     with Sources(plan.source.folder) as files:
         check_replicas(plan.source, files)
-        staging.begin(plan)
+        staging.begin(plan, engine)
         notes = carry(plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts(plan.source))
         _write_configs(plan, staging.path)
         stream = Stream(plan.source, files, plan.normalised, plan.dtype)

@@ -34,6 +34,12 @@ class UsageError(ZooError):
     exit_code = 2
 
 
+class PartlyDoneError(ZooError):
+    """Some of the work is done and kept; the rest failed."""
+
+    exit_code = 3
+
+
 class NotFoundError(ZooError):
     """A model, release, file or tensor that is not there."""
 

@@ -48,6 +48,7 @@ def convert(
     workers: int | None = None,
     force: bool = False,
     evidence: bool = True,
+    engine: str = "threads",
     progress: Progress | None = None,
 ) -> Report:
     """`converters.convert`, where src may be a registry name (downloaded if it is not in the store).
@@ -71,6 +72,7 @@ def convert(
         workers=workers,
         force=force,
         evidence=evidence,
+        engine=engine,
         progress=progress,
     )
 

@@ -6,6 +6,7 @@ from converters.errors import (
     IntegrityError,
     NoSpaceError,
     NotFoundError,
+    PartlyDoneError,
     UnsupportedError,
     UsageError,
     ZooError,
@@ -22,12 +23,6 @@ __all__ = [
     "UsageError",
     "ZooError",
 ]
-
-
-class PartlyDoneError(ZooError):
-    """Some of the work is done and kept; the rest failed."""
-
-    exit_code = 3
 
 
 class AccessError(ZooError):

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from converters.errors import NoSpaceError, UsageError
+from converters.errors import IntegrityError, NoSpaceError, UsageError
 from converters.plan import Plan
 from converters.sinks.journal import JOURNAL
 
@@ -33,37 +35,55 @@ class Staging:
                 "the target exists and is not empty", target, "choose another, or replace it with --force"
             )
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: Plan, engine: str) -> None:
         """Keep the weights that an interrupted run of the same conversion wrote, and nothing else."""
-        mark, identity = self.path / _IDENTITY, identity_of(plan)
-        if self.path.exists() and not (mark.is_file() and mark.read_text() == identity):
+        if self.path.exists() and not is_begun(self.path, plan, engine):
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         kept = {file.name for file in plan.files} | {JOURNAL}
         for left in self.path.iterdir():
             if left.name not in kept:
-                left.unlink()
-        mark.write_text(identity)
+                _remove(left)
+        (self.path / _IDENTITY).write_text(identity_of(plan, engine))
+
+    @contextmanager
+    def dropped_if_wrong(self) -> Iterator[None]:
+        """At an IntegrityError nothing stays that a later run would go on from."""
+        try:
+            yield
+        except IntegrityError:
+            _remove(self.path)
+            raise
 
     def publish(self) -> None:
         """Put the finished directory in the target's place."""
         for name in BOOKKEEPING:
             (self.path / name).unlink()
-        if self._old.exists():
-            shutil.rmtree(self._old)
+        _remove(self._old)
         if self.target.exists():
             self.target.rename(self._old)
         self.path.rename(self.target)
-        if self._old.is_dir():
-            shutil.rmtree(self._old)
-        else:
-            self._old.unlink(missing_ok=True)
+        _remove(self._old)
 
 
-def identity_of(plan: Plan) -> str:
-    """Of all that decides the bytes of the weight files: the source's, how they
-    are read, how they are written."""
-    digest = hashlib.sha256()
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_begun(path: Path, plan: Plan, engine: str) -> bool:
+    """Whether what lies there is of this conversion by this engine. Raises FileNotFoundError if the source
+    is gone."""
+    mark = path / _IDENTITY
+    return mark.is_file() and mark.read_text() == identity_of(plan, engine)
+
+
+def identity_of(plan: Plan, engine: str) -> str:
+    """Of all that decides the bytes of the weight files: the source's, how they are read, how they are
+    written. engine: who keeps the journal."""
+    digest = hashlib.sha256(engine.encode())
     for file in plan.source.files:
         digest.update(plan.source.folder.identity(file).encode())
     for target in plan.files:

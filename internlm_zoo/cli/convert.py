@@ -38,6 +38,11 @@ class MlpOrder(str, Enum):
     down_up = "down_up"
 
 
+class Writers(str, Enum):
+    threads = "threads"
+    ray = "ray"
+
+
 _Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads; default: one per processor, at most 4.")
 ]
@@ -76,6 +81,12 @@ def convert(
         ),
     ] = False,
     workers: _Workers = None,
+    engine: Annotated[
+        Writers,
+        typer.Option(
+            "--engine", help="Who writes: threads here, or the nodes of a Ray cluster that share files."
+        ),
+    ] = Writers.threads,
     evidence: Annotated[
         bool,
         typer.Option("--evidence/--no-evidence", help="Read the result back and hold it against the source."),
@@ -108,6 +119,7 @@ def convert(
             tokenizer=tokenizer,
             workers=workers,
             evidence=evidence,
+            engine=engine.value,
             force=force,
             progress=progress,
         )

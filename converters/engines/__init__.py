@@ -1,0 +1,62 @@
+"""Who writes the weight files of a plan: threads of this process, or the nodes of a cluster.
+
+An engine is a function; opening it finds out, before any work, whether it can work here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+from converters.errors import UnsupportedError, UsageError
+from converters.execute import Stream
+from converters.plan import Plan
+from converters.progress import Progress
+from converters.sinks.files import Written, write_files
+
+THREADS = "threads"
+RAY = "ray"
+
+
+class Engine(Protocol):
+    """Writes what an earlier run of the same engine has not written in `staging` yet. stream: reads the
+    source in this process. evidence: digest what passes."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        stream: Stream,
+        staging: Path,
+        workers: int | None,
+        evidence: bool,
+        progress: Progress,
+    ) -> Written: ...
+
+
+@contextmanager
+def open_engine(name: str) -> Iterator[Engine]:
+    """Raises UsageError for a name that is none and for a cluster that is not there, UnsupportedError where
+    the engine's package is not installed."""
+    if name not in ENGINES:
+        raise UsageError(f"{name!r} is not an engine", "--engine", f"choose one of {', '.join(ENGINES)}")
+    with ENGINES[name]() as engine:
+        yield engine
+
+
+def _threads() -> AbstractContextManager[Engine]:
+    return nullcontext(write_files)
+
+
+def _ray() -> AbstractContextManager[Engine]:
+    try:
+        from converters.engines.ray import on_cluster
+    except ImportError as error:
+        raise UnsupportedError(
+            f"{error.name} is not installed", "--engine ray", "pip install 'internlm-zoo[ray]'"
+        ) from error
+    return on_cluster()
+
+
+ENGINES: Mapping[str, Callable[[], AbstractContextManager[Engine]]] = {THREADS: _threads, RAY: _ray}

@@ -1,0 +1,197 @@
+"""Writes target files on the nodes of a Ray cluster that share a file system: one task, one file.
+
+A task writes in a directory of its own and moves the file to its place when it is whole. So an attempt that
+was lost, or that was only thought lost and still runs, never touches what another one writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from converters.engines import RAY, Engine
+from converters.errors import PartlyDoneError, UnsupportedError, UsageError
+from converters.execute import Stream
+from converters.formats.folder import LocalFolder
+from converters.gather import Sources
+from converters.plan import Plan
+from converters.progress import Progress, Silence
+from converters.sinks import files
+from converters.sinks.files import Written
+from converters.sinks.journal import JOURNAL, Entry, Journal
+from converters.sinks.staging import is_begun
+
+ATTEMPTS = "attempts"
+TRIES = 4
+_LOST = (WorkerCrashedError, NodeDiedError, LocalRayletDiedError, OutOfMemoryError)
+_PATIENCE = 5.0  # seconds for a connection; Ray itself would wait for minutes
+
+
+@contextmanager
+def on_cluster() -> Iterator[Engine]:
+    """The cluster this process is connected to already, the one that RAY_ADDRESS names, or one that runs
+    here. Raises UsageError if there is none."""
+    if ray.is_initialized():
+        yield write_files
+        return
+    _check_answers(os.environ.get("RAY_ADDRESS", ""))
+    try:
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_cluster(str(error)) from error
+    try:
+        yield write_files
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()) or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise _no_cluster(f"nothing answers at RAY_ADDRESS={address}: {error}") from error
+
+
+def _no_cluster(why: str) -> UsageError:
+    return UsageError(
+        f"there is no Ray cluster to work on: {why}",
+        "--engine ray",
+        "start one with `ray start --head`, or set RAY_ADDRESS to the host:port of one",
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """plan: with paths that mean the same on every node."""
+
+    plan: Plan
+    staging: Path
+    evidence: bool
+
+
+@dataclass(frozen=True)
+class _Done:
+    node: str
+    digests: Mapping[str, str]
+
+
+def write_files(
+    plan: Plan, stream: Stream, staging: Path, workers: int | None, evidence: bool, progress: Progress
+) -> Written:
+    """Every file that an earlier run has not finished, as many at a time as the cluster has processors.
+
+    workers: of this process, which does not write. Raises PartlyDoneError if a file's worker is lost again
+    and again, UsageError if a node sees other files, and what a node raises.
+    """
+    job = _Job(_everywhere(plan), staging, evidence)
+    (staging / ATTEMPTS).mkdir()
+    with Journal(staging / JOURNAL) as journal:
+        kept = tuple(plan.files[number].name for number in sorted(journal.entries))
+        _write(job, journal, progress)
+        shutil.rmtree(staging / ATTEMPTS)
+        entries = journal.entries.values()
+        return Written(kept, {name: digest for entry in entries for name, digest in entry.digests.items()})
+
+
+def _write(job: _Job, journal: Journal, progress: Progress) -> None:
+    sizes = [file.layout.size for file in job.plan.files]
+    progress.start(RAY, sum(sizes), sum(sizes[number] for number in journal.entries))
+    for number, done in _results(job, [n for n in range(len(sizes)) if n not in journal.entries]):
+        journal.add(number, Entry({}, done.digests))
+        progress.advance(RAY, sizes[number])
+    progress.finish(RAY)
+
+
+def _everywhere(plan: Plan) -> Plan:
+    folder = plan.source.folder
+    if not isinstance(folder, LocalFolder):
+        raise UnsupportedError(
+            "the nodes of a cluster read the source from a file system they share",
+            "--engine ray",
+            "download it to one first",
+        )
+    shared = replace(folder, path=folder.path.absolute())
+    return replace(plan, source=replace(plan.source, folder=shared))
+
+
+def _results(job: _Job, numbers: Sequence[int]) -> Iterator[tuple[int, _Done]]:
+    """Files by number, in the order in which they are finished."""
+    task = ray.remote(_on_node).options(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")
+    shared = ray.put(job)
+    pending = {task.remote(shared, number): number for number in numbers}
+    lost: Counter[int] = Counter()
+    try:
+        while pending:
+            (ready,), _ = ray.wait(list(pending))
+            number = pending.pop(ready)
+            try:
+                done: _Done = ray.get(ready)
+            except _LOST as error:
+                lost[number] += 1
+                _check_tries(lost[number], job.plan.files[number].name, error)
+                pending[task.remote(shared, number)] = number
+            except RayTaskError as error:
+                raise error.cause from None
+            else:
+                yield number, done
+    finally:
+        for ref in pending:
+            ray.cancel(ref, force=True)
+
+
+def _check_tries(lost: int, name: str, error: Exception) -> None:
+    if lost == TRIES:
+        raise PartlyDoneError(
+            f"its worker was lost {TRIES} times, at last by {type(error).__name__}",
+            name,
+            "see what ends it in `ray logs`, and run it again: it goes on with this file",
+        ) from error
+
+
+def _on_node(job: _Job, number: int) -> _Done:
+    """Write one file. Runs in a worker of some node."""
+    _check_shared(job)
+    file = job.plan.files[number]
+    attempt = Path(tempfile.mkdtemp(dir=job.staging / ATTEMPTS))
+    with Sources(job.plan.source.folder) as sources:
+        stream = Stream(job.plan.source, sources, job.plan.normalised, job.plan.dtype)
+        alone = replace(job.plan, files=(file,))
+        written = files.write_files(alone, stream, attempt, 1, job.evidence, Silence())
+    (attempt / file.name).replace(job.staging / file.name)
+    shutil.rmtree(attempt)
+    context: Any = ray.get_runtime_context()
+    return _Done(context.get_node_id(), dict(written.digests))
+
+
+def _check_shared(job: _Job) -> None:
+    try:
+        same = is_begun(job.staging, job.plan, RAY)
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise UsageError(
+            f"{socket.gethostname()} does not see the same files under this path",
+            job.plan.source.path,
+            "source and target must lie on a file system that all nodes share",
+        )

@@ -1,0 +1,229 @@
+"""--engine ray on a cluster of two nodes: the bytes of --engine threads, whatever becomes of its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+
+import converters
+from converters.errors import PartlyDoneError, UnsupportedError, UsageError
+from tests.converters.oracle import INTERNLM2, make_model, write_original
+
+ray = pytest.importorskip("ray", reason="the [ray] extra has no wheel for this Python or system")
+from ray.cluster_utils import Cluster  # noqa: E402
+
+SHARDS = {"to": "hf", "max_shard_size": "2MB"}
+GRID = {"to": "original", "tp": 4, "pp": 2}
+NOBODY = "127.0.0.1:9"  # the discard port
+
+
+def content(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes with a processor each, that are two raylets of this machine."""
+    quiet = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=quiet)
+    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def on_cluster(cluster, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def src(tmp_path_factory):
+    """About 40 MB, in some tens of tensors."""
+    dims = replace(INTERNLM2, layers=4, hidden=512, inter=2048, vocab=4096)
+    return write_original(tmp_path_factory.mktemp("ray") / "src", make_model(dims), dims, 2)
+
+
+class Writers:
+    """While it is open, looks for processes of the cluster that are writing a file of a conversion, and calls
+    `found` with each; keeps which raylets they belong to."""
+
+    def __init__(self, cluster, found=lambda process: None):
+        self.raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()}
+        self.seen = set()
+        self._found = found
+        self._thread = threading.Thread(target=self._look)
+        self._over = threading.Event()
+
+    def _look(self):
+        while not self._over.is_set():
+            for raylet in self.raylets:
+                for process in psutil.Process(raylet).children():
+                    if writes(process):
+                        self.seen.add(raylet)
+                        self._found(process)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self._over.set()
+        self._thread.join()
+
+
+def writes(process):
+    with suppress(psutil.Error):
+        return any(file.path.endswith(".safetensors") for file in process.open_files())
+    return False
+
+
+class Kills:
+    """Kills processes in the middle of a file, as many as there are to kill."""
+
+    def __init__(self, left):
+        self.left = left
+
+    def __call__(self, process):
+        with suppress(psutil.Error):
+            process.send_signal(signal.SIGSTOP)
+            middle = self.left > 0 and writes(process)
+            self.left -= middle
+            process.send_signal(signal.SIGKILL if middle else signal.SIGCONT)
+
+
+@pytest.mark.parametrize("way", [SHARDS, GRID], ids=["hf", "original"])
+@pytest.mark.parametrize("evidence", [True, False], ids=["evidence", "no evidence"])
+def test_it_writes_what_threads_write(tmp_path, on_cluster, src, way, evidence):
+    converters.convert(src, tmp_path / "threads", **way, evidence=evidence)
+    converters.convert(src, tmp_path / "ray", **way, evidence=evidence, engine="ray")
+    assert content(tmp_path / "ray") == content(tmp_path / "threads")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ray", "threads"]
+
+
+def test_all_nodes_write(tmp_path, on_cluster, src):
+    with Writers(on_cluster) as writers:
+        converters.convert(src, tmp_path / "ray", **SHARDS, engine="ray")
+    assert writers.seen == writers.raylets
+
+
+def test_the_file_of_a_killed_worker_is_done_again(tmp_path, on_cluster, src):
+    converters.convert(src, tmp_path / "threads", **SHARDS)
+    kills = Kills(2)
+    with Writers(on_cluster, kills):
+        converters.convert(src, tmp_path / "ray", **SHARDS, engine="ray")
+    assert kills.left == 0
+    assert content(tmp_path / "ray") == content(tmp_path / "threads")
+
+
+def test_a_file_whose_workers_are_killed_again_and_again_is_given_up_and_the_rest_is_kept(
+    tmp_path, on_cluster, src
+):
+    whole = {"to": "hf", "max_shard_size": "30MB"}
+    converters.convert(src, tmp_path / "threads", **whole)
+    with Writers(on_cluster, Kills(100)), pytest.raises(PartlyDoneError, match="lost 4 times") as caught:
+        converters.convert(src, tmp_path / "ray", **whole, engine="ray")
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "ray").exists()
+    converters.convert(src, tmp_path / "ray", **whole, engine="ray")
+    assert content(tmp_path / "ray") == content(tmp_path / "threads")
+
+
+CHILD = """
+import os, signal, sys
+import converters
+from converters.progress import Silence
+
+class DiesAfterSomeFiles(Silence):
+    left = 5
+    def advance(self, task, amount):
+        self.left -= 1
+        if not self.left: os.kill(os.getpid(), signal.SIGKILL)
+
+converters.convert(sys.argv[1], sys.argv[2], **eval(sys.argv[3]), engine="ray", progress=DiesAfterSomeFiles())
+"""
+
+
+def test_a_killed_conversion_goes_on_with_the_files_that_were_not_whole(tmp_path, on_cluster, src):
+    converters.convert(src, tmp_path / "threads", **SHARDS)
+    dst = tmp_path / "ray"
+    command = [sys.executable, "-c", CHILD, str(src), str(dst), repr(SHARDS)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    report = converters.convert(src, dst, **SHARDS, engine="ray")
+    assert len(report.kept) == 5
+    assert content(dst) == content(tmp_path / "threads")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ray", "threads"]
+
+
+def test_what_threads_left_behind_is_not_taken_for_whole_files(tmp_path, on_cluster, src):
+    converters.convert(src, tmp_path / "threads", **SHARDS)
+    dst = tmp_path / "ray"
+    threads = CHILD.replace('engine="ray"', "workers=1").replace("left = 5", "left = 30")
+    command = [sys.executable, "-c", threads, str(src), str(dst), repr(SHARDS)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    assert converters.convert(src, dst, **SHARDS, engine="ray").kept == ()
+    assert content(dst) == content(tmp_path / "threads")
+
+
+def test_an_error_on_a_node_is_the_error_that_threads_raise(tmp_path, on_cluster):
+    dims = replace(INTERNLM2, dtype="float32")
+    model = make_model(dims)
+    model["model.norm.weight"] = np.full_like(model["model.norm.weight"], 0x7F000000)  # about 1.7e38
+    src = write_original(tmp_path / "src", model, dims)
+    found = []
+    for engine in ("threads", "ray"):
+        with pytest.raises(UnsupportedError) as caught:
+            converters.convert(src, tmp_path / "dst", to="hf", dtype="float16", engine=engine)
+        found.append((type(caught.value), caught.value.what, caught.value.where, caught.value.exit_code))
+    assert found[0] == found[1]
+
+
+def command_line(src, dst, **environment):
+    main = "import sys; from internlm_zoo.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", main, "convert", str(src), str(dst), "--to", "hf"]
+    return subprocess.run(
+        [*command, "--engine", "ray"], env=os.environ | environment, capture_output=True, text=True
+    )
+
+
+def test_on_the_command_line_ray_is_not_heard(tmp_path, on_cluster, src):
+    done = command_line(src, tmp_path / "dst", INTERNLM_ZOO_HOME=str(tmp_path / "home"))
+    assert done.returncode == 0
+    assert done.stdout == f"{tmp_path / 'dst'}\n"
+    assert "tensors as in the source" in done.stderr
+    assert [line for line in done.stderr.splitlines() if "ray" in line.lower()] == []
+
+
+def test_where_no_cluster_answers_it_says_how_to_start_one(tmp_path, src):
+    done = command_line(src, tmp_path / "dst", RAY_ADDRESS=NOBODY, INTERNLM_ZOO_HOME=str(tmp_path / "home"))
+    assert done.returncode == UsageError.exit_code
+    assert NOBODY in done.stderr and "ray start --head" in done.stderr
+    assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+def test_without_ray_only_its_engine_is_missing(tmp_path, src):
+    code = """
+import sys
+sys.modules["ray"] = None
+import converters
+converters.convert(sys.argv[1], sys.argv[2], to="hf")
+try:
+    converters.convert(sys.argv[1], sys.argv[2] + "2", to="hf", engine="ray")
+except converters.errors.UnsupportedError as error:
+    print(error.fix)
+"""
+    command = [sys.executable, "-c", code, str(src), str(tmp_path / "dst")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "pip install 'internlm-zoo[ray]'\n"
