@@ -112,6 +112,7 @@ def convert(
     tokenizer: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
+    from_hub: bool = False,
     workers: int | None = None,
     force: bool = False,
     evidence: bool = True,
@@ -122,8 +123,10 @@ def convert(
 
     src: a directory in original, hf or llama format, or a model of the registry. to: hf, llama or original.
     given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}. known_as: the
-    registry model that a directory holds. evidence: read the result back and hold it against the source.
-    Raises UsageError, NotFoundError, UnsupportedError (naming the field), IntegrityError, NoSpaceError.
+    registry model that a directory holds. from_hub: src is a model or `hub:repo[@revision]`, and its weights
+    are read where they are, not stored. evidence: read the result back and hold it against the source.
+    Raises UsageError, NotFoundError, UnsupportedError (naming the field), IntegrityError, NoSpaceError, and
+    what the hubs make `download` raise.
     """
     from internlm_zoo.conversion import convert as run
 
@@ -140,6 +143,7 @@ def convert(
         tokenizer=tokenizer,
         given=given,
         known_as=known_as,
+        from_hub=from_hub,
         workers=workers,
         force=force,
         evidence=evidence,

@@ -4,28 +4,33 @@ omits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import converters
 from converters import Checkpoint, Plan, Report, TokenizerFacts
-from converters.formats.folder import LocalFolder
-from internlm_zoo.errors import NotFoundError
+from converters.formats.folder import Folder, LocalFolder
+from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.record import verified_digests
 
+if TYPE_CHECKING:
+    from internlm_zoo.store.locate import Found
+    from internlm_zoo.store.remote import RemoteFolder
+
 
 @dataclass(frozen=True)
 class _Source:
     """known: facts that stand in where the checkpoint is silent."""
 
-    path: Path
+    folder: Folder
     known: Mapping[str, Any]
     model: Model | None
     registry: Registry
@@ -45,6 +50,7 @@ def convert(
     tokenizer: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
+    from_hub: bool = False,
     workers: int | None = None,
     force: bool = False,
     evidence: bool = True,
@@ -53,28 +59,30 @@ def convert(
 ) -> Report:
     """`converters.convert`, where src may be a registry name (downloaded if it is not in the store).
 
-    known_as: the registry model that a directory holds. Raises what downloading and converting raise.
+    known_as: the registry model that a directory holds. from_hub: src is a registry name or
+    `hub:repo[@revision]`, whose weights are read where they are and not stored.
+    Raises what downloading and converting raise.
     """
-    source = _open(src, to, settings, known_as, progress)
-    return converters.convert(
-        LocalFolder(source.path, verified_digests(source.path)),
-        dst,
-        to=to,
-        tp=tp,
-        pp=pp,
-        max_shard_size=max_shard_size,
-        dtype=dtype,
-        accept_lossy=accept_lossy,
-        tokenizer=tokenizer,
-        given=given,
-        known=source.known,
-        tokenizer_facts=partial(_tokenizer_facts, source),
-        workers=workers,
-        force=force,
-        evidence=evidence,
-        engine=engine,
-        progress=progress,
-    )
+    with _opened(src, to, settings, known_as, from_hub, progress) as source:
+        return converters.convert(
+            source.folder,
+            dst,
+            to=to,
+            tp=tp,
+            pp=pp,
+            max_shard_size=max_shard_size,
+            dtype=dtype,
+            accept_lossy=accept_lossy,
+            tokenizer=tokenizer,
+            given=given,
+            known=source.known,
+            tokenizer_facts=partial(_tokenizer_facts, source),
+            workers=workers,
+            force=force,
+            evidence=evidence,
+            engine=engine,
+            progress=progress,
+        )
 
 
 def plan(
@@ -89,36 +97,64 @@ def plan(
     accept_lossy: bool = False,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
+    from_hub: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
     """What `convert` would do, from the headers alone. Raises the same."""
-    source = _open(src, to, settings, known_as, progress)
-    checkpoint = converters.open_checkpoint(source.path, given, source.known)
-    return converters.plan_conversion(
-        checkpoint,
-        to=to,
-        tp=tp,
-        pp=pp,
-        max_shard_size=max_shard_size,
-        dtype=dtype,
-        accept_lossy=accept_lossy,
-        given=given,
-    )
+    with _opened(src, to, settings, known_as, from_hub, progress) as source:
+        return converters.plan_conversion(
+            converters.open_checkpoint(source.folder, given, source.known),
+            to=to,
+            tp=tp,
+            pp=pp,
+            max_shard_size=max_shard_size,
+            dtype=dtype,
+            accept_lossy=accept_lossy,
+            given=given,
+        )
 
 
-def _open(
-    src: str | Path, to: str, settings: Settings, known_as: str | None, progress: Progress | None
-) -> _Source:
+@contextmanager
+def _opened(
+    src: str | Path,
+    to: str,
+    settings: Settings,
+    known_as: str | None,
+    from_hub: bool,
+    progress: Progress | None,
+) -> Iterator[_Source]:
+    registry = load_registry(settings)
+    given = registry.model(known_as) if known_as else None
+    with ExitStack() as stack:
+        found: Found | RemoteFolder
+        if from_hub:
+            folder: Folder = (found := stack.enter_context(_remote(str(src), to, registry, settings)))
+        else:
+            found = _found(src, to, registry, settings, progress)
+            folder = LocalFolder(found.path, verified_digests(found.path))
+        model = given or found.model
+        yield _Source(folder, known_facts(model), model, registry)
+
+
+def _remote(name: str, to: str, registry: Registry, settings: Settings) -> RemoteFolder:
+    from internlm_zoo.store.remote import open_remote
+
+    if Path(name).is_dir() and name not in registry.models:
+        raise UsageError(f"{name} is a directory", "--from-hub", "leave it out, or name hub:owner/repository")
+    return open_remote(name, settings, format=_source_format(name, to, registry))
+
+
+def _found(
+    src: str | Path, to: str, registry: Registry, settings: Settings, progress: Progress | None
+) -> Found:
     from internlm_zoo.store.locate import find_model
 
-    registry = load_registry(settings)
     if not Path(src).is_dir() and str(src) not in registry.models and len(Path(src).parts) > 1:
-        raise NotFoundError("there is no such directory", str(src))
-    found = find_model(
+        fix = "--from-hub reads hub:owner/repository" if ":" in str(src) else None
+        raise NotFoundError("there is no such directory", str(src), fix)
+    return find_model(
         src, settings=settings, format=_source_format(str(src), to, registry), progress=progress
     )
-    model = registry.model(known_as) if known_as else found.model
-    return _Source(found.path, known_facts(model), model, registry)
 
 
 def _source_format(name: str, to: str, registry: Registry) -> str | None:

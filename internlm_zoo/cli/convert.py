@@ -51,7 +51,13 @@ _Workers = Annotated[
 @verb("convert", example="internlm-zoo convert internlm-20b/ internlm-20b-hf/ --to hf")
 def convert(
     shell: Shell,
-    src: Annotated[str, typer.Argument(metavar="SRC", help="A directory, or a model of the registry.")],
+    src: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="A directory or a model; with --from-hub also hub:owner/repository[@revision].",
+        ),
+    ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The directory to make.")],
     to: Annotated[Target, typer.Option("--to", help="The format to make.")],
     tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel ranks of an original target.")] = 1,
@@ -80,6 +86,9 @@ def convert(
             "--accept-lossy", help="Write a norm_head head from rows whose lengths are lost; refused without."
         ),
     ] = False,
+    from_hub: Annotated[
+        bool, typer.Option("--from-hub", help="Read the weights where they are, and store only the result.")
+    ] = False,
     workers: _Workers = None,
     engine: Annotated[
         Writers,
@@ -107,6 +116,7 @@ def convert(
         "accept_lossy": accept_lossy,
         "given": facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
         "known_as": known_as,
+        "from_hub": from_hub,
     }
     with shell.progress() as progress:
         if dry_run:

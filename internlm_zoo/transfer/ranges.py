@@ -114,14 +114,18 @@ class Ranges:
             raise IntegrityError(what, self.name, "run it again") from refusal
         out = refusal.remedy is Remedy.LEAVE or (refusal.remedy is Remedy.ASK and self._fresh)
         if out or wait is None:
-            raise self._named(refusal.error) from refusal
+            raise self._named(refusal) from refusal
         if refusal.remedy is Remedy.ASK:
             with self._lock:
                 self._location = None
         else:
             time.sleep(wait)
 
-    def _named(self, error: ZooError) -> ZooError:
+    def _named(self, refusal: Refusal) -> ZooError:
+        """Whoever waited in vain may go on later from what is there, so that is no IntegrityError."""
+        error = refusal.error
+        if refusal.remedy is Remedy.WAIT:
+            return NetworkError(error.what, self.name, "run it again: it goes on where it stopped")
         return error if error.where else type(error)(error.what, self.name, error.fix)
 
 
