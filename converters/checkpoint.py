@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -12,10 +11,10 @@ from typing import Any
 
 from converters import layouts
 from converters.cells import Box, Grid
-from converters.discover import TOKENIZER_FILES, Found, discover
+from converters.discover import TOKENIZER_FILES, Found, discover, read_json
 from converters.errors import IntegrityError, UnsupportedError
 from converters.facts import FORMAT, TENSORS, Fact, Facts, dtype_name, given_facts, missing, read
-from converters.formats.folder import Folder, local_folder, read_whole
+from converters.formats.folder import Folder, local_folder
 from converters.layouts.table import Layout
 from converters.logical import AXES, HALVES, Sizes, flat_shape, pattern_of, shape_of
 from converters.match import Match, Stored, by_place, match
@@ -96,7 +95,7 @@ def open_checkpoint(
     """
     folder = local_folder(path) if isinstance(path, str | os.PathLike) else path
     found = discover(folder)
-    layout = _layout(found)
+    layout = recognise(found)
     facts = read(
         layout,
         found.config,
@@ -105,8 +104,8 @@ def open_checkpoint(
         known={name: Fact(value, "registry") for name, value in (known or {}).items()},
     )
     stored, dropped = by_place(layout, found.files)
-    grid = Grid(found.tp, _stages(layout, stored, found))
-    facts, sizes = _measure(layout, facts, stored, grid, folder.where(found.config_file))
+    grid = Grid(found.tp, stages_of(layout, stored, found.pp))
+    facts, sizes = measure(layout, facts, stored, grid, folder.where(found.config_file))
     settled = match(layout, facts, sizes, grid, stored, folder.name)
     _check_dtypes(settled)
     return Checkpoint(
@@ -126,8 +125,11 @@ def open_checkpoint(
     )
 
 
-def _layout(found: Found) -> Layout:
-    """By model_type where the config has one that is known, else by the names of most tensors."""
+def recognise(found: Found) -> Layout:
+    """By the names of most tensors of an original checkpoint, else by the config's model_type.
+
+    Raises UnsupportedError if it is of no layout that is known.
+    """
     if found.format == "original":
         names = [name for files in found.files.values() for file in files for name in file.tensors]
 
@@ -153,11 +155,11 @@ def _layer_names(layout: Layout) -> tuple[str, ...]:
     return tuple({name.partition("N.")[0] for row in layout.rows for name in row.stored if ".N." in name})
 
 
-def _stages(layout: Layout, stored: Stored, found: Found) -> tuple[range, ...]:
+def stages_of(layout: Layout, stored: Stored, pp: int) -> tuple[range, ...]:
     """The layers of each stage, by the numbers in the names of its first rank."""
     heads = _layer_names(layout)
     stages, start = [], 0
-    for stage in range(found.pp):
+    for stage in range(pp):
         numbers = {
             int(number)
             for name in stored[0, stage]
@@ -169,7 +171,7 @@ def _stages(layout: Layout, stored: Stored, found: Found) -> tuple[range, ...]:
     return tuple(stages)
 
 
-def _measure(
+def measure(
     layout: Layout, facts: Facts, stored: Stored, grid: Grid, config_file: str
 ) -> tuple[dict[str, Fact], dict[str, int]]:
     """The extent of every axis from the config, or from a tensor whose shape alone says it."""
@@ -247,9 +249,8 @@ def _family(layout: Layout, settled: Match, folder: Folder) -> str:
     if layout.format != "llama":
         return layout.family
     if RECORD in folder.names():
-        record = json.loads(read_whole(folder, RECORD))
-        family = record.get("family") if isinstance(record, dict) else None
-        if family in {layout.family for layout in layouts.LAYOUTS}:
+        family = read_json(folder, RECORD).get("family")
+        if any(family == known.family for known in layouts.LAYOUTS):
             return str(family)
     return "internlm" if settled.choices["attention_bias"] else "internlm2"
 

@@ -15,6 +15,7 @@ from typing import Any
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError
 from converters.formats import safetensors, shards, torchzip
 from converters.formats.folder import Folder, read_whole
+from converters.formats.impostors import refuse_impostor
 from converters.formats.tensors import StoredTensor
 
 MODEL_CONFIG = "model_config.pt"
@@ -100,7 +101,7 @@ def _original(folder: Folder, names: Sequence[str]) -> Found:
                 "fetch the missing file",
             )
     files = {place: (_read_torch(folder, places[place]),) for place in sorted(places)}
-    return Found(folder, "original", _read_model_config(folder, names), MODEL_CONFIG, tp, pp, files)
+    return Found(folder, "original", read_model_config(folder, names), MODEL_CONFIG, tp, pp, files)
 
 
 def place_of(name: str) -> Place:
@@ -110,8 +111,11 @@ def place_of(name: str) -> Place:
     return int(match[1]), int(match[2])
 
 
-def _read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:
-    """The config; empty if the file is not there, so that whoever needs a fact of it asks for it by name."""
+def read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:
+    """The config; empty if the file is not there, so that whoever needs a fact of it asks for it by name.
+
+    Raises IntegrityError and UnsupportedError for a file that holds no config.
+    """
     if MODEL_CONFIG not in names:
         return {}
     with closing(folder.open(MODEL_CONFIG)) as file:
@@ -130,7 +134,7 @@ def _read_torch(folder: Folder, name: str) -> StoredFile:
 
 
 def _huggingface(folder: Folder, names: Sequence[str]) -> Found:
-    config = _read_json(folder, CONFIG)
+    config = read_json(folder, CONFIG)
     for index_name, single, reader in (
         (shards.SAFETENSORS_INDEX, "model.safetensors", _read_safetensors),
         (shards.TORCH_INDEX, "pytorch_model.bin", _read_torch),
@@ -176,7 +180,10 @@ def _check_index(weight_map: Mapping[str, str], files: tuple[StoredFile, ...], w
         raise IntegrityError(f"{file} holds {name}, which the index does not name", where)
 
 
-def _read_json(folder: Folder, name: str) -> Mapping[str, Any]:
+def read_json(folder: Folder, name: str) -> Mapping[str, Any]:
+    """A small file that holds an object. Raises NotFoundError, and IntegrityError for anything else."""
+    with closing(folder.open(name)) as file:
+        refuse_impostor(file)
     try:
         config = json.loads(read_whole(folder, name))
     except (ValueError, RecursionError) as error:

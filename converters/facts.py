@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.errors import UnsupportedError, UsageError
+from converters.errors import IntegrityError, UnsupportedError, UsageError
 from converters.formats.tensors import ELEMENT_TYPES, DType
 from converters.layouts.table import Layout
 
@@ -139,9 +139,16 @@ def read(
 def _spelt(values: Mapping[str, Value], origin: str) -> dict[str, Fact]:
     facts = {}
     for name, value in values.items():
-        for fact, meant in (SPELLED[name](value) if name in SPELLED else {name: value}).items():
+        for fact, meant in (_meant(name, value, origin) if name in SPELLED else {name: value}).items():
             facts[fact] = Fact(meant, origin)
     return facts
+
+
+def _meant(name: str, value: Value, origin: str) -> dict[str, Value]:
+    try:
+        return SPELLED[name](value)
+    except (AttributeError, TypeError, ValueError):
+        raise IntegrityError(f"{name} is {value!r}, of which no sense can be made", origin) from None
 
 
 def _check_demands(layout: Layout, config: Mapping[str, Value], origin: str) -> None:

@@ -7,7 +7,7 @@ trying each combination; exactly one may fit.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.cells import Cell, Grid, cells, check_divisible, uneven
@@ -31,9 +31,12 @@ class Match:
 
 
 @dataclass(frozen=True)
-class _Mismatch:
+class Mismatch:
+    """A stored tensor that is not as the layout has it. absent: whether it is one that is not there."""
+
     what: str
     where: str
+    absent: bool = False
 
 
 def by_place(layout: Layout, files: Mapping[Place, tuple[StoredFile, ...]]) -> tuple[Stored, tuple[str, ...]]:
@@ -63,11 +66,7 @@ def match(layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored
     found and expected if no way fits, UsageError naming the choice to be given if more than one does.
     """
     combinations = list(_combinations(layout, facts))
-    candidates = [
-        (choices, tuple(cells(layout, choices, sizes, grid)))
-        for choices in combinations
-        if not uneven(layout, choices, sizes, grid.tp)
-    ]
+    candidates = list(_candidates(layout, combinations, sizes, grid))
     if not candidates:
         check_divisible(layout, combinations[0], sizes, grid.tp, where)
     fitting: dict[tuple[Cell, ...], Mapping[str, object]] = {}
@@ -75,12 +74,34 @@ def match(layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored
         if next(_mismatches(expected, stored, where), None) is None:
             fitting.setdefault(expected, choices)
     if not fitting:
-        raise _closest(candidates, stored, where)
+        raise _refusal(_closest([expected for _, expected in candidates], stored, where))
     (expected, choices), *others = fitting.items()
     if others:
         raise missing(next(key for key in choices if choices[key] != others[0][1][key]), where)
     pairs = tuple((cell, _tensor(cell, stored)) for cell in expected)
     return Match(choices, pairs)
+
+
+def complaints(
+    layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored, where: str
+) -> Sequence[Mismatch]:
+    """All that does not fit, in the way in which the layout fits best; of the places in `stored` alone.
+
+    Empty if the grid cuts what cannot be cut. Raises UsageError for a choice that there is not.
+    """
+    candidates = [
+        tuple(cell for cell in expected if (cell.rank, cell.stage) in stored)
+        for _, expected in _candidates(layout, _combinations(layout, facts), sizes, grid)
+    ]
+    return _closest(candidates, stored, where) if candidates else ()
+
+
+def _candidates(
+    layout: Layout, combinations: Iterable[Mapping[str, object]], sizes: Sizes, grid: Grid
+) -> Iterator[tuple[Mapping[str, object], tuple[Cell, ...]]]:
+    for choices in combinations:
+        if not uneven(layout, choices, sizes, grid.tp):
+            yield choices, tuple(cells(layout, choices, sizes, grid))
 
 
 def _combinations(layout: Layout, facts: Facts) -> Iterator[Mapping[str, object]]:
@@ -102,28 +123,29 @@ def _tensor(cell: Cell, stored: Stored) -> StoredTensor:
     return next(tensors[name] for name in cell.spellings if name in tensors)
 
 
-def _mismatches(expected: tuple[Cell, ...], stored: Stored, where: str) -> Iterator[_Mismatch]:
+def _mismatches(expected: tuple[Cell, ...], stored: Stored, where: str) -> Iterator[Mismatch]:
     used: dict[Place, set[str]] = {place: set() for place in stored}
     for cell in expected:
         place = (cell.rank, cell.stage)
         names = [name for name in cell.spellings if name in stored[place]]
         if not names:
-            yield _Mismatch(
+            yield Mismatch(
                 f"{cell.name} is missing; a tensor of shape {list(cell.shape)} is expected",
                 _file_of(stored[place], where),
+                absent=True,
             )
         for name in names[:1]:
             tensor = stored[place][name]
             used[place].add(name)
             if tensor.shape != cell.shape:
-                yield _Mismatch(
+                yield Mismatch(
                     f"{tensor.name} has shape {list(tensor.shape)} where {list(cell.shape)} is expected",
                     tensor.file,
                 )
     for place, tensors in stored.items():
         for name in tensors.keys() - used[place]:
             tensor = tensors[name]
-            yield _Mismatch(
+            yield Mismatch(
                 f"{tensor.name} of shape {list(tensor.shape)} has no place: no such tensor is expected",
                 tensor.file,
             )
@@ -135,15 +157,19 @@ def _file_of(tensors: Mapping[str, StoredTensor], where: str) -> str:
     return files.pop() if len(files) == 1 else where
 
 
-def _closest(
-    candidates: list[tuple[Mapping[str, object], tuple[Cell, ...]]], stored: Stored, where: str
-) -> IntegrityError:
+def _closest(candidates: Sequence[tuple[Cell, ...]], stored: Stored, where: str) -> Sequence[Mismatch]:
     """What is wrong under the combination that fits best."""
-    complaints = [sorted(_mismatches(expected, stored, where), key=str) for _, expected in candidates]
-    best = min(complaints, key=len)
-    more = f" (and {len(best) - 1} more)" if len(best) > 1 else ""
+    return min(
+        (sorted(_mismatches(expected, stored, where), key=str) for expected in candidates),
+        key=len,
+    )
+
+
+def _refusal(mismatches: Sequence[Mismatch]) -> IntegrityError:
+    first = mismatches[0]
+    more = f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else ""
     return IntegrityError(
-        best[0].what + more,
-        best[0].where,
+        first.what + more,
+        first.where,
         "nothing was written; check that all files belong to one checkpoint, and to this config",
     )

@@ -17,6 +17,8 @@ from converters.formats.bytesource import ByteSource
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
+_END = struct.Struct("<4s4H2LH")
+END_MAGIC = b"PK\x05\x06"
 MAX_DIRECTORY = 64 << 20
 ENCRYPTED = 0x1
 # A local header with its name and padding, as torch writes them, and a little more.
@@ -58,6 +60,11 @@ def root_of(source: ByteSource) -> str:
     """The first folder in it, which torch names after the file it saves to. Raises as `read_directory`."""
     infos, _ = _central_directory(source)
     return infos[0].orig_filename.partition("/")[0] if infos else ""
+
+
+def ends_with_directory(source: ByteSource) -> bool:
+    """Whether nothing follows the record that ends the directory, which readers look for from the end."""
+    return source.size >= _END.size and source.read(source.size - _END.size, 4) == END_MAGIC
 
 
 def _central_directory(source: ByteSource) -> tuple[list[zipfile.ZipInfo], int]:

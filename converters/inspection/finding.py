@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from converters.errors import ZooError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -18,3 +22,12 @@ class Finding:
 
 def finding(error: ZooError) -> Finding:
     return Finding(error.what, error.where, error.fix)
+
+
+def noting(findings: list[Finding], work: Callable[[], T]) -> T | None:
+    """What `work` returns; None if it refuses, which is noted."""
+    try:
+        return work()
+    except ZooError as error:
+        findings.append(finding(error))
+        return None

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.errors import ZooError
-from converters.facts import Fact
+from converters.execute import in_parallel
+from converters.facts import TENSORS, Fact
 from converters.formats.folder import Folder, local_folder
-from converters.inspection.duplicates import duplicates
-from converters.inspection.finding import Finding, finding
-from converters.inspection.statistics import TensorStatistics, statistics_of, suspicions
+from converters.inspection.contents import Contents, contents_of
+from converters.inspection.finding import Finding, noting
+from converters.inspection.ranks import duplicates, renamed
+from converters.inspection.statistics import (
+    TensorStatistics,
+    statistics_of,
+    statistics_of_files,
+    suspicions,
+)
 from converters.inspection.survey import Survey, survey
-from converters.inspection.tokenizers import TokenizerFile, tokenizer_files
+from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files
+from converters.layouts.table import Layout
 from converters.progress import Progress, Silence
 from converters.sidecars import check_sidecars
 
-_NAMES, _TENSORS = "file names", "tensors"
+_NAMES = "file names"
 
 
 @dataclass(frozen=True)
 class Inspection:
     """known: what it is, each fact with its origin: file names, tensors, the config's name, format,
-    registry, given. nbytes: of the weight files that could be read. findings: what is wrong. statistics: by
-    tensor, if they were asked for and the checkpoint is whole."""
+    registry, given. nbytes: of the weight files that could be read. findings: what is wrong. statistics: if
+    they were asked for, by logical tensor; by file and stored tensor if the checkpoint does not open."""
 
     name: str
     known: Mapping[str, Fact]
@@ -53,97 +61,102 @@ def inspect(
 ) -> Inspection:
     """Look at headers, and a few samples of weights; deep: at all values, and at MD5 side-cars.
 
-    given, known: as for `open_checkpoint`. Raises NotFoundError if there is no checkpoint; whatever is wrong
-    with one that is there is a finding.
+    given, known: as for `open_checkpoint`. Raises NotFoundError if there is no checkpoint, UsageError for a
+    given fact that there is not; whatever is wrong with a checkpoint that is there is a finding.
     """
     folder = local_folder(target) if isinstance(target, str | os.PathLike) else target
     seen = survey(folder)
     findings = list(seen.findings)
-    if seen.format == "original":
-        findings += duplicates(folder, seen.files)
-    checkpoint, refused = _open(folder, given, known)
-    if refused is not None and (not findings or not _said(refused, findings)):
-        findings.append(refused)
-    tokenizer, wrong = _tokenizer(folder, checkpoint)
+    refusal: list[Finding] = []
+    checkpoint = noting(refusal, partial(open_checkpoint, folder, given, known))
+    contents = contents_of(seen, given, known) if checkpoint is None else None
+    if contents:
+        findings += [*contents.findings, *(one for one in refusal if not _explained(one, seen, contents))]
+    if seen.found.format == "original":
+        findings += [*renamed(folder, seen.files), *duplicates(folder, seen.files)]
+    tokenizer, wrong = tokenizer_files(folder)
     findings += wrong
-    found: tuple[TensorStatistics, ...] = ()
-    if deep and checkpoint is not None:
-        findings += _sidecars(checkpoint, workers)
-        found = statistics_of(checkpoint, workers=workers, progress=progress or Silence())
-        findings += suspicions(found)
+    rows = contents.vocab if contents else checkpoint.sizes["vocab"] if checkpoint else None
+    findings += against_rows(folder, tokenizer, rows) if rows else ()
+    statistics: tuple[TensorStatistics, ...] = ()
+    if deep:
+        findings += _sidecars(folder, seen, workers)
+        statistics = _statistics(seen, checkpoint, workers, progress or Silence())
+        findings += suspicions(statistics)
     return Inspection(
         folder.name,
-        _known(seen, checkpoint),
+        {**_by_names(seen), **(_by_checkpoint(checkpoint) if checkpoint else _by_contents(seen, contents))},
         tokenizer,
         len(seen.files),
         sum(tensor.nbytes for file in seen.files for tensor in file.tensors.values()),
         tuple(findings),
-        found,
+        statistics,
     )
 
 
-def _open(
-    folder: Folder, given: Mapping[str, Any] | None, known: Mapping[str, Any] | None
-) -> tuple[Checkpoint | None, Finding | None]:
-    try:
-        return open_checkpoint(folder, given, known), None
-    except ZooError as error:
-        return None, finding(error)
+def _explained(refusal: Finding, seen: Survey, contents: Contents) -> bool:
+    """Whether the first reason for which it does not open is among those that were found."""
+    return (
+        bool(contents.findings)
+        or not (seen.whole and seen.configured)
+        or any(refusal.where == one.where for one in seen.findings)
+    )
 
 
-def _said(refused: Finding, findings: list[Finding]) -> bool:
-    """Whether the reason for which it does not open was found before: then that is about the same place, or
-    what is wrong with the files themselves."""
-    return any(one.what == refused.what or one.where == refused.where for one in findings)
+def _sidecars(folder: Folder, seen: Survey, workers: int | None) -> list[Finding]:
+    findings: list[Finding] = []
+
+    def check(name: str) -> None:
+        noting(findings, partial(check_sidecars, folder, [name], 1))
+
+    in_parallel(check, [file.name for file in seen.files], workers)
+    return sorted(findings, key=lambda one: str(one.where))
 
 
-def _tokenizer(
-    folder: Folder, checkpoint: Checkpoint | None
-) -> tuple[tuple[TokenizerFile, ...], list[Finding]]:
-    try:
-        files = tokenizer_files(folder)
-    except ZooError as error:
-        return (), [finding(error)]
-    if not files:
-        return (), [Finding("there is no tokenizer", folder.name, "put the family's tokenizer.model there")]
-    rows = checkpoint.sizes["vocab"] if checkpoint is not None else None
-    return files, [
-        Finding(
-            f"it gives ids up to {file.size - 1}, and the embedding has {rows} rows",
-            folder.where(file.name),
-            "it belongs to another model",
-        )
-        for file in files
-        if rows is not None and file.size > rows
-    ]
+def _statistics(
+    seen: Survey, checkpoint: Checkpoint | None, workers: int | None, progress: Progress
+) -> tuple[TensorStatistics, ...]:
+    if checkpoint is not None:
+        return statistics_of(checkpoint, workers=workers, progress=progress)
+    return statistics_of_files(seen.found.folder, seen.files, workers=workers, progress=progress)
 
 
-def _sidecars(checkpoint: Checkpoint, workers: int | None) -> Iterator[Finding]:
-    try:
-        check_sidecars(checkpoint.folder, checkpoint.files, workers)
-    except ZooError as error:
-        yield finding(error)
+def _by_names(seen: Survey) -> dict[str, Fact]:
+    found = seen.found
+    return {
+        "format": Fact(found.format, _NAMES),
+        "tp": Fact(found.tp, _NAMES),
+        "pp": Fact(found.pp, _NAMES),
+    }
 
 
-def _known(seen: Survey, checkpoint: Checkpoint | None) -> dict[str, Fact]:
-    names = {"format": Fact(seen.format, _NAMES), "tp": Fact(seen.tp, _NAMES), "pp": Fact(seen.pp, _NAMES)}
-    tensors = [tensor for file in seen.files for tensor in file.tensors.values()]
-    if checkpoint is None:
-        dtypes = sorted({tensor.dtype for tensor in tensors})
-        return {**names, "dtype": Fact(" and ".join(dtypes) or None, _TENSORS)}
+def _by_contents(seen: Survey, contents: Contents | None) -> dict[str, Fact]:
+    """Of a checkpoint that does not open."""
+    if contents is None or contents.layout is None:
+        return {}
+    layout = contents.layout
+    family = {} if layout.format == "llama" else {"family": Fact(layout.family, _origin(layout))}
+    return {"format": _format(layout), **family, **dict(sorted(contents.facts.items()))}
+
+
+def _by_checkpoint(checkpoint: Checkpoint) -> dict[str, Fact]:
     count = sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values())
     return {
-        **names,
-        "format": Fact(checkpoint.format, _NAMES if checkpoint.layout.grid else "config.json"),
-        "family": Fact(checkpoint.family, _family_origin(checkpoint)),
-        "parameters": Fact(count, _TENSORS),
-        "tensors": Fact(len(checkpoint.tensors), _TENSORS),
-        "layers per stage": Fact([len(stage) for stage in checkpoint.grid.stages], _TENSORS),
+        "format": _format(checkpoint.layout),
+        "family": Fact(checkpoint.family, _origin(checkpoint.layout)),
+        "parameters": Fact(count, TENSORS),
+        "tensors": Fact(len(checkpoint.tensors), TENSORS),
+        "layers per stage": Fact([len(stage) for stage in checkpoint.grid.stages], TENSORS),
         **dict(sorted(checkpoint.facts.items())),
     }
 
 
-def _family_origin(checkpoint: Checkpoint) -> str:
-    if checkpoint.layout.grid:
+def _format(layout: Layout) -> Fact:
+    return Fact(layout.format, _NAMES if layout.grid else "config.json")
+
+
+def _origin(layout: Layout) -> str:
+    """How the family is known."""
+    if layout.grid:
         return "names of tensors"
-    return "config.json" if checkpoint.format == "hf" else "conversion.json, or biases of attention"
+    return "config.json" if layout.format == "hf" else "conversion.json, or biases of attention"

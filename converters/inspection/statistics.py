@@ -1,38 +1,47 @@
 """What the values of every tensor look like, and which of them cannot be right.
 
-A tensor's standard deviation is suspicious if it is more than `FACTOR` times, or less than one part in
-`FACTOR` of, the median of the same tensor in the other layers: within a trained model they differ by less.
+A matrix's standard deviation is suspicious if it is more than `FACTOR` times, or less than one part in
+`FACTOR` of, the median of the same matrix in the other layers: within a trained model they differ by less.
+Those of norms and biases differ more, and are not held against each other.
 """
 
 from __future__ import annotations
 
 import math
 import statistics as of
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from converters.checkpoint import Checkpoint
+from converters.blocks import BLOCK
+from converters.checkpoint import FLOATS, Checkpoint, LogicalTensor
+from converters.discover import StoredFile
 from converters.execute import Stream, in_parallel
-from converters.gather import Sources
+from converters.formats.folder import Folder
+from converters.formats.tensors import ELEMENT_TYPES, StoredTensor
+from converters.gather import Bytes, Sources
 from converters.inspection.finding import Finding
 from converters.logical import pattern_of
 from converters.progress import Progress
 from converters.rows import Floats, to_float32
 
 FACTOR = 5.0
-# Rows of tokens that were never trained may be anything.
-_BY_TOKEN = ("embed.weight", "head.weight")
 _FEWEST_SIBLINGS = 3
+_TASK = "statistics"
+# Elements looked at together: what a processor's cache holds.
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """Of a logical tensor. mean, std, low, high: of its finite values. constant_rows: rows of a matrix that
-    hold one value."""
+    """shape: of a logical tensor, or of a stored one of a file. mean, std, low, high: of its finite values.
+    constant_rows: rows of a matrix that hold one value."""
 
     name: str
+    shape: tuple[int, ...]
     elements: int
     nans: int
     infinities: int
@@ -45,53 +54,116 @@ class TensorStatistics:
 
 
 def statistics_of(
-    source: Checkpoint, *, workers: int | None = None, progress: Progress
+    source: Checkpoint, *, workers: int | None, progress: Progress
 ) -> tuple[TensorStatistics, ...]:
     """Of every tensor, each read once, in memory that does not grow with it."""
-    task = "statistics"
-    progress.start(task, sum(math.prod(tensor.shape) for tensor in source.tensors.values()))
     with Sources(source.folder) as files:
         stream = Stream(source, files, frozenset())
 
-        def look(name: str) -> TensorStatistics:
-            found = _of_tensor(stream, name)
-            progress.advance(task, found.elements)
-            return found
+        def look(tensor: LogicalTensor) -> TensorStatistics:
+            blocks = (data for _, data in stream.read(tensor.name))
+            return _describe(tensor.name, tensor.dtype, tensor.shape, blocks, progress)
 
-        found = in_parallel(look, list(source.tensors), workers)
-    progress.finish(task)
+        tensors = list(source.tensors.values())
+        progress.start(_TASK, sum(math.prod(tensor.shape) for tensor in tensors))
+        found = in_parallel(look, tensors, workers)
+    progress.finish(_TASK)
     return tuple(found)
 
 
-def _of_tensor(stream: Stream, name: str) -> TensorStatistics:
-    tensor = stream.source.tensors[name]
-    width = tensor.shape[-1] if len(tensor.shape) > 1 else 0
-    nans = infinities = zeros = constant = 0
-    total = squares = 0.0
-    low, high = math.inf, -math.inf
-    for _, data in stream.read(name):
-        values = to_float32(data, tensor.dtype)
-        finite = values[np.isfinite(values)]
-        nans += int(np.isnan(values).sum())
-        infinities += int(np.isinf(values).sum())
-        zeros += int((values == 0).sum())
-        constant += _constant_rows(values, width)
-        if len(finite):
-            total += float(finite.sum(dtype=np.float64))
-            squares += float(np.square(finite, dtype=np.float64).sum())
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    elements = math.prod(tensor.shape)
-    count = elements - nans - infinities
-    mean = total / count if count else math.nan
-    std = math.sqrt(max(0.0, squares / count - mean * mean)) if count else math.nan
-    return TensorStatistics(name, elements, nans, infinities, zeros, constant, mean, std, low, high)
+def statistics_of_files(
+    folder: Folder, files: Sequence[StoredFile], *, workers: int | None, progress: Progress
+) -> tuple[TensorStatistics, ...]:
+    """The same of the stored tensors of files that make up no checkpoint: all that lie in one piece and whose
+    values are floating-point numbers.
+    """
+    tensors = [
+        (file, tensor)
+        for file in files
+        for tensor in file.tensors.values()
+        if tensor.contiguous and tensor.dtype in FLOATS
+    ]
+    progress.start(_TASK, sum(math.prod(tensor.shape) for _, tensor in tensors))
+    found = in_parallel(partial(_describe_stored, folder, progress), tensors, workers)
+    progress.finish(_TASK)
+    return tuple(found)
 
 
-def _constant_rows(values: Floats, width: int) -> int:
-    if width < 2 or len(values) % width:
-        return 0
-    rows = values.reshape(-1, width)
-    return int((rows == rows[:, :1]).all(axis=1).sum())
+def _describe_stored(
+    folder: Folder, progress: Progress, where: tuple[StoredFile, StoredTensor]
+) -> TensorStatistics:
+    file, tensor = where
+    with closing(folder.open(file.name)) as source:
+        source.expect(tensor.offset, tensor.nbytes)
+        row = tensor.shape[-1] * ELEMENT_TYPES[tensor.dtype].itemsize if tensor.shape else 1
+        step = max(1, BLOCK // max(row, 1)) * max(row, 1)
+        blocks = (
+            np.frombuffer(source.read(tensor.offset + at, min(step, tensor.nbytes - at)), np.uint8)
+            for at in range(0, tensor.nbytes, step)
+        )
+        return _describe(f"{file.name}: {tensor.name}", tensor.dtype, tensor.shape, blocks, progress)
+
+
+def _describe(
+    name: str, dtype: str, shape: tuple[int, ...], blocks: Iterable[Bytes], progress: Progress
+) -> TensorStatistics:
+    """blocks: its bytes in canonical order, cut between rows."""
+    counts = _Counts()
+    width = shape[-1] if len(shape) > 1 else 0
+    for data in blocks:
+        step = max(1, _CHUNK // max(width, 1)) * max(width, 1) * ELEMENT_TYPES[dtype].itemsize
+        for start in range(0, len(data), step):
+            counts.add(to_float32(data[start : start + step], dtype), width)
+        progress.advance(_TASK, len(data) // ELEMENT_TYPES[dtype].itemsize)
+    return counts.result(name, shape)
+
+
+class _Counts:
+    """Adds up what is known of a tensor, some rows at a time."""
+
+    def __init__(self) -> None:
+        self.nans = self.infinities = self.zeros = self.constant_rows = 0
+        self.total = self.squares = 0.0
+        self.low, self.high = math.inf, -math.inf
+
+    def add(self, values: Floats, width: int) -> None:
+        if width > 1 and len(values) % width == 0:
+            rows = values.reshape(-1, width)
+            # Most rows differ in their first two values already.
+            like = rows[rows[:, 0] == rows[:, 1]]
+            self.constant_rows += int((like == like[:, :1]).all(axis=1).sum())
+        finite = np.isfinite(values)
+        if not finite.all():
+            nans = int(np.isnan(values).sum())
+            self.nans += nans
+            self.infinities += len(values) - int(finite.sum()) - nans
+            values = values[finite]
+        if len(values):
+            self.zeros += len(values) - int(np.count_nonzero(values))
+            wide = values.astype(np.float64)
+            self.total += float(wide.sum())
+            self.squares += float(np.dot(wide, wide))
+            self.low = min(self.low, float(values.min()))
+            self.high = max(self.high, float(values.max()))
+
+    def result(self, name: str, shape: tuple[int, ...]) -> TensorStatistics:
+        elements = math.prod(shape)
+        count = elements - self.nans - self.infinities
+        mean = self.total / count if count else math.nan
+        std = math.sqrt(max(0.0, self.squares / count - mean * mean)) if count else math.nan
+        return TensorStatistics(
+            name,
+            shape,
+            elements,
+            self.nans,
+            self.infinities,
+            self.zeros,
+            self.constant_rows,
+            mean,
+            std,
+            self.low,
+            self.high,
+        )
 
 
 def suspicions(found: Sequence[TensorStatistics]) -> Iterator[Finding]:
@@ -103,15 +175,19 @@ def suspicions(found: Sequence[TensorStatistics]) -> Iterator[Finding]:
             yield Finding(f"{tensor.infinities:,} of {tensor.elements:,} values are infinite", tensor.name)
         if tensor.zeros == tensor.elements and not tensor.name.endswith(".bias"):
             yield Finding("all of it is zero", tensor.name)
-        elif tensor.constant_rows and tensor.name not in _BY_TOKEN:
+        elif tensor.constant_rows and _in_a_layer(tensor):  # rows of tokens never trained may be anything
             yield Finding(f"{tensor.constant_rows:,} of its rows hold one value each", tensor.name)
     yield from _unlike_their_siblings(found)
+
+
+def _in_a_layer(tensor: TensorStatistics) -> bool:
+    return pattern_of(tensor.name) != tensor.name
 
 
 def _unlike_their_siblings(found: Sequence[TensorStatistics]) -> Iterator[Finding]:
     kinds: dict[str, list[TensorStatistics]] = {}
     for tensor in found:
-        if tensor.std > 0 and "N" in pattern_of(tensor.name):
+        if tensor.std > 0 and len(tensor.shape) > 1 and _in_a_layer(tensor):
             kinds.setdefault(pattern_of(tensor.name), []).append(tensor)
     for siblings in kinds.values():
         if len(siblings) <= _FEWEST_SIBLINGS:

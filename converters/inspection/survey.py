@@ -1,35 +1,40 @@
-"""Reads all headers of a folder, and notes what is wrong with each file instead of stopping there."""
+"""Reads config, index and all headers of a folder, and notes what is wrong with each file instead of stopping
+there.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from converters import discover
-from converters.discover import ANY_MODEL, CELL, UNSUPPORTED, StoredFile, place_of
-from converters.errors import NotFoundError, ZooError
+from converters.discover import ANY_MODEL, CELL, UNSUPPORTED, Found, Place, StoredFile, place_of
+from converters.errors import NotFoundError
 from converters.formats import safetensors, shards, torchzip
-from converters.formats.bytesource import ByteSource
 from converters.formats.folder import Folder
-from converters.formats.impostors import refuse_impostor
-from converters.formats.tensors import StoredTensor
-from converters.formats.zip_read import root_of
-from converters.inspection.finding import Finding, finding
+from converters.formats.zip_read import ends_with_directory
+from converters.inspection.finding import Finding, noting
 
 _SHARD = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)")
 
 
 @dataclass(frozen=True)
 class Survey:
-    """format: original or hf, by the names of the files. files: those whose headers could be read."""
+    """found: what could be read. configured: whether that is so of the config. whole: whether it is so of
+    every file of weights that should be there. findings: why it is not."""
 
-    format: str
-    tp: int
-    pp: int
-    files: tuple[StoredFile, ...]
+    found: Found
+    configured: bool
+    whole: bool
     findings: tuple[Finding, ...]
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        return tuple(file for files in self.found.files.values() for file in files)
 
 
 def survey(folder: Folder) -> Survey:
@@ -47,24 +52,30 @@ def survey(folder: Folder) -> Survey:
 
 
 def _original(folder: Folder, names: Sequence[str]) -> Survey:
-    cells = [name for name in names if CELL.fullmatch(name)]
-    places = [place_of(name) for name in cells]
-    tp, pp = (max((place[n] for place in places), default=0) + 1 for n in (0, 1))
-    files, damaged = _read_all(folder, cells)
-    findings = [
-        *_unknown_names(folder, names),
-        *(
-            Finding(f"model_tp{rank}_pp{stage}.pt is missing from the grid of {tp} x {pp}", folder.name)
-            for stage in range(pp)
-            for rank in range(tp)
-            if (rank, stage) not in places
-        ),
-        *damaged,
-        *_misnamed(folder, files),
+    findings = list(_unknown_names(folder, names))
+    config = _config(findings, folder, discover.MODEL_CONFIG)
+    cells = {place_of(name): name for name in names if CELL.fullmatch(name)}
+    tp, pp = (max((place[n] for place in cells), default=0) + 1 for n in (0, 1))
+    holes = [(rank, stage) for stage in range(pp) for rank in range(tp) if (rank, stage) not in cells]
+    findings += [
+        Finding(
+            f"model_tp{rank}_pp{stage}.pt is missing from the grid of {tp} x {pp}",
+            folder.name,
+            "fetch the missing file",
+        )
+        for rank, stage in holes
     ]
-    if discover.MODEL_CONFIG not in names:
-        findings.append(Finding(f"{discover.MODEL_CONFIG} is missing", folder.name, "fetch it"))
-    return Survey("original", tp, pp, files, tuple(findings))
+    files = {place: _read(findings, folder, cells[place]) for place in sorted(cells)}
+    return Survey(
+        Found(folder, "original", config or {}, discover.MODEL_CONFIG, tp, pp, _by_place(files)),
+        config is not None,
+        bool(files) and not holes and None not in files.values(),
+        tuple(findings),
+    )
+
+
+def _by_place(files: Mapping[Place, StoredFile | None]) -> Mapping[Place, tuple[StoredFile, ...]]:
+    return {place: (file,) for place, file in files.items() if file is not None}
 
 
 def _unknown_names(folder: Folder, names: Sequence[str]) -> Iterator[Finding]:
@@ -76,28 +87,13 @@ def _unknown_names(folder: Folder, names: Sequence[str]) -> Iterator[Finding]:
             yield Finding("it looks like weights, but no such file name is known", folder.where(name))
 
 
-def _misnamed(folder: Folder, files: Sequence[StoredFile]) -> Iterator[Finding]:
-    """torch names the folder inside a zip file after the file that it saves to."""
-    for file in files:
-        with closing(folder.open(file.name)) as source:
-            saved_as = root_of(source) + ".pt"
-        if CELL.fullmatch(saved_as) and saved_as != file.name:
-            yield Finding(
-                f"it was saved as {saved_as}", file.where, "it may have been renamed: fetch it again"
-            )
-
-
 def _huggingface(folder: Folder, names: Sequence[str]) -> Survey:
-    findings = []
-    if discover.CONFIG not in names:
-        findings.append(Finding(f"{discover.CONFIG} is missing", folder.name, "fetch it"))
+    findings: list[Finding] = []
+    config = _config(findings, folder, discover.CONFIG)
     index = next((name for name in (shards.SAFETENSORS_INDEX, shards.TORCH_INDEX) if name in names), None)
-    held = [name for name in names if _SHARD.fullmatch(name)]
-    preferred = [name for name in held if name.endswith(".safetensors")] or held
-    weight_map, damaged_index = _read_index(folder, index)
-    findings += damaged_index
-    wanted = sorted(set(weight_map.values())) or preferred
-    if index is None and len(wanted) > 1:
+    weight_map = _weight_map(findings, folder, index) if index else {}
+    wanted = sorted(set(weight_map.values())) or _shards(names)
+    if not index and len(wanted) > 1:
         findings.append(Finding("there are several shards and no index", folder.name, "fetch the index"))
     if not wanted:
         findings.append(Finding("there are no weights", folder.name, "fetch them"))
@@ -106,21 +102,40 @@ def _huggingface(folder: Folder, names: Sequence[str]) -> Survey:
         for name in wanted
         if name not in names
     ]
-    files, damaged = _read_all(folder, [name for name in wanted if name in names])
-    findings += damaged
-    if weight_map:
-        findings += _against_index(weight_map, files, folder.where(str(index)))
-    return Survey("hf", 1, 1, files, tuple(findings))
+    read = [_read(findings, folder, name) for name in wanted if name in names]
+    files = tuple(file for file in read if file is not None)
+    if index and weight_map:
+        findings += _against_index(weight_map, files, folder.where(index))
+    return Survey(
+        Found(folder, "hf", config or {}, discover.CONFIG, 1, 1, {(0, 0): files}),
+        config is not None,
+        len(files) == len(wanted) > 0,
+        tuple(findings),
+    )
 
 
-def _read_index(folder: Folder, index: str | None) -> tuple[Mapping[str, str], list[Finding]]:
-    if index is None:
-        return {}, []
-    try:
+def _shards(names: Sequence[str]) -> list[str]:
+    """safetensors files, else pickled ones."""
+    held = [name for name in names if _SHARD.fullmatch(name)]
+    return [name for name in held if name.endswith(".safetensors")] or held
+
+
+def _config(findings: list[Finding], folder: Folder, name: str) -> Mapping[str, Any] | None:
+    names = folder.names()
+    if name not in names:
+        findings.append(Finding(f"{name} is missing", folder.where(name), "fetch it"))
+        return None
+    if name == discover.MODEL_CONFIG:
+        return noting(findings, partial(discover.read_model_config, folder, names))
+    return noting(findings, partial(discover.read_json, folder, name))
+
+
+def _weight_map(findings: list[Finding], folder: Folder, index: str) -> Mapping[str, str]:
+    def read() -> Mapping[str, str]:
         with closing(folder.open(index)) as source:
-            return shards.read_index(source), []
-    except ZooError as error:
-        return {}, [finding(error)]
+            return shards.read_index(source)
+
+    return noting(findings, read) or {}
 
 
 def _against_index(
@@ -135,28 +150,21 @@ def _against_index(
         yield Finding(f"{file} holds {name}, which the index does not name", where)
 
 
-def _read_all(folder: Folder, names: Sequence[str]) -> tuple[tuple[StoredFile, ...], list[Finding]]:
-    files, findings = [], []
-    for name in names:
-        try:
-            with closing(folder.open(name)) as source:
-                files.append(StoredFile(name, folder.where(name), _headers(source, name)))
-        except ZooError as error:
-            findings.append(finding(error))
-    return tuple(files), findings
+def _read(findings: list[Finding], folder: Folder, name: str) -> StoredFile | None:
+    read = _safetensors if name.endswith(".safetensors") else _torch
+    return noting(findings, partial(read, findings, folder, name))
 
 
-def _headers(source: ByteSource, name: str) -> Mapping[str, StoredTensor]:
-    refuse_impostor(source)
-    read: Callable[[ByteSource], Mapping[str, StoredTensor]] = (
-        _safetensors if name.endswith(".safetensors") else _torch
-    )
-    return read(source)
+def _safetensors(findings: list[Finding], folder: Folder, name: str) -> StoredFile:
+    with closing(folder.open(name)) as source:
+        return StoredFile(name, folder.where(name), safetensors.read_index(source).tensors)
 
 
-def _safetensors(source: ByteSource) -> Mapping[str, StoredTensor]:
-    return safetensors.read_index(source).tensors
-
-
-def _torch(source: ByteSource) -> Mapping[str, StoredTensor]:
-    return torchzip.read_index(source).tensors
+def _torch(findings: list[Finding], folder: Folder, name: str) -> StoredFile:
+    where = folder.where(name)
+    with closing(folder.open(name)) as source:
+        state = torchzip.read_index(source)
+        if not ends_with_directory(source):
+            findings.append(Finding("more bytes follow the end of its directory", where, "fetch it again"))
+    findings += [Finding(f"{key} is not a tensor", where) for key in state.others]
+    return StoredFile(name, where, state.tensors)

@@ -1,0 +1,190 @@
+"""What a checkpoint that does not open holds after all, and everything about it that does not fit.
+
+Runs the steps of `open_checkpoint` on what could be read, each as far as it gets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from converters import layouts
+from converters.cells import Grid
+from converters.checkpoint import FLOATS, measure, recognise, stages_of
+from converters.discover import Found, Place
+from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
+from converters.formats.tensors import StoredTensor
+from converters.inspection.finding import Finding, noting
+from converters.inspection.survey import Survey
+from converters.layouts.table import Layout
+from converters.match import Mismatch, Stored, by_place, complaints
+
+_ENDS = (("first", "embed.weight"), ("last", "head.weight"))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """layout, vocab (rows of the embedding): None if that could not be made out."""
+
+    layout: Layout | None
+    facts: Facts
+    vocab: int | None
+    findings: tuple[Finding, ...]
+
+
+def contents_of(
+    seen: Survey, given: Mapping[str, Any] | None = None, known: Mapping[str, Any] | None = None
+) -> Contents:
+    """given, known: as for `open_checkpoint`. Raises UsageError for a given fact that there is not."""
+    findings: list[Finding] = []
+    stated = given_facts(given or {}, *layouts.LAYOUTS)
+    found = seen.found
+    readable = seen.files and (seen.configured or found.format == "original")
+    layout = noting(findings, partial(recognise, found)) if readable else None
+    if layout is None:
+        return Contents(None, stated, None, tuple(findings))
+    registry = {name: Fact(value, "registry") for name, value in (known or {}).items()}
+    reading = partial(read, layout, found.config, found.config_file, given=stated, known=registry)
+    facts = noting(findings, reading)
+    placed = noting(findings, partial(by_place, layout, found.files))
+    if placed is None:
+        return Contents(layout, facts or stated, None, tuple(findings))
+    stored = placed[0]
+    astray = list(_astray(layout, stored, found))
+    vocab = _vocabulary(layout, stored, found.tp)
+    findings += [*astray, *_odd_dtypes(stored)]
+    if facts is not None and seen.configured:
+        findings += _against_config(layout, facts, stored, seen, vocab)
+        misfits = _misfits(findings, layout, facts, stored, seen, vocab)
+        findings += _by_file([one for one in misfits if one.where not in {other.where for other in astray}])
+    return Contents(layout, {**(facts or stated), **_dtype(stored)}, vocab, tuple(findings))
+
+
+def _astray(layout: Layout, stored: Stored, found: Found) -> Iterator[Finding]:
+    """Files whose names say the first or last stage, and whose tensors do not, or the other way round."""
+    if not layout.grid:
+        return
+    for (rank, stage), tensors in sorted(stored.items()):
+        for end, logical in _ENDS:
+            spellings = [name for row in layout.rows if row.holds[0] == logical for name in row.stored]
+            held = [name for name in spellings if name in tensors]
+            should = stage == (0 if end == "first" else found.pp - 1)
+            if bool(held) is should:
+                continue
+            holds = f"{held[0]}, which only the {end} stage has" if held else f"no {spellings[0]}"
+            yield Finding(
+                f"its name says stage {stage} of {found.pp}, and it holds {holds}",
+                found.files[rank, stage][0].where,
+                "it may have been renamed, or stages may be missing: fetch them again",
+            )
+            break
+
+
+def _usual_dtype(stored: Stored) -> str:
+    counts = Counter(tensor.dtype for tensors in stored.values() for tensor in tensors.values())
+    return counts.most_common(1)[0][0] if counts else FLOATS[0]
+
+
+def _dtype(stored: Stored) -> Mapping[str, Fact]:
+    return {"dtype": Fact(dtype_name(_usual_dtype(stored)), TENSORS)}
+
+
+def _odd_dtypes(stored: Stored) -> Iterator[Finding]:
+    usual = _usual_dtype(stored)
+    expected = usual if usual in FLOATS else " or ".join(FLOATS)
+    odd = [
+        Mismatch(
+            f"{tensor.name} has the element type {tensor.dtype} where {expected} is expected", tensor.file
+        )
+        for tensors in stored.values()
+        for tensor in tensors.values()
+        if tensor.dtype != usual or tensor.dtype not in FLOATS
+    ]
+    yield from _by_file(odd)
+
+
+def _by_file(misfits: Sequence[Mismatch]) -> Iterator[Finding]:
+    """The first of each file, and how many more there are."""
+    ordered = sorted(misfits, key=lambda misfit: (misfit.where, misfit.what))
+    for where, members in groupby(ordered, key=lambda misfit: misfit.where):
+        first, *more = members
+        rest = f" (and {len(more)} more in it)" if more else ""
+        yield Finding(
+            first.what + rest, where, "check that all files belong to one checkpoint, and to this config"
+        )
+
+
+def _vocabulary(layout: Layout, stored: Stored, tp: int) -> int | None:
+    """Rows of the head, which is always cut along them, else of the embedding if that is whole."""
+    for logical in ("head.weight", *(["embed.weight"] if tp == 1 else [])):
+        for row in (row for row in layout.rows if row.holds[0] == logical):
+            tensor = _stored_as(row.stored, stored)
+            if tensor is not None and tensor.shape:
+                return tensor.shape[0] * (tp if row.split == "vocab" else 1)
+    return None
+
+
+def _stored_as(spellings: Sequence[str], stored: Stored) -> StoredTensor | None:
+    return next((tensors[name] for tensors in stored.values() for name in spellings if name in tensors), None)
+
+
+def _against_config(
+    layout: Layout, facts: Facts, stored: Stored, seen: Survey, vocab: int | None
+) -> Iterator[Finding]:
+    where = seen.found.folder.where(seen.found.config_file)
+    if vocab is not None and "vocab_size" in facts and facts["vocab_size"].value != vocab:
+        yield Finding(
+            f"vocab_size is {facts['vocab_size'].value}, and the embedding has {vocab} rows",
+            where,
+            "the config or the weights belong to another model",
+        )
+    if seen.whole and "num_layers" in facts:
+        layers = _stages(layout, stored, seen)[-1].stop
+        if facts["num_layers"].value != layers:
+            yield Finding(
+                f"its files hold {layers} layers, and its config says {facts['num_layers'].value}", where
+            )
+
+
+def _stages(layout: Layout, stored: Stored, seen: Survey) -> tuple[range, ...]:
+    return stages_of(layout, _first_ranks(stored, seen.found.pp), seen.found.pp)
+
+
+def _first_ranks(stored: Stored, pp: int) -> Stored:
+    """Of every stage, with another rank in the first one's place where that could not be read."""
+    filled: dict[Place, Mapping[str, StoredTensor]] = dict(stored)
+    for stage in range(pp):
+        others = (tensors for (_, other), tensors in sorted(stored.items()) if other == stage)
+        filled[0, stage] = next(others, {})
+    return filled
+
+
+def _misfits(
+    findings: list[Finding], layout: Layout, facts: Facts, stored: Stored, seen: Survey, vocab: int | None
+) -> Sequence[Mismatch]:
+    """Against the table, but for what was said of the config's vocabulary and layers already."""
+    sound = {name: fact for name, fact in facts.items() if name != "num_layers"}
+    if vocab is not None:
+        sound["vocab_size"] = Fact(vocab, TENSORS)
+    folder = seen.found.folder
+    grid = Grid(seen.found.tp, _stages(layout, stored, seen))
+    filled = _first_ranks(stored, grid.pp)
+    refused: list[Finding] = []
+    where = folder.where(seen.found.config_file)
+    measured = noting(refused, partial(measure, layout, sound, filled, grid, where))
+    if measured is None:
+        findings += refused if seen.whole else ()
+        return ()
+    comparing = partial(complaints, layout, *measured, grid, stored, folder.name)
+    return [
+        misfit for misfit in noting(findings, comparing) or () if seen.whole or not _consequent(misfit, seen)
+    ]
+
+
+def _consequent(misfit: Mismatch, seen: Survey) -> bool:
+    """Whether it is missing because a shard is."""
+    return misfit.absent and seen.found.format == "hf"

@@ -1,0 +1,98 @@
+"""`inspect --deep`: what the values say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.converters.inspection.looking import DIMS, look, whats, with_tokenizer
+from tests.converters.oracle import make_model, write_hf
+
+
+def changed(folder, tensor, change):
+    for path in folder.glob("*.safetensors"):
+        state = load_file(path)
+        if tensor in state:
+            change(state[tensor])
+            save_file(state, path, metadata={"format": "pt"})
+
+
+NAME = "model.layers.2.feed_forward.w1.weight"
+FAULTS = {
+    "NaN": (lambda t: t[1, 2:4].fill_(float("nan")), "2 of 24,576 values are NaN"),
+    "infinite": (lambda t: t[1, 2].fill_(float("-inf")), "1 of 24,576 values are infinite"),
+    "zero": (lambda t: t.zero_(), "all of it is zero"),
+    "constant rows": (lambda t: t[3:8].fill_(0.25), "5 of its rows hold one value each"),
+    "too large": (lambda t: t.mul_(40), "times that of the same tensor in other layers"),
+    "too small": (lambda t: t.mul_(0.01), "times that of the same tensor in other layers"),
+}
+
+
+@pytest.fixture
+def plausible(tmp_path):
+    """Weights as those of a model: normal, of one deviation."""
+    torch.manual_seed(0)
+    folder = with_tokenizer(write_hf(tmp_path / "plausible", make_model(DIMS), DIMS, files=2))
+    for path in folder.glob("*.safetensors"):
+        state = {name: torch.randn_like(tensor) * 0.02 for name, tensor in load_file(path).items()}
+        save_file(state, path, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_values_that_cannot_be_right_are_named_by_deep(plausible, fault):
+    change, what = FAULTS[fault]
+    assert look(plausible, deep=True)[1] == []
+    changed(plausible, NAME, change)
+    assert whats(plausible) == []
+    findings = look(plausible, deep=True)[1]
+    assert [where for _, where in findings] == ["layers.2.mlp.gate.weight"]
+    assert what in findings[0][0]
+
+
+def test_statistics_are_those_that_torch_computes(plausible):
+    changed(plausible, NAME, lambda t: t[1, 2:4].fill_(0.0))
+    (found,) = [
+        one for one in look(plausible, deep=True)[0].statistics if one.name == "layers.2.mlp.gate.weight"
+    ]
+    state = {n: t for path in plausible.glob("*.safetensors") for n, t in load_file(path).items()}
+    values = state[NAME].double()
+    assert found.elements == values.numel()
+    assert found.zeros == int((values == 0).sum())
+    assert found.mean == pytest.approx(float(values.mean()), abs=1e-9)
+    assert found.std == pytest.approx(float(values.std(unbiased=False)), rel=1e-6)
+    assert (found.low, found.high) == (float(values.min()), float(values.max()))
+
+
+def test_the_values_of_a_checkpoint_that_does_not_open_are_looked_at_too(plausible):
+    changed(plausible, NAME, lambda t: t[1, 2].fill_(float("nan")))
+    (plausible / "config.json").unlink()
+    findings = look(plausible, deep=True)[1]
+    assert ("config.json is missing", "config.json") in findings
+    assert any(what == "1 of 24,576 values are NaN" and where.endswith(NAME) for what, where in findings)
+
+
+def test_norms_may_differ_from_layer_to_layer(plausible):
+    changed(plausible, "model.layers.2.ffn_norm.weight", lambda t: t.mul_(40))
+    assert look(plausible, deep=True)[1] == []
+
+
+def test_deep_checks_side_cars(original):
+    path = original / "model_tp0_pp0.pt"
+    (original / "model_tp0_pp0.pt.md5").write_text(hashlib.md5(path.read_bytes()).hexdigest())
+    deep = [what for what in whats(original, deep=True) if "MD5" in what]
+    assert deep == []
+    (original / "model_tp0_pp0.pt.md5").write_text("0" * 32)
+    assert any("MD5" in what for what in whats(original, deep=True))
+
+
+def test_deep_prints_statistics(zoo, plausible):
+    code, out, _ = zoo("inspect", plausible, "--deep", "--json")
+    assert code == 0
+    assert len(json.loads(out)["statistics"]) == 2 + 1 + 9 * DIMS.layers
+    code, out, _ = zoo("inspect", plausible, "--deep")
+    assert (code, "Std" in out) == (0, True)
