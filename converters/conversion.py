@@ -19,11 +19,12 @@ from converters.formats import shards, torchzip
 from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
 from converters.plan import KEEP, Plan, normalised, plan_conversion
-from converters.progress import Progress, Silence
+from converters.progress import Progress, Silence, byte_count
 from converters.sidecars import check_sidecars
 from converters.sinks.digests import fingerprint_of
 from converters.sinks.files import write_json
-from converters.sinks.staging import Staging, check_space
+from converters.sinks.space import check_space, full_disk_named
+from converters.sinks.staging import Staging
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,10 @@ def convert(
     if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
         raise UsageError("the target would replace its own source", target, "choose another target")
     staging = Staging(target, force=force)
-    check_space(plan, target)
-    with open_engine(engine) as write_files, staging.dropped_if_wrong():
+    space = check_space(plan, staging, engine)
+    told = progress or Silence()
+    with open_engine(engine) as write_files, staging.dropped_if_wrong(), full_disk_named(staging.target):
+        told.note(f"needs {byte_count(space.needed)}; {byte_count(space.free)} are free")
         check_sidecars(source.folder, source.files, workers)
         return _run(
             plan,
@@ -106,7 +109,7 @@ def convert(
             evidence,
             engine,
             write_files,
-            progress,
+            told,
         )
 
 
@@ -120,9 +123,8 @@ def _run(
     evidence: bool,
     engine: str,
     write_files: Engine,
-    progress: Progress | None,
+    told: Progress,
 ) -> Report:
-    told = progress or Silence()
     with Sources(plan.source.folder) as files:
         check_replicas(plan.source, files)
         staging.begin(plan, engine)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from converters.batches import Batch, batches_of
 from converters.checkpoint import Checkpoint
-from converters.errors import IntegrityError, NoSpaceError
+from converters.errors import IntegrityError
 from converters.execute import Stream, in_parallel
 from converters.formats.crc import Checksum
 from converters.formats.tensors import ELEMENT_TYPES
@@ -37,11 +35,10 @@ def write_files(
 ) -> Written:
     """Write what the journal in `staging` does not name. evidence: digest what passes.
 
-    Raises NoSpaceError if the disk is full, IntegrityError if a target tensor would not be whole.
+    Raises IntegrityError if a target tensor would not be whole.
     """
     batches = batches_of(plan.places)
     with (
-        _no_space_named(staging),
         Journal(staging / JOURNAL) as journal,
         Outputs(plan.files, staging, progress) as outputs,
     ):
@@ -104,20 +101,6 @@ def _by_file(sums: Mapping[tuple[str, str], Checksum]) -> dict[str, dict[str, in
     for (file, name), checksum in sums.items():
         crcs.setdefault(file, {})[name] = checksum.value()
     return crcs
-
-
-@contextlib.contextmanager
-def _no_space_named(staging: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise NoSpaceError(
-            "the disk is full",
-            staging.parent,
-            "free some space and run it again: it goes on where it stopped",
-        ) from error
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:

@@ -29,25 +29,28 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.entries: dict[int, Entry] = dict(_read(path)) if path.exists() else {}
         self._lock = threading.Lock()
-        # Written anew, so that nothing is ever appended to a broken line.
-        self._file = path.open("w", encoding="ascii")
-        for number, entry in self.entries.items():
-            self._append(number, entry)
+        # Written anew, so that nothing is appended to a broken line; aside, as the disk may be full again.
+        aside = path.with_name(f"{path.name}.new")
+        with aside.open("w", encoding="ascii") as file:
+            file.writelines(_line(number, entry) for number, entry in self.entries.items())
+        aside.replace(path)
+        self._file = path.open("a", encoding="ascii")
 
     def add(self, number: int, entry: Entry) -> None:
         with self._lock:
-            self._append(number, entry)
+            self._file.write(_line(number, entry))
+            self._file.flush()
             self.entries[number] = entry
-
-    def _append(self, number: int, entry: Entry) -> None:
-        self._file.write(json.dumps([number, asdict(entry)]) + "\n")
-        self._file.flush()
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._file.close()
+
+
+def _line(number: int, entry: Entry) -> str:
+    return json.dumps([number, asdict(entry)]) + "\n"
 
 
 def _read(path: Path) -> list[tuple[int, Entry]]:

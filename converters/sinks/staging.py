@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from converters.errors import IntegrityError, NoSpaceError, UsageError
+from converters.errors import IntegrityError, UsageError
 from converters.plan import Plan
 from converters.sinks.journal import JOURNAL
 
@@ -37,14 +37,16 @@ class Staging:
 
     def begin(self, plan: Plan, engine: str) -> None:
         """Keep the weights that an interrupted run of the same conversion wrote, and nothing else."""
-        if self.path.exists() and not is_begun(self.path, plan, engine):
+        begun = is_begun(self.path, plan, engine)
+        if self.path.exists() and not begun:
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        kept = {file.name for file in plan.files} | {JOURNAL}
+        kept = {file.name for file in plan.files} | BOOKKEEPING
         for left in self.path.iterdir():
             if left.name not in kept:
                 _remove(left)
-        (self.path / _IDENTITY).write_text(identity_of(plan, engine))
+        if not begun:
+            (self.path / _IDENTITY).write_text(identity_of(plan, engine))
 
     @contextmanager
     def dropped_if_wrong(self) -> Iterator[None]:
@@ -92,15 +94,3 @@ def identity_of(plan: Plan, engine: str) -> str:
         digest.update(repr((side.layout.name, sorted(side.choices.items(), key=str))).encode())
     digest.update(repr((sorted(plan.source.sizes.items()), plan.dtype)).encode())
     return digest.hexdigest()
-
-
-def check_space(plan: Plan, target: Path) -> None:
-    """Raises NoSpaceError if the target's disk has less free than the weights take."""
-    parent = next(parent for parent in target.absolute().parents if parent.exists())
-    free = shutil.disk_usage(parent).free
-    if free < plan.nbytes:
-        raise NoSpaceError(
-            f"{plan.nbytes:,} bytes are needed and {free:,} are free",
-            parent,
-            "free some space or choose another disk",
-        )

@@ -12,6 +12,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from converters import progress
+
 UNKNOWN = "unknown"
 _GAP = 2  # spaces between columns
 _LEAST = 16  # characters that a column which gives way keeps
@@ -101,13 +103,8 @@ def _cell(cell: str | Text) -> str | Text:
 
 
 def byte_count(size: int | None) -> str:
-    """A size in decimal units, as disks and hubs count them."""
-    if size is None:
-        return UNKNOWN
-    value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+    """A size that may be unknown, in decimal units."""
+    return UNKNOWN if size is None else progress.byte_count(size)
 
 
 def number(value: int | float | None) -> str:
