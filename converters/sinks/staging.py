@@ -5,7 +5,9 @@ What an interrupted run has written stays there, and the same conversion goes on
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from converters.errors import IntegrityError, UsageError
 from converters.plan import Plan
+from converters.sinks.exchange import exchange
 from converters.sinks.journal import JOURNAL
 
 _IDENTITY = "identity"
@@ -22,13 +25,20 @@ BOOKKEEPING = frozenset({_IDENTITY, JOURNAL})
 class Staging:
     """The directory in which a target is made.
 
-    Raises UsageError if the target exists, is not an empty directory, and is not to be replaced.
+    Raises UsageError if the target exists, is not an empty directory, and is not to be replaced, and if it is
+    a mount point, which cannot be.
     """
 
     def __init__(self, target: Path, *, force: bool) -> None:
         self.target = target.resolve()
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
+        if self._old.exists() and not self.target.exists():  # killed between two renames
+            self._old.rename(self.target)
+        if _is_mount_point(self.target):
+            raise UsageError(
+                "a mount point cannot be replaced in one step", target, "choose a directory in it"
+            )
         occupied = self.target.exists() and not (self.target.is_dir() and not any(self.target.iterdir()))
         if occupied and not force:
             raise UsageError(
@@ -37,9 +47,10 @@ class Staging:
 
     def begin(self, plan: Plan, engine: str) -> None:
         """Keep the weights that an interrupted run of the same conversion wrote, and nothing else."""
+        _remove(self._old)
         begun = is_begun(self.path, plan, engine)
         if self.path.exists() and not begun:
-            shutil.rmtree(self.path)
+            _remove(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         kept = {file.name for file in plan.files} | BOOKKEEPING
         for left in self.path.iterdir():
@@ -58,14 +69,40 @@ class Staging:
             raise
 
     def publish(self) -> None:
-        """Put the finished directory in the target's place."""
+        """Put the finished directory in the target's place, where what was there stays whole until then.
+
+        Raises UsageError if the file system cannot, as some that lie over another one.
+        """
         for name in BOOKKEEPING:
             (self.path / name).unlink()
-        _remove(self._old)
-        if self.target.exists():
+        try:
+            self._replace()
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EBUSY):
+                raise
+            raise UsageError(
+                f"it cannot be replaced here: {error.strerror}",
+                self.target,
+                f"the result is whole: it is {self.path}, to be moved by hand",
+            ) from error
+        _remove(self.path)
+
+    def _replace(self) -> None:
+        """What was there takes the finished directory's old place."""
+        if not self.target.exists():
+            self.path.rename(self.target)
+        elif not exchange(self.path, self.target):
             self.target.rename(self._old)
-        self.path.rename(self.target)
-        _remove(self._old)
+            self.path.rename(self.target)
+            self._old.rename(self.path)
+
+
+def _is_mount_point(path: Path) -> bool:
+    """Also of a directory bound to another of the same file system, which os.path.ismount does not see."""
+    table = Path("/proc/self/mountinfo")
+    lines = os.fsdecode(table.read_bytes()).split("\n") if table.exists() else []
+    escaped = str(path).translate({ord(char): f"\\{ord(char):03o}" for char in " \t\n\\"})
+    return os.path.ismount(path) or any(line.split(" ")[4:5] == [escaped] for line in lines)
 
 
 def _remove(path: Path) -> None:
