@@ -132,19 +132,22 @@ class _Counts:
             # Most rows differ in their first two values already.
             like = rows[rows[:, 0] == rows[:, 1]]
             self.constant_rows += int((like == like[:, :1]).all(axis=1).sum())
-        finite = np.isfinite(values)
-        if not finite.all():
-            nans = int(np.isnan(values).sum())
-            self.nans += nans
-            self.infinities += len(values) - int(finite.sum()) - nans
-            values = values[finite]
+        if not (np.isfinite(values.min()) and np.isfinite(values.max())):  # NaN passes through both
+            values = self._finite(values)
         if len(values):
             self.zeros += len(values) - int(np.count_nonzero(values))
-            wide = values.astype(np.float64)
-            self.total += float(wide.sum())
-            self.squares += float(np.dot(wide, wide))
             self.low = min(self.low, float(values.min()))
             self.high = max(self.high, float(values.max()))
+            wide = values.astype(np.float64)
+            self.total += float(wide.sum())
+            self.squares += float(np.square(wide, out=wide).sum())
+
+    def _finite(self, values: Floats) -> Floats:
+        nans = int(np.isnan(values).sum())
+        finite = values[np.isfinite(values)]
+        self.nans += nans
+        self.infinities += len(values) - len(finite) - nans
+        return finite
 
     def result(self, name: str, shape: tuple[int, ...]) -> TensorStatistics:
         elements = math.prod(shape)
