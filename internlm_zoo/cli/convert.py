@@ -283,7 +283,9 @@ def _verdict(found: Comparison) -> str:
 def _logits(run: LogitsComparison) -> str:
     prompt, position, token = run.where
     where = f" (prompt {prompt}, position {position}, token {token})" if run.max_difference else ""
+    places = f"all {run.positions}" if run.choices_agree else f"{run.same_choice} of {run.positions}"
+    apart = f"; the tokenizers cut {len(run.other_tokens)} texts differently" if run.other_tokens else ""
     return (
         f"logits: largest difference {run.max_difference:.3g}{where}; the likeliest token is the same at "
-        f"{run.same_choice} of {run.positions} positions"
+        f"{places} positions{apart}"
     )

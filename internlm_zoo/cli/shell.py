@@ -226,7 +226,9 @@ def _print_error(error: ZooError) -> None:
 
 
 def _print_json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, default=_plain, ensure_ascii=False, indent=2) + "\n")
+    """Numbers for which JSON has no word, infinity and what is no number, are null."""
+    plain = json.loads(json.dumps(data, default=_plain), parse_constant=lambda _: None)
+    sys.stdout.write(json.dumps(plain, ensure_ascii=False, indent=2) + "\n")
 
 
 def _plain(value: Any) -> Any:
