@@ -8,7 +8,7 @@ import heapq
 from internlm_zoo.transfer.digest import Digest
 from internlm_zoo.transfer.values import Wanted
 
-LIMIT = 256 << 20
+LIMIT = 112 << 20
 """Bytes that may wait for those before them."""
 
 

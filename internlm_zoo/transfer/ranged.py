@@ -25,8 +25,8 @@ _EDGE = 16 << 10  # read around a short range at either end of a file, where hea
 _TAIL = 1 << 20
 _SHORT = 1 << 20
 _NEAR = 1 << 10
-_KEPT = 256 << 20
-_REMEMBERED = 64 << 20
+_KEPT = 112 << 20
+_REMEMBERED = 16 << 20
 
 _Part = tuple[int, memoryview]
 _NOTHING: _Part = 0, memoryview(b"")
