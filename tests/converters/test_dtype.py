@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import converters
 from converters.errors import UnsupportedError, UsageError
@@ -85,6 +86,18 @@ def test_a_value_too_large_for_the_new_type_is_refused_by_name(tmp_path):
     with pytest.raises(UnsupportedError, match=r"layers\.1\.mlp_norm\.weight holds 99840, more than F16"):
         converters.convert(src, tmp_path / "dst", to="hf", dtype="float16")
     assert not (tmp_path / "dst").exists()
+
+
+@pytest.mark.parametrize("to", ["float16", "float32"])
+def test_a_value_that_is_infinite_or_no_number_already_stays_so(tmp_path, to):
+    src = write_hf(tmp_path / "src", make_model(INTERNLM), INTERNLM)
+    tensors = torch_hf(src)
+    tensors["model.norm.weight"][:3] = torch.tensor([float("inf"), float("-inf"), float("nan")])
+    save_file(tensors, src / "model.safetensors")
+    converters.convert(src, tmp_path / "dst", to="hf", dtype=to)
+    found = torch_hf(tmp_path / "dst")["model.norm.weight"][:3].float().tolist()
+    assert found[:2] == [float("inf"), float("-inf")]
+    assert found[2] != found[2]
 
 
 @given(st.binary(min_size=4, max_size=64).filter(lambda data: len(data) % 4 == 0))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import converters
-from converters.errors import ZooError
+from converters.errors import IntegrityError, ZooError
 from tests.converters.bits import to_bits, to_torch
 from tests.converters.oracle import BOTH, INTERNLM, INTERNLM2, Variant, make_model, write_hf, write_original
 
@@ -123,6 +123,59 @@ def test_compare_of_a_copy_is_identical(tmp_path, dims):
     one = write_original(tmp_path / "one", make_model(dims), dims, 2)
     other = write_original(tmp_path / "other", make_model(dims), dims, 2, how=Variant(storage="shared"))
     assert converters.compare(one, other).verdict == "identical"
+
+
+@pytest.fixture
+def disagreeing(tmp_path):
+    """A rank's copy of a norm is another."""
+    src = write_original(tmp_path / "disagreeing", make_model(INTERNLM), INTERNLM, 2)
+    state = torch.load(src / "model_tp1_pp0.pt", weights_only=True)
+    state["norm.weight"].view(torch.int16)[-1] ^= 1
+    torch.save(state, src / "model_tp1_pp0.pt")
+    return src
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        converters.fingerprint,
+        lambda src: list(converters.read_tensors(converters.open_checkpoint(src))),
+        lambda src: converters.compare(src, src),
+    ],
+    ids=["fingerprint", "read_tensors", "compare"],
+)
+def test_ranks_that_disagree_are_no_checkpoint_whoever_reads_it(disagreeing, read):
+    with pytest.raises(IntegrityError, match=r"norm\.weight differs between ranks.*model_tp1_pp0\.pt"):
+        read(disagreeing)
+
+
+def test_compare_of_another_grid_or_another_cut_is_of_another_layout(tmp_path):
+    model = make_model(INTERNLM)
+    one = write_original(tmp_path / "one", model, INTERNLM)
+    for other in (
+        write_original(tmp_path / "tp2", model, INTERNLM, 2),
+        write_original(tmp_path / "pp2", model, INTERNLM, 1, (1, 2)),
+        write_original(tmp_path / "w2", model, INTERNLM, how=Variant(w2_is_up=False)),
+    ):
+        assert converters.compare(one, other).verdict == "same values, other layout"
+
+
+def test_compare_of_heads_that_are_grouped_otherwise_is_different(tmp_path):
+    """The same tensors by name, shape and bytes."""
+    one = write_hf(tmp_path / "one", make_model(INTERNLM2), INTERNLM2, "llama")
+    half = replace(INTERNLM2, heads=8, kv_heads=4)
+    comparison = converters.compare(one, write_hf(tmp_path / "two", make_model(INTERNLM2), half, "llama"))
+    assert comparison.verdict == "different"
+    assert "grouped" in comparison.first.what
+
+
+def test_a_nan_is_the_same_in_a_wider_type_whatever_its_payload(tmp_path):
+    dims = replace(INTERNLM, dtype="float32")
+    model = {name: array & 0xFFFF0000 for name, array in make_model(dims).items()}  # bfloat16's precision
+    model["model.norm.weight"][3] = 0x7FA00001
+    src = write_hf(tmp_path / "src", model, dims)
+    converters.convert(src, tmp_path / "dst", to="hf", dtype="bfloat16")
+    assert converters.compare(src, tmp_path / "dst").verdict == "same values, other layout"
 
 
 def test_fingerprint_of_a_broken_checkpoint_is_refused(tmp_path):

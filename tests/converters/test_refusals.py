@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import replace
@@ -190,6 +191,22 @@ def test_a_tensor_of_another_dtype_is_said_with_both_dtypes(src, dst, dims):
     assert "BF16" in message
 
 
+def test_whole_numbers_are_no_weights(src, dst):
+    for path in src.glob("model_tp*.pt"):
+        change(path, lambda state: state.update({name: t.view(torch.int16) for name, t in state.items()}))
+    message = refused(src, dst, IntegrityError)
+    assert "I16" in message
+    assert "BF16 or F16 or F32" in message
+
+
+def test_a_tensor_with_and_without_the_prefix_is_refused(src, dst, dims):
+    key = gate_key(dims)
+    change(src / "model_tp1_pp0.pt", lambda state: state.update({f"model.{key}": state[key] + 1}))
+    message = refused(src, dst, IntegrityError)
+    assert f"{key} is stored twice" in message
+    assert "model_tp1_pp0.pt" in message
+
+
 def test_a_model_config_that_disagrees_with_the_tensors_is_refused(tmp_path, dst, dims):
     for number, wrong in enumerate(({"hidden_size": 256}, {"num_layers": 4}, {"vocab_size": 128})):
         src = write_original(tmp_path / f"wrong{number}", make_model(dims), dims, **wrong)
@@ -205,6 +222,27 @@ def test_an_index_naming_an_absent_shard_is_refused(tmp_path, dst, dims):
     src = write_hf(tmp_path / "hf", make_model(dims), dims, files=3)
     (src / "model-00002-of-00003.safetensors").unlink()
     assert "model-00002-of-00003.safetensors" in refused(src, dst, to="original")
+
+
+@pytest.mark.parametrize("container", ["safetensors", "bin"])
+def test_an_index_that_names_a_tensor_too_many_is_refused(tmp_path, dst, dims, container):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims, container=container, files=3)
+    (index,) = src.glob("*.index.json")
+    content = json.loads(index.read_text())
+    content["weight_map"]["model.extra.weight"] = content["weight_map"]["model.norm.weight"]
+    index.write_text(json.dumps(content))
+    assert "model.extra.weight" in refused(src, dst, IntegrityError, to="original")
+
+
+def test_an_index_that_leaves_out_a_tensor_is_refused(tmp_path, dst, dims):
+    src = write_hf(tmp_path / "hf", make_model(dims), dims, files=3)
+    index = src / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    del content["weight_map"]["model.norm.weight"]
+    index.write_text(json.dumps(content))
+    message = refused(src, dst, IntegrityError, to="original")
+    assert "model.norm.weight" in message
+    assert "index" in message
 
 
 def test_an_unknown_tensor_of_hf_is_named(tmp_path, dst, dims):

@@ -177,3 +177,13 @@ def test_sharded_hf_of_either_container_is_cut(tmp_path, container):
     src = write_hf(tmp_path / "src", model, INTERNLM, container=container, files=3)
     converters.convert(src, tmp_path / "dst", to="original", tp=4)
     assert_holds(tmp_path / "dst", model, INTERNLM, 4, 1)
+
+
+def test_where_both_containers_lie_side_by_side_safetensors_are_read(tmp_path):
+    model = make_model(INTERNLM)
+    src = write_hf(tmp_path / "src", model, INTERNLM)
+    other = write_hf(tmp_path / "other", make_model(INTERNLM, seed=1), INTERNLM, container="bin", files=2)
+    for path in other.glob("pytorch_model*"):
+        path.rename(src / path.name)
+    converters.convert(src, tmp_path / "dst", to="original", tp=2)
+    assert_holds(tmp_path / "dst", model, INTERNLM, 2, 1)

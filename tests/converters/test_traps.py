@@ -12,7 +12,7 @@ import torch
 
 import converters
 from converters.errors import UnsupportedError, ZooError
-from tests.converters.bits import assert_same, assert_same_cells, to_torch
+from tests.converters.bits import assert_same, assert_same_cells, to_bits, to_torch
 from tests.converters.oracle import (
     BOTH,
     EMBEDDING_KEYS,
@@ -122,6 +122,14 @@ def test_inv_freq_buffers_under_a_model_prefix_are_dropped(tmp_path, dims):
     assert_converts(tmp_path, dims, how=Variant(inv_freq=True, prefix="model."))
 
 
+def test_what_was_dropped_is_said(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, how=Variant(inv_freq=True))
+    report = converters.convert(src, tmp_path / "dst", to="hf")
+    assert any(note.startswith("3 computed buffers (.inv_freq)") for note in report.notes)
+    record = json.loads((tmp_path / "dst/conversion.json").read_text())
+    assert record["dropped"] == [f"layers.{n}.attention.rotary_emb.inv_freq" for n in range(3)]
+
+
 @pytest.mark.parametrize(
     "key", ["freq", "blocks.0.mixer.rotary_emb.inv_freq_scale", "blocks.0.mixer.cos_cached"]
 )
@@ -183,6 +191,22 @@ def test_norm_head_gives_the_normalised_head(tmp_path):
         {k: v for k, v in found.items() if k != "output.weight"},
         {k: v for k, v in wanted.items() if k != "output.weight"},
     )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_norm_head_of_rows_with_hardly_any_length_is_torchs(tmp_path, dtype):
+    dims = replace(INTERNLM2, dtype=dtype)
+    model = make_model(dims)
+    model["lm_head.weight"][3:6] = 0
+    head = to_torch(model["lm_head.weight"], dtype)
+    head[4] = torch.linspace(-1e-14, 1e-14, dims.hidden)  # below torch's epsilon
+    head[5] = torch.linspace(-1e-9, 1e-9, dims.hidden)  # above it
+    model["lm_head.weight"] = to_bits(head)
+    src = write_original(tmp_path / "src", model, dims, how=Variant(norm_head=True))
+    converters.convert(src, tmp_path / "dst", to="hf")
+    written = to_torch(read_hf(tmp_path / "dst")["output.weight"], dtype)[3:6]
+    assert not written[0].any()
+    assert torch.allclose(written, torch.nn.functional.normalize(head[3:6], dim=-1), rtol=2**-7, atol=0)
 
 
 def test_norm_head_cannot_be_brought_back_unless_the_loss_is_accepted(tmp_path):
@@ -307,10 +331,11 @@ def test_training_leftovers_are_not_weights(tmp_path, dims):
     assert_same(read_hf(tmp_path / "dst"), expected(model, dims, "hf"))
 
 
-def test_md5_side_cars_that_agree_are_no_weights(tmp_path):
+@pytest.mark.parametrize("spelt", [str.lower, str.upper])
+def test_md5_side_cars_that_agree_are_no_weights(tmp_path, spelt):
     src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM, 2)
     for path in list(src.glob("model_tp*.pt")):
-        path.with_name(path.name + ".md5").write_text(hashlib.md5(path.read_bytes()).hexdigest())
+        path.with_name(path.name + ".md5").write_text(spelt(hashlib.md5(path.read_bytes()).hexdigest()))
     converters.convert(src, tmp_path / "dst", to="hf")
     assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM), INTERNLM, "hf"))
 
