@@ -68,6 +68,7 @@ def test_a_missing_rank_of_every_stage_is_a_hole_not_a_smaller_grid(src, dst):
         path.unlink()
     message = refused(src, dst)
     assert "model_tp1_pp0.pt" in message
+    assert "grid of 4 tensor-parallel ranks and 2 pipeline stages" in message
 
 
 def test_a_stage_cut_off_the_end_is_noticed_by_its_layers(src, dst):
@@ -92,7 +93,7 @@ def test_grids_of_other_kinds_are_refused_by_name(src, dst, name, word):
     assert word in message
 
 
-@pytest.mark.parametrize("name", ["model_tp0_pp0_dp1.pt", "model_moe_layer0_expert0_tp0.pt"])
+@pytest.mark.parametrize("name", ["model_tp0_pp0_dp1.pt", "model_moe_layer0_expert0_tp0.pt", "model_tp0.pt"])
 def test_files_of_other_kinds_beside_a_whole_grid_are_refused_too(src, dst, name):
     torch.save({"x": torch.ones(1)}, src / name)
     assert name in refused(src, dst)
