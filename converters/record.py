@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +15,13 @@ from typing import Any
 from blake3 import blake3
 
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
-from converters.errors import IntegrityError, NotFoundError
+from converters.discover import CELL, TOKENIZER_FILES
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.execute import in_parallel
 from converters.formats.bytesource import hex_of
+from converters.formats.crc import crc_of
 from converters.formats.folder import Folder, LocalFolder, local_folder, read_whole
+from converters.formats.zip_read import read_directory
 from converters.plan import Plan
 from converters.progress import Progress
 from converters.sinks.digests import SCHEME, fingerprint_of
@@ -109,25 +112,36 @@ def check(
     """Hold a converted directory against its conversion.json: sizes of all files, digests of the small ones
     and, unless quick, of every logical tensor.
 
-    Raises NotFoundError if there is no record, or one without digests of tensors; IntegrityError if it is
-    damaged.
+    Raises NotFoundError if there is no record, or if all is right and the record has no digests of tensors;
+    IntegrityError if it is damaged.
     """
     folder = local_folder(directory)
     expected = _read(folder)
-    here = set(folder.names()) - {RECORD}
+    here = set(_files(folder.path)) - {RECORD}
+    missing, extra = sorted(expected.files.keys() - here), sorted(here - expected.files.keys())
     present = {name: file for name, file in expected.files.items() if name in here}
-    wrong = [
-        (name, what)
-        for name, file in present.items()
-        if (what := _difference(folder, name, file, quick=quick)) is not None
-    ]
-    missing = sorted(expected.files.keys() - here)
-    if not (quick or wrong or missing):
-        wrong += _tensors(folder, expected.tensors, workers, progress)
+    looked = {name: _difference(folder, name, file, quick=quick) for name, file in present.items()}
+    wrong = [(name, what) for name, what in looked.items() if what is not None]
+    if not quick and {*missing, *dict(wrong)} <= set(TOKENIZER_FILES):  # else its tensors cannot be found
+        wrong += _tensors(folder, expected, workers, progress)
+    if not (quick or expected.tensors or wrong or missing or extra):
+        raise NotFoundError(
+            "sizes and configs are right, but it was converted with --no-evidence, so nothing says what its "
+            "tensors should be",
+            folder.where(RECORD),
+            "compare it with its source, or look at sizes alone with --quick",
+        )
     size = sum(folder.size(name) for name in present)
-    return Check(
-        len(expected.files), size, tuple(wrong), tuple(missing), tuple(sorted(here - expected.files.keys()))
-    )
+    return Check(len(expected.files), size, tuple(wrong), tuple(missing), tuple(extra))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """What lies in it and below; a link that leads nowhere is nothing."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            file = Path(parent, name)
+            if file.is_file():
+                yield file.relative_to(folder).as_posix()
 
 
 def _difference(folder: LocalFolder, name: str, file: _File, *, quick: bool) -> str | None:
@@ -136,29 +150,52 @@ def _difference(folder: LocalFolder, name: str, file: _File, *, quick: bool) -> 
         return f"expected {file.size:,} bytes, found {size:,}"
     if file.blake3 is None or quick:
         return None
-    with closing(folder.open(name)) as stream:
-        digest = hex_of(stream, blake3())
+    try:
+        with closing(folder.open(name)) as stream:
+            digest = hex_of(stream, blake3())
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     return None if digest == file.blake3 else f"expected blake3 {file.blake3}, found {digest}"
 
 
 def _tensors(
-    folder: LocalFolder, expected: Mapping[str, str], workers: int | None, progress: Progress | None
+    folder: LocalFolder, expected: _Expected, workers: int | None, progress: Progress | None
 ) -> list[tuple[str, str]]:
-    if not expected:
-        raise NotFoundError(
-            "it was converted with --no-evidence, so nothing says what its tensors should be",
-            folder.where(RECORD),
-            "compare it with its source, or look at sizes alone with --quick",
-        )
-    result = open_checkpoint(folder)
-    found = fingerprint_of(result, workers=workers, progress=progress)
+    """Files and what is wrong in them, by the recorded digests; without any, by the CRCs in .pt files."""
+    if not expected.tensors:
+        archives = [name for name in expected.files if CELL.fullmatch(name)]
+        looked = in_parallel(partial(_entries, folder), archives, workers)
+        return [difference for found in looked for difference in found]
+    try:
+        result = open_checkpoint(folder)
+        found = fingerprint_of(result, workers=workers, progress=progress)
+    except (IntegrityError, UnsupportedError) as error:
+        return [_unreadable(folder, error)]
     wrong = []
-    for name in expected.keys() | found.keys():
-        if expected.get(name) != found.get(name):
+    for name in expected.tensors.keys() | found.keys():
+        if expected.tensors.get(name) != found.get(name):
             pieces = result.tensors[name].pieces if name in result.tensors else ()
-            files = sorted({PurePath(piece.file).name for piece in pieces})
+            files = sorted({PurePath(piece.file).name for piece in pieces}) or [RECORD]
             wrong.append((", ".join(files), f"{name} is not what the conversion wrote"))
     return sorted(wrong)
+
+
+def _entries(folder: LocalFolder, name: str) -> list[tuple[str, str]]:
+    with closing(folder.open(name)) as file:
+        try:
+            entries = read_directory(file)
+        except (IntegrityError, UnsupportedError) as error:
+            return [_unreadable(folder, error)]
+        return [
+            (name, f"the CRC of {entry.name} is not what the file says")
+            for entry in entries.values()
+            if crc_of(file, entry.offset, entry.size) != entry.crc
+        ]
+
+
+def _unreadable(folder: LocalFolder, error: ZooError) -> tuple[str, str]:
+    name = PurePath(error.where or "").name
+    return name if name in folder.names() else ".", error.what
 
 
 @dataclass(frozen=True)
@@ -181,10 +218,10 @@ def _read(folder: LocalFolder) -> _Expected:
         target = record["target"]
         files = [*target["files"], *target.get("other_files", ())]
         return _Expected(
-            {_text(file["name"]): _file(file) for file in files},
+            {_name(file["name"]): _file(file) for file in files},
             {_text(name): _text(digest) for name, digest in record["fingerprint"]["tensors"].items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise IntegrityError(
             f"it is not the record of a conversion: {type(error).__name__}: {error}",
             folder.where(RECORD),
@@ -197,7 +234,14 @@ def _file(fields: Mapping[str, Any]) -> _File:
     return _File(int(fields["size"]), None if digest is None else _text(digest))
 
 
+def _name(value: object) -> str:
+    name = _text(value)
+    if PurePath(name).name != name:
+        raise ValueError(f"{name!r} is no name of a file")
+    return name
+
+
 def _text(value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isprintable():
         raise TypeError(f"{value!r} where a text should be")
     return value

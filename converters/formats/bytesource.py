@@ -174,12 +174,18 @@ class Digest(Protocol):
 
 def hex_of(source: ByteSource, digest: Digest) -> str:
     """The digest of a whole file, read piece by piece."""
-    buffer = memoryview(bytearray(min(_CHUNK, source.size)))
-    for offset in range(0, source.size, _CHUNK):
-        part = buffer[: min(_CHUNK, source.size - offset)]
-        source.read_into(offset, part)
+    for part in chunks(source, 0, source.size):
         digest.update(part)
     return digest.hexdigest()
+
+
+def chunks(source: ByteSource, offset: int, length: int) -> Iterator[memoryview]:
+    """The bytes of a range, piece by piece; each piece is good until the next."""
+    buffer = memoryview(bytearray(min(_CHUNK, length)))
+    for done in range(0, length, _CHUNK):
+        part = buffer[: min(_CHUNK, length - done)]
+        source.read_into(offset + done, part)
+        yield part
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from zlib_ng.zlib_ng import crc32, crc32_combine
 
+from converters.formats.bytesource import ByteSource, chunks
+
 
 class Checksum:
     """Of a range of bytes, told run by run."""
@@ -26,3 +28,11 @@ class Checksum:
         for start, end, crc in sorted(self._runs.values()):
             total = crc32_combine(total, crc, end - start)
         return total
+
+
+def crc_of(source: ByteSource, offset: int, length: int) -> int:
+    """Of a range of a file."""
+    crc = 0
+    for part in chunks(source, offset, length):
+        crc = crc32(part, crc)
+    return crc

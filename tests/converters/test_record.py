@@ -138,12 +138,78 @@ def test_missing_extra_and_truncated_files_are_named(zoo, dst):
     assert [file["path"] for file in found["wrong"]] == [shard.name]
 
 
+def test_a_changed_tokenizer_hides_no_changed_weight(zoo, tmp_path, src):
+    (src / "tokenizer.json").write_text("{}")
+    converters.convert(src, tmp_path / "dst", to="original", tp=2)
+    dst = tmp_path / "dst"
+    assert verify(zoo, dst)[0] == 0
+    (dst / "tokenizer.json").write_text("[]")
+    change(dst / "model_tp1_pp0.pt", "layers.0.attention.wo.weight")
+    code, found = verify(zoo, dst)
+    assert code == 1
+    first, second = found["wrong"]
+    assert (first["path"], "blake3" in first["what"]) == ("tokenizer.json", True)
+    assert "model_tp1_pp0.pt" in second["path"]
+    assert "layers.0.attention.o.weight" in second["what"]
+
+
+def change(path, name):
+    """The same file but for the values of one tensor."""
+    before = torch.load(path, weights_only=True)[name]
+    data, bits = path.read_bytes(), before.contiguous().view(torch.uint8).numpy().tobytes()
+    at = data.index(bits)
+    path.write_bytes(data[:at] + bytes(byte ^ 0xFF for byte in bits) + data[at + len(bits) :])
+
+
+def test_a_rank_whose_copy_of_a_norm_differs_is_a_difference(zoo, tmp_path, src):
+    converters.convert(src, tmp_path / "dst", to="original", tp=2)
+    change(tmp_path / "dst/model_tp1_pp0.pt", "layers.1.ffn_norm.weight")
+    code, found = verify(zoo, tmp_path / "dst")
+    assert code == 1
+    (wrong,) = found["wrong"]
+    assert wrong["path"] == "model_tp1_pp0.pt"
+    assert "layers.1.ffn_norm.weight" in wrong["what"]
+
+
+def test_a_weight_file_that_cannot_be_read_is_a_difference(zoo, dst):
+    shard = sorted(dst.glob("*.safetensors"))[0]
+    data = bytearray(shard.read_bytes())
+    data[0] ^= 1
+    shard.write_bytes(data)
+    code, found = verify(zoo, dst)
+    assert code == 1
+    assert [file["path"] for file in found["wrong"]] == [shard.name]
+
+
+def test_extra_files_in_folders_and_links_to_nowhere_are_named(zoo, dst):
+    (dst / "more").mkdir()
+    (dst / "more/weights.bin").write_bytes(b"x")
+    (dst / "config.json").unlink()
+    (dst / "config.json").symlink_to("nowhere")
+    code, found = verify(zoo, dst)
+    assert code == 1
+    assert (found["missing"], found["extra"]) == (["config.json"], ["more/weights.bin"])
+
+
 def test_without_evidence_there_is_nothing_to_hold_tensors_against(zoo, tmp_path, src):
     converters.convert(src, tmp_path / "dst", to="hf", evidence=False)
     code, found = verify(zoo, tmp_path / "dst")
     assert code == 4
     assert "--no-evidence" in json.dumps(found)
     assert verify(zoo, tmp_path / "dst", "--quick")[0] == 0
+    assert [file["blake3"] for file in record_of(tmp_path / "dst")["source"]["files"]] == [None, None]
+
+
+def test_without_evidence_what_there_is_is_checked_all_the_same(zoo, tmp_path, src):
+    """Configs by their digests, files of the original format by their own CRCs."""
+    converters.convert(src, tmp_path / "dst", to="original", tp=2, evidence=False)
+    assert verify(zoo, tmp_path / "dst")[0] == 4
+    change(tmp_path / "dst/model_tp1_pp0.pt", "layers.0.attention.wo.weight")
+    code, found = verify(zoo, tmp_path / "dst")
+    assert code == 1
+    (wrong,) = found["wrong"]
+    assert wrong["path"] == "model_tp1_pp0.pt"
+    assert "CRC" in wrong["what"]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +219,11 @@ def test_without_evidence_there_is_nothing_to_hold_tensors_against(zoo, tmp_path
         "[]",
         "{}",
         '{"target": {"files": [{"name": 1, "size": 2}]}, "fingerprint": {"tensors": {}}}',
+        '{"target": {"files": [{"name": "a", "size": Infinity}]}, "fingerprint": {"tensors": {}}}',
+        '{"target": {"files": [{"name": "../a", "size": 2}]}, "fingerprint": {"tensors": {}}}',
+        '{"target": {"files": [{"name": "a\\ud800", "size": 2}]}, "fingerprint": {"tensors": {}}}',
+        '{"target": {"files": [{"name": "\\u001b[2J", "size": 2}]}, "fingerprint": {"tensors": {}}}',
+        '{"target": {"files": []}, "fingerprint": {"tensors": []}}',
         "[" * 99999,
     ],
 )
