@@ -1,7 +1,7 @@
 """How long a conversion takes beside `cp` of the same bytes, and beside a script that loads all with torch.
 
-Seeded random checkpoints. Each case, its `cp` and the script run in turn, with the page cache warm for all:
-medians and their ratios. No file is synced to the disk, by us or by `cp`.
+Seeded random checkpoints. Each case, its `cp` and the script run in turn, with the page cache warm for all
+and nothing left to be written: medians and their ratios. No file is synced to the disk, by us or by `cp`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,29 @@ from fixtures.results import publish, table
 
 from converters import convert
 
-COLUMNS = ("conversion", "cp (s)", "no evidence (s)", "x cp", "evidence (s)", "x cp", "torch script", "peak")
+COLUMNS = (
+    "conversion",
+    "GB",
+    "cp (s)",
+    "no evidence (s)",
+    "x cp",
+    "evidence (s)",
+    "x cp",
+    "peak",
+    "torch script",
+)
 
 
 @dataclass(frozen=True)
 class Case:
-    """options: of the conversion. script: whether the torch script is run on the source as well."""
+    """options: of the conversion. script: whether the torch script is run on the source as well.
+    grows: the result is the larger side, so it is what `cp` copies."""
 
     name: str
     source: str
     options: dict[str, Any] = field(default_factory=dict)
     script: bool = False
+    grows: bool = False
 
 
 CASES = (
@@ -37,9 +49,10 @@ CASES = (
     Case("internlm2 tp 4 x pp 2 -> hf", "internlm2-tp4-pp2", {"to": "hf"}, script=True),
     Case("internlm2 tp 4 x pp 2 -> llama", "internlm2-tp4-pp2", {"to": "llama"}),
     Case("internlm2 hf -> original tp 8", "internlm2-hf", {"to": "original", "tp": 8}),
-    Case("internlm2 tp 4 -> tp 2", "internlm2-tp4-pp2", {"to": "original", "tp": 2, "pp": 2}),
+    Case("internlm2 tp 4 x pp 2 -> tp 2 x pp 2", "internlm2-tp4-pp2", {"to": "original", "tp": 2, "pp": 2}),
     Case("internlm2 hf -> hf", "internlm2-hf", {"to": "hf"}),
     Case("internlm2 hf, bf16 -> fp16", "internlm2-hf", {"to": "hf", "dtype": "float16"}),
+    Case("internlm2 hf, bf16 -> fp32", "internlm2-hf", {"to": "hf", "dtype": "float32"}, grows=True),
 )
 
 
@@ -58,9 +71,11 @@ def main() -> None:
         f"Conversion of {args.gb:g} GB checkpoints",
         f"python benchmarks/convert.py --gb {args.gb:g} --runs {args.runs}",
         args.directory,
-        f"Medians of {args.runs} runs in turn, the page cache warm. Peak is the largest `ru_maxrss` of the "
-        "converting process; the torch script's seconds and peak beside it (it imports torch, loads all "
-        "ranks, concatenates and saves, without renaming or checking anything).",
+        f"Medians of {args.runs} runs in turn, the page cache warm, nothing synced to the disk. GB is what "
+        "`cp` copies: the source, and for fp32 the result, which is twice as large. A conversion runs on "
+        "all cores, at most 4, and `cp` on one. Imports are part of the seconds, starting Python is not. "
+        "Peak is the largest `ru_maxrss` of the converting process. The torch script loads all ranks of a "
+        "stage, concatenates and saves, without giving other names or checking: its seconds and its peak.",
         table(COLUMNS, rows),
     )
 
@@ -70,17 +85,25 @@ def measure(case: Case, source: Path, out: Path, runs: int) -> list[object]:
     bare: list[children.Cost] = []
     proved: list[children.Cost] = []
     scripts: list[children.Cost] = []
+    copied = _result(case, source, out) if case.grows else source
     for _ in range(runs):
-        copies.append(children.copy(source, out))
+        copies.append(children.copy(copied, out))
         bare.append(children.convert(source, out, {**case.options, "evidence": False}))
         proved.append(children.convert(source, out, case.options))
         if case.script:
             scripts.append(children.plain(source, out))
     cp, without, with_ = statistics.median(copies), _median(bare), _median(proved)
+    size = checkpoints.gigabytes(copied)
+    if case.grows:
+        shutil.rmtree(copied)
     script = f"{_median(scripts):.1f} s, {max(cost.peak for cost in scripts):.0f} MB" if scripts else ""
     peak = f"{max(cost.peak for cost in (*bare, *proved)):.0f} MB"
     print(case.name, f"{without / cp:.2f} {with_ / cp:.2f}", flush=True)
-    return [case.name, cp, without, without / cp, with_, with_ / cp, script, peak]
+    return [case.name, size, cp, without, without / cp, with_, with_ / cp, peak, script]
+
+
+def _result(case: Case, source: Path, out: Path) -> Path:
+    return convert(source, out.with_name("copied"), evidence=False, **case.options).path
 
 
 def _median(costs: list[children.Cost]) -> float:

@@ -14,13 +14,16 @@ from fixtures.results import publish, table
 
 from converters import convert
 
-COLUMNS = (
-    "checkpoint",
-    "norm_head, tp 2 -> hf",
-    "hf -> tp 8",
-    "bf16 -> fp16",
-    "the same, sampled",
-)
+TO_HF = {"to": "hf"}
+FROM_HF = {
+    "split, hf -> tp 8": {"to": "original", "tp": 8},
+    "bf16 -> fp16": {"to": "hf", "dtype": "float16"},
+}
+FROM_GRID = {
+    "merge, tp 2 -> hf": TO_HF,
+    "the same, norm_head": {**TO_HF, "given": {"norm_head": True}},
+}
+COLUMNS = ("checkpoint", "GB", *FROM_HF, *FROM_GRID, "sampled")
 
 
 def main() -> None:
@@ -29,7 +32,8 @@ def main() -> None:
     parser.add_argument("--tensor-gb", type=float, default=2.0)
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))
     args = parser.parse_args()
-    shapes = {f"{size:g} GB": _of(size) for size in args.gb}
+    sizes = " ".join(f"{size:g}" for size in args.gb)
+    shapes = {f"{size:g} GB": checkpoints.INTERNLM2.filling(size) for size in args.gb}
     vocab = round(args.tensor_gb * 1e9 / 2 / checkpoints.INTERNLM2.hidden / 8) * 8
     large = replace(checkpoints.INTERNLM2, vocab=vocab, layers=2)
     shapes[f"embedding and head of {args.tensor_gb:g} GB each"] = large
@@ -37,31 +41,28 @@ def main() -> None:
     publish(
         "convert-memory",
         "Memory of a conversion",
-        "python benchmarks/convert_memory.py",
+        f"python benchmarks/convert_memory.py --gb {sizes} --tensor-gb {args.tensor_gb:g}",
         args.directory,
         "`ru_maxrss` of the converting process in MB, file-backed pages included, with evidence; beside it "
-        "the highest resident size that was sampled every 20 ms.",
+        "the highest resident size of each that was sampled every 20 ms, in the same order.",
         table(COLUMNS, rows),
     )
 
 
-def _of(gigabytes: float) -> Shape:
-    shape = checkpoints.INTERNLM2 if gigabytes >= 1 else checkpoints.SMALL
-    return shape.filling(gigabytes)
-
-
-def measure(shape: Shape, directory: Path) -> list[str]:
+def measure(shape: Shape, directory: Path) -> list[object]:
+    """One row. On the disk are at most a source and its result."""
     with tempfile.TemporaryDirectory(dir=directory, prefix="bench-memory-") as name:
         root = Path(name)
         source = checkpoints.llama(root / "llama", shape)
-        lossy = {"given": {"norm_head": True}, "accept_lossy": True, "evidence": False}
-        grid = convert(source, root / "grid", to="original", tp=2, **lossy).path
-        costs = [children.convert(grid, root / "out", {"to": "hf"})]
-        shutil.rmtree(grid)
-        costs.append(children.convert(source, root / "out", {"to": "original", "tp": 8}))
-        costs.append(children.convert(source, root / "out", {"to": "hf", "dtype": "float16"}))
+        hf = convert(source, root / "hf", to="hf", evidence=False).path
+        shutil.rmtree(source)
+        size = checkpoints.gigabytes(hf)
+        costs = [children.convert(hf, root / "out", options) for options in FROM_HF.values()]
+        grid = convert(hf, root / "grid", to="original", tp=2, evidence=False).path
+        shutil.rmtree(hf)
+        costs += [children.convert(grid, root / "out", options) for options in FROM_GRID.values()]
     sampled = ", ".join(f"{cost.sampled:.0f}" for cost in costs)
-    return [*(f"{cost.peak:.0f}" for cost in costs), sampled]
+    return [size, *(f"{cost.peak:.0f}" for cost in costs), sampled]
 
 
 if __name__ == "__main__":
