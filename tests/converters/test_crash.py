@@ -148,6 +148,16 @@ def test_what_was_written_before_a_kill_is_not_written_again(tmp_path, src, way,
     assert sum(again.bytes.values()) < (1.1 - part / 2) * sum(undisturbed.bytes.values())
 
 
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_line_of_the_journal_that_is_cut_short_is_not_believed(tmp_path, src, way, wanted, steps, cut):
+    dst = folder(tmp_path, "dst")
+    with child(src, dst, way, steps // 2) as process:
+        assert process.wait(120) == -signal.SIGKILL
+    (journal,) = dst.parent.glob(".*/journal")
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    assert_a_rerun_finishes(src, dst, way, wanted)
+
+
 def test_a_rerun_with_other_options_does_not_take_over_what_it_finds(tmp_path, src, way, wanted):
     other = {**way, "max_shard_size": "2MB"} if way["to"] == "hf" else {**way, "tp": 2}
     dst = folder(tmp_path, "other")
