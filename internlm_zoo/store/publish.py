@@ -11,12 +11,11 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.layout import Store, place_of
-from internlm_zoo.store.record import Record, read_record, write_record
+from internlm_zoo.store.record import Record, extend_record, write_record
 from internlm_zoo.transfer.journal import abandoned, own_name
 
 _READ_ONLY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
@@ -70,11 +69,7 @@ def publish_release(store: Store, folder: Path, record: Record) -> None:
 
 def _extend(store: Store, folder: Path, record: Record) -> None:
     _link_all(store, folder, folder, record.release.files)
-    before = read_record(folder)
-    files = {file.path: file for file in before.release.files} if before else {}
-    files.update({file.path: file for file in record.release.files})
-    merged = tuple(files[path] for path in sorted(files))
-    write_record(folder, replace(record, release=replace(record.release, files=merged)))
+    extend_record(folder, record)
 
 
 def _link_all(store: Store, folder: Path, final: Path, files: Iterable[LockedFile]) -> None:
@@ -99,4 +94,4 @@ def _link(blob: Path, link: Path, parent: Path) -> None:
         try:
             link.hardlink_to(blob)
         except (OSError, NotImplementedError):
-            shutil.copyfile(blob, link)
+            shutil.copy2(blob, link)  # with its time of change, by which the record knows it

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,11 +24,12 @@ _NAME = "release.json"
 @dataclass(frozen=True)
 class Record:
     """model: registry name. release: its `files` are those that are here. total: how many the whole release
-    has."""
+    has. checked: of files whose bytes were checked as they came, the time of their last change (ns)."""
 
     model: str
     release: LockedRelease
     total: int
+    checked: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -58,25 +59,36 @@ def write_record(folder: Path, record: Record) -> None:
     draft.replace(path)
 
 
+def extend_record(folder: Path, record: Record) -> None:
+    """Write it with what the folder held before; what it says of a file replaces what was said."""
+    before = read_record(folder)
+    if before is not None:
+        files = {file.path: file for file in (*before.release.files, *record.release.files)}
+        release = replace(record.release, files=tuple(files[path] for path in sorted(files)))
+        record = replace(record, release=release, checked={**before.checked, **record.checked})
+    write_record(folder, record)
+
+
 def verified_digests(folder: Path) -> Mapping[str, str]:
     """sha256 of the files that were checked when they came into the folder and that nobody wrote to since, by
     size and time of change."""
     record = read_record(folder)
     if record is None:
         return {}
-    written = (folder / BOOKS / _NAME).stat().st_mtime_ns
     return {
         file.path: file.sha256
         for file in record.release.files
-        if file.sha256 is not None and _untouched(folder / file.path, file.size, written)
+        if file.sha256 and _stamp(folder / file.path) == (file.size, record.checked.get(file.path))
     }
 
 
-def _untouched(path: Path, size: int | None, written: int) -> bool:
-    if not path.is_file():
-        return False
-    stat = path.stat()
-    return stat.st_size == size and stat.st_mtime_ns <= written
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file; None if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 _RECORD = TypeAdapter(Record)

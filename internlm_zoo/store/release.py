@@ -46,7 +46,8 @@ def fetch_release(
     got = work([partial(errand.fetch, file) for file in largest_first], request.max_workers, errand.stop)
     release = _learned(errand, got)
     here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
-    target.finish(Record(request.model, replace(release, files=here), len(release.files)))
+    checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}
+    target.finish(Record(request.model, replace(release, files=here), len(release.files), checked))
     if release != candidate.locked and not candidate.stands_in:
         record(means.settings, release)
     for note in _trust_notes(release.hub, got):
@@ -66,7 +67,8 @@ def is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
 @dataclass(frozen=True)
 class _Got:
     """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before.
-    voucher: the other hub whose digest it was held against, if its own publishes none."""
+    voucher: the other hub whose digest it was held against, if its own publishes none. changed: when (ns), if
+    its bytes were checked as they came."""
 
     file: LockedFile
     listed: LockedFile
@@ -74,6 +76,7 @@ class _Got:
     served: Mapping[str, int] = field(default_factory=dict)
     voucher: str | None = None
     notes: tuple[str, ...] = ()
+    changed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class _Errand:
             opinion = compare(fetched, file.path, hub, self._comparable(), means.hubs)
             if opinion.note:
                 means.progress.note(opinion.note)
+        changed = fetched.path.stat().st_mtime_ns
         self.target.keep(fetched, file)
         return _Got(
             replace(file, size=fetched.size, sha256=fetched.sha256),
@@ -117,6 +121,7 @@ class _Errand:
             served={name: count for name, count in fetched.served.items() if name != STORE},
             voucher=opinion.voucher,
             notes=(*fetched.notes, *filter(None, [opinion.note])),
+            changed=changed,
         )
 
     def _bring(self, file: LockedFile) -> Fetched:

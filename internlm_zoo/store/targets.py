@@ -17,7 +17,7 @@ from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.sources.base import Location
 from internlm_zoo.store.layout import BOOKS, Store, place_of
 from internlm_zoo.store.publish import keep_blob, publish_release
-from internlm_zoo.store.record import Record, read_record, write_record
+from internlm_zoo.store.record import Record, extend_record, read_record, write_record
 from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.values import Fetched, Origin, Wanted
 
@@ -133,11 +133,7 @@ class FolderTarget:
         fetched.path.replace(target)
 
     def finish(self, record: Record) -> None:
-        before = read_record(self.folder)
-        files = {file.path: file for file in before.release.files} if before else {}
-        files.update({file.path: file for file in record.release.files})
-        merged = tuple(files[path] for path in sorted(files))
-        write_record(self.folder, replace(record, release=replace(record.release, files=merged)))
+        extend_record(self.folder, record)
         with suppress(OSError):  # another download may be using it
             self.partial.rmdir()
 

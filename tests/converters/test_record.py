@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from safetensors.torch import load_file, save_file
 import converters
 from converters.formats.folder import LocalFolder
 from tests.converters.oracle import INTERNLM2, make_model, write_hf, write_original
+
+CHAT = "demo-internlm2-chat"
 
 
 @pytest.fixture
@@ -235,7 +238,7 @@ def test_a_damaged_record_is_a_refusal(zoo, dst, content):
 
 def test_a_release_of_the_store_is_not_hashed_again(zoo, tmp_path):
     """Its digests come from the record of the download, until somebody writes to a file."""
-    code, out, _ = zoo("download", "demo-internlm2-chat", "--local-dir", tmp_path / "got")
+    code, out, _ = zoo("download", CHAT, "--local-dir", tmp_path / "got")
     assert code == 0
     code, _, _ = zoo("convert", tmp_path / "got", tmp_path / "dst", "--to", "hf")
     assert code == 0
@@ -251,6 +254,25 @@ def test_a_release_of_the_store_is_not_hashed_again(zoo, tmp_path):
     assert "sha256" not in file
     assert file["blake3"] == blake3(content).hexdigest()
     assert out
+
+
+@pytest.mark.parametrize("place", ["folder", "store"])
+def test_a_later_download_vouches_for_no_file_that_it_did_not_bring(zoo, tmp_path, place):
+    """The weights are written to between two downloads into the same folder; size and age stay plausible."""
+    options = ["--local-dir", tmp_path / "got"] if place == "folder" else []
+    code, out, _ = zoo("download", CHAT, *options, "--include", "model_*")
+    got = Path(out.strip())
+    assert code == 0
+    weights = got / "model_tp0_pp0.pt"
+    before = weights.stat()
+    weights.resolve().chmod(0o644)
+    change(weights.resolve(), "layers.0.attention.wo.weight")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
+    assert zoo("download", CHAT, *options, "--include", "tokenizer.model")[0] == 0
+    assert zoo("convert", got, tmp_path / "dst", "--to", "hf")[0] == 0
+    (file,) = record_of(tmp_path / "dst")["source"]["files"]
+    assert "sha256" not in file
+    assert file["blake3"] == blake3(weights.read_bytes()).hexdigest()
 
 
 def test_hf_sources_too(tmp_path):
