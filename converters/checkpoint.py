@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,13 @@ class Checkpoint:
     def box_of(self, name: str) -> Box:
         """All of a logical tensor."""
         return tuple((0, extent) for extent in shape_of(name, self.sizes))
+
+    def first_byte(self, names: Iterable[str]) -> tuple[int, int]:
+        """Where the first of these tensors begins: number of the file, and offset in it."""
+        number = {self.folder.where(name): n for n, name in enumerate(self.files)}
+        return min(
+            (number[piece.file], piece.offset) for name in names for piece in self.tensors[name].pieces
+        )
 
     @property
     def dtype(self) -> str:

@@ -1,16 +1,19 @@
-"""`inspect` with what the registry knows of a model."""
+"""`inspect` of whatever a user can name, with what the registry knows of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import converters
 from converters import Inspection
+from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.conversion import known_facts
+from internlm_zoo.errors import NotFoundError
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import load_registry
+from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.settings import Settings
 
 
@@ -24,11 +27,38 @@ def inspect(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
-    """What a directory holds and what is wrong with it.
+    """What a checkpoint is and what is wrong with it.
 
-    known_as: the registry model that it holds. Raises NotFoundError if it holds no checkpoint.
+    target: a directory; a model of the registry, in the store or else where a hub has it;
+    `hub:repo[@revision]`; a URL. What is on the network is read by ranges and not stored. known_as: the
+    registry model that it holds. Raises NotFoundError if it holds no checkpoint, and what reading from a hub
+    raises.
     """
-    model = load_registry(settings).model(known_as) if known_as else None
-    return converters.inspect(
-        target, deep=deep, given=given, known=known_facts(model), workers=workers, progress=progress
-    )
+    registry = load_registry(settings)
+    named = registry.model(known_as) if known_as else None
+    with _opened(str(target), registry, settings) as (folder, model):
+        return converters.inspect(
+            folder,
+            deep=deep,
+            given=given,
+            known=known_facts(named or model),
+            workers=workers,
+            progress=progress,
+        )
+
+
+@contextmanager
+def _opened(target: str, registry: Registry, settings: Settings) -> Iterator[tuple[Folder, Model | None]]:
+    from internlm_zoo.store.locate import find_model, held
+
+    known = target in registry.models
+    if Path(target).is_dir() or (known and any(holding.record.whole for holding in held(target, settings))):
+        found = find_model(target, settings=settings)
+        yield LocalFolder(found.path), found.model
+        return
+    if not known and ":" not in target and len(Path(target).parts) > 1:
+        raise NotFoundError("there is no such directory", target)
+    from internlm_zoo.store.remote import open_remote
+
+    with open_remote(target, settings) as remote:
+        yield remote, remote.model

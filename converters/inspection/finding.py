@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from converters.errors import ZooError
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError, ZooError
 
 T = TypeVar("T")
+
+# What is wrong with a checkpoint, and not with the way to it.
+_WRONG = (IntegrityError, NotFoundError, UnsupportedError, UsageError)
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,12 @@ def finding(error: ZooError) -> Finding:
 
 
 def noting(findings: list[Finding], work: Callable[[], T]) -> T | None:
-    """What `work` returns; None if it refuses, which is noted."""
+    """What `work` returns; None if something is wrong with the checkpoint, which is noted.
+
+    Raises the other errors of `work`, such as those of a network.
+    """
     try:
         return work()
-    except ZooError as error:
+    except _WRONG as error:
         findings.append(finding(error))
         return None

@@ -82,7 +82,7 @@ def inspect(
     if deep:
         findings += _sidecars(folder, seen, workers)
         statistics = _statistics(seen, checkpoint, workers, progress or Silence())
-        findings += suspicions(statistics)
+        findings += [*suspicions(statistics), *_digests(folder, seen)]
     return Inspection(
         folder.name,
         {**_by_names(seen), **(_by_checkpoint(checkpoint) if checkpoint else _by_contents(seen, contents))},
@@ -111,6 +111,14 @@ def _sidecars(folder: Folder, seen: Survey, workers: int | None) -> list[Finding
 
     in_parallel(check, [file.name for file in seen.files], workers)
     return sorted(findings, key=lambda one: str(one.where))
+
+
+def _digests(folder: Folder, seen: Survey) -> list[Finding]:
+    """What has passed on the way from a hub, against what the hub says of it."""
+    findings: list[Finding] = []
+    for file in seen.files:
+        noting(findings, partial(folder.known_digest, file.name))
+    return findings
 
 
 def _statistics(

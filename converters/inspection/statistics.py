@@ -64,11 +64,12 @@ def statistics_of(
             blocks = (data for _, data in stream.read(tensor.name))
             return _describe(tensor.name, tensor.dtype, tensor.shape, blocks, progress)
 
-        tensors = list(source.tensors.values())
+        tensors = sorted(source.tensors.values(), key=lambda tensor: source.first_byte([tensor.name]))
         progress.start(_TASK, sum(math.prod(tensor.shape) for tensor in tensors))
-        found = in_parallel(look, tensors, workers)
+        found = in_parallel(look, tensors, 1 if source.folder.in_order else workers)
     progress.finish(_TASK)
-    return tuple(found)
+    by_name = {statistics.name: statistics for statistics in found}
+    return tuple(by_name[name] for name in source.tensors)
 
 
 def statistics_of_files(
@@ -84,7 +85,9 @@ def statistics_of_files(
         if tensor.contiguous and tensor.dtype in FLOATS
     ]
     progress.start(_TASK, sum(math.prod(tensor.shape) for _, tensor in tensors))
-    found = in_parallel(partial(_describe_stored, folder, progress), tensors, workers)
+    found = in_parallel(
+        partial(_describe_stored, folder, progress), tensors, 1 if folder.in_order else workers
+    )
     progress.finish(_TASK)
     return tuple(found)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.batches import Batch, batches_of
-from converters.checkpoint import Checkpoint
 from converters.errors import IntegrityError
 from converters.execute import Stream, in_parallel
 from converters.formats.crc import Checksum
@@ -53,18 +52,11 @@ def write_files(
 
         waiting = [number for number in range(len(batches)) if number not in journal.entries]
         if stream.source.folder.in_order:
-            waiting.sort(key=lambda number: _first_byte(batches[number], stream.source))
+            waiting.sort(key=lambda number: stream.source.first_byte(batches[number].tensors))
             workers = 1
         in_parallel(run, waiting, workers)
         entries = journal.entries.values()
         return Written(kept, {name: digest for entry in entries for name, digest in entry.digests.items()})
-
-
-def _first_byte(batch: Batch, source: Checkpoint) -> tuple[int, int]:
-    """Where in the source it begins: number of the file, and offset."""
-    number = {source.folder.where(name): n for n, name in enumerate(source.files)}
-    pieces = (piece for name in batch.tensors for piece in source.tensors[name].pieces)
-    return min((number[piece.file], piece.offset) for piece in pieces)
 
 
 def _write(batch: Batch, stream: Stream, outputs: Outputs, evidence: bool) -> Entry:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 @verb("inspect", example="internlm-zoo inspect internlm-20b/ --deep")
 def inspect(
     shell: Shell,
-    target: Annotated[str, typer.Argument(metavar="DIR", help="A directory in any format.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|URL",
+            help="A directory in any format, a model, hub:owner/repository[@revision], or a URL.",
+        ),
+    ],
     deep: Annotated[
         bool, typer.Option("--deep", help="Read all weights: statistics of each tensor, MD5 side-cars.")
     ] = False,
@@ -30,7 +36,7 @@ def inspect(
 ) -> Answer:
     """Say what a checkpoint is, from its headers, and name everything that is wrong with it.
 
-    Exits with 1 if something is.
+    What is on the network is read where it is, and not stored. Exits with 1 if something is wrong.
     """
     from internlm_zoo.inspection import inspect as look
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-Protocol = Literal["huggingface", "modelscope", "openxlab", "directory"]
+Protocol = Literal["huggingface", "modelscope", "openxlab", "directory", "web"]
 Layout = Literal["internlm", "internlm2", "internlm3"]
 Kind = Literal["base", "chat", "chat-sft", "reward", "instruct"]
 Format = Literal["hf", "original"]
@@ -43,7 +43,8 @@ class Hub(Named):
     short: str | None = None
     """Two or three letters for narrow tables."""
     protocol: Protocol | None = None
-    """How it is spoken to; null: its releases are listed, but nothing here downloads from it."""
+    """How it is spoken to; web: by the page of links that a server shows for a directory; null: its releases
+    are listed, but nothing here downloads from it."""
     endpoint: str | None = None
     """URL, or for a directory its path; `bundled` means the models that ship with the package."""
     endpoint_env: tuple[str, ...] = ()

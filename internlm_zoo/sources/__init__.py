@@ -21,6 +21,7 @@ _ADAPTERS = {
     "modelscope": ("modelscope", "ModelScopeSource"),
     "openxlab": ("openxlab", "OpenXLabSource"),
     "directory": ("directory", "DirectorySource"),
+    "web": ("web", "WebSource"),
 }
 
 

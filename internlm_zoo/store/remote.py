@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
+from urllib.parse import unquote, urlsplit
 
 from converters.discover import MODEL_CONFIG
 from converters.formats.bytesource import ByteSource, HeldFile
 from converters.sidecars import SUFFIX, stated_digest
 from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError
-from internlm_zoo.registry import Model, Registry, Release, load_registry
+from internlm_zoo.registry import Hub, Model, Registry, Release, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.candidates import AUTO, Candidate, candidate, candidates
@@ -121,7 +122,8 @@ def _whole(ranges: Ranges, wanted: Wanted) -> bytes:
 
 
 def open_remote(name: str, settings: Settings, *, format: str | None = None) -> RemoteFolder:
-    """A model of the registry, or `hub:repo[@revision]`, at the first hub that has it.
+    """A model of the registry, or `hub:repo[@revision]`, at the first hub that has it; or the URL of a hub's
+    page of a release, or of a directory that a web server lists.
 
     format: hf or original; None: whichever there is, hf before original. Digests come from the lock, or else
     from the hub. Raises NotFoundError, AccessError, NetworkError (also in offline mode), IntegrityError,
@@ -143,6 +145,8 @@ def _doors(
     name: str, registry: Registry, lock: Lock, settings: Settings, format: str | None
 ) -> Sequence[tuple[Candidate, Model | None]]:
     """Where to look for it, in that order."""
+    if "://" in name:
+        return [*_page(name, registry, lock, settings)] or [(_web_directory(name, lock), None)]
     if ":" not in name:
         model = registry.model(name)
         found = candidates(model, registry, lock, settings, format=format, source=AUTO, revision=None)
@@ -151,9 +155,37 @@ def _doors(
     hub_name, _, repo = place.partition(":")
     if not repo:
         raise UsageError(f"{name!r} is no release", fix="name it as hub:owner/repository, or by its model")
-    hub = registry.hub(hub_name)
+    return [_door(registry.hub(hub_name), repo, revision or None, registry, lock)]
+
+
+def _door(
+    hub: Hub, repo: str, revision: str | None, registry: Registry, lock: Lock
+) -> tuple[Candidate, Model | None]:
     release, listed_for = _listed(registry, hub.name, repo)
-    return [(candidate(hub, release, lock, revision or None), listed_for)]
+    return candidate(hub, release, lock, revision), listed_for
+
+
+def _page(
+    url: str, registry: Registry, lock: Lock, settings: Settings
+) -> Iterator[tuple[Candidate, Model | None]]:
+    """What a hub shows at a URL: a repository, or a revision of one."""
+    for hub in registry.hubs.values():
+        pages = (hub.page, f"{hub.endpoint_in(settings.environ)}/{{repo}}")
+        for before, _, after in (page.partition("{repo}") for page in pages if page):
+            pattern = rf"{re.escape(before)}([^/]+/[^/]+){re.escape(after)}(?:/tree/(.+?))?/?"
+            if found := re.fullmatch(pattern, url):
+                yield _door(hub, found[1], found[2], registry, lock)
+                return
+
+
+def _web_directory(url: str, lock: Lock) -> Candidate:
+    parts = urlsplit(url)
+    repo = unquote(parts.path).strip("/")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not repo:
+        raise UsageError("this is not the URL of a directory", fix="write it as https://host/directory/")
+    endpoint = f"{parts.scheme}://{parts.netloc}"
+    hub = Hub(name=parts.netloc, title=parts.netloc, protocol="web", endpoint=endpoint)
+    return candidate(hub, Release(hub=hub.name, repo=repo), lock, None)
 
 
 def _listed(registry: Registry, hub: str, repo: str) -> tuple[Release, Model | None]:
