@@ -341,7 +341,9 @@ def test_md5_side_cars_that_agree_are_no_weights(tmp_path, spelt):
 
 
 @pytest.mark.parametrize(
-    ("said", "why"), [("0" * 32, "its MD5 is"), ("no digest", "it holds no MD5 digest")], ids=["other", "none"]
+    ("said", "why"),
+    [("0" * 32, "its MD5 is"), ("no digest", "it holds no MD5 digest")],
+    ids=["other", "none"],
 )
 def test_md5_side_cars_that_disagree_stop_the_run(tmp_path, said, why):
     src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM, 2)
