@@ -106,6 +106,12 @@ def _huggingface(folder: Folder, names: Sequence[str]) -> Survey:
     files = tuple(file for file in read if file is not None)
     if index and weight_map:
         findings += _against_index(weight_map, files, folder.where(index))
+        kind = index.removesuffix(".index.json").rpartition(".")[2]
+        findings += [
+            Finding("it holds weights, and the index does not name it", folder.where(name), "remove it")
+            for name in names
+            if _SHARD.fullmatch(name) and name.endswith(kind) and name not in wanted
+        ]
     return Survey(
         Found(folder, "hf", config or {}, discover.CONFIG, 1, 1, {(0, 0): files}),
         config is not None,

@@ -62,6 +62,18 @@ def test_an_index_naming_an_absent_tensor_and_a_tensor_that_no_index_names(hf):
     assert f"{path.name} holds model.extra.weight, which the index does not name" in found
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00004-of-00003.safetensors"])
+def test_a_shard_that_no_index_names(hf, name):
+    """transformers prefers model.safetensors to an index."""
+    shutil.copy(hf / "model-00001-of-00003.safetensors", hf / name)
+    assert look(hf)[1] == [("it holds weights, and the index does not name it", name)]
+
+
+def test_weights_in_another_container_as_well_are_no_fault(hf):
+    (hf / "pytorch_model.bin").write_bytes(b"of the same release")
+    assert whats(hf) == []
+
+
 def test_several_shards_without_an_index(hf):
     (hf / "model.safetensors.index.json").unlink()
     assert "there are several shards and no index" in whats(hf)

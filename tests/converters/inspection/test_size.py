@@ -14,7 +14,34 @@ import converters
 from converters.formats import safetensors, torchzip
 from converters.formats.tensors import TensorSpec
 from tests.converters.inspection.looking import with_tokenizer
-from tests.converters.oracle import INTERNLM, make_model, write_hf
+from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, write_hf
+
+HEAVY = """
+import sys
+import converters
+found = converters.inspect(sys.argv[1], deep=True, workers=4)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(found.nbytes, len(found.statistics), int(status["VmHWM"].split()[0]) << 10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts the parent, and VmHWM is Linux's")
+def test_deep_takes_little_memory_whatever_the_largest_tensor(tmp_path):
+    """Two tensors of 400 MB, and all in one file."""
+    small = replace(INTERNLM2, layers=2, hidden=1024, inter=2048, vocab=64)
+    folder = write_hf(tmp_path / "hf", make_model(small), small)
+    (path,) = folder.glob("*.safetensors")
+    resize(path, safetensors, {64: 200_000})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 200_000}))
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, str(folder)], capture_output=True, text=True, check=True
+    )
+    nbytes, tensors, peak = map(int, done.stdout.split())
+    assert nbytes > 800e6
+    assert tensors == 3 + 9 * small.layers
+    assert peak < 300e6
+
 
 COUNT = """
 import sys, builtins
@@ -55,19 +82,23 @@ def sparse(tmp_path, form):
     if form == "original":
         scale |= {size // 4: big // 4 for size, big in scale.items()}
     for path in [*folder.glob("*.safetensors"), *folder.glob("model_tp*.pt")]:
-        reader, writer = (safetensors, safetensors) if form == "hf" else (torchzip, torchzip)
-        specs = [
-            TensorSpec(name, tensor.dtype, tuple(scale[size] for size in tensor.shape))
-            for name, tensor in reader.read_index(path).tensors.items()
-        ]
-        layout = writer.layout(specs)
-        with path.open("wb") as file:
-            file.truncate(layout.size)
-            for offset, data in (*layout.fixed, *layout.seal({spec.name: 0 for spec in specs})):
-                file.seek(offset)
-                file.write(data)
+        resize(path, safetensors if form == "hf" else torchzip, scale)
     rescale_config(folder, form)
     return folder
+
+
+def resize(path, container, scale):
+    """Tensors of other extents in the place of those of a file, none of them on the disk."""
+    specs = [
+        TensorSpec(name, tensor.dtype, tuple(scale.get(size, size) for size in tensor.shape))
+        for name, tensor in container.read_index(path).tensors.items()
+    ]
+    layout = container.layout(specs)
+    with path.open("wb") as file:
+        file.truncate(layout.size)
+        for offset, data in (*layout.fixed, *layout.seal({spec.name: 0 for spec in specs})):
+            file.seek(offset)
+            file.write(data)
 
 
 def rescale_config(folder, form):
