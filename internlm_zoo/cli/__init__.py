@@ -6,7 +6,18 @@ import importlib
 import sys
 
 # In the order `--help` shows them.
-_MODULES = ("catalogue", "download", "lock", "convert", "inspect", "models", "mirror", "serve", "demo")
+_MODULES = (
+    "catalogue",
+    "download",
+    "lock",
+    "status",
+    "convert",
+    "inspect",
+    "models",
+    "mirror",
+    "serve",
+    "demo",
+)
 
 
 def main(args: list[str] | None = None) -> None:

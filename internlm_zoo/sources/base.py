@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 
@@ -20,13 +21,15 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a name means now. revision: the hub's immutable id where it has one; requested: what was asked."""
+    """What a name means now. revision: the hub's immutable id where it has one; requested: what was asked.
+    updated: when it last changed, where the hub says so."""
 
     hub: str
     repo: str
     revision: str
     requested: str | None
     files: tuple[RemoteFile, ...]
+    updated: datetime | None = None
 
     def file(self, path: str) -> RemoteFile | None:
         return next((file for file in self.files if file.path == path), None)

@@ -53,7 +53,7 @@ class HuggingFaceSource:
         if not info.sha:
             raise unreachable(self._hub, self._endpoint, "its answer names no commit")
         files = tuple(_remote_file(sibling) for sibling in info.siblings or ())
-        return check_snapshot(Snapshot(self._hub, repo, info.sha, revision, files))
+        return check_snapshot(Snapshot(self._hub, repo, info.sha, revision, files, info.last_modified))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         from huggingface_hub import hf_hub_url

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from internlm_zoo.errors import NetworkError, ZooError
@@ -25,13 +26,15 @@ _WORKERS = 8
 
 @dataclass(frozen=True)
 class Resolved:
-    """One release as its hub has it now. before: what is recorded. error: why there is no `now`."""
+    """One release as its hub has it now. before: what is recorded. error: why there is no `now`. updated:
+    when it last changed, where the hub says so."""
 
     model: str
     release: Release
     before: LockedRelease | None
     now: LockedRelease | None
     error: ZooError | None = None
+    updated: datetime | None = None
 
     @property
     def state(self) -> Literal["new", "same", "changed", "unreachable"]:
@@ -122,7 +125,8 @@ class _Asker:
             snapshot = self._snapshot(release)
         except ZooError as error:
             return Resolved(model, release, before, None, error)
-        return Resolved(model, release, before, remembering(locked(snapshot, release.format), before))
+        now = remembering(locked(snapshot, release.format), before)
+        return Resolved(model, release, before, now, updated=snapshot.updated)
 
     def _snapshot(self, release: Release) -> Snapshot:
         with self._guard:
@@ -138,7 +142,7 @@ class _Asker:
 
 
 def _remembering(file: LockedFile, known: LockedFile | None, same_listing: bool) -> LockedFile:
-    if known is None or _contradiction(known, file):
+    if known is None or contradiction(known, file):
         return file
     same_bytes = same_listing or (file.git_sha1 is not None and file.git_sha1 == known.git_sha1)
     if not same_bytes:
@@ -152,11 +156,11 @@ def _file_changes(path: str, before: LockedFile | None, now: LockedFile | None) 
         return [Change(path, "added", "", "")]
     if now is None:
         return [Change(path, "removed", "", "")]
-    difference = _contradiction(before, now)
+    difference = contradiction(before, now)
     return [Change(path, "changed", *difference)] if difference else []
 
 
-def _contradiction(before: LockedFile, now: LockedFile) -> tuple[str, str] | None:
+def contradiction(before: LockedFile, now: LockedFile) -> tuple[str, str] | None:
     """The first fact that both state and that differs."""
     for name in ("sha256", "git_sha1", "size"):
         old, new = getattr(before, name), getattr(now, name)

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -53,7 +54,7 @@ class ModelScopeSource:
         found = _revision(entries, files, revision)
         if is_listing(revision) and found != revision:
             raise absent(self._hub, f"{revision} of {repo}, its files have changed since", self._endpoint)
-        return check_snapshot(Snapshot(self._hub, repo, found, revision, files))
+        return check_snapshot(Snapshot(self._hub, repo, found, revision, files, _updated(entries)))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
@@ -147,6 +148,12 @@ def _remote_file(entry: Entry) -> RemoteFile:
     size = entry.get("Size")
     sha256 = entry.get("Sha256") or None
     return RemoteFile(entry["Path"], None if size is None else int(size), sha256 and sha256.lower())
+
+
+def _updated(entries: list[Entry]) -> datetime | None:
+    """Of the newest commit that the listing names; its times are seconds since the epoch."""
+    times = [float(entry["CommittedDate"]) for entry in entries if entry.get("CommittedDate")]
+    return datetime.fromtimestamp(max(times), timezone.utc) if times else None
 
 
 def _revision(entries: list[Entry], files: tuple[RemoteFile, ...], asked: str | None) -> str:

@@ -1,0 +1,84 @@
+"""`status`: whether the hubs hold the same of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from internlm_zoo.cli.shell import Answer, Shell, verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from internlm_zoo.sources.status import Standing
+
+_DRIFT, _PARTLY = 1, 3
+_SHORT = 12
+_SHOWN = 3
+
+
+@verb("status", example="internlm-zoo status internlm-chat-7b")
+def status(
+    shell: Shell,
+    models: Annotated[list[str] | None, typer.Argument(help="Models; all of them if none is named.")] = None,
+) -> Answer:
+    """Hold the releases of a model on all hubs against one another: same, older, newer, different, gone.
+
+    Exit code 1 if they differ, 3 if some hubs could not be asked.
+    """
+    from internlm_zoo.registry import load_registry
+    from internlm_zoo.registry.lock import Lock
+    from internlm_zoo.sources.status import DRIFT
+    from internlm_zoo.sources.status import status as ask
+
+    registry = load_registry(shell.settings)
+    chosen = [registry.model(name) for name in models] if models else list(registry.models.values())
+    found = ask(chosen, registry, Lock.load(shell.settings), shell.settings)
+    for one in found:
+        if one.error:
+            shell.note(f"{one.model} on {one.release.id}: {one.error}")
+    states = {one.state for one in found}
+    code = _DRIFT if states & DRIFT else _PARTLY if "unreachable" in states else 0
+    return Answer([_facts(one) for one in found], _view(found), exit_code=code)
+
+
+def _facts(one: Standing) -> dict[str, Any]:
+    return {
+        "model": one.model,
+        "hub": one.release.hub,
+        "repo": one.now.repo if one.now else one.release.repo,
+        "format": one.release.format,
+        "state": one.state,
+        "revision": one.now and one.now.revision,
+        "updated": one.updated and one.updated.isoformat(),
+        "differing": one.differing,
+        "error": one.error and str(one.error),
+    }
+
+
+def _view(found: list[Standing]) -> RenderableType:
+    from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet
+
+    columns = [Column("Model"), Column("Format"), Column("Hub"), Column("Repository", narrow="fold")]
+    columns += [Column("State"), Column("Updated"), Column("Revision", narrow="drop")]
+    columns += [Column("Files that differ", narrow="fold")]
+    rows = [
+        [
+            one.model,
+            one.release.format or UNKNOWN,
+            one.release.hub,
+            one.now.repo if one.now else one.release.repo,
+            one.state,
+            f"{one.updated:%Y-%m-%d}" if one.updated else UNKNOWN,
+            one.now.revision[:_SHORT] if one.now else UNKNOWN,
+            _shown(one.differing),
+        ]
+        for one in found
+    ]
+    return Sheet(columns, rows)
+
+
+def _shown(paths: tuple[str, ...]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(paths[:_SHOWN]) + more
