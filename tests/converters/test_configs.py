@@ -119,14 +119,20 @@ ORIGINAL_DEMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("dims", "config"), ORIGINAL_DEMANDS, ids=str)
+@pytest.mark.parametrize(
+    ("dims", "config"),
+    ORIGINAL_DEMANDS,
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value.family,
+)
 def test_a_model_of_another_make_is_refused_by_the_key_that_says_so(tmp_path, dims, config):
     src = write_original(tmp_path / "src", make_model(dims), dims, **config)
     assert next(iter(config)) in refused(src, tmp_path / "dst", UnsupportedError)
 
 
 @FAMILY
-@pytest.mark.parametrize("config", [{"hidden_act": "gelu"}, {"tie_word_embeddings": True}], ids=str)
+@pytest.mark.parametrize(
+    "config", [{"hidden_act": "gelu"}, {"tie_word_embeddings": True}], ids=lambda config: next(iter(config))
+)
 @pytest.mark.parametrize("names", ["hf", "llama"])
 def test_so_is_one_in_hugging_face_format(tmp_path, dims, config, names):
     src = write_hf(tmp_path / "src", make_model(dims), dims, names, **config)
