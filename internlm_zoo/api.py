@@ -50,6 +50,7 @@ def download(
     exclude: Iterable[str] = (),
     local_dir: str | Path | None = None,
     max_workers: int = 8,
+    max_rate: str | int | None = None,
     force: bool = False,
     progress: Progress | None = None,
     settings: Settings | None = None,
@@ -74,6 +75,7 @@ def download(
         exclude=tuple(exclude),
         local_dir=None if local_dir is None else Path(local_dir),
         max_workers=max_workers,
+        max_rate=max_rate,
         force=force,
         progress=progress,
     ).path

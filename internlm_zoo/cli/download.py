@@ -50,6 +50,9 @@ def download(
         Path | None, typer.Option("--local-dir", help="Plain files in this folder instead of the store.")
     ] = None,
     max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8,
+    max_rate: Annotated[
+        str | None, typer.Option("--max-rate", help="At most so much per second, as 20MB.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Check again what is here; use a --local-dir that is not empty.")
@@ -70,6 +73,7 @@ def download(
             exclude=exclude or (),
             local_dir=local_dir,
             max_workers=max_workers,
+            max_rate=max_rate,
             force=force,
             dry_run=dry_run,
             progress=progress,

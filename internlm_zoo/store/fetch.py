@@ -28,6 +28,7 @@ from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, Means, Request
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.partial import disk
+from internlm_zoo.transfer.rate import rate_of
 from internlm_zoo.transfer.refusal import gravest
 from internlm_zoo.transfer.values import Patience
 
@@ -47,6 +48,7 @@ def download(
     exclude: Sequence[str] = (),
     local_dir: Path | None = None,
     max_workers: int = 8,
+    max_rate: str | int | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -56,7 +58,7 @@ def download(
     files, include, exclude: see Selection. format: hf or original; None: whichever there is, hf before
     original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests come
     from the lock, or on first contact from the hub, and are then locked. A complete release that is locked
-    makes no request.
+    makes no request. max_rate: bytes per second of all connections together, or a size such as "20MB".
 
     Raises NotFoundError, AccessError, NetworkError or IntegrityError when no hub delivers (nothing is shown
     then, and what arrived right is kept for the next run), NoSpaceError, UsageError, RegistryError.
@@ -73,9 +75,11 @@ def download(
         force=force,
         dry_run=dry_run,
     )
+    patience = Patience.from_environ(settings.environ)
+    client = Client(settings.environ, patience, max_workers, rate_of(max_rate))
     with (
         disk(local_dir or settings.home),
-        _means(settings, max_workers, progress or Progress(), everywhere) as means,
+        _means(settings, client, progress or Progress(), everywhere) as means,
     ):
         return _first_of(_nearest_first(order, request, means.store), request, means)
 
@@ -122,9 +126,8 @@ def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -
 
 @contextmanager
 def _means(
-    settings: Settings, max_workers: int, progress: Progress, everywhere: Sequence[Candidate]
+    settings: Settings, client: Client, progress: Progress, everywhere: Sequence[Candidate]
 ) -> Iterator[Means]:
-    client = Client(settings.environ, Patience.from_environ(settings.environ), max_workers)
     try:
         yield Means(settings, Store(settings.home), Hubs(settings), client, progress, everywhere)
     finally:

@@ -19,6 +19,7 @@ import urllib3
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UsageError
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.body import Body
+from internlm_zoo.transfer.rate import Rate
 from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, host, lie, silent
 from internlm_zoo.transfer.values import Patience
 
@@ -31,10 +32,18 @@ _PIECE = 1 << 16
 
 
 class Client:
-    """Connections, shared by all transfers of a run; thread-safe. environ: for proxies and SSL_CERT_FILE."""
+    """Connections, shared by all transfers of a run; thread-safe. environ: for proxies and SSL_CERT_FILE.
+    rate: what they may bring together; None: as much as comes."""
 
-    def __init__(self, environ: Mapping[str, str], patience: Patience, connections: int = 8) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        patience: Patience,
+        connections: int = 8,
+        rate: Rate | None = None,
+    ) -> None:
         self.patience = patience
+        self._rate = rate
         self._environ = {name.lower(): value for name, value in environ.items()}
         self._options: dict[str, Any] = {
             "maxsize": connections,
@@ -62,6 +71,8 @@ class Client:
             body = _open_file(location.url, start)
         else:
             body = self._open_http(location, start, validator, end)
+            if self._rate is not None:
+                body.read = self._rate.limited(body.read)
         with body:
             if validator and body.validator and validator != body.validator and body.start:
                 raise changed(location.url, "has another version of the file than before (its ETag changed)")

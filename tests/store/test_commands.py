@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,21 @@ def test_download_prints_one_path_and_all_else_on_stderr(zoo: Terminal, world: W
     assert content_below(Path(out.rstrip("\n"))) == FILES
     assert "5 files of huggingface:acme/tiny" in err
     assert zoo("pull", "tiny", "--quiet") == (0, out, "")
+
+
+def test_a_download_takes_as_long_as_its_rate_says(zoo: Terminal, world: World) -> None:
+    """Every byte arrives, checked, and not before its time."""
+    size = sum(map(len, FILES.values()))
+    start = time.monotonic()
+    code, out, _ = zoo("download", "tiny", "--max-rate", f"{size / 2000:.0f}KB")
+    assert code == 0
+    assert content_below(Path(out.rstrip("\n"))) == FILES
+    assert time.monotonic() - start > 1.9
+
+
+def test_a_rate_that_is_none_is_a_usage_error(zoo: Terminal, world: World) -> None:
+    assert zoo("download", "tiny", "--max-rate", "fast")[0] == 2
+    assert world.requests == 0
 
 
 def test_failover_is_told_as_it_happens(zoo: Terminal, world: World) -> None:

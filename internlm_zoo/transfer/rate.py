@@ -1,0 +1,51 @@
+"""Holds all connections of a run together to a number of bytes per second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from converters.formats.shards import parse_size
+from internlm_zoo.errors import UsageError
+
+LEAST = 10_000
+"""Bytes per second; below that every connection would count as stalled."""
+
+_READS_PER_SECOND = 20
+
+
+class Rate:
+    """Thread-safe. What is read is paid for afterwards, by waiting, so a run is at most one read ahead."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._lock = threading.Lock()
+        self._paid_until = 0.0
+
+    def limited(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+        most = max(1, int(self._per_second / _READS_PER_SECOND))
+
+        def slow(amount: int) -> bytes:
+            data = read(min(amount, most))
+            time.sleep(self._price(len(data)))
+            return data
+
+        return slow
+
+    def _price(self, amount: int) -> float:
+        """Seconds to wait for so many bytes, all connections counted."""
+        with self._lock:
+            now = time.monotonic()
+            self._paid_until = max(self._paid_until, now) + amount / self._per_second
+            return self._paid_until - now
+
+
+def rate_of(text: str | int | None) -> Rate | None:
+    """A size per second such as "20MB". Raises UsageError for what is none, or too little."""
+    if text is None:
+        return None
+    per_second = parse_size(text)
+    if per_second < LEAST:
+        raise UsageError(f"{text} per second is too slow", "--max-rate", f"give at least {LEAST // 1000}KB")
+    return Rate(per_second)
