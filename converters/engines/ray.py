@@ -18,6 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+# Read when Ray is imported: what it has to say of a lost worker would be printed among the results.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+
 import ray
 from ray.exceptions import (
     LocalRayletDiedError,
@@ -117,7 +120,8 @@ def write_files(
 def _write(job: _Job, journal: Journal, progress: Progress) -> None:
     sizes = [file.layout.size for file in job.plan.files]
     progress.start(RAY, sum(sizes), sum(sizes[number] for number in journal.entries))
-    for number, done in _results(job, [n for n in range(len(sizes)) if n not in journal.entries]):
+    unwritten = [number for number in range(len(sizes)) if number not in journal.entries]
+    for number, done in _results(job, unwritten, progress):
         journal.add(number, Entry({}, done.digests))
         progress.advance(RAY, sizes[number])
     progress.finish(RAY)
@@ -135,7 +139,7 @@ def _everywhere(plan: Plan) -> Plan:
     return replace(plan, source=replace(plan.source, folder=shared))
 
 
-def _results(job: _Job, numbers: Sequence[int]) -> Iterator[tuple[int, _Done]]:
+def _results(job: _Job, numbers: Sequence[int], progress: Progress) -> Iterator[tuple[int, _Done]]:
     """Files by number, in the order in which they are finished."""
     task = ray.remote(_on_node).options(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")
     shared = ray.put(job)
@@ -149,7 +153,9 @@ def _results(job: _Job, numbers: Sequence[int]) -> Iterator[tuple[int, _Done]]:
                 done: _Done = ray.get(ready)
             except _LOST as error:
                 lost[number] += 1
-                _check_tries(lost[number], job.plan.files[number].name, error)
+                name = job.plan.files[number].name
+                _check_tries(lost[number], name, error)
+                progress.note(f"{name}: {type(error).__name__}; it is written again")
                 pending[task.remote(shared, number)] = number
             except RayTaskError as error:
                 raise error.cause from None
