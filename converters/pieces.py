@@ -54,11 +54,13 @@ def offset_in(piece: Piece, box: Box) -> int:
 
 def extent_of(piece: Piece, box: Box, itemsize: int) -> tuple[int, int, bool]:
     """The range of the file that holds a box of the piece: offset, bytes, and whether it holds nothing
-    else.
+    else, and lies in the order of the box's first axis.
     """
     steps = zip(box, piece.strides, strict=True)
-    length = itemsize + sum((stop - start - 1) * step for (start, stop), step in steps)
-    return offset_in(piece, box), length, length == volume(box) * itemsize
+    levels = [(stop - start, step) for (start, stop), step in steps if stop - start > 1]
+    length = itemsize + sum((extent - 1) * step for extent, step in levels)
+    in_order = not levels or levels[0][1] == max(step for _, step in levels)
+    return offset_in(piece, box), length, in_order and length == volume(box) * itemsize
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ LIMIT = 112 << 20
 
 
 class Passing:
-    """position: all bytes before it were digested. lost: too much would have to wait, so there will be no
-    digest. md5: of a side-car, in hex."""
+    """position: all bytes before it were digested. lost: too much would have to wait, or what passed is not
+    all that was read, so there will be no digest. md5: of a side-car, in hex."""
 
     def __init__(self, wanted: Wanted, md5: str | None = None) -> None:
         self.position = 0
@@ -38,6 +38,11 @@ class Passing:
             first, early = heapq.heappop(self._early)
             self._waiting -= len(early)
             self._take(early[self.position - first :])
+
+    def give_up(self) -> None:
+        """There will be no digest."""
+        self.lost = True
+        self._early.clear()
 
     def missing(self, end: int) -> tuple[int, int]:
         """The first range up to `end` that has not passed; empty at the end."""
@@ -71,5 +76,4 @@ class Passing:
         heapq.heappush(self._early, (offset, data))
         self._waiting += len(data)
         if self._waiting > LIMIT:
-            self.lost = True
-            self._early.clear()
+            self.give_up()

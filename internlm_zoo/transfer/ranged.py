@@ -1,7 +1,8 @@
 """A remote file as a ByteSource: one request for each range that is announced, and few for its headers.
 
 Its bytes are digested as they pass. Small gaps between announced ranges are fetched with them, because a
-digest needs every byte; what was fetched twice counts once.
+digest needs every byte. What is fetched twice is digested once, and must be the same both times: headers are,
+by themselves and with the tensors around them.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class RangedFile:
 
     def keep(self, offset: int, length: int) -> None:
         with self._lock:
-            if length <= _KEPT and self._known(offset, offset + length) is None:
+            if length > _KEPT:
+                self._passing.give_up()  # what is read of it will not be what was digested
+            elif self._known(offset, offset + length) is None:
                 self._kept = _NOTHING  # before the next one takes its memory
                 data = memoryview(bytearray(length))
                 _Stream(self, offset, offset + length).read_into(offset, data)
@@ -124,7 +127,7 @@ class RangedFile:
     def fetch(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes start..end, digested."""
         for chunk in self._ranges.chunks(start, end):
-            self._passing.add(start, chunk)
+            self._pass(start, chunk)
             start += len(chunk)
             yield chunk
 
@@ -161,10 +164,21 @@ class RangedFile:
         return b"".join(self._ranges.chunks(*bounds))
 
     def _remember(self, start: int, data: bytes) -> None:
-        self._passing.add(start, data)
+        self._pass(start, data)
         self._windows.append((start, memoryview(data)))
         while sum(len(data) for _, data in self._windows) > _REMEMBERED:
             self._windows.popleft()
+            self._passing.give_up()  # nothing to hold a second reading against
+
+    def _pass(self, start: int, data: bytes) -> None:
+        """Digest what has come. Raises IntegrityError if some of it came before and was different."""
+        end = start + len(data)
+        for offset, known in self._windows:
+            first, last = max(start, offset), min(end, offset + len(known))
+            if first < last and data[first - start : last - start] != known[first - offset : last - offset]:
+                what = f"some of the bytes {first}..{last} came differently the second time"
+                raise IntegrityError(what, self.name, "the hub's copy is wrong: try another hub")
+        self._passing.add(start, data)
 
 
 @dataclass

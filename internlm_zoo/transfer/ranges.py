@@ -59,22 +59,22 @@ class Ranges:
         """
         trouble = _Trouble(self._client.patience)
         while start < end:
+            location = self._locate()
             try:
-                for chunk in self._stretch(start, end):
+                for chunk in self._stretch(location, start, end):
                     start += len(chunk)
                     trouble.progress(len(chunk))
                     yield chunk
             except Refusal as refusal:
-                self._bear(refusal, trouble)
+                self._bear(refusal, location, trouble)
 
-    def _stretch(self, start: int, end: int) -> Iterator[bytes]:
+    def _stretch(self, location: Location, start: int, end: int) -> Iterator[bytes]:
         """What one answer gives of it."""
-        location = self._locate()
         door = host(location.url)
         with self._client.open(location, start, self._validators.get(door), end) as body:
             self._check(body, start, door)
             for chunk in body.chunks(self._wanted, self._client.patience):
-                self._fresh = False
+                self._delivers(location)
                 part = chunk[: end - start]
                 start += len(part)
                 yield part
@@ -89,9 +89,24 @@ class Ranges:
                 try:
                     location = self._origin.locate()
                 except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
-                    raise Refusal(error, Remedy.LEAVE) from error
+                    raise self._named(Refusal(error, Remedy.LEAVE)) from error
                 self._location, self._fresh = location, True
             return location
+
+    def _delivers(self, location: Location) -> None:
+        with self._lock:
+            if location is self._location:
+                self._fresh = False
+
+    def _forget(self, location: Location) -> bool:
+        """Whether another attempt may find a better one. Not if it never delivered; but others may have asked
+        for one meanwhile."""
+        with self._lock:
+            if location is self._location:
+                if self._fresh:
+                    return False
+                self._location = None
+            return True
 
     def _check(self, body: Body, start: int, door: str) -> None:
         """That it is the same file as before, and the part of it that was asked for."""
@@ -106,19 +121,16 @@ class Ranges:
                     raise lie(body.url, f"does not say how long {self._wanted.path} is")
                 self._wanted = replace(self._wanted, size=body.total)
 
-    def _bear(self, refusal: Refusal, trouble: _Trouble) -> None:
+    def _bear(self, refusal: Refusal, location: Location, trouble: _Trouble) -> None:
         """Prepare another attempt, or raise why there is none."""
         wait = trouble.wait_after(refusal)
         if refusal.remedy is Remedy.RESTART:
             what = f"{refusal.error.what}; what was read before does not count any more"
             raise IntegrityError(what, self.name, "run it again") from refusal
-        out = refusal.remedy is Remedy.LEAVE or (refusal.remedy is Remedy.ASK and self._fresh)
-        if out or wait is None:
+        asks = refusal.remedy is Remedy.ASK
+        if wait is None or refusal.remedy is Remedy.LEAVE or (asks and not self._forget(location)):
             raise self._named(refusal) from refusal
-        if refusal.remedy is Remedy.ASK:
-            with self._lock:
-                self._location = None
-        else:
+        if not asks:
             time.sleep(wait)
 
     def _named(self, refusal: Refusal) -> ZooError:

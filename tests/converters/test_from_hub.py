@@ -21,12 +21,14 @@ from internlm_zoo import conversion
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UsageError, ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
-from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, write_hf, write_original
+from tests.converters.oracle import INTERNLM, INTERNLM2, Variant, make_model, write_hf, write_original
 from tests.hubs import FaultyHub
 
 DIMS = replace(INTERNLM2, layers=4, hidden=256, heads=8, kv_heads=4, inter=768, vocab=2048)
 OLDER = replace(INTERNLM, layers=3, hidden=256, heads=8, kv_heads=8, inter=768, vocab=2048)
 BUDGET = 1.05
+TALL = replace(DIMS, layers=1, vocab=8192)
+TP1 = "acme/tp1", "model_tp0_pp0.pt"
 ENDPOINTS = {
     "huggingface": "HF_ENDPOINT",
     "modelscope": "MODELSCOPE_ENDPOINT",
@@ -42,6 +44,7 @@ WAYS = {
     "older original tp 2 to hf": ("acme/older", {"to": "hf"}),
     "hf to llama": ("acme/hf", {"to": "llama"}),
     "hf to float32": ("acme/hf", {"to": "hf", "dtype": "float32"}),
+    "transposed original to hf": ("acme/transposed", {"to": "hf"}),
 }
 OVERLAY = """
 models:
@@ -66,6 +69,7 @@ def root(tmp_path_factory) -> Path:
     model, older = make_model(DIMS), make_model(OLDER)
     write_hf(root / "acme/hf", model, DIMS, files=3)
     write_original(root / "acme/tp1", model, DIMS)
+    write_original(root / "acme/transposed", make_model(TALL), TALL, how=Variant(storage="transposed"))
     write_original(root / "acme/tp2", model, DIMS, 2)
     write_original(root / "acme/grid", model, DIMS, 2, (1, 3))
     write_hf(root / "acme/older-hf", older, OLDER, files=2)
@@ -265,6 +269,19 @@ def test_one_wrong_byte_is_exit_6_and_nothing_appears(place, zoo, monkeypatch):
     place.hub.clear()
     assert zoo(*args)[0] == 0  # and nothing of the wrong bytes is gone on with
     assert {file["verified"] for file in place.inputs()} == {"sha256"}
+
+
+@pytest.mark.parametrize(("repo", "name"), [("acme/hf", "model-00001-of-00003.safetensors"), TP1])
+def test_a_byte_that_is_right_with_the_headers_and_wrong_with_its_tensor_is_found(place, repo, name):
+    """It comes twice: within what is read around the headers, and with the tensor that begins there."""
+
+    class Spoil(Progress):
+        def note(self, text):  # that there is room: between headers and tensors
+            place.hub.fault("flip", name, after=16_000)
+
+    with pytest.raises(IntegrityError):
+        place.convert(f"huggingface:{repo}", to="llama", progress=Spoil())
+    assert not list(place.dst.parent.iterdir())
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
