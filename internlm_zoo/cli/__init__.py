@@ -9,6 +9,7 @@ import sys
 _MODULES = (
     "catalogue",
     "download",
+    "cache",
     "lock",
     "status",
     "convert",

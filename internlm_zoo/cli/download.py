@@ -1,20 +1,19 @@
-"""`download` (alias `pull`), `verify`, `cache`: getting files, checking them again, seeing what is there."""
+"""`download` (alias `pull`) and `verify`: getting files, and checking them again."""
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.shell import Answer, Shell, group, verb
+from internlm_zoo.cli.shell import Answer, Shell, verb
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from internlm_zoo.integrity.verify import VerifyReport
-    from internlm_zoo.store.inventory import Holding
     from internlm_zoo.store.values import Download
 
 
@@ -25,9 +24,6 @@ _SHORT = 20
 class Format(str, Enum):
     hf = "hf"
     original = "original"
-
-
-group("cache", "What the local store holds, and where it is.")
 
 
 @verb("download", example="internlm-zoo download internlm-chat-7b --source auto", alias="pull")
@@ -106,40 +102,6 @@ def verify(
     return Answer(data, _verdicts(reports), exit_code=0 if ok else 1)
 
 
-@verb("list", group="cache", example="internlm-zoo cache list")
-def cache_list(shell: Shell) -> Answer:
-    """Show the releases in the local store. Files that releases share take their place once."""
-    from internlm_zoo.cli.tables import byte_count
-    from internlm_zoo.store.inventory import holdings, usage
-    from internlm_zoo.store.layout import Store
-
-    store = Store(shell.settings.home)
-    held, used = holdings(store), usage(store)
-    data = {
-        "home": store.home,
-        "releases": [_holding(holding) for holding in held],
-        "blob_bytes": used.blobs,
-        "partial_bytes": used.partial,
-    }
-    unfinished = f", {byte_count(used.partial)} in unfinished downloads" if used.partial else ""
-    shell.note(f"{byte_count(used.blobs)} in files{unfinished}, in {store.home}")
-    return Answer(data, _holdings_sheet(held) if held else "the store is empty")
-
-
-@verb("path", group="cache", example="internlm-zoo cache path internlm-chat-7b")
-def cache_path(
-    shell: Shell,
-    model: Annotated[
-        str | None, typer.Argument(help="A model in the store; default: the store itself.")
-    ] = None,
-) -> Answer:
-    """Print where the store is, or where a model is in it."""
-    from internlm_zoo.store.locate import downloads_of
-
-    path = downloads_of(model, shell.settings)[0] if model else shell.settings.home
-    return Answer({"path": path}, str(path))
-
-
 def _summary(done: Download) -> str:
     from internlm_zoo.cli.tables import byte_count
 
@@ -182,36 +144,6 @@ def _verdicts(reports: list[VerifyReport]) -> RenderableType:
         f"{_files(report.checked)} checked, {byte_count(report.size)}, {how}: {report.path}"
         for report in reports
     )
-
-
-def _holding(holding: Holding) -> dict[str, Any]:
-    record = holding.record
-    release = record.release
-    return {
-        "model": record.model,
-        "hub": release.hub,
-        "repo": release.repo,
-        "revision": release.revision,
-        "format": release.format,
-        "trust": release.trust,
-        "files": len(release.files),
-        "files_in_release": record.total,
-        "bytes": holding.size,
-        "path": holding.path,
-    }
-
-
-def _holdings_sheet(held: list[Holding]) -> RenderableType:
-    from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count
-
-    columns = [Column("Model"), Column("Format"), Column("Hub"), Column("Repository", narrow="fold")]
-    columns += [Column("Revision", narrow="drop"), Column("Files", "right"), Column("Size", "right")]
-    rows = []
-    for facts in map(_holding, held):
-        place = [facts["model"], facts["format"] or UNKNOWN, facts["hub"], facts["repo"]]
-        count = f"{facts['files']} of {facts['files_in_release']}"
-        rows.append([*place, facts["revision"][:_SHORT], count, byte_count(facts["bytes"])])
-    return Sheet(columns, rows)
 
 
 def _files(count: int) -> str:

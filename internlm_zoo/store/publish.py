@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.record import Record, extend_record, write_record
@@ -80,6 +81,10 @@ def _link_all(store: Store, folder: Path, final: Path, files: Iterable[LockedFil
         target = place_of(folder, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         assert file.sha256 is not None
+        if not store.blob(file.sha256).exists():
+            raise NotFoundError(
+                f"{file.path} was removed from the store meanwhile", store.blob(file.sha256), "run it again"
+            )
         draft = target.with_name(f".{secrets.token_hex(8)}")
         _link(store.blob(file.sha256), draft, (final / file.path).parent)
         draft.replace(target)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import internlm_zoo.cli.cache
 import internlm_zoo.cli.catalogue
 import internlm_zoo.cli.download  # noqa: F401 - importing registers the commands
 from internlm_zoo.cli.shell import run

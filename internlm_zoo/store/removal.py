@@ -1,0 +1,80 @@
+"""Takes releases, and bytes that no release needs, out of the store.
+
+A release disappears in one rename; its blobs follow unless another release has them. A download that is
+under way is left alone: what it has brought already may belong to no release yet.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.errors import UsageError
+from internlm_zoo.store.inventory import Holding, holdings
+from internlm_zoo.store.layout import Store
+from internlm_zoo.transfer.journal import abandoned, own_name
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What goes, or went. releases: folders. files: blobs and unfinished downloads. size: bytes of these."""
+
+    releases: tuple[Path, ...]
+    files: tuple[Path, ...]
+    size: int
+
+
+def removal_of(store: Store, chosen: Sequence[Holding]) -> Removal:
+    """Of some releases, with the blobs that only they have."""
+    paths = {holding.path for holding in chosen}
+    kept = _needed(holding for holding in holdings(store) if holding.path not in paths)
+    return _removal(tuple(sorted(paths)), (store.blob(sha) for sha in sorted(_needed(chosen) - kept)))
+
+
+def leftovers(store: Store) -> Removal:
+    """Blobs of no release, and downloads that nobody goes on with.
+
+    Raises UsageError while a download is under way.
+    """
+    left = abandoned(store.partial, "*")
+    busy = [part for part in store.partial.glob("*.part") if part not in left]
+    if busy:
+        raise UsageError("a download is under way", busy[0], "wait for its end, and run it again")
+    needed = _needed(holdings(store))
+    blobs = (blob for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed)
+    journals = (part.with_suffix(suffix) for part in left for suffix in (".json", ".new"))
+    return _removal((), (*blobs, *left, *journals))
+
+
+def remove(store: Store, removal: Removal) -> None:
+    """Carry it out."""
+    for folder in removal.releases:
+        aside = store.partial / own_name("removed")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(aside)
+        shutil.rmtree(aside)
+        for parent in (folder.parent, folder.parent.parent):
+            with suppress(OSError):  # other revisions are in it
+                parent.rmdir()
+    for file in removal.files:
+        if file.is_dir():
+            shutil.rmtree(file)
+        else:
+            file.unlink(missing_ok=True)
+
+
+def _needed(held: Iterable[Holding]) -> set[str]:
+    return {file.sha256 for holding in held for file in holding.record.release.files if file.sha256}
+
+
+def _removal(releases: tuple[Path, ...], files: Iterable[Path]) -> Removal:
+    there = tuple(file for file in files if file.exists())
+    return Removal(releases, there, sum(size for file in there for size in _sizes(file)))
+
+
+def _sizes(path: Path) -> Iterator[int]:
+    inside = path.rglob("*") if path.is_dir() else (path,)
+    return (file.lstat().st_size for file in inside if not file.is_dir())
