@@ -135,6 +135,14 @@ def test_a_directory_of_a_web_server(place, root, repo):
     assert found.name == f"{url.partition('://')[2]}:{repo}"
 
 
+def test_a_web_server_can_be_a_hub_of_the_registry(place, root):
+    with serve_directory(root) as url:
+        hub = f'hubs:\n  ours: {{title: Ours, protocol: web, endpoint: "{url}"}}\n'
+        (place.folder / "overlay.yaml").write_text(hub + OVERLAY.replace("hub: huggingface", "hub: ours"))
+        assert as_here(place.inspect("tiny"), root / "acme/hf")
+        assert look(download("tiny", settings=place.settings).path)[1] == []
+
+
 def test_deep_reads_all_of_it_and_holds_it_against_the_published_digests(place, root):
     found = place.inspect("huggingface:acme/hf", deep=True)
     assert found.statistics == look(root / "acme/hf", deep=True)[0].statistics
