@@ -50,7 +50,7 @@ def content(
     """The record of a result that lies in `directory`; nothing in it differs from run to run."""
     source = plan.source
     return {
-        "tool": f"internlm-zoo {_version()}",
+        "tool": f"internlm-zoo {version()}",
         "family": source.family,
         "options": dict(plan.options),
         "source": {
@@ -83,7 +83,7 @@ def _others(plan: Plan, result: LocalFolder) -> list[dict[str, object]]:
     return [_input(result, True, name) for name in result.names() if name not in known]
 
 
-def _version() -> str:
+def version() -> str:
     try:
         return metadata.version("internlm-zoo")
     except metadata.PackageNotFoundError:

@@ -25,7 +25,9 @@ import ray
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
+    ObjectLostError,
     OutOfMemoryError,
+    RaySystemError,
     RayTaskError,
     WorkerCrashedError,
 )
@@ -37,6 +39,7 @@ from converters.formats.folder import LocalFolder
 from converters.gather import Sources
 from converters.plan import Plan
 from converters.progress import Progress, Silence
+from converters.record import version
 from converters.sinks import files
 from converters.sinks.files import Written
 from converters.sinks.journal import JOURNAL, Entry, Journal
@@ -44,8 +47,8 @@ from converters.sinks.staging import is_begun
 
 ATTEMPTS = "attempts"
 TRIES = 4
-_LOST = (WorkerCrashedError, NodeDiedError, LocalRayletDiedError, OutOfMemoryError)
-_PATIENCE = 5.0  # seconds for a connection; Ray itself would wait for minutes
+_LOST = (WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError)
+_PATIENCE = 5.0  # seconds for a connection, where Ray would wait for minutes, and for tasks to end
 
 
 @contextmanager
@@ -86,8 +89,9 @@ def _no_cluster(why: str) -> UsageError:
 
 @dataclass(frozen=True)
 class _Job:
-    """plan: with paths that mean the same on every node."""
+    """version: of this package. plan: with paths that mean the same on every node."""
 
+    version: str
     plan: Plan
     staging: Path
     evidence: bool
@@ -107,7 +111,7 @@ def write_files(
     workers: of this process, which does not write. Raises PartlyDoneError if a file's worker is lost again
     and again, UsageError if a node sees other files, and what a node raises.
     """
-    job = _Job(_everywhere(plan), staging, evidence)
+    job = _Job(version(), _everywhere(plan), staging, evidence)
     (staging / ATTEMPTS).mkdir()
     with Journal(staging / JOURNAL) as journal:
         kept = tuple(plan.files[number].name for number in sorted(journal.entries))
@@ -158,12 +162,25 @@ def _results(job: _Job, numbers: Sequence[int], progress: Progress) -> Iterator[
                 progress.note(f"{name}: {type(error).__name__}; it is written again")
                 pending[task.remote(shared, number)] = number
             except RayTaskError as error:
-                raise error.cause from None
+                raise _of_node(error) from None
             else:
                 yield number, done
     finally:
         for ref in pending:
             ray.cancel(ref, force=True)
+        # What is there may be removed next, when nobody writes any more.
+        ray.wait(list(pending), num_returns=len(pending), timeout=_PATIENCE)
+
+
+def _of_node(error: RayTaskError) -> BaseException:
+    cause: BaseException = error.cause
+    if not isinstance(cause, (ImportError, RaySystemError)):
+        return cause
+    return _unlike(f"a node cannot do the work: {str(cause).splitlines()[0]}")
+
+
+def _unlike(what: str) -> UsageError:
+    return UsageError(what, "--engine ray", f"every node needs pip install 'internlm-zoo[ray]=={version()}'")
 
 
 def _check_tries(lost: int, name: str, error: Exception) -> None:
@@ -177,6 +194,7 @@ def _check_tries(lost: int, name: str, error: Exception) -> None:
 
 def _on_node(job: _Job, number: int) -> _Done:
     """Write one file. Runs in a worker of some node."""
+    _check_version(job)
     _check_shared(job)
     file = job.plan.files[number]
     attempt = Path(tempfile.mkdtemp(dir=job.staging / ATTEMPTS))
@@ -188,6 +206,11 @@ def _on_node(job: _Job, number: int) -> _Done:
     shutil.rmtree(attempt)
     context: Any = ray.get_runtime_context()
     return _Done(context.get_node_id(), dict(written.digests))
+
+
+def _check_version(job: _Job) -> None:
+    if job.version != version():
+        raise _unlike(f"{socket.gethostname()} has internlm-zoo {version()}, not {job.version}")
 
 
 def _check_shared(job: _Job) -> None:

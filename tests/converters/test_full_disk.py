@@ -6,8 +6,6 @@ The disk is a real one of a few megabytes, mounted in a mount namespace that goe
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -15,10 +13,9 @@ import pytest
 
 import converters
 from converters.errors import NoSpaceError
+from tests.converters.mounts import run_after
 from tests.converters.oracle import INTERNLM2, make_model, write_original
 
-NAMESPACES = (["unshare", "-m"], ["unshare", "-rm"])
-MOUNT = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
 WAYS = {
     "hf": ["--to", "hf", "--max-shard-size", "500KB"],
     "original": ["--to", "original", "--tp", "4", "--pp", "2"],
@@ -65,19 +62,6 @@ def content(folder):
 
 
 @pytest.fixture(scope="module")
-def namespace(tmp_path_factory):
-    """The command that makes a mount namespace in which a disk can be mounted."""
-    place = tmp_path_factory.mktemp("mount")
-    for command in NAMESPACES if shutil.which("unshare") else ():
-        mounted = subprocess.run(
-            [*command, "sh", "-c", MOUNT, "sh", "1m", place, "true"], capture_output=True
-        )
-        if mounted.returncode == 0:
-            return command
-    pytest.skip("needs the right to mount a file system: root, or user namespaces")
-
-
-@pytest.fixture(scope="module")
 def src(tmp_path_factory):
     """About 9 MB, in some tens of tensors."""
     dims = replace(INTERNLM2, layers=4, hidden=256, inter=1024, vocab=2048)
@@ -85,7 +69,7 @@ def src(tmp_path_factory):
 
 
 @pytest.fixture
-def run(namespace, tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch):
     """Run conversions on a disk of some size, each filling it after so many blocks were written (0: never).
     Gives exit code, names left on the disk and stderr of each; the result's copy is in tmp_path / "copy"."""
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
@@ -94,8 +78,7 @@ def run(namespace, tmp_path, monkeypatch):
         disk = tmp_path / "disk"
         disk.mkdir()
         command = [sys.executable, "-c", COMMAND, disk, json.dumps(steps)]
-        mounted = [*namespace, "sh", "-c", MOUNT, "sh", str(size), disk, *command]
-        done = subprocess.run(mounted, capture_output=True, text=True)
+        done = run_after(f"-t tmpfs -o size={size} tmpfs {disk}", *command)
         errors = done.stderr.split("--\n")
         return [
             (*json.loads((tmp_path / f"{number}.json").read_text()), errors[number])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +11,9 @@ import pytest
 
 import converters
 from converters.errors import UsageError
+from tests.converters.mounts import run_after
 from tests.converters.oracle import INTERNLM2, make_model, write_original
 
-NAMESPACES = (["unshare", "-m"], ["unshare", "-rm"])
 CHILD = """
 import os, signal, sys
 import converters
@@ -127,55 +126,36 @@ def test_an_empty_directory_or_with_force_a_file_is_replaced_too(tmp_path, src, 
     assert [path.name for path in tmp_path.iterdir()] == ["dst"]
 
 
-@pytest.fixture(scope="module")
-def mounted(tmp_path_factory):
-    """Run a command after a mount in a namespace of its own; gives the finished process."""
-    place = tmp_path_factory.mktemp("mount")
-
-    def call(namespace, mount, *command):
-        script = 'mount $1 && shift && exec "$@"'
-        return subprocess.run(
-            [*namespace, "sh", "-c", script, "sh", mount, *command], capture_output=True, text=True
-        )
-
-    for namespace in NAMESPACES if shutil.which("unshare") else ():
-        if call(namespace, f"-t tmpfs tmpfs {place}", "true").returncode == 0:
-            return lambda *args: call(namespace, *args)
-    pytest.skip("needs the right to mount a file system: root, or user namespaces")
-
-
 MAIN = "import sys; from internlm_zoo.cli import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize("mount", ["-t tmpfs tmpfs {dst}", "--bind {other} {dst}"], ids=["tmpfs", "bind"])
-def test_a_mount_point_is_refused_before_any_work(tmp_path, src, mounted, mount):
+def test_a_mount_point_is_refused_before_any_work(tmp_path, src, mount):
     dst, other = tmp_path / "dst", fill(tmp_path / "other")
     dst.mkdir()
     command = [sys.executable, "-c", MAIN, "convert", src, dst, "--to", "hf", "--force"]
-    done = mounted(mount.format(dst=dst, other=other), *command)
+    done = run_after(mount.format(dst=dst, other=other), *command)
     assert done.returncode == 2
     assert "mount point" in done.stderr and "a directory in it" in done.stderr
     assert "needs" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dst", "other"]
     assert content(other) == OLD
     inside = [*command[:5], dst / "in", "--to", "hf"]
-    assert mounted(mount.format(dst=dst, other=other), *inside).returncode == 0
+    assert run_after(mount.format(dst=dst, other=other), *inside).returncode == 0
 
 
-def test_a_directory_that_an_overlay_cannot_rename_stays_and_the_result_is_kept(
-    tmp_path, src, mounted, wanted
-):
+def test_a_directory_that_an_overlay_cannot_rename_stays_and_the_result_is_kept(tmp_path, src, wanted):
     """What an image's lower layer holds gives EXDEV, and only then."""
     fill(tmp_path / "lower" / "dst")
     for name in ("upper", "work", "over"):
         (tmp_path / name).mkdir()
     layers = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work,redirect_dir=off"
     mount = f"-t overlay overlay -o {layers} {tmp_path}/over"
-    if mounted(mount, "true").returncode:
+    if run_after(mount, "true").returncode:
         pytest.skip("needs the right to mount an overlay")
     dst = tmp_path / "over" / "dst"
     command = [sys.executable, "-c", MAIN, "convert", src, dst, "--to", "hf", "--force", "--no-evidence"]
-    done = mounted(mount, *command)
+    done = run_after(mount, *command)
     assert done.returncode == 2
     assert f"{dst.with_name('.dst.converting')}, to be moved by hand" in done.stderr
     assert content(tmp_path / "upper" / ".dst.converting") == wanted
