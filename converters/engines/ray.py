@@ -45,7 +45,6 @@ from converters.sinks.files import Written
 from converters.sinks.journal import JOURNAL, Entry, Journal
 from converters.sinks.staging import is_begun
 
-ATTEMPTS = "attempts"
 TRIES = 4
 _LOST = (WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError)
 _PATIENCE = 5.0  # seconds for a connection, where Ray would wait for minutes, and for tasks to end
@@ -89,11 +88,13 @@ def _no_cluster(why: str) -> UsageError:
 
 @dataclass(frozen=True)
 class _Job:
-    """version: of this package. plan: with paths that mean the same on every node."""
+    """version: of this package. plan: with paths that mean the same on every node. attempts: where each has
+    a directory of its own."""
 
     version: str
     plan: Plan
     staging: Path
+    attempts: Path
     evidence: bool
 
 
@@ -111,12 +112,13 @@ def write_files(
     workers: of this process, which does not write. Raises PartlyDoneError if a file's worker is lost again
     and again, UsageError if a node sees other files, and what a node raises.
     """
-    job = _Job(version(), _everywhere(plan), staging, evidence)
-    (staging / ATTEMPTS).mkdir()
-    with Journal(staging / JOURNAL) as journal:
+    shared = _everywhere(plan)
+    with (
+        Journal(staging / JOURNAL) as journal,
+        tempfile.TemporaryDirectory(prefix="attempts-", dir=staging) as attempts,
+    ):
         kept = tuple(plan.files[number].name for number in sorted(journal.entries))
-        _write(job, journal, progress)
-        shutil.rmtree(staging / ATTEMPTS)
+        _write(_Job(version(), shared, staging, Path(attempts), evidence), journal, progress)
         entries = journal.entries.values()
         return Written(kept, {name: digest for entry in entries for name, digest in entry.digests.items()})
 
@@ -197,7 +199,7 @@ def _on_node(job: _Job, number: int) -> _Done:
     _check_version(job)
     _check_shared(job)
     file = job.plan.files[number]
-    attempt = Path(tempfile.mkdtemp(dir=job.staging / ATTEMPTS))
+    attempt = Path(tempfile.mkdtemp(dir=job.attempts))
     with Sources(job.plan.source.folder) as sources:
         stream = Stream(job.plan.source, sources, job.plan.normalised, job.plan.dtype)
         alone = replace(job.plan, files=(file,))

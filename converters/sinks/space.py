@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,10 @@ class Space:
 def check_space(plan: Plan, staging: Staging, engine: str) -> Space:
     """What an interrupted run has written is not needed again. Raises NoSpaceError if too little is free."""
     parent = next(parent for parent in staging.target.parents if parent.exists())
-    held, free = _held(staging.path, plan), shutil.disk_usage(parent).free
-    begun = is_begun(staging.path, plan, engine)
-    space = Space(plan.nbytes - held, free) if begun else Space(plan.nbytes, free + held)
+    found = dict(_found(staging.path))
+    kept = _kept(plan, staging.path, found) if is_begun(staging.path, plan, engine) else 0
+    removed = sum(found.values()) - kept
+    space = Space(plan.nbytes - kept, shutil.disk_usage(parent).free + removed)
     if space.free < space.needed:
         raise NoSpaceError(
             f"{space.needed:,} bytes are needed and {space.free:,} are free",
@@ -38,10 +39,13 @@ def check_space(plan: Plan, staging: Staging, engine: str) -> Space:
     return space
 
 
-def _held(path: Path, plan: Plan) -> int:
-    """Bytes of disk that the plan's weight files in a directory take."""
-    sizes = {path / file.name: file.layout.size for file in plan.files}
-    return sum(min(size, _allocated(file.stat())) for file, size in sizes.items() if file.is_file())
+def _found(path: Path) -> Iterator[tuple[Path, int]]:
+    """Every file in a directory and below, with the bytes of disk that it takes."""
+    return ((file, _allocated(file.stat())) for file in path.rglob("*") if file.is_file())
+
+
+def _kept(plan: Plan, path: Path, found: Mapping[Path, int]) -> int:
+    return sum(min(file.layout.size, found.get(path / file.name, 0)) for file in plan.files)
 
 
 def _allocated(stat: os.stat_result) -> int:

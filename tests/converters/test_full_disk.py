@@ -108,6 +108,16 @@ def test_filled_in_the_middle_it_exits_with_8_and_goes_on_where_it_stopped(tmp_p
     assert needed(later) < needed(err)
 
 
+def test_what_a_run_with_other_options_left_is_not_in_the_way(tmp_path, run, src):
+    """It is removed first, so that its space counts as free."""
+    converters.convert(src, tmp_path / "wanted", to="hf")
+    size = int(weights(tmp_path / "wanted") * 1.2)
+    command = [str(src), str(tmp_path / "disk" / "dst"), "--to", "hf", "--workers", "1", "--max-shard-size"]
+    (code, *_), (again, left, _) = run(size, (30, *command, "500KB"), (0, *command, "5GB"))
+    assert (code, again, left) == (8, 0, ["dst"])
+    assert content(tmp_path / "copy") == content(tmp_path / "wanted")
+
+
 def needed(stderr):
     (line,) = [line for line in stderr.splitlines() if line.startswith("needs ")]
     number, unit = line.split(";")[0].split()[1:]
