@@ -96,7 +96,11 @@ def convert(
     staging = Staging(target, force=force)
     space = check_space(plan, staging, engine)
     told = progress or Silence()
-    with open_engine(engine) as write_files, staging.dropped_if_wrong(), full_disk_named(staging.target):
+    with (
+        open_engine(engine, source.folder) as write_files,
+        staging.dropped_if_wrong(),
+        full_disk_named(staging.target),
+    ):
         told.note(f"needs {byte_count(space.needed)}; {byte_count(space.free)} are free")
         check_sidecars(source.folder, source.files, workers)
         return _run(

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from converters.errors import UnsupportedError, UsageError
 from converters.execute import Stream
+from converters.formats.folder import Folder
 from converters.plan import Plan
 from converters.progress import Progress
 from converters.sinks.files import Written, write_files
@@ -36,27 +37,27 @@ class Engine(Protocol):
 
 
 @contextmanager
-def open_engine(name: str) -> Iterator[Engine]:
+def open_engine(name: str, source: Folder) -> Iterator[Engine]:
     """Raises UsageError for a name that is none and for a cluster that is not there, UnsupportedError where
-    the engine's package is not installed."""
+    the engine's package is not installed, and for a source that it cannot read."""
     if name not in ENGINES:
         raise UsageError(f"{name!r} is not an engine", "--engine", f"choose one of {', '.join(ENGINES)}")
-    with ENGINES[name]() as engine:
+    with ENGINES[name](source) as engine:
         yield engine
 
 
-def _threads() -> AbstractContextManager[Engine]:
+def _threads(source: Folder) -> AbstractContextManager[Engine]:
     return nullcontext(write_files)
 
 
-def _ray() -> AbstractContextManager[Engine]:
+def _ray(source: Folder) -> AbstractContextManager[Engine]:
     try:
         from converters.engines.ray import on_cluster
     except ImportError as error:
         raise UnsupportedError(
             f"{error.name} is not installed", "--engine ray", "pip install 'internlm-zoo[ray]'"
         ) from error
-    return on_cluster()
+    return on_cluster(source)
 
 
-ENGINES: Mapping[str, Callable[[], AbstractContextManager[Engine]]] = {THREADS: _threads, RAY: _ray}
+ENGINES: Mapping[str, Callable[[Folder], AbstractContextManager[Engine]]] = {THREADS: _threads, RAY: _ray}

@@ -35,7 +35,7 @@ from ray.exceptions import (
 from converters.engines import RAY, Engine
 from converters.errors import PartlyDoneError, UnsupportedError, UsageError
 from converters.execute import Stream
-from converters.formats.folder import LocalFolder
+from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
 from converters.plan import Plan
 from converters.progress import Progress, Silence
@@ -51,9 +51,10 @@ _PATIENCE = 5.0  # seconds for a connection, where Ray would wait for minutes, a
 
 
 @contextmanager
-def on_cluster() -> Iterator[Engine]:
+def on_cluster(source: Folder) -> Iterator[Engine]:
     """The cluster this process is connected to already, the one that RAY_ADDRESS names, or one that runs
-    here. Raises UsageError if there is none."""
+    here. Raises UsageError if there is none, UnsupportedError if its nodes cannot read the source."""
+    _on_disk(source)
     if ray.is_initialized():
         yield write_files
         return
@@ -134,15 +135,19 @@ def _write(job: _Job, journal: Journal, progress: Progress) -> None:
 
 
 def _everywhere(plan: Plan) -> Plan:
-    folder = plan.source.folder
+    folder = _on_disk(plan.source.folder)
+    shared = replace(folder, path=folder.path.absolute())
+    return replace(plan, source=replace(plan.source, folder=shared))
+
+
+def _on_disk(folder: Folder) -> LocalFolder:
     if not isinstance(folder, LocalFolder):
         raise UnsupportedError(
             "the nodes of a cluster read the source from a file system they share",
             "--engine ray",
             "download it to one first",
         )
-    shared = replace(folder, path=folder.path.absolute())
-    return replace(plan, source=replace(plan.source, folder=shared))
+    return folder
 
 
 def _results(job: _Job, numbers: Sequence[int], progress: Progress) -> Iterator[tuple[int, _Done]]:

@@ -18,7 +18,14 @@ import pytest
 
 import converters
 from internlm_zoo import conversion
-from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UsageError, ZooError
+from internlm_zoo.errors import (
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+    ZooError,
+)
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 from tests.converters.oracle import INTERNLM, INTERNLM2, Variant, make_model, write_hf, write_original
@@ -367,6 +374,15 @@ def test_offline_mode_is_a_refusal(place):
 def test_names_that_mean_nothing_are_refused(place, name, error):
     with pytest.raises(error):
         place.convert(name, to="hf")
+
+
+def test_the_nodes_of_a_cluster_do_not_read_it_from_there(place):
+    pytest.importorskip("ray", reason="the [ray] extra has no wheel for this Python or system")
+    with pytest.raises(UnsupportedError, match="file system they share"):
+        place.convert("huggingface:acme/hf", to="hf", engine="ray")
+    assert place.sent < place.weights("acme/hf") / 10
+    place.assert_nothing_stored()
+    assert not any(place.dst.parent.iterdir())
 
 
 def test_a_directory_is_no_hub(place, root):
