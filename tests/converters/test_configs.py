@@ -16,6 +16,7 @@ from tests.converters.oracle import (
     BOTH,
     INTERNLM,
     INTERNLM2,
+    Variant,
     expected,
     make_model,
     read_cells,
@@ -165,6 +166,13 @@ def test_what_is_given_overrides_the_config_and_is_recorded_as_given(tmp_path, d
     assert (config["rms_norm_eps"], config["max_position_embeddings"]) == (3e-6, 4096)
     record = json.loads((tmp_path / "src-hf/conversion.json").read_text())
     assert record["facts"]["rms_norm_eps"] == {"value": 3e-6, "origin": "given"}
+
+
+def test_what_is_given_of_the_source_overrides_a_config_that_says_otherwise(tmp_path):
+    how = Variant(adapt_hf=False)
+    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=how, adapt_hf=True)
+    converters.convert(src, tmp_path / "dst", to="hf", given={"adapt_hf": False})
+    assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "hf"))
 
 
 def test_the_registry_stands_in_where_the_config_is_silent_and_nowhere_else(tmp_path):

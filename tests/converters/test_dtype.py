@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -100,6 +100,10 @@ def test_a_value_that_is_infinite_or_no_number_already_stays_so(tmp_path, to):
     assert found[2] != found[2]
 
 
+NANS = (0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF)  # rounded as numbers: infinities and zeros
+
+
+@example(b"".join(bits.to_bytes(4, "little") for bits in NANS))
 @given(st.binary(min_size=4, max_size=64).filter(lambda data: len(data) % 4 == 0))
 def test_any_bits_of_a_float32_become_what_torch_makes_of_them(data):
     from converters.rows import from_float32, to_float32
