@@ -62,7 +62,7 @@ def on_cluster(source: Folder) -> Iterator[Engine]:
     try:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _no_cluster(str(error)) from error
+        raise _no_cluster(" ".join(str(error).split()).split(". ")[0]) from error
     try:
         yield write_files
     finally:

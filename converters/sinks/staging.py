@@ -25,14 +25,15 @@ BOOKKEEPING = frozenset({_IDENTITY, JOURNAL})
 class Staging:
     """The directory in which a target is made.
 
-    Raises UsageError if the target exists, is not an empty directory, and is not to be replaced, and if it is
-    a mount point, which cannot be.
+    Raises UsageError if the target exists, is not an empty directory, and is not to be replaced, if it is a
+    mount point, which cannot be, and if nothing can be made beside it.
     """
 
     def __init__(self, target: Path, *, force: bool) -> None:
         self.target = target.resolve()
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
+        _check_place(target, next(parent for parent in self.target.parents if parent.exists()))
         if self._old.exists() and not self.target.exists():  # killed between two renames
             self._old.rename(self.target)
         if _is_mount_point(self.target):
@@ -78,7 +79,7 @@ class Staging:
         try:
             self._replace()
         except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EBUSY):
+            if error.errno not in (errno.EXDEV, errno.EBUSY, errno.EACCES, errno.EPERM):
                 raise
             raise UsageError(
                 f"it cannot be replaced here: {error.strerror}",
@@ -95,6 +96,13 @@ class Staging:
             self.target.rename(self._old)
             self.path.rename(self.target)
             self._old.rename(self.path)
+
+
+def _check_place(target: Path, parent: Path) -> None:
+    if not parent.is_dir():
+        raise UsageError(f"{parent} is not a directory", target, "choose another target")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{parent} cannot be written to", target, "choose another target")
 
 
 def _is_mount_point(path: Path) -> bool:

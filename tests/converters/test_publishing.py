@@ -144,6 +144,22 @@ def test_a_mount_point_is_refused_before_any_work(tmp_path, src, mount):
     assert run_after(mount.format(dst=dst, other=other), *inside).returncode == 0
 
 
+def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(tmp_path, src):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [sys.executable, "-c", MAIN, "convert", src, disk / "dst", "--to", "hf"]
+    done = run_after(f"-t tmpfs -o ro tmpfs {disk}", *command)
+    assert done.returncode == 2
+    assert f"{disk} cannot be written to ({disk / 'dst'})" in done.stderr
+    assert "needs" not in done.stderr
+
+
+def test_a_target_below_a_file_is_refused(tmp_path, src):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file is not a directory"):
+        converters.convert(src, tmp_path / "file" / "dst", to="hf")
+
+
 def test_a_directory_that_an_overlay_cannot_rename_stays_and_the_result_is_kept(tmp_path, src, wanted):
     """What an image's lower layer holds gives EXDEV, and only then."""
     fill(tmp_path / "lower" / "dst")
