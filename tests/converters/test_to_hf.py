@@ -104,6 +104,23 @@ def test_shards_and_index_are_those_of_save_pretrained(tmp_path, dims, size):
     assert ours == theirs
 
 
+# As the modules of modeling_internlm.py and modeling_internlm2.py come, which is not Llama's order.
+ORDER = {
+    "internlm": "q_proj k_proj v_proj o_proj gate_proj down_proj up_proj input_layernorm".split(),
+    "internlm2": "wqkv wo w1 w3 w2 attention_norm".split(),
+}
+
+
+@FAMILY
+def test_shards_are_cut_in_the_order_of_the_familys_own_modules(tmp_path, dims):
+    src = write_original(tmp_path / "src", make_model(dims), dims, 2)
+    converters.convert(src, tmp_path / "dst", to="hf", max_shard_size="0.001KB")  # each in a file of its own
+    index = json.loads((tmp_path / "dst" / "model.safetensors.index.json").read_text())
+    names = sorted(index["weight_map"], key=index["weight_map"].__getitem__)
+    modules = [name.split(".")[-2] for name in names if ".layers.1." in name]
+    assert list(dict.fromkeys(modules))[:-1] == ORDER[dims.family]  # the last is the second norm
+
+
 def test_one_shard_has_no_index(tmp_path):
     src = write_original(tmp_path / "src", make_model(INTERNLM), INTERNLM)
     converters.convert(src, tmp_path / "dst", to="hf")
