@@ -55,13 +55,23 @@ def test_one_bit_changes_one_digest(tmp_path, dims):
     assert sum(before[name] != after[name] for name in before) == 1
 
 
-def test_the_same_bytes_in_another_shape_or_dtype_have_another_digest(tmp_path):
+def test_the_same_bytes_of_another_dtype_have_another_digest(tmp_path):
     bf16 = replace(INTERNLM2, layers=1)
     model = make_model(bf16)
     one = converters.fingerprint(write_hf(tmp_path / "one", model, bf16))
     two = converters.fingerprint(write_hf(tmp_path / "two", model, replace(bf16, dtype="float16")))
     assert one.keys() == two.keys()
     assert not set(one.values()) & set(two.values())
+
+
+def test_the_same_bytes_in_another_shape_have_another_digest(tmp_path):
+    tall, wide = replace(INTERNLM, vocab=64, hidden=32), replace(INTERNLM, vocab=32, hidden=64)
+    model = make_model(wide)
+    key = "model.embed_tokens.weight"
+    model[key] = make_model(tall)[key].reshape(model[key].shape)
+    one = converters.fingerprint(write_hf(tmp_path / "one", make_model(tall), tall))
+    two = converters.fingerprint(write_hf(tmp_path / "two", model, wide))
+    assert one["embed.weight"] != two["embed.weight"]
 
 
 @FAMILY

@@ -106,8 +106,17 @@ def test_shards_and_index_are_those_of_save_pretrained(tmp_path, dims, size):
 
 # As the modules of modeling_internlm.py and modeling_internlm2.py come, which is not Llama's order.
 ORDER = {
-    "internlm": "q_proj k_proj v_proj o_proj gate_proj down_proj up_proj input_layernorm".split(),
-    "internlm2": "wqkv wo w1 w3 w2 attention_norm".split(),
+    "internlm": [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "down_proj",
+        "up_proj",
+        "input_layernorm",
+    ],
+    "internlm2": ["wqkv", "wo", "w1", "w3", "w2", "attention_norm"],
 }
 
 
