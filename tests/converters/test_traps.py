@@ -209,6 +209,13 @@ def test_norm_head_of_rows_with_hardly_any_length_is_torchs(tmp_path, dtype):
     assert torch.allclose(written, torch.nn.functional.normalize(head[3:6], dim=-1), rtol=2**-7, atol=0)
 
 
+def test_norm_head_counts_in_fingerprints_and_comparisons_as_in_the_forward_pass(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=Variant(norm_head=True))
+    converters.convert(src, tmp_path / "dst", to="hf")
+    assert converters.fingerprint(src) == converters.fingerprint(tmp_path / "dst")
+    assert converters.compare(src, tmp_path / "dst").verdict == "same values, other layout"
+
+
 def test_norm_head_cannot_be_brought_back_unless_the_loss_is_accepted(tmp_path):
     src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=Variant(norm_head=True))
     converters.convert(src, tmp_path / "hf", to="hf")
