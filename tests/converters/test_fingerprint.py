@@ -179,6 +179,16 @@ def test_compare_of_heads_that_are_grouped_otherwise_is_different(tmp_path):
     assert "grouped" in comparison.first.what
 
 
+def test_zeros_of_other_signs_are_different_though_no_value_is(tmp_path):
+    models = [make_model(INTERNLM), make_model(INTERNLM)]
+    for model, zero in zip(models, (0, 0x8000), strict=True):
+        model["model.norm.weight"][3] = zero
+    one, other = (write_hf(tmp_path / str(n), model, INTERNLM) for n, model in enumerate(models))
+    comparison = converters.compare(one, other)
+    assert (comparison.verdict, comparison.max_error) == ("different", 0)
+    assert (comparison.first.tensor, comparison.first.index) == ("norm.weight", (3,))
+
+
 def test_a_nan_is_the_same_in_a_wider_type_whatever_its_payload(tmp_path):
     dims = replace(INTERNLM, dtype="float32")
     model = {name: array & 0xFFFF0000 for name, array in make_model(dims).items()}  # bfloat16's precision
