@@ -37,11 +37,24 @@ def wait_for(nodes):
         time.sleep(0.1)
 
 
+def occupy(processors):
+    """Tasks that come later find no room on the nodes that are there now."""
+
+    class Occupant:
+        def ready(self):
+            return True
+
+    occupants = [ray.remote(num_cpus=1)(Occupant).remote() for _ in range(processors)]
+    assert all(ray.get([occupant.ready.remote() for occupant in occupants]))
+    return occupants
+
+
 @pytest.fixture
 def strange_node(on_cluster):
-    """Adds a node that sees something else where a file system is mounted for it."""
+    """Adds a node that sees something else where a file system is mounted for it, and that gets the work."""
     ray.init(address=on_cluster.address, log_to_driver=False)
     nodes = len(on_cluster.list_all_nodes())
+    occupants = occupy(nodes)
     started = []
 
     def add(mount):
@@ -55,6 +68,8 @@ def strange_node(on_cluster):
         process.terminate()
         process.wait(60)
     wait_for(nodes)
+    for occupant in occupants:
+        ray.kill(occupant)
     ray.shutdown()
 
 
