@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -77,15 +78,21 @@ def greedy(
     """At most `limit` most likely tokens after `ids`, each as it is found; a stop token is the last."""
     import torch
 
-    cache, following = None, list(ids)
+    name, cache, following = _cache_name(loaded), None, list(ids)
     for _ in range(limit):
         with torch.inference_mode():
-            output = _forward(loaded, following, past_key_values=cache, use_cache=True)
-        cache, token = output.past_key_values, int(output.logits[0, -1].argmax())
+            output = _forward(loaded, following, **{name: cache}, use_cache=True)
+        cache, token = output[name], int(output.logits[0, -1].argmax())
         yield token
         if token in stop:
             return
         following = [token]
+
+
+def _cache_name(loaded: Loaded) -> str:
+    """What transformers calls the cache of keys and values: `cache` since 5.24."""
+    known = inspect.signature(type(loaded.model).forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def last_logits(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
