@@ -128,6 +128,11 @@ def test_a_rank_that_differs_in_a_replicated_tensor_is_named(src, dst, dims):
     assert "model_tp2_pp0.pt" in message
 
 
+def test_ranks_are_compared_before_anything_is_written_and_without_evidence_too(src, dst, dims):
+    change(src / "model_tp2_pp0.pt", lambda state: state[norm_key(dims)][3].add_(1))
+    assert norm_key(dims) in refused(src, dst, IntegrityError, evidence=False)
+
+
 def test_one_differing_bit_at_the_end_of_the_last_stages_norm_is_enough(src, dst):
     def flip(state):
         state["norm.weight"].view(torch.int16)[-1] ^= 1
