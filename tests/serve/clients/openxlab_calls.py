@@ -49,7 +49,11 @@ os.environ["OPENXLAB_SK"] = asked["tokens"]["right"]
 call("the right keys", model_repo=flat, output=asked["guarded_local"], overwrite=True)
 
 token_file = Path(user_token.get_token_path())
-token = json.loads(token_file.read_text())
+content = ""
+while not content or content != token_file.read_text():  # its telemetry signs in as well, in a thread
+    content = token_file.read_text()
+    time.sleep(0.5)
+token = json.loads(content)
 token["expiration"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - 60))
 token_file.write_text(json.dumps({**token, "jwt": "stale"}))
 call("an expired token", model_repo=flat, output=asked["guarded_local"], overwrite=True)
