@@ -34,7 +34,7 @@ LEFT_OUT = "tokenizer"
 OPTIONS = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow")
 NO_TESTS = 5
 SECONDS = 600
-NOTICED = re.compile(r"^(?:FAILED|ERROR) (?:tests/converters/)?(\S+::.+?)(?: - .*)?$", re.MULTILINE)
+NOTICED = re.compile(r"^(?:FAILED|ERROR) (?:tests/converters/)?(\S+?::\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def _first_failure(root: Path, file: str) -> str | None:
     except subprocess.TimeoutExpired:
         return f"{file} (no end)"
     match = NOTICED.search(run.stdout)
+    if run.returncode < 0:
+        return f"{file} (ended by signal {-run.returncode})"
     if match is None and run.returncode not in (0, NO_TESTS):
         raise RuntimeError(f"no test failed, and pytest ended with {run.returncode}:\n{run.stdout[-2000:]}")
     return match and match[1]
@@ -115,7 +117,7 @@ def main(words: Sequence[str]) -> int:
         if (failing := first_to_notice(root)) is not None:
             print(f"the tests fail without any fault: {failing}", file=sys.stderr)
             return 2
-        print("| what is at stake | fault | test that noticed |\n|---|---|---|")
+        print("| what is at stake | fault | the first test that noticed |\n|---|---|---|")
         for fault in chosen:
             test = noticed_by(fault, root)
             unnoticed += test is None
