@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from converters.cells import Box
 from converters.formats.tensors import contiguous_strides
 from converters.logical import axes_of
+from converters.pieces import extents_of, volume
 
 BLOCK = 1 << 20
 """Bytes of a block at most, but for heads that are kept whole."""
@@ -33,14 +34,13 @@ class Block:
 
 
 def block_of(logical: str, box: Box, itemsize: int) -> Block:
-    extents = tuple(stop - start for start, stop in box)
-    strides = tuple(itemsize * step for step in contiguous_strides(extents))
-    return Block(logical, box, math.prod(extents) * itemsize, strides)
+    strides = tuple(itemsize * step for step in contiguous_strides(extents_of(box)))
+    return Block(logical, box, volume(box) * itemsize, strides)
 
 
 def boxes_of(logical: str, box: Box, limit: int) -> Iterator[Box]:
     """Consecutive parts of a box of a logical tensor. limit: elements of each, at most."""
-    steps = _steps(logical, [stop - start for start, stop in box], limit)
+    steps = _steps(logical, extents_of(box), limit)
     ranges = [range(start, stop, step) for (start, stop), step in zip(box, steps, strict=True)]
     for corner in itertools.product(*ranges):
         yield tuple(
@@ -49,7 +49,7 @@ def boxes_of(logical: str, box: Box, limit: int) -> Iterator[Box]:
         )
 
 
-def _steps(logical: str, extents: list[int], limit: int) -> list[int]:
+def _steps(logical: str, extents: Sequence[int], limit: int) -> list[int]:
     """How far a part reaches along each axis: all of the inner ones, some of the next, one of the outer
     ones.
     """

@@ -41,7 +41,7 @@ def intersection(one: Box, other: Box) -> Box | None:
 
 
 def volume(box: Box) -> int:
-    return math.prod(stop - start for start, stop in box)
+    return math.prod(extents_of(box))
 
 
 def offset_in(piece: Piece, box: Box) -> int:

@@ -7,9 +7,31 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from converters.batches import Batch, Place
 from converters.blocks import Block
+from converters.execute import Stream
+from converters.formats.tensors import ELEMENT_TYPES
 from converters.gather import Bytes, copy_strided
 from converters.pieces import Piece, Run, extents_of, intersection, offset_in, runs
+
+Part = tuple[Place, int, memoryview]
+"""What a place gets: at which offset of its file, and the bytes."""
+
+
+def spread(batch: Batch, name: str, stream: Stream) -> Iterator[tuple[Bytes, Iterator[Part]]]:
+    """A logical tensor of the batch, read once: block by block its bytes, and what each place gets of
+    them.
+    """
+    pieces, itemsize = batch.pieces(name), ELEMENT_TYPES[stream.dtype_of(name)].itemsize
+    for block, data in stream.read(name, batch.box_of(name)):
+        yield (
+            data,
+            (
+                (place, offset, part)
+                for place, piece in pieces
+                for offset, part in scatter(block, data, piece, itemsize)
+            ),
+        )
 
 
 def scatter(block: Block, data: Bytes, piece: Piece, itemsize: int) -> Iterator[tuple[int, memoryview]]:

@@ -12,10 +12,9 @@ from converters.batches import Batch, batches_of
 from converters.errors import IntegrityError
 from converters.execute import Stream, in_parallel
 from converters.formats.crc import Checksum
-from converters.formats.tensors import ELEMENT_TYPES
 from converters.plan import Plan
 from converters.progress import Progress
-from converters.scatter import scatter
+from converters.scatter import spread
 from converters.sinks.digests import begin
 from converters.sinks.journal import JOURNAL, Entry, Journal
 from converters.sinks.outputs import Outputs
@@ -64,18 +63,16 @@ def _write(batch: Batch, stream: Stream, outputs: Outputs, evidence: bool) -> En
     missing = {(place.file, place.span.name): place.span.nbytes for place in batch.places}
     digests: dict[str, str] = {}
     for name in batch.tensors:
-        box, pieces = batch.box_of(name), batch.pieces(name)
-        itemsize = ELEMENT_TYPES[stream.dtype_of(name)].itemsize
-        running = begin(stream, name) if evidence and box == stream.source.box_of(name) else None
-        for block, data in stream.read(name, box):
+        whole = batch.box_of(name) == stream.source.box_of(name)
+        running = begin(stream, name) if evidence and whole else None
+        for data, parts in spread(batch, name, stream):
             if running is not None:
                 running.update(data.data)
-            for place, piece in pieces:
-                for offset, part in scatter(block, data, piece, itemsize):
-                    outputs.write(place.file, offset, part)
-                    missing[place.file, place.span.name] -= len(part)
-                    if outputs.needs_crc(place.file):
-                        sums[place.file, place.span.name].add(offset, part)
+            for place, offset, part in parts:
+                outputs.write(place.file, offset, part)
+                missing[place.file, place.span.name] -= len(part)
+                if outputs.needs_crc(place.file):
+                    sums[place.file, place.span.name].add(offset, part)
         if running is not None:
             digests[name] = running.hexdigest()
     _check_whole(missing)

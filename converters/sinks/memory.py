@@ -8,11 +8,10 @@ from converters.batches import Batch, batches_of
 from converters.checkpoint import Checkpoint
 from converters.errors import NotFoundError
 from converters.execute import Stream, check_replicas
-from converters.formats.tensors import ELEMENT_TYPES
 from converters.gather import Sources
 from converters.layouts import layout_of
 from converters.plan import normalised, standalone
-from converters.scatter import scatter
+from converters.scatter import spread
 
 Tensor = tuple[str, str, tuple[int, ...], bytearray]
 
@@ -41,10 +40,8 @@ def read_tensors(
 def _read(batch: Batch, stream: Stream) -> Iterator[Tensor]:
     filled = {place.span.name: bytearray(place.span.nbytes) for place in batch.places}
     for name in batch.tensors:
-        itemsize = ELEMENT_TYPES[stream.dtype_of(name)].itemsize
-        for block, data in stream.read(name, batch.box_of(name)):
-            for place, piece in batch.pieces(name):
-                for offset, part in scatter(block, data, piece, itemsize):
-                    filled[place.span.name][offset : offset + len(part)] = part
+        for _, parts in spread(batch, name, stream):
+            for place, offset, part in parts:
+                filled[place.span.name][offset : offset + len(part)] = part
     for place in batch.places:
         yield place.span.name, place.span.dtype, place.span.shape, filled.pop(place.span.name)
