@@ -1,0 +1,94 @@
+"""`convert --from-hub`: the same bytes as from a copy, for little more traffic than the weights, and nothing
+of the source on the disk."""
+
+from __future__ import annotations
+
+import pytest
+
+import converters
+from internlm_zoo import conversion
+from tests.converters.from_hub.hub import (
+    BUDGET,
+    WAYS,
+    content,
+    sha256,
+    weights_of,
+)
+from tests.store.world import ENDPOINTS
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_result_is_that_of_a_local_copy_for_5_percent_more_traffic(place, local, way):
+    repo, options = WAYS[way]
+    report = place.convert(f"huggingface:{repo}", **options)
+    assert content(place.dst) == content(local(repo, options))
+    assert place.sent <= BUDGET * place.weights(repo)
+    assert report.fingerprints == converters.fingerprint(place.dst)
+    place.assert_nothing_stored()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_input_passes_in_order_and_is_held_against_its_sha256(place, way):
+    repo, options = WAYS[way]
+    place.convert(f"huggingface:{repo}", **options)
+    files = place.inputs()
+    assert {file["name"] for file in files} == {path.name for path in weights_of(place.root / repo)}
+    for file in files:
+        assert file["verified"] == "sha256"
+        assert file["sha256"] == sha256(place.root / repo / file["name"])
+        assert file["from"].startswith(f"huggingface:{repo}@")
+
+
+@pytest.mark.parametrize("hub", ENDPOINTS)
+def test_every_protocol_gives_the_same(place, local, hub):
+    repo, options = WAYS["original tp 2 to hf"]
+    place.convert(f"{hub}:{repo}", **options)
+    assert content(place.dst) == content(local(repo, options))
+    assert place.sent <= BUDGET * place.weights(repo)
+    for file in place.inputs():  # OpenXLab publishes no digests: what came is recorded, held against nothing
+        assert file["verified"] == ("per tensor" if hub == "openxlab" else "sha256")
+        assert file["sha256"] == sha256(place.root / repo / file["name"])
+
+
+def test_a_model_is_read_at_the_first_hub_that_has_it_with_the_registrys_facts(place):
+    place.convert("tiny", to="original")
+    assert place.inputs()[0]["from"].startswith("modelscope:acme/hf@")
+    report = conversion.plan("tiny", settings=place.settings, to="hf", from_hub=True)
+    assert report.source.folder.name == "huggingface:acme/tp2"
+    assert place.hubs["openxlab"].sent == 0
+    place.assert_nothing_stored()
+
+
+@pytest.mark.parametrize("name", ["demo-internlm2-chat", "bundled:demo-internlm-base"])
+def test_tokenizer_and_facts_are_those_of_a_downloaded_release(place, tmp_path, name):
+    place.convert(name, to="hf")
+    model = name.rpartition(":")[2]
+    conversion.convert(model, tmp_path / "out" / "two", settings=place.settings, to="hf")
+    assert "tokenizer.json" in content(place.dst)
+    assert content(place.dst) == content(tmp_path / "out" / "two")
+
+
+def test_a_plan_is_made_of_headers_alone(place, local):
+    repo, options = WAYS["original tp 2 to hf"]
+    plan = conversion.plan(f"huggingface:{repo}", settings=place.settings, from_hub=True, **options)
+    assert (
+        plan.files
+        == converters.plan_conversion(converters.open_checkpoint(place.root / repo), **options).files
+    )
+    assert place.sent < 0.03 * place.weights(repo)
+    requests = len(place.hub.requests)
+    assert requests < 60  # some tens of tensors in two files
+    place.assert_nothing_stored()
+
+
+def test_the_command_line_has_it(place, zoo, monkeypatch):
+    for name, value in place.environ.items():
+        monkeypatch.setenv(name, value)
+    code, out, _ = zoo("convert", "huggingface:acme/tp2", place.dst, "--to", "hf", "--from-hub", "--dry-run")
+    assert code == 0 and "nothing was written" in out and not place.dst.exists()
+    code, out, _ = zoo("convert", "huggingface:acme/tp2", place.dst, "--to", "hf", "--from-hub")
+    assert (code, out) == (0, f"{place.dst}\n")
+    code, out, _ = zoo("verify", place.dst, "--json")
+    assert code == 0
+    code, _, err = zoo("convert", "huggingface:acme/tp2", place.folder / "two", "--to", "hf")
+    assert code == 4 and "--from-hub" in err
