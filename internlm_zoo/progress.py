@@ -9,8 +9,9 @@ class Progress:
     def start(self, task: str, total: int | None, done: int = 0) -> None:
         """Work on `task` begins; `total` bytes if known, `done` of them there already."""
 
-    def advance(self, task: str, amount: int) -> None:
-        """`amount` more bytes of `task` are done."""
+    def advance(self, task: str, amount: int, source: str | None = None) -> None:
+        """`amount` more bytes of `task` are done, or have to be done again if it is negative. source: the hub
+        that delivered them."""
 
     def finish(self, task: str) -> None:
         """`task` is over, well or badly."""

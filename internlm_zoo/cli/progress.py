@@ -55,7 +55,7 @@ class _Bars(Progress):
     def start(self, task: str, total: int | None, done: int = 0) -> None:
         self._tasks[task] = self._rich.add_task(task, total=total, completed=done)
 
-    def advance(self, task: str, amount: int) -> None:
+    def advance(self, task: str, amount: int, source: str | None = None) -> None:
         self._rich.advance(self._tasks[task], amount)
 
     def finish(self, task: str) -> None:
@@ -79,7 +79,7 @@ class _Lines(Progress):
             self._total += total or 0
             self._done += done
 
-    def advance(self, task: str, amount: int) -> None:
+    def advance(self, task: str, amount: int, source: str | None = None) -> None:
         with self._lock:
             self._done += amount
             now = time.monotonic()
