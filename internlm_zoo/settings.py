@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from internlm_zoo.errors import UsageError
+
 _TRUE = frozenset({"1", "on", "true", "yes"})
 
 
@@ -40,6 +42,20 @@ class Settings:
     def with_options(self, *, offline: bool = False, registry: Path | None = None) -> Settings:
         """The same settings with what was said on the command line on top."""
         return replace(self, offline=self.offline or offline, registry=registry or self.registry)
+
+    def number(self, name: str) -> float | None:
+        """What a variable says, None if it is not set. Raises UsageError for what is no number above 0."""
+        text = self.environ.get(name)
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 < value < float("inf"):
+            fix = f"unset {name}, or give it a number"
+            raise UsageError(f"{name} is {text!r}, not a number above 0", fix=fix)
+        return value
 
 
 def _home(env: Mapping[str, str]) -> Path:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Unfinished
+from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import urllib3
@@ -25,6 +26,8 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 15.0
 LISTING_SECONDS = 40.0
 PAUSE_SECONDS = 0.5
+# What an official client may wait by itself before it asks once more.
+_PAUSES = 2.0
 
 _WORDS: dict[type[BaseException], str] = {
     socket.gaierror: "no such host name is known",
@@ -33,7 +36,27 @@ _WORDS: dict[type[BaseException], str] = {
     TimeoutError: "nothing came in time",
 }
 
+_PORTS = {"http": 80, "https": 443}
+_TIMEOUT = "INTERNLM_ZOO_TIMEOUT"
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a hub may take, in seconds: to let us in, to say something, to give a whole listing."""
+
+    connect: float
+    answer: float
+    listing: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Ours, unless the user has said how long silence may last. Raises UsageError."""
+        silence = settings.number(_TIMEOUT)
+        if silence is None:
+            return cls(CONNECT_SECONDS, ANSWER_SECONDS, LISTING_SECONDS)
+        return cls(min(CONNECT_SECONDS, silence), silence, 2 * silence + _PAUSES)
 
 
 def open_pool(url: str, settings: Settings) -> urllib3.PoolManager:
@@ -41,12 +64,30 @@ def open_pool(url: str, settings: Settings) -> urllib3.PoolManager:
 
     It asks once and follows no redirect: whoever does decides which headers go along.
     """
-    timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
-    certificates = settings.environ.get("SSL_CERT_FILE") or settings.environ.get("REQUESTS_CA_BUNDLE") or None
+    limits = Limits.of(settings)
+    timeout = urllib3.Timeout(connect=limits.connect, read=limits.answer)
+    certificates = certificates_of(settings)
     proxy = _proxy_for(url, settings)
     if proxy:
-        return urllib3.ProxyManager(proxy, timeout=timeout, retries=False, ca_certs=certificates)
+        return urllib3.ProxyManager(
+            proxy,
+            proxy_headers=proxy_headers(proxy),
+            timeout=timeout,
+            retries=False,
+            ca_certs=certificates,
+        )
     return urllib3.PoolManager(timeout=timeout, retries=False, ca_certs=certificates)
+
+
+def certificates_of(settings: Settings) -> str | None:
+    """The file of the certificates to trust, if the user names one."""
+    return settings.environ.get("SSL_CERT_FILE") or settings.environ.get("REQUESTS_CA_BUNDLE") or None
+
+
+def proxy_headers(proxy: str) -> dict[str, str]:
+    """What a proxy wants to see of the user and password in its own URL."""
+    user, at, _ = urlsplit(proxy).netloc.rpartition("@")
+    return urllib3.make_headers(proxy_basic_auth=unquote(user)) if at else {}
 
 
 def twice(ask: Callable[[], T]) -> T:
@@ -58,8 +99,8 @@ def twice(ask: Callable[[], T]) -> T:
         return ask()
 
 
-def within_limits(call: Callable[[], T], hub: str, url: str) -> T:
-    """What an official client's `call` returns or raises; after LISTING_SECONDS, NetworkError.
+def within_limits(call: Callable[[], T], seconds: float, hub: str, url: str) -> T:
+    """What an official client's `call` returns or raises; after so many seconds, NetworkError.
 
     The call is then left to end by itself: nothing can stop it.
     """
@@ -73,11 +114,11 @@ def within_limits(call: Callable[[], T], hub: str, url: str) -> T:
 
     threading.Thread(target=work, name=f"ask {hub}", daemon=True).start()
     try:
-        return outcome.result(LISTING_SECONDS)
+        return outcome.result(seconds)
     except Unfinished as error:
         if outcome.done():
             raise
-        raise unreachable(hub, url, f"nothing within {LISTING_SECONDS:.0f} s") from error
+        raise unreachable(hub, url, f"nothing within {seconds:.0f} s") from error
 
 
 def unreachable(hub: str, url: str, cause: object) -> NetworkError:
@@ -99,6 +140,12 @@ def refusal(status: int, hub: str, repo: str, url: str) -> ZooError:
 def absent(hub: str, thing: str, url: str) -> NotFoundError:
     """The error for a repository, revision or file that a hub does not have. thing: as a person names it."""
     return NotFoundError(f"{hub} has no {thing}", host_of(url))
+
+
+def door(url: str) -> tuple[str, str | None, int | None]:
+    """What credentials are bound to: scheme, host, port."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 def host_of(url: str) -> str:

@@ -16,7 +16,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import huggingface_token
 from internlm_zoo.sources.http import (
-    CONNECT_SECONDS,
+    Limits,
     absent,
     host_of,
     refusal,
@@ -39,15 +39,17 @@ class HuggingFaceSource:
         self._hub = hub.name
         self._endpoint = endpoint
         self._token = huggingface_token(hub, settings)
+        self._limits = Limits.of(settings)
         self._api = HfApi(endpoint=endpoint, token=self._token or False, library_name="internlm-zoo")
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         def ask() -> ModelInfo:
-            return self._api.model_info(repo, revision=revision, timeout=CONNECT_SECONDS, files_metadata=True)
+            patience = self._limits.connect
+            return self._api.model_info(repo, revision=revision, timeout=patience, files_metadata=True)
 
         def answer() -> ModelInfo:
             with self._translated(repo, revision):
-                return within_limits(ask, self._hub, self._endpoint)
+                return within_limits(ask, self._limits.listing, self._hub, self._endpoint)
 
         info = twice(answer)
         if not info.sha:

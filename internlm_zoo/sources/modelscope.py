@@ -24,12 +24,21 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import modelscope_folder, named_in_environment
-from internlm_zoo.sources.http import absent, refusal, unreachable, within_limits
+from internlm_zoo.sources.http import (
+    Limits,
+    absent,
+    certificates_of,
+    door,
+    refusal,
+    unreachable,
+    within_limits,
+)
 from internlm_zoo.sources.listing import is_listing, listing_revision
 from internlm_zoo.sources.paths import check_snapshot
 
 if TYPE_CHECKING:
     from modelscope_hub import HubApi
+    from requests import PreparedRequest, Response, Session
 
 _DEFAULT_BRANCH = "master"
 _MAIN = "main"  # what Hugging Face calls it
@@ -47,6 +56,7 @@ class ModelScopeSource:
         self._hub = hub.name
         self._endpoint = endpoint
         self._api, self._token = _open_api(hub, endpoint, settings)
+        self._limits = Limits.of(settings)
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         entries = self._list(repo, _branch(revision))
@@ -69,7 +79,7 @@ class ModelScopeSource:
             return found
 
         with self._translated(repo, branch):
-            entries = within_limits(ask, self._hub, self._endpoint)
+            entries = within_limits(ask, self._limits.listing, self._hub, self._endpoint)
             folders = Counter(entry["Path"].rpartition("/")[0] for entry in entries)
         folder, count = max(folders.items(), key=lambda item: item[1], default=("", 0))
         if count >= _CUT_AT:
@@ -112,7 +122,31 @@ def _open_api(hub: Hub, endpoint: str, settings: Settings) -> tuple[HubApi, str 
     config.config_dir = modelscope_folder(settings)
     token = (named_in_environment(hub, settings) or _saved_token(config)) if hub.token_env else None
     config.token = token or ""
-    return HubApi(config), token
+    api = HubApi(config)
+    for session in _sessions(api):
+        session.verify = certificates_of(settings) or True
+        _keep_credentials_at(endpoint, session)
+    return api, token
+
+
+def _sessions(api: HubApi) -> list[Session]:
+    from requests import Session
+
+    return [item for item in vars(api.legacy).values() if isinstance(item, Session)]
+
+
+def _keep_credentials_at(endpoint: str, session: Session) -> None:
+    """Where the hub redirects to, the package would take the cookie along to any port of the same host, and
+    from https to http."""
+    rebuild = session.rebuild_auth
+
+    def rebuild_auth(prepared_request: PreparedRequest, response: Response) -> None:
+        rebuild(prepared_request, response)
+        if door(str(prepared_request.url)) != door(endpoint):
+            for name in ("Authorization", "Cookie"):
+                prepared_request.headers.pop(name, None)
+
+    session.rebuild_auth = rebuild_auth  # type: ignore[method-assign]
 
 
 @contextmanager

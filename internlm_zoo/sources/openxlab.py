@@ -109,7 +109,9 @@ class OpenXLabSource:
         """The innermost `data` of an answer that says success twice."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
         try:
-            answer = self._pool.request("POST", self._endpoint + path, body=json.dumps(body), headers=headers)
+            answer = self._pool.request(
+                "POST", self._endpoint + path, body=json.dumps(body), headers=headers, redirect=False
+            )
         except HTTPError as error:
             raise unreachable(self._hub, self._endpoint, error) from error
         if answer.status != 200:

@@ -18,6 +18,7 @@ import urllib3
 
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UsageError
 from internlm_zoo.sources.base import Location
+from internlm_zoo.sources.http import door, proxy_headers
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.rate import Rate
 from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, host, lie, silent
@@ -84,7 +85,7 @@ class Client:
             headers["If-Range"] = validator
         url = location.url
         for _ in range(_HOPS):
-            own = location.headers if _door(url) == _door(location.url) else {}
+            own = location.headers if door(url) == door(location.url) else {}
             response = self._get(url, {**own, **headers})
             if response.status not in _REDIRECTS:
                 return _body(url, response, start)
@@ -117,7 +118,9 @@ class Client:
         if not proxy or proxy_bypass_environment(parts.netloc, {"no": self._environ.get("no_proxy", "")}):
             return self._direct
         if proxy not in self._proxies:
-            self._proxies[proxy] = urllib3.ProxyManager(proxy, **self._options)
+            self._proxies[proxy] = urllib3.ProxyManager(
+                proxy, proxy_headers=proxy_headers(proxy), **self._options
+            )
         return self._proxies[proxy]
 
 
@@ -130,18 +133,12 @@ def _certificates(environ: Mapping[str, str]) -> str | None:
     return name or None
 
 
-def _door(url: str) -> tuple[str, str | None, int | None]:
-    """What credentials are bound to: scheme, host, port."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
-
-
 def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:
     _discard(response)
     try:
         target = urljoin(url, response.headers.get("Location", ""))
         parts: SplitResult | None = urlsplit(target)
-        _door(target)
+        door(target)
     except ValueError:
         parts = None
     if parts is None or parts.scheme not in _PORTS or not parts.hostname:
