@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -42,20 +43,27 @@ class Server:
         self.close()
 
 
-def start(served: Path | web.Application, port: int = 0, host: str = "127.0.0.1") -> Server:
-    """Serve a directory, or an application, and return once it answers. port 0: any free one.
+def start(
+    served: Path | web.Application,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+) -> Server:
+    """Serve a directory, or an application, and return once it answers. port 0: any free one. tls: for https.
 
     Raises UsageError if the address cannot be had, and what `build_app` raises.
     """
     app = build_app(served) if isinstance(served, Path) else served
     ready: Future[Server] = Future()
-    threading.Thread(target=_run, args=(app, host, port, ready), name="hub", daemon=True).start()
+    threading.Thread(target=_run, args=(app, host, port, tls, ready), name="hub", daemon=True).start()
     return ready.result()
 
 
-def _run(app: web.Application, host: str, port: int, ready: Future[Server]) -> None:
+def _run(
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, ready: Future[Server]
+) -> None:
     try:
-        asyncio.run(_serve(app, host, port, ready))
+        asyncio.run(_serve(app, host, port, tls, ready))
     except OSError as error:
         if ready.done():
             raise
@@ -63,18 +71,19 @@ def _run(app: web.Application, host: str, port: int, ready: Future[Server]) -> N
         ready.set_exception(UsageError(what, where=host, fix="choose another --port"))
 
 
-async def _serve(app: web.Application, host: str, port: int, ready: Future[Server]) -> None:
+async def _serve(
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, ready: Future[Server]
+) -> None:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS, handler_cancellation=True)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
         stop = asyncio.Event()
         bound = runner.addresses[0][1]
         name = _WILDCARDS.get(host, host)
         name = f"[{name}]" if ":" in name else name
-        ready.set_result(
-            Server(f"http://{name}:{bound}", asyncio.get_running_loop(), stop, threading.current_thread())
-        )
+        url = f"{'https' if tls else 'http'}://{name}:{bound}"
+        ready.set_result(Server(url, asyncio.get_running_loop(), stop, threading.current_thread()))
         await stop.wait()
     finally:
         await runner.cleanup()

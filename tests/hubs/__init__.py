@@ -36,13 +36,15 @@ a `delay` on top. Every kind works with every protocol:
     lfs-pointer     the pointer text instead of the file
     etag-changes    another ETag with every answer
     expired         403 as object storage says it of a stale URL
-    redirect        302 to the same file elsewhere                to="other-host", "other-port", "same", a URL
+    redirect        302 to the same file elsewhere                to="other-host", "other-port", "same", a URL,
+                                                                  "plain" (from a hub with TLS to one without)
     evil-name       listings hold one more file, called `path`    "../evil", "/etc/x", "CON", ...
     wrong-digest    listings hold wrong digests                   (best left on, without times)
     wrong-size      listings hold wrong sizes                     by=1
 
 Tokens: `FaultyHub(root, tokens={"secret"})`; the hosts that redirects lead to ask for none, as storage does.
-`FaultyHub(root, url_seconds=0.5)` signs OpenXLab URLs that really run out.
+`FaultyHub(root, url_seconds=0.5)` signs OpenXLab URLs that really run out; `FaultyHub(root, tls=context)`
+speaks https. Below `hub.url + "/web"` the repositories are directories of a plain web server.
 """
 
 from tests.hubs.hub import FaultyHub, Seen

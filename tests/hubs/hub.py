@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 import threading
 import time
@@ -32,6 +33,7 @@ from tests.hubs.faults import (
     truth_of,
 )
 from tests.hubs.listing import LISTING, LyingCatalogue
+from tests.hubs.pages import PAGES, Pages
 
 # Linux answers on all of 127/8; elsewhere the same machine goes by another name.
 OTHER_HOST = "127.0.0.2" if sys.platform == "linux" else "localhost"
@@ -42,6 +44,8 @@ class Seen:
     """One request, and what became of it. file: the path in its repository if it was about a file's bytes.
 
     status: 0 while there is none yet. sent: bytes of a file that left, so far. fault: what struck it last.
+    scheme: http or https. peer: the client's port, so one per connection. began, ended: `time.monotonic()`
+    when it came, and when the last of its answer was handed over (None: not yet).
     """
 
     method: str
@@ -49,6 +53,10 @@ class Seen:
     query: dict[str, str]
     headers: CIMultiDict[str]
     host: str
+    scheme: str
+    peer: int
+    began: float
+    ended: float | None = None
     file: str | None = None
     status: int = 0
     fault: str | int | None = None
@@ -62,7 +70,14 @@ class Seen:
 class FaultyHub:
     """See `tests.hubs`."""
 
-    def __init__(self, root: Path, *, tokens: Collection[str] = (), url_seconds: float = 3600) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        tokens: Collection[str] = (),
+        url_seconds: float = 3600,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.requests: list[Seen] = []
         self._faults = Faults()
         self._closing = threading.Event()
@@ -72,11 +87,20 @@ class FaultyHub:
         self._servers: list[Server] = []
         self._storage: dict[str, str] = {}
         try:
-            self.url = self._start(app_for(catalogue, gate, url_seconds=url_seconds), "127.0.0.1")
-            for name, host in (("other-port", "127.0.0.1"), ("other-host", OTHER_HOST)):
+            app = app_for(catalogue, gate, url_seconds=url_seconds)
+            app.add_routes(Pages(catalogue).routes())
+            self.url = self._start(app, "127.0.0.1", tls)
+            for name, host in (
+                ("other-port", "127.0.0.1"),
+                ("other-host", OTHER_HOST),
+                ("plain", "127.0.0.1"),
+            ):
+                if name == "plain" and tls is None:
+                    continue
                 app = app_for(catalogue, open_gate, url_seconds=url_seconds)
+                app.add_routes(Pages(catalogue).routes())
                 app[STORAGE] = True
-                self._storage[name] = self._start(app, host)
+                self._storage[name] = self._start(app, host, None if name == "plain" else tls)
         except BaseException:
             self.close()
             raise
@@ -128,20 +152,33 @@ class FaultyHub:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, app: web.Application, host: str) -> str:
+    def _start(self, app: web.Application, host: str, tls: ssl.SSLContext | None) -> str:
         app[CLOSING] = self._closing
         app.middlewares.append(self._middleware)
-        server = start(app, host=host)
+        server = start(app, host=host, tls=tls)
         self._servers.append(server)
         return server.url
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Any) -> web.StreamResponse:
         seen = Seen(
-            request.method, request.path, dict(request.query), CIMultiDict(request.headers), request.host
+            request.method,
+            request.path,
+            dict(request.query),
+            CIMultiDict(request.headers),
+            request.host,
+            request.scheme,
+            _port_of_client(request),
+            time.monotonic(),
         )
         self.requests.append(seen)
         LISTING.set(not _asks_for_bytes(request))
+        try:
+            return await self._answer(seen, request, handler)
+        finally:
+            seen.ended = time.monotonic()
+
+    async def _answer(self, seen: Seen, request: web.Request, handler: Any) -> web.StreamResponse:
         answer = await handler(request)
         seen.file = answer.entry.path if isinstance(answer, FileBody) else None
         for fault in self._faults.striking(request, answer):
@@ -180,6 +217,13 @@ class FaultyHub:
         return web.Response(status=302, headers={"Location": place})
 
 
+def _port_of_client(request: web.Request) -> int:
+    assert request.transport is not None
+    return int(request.transport.get_extra_info("peername")[1])
+
+
 def _asks_for_bytes(request: web.Request) -> bool:
     path = request.path
+    if path.startswith(PAGES + "/"):
+        return not path.endswith("/")
     return "/resolve/" in path or path.endswith("/repo") or path.startswith(DOWNLOADS)

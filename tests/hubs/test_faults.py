@@ -44,10 +44,11 @@ def url_of(hub: FaultyHub, protocol: str, name: str = NAME) -> str:
         "huggingface": lambda: f"{hub.url}/acme/tiny/resolve/main/{name}",
         "modelscope": lambda: f"{hub.url}/api/v1/models/acme/tiny/repo?Revision=master&FilePath={name}",
         "openxlab": lambda: openxlab_listing(hub)[name]["url"],
+        "web": lambda: f"{hub.url}/web/acme/tiny/{name}",
     }[protocol]()
 
 
-PROTOCOLS = pytest.mark.parametrize("protocol", ["huggingface", "modelscope", "openxlab"])
+PROTOCOLS = pytest.mark.parametrize("protocol", ["huggingface", "modelscope", "openxlab", "web"])
 
 
 def get(url: str, **headers: str) -> urllib3.BaseHTTPResponse:
@@ -199,7 +200,23 @@ def test_every_request_is_recorded_with_its_headers(hub: FaultyHub) -> None:
     seen = hub.requests[-1]
     assert (seen.method, seen.file, seen.status, seen.sent) == ("GET", NAME, 206, 5)
     assert seen.headers["range"] == "bytes=5-9" and seen.headers["authorization"] == "Bearer x"
-    assert f"http://{seen.host}" == hub.url and hub.sent == 5
+    assert f"{seen.scheme}://{seen.host}" == hub.url and hub.sent == 5
+    assert seen.ended is not None and seen.began <= seen.ended <= time.monotonic()
+
+
+def test_connections_can_be_told_apart(hub: FaultyHub) -> None:
+    with urllib3.PoolManager(maxsize=1) as pool:
+        for _ in range(2):
+            pool.request("GET", url_of(hub, "huggingface"))
+    get(url_of(hub, "huggingface"))
+    first, second, third = (seen.peer for seen in hub.downloads())
+    assert first == second != third
+
+
+def test_a_web_servers_page_links_to_what_there_is_and_what_is_not(hub: FaultyHub) -> None:
+    hub.fault("evil-name", "nul.txt")
+    page = get(hub.url + "/web/acme/tiny/").data
+    assert all(f'href="{name}"'.encode() in page for name in (NAME, "config.json", "nul.txt"))
 
 
 def test_signed_urls_run_out(root: Path) -> None:
