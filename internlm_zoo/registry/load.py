@@ -24,9 +24,9 @@ def load_registry(settings: Settings) -> Registry:
 def read_registry(extra: Path | None = None) -> Registry:
     """The shipped registry with the overlay file `extra` on top, if any."""
     base = shipped("registry.yaml")
-    tree: Node = document.read(base)
+    tree = document.read(base)
     if extra is not None and not _same(extra, base):
-        tree = overlay.merge(document.read(base), document.read(extra))
+        return _validated(overlay.merge(tree, document.read(extra)), base)
     return _validated(tree, base)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Unfinished
 from dataclasses import dataclass
+from http.client import IncompleteRead
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -34,8 +35,11 @@ _WORDS: dict[type[BaseException], str] = {
     ConnectionRefusedError: "nobody listens there",
     ConnectionResetError: "the connection was broken off",
     TimeoutError: "nothing came in time",
+    IncompleteRead: "the answer ended early",
 }
 
+# What libraries say whose classes we do not import.
+_PHRASES = {"timed out": "nothing came in time"}
 _PORTS = {"http": 80, "https": 443}
 _TIMEOUT = "INTERNLM_ZOO_TIMEOUT"
 
@@ -118,7 +122,7 @@ def within_limits(call: Callable[[], T], seconds: float, hub: str, url: str) -> 
     except Unfinished as error:
         if outcome.done():
             raise
-        raise unreachable(hub, url, f"nothing within {seconds:.0f} s") from error
+        raise unreachable(hub, url, f"nothing whole within {seconds:.0f} s") from error
 
 
 def unreachable(hub: str, url: str, cause: object) -> NetworkError:
@@ -162,7 +166,8 @@ def _reason(cause: object) -> str:
     ) is not None:
         cause = deeper
     words = next((words for kind, words in _WORDS.items() if isinstance(cause, kind)), None)
-    return words or str(cause).partition("\n")[0] or type(cause).__name__
+    said = str(cause).partition("\n")[0]
+    return words or _PHRASES.get(said, said) or type(cause).__name__
 
 
 def _proxy_for(url: str, settings: Settings) -> str | None:

@@ -100,10 +100,11 @@ class ModelScopeSource:
             if error.status_code is None:
                 raise UsageError(f"{repo!r} is not a ModelScope repository name") from error
             raise refusal(error.status_code, self._hub, f"{repo} at {branch}", self._endpoint) from error
-        except (errors.HubError, OSError) as error:
-            raise unreachable(self._hub, self._endpoint, error) from error
+        # requests calls what is no JSON an OSError as well, so these come first.
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise unreachable(self._hub, self._endpoint, "it sent something else than a listing") from error
+        except (errors.HubError, OSError) as error:
+            raise unreachable(self._hub, self._endpoint, error) from error
 
 
 def _open_api(hub: Hub, endpoint: str, settings: Settings) -> tuple[HubApi, str | None]:

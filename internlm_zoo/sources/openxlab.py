@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import urllib3
 from urllib3.exceptions import HTTPError
 
 from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, UnsupportedError, UsageError
@@ -24,7 +25,16 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import openxlab_keys
-from internlm_zoo.sources.http import absent, host_of, open_pool, refusal, twice, unreachable
+from internlm_zoo.sources.http import (
+    Limits,
+    absent,
+    host_of,
+    open_pool,
+    refusal,
+    twice,
+    unreachable,
+    within_limits,
+)
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_snapshot
 
@@ -46,6 +56,7 @@ class OpenXLabSource:
         self._endpoint = endpoint
         self._keys = openxlab_keys(hub, settings)
         self._pool = open_pool(endpoint, settings)
+        self._limits = Limits.of(settings)
         self._lock = threading.Lock()
         self._token: tuple[str, float] | None = None
         self._links: dict[tuple[str, str], Location] = {}
@@ -108,10 +119,13 @@ class OpenXLabSource:
     def _post(self, path: str, body: Mapping[str, Any], thing: str, headers: Mapping[str, str]) -> Any:
         """The innermost `data` of an answer that says success twice."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
+
+        def ask() -> urllib3.BaseHTTPResponse:
+            place, content = self._endpoint + path, json.dumps(body)
+            return self._pool.request("POST", place, body=content, headers=headers, redirect=False)
+
         try:
-            answer = self._pool.request(
-                "POST", self._endpoint + path, body=json.dumps(body), headers=headers, redirect=False
-            )
+            answer = within_limits(ask, self._limits.listing, self._hub, self._endpoint)
         except HTTPError as error:
             raise unreachable(self._hub, self._endpoint, error) from error
         if answer.status != 200:

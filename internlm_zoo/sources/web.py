@@ -18,7 +18,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.http import absent, open_pool, refusal, twice, unreachable
+from internlm_zoo.sources.http import Limits, absent, open_pool, refusal, twice, unreachable, within_limits
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
@@ -34,6 +34,7 @@ class WebSource:
         self._hub = hub.name
         self._endpoint = endpoint
         self._pool = open_pool(endpoint, settings)
+        self._limits = Limits.of(settings)
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         check_path(repo, self._hub)
@@ -71,11 +72,14 @@ class WebSource:
                 raise NotFoundError(f"it has more than {_PAGES} directories, so it is no release", url)
 
     def _page(self, url: str, repo: str) -> str:
-        try:
+        def ask() -> bytes:
             with self._pool.request("GET", url, redirect=False, preload_content=False) as answer:
                 if answer.status != 200:
                     raise refusal(answer.status, self._hub, repo, self._endpoint)
-                page = answer.read(_LARGEST) if "html" in answer.headers.get("Content-Type", "") else b""
+                return answer.read(_LARGEST) if "html" in answer.headers.get("Content-Type", "") else b""
+
+        try:
+            page = within_limits(ask, self._limits.listing, self._hub, self._endpoint)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise unreachable(self._hub, self._endpoint, error) from error
         if not page:

@@ -127,7 +127,7 @@ class _Errand:
     def _bring(self, file: LockedFile) -> Fetched:
         """Asks every hub once per run: the next candidate of the format need not hear the same refusals."""
         key, hopeless = self._key(file), self.means.hopeless
-        content = (self.candidate.release.format, key)
+        content = (self.candidate.release.format, f"{key} {file.size}")
         if content in hopeless:
             raise hopeless[content]
         try:

@@ -36,7 +36,7 @@ a `delay` on top. Every kind works with every protocol:
     lfs-pointer     the pointer text instead of the file
     etag-changes    another ETag with every answer
     expired         403 as object storage says it of a stale URL
-    redirect        302 to the same file elsewhere                to="other-host", "other-port", "same", a URL,
+    redirect        302 to the same file elsewhere                to="other-host", "other-port", "same", URL,
                                                                   "plain" (from a hub with TLS to one without)
     evil-name       listings hold one more file, called `path`    "../evil", "/etc/x", "CON", ...
     wrong-digest    listings hold wrong digests                   (best left on, without times)
