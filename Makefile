@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all bench bench-convert lint wheel openxlab clean
+.PHONY: demo test test-all bench bench-convert bench-download lint wheel openxlab clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -20,13 +20,20 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: bench-convert
+bench: bench-convert bench-download
 	$(BIN)/python benchmarks/startup.py
 
 bench-convert: $(STAMP)
 	$(BIN)/python benchmarks/convert.py
 	$(BIN)/python benchmarks/convert_memory.py
 	$(BIN)/python benchmarks/convert_reading.py
+
+bench-download: $(STAMP)
+	@command -v aria2c >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null || { \
+		echo "the peers of this benchmark are missing; try: apt-get install nginx aria2 curl"; exit 1; }
+	$(BIN)/python benchmarks/download.py
+	$(BIN)/python benchmarks/download_latency.py
+	$(BIN)/python benchmarks/download_counts.py
 
 wheel: $(STAMP)
 	rm -rf dist

@@ -77,6 +77,7 @@ def main() -> None:
         "Peak is the largest `ru_maxrss` of the converting process. The torch script loads all ranks of a "
         "stage, concatenates and saves, without giving other names or checking: its seconds and its peak.",
         table(COLUMNS, rows),
+        document="conversion.md",
     )
 
 

@@ -46,6 +46,7 @@ def main() -> None:
         "`ru_maxrss` of the converting process in MB, file-backed pages included, with evidence; beside it "
         "the highest resident size of each that was sampled every 20 ms, in the same order.",
         table(COLUMNS, rows),
+        document="conversion.md",
     )
 
 

@@ -47,6 +47,7 @@ def main() -> None:
         "The sparse checkpoint, in 64 files and in one with Llama's names, has the shapes of InternLM-20B, "
         "its 60 layers and its vocabulary; commands are processes of their own.",
         headers,
+        document="conversion.md",
     )
 
 
