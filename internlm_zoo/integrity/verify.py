@@ -91,7 +91,10 @@ def verify(
     wanted = {file.path: file for file in expected}
     found = set(_files(path))
     here = [file for name, file in sorted(wanted.items()) if name in found]
-    check = partial(_check, path, quick=quick, progress=progress or Progress())
+    progress = progress or Progress()
+    sizes = [file.size for file in here if file.size is not None]
+    progress.plan(len(here), sum(sizes) if len(sizes) == len(here) else None)
+    check = partial(_check, path, quick=quick, progress=progress)
     results = work([partial(check, file) for file in here], workers or os.cpu_count() or 1, threading.Event())
     return VerifyReport(
         path=path,

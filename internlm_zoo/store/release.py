@@ -42,8 +42,9 @@ def fetch_release(
     if isinstance(target, FolderTarget):
         target.begin(request.model, release)
     _check_space(errand, chosen)
+    means.progress.plan(len(chosen), _size(chosen))
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
-    got = work([partial(errand.fetch, file) for file in largest_first], request.max_workers, errand.stop)
+    got = work([partial(_fetch, errand, file) for file in largest_first], request.max_workers, errand.stop)
     release = _learned(errand, got)
     here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
     checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}
@@ -227,6 +228,21 @@ def _check_space(errand: _Errand, chosen: Sequence[LockedFile]) -> None:
     if needed > free:
         what = f"{errand.release.id} needs {needed:,} more bytes and the disk has {free:,}"
         raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
+
+
+def _size(files: Sequence[LockedFile]) -> int | None:
+    sizes = [file.size for file in files if file.size is not None]
+    return sum(sizes) if len(sizes) == len(files) else None
+
+
+def _fetch(errand: _Errand, file: LockedFile) -> _Got:
+    """What was here counts as done, too."""
+    got = errand.fetch(file)
+    if got.changed is None:
+        size = got.file.size or 0
+        errand.means.progress.start(file.path, size, size)
+        errand.means.progress.finish(file.path)
+    return got
 
 
 def _learned(errand: _Errand, got: Sequence[_Got]) -> LockedRelease:
