@@ -49,6 +49,7 @@ def download(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     local_dir: str | Path | None = None,
+    adopt: Iterable[str | Path] = (),
     max_workers: int = 8,
     max_rate: str | int | None = None,
     force: bool = False,
@@ -59,7 +60,8 @@ def download(
 
     format: hf or original; None: hf before original. source: auto (the next hub where one fails), a hub of
     the registry, or a URL or directory that mirrors the hubs. include, exclude: globs of file names.
-    local_dir: plain files there instead of links into the store.
+    local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
+    the caches of huggingface_hub and modelscope are looked at always.
     Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError.
     """
     from internlm_zoo.store.fetch import download as fetch
@@ -74,6 +76,7 @@ def download(
         include=tuple(include),
         exclude=tuple(exclude),
         local_dir=None if local_dir is None else Path(local_dir),
+        adopt=tuple(map(Path, adopt)),
         max_workers=max_workers,
         max_rate=max_rate,
         force=force,

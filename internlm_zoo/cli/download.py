@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from internlm_zoo.integrity.verify import VerifyReport
-    from internlm_zoo.store.values import Download
+    from internlm_zoo.store.values import Download, DownloadedFile
 
 
 # As many characters of a revision as tell it from others, `listing-...` included.
@@ -45,6 +45,10 @@ def download(
     local_dir: Annotated[
         Path | None, typer.Option("--local-dir", help="Plain files in this folder instead of the store.")
     ] = None,
+    adopt: Annotated[
+        list[Path] | None,
+        typer.Option("--adopt", metavar="DIR", help="Look for the files below this folder, too."),
+    ] = None,
     max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8,
     max_rate: Annotated[
         str | None, typer.Option("--max-rate", help="At most so much per second, as 20MB.")
@@ -68,6 +72,7 @@ def download(
             include=include or (),
             exclude=exclude or (),
             local_dir=local_dir,
+            adopt=adopt or (),
             max_workers=max_workers,
             max_rate=max_rate,
             force=force,
@@ -117,11 +122,15 @@ def _plan(done: Download) -> RenderableType:
 
     from internlm_zoo.cli.tables import Column, Sheet, byte_count
 
-    rows = [[file.path, byte_count(file.size), file.source or "here already"] for file in done.files]
-    columns = [Column("File", narrow="fold"), Column("Size", "right"), Column("From")]
+    rows = [[file.path, byte_count(file.size), _whence(file)] for file in done.files]
+    columns = [Column("File", narrow="fold"), Column("Size", "right"), Column("From", narrow="fold")]
     title = f"{done.hub}:{done.repo} at {done.revision}"
     total = f"{byte_count(done.fetched_bytes)} to fetch into {done.path}"
     return Group(Sheet(columns, rows, title=title), "", Text(total))
+
+
+def _whence(file: DownloadedFile) -> str:
+    return file.source or (str(file.taken_from) if file.taken_from else "here already")
 
 
 def _verdicts(reports: list[VerifyReport]) -> RenderableType:

@@ -18,8 +18,11 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
+from internlm_zoo.store.adopt import Adopter
+from internlm_zoo.store.caches import Caches
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.layout import Store
+from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.record import read_record
 from internlm_zoo.store.release import fetch_release
 from internlm_zoo.store.selection import Selection
@@ -114,7 +117,8 @@ def _download(actions: Sequence[Action], snapshot: Snapshot, stage: Path, ways: 
         dry_run=False,
     )
     store = Store(kit.settings.home)
-    means = Means(kit.settings, store, ways.hubs, kit.client, kit.progress, ways.candidates)
+    nowhere = Adopter(Caches(kit.settings.home), Ledger(kit.settings.home), kit.progress)
+    means = Means(kit.settings, store, ways.hubs, kit.client, kit.progress, ways.candidates, nowhere)
     others = [other for other in ways.candidates if other is not own]
     return fetch_release(candidate, others, request, means)
 

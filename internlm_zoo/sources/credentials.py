@@ -52,14 +52,18 @@ def user_home(settings: Settings) -> Path:
     return Path(settings.environ["HOME"]) if settings.environ.get("HOME") else Path.home()
 
 
-def _huggingface_file(settings: Settings) -> Path:
+def huggingface_home(settings: Settings) -> Path:
+    """Where huggingface_hub keeps its login and its cache."""
     environ = settings.environ
-    if environ.get("HF_TOKEN_PATH"):
-        return Path(environ["HF_TOKEN_PATH"]).expanduser()
     cache = (
         Path(environ["XDG_CACHE_HOME"]) if environ.get("XDG_CACHE_HOME") else user_home(settings) / ".cache"
     )
-    return Path(environ.get("HF_HOME") or cache / "huggingface").expanduser() / "token"
+    return Path(environ.get("HF_HOME") or cache / "huggingface").expanduser()
+
+
+def _huggingface_file(settings: Settings) -> Path:
+    named = settings.environ.get("HF_TOKEN_PATH")
+    return Path(named).expanduser() if named else huggingface_home(settings) / "token"
 
 
 def _text(path: Path) -> str | None:

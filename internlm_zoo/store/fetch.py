@@ -19,9 +19,12 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
+from internlm_zoo.store.adopt import Adopter
+from internlm_zoo.store.caches import caches_of
 from internlm_zoo.store.candidates import AUTO, Candidate, candidates
 from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
+from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.record import read_record
 from internlm_zoo.store.release import fetch_release, is_complete
 from internlm_zoo.store.selection import Selection
@@ -47,6 +50,7 @@ def download(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     local_dir: Path | None = None,
+    adopt: Sequence[Path] = (),
     max_workers: int = 8,
     max_rate: str | int | None = None,
     force: bool = False,
@@ -58,7 +62,8 @@ def download(
     files, include, exclude: see Selection. format: hf or original; None: whichever there is, hf before
     original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests come
     from the lock, or on first contact from the hub, and are then locked. A complete release that is locked
-    makes no request. max_rate: bytes per second of all connections together, or a size such as "20MB".
+    makes no request. adopt: folders below which files may be, besides the caches of the hubs' own clients.
+    max_rate: bytes per second of all connections together, or a size such as "20MB".
 
     Raises NotFoundError, AccessError, NetworkError or IntegrityError when no hub delivers (nothing is shown
     then, and what arrived right is kept for the next run), NoSpaceError, UsageError, RegistryError.
@@ -75,11 +80,14 @@ def download(
         force=force,
         dry_run=dry_run,
     )
+    names = (name for release in entry.releases for name in (release.repo, *release.also_listed_as))
+    caches, ledger = caches_of(settings, names, adopt), Ledger(settings.home, keep=not dry_run)
+    adopter = Adopter(caches, ledger, progress or Progress(), fresh=force)
     patience = Patience.from_environ(settings.environ)
     client = Client(settings.environ, patience, max_workers, rate_of(max_rate))
     with (
         disk(local_dir or settings.home),
-        _means(settings, client, progress or Progress(), everywhere) as means,
+        _means(settings, client, everywhere, adopter) as means,
     ):
         return _first_of(_nearest_first(order, request, means.store), request, means)
 
@@ -126,9 +134,10 @@ def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -
 
 @contextmanager
 def _means(
-    settings: Settings, client: Client, progress: Progress, everywhere: Sequence[Candidate]
+    settings: Settings, client: Client, everywhere: Sequence[Candidate], adopter: Adopter
 ) -> Iterator[Means]:
+    store, hubs = Store(settings.home), Hubs(settings)
     try:
-        yield Means(settings, Store(settings.home), Hubs(settings), client, progress, everywhere)
+        yield Means(settings, store, hubs, client, adopter.progress, everywhere, adopter)
     finally:
         client.close()

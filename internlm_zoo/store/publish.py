@@ -22,11 +22,13 @@ from internlm_zoo.transfer.journal import abandoned, own_name
 _READ_ONLY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 
-def keep_blob(store: Store, part: Path, sha256: str) -> None:
-    """Move a checked file into the store. The same bytes may be there already."""
+def keep_blob(store: Store, part: Path, sha256: str, *, ours: bool = True) -> None:
+    """Move a checked file into the store. The same bytes may be there already. ours: whether it is no hard
+    link to a file of somebody else's, whose mode is not for us to change."""
     blob = store.blob(sha256)
     blob.parent.mkdir(parents=True, exist_ok=True)
-    part.chmod(_READ_ONLY)
+    if ours:
+        part.chmod(_READ_ONLY)
     if os.name == "nt" and blob.exists():  # a read-only file cannot be replaced there
         blob.chmod(_READ_ONLY | stat.S_IWUSR)
     part.replace(blob)

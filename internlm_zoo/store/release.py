@@ -13,6 +13,7 @@ from functools import partial
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NoSpaceError, NotFoundError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
+from internlm_zoo.store.caches import Spot, taken
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.hubs import as_release
 from internlm_zoo.store.layout import Store
@@ -35,7 +36,7 @@ def fetch_release(
     """others: where else the same bytes may be. Raises what `download` does, about this one release."""
     release = candidate.locked or as_release(candidate, means.hubs.snapshot(candidate))
     chosen = request.selection.of(release)
-    target = _target(release, request, means.store)
+    target = _target(release, request, means)
     errand = _Errand(candidate, others, release, target, means)
     if request.dry_run:
         return _answer(errand, release, [errand.plan(file) for file in chosen], request)
@@ -51,7 +52,7 @@ def fetch_release(
     target.finish(Record(request.model, replace(release, files=here), len(release.files), checked))
     if release != candidate.locked and not candidate.stands_in:
         record(means.settings, release)
-    for note in _trust_notes(release.hub, got):
+    for note in _closing_notes(release.hub, got):
         means.progress.note(note)
     return _answer(errand, release, got, request)
 
@@ -69,7 +70,7 @@ def is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
 class _Got:
     """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before.
     voucher: the other hub whose digest it was held against, if its own publishes none. changed: when (ns), if
-    its bytes were checked as they came."""
+    its bytes were checked as they came. spot: where on this machine it was taken from."""
 
     file: LockedFile
     listed: LockedFile
@@ -78,6 +79,7 @@ class _Got:
     voucher: str | None = None
     notes: tuple[str, ...] = ()
     changed: int | None = None
+    spot: Spot | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class _Errand:
         """What `fetch` would do."""
         if (sha256 := self.target.present(file)) is not None:
             return _here(file, sha256)
+        if (spot := self.means.adopter.guess(file)) is not None:
+            return _Got(file, file, spot=spot)
         hub = self.candidate.hub.name
         return _Got(file, file, hub, {hub: file.size or 0})
 
@@ -102,8 +106,16 @@ class _Errand:
         if (sha256 := self.target.present(file)) is not None:
             return _here(file, sha256)
         with self._alone(file):
-            sha256 = self.target.present(file)
-            return self._transfer(file) if sha256 is None else _here(file, sha256)
+            if (sha256 := self.target.present(file)) is not None:
+                return _here(file, sha256)
+            return self._adopt(file) or self._transfer(file)
+
+    def _adopt(self, file: LockedFile) -> _Got | None:
+        for found in self.means.adopter.matches(file):
+            if self.target.adopt(found, file):
+                size, sha256 = found.known.stamp.size, found.known.sha256
+                return _Got(replace(file, size=size, sha256=sha256), listed=file, spot=found.spot)
+        return None
 
     def _transfer(self, file: LockedFile) -> _Got:
         fetched = self._bring(file)
@@ -167,7 +179,7 @@ class _Errand:
         blob = file.sha256 and self.means.store.blob(file.sha256).exists()
         if file.size is None or (blob and isinstance(self.target, StoreTarget)):
             return 0
-        if (self.target.folder / file.path).exists():
+        if (self.target.folder / file.path).exists() or self.target.links(self.means.adopter.spots(file)):
             return 0
         return max(0, file.size - waiting(self.target.partial, self._key(file)))
 
@@ -213,11 +225,11 @@ def _has_digest(file: LockedFile) -> bool:
     return file.sha256 is not None or (file.git_sha1 is not None and file.size is not None)
 
 
-def _target(release: LockedRelease, request: Request, store: Store) -> StoreTarget | FolderTarget:
+def _target(release: LockedRelease, request: Request, means: Means) -> StoreTarget | FolderTarget:
     if request.local_dir is not None:
-        return FolderTarget(store, request.local_dir.absolute(), request.force)
-    folder = store.release(release.hub, release.repo, release.revision)
-    return StoreTarget(store, folder, request.force)
+        return FolderTarget(means.store, request.local_dir.absolute(), request.force)
+    folder = means.store.release(release.hub, release.repo, release.revision)
+    return StoreTarget(means.store, folder, means.adopter.ledger, request.force)
 
 
 def _check_space(errand: _Errand, chosen: Sequence[LockedFile]) -> None:
@@ -262,8 +274,8 @@ def _answer(errand: _Errand, release: LockedRelease, got: Sequence[_Got], reques
     for name, count in (item for entry in got for item in entry.served.items()):
         served[name] = served.get(name, 0) + count
     files = tuple(
-        DownloadedFile(entry.file.path, entry.file.size, entry.file.sha256, entry.source)
-        for entry in sorted(got, key=lambda entry: entry.file.path)
+        DownloadedFile(e.file.path, e.file.size, e.file.sha256, e.source, e.spot.path if e.spot else None)
+        for e in sorted(got, key=lambda entry: entry.file.path)
     )
     return Download(
         model=request.model,
@@ -278,17 +290,17 @@ def _answer(errand: _Errand, release: LockedRelease, got: Sequence[_Got], reques
         served=served,
         trust=release.trust,
         notes=tuple(
-            dict.fromkeys([note for entry in got for note in entry.notes] + _trust_notes(release.hub, got))
+            dict.fromkeys([note for entry in got for note in entry.notes] + _closing_notes(release.hub, got))
         ),
         dry_run=request.dry_run,
     )
 
 
-def _trust_notes(hub: str, got: Sequence[_Got]) -> list[str]:
-    """What the digests of fetched files stand on, where their hub publishes none."""
+def _closing_notes(hub: str, got: Sequence[_Got]) -> list[str]:
+    """Where files were taken from; what the digests of fetched ones stand on, if their hub has none."""
     bare = [entry for entry in got if entry.source is not None and not _has_digest(entry.listed)]
     counts = Counter(entry.voucher for entry in bare)
-    return [
+    return taken(entry.spot for entry in got) + [
         f"{hub} publishes no digests: {count} of the files "
         + (f"were compared with those of {voucher}" if voucher else "are trusted on first use")
         for voucher, count in counts.items()

@@ -1,7 +1,7 @@
 """Where a download goes: into the store, or as plain files into a folder of the user's choice.
 
 Both answer the same questions: is this file here already, where do its bytes wait until they are checked,
-and what happens when they are.
+and what happens when they are, or when another tool's cache has them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Protocol
 from internlm_zoo.errors import UsageError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.sources.base import Location
+from internlm_zoo.store.adopt import Found, second_name, take_in
+from internlm_zoo.store.caches import Spot
 from internlm_zoo.store.layout import BOOKS, Store, place_of
+from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, read_record, write_record
 from internlm_zoo.transfer.digest import digest_file
@@ -48,6 +51,14 @@ class Target(Protocol):
         """Give a checked file its final name."""
         ...
 
+    def adopt(self, found: Found, file: LockedFile) -> bool:
+        """Take a file from where it was found, which stays as it is; False if it changed meanwhile."""
+        ...
+
+    def links(self, spots: Iterable[Spot]) -> bool:
+        """Whether a file that is adopted from there takes no room."""
+        ...
+
     def finish(self, record: Record) -> None:
         """All files are here: show them."""
         ...
@@ -55,10 +66,12 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class StoreTarget:
-    """force: what is here is hashed again before it is believed."""
+    """force: what is here is hashed again before it is believed; so is a blob that others may write to, once
+    it changed."""
 
     store: Store
     folder: Path
+    ledger: Ledger
     force: bool = False
 
     @property
@@ -71,16 +84,26 @@ class StoreTarget:
             return None
         blob = self.store.blob(sha256)
         with suppress(FileNotFoundError):
-            right_size = file.size in (None, blob.stat().st_size)
-            if right_size and (not self.force or digest_file(blob, Wanted(file.path)).sha256 == sha256):
+            if file.size in (None, blob.stat().st_size) and self._is_right(blob):
                 return sha256
         return None
+
+    def _is_right(self, blob: Path) -> bool:
+        believed = not self.force and not self.ledger.watches(blob)
+        return believed or self.ledger.digests(blob, fresh=self.force).sha256 == blob.name
 
     def near(self, file: LockedFile) -> Iterable[Origin]:
         return ()
 
     def keep(self, fetched: Fetched, file: LockedFile) -> None:
         keep_blob(self.store, fetched.path, fetched.sha256)
+
+    def adopt(self, found: Found, file: LockedFile) -> bool:
+        return take_in(self.store, self.ledger, found)
+
+    def links(self, spots: Iterable[Spot]) -> bool:
+        here = self.partial.stat().st_dev
+        return any(spot.device == here for spot in spots)
 
     def finish(self, record: Record) -> None:
         publish_release(self.store, self.folder, record)
@@ -131,6 +154,17 @@ class FolderTarget:
         target = place_of(self.folder, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         fetched.path.replace(target)
+
+    def adopt(self, found: Found, file: LockedFile) -> bool:
+        target = place_of(self.folder, file.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with second_name(found, self.partial, hard=False) as draft:
+            if draft is not None:
+                draft.path.replace(target)
+        return draft is not None
+
+    def links(self, spots: Iterable[Spot]) -> bool:
+        return False
 
     def finish(self, record: Record) -> None:
         extend_record(self.folder, record)

@@ -9,6 +9,7 @@ from pathlib import Path
 from internlm_zoo.errors import ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
+from internlm_zoo.store.adopt import Adopter
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
@@ -30,8 +31,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Means:
-    """everywhere: all releases of the model, whatever the user asked for, to compare with. hopeless:
-    why no hub delivered a content in this run, by format and content."""
+    """everywhere: all releases of the model, whatever the user asked for, to compare with. adopter: looks
+    where the files may be already. hopeless: why no hub delivered a content in this run, by format and
+    content."""
 
     settings: Settings
     store: Store
@@ -39,18 +41,21 @@ class Means:
     client: Client
     progress: Progress
     everywhere: Sequence[Candidate]
+    adopter: Adopter
     hopeless: dict[tuple[str | None, str], ZooError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DownloadedFile:
     """size in bytes and sha256 in hex, None while a dry run cannot know them. source: the hub that
-    delivered it (in a dry run: would), None if it was here."""
+    delivered it (in a dry run: would), None if it was here. taken_from: where on this machine it was, if it
+    came from another tool's cache or a folder of the user's."""
 
     path: str
     size: int | None
     sha256: str | None
     source: str | None
+    taken_from: Path | None = None
 
 
 @dataclass(frozen=True)

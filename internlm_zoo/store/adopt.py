@@ -1,0 +1,131 @@
+"""Takes files that are on this machine already: hashed once, then linked into the store or copied.
+
+A blob that is a hard link shares its bytes with a file that its owner may write to. Its mode stays the
+owner's, and its stamp is in the ledger: a download that finds another stamp hashes the blob again, and
+`verify` hashes always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.store.caches import Caches, Spot
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.ledger import Known, Ledger, Stamp
+from internlm_zoo.store.linking import How, duplicate
+from internlm_zoo.store.publish import keep_blob
+from internlm_zoo.transfer.journal import abandoned, own_name
+
+# A plan hashes files up to this size, and believes larger ones by name and size.
+_SOON_HASHED = 8 << 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file with the bytes that are wanted, as it was when it was hashed."""
+
+    spot: Spot
+    known: Known
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What was taken, under a name of ours."""
+
+    path: Path
+    how: How
+
+
+@dataclass(frozen=True)
+class Adopter:
+    """Looks through caches. fresh: hash even what is remembered. A file without a published digest is never
+    found: nothing would tell it from another."""
+
+    caches: Caches
+    ledger: Ledger
+    progress: Progress
+    fresh: bool = False
+
+    def matches(self, file: LockedFile) -> Iterator[Found]:
+        """The files that are this one, hashed as they come."""
+        for spot in self.spots(file):
+            try:
+                known = self._digests(spot, file)
+            except OSError as error:
+                self.progress.note(f"{spot.path} in {spot.keeper} cannot be read: {error.strerror}")
+            else:
+                if _is(file, known):
+                    yield Found(spot, known)
+
+    def guess(self, file: LockedFile) -> Spot | None:
+        """Where `matches` will find it; of a large file that was never hashed, where it probably will."""
+        for spot in self.spots(file):
+            with suppress(OSError):
+                if spot.size <= _SOON_HASHED:
+                    known: Known | None = self.ledger.digests(spot.path, git=file.sha256 is None)
+                else:
+                    known = self.ledger.remembered(spot.path)
+                if known is None or _is(file, known):
+                    return spot
+        return None
+
+    def spots(self, file: LockedFile) -> Iterator[Spot]:
+        """Where it may be, nothing read."""
+        known = file.sha256 is not None or (file.git_sha1 is not None and file.size is not None)
+        return self.caches.spots(file) if known else iter(())
+
+    def _digests(self, spot: Spot, file: LockedFile) -> Known:
+        self.progress.start(file.path, file.size)
+        try:
+            seen = partial(self.progress.advance, file.path)
+            return self.ledger.digests(spot.path, git=file.sha256 is None, fresh=self.fresh, seen=seen)
+        finally:
+            self.progress.finish(file.path)
+
+
+def _is(file: LockedFile, known: Known) -> bool:
+    if file.sha256 is not None:
+        return known.sha256 == file.sha256
+    return known.git_sha1 == file.git_sha1
+
+
+def take_in(store: Store, ledger: Ledger, found: Found) -> bool:
+    """Make a found file a blob of the store; False if it changed since it was hashed."""
+    blob = store.blob(found.known.sha256)
+    with second_name(found, store.partial, hard=True) as draft:
+        if draft is None:
+            return False
+        keep_blob(store, draft.path, blob.name, ours=draft.how != "hard link")
+    if draft.how == "hard link" and ledger.remembered(found.spot.path) is not None:
+        ledger.remember(blob, found.known)
+    return True
+
+
+@contextmanager
+def second_name(found: Found, partial_folder: Path, *, hard: bool) -> Iterator[Draft | None]:
+    """A found file under a name of ours, to be moved where it belongs; None if it changed since it was
+    hashed. hard: whether one file with two names will do."""
+    key = f"adopted-{found.known.sha256}"
+    for left in abandoned(partial_folder, key):
+        left.unlink(missing_ok=True)
+    partial_folder.mkdir(parents=True, exist_ok=True)
+    draft = partial_folder / own_name(key)
+    try:
+        how = _duplicate(found, draft, hard=hard)
+        yield Draft(draft, how) if how else None
+    finally:
+        draft.unlink(missing_ok=True)  # a rename onto another name of the same file leaves both
+
+
+def _duplicate(found: Found, draft: Path, *, hard: bool) -> How | None:
+    try:
+        how = duplicate(found.spot.path, draft, hard=hard)
+        return how if Stamp.of(found.spot.path) == found.known.stamp else None
+    except FileNotFoundError:  # its owner removed it
+        return None

@@ -1,0 +1,149 @@
+"""Where files of a release may lie on this machine already: other tools' caches, and folders the user names.
+
+Nothing here reads a file: a place is a guess by name and size, and a blob's name in a cache is no proof.
+Layouts: huggingface_hub `constants` and `file_download`; modelscope_hub `_download.DownloadManager` and
+modelscope `find_reusable_legacy_repo_dir` (in older ones a dot in a repository's name is `___`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.errors import UsageError
+from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources.credentials import huggingface_home, user_home
+
+HUGGINGFACE, MODELSCOPE = "the Hugging Face cache", "the ModelScope cache"
+
+_MODELSCOPE_PLACES = (
+    "models/{owner}--{name}/snapshots/*",
+    "models/{owner}/{safe}",
+    "models/{owner}/{name}",
+    "hub/models/{owner}/{safe}",
+    "hub/models/{owner}/{name}",
+    "hub/{owner}/{safe}",
+    "hub/{owner}/{name}",
+    "{owner}/{safe}",
+    "{owner}/{name}",
+)
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A regular file that may be the one. keeper: whose it is, in words. size in bytes. device: its disk."""
+
+    path: Path
+    keeper: str
+    size: int
+    device: int
+
+
+@dataclass(frozen=True)
+class Caches:
+    """home: the store, whose own files are no finds. repos: folders of Hugging Face's cache. snapshots:
+    folders with the files of one release, and their keepers. folders: what lies below the user's, by name."""
+
+    home: Path
+    repos: Sequence[Path] = ()
+    snapshots: Sequence[tuple[Path, str]] = ()
+    folders: Sequence[tuple[str, Mapping[str, Sequence[Path]]]] = ()
+
+    def spots(self, file: LockedFile) -> Iterator[Spot]:
+        """Where it may be, each place once, in the order in which to look."""
+        met = set()
+        for path, keeper in self._guesses(file):
+            real = Path(os.path.realpath(path))
+            if real in met or real.is_relative_to(self.home):
+                continue
+            met.add(real)
+            status = _status(real)
+            if status is not None and _may_be(real, status, file):
+                yield Spot(real, keeper, status.st_size, status.st_dev)
+
+    def _guesses(self, file: LockedFile) -> Iterator[tuple[Path, str]]:
+        for repo in self.repos:
+            for digest in filter(None, (file.sha256, file.git_sha1)):
+                yield repo / "blobs" / digest, HUGGINGFACE
+        for folder, keeper in self.snapshots:
+            yield folder / file.path, keeper
+        for name, below in self.folders:
+            for path in below.get(file.path.rsplit("/", 1)[-1], ()):
+                yield path, name
+
+
+def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = ()) -> Caches:
+    """names: repositories that hold the files, as owner/name. adopt: folders of the user's, searched at any
+    depth. Raises UsageError if one is none."""
+    hub = huggingface_cache(settings)
+    repos = sorted(hub.glob("models--*"))
+    wanted = dict.fromkeys(name for name in names if name.count("/") == 1)
+    snapshots = [
+        (folder, HUGGINGFACE)
+        for name in wanted
+        for folder in sorted((hub / huggingface_folder(name) / "snapshots").glob("*"))
+    ]
+    snapshots += [(folder, MODELSCOPE) for name in wanted for folder in _modelscope_folders(settings, name)]
+    return Caches(settings.home.resolve(), repos, snapshots, folders_of(adopt))
+
+
+def folders_of(folders: Iterable[Path]) -> tuple[tuple[str, Mapping[str, Sequence[Path]]], ...]:
+    """What lies below some folders, by name. Raises UsageError if one is none."""
+    return tuple((str(folder), _below(folder)) for folder in folders)
+
+
+def taken(spots: Iterable[Spot | None]) -> list[str]:
+    """How many files came from where, in sentences."""
+    counts = Counter(spot.keeper for spot in spots if spot is not None)
+    return [f"{count} of the files are from {keeper}" for keeper, count in counts.items()]
+
+
+def huggingface_cache(settings: Settings) -> Path:
+    """Where huggingface_hub keeps repositories."""
+    named = settings.environ.get("HF_HUB_CACHE") or settings.environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(named).expanduser() if named else huggingface_home(settings) / "hub"
+
+
+def huggingface_folder(repo: str) -> str:
+    """The name of a model's folder there."""
+    return f"models--{repo.replace('/', '--')}"
+
+
+def _modelscope_folders(settings: Settings, repo: str) -> Iterator[Path]:
+    named = settings.environ.get("MODELSCOPE_CACHE")
+    base = Path(named).expanduser() if named else user_home(settings) / ".cache" / "modelscope"
+    owner, name = repo.split("/")
+    for place in _MODELSCOPE_PLACES:
+        yield from sorted(base.glob(place.format(owner=owner, name=name, safe=name.replace(".", "___"))))
+
+
+def _below(folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise UsageError("there is no such folder to adopt files from", folder)
+    found: dict[str, list[Path]] = {}
+    for parent, folders, names in os.walk(folder.absolute()):
+        folders.sort()
+        for name in names:
+            found.setdefault(name, []).append(Path(parent, name))
+    return found
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:  # most guesses lead nowhere
+        return None
+
+
+def _may_be(path: Path, status: os.stat_result, file: LockedFile) -> bool:
+    """By its size, and by a name that is the digest of something else."""
+    published = file.sha256 if len(path.name) == 64 else file.git_sha1
+    is_other = _DIGEST.fullmatch(path.name) and published not in (None, path.name)
+    return stat.S_ISREG(status.st_mode) and file.size in (None, status.st_size) and not is_other
