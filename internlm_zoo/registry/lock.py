@@ -38,6 +38,11 @@ class LockedFile:
     sha256: str | None
     git_sha1: str | None = None
 
+    @property
+    def has_digest(self) -> bool:
+        """Whether its bytes can be told from others."""
+        return self.sha256 is not None or (self.git_sha1 is not None and self.size is not None)
+
 
 @dataclass(frozen=True)
 class LockedRelease:

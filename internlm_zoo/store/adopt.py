@@ -53,7 +53,7 @@ class Adopter:
     fresh: bool = False
 
     def matches(self, file: LockedFile) -> Iterator[Found]:
-        """The files that are this one, hashed as they come."""
+        """The files that are this one, hashed as they come. Whoever asks tells `progress` when it is over."""
         for spot in self.spots(file):
             try:
                 known = self._digests(spot, file)
@@ -77,16 +77,12 @@ class Adopter:
 
     def spots(self, file: LockedFile) -> Iterator[Spot]:
         """Where it may be, nothing read."""
-        known = file.sha256 is not None or (file.git_sha1 is not None and file.size is not None)
-        return self.caches.spots(file) if known else iter(())
+        return self.caches.spots(file) if file.has_digest else iter(())
 
     def _digests(self, spot: Spot, file: LockedFile) -> Known:
         self.progress.start(file.path, file.size)
-        try:
-            seen = partial(self.progress.advance, file.path)
-            return self.ledger.digests(spot.path, git=file.sha256 is None, fresh=self.fresh, seen=seen)
-        finally:
-            self.progress.finish(file.path)
+        seen = partial(self.progress.advance, file.path)
+        return self.ledger.digests(spot.path, git=file.sha256 is None, fresh=self.fresh, seen=seen)
 
 
 def _is(file: LockedFile, known: Known) -> bool:

@@ -43,7 +43,7 @@ def fetch_release(
     if isinstance(target, FolderTarget):
         target.begin(request.model, release)
     _check_space(errand, chosen)
-    means.progress.plan(len(chosen), _size(chosen))
+    means.progress.plan(len(chosen), replace(release, files=chosen).size)
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
     got = work([partial(_fetch, errand, file) for file in largest_first], request.max_workers, errand.stop)
     release = _learned(errand, got)
@@ -120,7 +120,7 @@ class _Errand:
     def _transfer(self, file: LockedFile) -> _Got:
         fetched = self._bring(file)
         opinion = Opinion()
-        if not _has_digest(file):
+        if not file.has_digest:
             hub, means = self.candidate.hub.name, self.means
             opinion = compare(fetched, file.path, hub, self._comparable(), means.hubs)
             if opinion.note:
@@ -160,7 +160,7 @@ class _Errand:
     def _origins(self, file: LockedFile) -> list[Origin]:
         """The release's own hub, then the others; without a digest their bytes could not be told apart."""
         same = [other for other in self.others if other.release.format == self.candidate.release.format]
-        doors = [self.candidate, *(same if _has_digest(file) else ())]
+        doors = [self.candidate, *(same if file.has_digest else ())]
         names = [door.hub.name for door in doors]
         return [
             Origin(
@@ -218,11 +218,7 @@ def _here(file: LockedFile, sha256: str) -> _Got:
 
 
 def _is_vouched(got: _Got) -> bool:
-    return _has_digest(got.listed) or got.voucher is not None
-
-
-def _has_digest(file: LockedFile) -> bool:
-    return file.sha256 is not None or (file.git_sha1 is not None and file.size is not None)
+    return got.listed.has_digest or got.voucher is not None
 
 
 def _target(release: LockedRelease, request: Request, means: Means) -> StoreTarget | FolderTarget:
@@ -240,11 +236,6 @@ def _check_space(errand: _Errand, chosen: Sequence[LockedFile]) -> None:
     if needed > free:
         what = f"{errand.release.id} needs {needed:,} more bytes and the disk has {free:,}"
         raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
-
-
-def _size(files: Sequence[LockedFile]) -> int | None:
-    sizes = [file.size for file in files if file.size is not None]
-    return sum(sizes) if len(sizes) == len(files) else None
 
 
 def _fetch(errand: _Errand, file: LockedFile) -> _Got:
@@ -265,7 +256,7 @@ def _learned(errand: _Errand, got: Sequence[_Got]) -> LockedRelease:
     if errand.candidate.locked is not None:
         return replace(release, files=files)
     unfetched = (file for file in release.files if file.path not in found)
-    vouched = all(map(_is_vouched, got)) and all(map(_has_digest, unfetched))
+    vouched = all(map(_is_vouched, got)) and all(file.has_digest for file in unfetched)
     return replace(release, files=files, trust="hub" if vouched else "first-use")
 
 
@@ -298,7 +289,7 @@ def _answer(errand: _Errand, release: LockedRelease, got: Sequence[_Got], reques
 
 def _closing_notes(hub: str, got: Sequence[_Got]) -> list[str]:
     """Where files were taken from; what the digests of fetched ones stand on, if their hub has none."""
-    bare = [entry for entry in got if entry.source is not None and not _has_digest(entry.listed)]
+    bare = [entry for entry in got if entry.source is not None and not entry.listed.has_digest]
     counts = Counter(entry.voucher for entry in bare)
     return taken(entry.spot for entry in got) + [
         f"{hub} publishes no digests: {count} of the files "
