@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from internlm_zoo.api import load as load
     from internlm_zoo.api import smoke_test as smoke_test
     from internlm_zoo.api import verify as verify
+    from internlm_zoo.errors import Cancelled as Cancelled
     from internlm_zoo.errors import ZooError as ZooError
+    from internlm_zoo.progress import Progress as Progress
 
 __all__ = [
+    "Cancelled",
+    "Progress",
     "ZooError",
     "convert",
     "download",
@@ -41,9 +45,10 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:  # run from a source tree that was never installed
             return "0+unknown"
     if name in __all__:
-        from internlm_zoo import api, errors
+        from internlm_zoo import api, errors, progress
 
-        return getattr(errors if name == "ZooError" else api, name)
+        homes = {"Cancelled": errors, "ZooError": errors, "Progress": progress}
+        return getattr(homes.get(name, api), name)
     raise AttributeError(f"module 'internlm_zoo' has no attribute {name!r}")
 
 

@@ -6,6 +6,7 @@ Every function takes `settings`; without it they are the environment's, as for t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def download(
     max_rate: str | int | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    cancel: threading.Event | None = None,
     settings: Settings | None = None,
 ) -> Path:
     """Get a model and return its folder; every file in it was checked by its digest.
@@ -61,8 +63,9 @@ def download(
     format: hf or original; None: hf before original. source: auto (the next hub where one fails), a hub of
     the registry, or a URL or directory that mirrors the hubs. include, exclude: globs of file names.
     local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
-    the caches of huggingface_hub and modelscope are looked at always.
-    Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError.
+    the caches of huggingface_hub and modelscope are looked at always. max_rate: bytes per second, or "20MB".
+    cancel: once it is set, from any thread, transfers stop within a second and keep what arrived.
+    Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError, Cancelled.
     """
     from internlm_zoo.store.fetch import download as fetch
 
@@ -81,6 +84,7 @@ def download(
         max_rate=max_rate,
         force=force,
         progress=progress,
+        cancel=cancel,
     ).path
 
 

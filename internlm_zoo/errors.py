@@ -14,6 +14,7 @@ from converters.errors import (
 
 __all__ = [
     "AccessError",
+    "Cancelled",
     "IntegrityError",
     "NetworkError",
     "NoSpaceError",
@@ -29,6 +30,12 @@ class AccessError(ZooError):
     """The hub knows the repository but does not give it to this user."""
 
     exit_code = 4
+
+
+class Cancelled(ZooError):
+    """The caller asked to stop. What arrived is kept, and the next run goes on from there."""
+
+    exit_code = 130
 
 
 class NetworkError(ZooError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,6 +35,7 @@ from internlm_zoo.transfer.partial import disk
 from internlm_zoo.transfer.rate import rate_of
 from internlm_zoo.transfer.refusal import gravest
 from internlm_zoo.transfer.values import Patience
+from internlm_zoo.transfer.workers import unless
 
 # Failures of one hub that leave the next one to be tried.
 HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError)
@@ -56,6 +58,7 @@ def download(
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
+    cancel: threading.Event | None = None,
 ) -> Download:
     """Get a model's files, every one checked before it is shown.
 
@@ -63,10 +66,12 @@ def download(
     original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests come
     from the lock, or on first contact from the hub, and are then locked. A complete release that is locked
     makes no request. adopt: folders below which files may be, besides the caches of the hubs' own clients.
-    max_rate: bytes per second of all connections together, or a size such as "20MB".
+    max_rate: bytes per second of all connections together, or a size such as "20MB". cancel: the caller's
+    event; once it is set, transfers stop within a second.
 
     Raises NotFoundError, AccessError, NetworkError or IntegrityError when no hub delivers (nothing is shown
-    then, and what arrived right is kept for the next run), NoSpaceError, UsageError, RegistryError.
+    then, and what arrived right is kept for the next run), NoSpaceError, UsageError, RegistryError,
+    Cancelled.
     """
     registry, lock = load_registry(settings), Lock.load(settings)
     entry = registry.model(model)
@@ -79,6 +84,7 @@ def download(
         max_workers=max_workers,
         force=force,
         dry_run=dry_run,
+        cancel=cancel,
     )
     names = (name for release in entry.releases for name in (release.repo, *release.also_listed_as))
     caches, ledger = caches_of(settings, names, adopt), Ledger(settings.home, keep=not dry_run)
@@ -96,6 +102,7 @@ def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Dow
     """What the first candidate that works out gives."""
     failures: list[tuple[Candidate, ZooError]] = []
     for candidate in order:
+        unless(request.cancel)
         others = [other for other in order if other is not candidate]
         try:
             done = fetch_release(candidate, others, request, means)

@@ -45,7 +45,12 @@ def fetch_release(
     _check_space(errand, chosen)
     means.progress.plan(len(chosen), replace(release, files=chosen).size)
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
-    got = work([partial(_fetch, errand, file) for file in largest_first], request.max_workers, errand.stop)
+    got = work(
+        [partial(_fetch, errand, file) for file in largest_first],
+        request.max_workers,
+        errand.stop,
+        request.cancel,
+    )
     release = _learned(errand, got)
     here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
     checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ from internlm_zoo.transfer.client import Client
 
 @dataclass(frozen=True)
 class Request:
-    """model: registry name. local_dir: None for the store. force: believe nothing that is there."""
+    """model: registry name. local_dir: None for the store. force: believe nothing that is there. cancel: the
+    caller's event that ends it."""
 
     model: str
     selection: Selection
@@ -27,6 +29,7 @@ class Request:
     max_workers: int
     force: bool
     dry_run: bool
+    cancel: threading.Event | None = None
 
 
 @dataclass(frozen=True)

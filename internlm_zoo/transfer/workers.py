@@ -8,17 +8,26 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from internlm_zoo.errors import Cancelled
+
 T = TypeVar("T")
 
 # How long an interrupted run gives its threads to write their journals; a hub that is silent holds nobody up.
 _FAREWELL_SECONDS = 2.0
-# Windows notices a Ctrl-C only between two waits.
-_PATIENCE_SECONDS = 0.5
+# The same where the process lives on, and its threads with it.
+_CANCEL_SECONDS = 0.5
+# Windows notices a Ctrl-C only between two waits; a caller's wish to stop is looked at as often.
+_PATIENCE_SECONDS = 0.2
 
 
-def work(jobs: Sequence[Callable[[], T]], workers: int, stop: threading.Event) -> list[T]:
+def work(
+    jobs: Sequence[Callable[[], T]],
+    workers: int,
+    stop: threading.Event,
+    cancel: threading.Event | None = None,
+) -> list[T]:
     """What the jobs return, in their order. The first error, or an interrupt, sets `stop` and is raised
-    once the other jobs have noticed."""
+    once the other jobs have noticed. cancel: the caller's; once it is set, Cancelled is raised."""
     waiting: queue.SimpleQueue[tuple[int, Callable[[], T]]] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, T | BaseException]] = queue.SimpleQueue()
     for entry in enumerate(jobs):
@@ -32,20 +41,30 @@ def work(jobs: Sequence[Callable[[], T]], workers: int, stop: threading.Event) -
     results: dict[int, T] = {}
     try:
         while len(results) < len(jobs):
-            index, outcome = _next(done)
+            index, outcome = _next(done, cancel)
             if isinstance(outcome, BaseException):
                 raise outcome
             results[index] = outcome
     finally:
         stop.set()
-        deadline = time.monotonic() + _FAREWELL_SECONDS
+        farewell = _CANCEL_SECONDS if cancel is not None and cancel.is_set() else _FAREWELL_SECONDS
+        deadline = time.monotonic() + farewell
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
     return [results[index] for index in range(len(jobs))]
 
 
-def _next(done: queue.SimpleQueue[tuple[int, T | BaseException]]) -> tuple[int, T | BaseException]:
+def unless(cancel: threading.Event | None) -> None:
+    """Raises Cancelled once the event is set."""
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("cancelled; what arrived is kept", fix="run it again: it goes on where it stood")
+
+
+def _next(
+    done: queue.SimpleQueue[tuple[int, T | BaseException]], cancel: threading.Event | None
+) -> tuple[int, T | BaseException]:
     while True:
+        unless(cancel)
         try:
             return done.get(timeout=_PATIENCE_SECONDS)
         except queue.Empty:
