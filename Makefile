@@ -35,6 +35,9 @@ bench-download: $(STAMP)
 	$(BIN)/python benchmarks/download_latency.py
 	$(BIN)/python benchmarks/download_counts.py
 
+fault-table: $(STAMP)
+	$(BIN)/python tools/fault_table.py
+
 wheel: $(STAMP)
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .

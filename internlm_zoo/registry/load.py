@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,13 @@ def load_registry(settings: Settings) -> Registry:
 
 
 def read_registry(extra: Path | None = None) -> Registry:
-    """The shipped registry with the overlay file `extra` on top, if any."""
+    """The shipped registry with the overlay `extra` on top, if any; read again only if a file changed."""
     base = shipped("registry.yaml")
+    return _read(base, extra, _state(base), extra and _state(extra))
+
+
+@lru_cache(maxsize=8)
+def _read(base: Path, extra: Path | None, *_states: tuple[int, ...] | None) -> Registry:
     tree = document.read(base)
     if extra is not None and not _same(extra, base):
         return _validated(overlay.merge(tree, document.read(extra)), base)
@@ -59,6 +65,15 @@ def _invalid(problems: list[Problem]) -> RegistryError:
     ordered = sorted(problems, key=lambda problem: (problem.place.file, problem.place.line))
     fix = f"`internlm-zoo registry validate {ordered[0].place.file}` lists all of them"
     return RegistryError(ordered, fix=fix if len(ordered) > 1 else None)
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What changes when the file does; None if it cannot be seen."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -95,12 +95,15 @@ def proxy_headers(proxy: str) -> dict[str, str]:
 
 
 def twice(ask: Callable[[], T]) -> T:
-    """What `ask` returns, asked once more after a pause if there was a NetworkError: it may be a hiccup."""
+    """What `ask` returns, asked once more after a pause if a NetworkError came soon: it may be a hiccup."""
+    began = time.monotonic()
     try:
         return ask()
     except NetworkError:
-        time.sleep(PAUSE_SECONDS)
-        return ask()
+        if time.monotonic() - began > ANSWER_SECONDS:
+            raise
+    time.sleep(PAUSE_SECONDS)
+    return ask()
 
 
 def within_limits(call: Callable[[], T], seconds: float, hub: str, url: str) -> T:

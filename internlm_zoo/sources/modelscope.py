@@ -30,6 +30,7 @@ from internlm_zoo.sources.http import (
     certificates_of,
     door,
     refusal,
+    twice,
     unreachable,
     within_limits,
 )
@@ -59,7 +60,7 @@ class ModelScopeSource:
         self._limits = Limits.of(settings)
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
-        entries = self._list(repo, _branch(revision))
+        entries = twice(lambda: self._list(repo, _branch(revision)))
         files = tuple(_remote_file(entry) for entry in entries if entry.get("Type") != "tree")
         found = _revision(entries, files, revision)
         if is_listing(revision) and found != revision:
@@ -154,7 +155,7 @@ def _keep_credentials_at(endpoint: str, session: Session) -> None:
 def _few_attempts() -> Iterator[None]:
     """The package takes this limit from the environment when it is imported; the user's own comes first."""
     mine = _ATTEMPTS not in os.environ
-    os.environ.setdefault(_ATTEMPTS, "2")
+    os.environ.setdefault(_ATTEMPTS, "1")
     yield
     if mine:
         del os.environ[_ATTEMPTS]
