@@ -51,6 +51,7 @@ def download(
     exclude: Iterable[str] = (),
     local_dir: str | Path | None = None,
     adopt: Iterable[str | Path] = (),
+    hf_cache: bool = False,
     max_workers: int = 8,
     max_rate: str | int | None = None,
     force: bool = False,
@@ -63,7 +64,9 @@ def download(
     format: hf or original; None: hf before original. source: auto (the next hub where one fails), a hub of
     the registry, or a URL or directory that mirrors the hubs. include, exclude: globs of file names.
     local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
-    the caches of huggingface_hub and modelscope are looked at always. max_rate: bytes per second, or "20MB".
+    the caches of huggingface_hub and modelscope are looked at always. hf_cache: show the release in
+    the cache of huggingface_hub, where `from_pretrained(NAME, local_files_only=True)` finds it.
+    max_rate: bytes per second, or "20MB".
     cancel: once it is set, from any thread, transfers stop within a second and keep what arrived.
     Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError, Cancelled.
     """
@@ -80,6 +83,7 @@ def download(
         exclude=tuple(exclude),
         local_dir=None if local_dir is None else Path(local_dir),
         adopt=tuple(map(Path, adopt)),
+        hf_cache=hf_cache,
         max_workers=max_workers,
         max_rate=max_rate,
         force=force,

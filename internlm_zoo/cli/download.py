@@ -49,6 +49,10 @@ def download(
         list[Path] | None,
         typer.Option("--adopt", metavar="DIR", help="Look for the files below this folder, too."),
     ] = None,
+    hf_cache: Annotated[
+        bool,
+        typer.Option("--hf-cache", help="Show it in the Hugging Face cache, too, for from_pretrained(NAME)."),
+    ] = False,
     max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8,
     max_rate: Annotated[
         str | None, typer.Option("--max-rate", help="At most so much per second, as 20MB.")
@@ -73,6 +77,7 @@ def download(
             exclude=exclude or (),
             local_dir=local_dir,
             adopt=adopt or (),
+            hf_cache=hf_cache,
             max_workers=max_workers,
             max_rate=max_rate,
             force=force,

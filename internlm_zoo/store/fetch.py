@@ -14,15 +14,17 @@ from internlm_zoo.errors import (
     NetworkError,
     NotFoundError,
     UnsupportedError,
+    UsageError,
     ZooError,
 )
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import load_registry
+from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.adopt import Adopter
 from internlm_zoo.store.caches import caches_of
 from internlm_zoo.store.candidates import AUTO, Candidate, candidates
+from internlm_zoo.store.hfcache import address_of, home_of, show
 from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
@@ -53,6 +55,7 @@ def download(
     exclude: Sequence[str] = (),
     local_dir: Path | None = None,
     adopt: Sequence[Path] = (),
+    hf_cache: bool = False,
     max_workers: int = 8,
     max_rate: str | int | None = None,
     force: bool = False,
@@ -66,6 +69,7 @@ def download(
     original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests come
     from the lock, or on first contact from the hub, and are then locked. A complete release that is locked
     makes no request. adopt: folders below which files may be, besides the caches of the hubs' own clients.
+    hf_cache: show the release, which is whole and in hf format then, in the cache of huggingface_hub, too.
     max_rate: bytes per second of all connections together, or a size such as "20MB". cancel: the caller's
     event; once it is set, transfers stop within a second.
 
@@ -75,6 +79,9 @@ def download(
     """
     registry, lock = load_registry(settings), Lock.load(settings)
     entry = registry.model(model)
+    if hf_cache:
+        home_of(entry, registry)
+        format = _shareable(format, local_dir, (*files, *include, *exclude))
     order = candidates(entry, registry, lock, settings, format=format, source=source, revision=revision)
     everywhere = candidates(entry, registry, lock, settings, format=None, source=AUTO, revision=None)
     request = Request(
@@ -95,7 +102,8 @@ def download(
         disk(local_dir or settings.home),
         _means(settings, client, everywhere, adopter) as means,
     ):
-        return _first_of(_nearest_first(order, request, means.store), request, means)
+        done = _first_of(_nearest_first(order, request, means.store), request, means)
+        return _shared(done, entry, registry, means) if hf_cache and not dry_run else done
 
 
 def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Download:
@@ -114,6 +122,26 @@ def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Dow
             notes = tuple(f"{failed.release.id} was no use: {error.what}" for failed, error in failures)
             return replace(done, notes=notes + done.notes)
     raise verdict(request.model, failures)
+
+
+def _shareable(format: str | None, local_dir: Path | None, chosen: Sequence[str]) -> str:
+    """The format of what other tools can be shown. Raises UsageError for a request that is no such thing."""
+    if local_dir is not None or chosen or format == "original":
+        what = "--hf-cache shows whole releases in hf format, from the store"
+        raise UsageError(what, fix="leave out --local-dir, --format original, and what chooses files")
+    return "hf"
+
+
+def _shared(done: Download, entry: Model, registry: Registry, means: Means) -> Download:
+    """In the cache of huggingface_hub as well."""
+    record = read_record(done.path)
+    assert record is not None and record.whole
+    ledger, lock = means.adopter.ledger, Lock.load(means.settings)
+    address = address_of(record.release, entry, registry, lock, means.store, ledger)
+    shown = show(record.release, address, means.settings, means.store, ledger)
+    for note in shown.notes:
+        means.progress.note(note)
+    return replace(done, notes=done.notes + shown.notes, shown_in=shown.snapshot)
 
 
 def verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:

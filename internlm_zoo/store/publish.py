@@ -88,11 +88,11 @@ def _link_all(store: Store, folder: Path, final: Path, files: Iterable[LockedFil
                 f"{file.path} was removed from the store meanwhile", store.blob(file.sha256), "run it again"
             )
         draft = target.with_name(f".{secrets.token_hex(8)}")
-        _link(store.blob(file.sha256), draft, (final / file.path).parent)
+        link_blob(store.blob(file.sha256), draft, (final / file.path).parent)
         draft.replace(target)
 
 
-def _link(blob: Path, link: Path, parent: Path) -> None:
+def link_blob(blob: Path, link: Path, parent: Path) -> None:
     """A relative link that is right once `link` lies in `parent`; a hard link or a copy where links do not
     work."""
     try:

@@ -64,7 +64,8 @@ class DownloadedFile:
 @dataclass(frozen=True)
 class Download:
     """What a download did (dry_run: would do). path: the folder. served: bytes per hub, discarded ones too.
-    trust: `hub` if the digests are the hub's own or another hub's, `first-use` if they are of what came."""
+    trust: `hub` if the digests are the hub's own or another hub's, `first-use` if they are of what came.
+    shown_in: the release in the cache of huggingface_hub."""
 
     model: str
     hub: str
@@ -79,3 +80,4 @@ class Download:
     trust: str
     notes: tuple[str, ...]
     dry_run: bool = False
+    shown_in: Path | None = None

@@ -1,0 +1,209 @@
+"""Shows a release of the store in the cache of huggingface_hub, where unmodified clients find it offline.
+
+models--<owner>--<name>/blobs/<digest>            the bytes: sha256 of an LFS file, git's sha1 of another
+models--<owner>--<name>/snapshots/<commit>/...    links to them
+models--<owner>--<name>/refs/main                 the commit
+
+Every name appears in one step and `refs` last. What is there with other content stays, and is said. Layout:
+huggingface_hub `file_download`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.registry import Model, Registry, Release
+from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources.paths import check_path
+from internlm_zoo.store.caches import huggingface_cache, huggingface_folder
+from internlm_zoo.store.layout import Store, place_of
+from internlm_zoo.store.ledger import Ledger
+from internlm_zoo.store.linking import duplicate
+from internlm_zoo.store.publish import link_blob
+from internlm_zoo.transfer.journal import abandoned, own_name
+
+_PROTOCOL, _DEFAULT_REF, _OURS = "huggingface", "main", "internlm-zoo"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Address:
+    """How clients ask for a release. commit: 40 hex digits. ref: the branch or tag. names: per path, what the
+    hub calls the content. note: what a person should know of the commit, in one sentence."""
+
+    repo: str
+    commit: str
+    ref: str
+    names: Mapping[str, str]
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where a release is in the cache, and what became of it, a sentence each."""
+
+    snapshot: Path
+    notes: tuple[str, ...]
+
+
+def home_of(model: Model, registry: Registry) -> Release:
+    """The release whose name clients ask for. Raises UnsupportedError if the model has none."""
+    home = next((r for r in model.releases if registry.hub(r.hub).protocol == _PROTOCOL), None)
+    if home is None:
+        raise UnsupportedError(f"{model.name} has no name on Hugging Face", fix="leave out --hf-cache")
+    return home
+
+
+def address_of(
+    release: LockedRelease, model: Model, registry: Registry, lock: Lock, store: Store, ledger: Ledger
+) -> Address:
+    """release: whole, in the store, sha256 of all files known. A release of another hub, or of a directory in
+    the hub's place, goes by the name that the model has on Hugging Face, and by its commit there if the lock
+    says that it is the same.
+
+    Raises UnsupportedError if the model has none.
+    """
+    if registry.hub(release.hub).protocol == _PROTOCOL and _COMMIT.fullmatch(release.revision):
+        asked = release.requested or _DEFAULT_REF
+        ref = _DEFAULT_REF if _COMMIT.fullmatch(asked) else asked
+        return Address(release.repo, release.revision, ref, _names(release, release))
+    home = home_of(model, registry)
+    twin = lock.find(home.hub, home.repo, home.revision)
+    if twin is not None and _COMMIT.fullmatch(twin.revision) and _same(release, twin, store, ledger):
+        return Address(home.repo, twin.revision, _DEFAULT_REF, _names(release, twin))
+    commit = _derived(release)
+    note = f"{release.hub} does not tell the commit on Hugging Face: {commit[:12]}... stands for it"
+    return Address(home.repo, commit, _DEFAULT_REF, _names(release, release), note)
+
+
+def show(release: LockedRelease, address: Address, settings: Settings, store: Store, ledger: Ledger) -> Shown:
+    """Put the release into the user's cache. Raises IntegrityError where other bytes lie under its names."""
+    folder = huggingface_cache(settings) / huggingface_folder(address.repo)
+    snapshot = folder / "snapshots" / address.commit
+    for file in release.files:
+        _blob(folder / "blobs" / address.names[file.path], file, store, ledger)
+    if not _appears(folder, snapshot, release, address):
+        _complete(folder, snapshot, release, address, ledger)
+    place = f"{address.repo} is in the Hugging Face cache: {snapshot}"
+    return Shown(snapshot, tuple(filter(None, (address.note, place, _refer(folder, address)))))
+
+
+def _names(release: LockedRelease, listed: LockedRelease) -> dict[str, str]:
+    """Hugging Face calls what is not an LFS file by its git sha1, and lists no such digest of one that is."""
+    named = {file.path: file.git_sha1 for file in listed.files}
+    return {file.path: named.get(file.path) or str(file.sha256) for file in release.files}
+
+
+def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, ledger: Ledger) -> bool:
+    def same(one: LockedFile) -> bool:
+        other = theirs.file(one.path)
+        if other is None or one.sha256 is None:
+            return False
+        if other.sha256 is not None:
+            return one.sha256 == other.sha256
+        return other.git_sha1 == ledger.digests(store.blob(one.sha256), git=True).git_sha1
+
+    return len(ours.files) == len(theirs.files) and all(map(same, ours.files))
+
+
+def _derived(release: LockedRelease) -> str:
+    """The same for the same files: the hub's own commit, or a digest in the form of one."""
+    if _COMMIT.fullmatch(release.revision):
+        return release.revision
+    lines = sorted(f"{file.sha256} {file.path}" for file in release.files)
+    return hashlib.sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
+
+
+def _blob(place: Path, file: LockedFile, store: Store, ledger: Ledger) -> None:
+    assert file.sha256 is not None
+    blob = store.blob(file.sha256)
+    if not place.exists():
+        with _draft(place.parent) as draft:
+            duplicate(blob, draft, hard=True)
+            draft.replace(place)
+    elif not place.samefile(blob):
+        _check(place, file, ledger)
+
+
+def _check(place: Path, file: LockedFile, ledger: Ledger) -> None:
+    if ledger.digests(place.resolve()).sha256 != file.sha256:
+        fix = "remove it, or that repository from the cache, and run it again"
+        raise IntegrityError(f"the Hugging Face cache has other bytes for {file.path}", place, fix)
+
+
+def _appears(folder: Path, snapshot: Path, release: LockedRelease, address: Address) -> bool:
+    """Shows all files at once; False if there is such a snapshot already."""
+    snapshot.parent.mkdir(parents=True, exist_ok=True)
+    with _draft(folder) as draft:
+        draft.mkdir()
+        for file in release.files:
+            _link(folder, place_of(draft, file.path), place_of(snapshot, file.path), address.names[file.path])
+        try:
+            draft.rename(snapshot)
+        except OSError:
+            if not snapshot.is_dir():
+                raise
+            return False
+    return True
+
+
+def _complete(folder: Path, snapshot: Path, release: LockedRelease, address: Address, ledger: Ledger) -> None:
+    """What clients have put there is right, and what they have not is added."""
+    for file in release.files:
+        place = place_of(snapshot, file.path)
+        if not place.exists():
+            with _draft(folder) as draft:
+                _link(folder, draft, place, address.names[file.path])
+                place.parent.mkdir(parents=True, exist_ok=True)
+                draft.replace(place)
+        elif not place.samefile(folder / "blobs" / address.names[file.path]):
+            _check(place, file, ledger)
+
+
+def _link(folder: Path, link: Path, final: Path, name: str) -> None:
+    """A link to a blob that is right once it is called `final`."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link_blob(folder / "blobs" / name, link, final.parent)
+
+
+def _refer(folder: Path, address: Address) -> str | None:
+    """Lets the branch or tag lead to the commit; a sentence if it leads elsewhere already."""
+    check_path(address.ref)
+    ref = folder / "refs" / address.ref
+    if not ref.exists():
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        with _draft(folder) as draft:
+            draft.write_text(address.commit, encoding="utf-8")
+            draft.replace(ref)
+    there = ref.read_text(encoding="utf-8").strip()
+    if there == address.commit:
+        return None
+    return f"{address.ref} is {there[:12]}... in that cache and stays so: ask for revision {address.commit}"
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A name beside the final ones; what a killed run left under such a name goes."""
+    for left in abandoned(folder, _OURS):
+        _discard(left)
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / own_name(_OURS)
+    try:
+        yield draft
+    finally:
+        _discard(draft)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
