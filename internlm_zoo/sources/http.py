@@ -71,7 +71,7 @@ def open_pool(url: str, settings: Settings) -> urllib3.PoolManager:
     limits = Limits.of(settings)
     timeout = urllib3.Timeout(connect=limits.connect, read=limits.answer)
     certificates = certificates_of(settings)
-    proxy = _proxy_for(url, settings)
+    proxy = proxy_for(url, settings)
     if proxy:
         return urllib3.ProxyManager(
             proxy,
@@ -86,6 +86,15 @@ def open_pool(url: str, settings: Settings) -> urllib3.PoolManager:
 def certificates_of(settings: Settings) -> str | None:
     """The file of the certificates to trust, if the user names one."""
     return settings.environ.get("SSL_CERT_FILE") or settings.environ.get("REQUESTS_CA_BUNDLE") or None
+
+
+def proxy_for(url: str, settings: Settings) -> str | None:
+    """The URL of the proxy that the environment names for `url`; None where there is none or an exception."""
+    named = {name.lower(): value for name, value in settings.environ.items() if value}
+    parts = urlsplit(url)
+    if proxy_bypass_environment(parts.netloc, {"no": named.get("no_proxy", "")}):
+        return None
+    return named.get(f"{parts.scheme}_proxy") or named.get("all_proxy")
 
 
 def proxy_headers(proxy: str) -> dict[str, str]:
@@ -171,11 +180,3 @@ def _reason(cause: object) -> str:
     words = next((words for kind, words in _WORDS.items() if isinstance(cause, kind)), None)
     said = str(cause).partition("\n")[0]
     return words or _PHRASES.get(said, said) or type(cause).__name__
-
-
-def _proxy_for(url: str, settings: Settings) -> str | None:
-    named = {name.lower(): value for name, value in settings.environ.items() if value}
-    parts = urlsplit(url)
-    if proxy_bypass_environment(parts.netloc, {"no": named.get("no_proxy", "")}):
-        return None
-    return named.get(f"{parts.scheme}_proxy") or named.get("all_proxy")

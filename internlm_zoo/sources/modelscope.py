@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from internlm_zoo.errors import AccessError, UnsupportedError, UsageError, ZooError
 from internlm_zoo.registry.schema import Hub
@@ -29,6 +29,7 @@ from internlm_zoo.sources.http import (
     absent,
     certificates_of,
     door,
+    proxy_for,
     refusal,
     twice,
     unreachable,
@@ -126,7 +127,10 @@ def _open_api(hub: Hub, endpoint: str, settings: Settings) -> tuple[HubApi, str 
     config.token = token or ""
     api = HubApi(config)
     for session in _sessions(api):
+        # By itself it prefers variables of its own for certificates, and takes passwords from a netrc file.
+        session.trust_env = False
         session.verify = certificates_of(settings) or True
+        session.proxies.update(_proxies(endpoint, settings))
         _keep_credentials_at(endpoint, session)
     return api, token
 
@@ -135,6 +139,12 @@ def _sessions(api: HubApi) -> list[Session]:
     from requests import Session
 
     return [item for item in vars(api.legacy).values() if isinstance(item, Session)]
+
+
+def _proxies(endpoint: str, settings: Settings) -> dict[str, str]:
+    place = urlsplit(endpoint).netloc
+    found = {scheme: proxy_for(f"{scheme}://{place}", settings) for scheme in ("http", "https")}
+    return {scheme: proxy for scheme, proxy in found.items() if proxy}
 
 
 def _keep_credentials_at(endpoint: str, session: Session) -> None:
