@@ -1,7 +1,8 @@
-"""`cache`: what the local store holds, where it is, and taking things out of it."""
+"""`cache`: what the local store holds, where it is, checking it, and taking things into it and out of it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,8 @@ from internlm_zoo.cli.shell import Answer, Shell, group, verb
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from internlm_zoo.store.inventory import Holding
+    from internlm_zoo.store.intake import Intake
+    from internlm_zoo.store.inventory import Holding, Share
     from internlm_zoo.store.removal import Removal
 
 # As many characters of a revision as tell it from others, `listing-...` included.
@@ -19,27 +21,28 @@ _SHORT = 20
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
 
 
-group("cache", "What the local store holds, where it is, and taking things out of it.")
+group("cache", "What the local store holds, where it is, checking it, taking things into it and out of it.")
 
 
 @verb("list", group="cache", example="internlm-zoo cache list")
 def cache_list(shell: Shell) -> Answer:
-    """Show the releases in the local store. Files that releases share take their place once."""
+    """Show the releases in the local store. Own: bytes that no other release and no other cache has."""
     from internlm_zoo.cli.tables import byte_count
-    from internlm_zoo.store.inventory import holdings, usage
+    from internlm_zoo.store.inventory import holdings, shares, usage
     from internlm_zoo.store.layout import Store
 
     store = Store(shell.settings.home)
     held, used = holdings(store), usage(store)
+    rows = [_holding(*entry) for entry in zip(held, shares(held), strict=True)]
     data = {
         "home": store.home,
-        "releases": [_holding(holding) for holding in held],
+        "releases": rows,
         "blob_bytes": used.blobs,
         "partial_bytes": used.partial,
     }
     unfinished = f", {byte_count(used.partial)} in unfinished downloads" if used.partial else ""
     shell.note(f"{byte_count(used.blobs)} in files{unfinished}, in {store.home}")
-    return Answer(data, _holdings_sheet(held) if held else "the store is empty")
+    return Answer(data, _holdings_sheet(rows) if held else "the store is empty")
 
 
 @verb("path", group="cache", example="internlm-zoo cache path internlm-chat-7b")
@@ -102,6 +105,80 @@ def cache_prune(shell: Shell, dry_run: _DryRun = False) -> Answer:
     return _removed(removal, dry_run)
 
 
+@verb("adopt", group="cache", example="internlm-zoo cache adopt /mnt/disk/models")
+def cache_adopt(
+    shell: Shell,
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Searched at any depth.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be taken, and take nothing.")
+    ] = False,
+) -> Answer:
+    """Take every file of a locked release that lies in a folder into the store; the folder stays as it is."""
+    from internlm_zoo.store.intake import take_folders
+
+    with shell.progress() as progress:
+        intakes = take_folders(folders, settings=shell.settings, dry_run=dry_run, progress=progress)
+    if not intakes:
+        shell.note("`internlm-zoo lock` records releases, so that their files are known")
+    data = {"dry_run": dry_run, "releases": [_intake(intake) for intake in intakes]}
+    return Answer(data, _intakes_sheet(intakes) if intakes else "no file of a locked release is there")
+
+
+@verb("verify", group="cache", example="internlm-zoo cache verify")
+def cache_verify(
+    shell: Shell,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Models in the store; default: all of it."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
+    ] = None,
+) -> Answer:
+    """Hash everything in the store, shared files once; exit with 1 if a file is wrong, missing or extra."""
+    from internlm_zoo.cli.download import verdicts
+    from internlm_zoo.integrity.storewide import verify_store
+
+    with shell.progress() as progress:
+        reports = verify_store(models or (), workers, settings=shell.settings, progress=progress)
+    ok = all(report.ok for report in reports)
+    data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
+    return Answer(data, verdicts(reports) if reports else "the store is empty", exit_code=0 if ok else 1)
+
+
+def _intake(intake: Intake) -> dict[str, Any]:
+    release = intake.release
+    return {
+        "model": intake.model,
+        "hub": release.hub,
+        "repo": release.repo,
+        "revision": release.revision,
+        "taken": intake.taken,
+        "bytes": intake.size,
+        "files": intake.here,
+        "files_in_release": intake.total,
+        "path": intake.path if intake.completed else None,
+    }
+
+
+def _intakes_sheet(intakes: list[Intake]) -> RenderableType:
+    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+
+    columns = [Column("Model"), Column("Release", narrow="fold"), Column("Taken", "right")]
+    columns += [Column("Size", "right"), Column("Files here", "right")]
+    rows = [
+        [
+            intake.model,
+            intake.release.id,
+            str(len(intake.taken)),
+            byte_count(intake.size),
+            f"{intake.here} of {intake.total}",
+        ]
+        for intake in intakes
+    ]
+    return Sheet(columns, rows)
+
+
 def _removed(removal: Removal, dry_run: bool) -> Answer:
     from internlm_zoo.cli.tables import byte_count
 
@@ -112,7 +189,7 @@ def _removed(removal: Removal, dry_run: bool) -> Answer:
     return Answer(data, "\n".join(lines))
 
 
-def _holding(holding: Holding) -> dict[str, Any]:
+def _holding(holding: Holding, share: Share) -> dict[str, Any]:
     record = holding.record
     release = record.release
     return {
@@ -125,18 +202,22 @@ def _holding(holding: Holding) -> dict[str, Any]:
         "files": len(release.files),
         "files_in_release": record.total,
         "bytes": holding.size,
+        "own_bytes": share.own,
+        "shared_bytes": share.shared,
         "path": holding.path,
     }
 
 
-def _holdings_sheet(held: list[Holding]) -> RenderableType:
+def _holdings_sheet(held: list[dict[str, Any]]) -> RenderableType:
     from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count
 
     columns = [Column("Model"), Column("Format"), Column("Hub"), Column("Repository", narrow="fold")]
-    columns += [Column("Revision", narrow="drop"), Column("Files", "right"), Column("Size", "right")]
+    columns += [Column("Revision", narrow="drop"), Column("Files", "right")]
+    columns += [Column("Size", "right"), Column("Own", "right")]
     rows = []
-    for facts in map(_holding, held):
+    for facts in held:
         place = [facts["model"], facts["format"] or UNKNOWN, facts["hub"], facts["repo"]]
         count = f"{facts['files']} of {facts['files_in_release']}"
-        rows.append([*place, facts["revision"][:_SHORT], count, byte_count(facts["bytes"])])
+        sizes = [byte_count(facts["bytes"]), byte_count(facts["own_bytes"])]
+        rows.append([*place, facts["revision"][:_SHORT], count, *sizes])
     return Sheet(columns, rows)

@@ -109,7 +109,7 @@ def verify(
         reports = verify_all(target, workers, settings=shell.settings, quick=quick, progress=progress)
     ok = all(report.ok for report in reports)
     data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
-    return Answer(data, _verdicts(reports), exit_code=0 if ok else 1)
+    return Answer(data, verdicts(reports), exit_code=0 if ok else 1)
 
 
 def _summary(done: Download) -> str:
@@ -138,7 +138,8 @@ def _whence(file: DownloadedFile) -> str:
     return file.source or (str(file.taken_from) if file.taken_from else "here already")
 
 
-def _verdicts(reports: list[VerifyReport]) -> RenderableType:
+def verdicts(reports: list[VerifyReport]) -> RenderableType:
+    """One line per file that is not as it should be, or per folder if there is none."""
     from internlm_zoo.cli.tables import Column, Sheet, byte_count
 
     rows = [

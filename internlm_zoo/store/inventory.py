@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,15 @@ class Holding:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Bytes on the disk that a release has: its own, which go with it, and those that others have as well:
+    releases, or another tool's cache by a hard link."""
+
+    own: int
+    shared: int
+
+
+@dataclass(frozen=True)
 class Usage:
     """Bytes on the disk: all blobs, each once, and what waits in unfinished downloads."""
 
@@ -39,8 +51,33 @@ def holdings(store: Store) -> list[Holding]:
     return found
 
 
+def shares(held: Sequence[Holding]) -> list[Share]:
+    """Of every release among all that the store holds, in their order."""
+    files = [_files(holding) for holding in held]
+    owners = Counter(inode for entry in files for inode in entry)
+    return [
+        Share(
+            own=sum(size for inode, (size, links) in entry.items() if owners[inode] == links == 1),
+            shared=sum(size for inode, (size, links) in entry.items() if owners[inode] > 1 or links > 1),
+        )
+        for entry in files
+    ]
+
+
 def usage(store: Store) -> Usage:
     return Usage(_size(store.blobs), _size(store.partial))
+
+
+def _files(holding: Holding) -> dict[tuple[int, int], tuple[int, int]]:
+    """Device and inode of its files: size, and the number of names outside of the release."""
+    found = {}
+    for file in holding.record.release.files:
+        path = holding.path / file.path
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            links = status.st_nlink if path.is_symlink() else max(1, status.st_nlink - 1)
+            found[status.st_dev, status.st_ino] = status.st_size, links
+    return found
 
 
 def _size(folder: Path) -> int:

@@ -1,0 +1,109 @@
+"""Hashes everything in the store, each blob once however many releases have it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from internlm_zoo.integrity.verify import VerifyReport, WrongFile, verify
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.inventory import holdings
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.locate import downloads_of, expected_files
+from internlm_zoo.transfer.digest import digest_file
+from internlm_zoo.transfer.values import Wanted
+from internlm_zoo.transfer.workers import work
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file holds; error: why it cannot be told, in words."""
+
+    size: int
+    sha256: str | None
+    error: str | None = None
+
+    def mismatch(self, sha256: str | None) -> str | None:
+        if self.error is not None:
+            return self.error
+        if sha256 is None:
+            return "no digest of it is known"
+        return None if self.sha256 == sha256 else f"expected sha256 {sha256}, found {self.sha256}"
+
+
+def verify_store(
+    models: Sequence[str] = (),
+    workers: int | None = None,
+    *,
+    settings: Settings,
+    progress: Progress | None = None,
+) -> list[VerifyReport]:
+    """Every release in the store, and the blobs of none; or the releases of some models only.
+
+    Raises NotFoundError for a model that is not in the store.
+    """
+    store = Store(settings.home)
+    folders = [path for model in models for path in downloads_of(model, settings)]
+    folders = folders if models else [holding.path for holding in holdings(store)]
+    expected = {folder: expected_files(folder, settings) for folder in folders}
+    used = {_place(folder, file) for folder, files in expected.items() for file in files}
+    used = {place for place in used if place.is_file()}
+    loose = set() if models else {blob.resolve() for blob in store.blobs.glob("??/*")} - used
+    contents = _contents(used | loose, workers, progress or Progress())
+    reports = [_report(folder, files, contents) for folder, files in expected.items()]
+    return [*reports, _loose(store, sorted(loose), contents)] if loose else reports
+
+
+def _place(folder: Path, file: LockedFile) -> Path:
+    return (folder / file.path).resolve()
+
+
+def _contents(places: Iterable[Path], workers: int | None, progress: Progress) -> Mapping[Path, _Content]:
+    ordered = sorted(places)
+    progress.plan(len(ordered), sum(place.stat().st_size for place in ordered))
+    jobs = [partial(_content, place, progress) for place in ordered]
+    found = work(jobs, workers or os.cpu_count() or 1, threading.Event())
+    return dict(zip(ordered, found, strict=True))
+
+
+def _content(place: Path, progress: Progress) -> _Content:
+    try:
+        size = place.stat().st_size
+        progress.start(place.name, size)
+        digest = digest_file(place, Wanted(place.name), partial(progress.advance, place.name))
+        return _Content(size, digest.sha256)
+    except OSError as error:
+        return _Content(0, None, f"cannot be read: {error.strerror}")
+    finally:
+        progress.finish(place.name)
+
+
+def _report(folder: Path, expected: Sequence[LockedFile], contents: Mapping[Path, _Content]) -> VerifyReport:
+    sizes = verify(folder, expected, quick=True)
+    said = {file.path for file in sizes.wrong} | set(sizes.missing)
+    verdicts = (
+        (file.path, contents[_place(folder, file)].mismatch(file.sha256))
+        for file in expected
+        if file.path not in said
+    )
+    wrong = (WrongFile(path, what) for path, what in verdicts if what)
+    return replace(sizes, quick=False, wrong=(*sizes.wrong, *wrong))
+
+
+def _loose(store: Store, blobs: Sequence[Path], contents: Mapping[Path, _Content]) -> VerifyReport:
+    verdicts = ((blob.name, contents[blob].mismatch(blob.name)) for blob in blobs)
+    return VerifyReport(
+        path=store.blobs,
+        checked=len(blobs),
+        size=sum(contents[blob].size for blob in blobs),
+        quick=False,
+        wrong=tuple(WrongFile(name, what) for name, what in verdicts if what),
+        missing=(),
+        extra=(),
+    )
