@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NoSpaceError, NotFoundError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
@@ -22,7 +22,8 @@ from internlm_zoo.store.record import Record
 from internlm_zoo.store.targets import STORE, FolderTarget, StoreTarget, Target
 from internlm_zoo.store.trust import Opinion, compare
 from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
-from internlm_zoo.transfer.engine import Stopped, transfer
+from internlm_zoo.transfer.crew import Crew, Stopped
+from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.journal import waiting
 from internlm_zoo.transfer.values import Fetched, Origin, Wanted
 from internlm_zoo.transfer.workers import work
@@ -50,6 +51,7 @@ def fetch_release(
         request.max_workers,
         errand.stop,
         request.cancel,
+        errand.crew.help,
     )
     release = _learned(errand, got)
     here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
@@ -97,6 +99,10 @@ class _Errand:
     target: Target
     means: Means
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def crew(self) -> Crew:
+        return Crew(self.stop)
 
     def plan(self, file: LockedFile) -> _Got:
         """What `fetch` would do."""
@@ -157,6 +163,7 @@ class _Errand:
                 client=self.means.client,
                 stop=self.stop,
                 progress=self.means.progress,
+                crew=self.crew,
             )
         except (IntegrityError, NotFoundError, AccessError, NetworkError) as error:
             hopeless[content] = error

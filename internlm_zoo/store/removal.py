@@ -15,7 +15,7 @@ from pathlib import Path
 from internlm_zoo.errors import UsageError
 from internlm_zoo.store.inventory import Holding, holdings
 from internlm_zoo.store.layout import Store
-from internlm_zoo.transfer.journal import abandoned, own_name
+from internlm_zoo.transfer.journal import abandoned, beside, own_name
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def leftovers(store: Store) -> Removal:
         raise UsageError("a download is under way", busy[0], "wait for its end, and run it again")
     needed = _needed(holdings(store))
     blobs = (blob for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed)
-    journals = (part.with_suffix(suffix) for part in left for suffix in (".json", ".new"))
+    journals = (path for part in left for path in beside(part))
     return _removal((), (*blobs, *left, *journals))
 
 

@@ -10,7 +10,8 @@ from types import TracebackType
 from internlm_zoo.transfer.refusal import PAGE, cut, disguise, lie, silent
 from internlm_zoo.transfer.values import Patience, Wanted
 
-CHUNK = 1 << 20
+# Larger ones are slower: the system hands out fresh memory for each.
+CHUNK = 1 << 18
 
 
 @dataclass
@@ -34,25 +35,28 @@ class Body:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def end(self) -> int | None:
+        """Byte after its last, where it says how long it is."""
+        return None if self.length is None else self.start + self.length
+
     def chunks(self, wanted: Wanted, patience: Patience) -> Iterator[bytes]:
         """The bytes, held against what is known of the file: raises Refusal for a page or a pointer in
-        place of the file, too few or too many bytes, a connection slower than patience allows."""
-        first = self.read(CHUNK)
-        self._judge(first, wanted)
-        end = wanted.size if wanted.size is not None else self.total
-        position, pace = self.start, _Pace(self.url, patience)
-        chunk = first
+        place of the file, too few or too many bytes, a connection slower than patience allows. Read to the
+        end, the connection serves the next request."""
+        chunk = self.read(CHUNK)
+        self._judge(chunk, wanted)
+        most = wanted.size if wanted.size is not None else self.total
+        position, pace = self.start, Pace(self.url, patience)
         while chunk:
             position += len(chunk)
-            if end is not None and position > end:
-                raise lie(self.url, f"sends more than the {end:,} bytes of {wanted.path}")
+            if most is not None and position > most:
+                raise lie(self.url, f"sends more than the {most:,} bytes of {wanted.path}")
             yield chunk
-            if position == end:
-                return
             pace.add(len(chunk))
             chunk = self.read(CHUNK)
-        if self.length is not None and position < self.start + self.length:
-            raise cut(self.url, wanted.path, position, self.start + self.length)
+        if self.end is not None and position < self.end:
+            raise cut(self.url, wanted.path, position, self.end)
 
     def _judge(self, first: bytes, wanted: Wanted) -> None:
         mask = self._disguise(first, wanted)
@@ -74,7 +78,7 @@ class Body:
         return PAGE if self.is_html else disguise(first) if self.start == 0 else None
 
 
-class _Pace:
+class Pace:
     """Raises once a window of time brought fewer bytes than the slowest pace allows."""
 
     def __init__(self, url: str, patience: Patience) -> None:

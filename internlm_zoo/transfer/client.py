@@ -57,6 +57,11 @@ class Client:
         self._direct = urllib3.PoolManager(**self._options)
         self._proxies: dict[str, urllib3.PoolManager] = {}
 
+    @property
+    def limited(self) -> bool:
+        """Whether connections are slower than they could be."""
+        return self._rate is not None
+
     def close(self) -> None:
         for pool in (self._direct, *self._proxies.values()):
             pool.clear()

@@ -21,10 +21,17 @@ class Digest:
         if wanted.sha256 is None and wanted.git_sha1 is not None and wanted.size is not None:
             self._git = hashlib.sha1(b"blob %d\0" % wanted.size, usedforsecurity=False)
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes | memoryview) -> None:
         self._sha256.update(chunk)
         if self._git is not None:
             self._git.update(chunk)
+
+    def copy(self) -> Digest:
+        """As it is now, to go back to."""
+        twin = Digest(self._wanted)
+        twin._sha256 = self._sha256.copy()
+        twin._git = self._git.copy() if self._git is not None else None
+        return twin
 
     @property
     def sha256(self) -> str:

@@ -1,39 +1,34 @@
-"""The loop that gets one file from whichever of its origins delivers.
+"""Gets one file from whichever of its origins deliver, over one connection or several.
 
-Bytes come in order, from one origin at a time; an origin that stalls, lies or dies is left at the byte
-where it stood, and the next goes on there. When the finished file is wrong and several had a part in it,
-each of them has to bring it whole, so that the guilty one can be named.
+Each connection brings one stretch of the file at a time, from one origin. An origin that stalls, lies, slows
+down or dies is left at the byte where it stood, and the next goes on there. A finished file that is wrong is
+mended block by block (mending.py), so that the guilty origin can be named.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from pathlib import Path
 
-from internlm_zoo.errors import (
-    AccessError,
-    IntegrityError,
-    NetworkError,
-    NotFoundError,
-    UnsupportedError,
-    ZooError,
-)
+from internlm_zoo.errors import IntegrityError
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
+from internlm_zoo.transfer.blocks import Claim
+from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.partial import BLOCK, Partial
-from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, gravest, host, silent
-from internlm_zoo.transfer.values import Fetched, Origin, Wanted
+from internlm_zoo.transfer.crew import Crew, Stopped
+from internlm_zoo.transfer.mending import mend
+from internlm_zoo.transfer.partial import Partial, WrongBlock
+from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, host, lie, silent, throttled
+from internlm_zoo.transfer.standing import Contestant, is_outpaced, next_of, verdict
+from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
 
-_EARLIER = "an earlier run"
-
-
-class Stopped(Exception):
-    """The caller asked to stop; what arrived is kept for the next run."""
+_TICK = 0.25
+# Seconds over which the pace of a connection is taken.
+_PACE = 2.0
 
 
 def transfer(
@@ -45,191 +40,263 @@ def transfer(
     client: Client,
     stop: threading.Event,
     progress: Progress,
+    crew: Crew | None = None,
+    known: Sequence[str] = (),
 ) -> Fetched:
     """Bring the file into `folder` and check it; the caller gives it its final name.
 
-    folder, key: where the partial file lives and what names its content across runs. Raises IntegrityError,
+    folder, key: where the partial file lives and what names its content across runs. crew: who may help.
+    known: the BLAKE3 of the file's blocks, if it was here and verified once. Raises IntegrityError,
     NotFoundError, AccessError or NetworkError when no origin delivers, naming each; NoSpaceError; Stopped.
-    """
-    with Partial(folder, key, wanted) as partial:
-        progress.start(wanted.path, wanted.size, partial.position)
+    What arrived stays for the next run."""
+    with Partial(folder, key, wanted, known) as partial:
+        progress.start(wanted.path, wanted.size, partial.here)
         try:
-            return _Run(partial, [_Contestant(origin) for origin in origins], client, stop, progress).run()
+            run = Run(partial, [Contestant(origin) for origin in origins], client, stop, progress)
+            with crew.at(run) if crew is not None else nullcontext():
+                return run.run()
         finally:
             progress.finish(wanted.path)
 
 
-@dataclass
-class _Contestant:
-    """An origin and how it has fared. location: None: to be asked for. fresh: asked for since it last
-    delivered a byte. failures: in a row. error: why it is out."""
+class Run:
+    """One file under way. Its owner calls `run`, anybody else `help`."""
 
-    origin: Origin
-    location: Location | None = None
-    fresh: bool = True
-    failures: int = 0
-    ready_at: float = 0.0
-    block: int = 0
-    served: int = 0
-    error: ZooError | None = None
+    def __init__(
+        self,
+        partial: Partial,
+        contestants: Sequence[Contestant],
+        client: Client,
+        stop: threading.Event,
+        progress: Progress,
+    ) -> None:
+        self.partial = partial
+        self.contestants = contestants
+        self.client = client
+        self.stop = stop
+        self.notes: list[str] = []
+        self._progress = progress
+        self._failed: BaseException | None = None
+        self._over = False
+        self._shown = partial.here
 
-
-@dataclass
-class _Run:
-    partial: Partial
-    contestants: list[_Contestant]
-    client: Client
-    stop: threading.Event
-    progress: Progress
-    solo: bool = False
-    authors: set[str] = field(default_factory=set)
-    last: _Contestant | None = None
-    ended: bool = False
-    notes: list[str] = field(default_factory=list)
-    resumed: int = 0
+    @property
+    def path(self) -> str:
+        return self.partial.wanted.path
 
     def run(self) -> Fetched:
-        self.resumed = self.partial.resumed
-        if self.resumed:
-            self.authors.add(_EARLIER)
-        while True:
-            while not (self.ended or self.partial.complete):
-                self._attempt(self._next())
-            wrong = self.partial.mismatch()
-            if wrong is None:
-                return self._finish()
-            self._blame(wrong)
+        resumed = self.partial.resumed
+        try:
+            while True:
+                self._bring()
+                wrong = self.partial.mismatch(self.check)
+                self._show()
+                if self.partial.complete and wrong is None:
+                    return self._finish(min(resumed, self.partial.resumed))
+                if wrong is not None:
+                    mend(self, wrong)
+        finally:
+            self._over = True
+            self._wait_for_helpers()
 
-    def _finish(self) -> Fetched:
-        served = {c.origin.name: c.served for c in self.contestants if c.served}
+    def help(self) -> bool:
+        """Bring one stretch; False if there is none to bring, or nobody to bring it from now."""
+        if not self.partial.wanted.has_digest or self._over:
+            return False
+        with self.partial.changed:
+            contestant = next_of(self.contestants, spread=True)
+            if contestant is None or contestant.whole or contestant.ready_at > time.monotonic():
+                return False
+            claim = self.partial.blocks.claim() or self.partial.blocks.share()
+            if claim is None:
+                return False
+            contestant.connections += 1
+        try:
+            self._attempt(contestant, claim)
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - its owner raises it
+            self._failed = error
+        return True
+
+    def say(self, note: str) -> None:
+        self.notes.append(note)
+        self._progress.note(note)
+
+    def check(self) -> None:
+        """Raises Stopped once nobody wants the file any more."""
+        if self.stop.is_set() or self._over:
+            raise Stopped
+
+    def _finish(self, resumed: int) -> Fetched:
+        services = {c.name: c.service for c in self.contestants if c.service != Service()}
+        size = self.partial.here
         return Fetched(
             path=self.partial.keep(),
-            size=self.partial.position,
+            size=size,
             sha256=self.partial.sha256,
-            authors=tuple(sorted(self.authors)),
-            served=served,
-            resumed=self.resumed,
+            blocks=self.partial.digests,
+            authors=self.partial.authors,
+            services=services,
+            resumed=resumed,
             notes=tuple(self.notes),
         )
 
-    def _next(self) -> _Contestant:
-        """Whoever may be asked soonest; the first in line among equals. Waits until then."""
-        alive = [contestant for contestant in self.contestants if contestant.error is None]
-        if not alive:
-            raise self._verdict()
-        chosen = min(alive, key=lambda contestant: contestant.ready_at)
-        if self.stop.wait(max(0.0, chosen.ready_at - time.monotonic())):
-            raise Stopped
-        if self.solo and self.last not in (None, chosen):
-            self._start_over()
-        self.last = chosen
-        return chosen
+    def _bring(self) -> None:
+        """Until every byte is here."""
+        self.partial.follow()
+        while not self.partial.complete:
+            self.check()
+            if self._failed is not None:
+                raise self._failed
+            with self.partial.changed:
+                claim = self._claim()
+                if claim is None:
+                    self.partial.changed.wait(_TICK)
+                    continue
+            self._attempt(self._next(claim), claim)
 
-    def _attempt(self, contestant: _Contestant) -> None:
+    def _claim(self) -> Claim | None:
+        """Without a digest, parts from two answers could not be told to be of one file."""
+        blocks = self.partial.blocks
+        return blocks.claim(whole=not self.partial.wanted.has_digest) or blocks.share()
+
+    def _next(self, claim: Claim) -> Contestant:
+        """Whoever may be asked soonest for it, when it may be asked."""
         try:
-            self._stream(contestant)
+            while True:
+                with self.partial.changed:
+                    chosen = next_of(self.contestants, spread=False)
+                    if chosen is None:
+                        raise verdict(self.path, self.contestants)
+                    wait = chosen.ready_at - time.monotonic()
+                    if wait <= 0:
+                        chosen.connections += 1
+                        return chosen
+                if self.stop.wait(wait):
+                    raise Stopped
+        except BaseException:
+            with self.partial.changed:
+                self.partial.blocks.give_back(claim)
+            raise
+
+    def _attempt(self, contestant: Contestant, claim: Claim) -> None:
+        began, location = time.monotonic(), contestant.location
+        try:
+            location = contestant.locate()
+            self._stream(contestant, claim, location)
         except Refusal as refusal:
-            self._bear(contestant, refusal)
+            self._bear(contestant, refusal, claim, location, began)
+        finally:
+            with self.partial.changed:
+                contestant.connections -= 1
+                contestant.service += Service(seconds=time.monotonic() - began)
+                self.partial.blocks.give_back(claim)
+                self.partial.changed.notify_all()
 
-    def _stream(self, contestant: _Contestant) -> None:
-        partial, location = self.partial, self._locate(contestant)
-        door = f"{contestant.origin.name} {host(location.url)}"
-        with self.client.open(location, partial.position, partial.validator(door)) as body:
-            if body.start < partial.position:
-                self._say(f"{contestant.origin.name} sent {partial.wanted.path} from its start again")
-                self._start_over()
-            elif partial.position and not partial.wanted.has_digest and not partial.validator(door):
-                raise changed(location.url, "does not say whether the file is still the same")
-            partial.remember(door, body.validator)
-            before = partial.position
-            for chunk in body.chunks(partial.wanted, self.client.patience):
-                self._accept(contestant, chunk)
-            self.ended = partial.wanted.size is None
-            if partial.position == before and not (self.ended or partial.complete):
-                raise silent(location.url, "the answer is empty")
+    def _stream(self, contestant: Contestant, claim: Claim, location: Location) -> None:
+        partial = self.partial
+        door = f"{contestant.name} {host(location.url)}"
+        end = None if claim.end == partial.wanted.size else claim.end
+        with self.client.open(location, claim.position, partial.validator(door), end) as body:
+            self._meet(contestant, claim, body, door)
+            self._receive(contestant, claim, body)
 
-    def _locate(self, contestant: _Contestant) -> Location:
-        location = contestant.location
-        if location is None or (location.expires is not None and location.expires <= time.time()):
+    def _meet(self, contestant: Contestant, claim: Claim, body: Body, door: str) -> None:
+        """What is to be known of an answer before its bytes are taken."""
+        partial = self.partial
+        if body.start < claim.position:
+            self._take_whole(contestant, claim)
+        elif claim.position and not partial.wanted.has_digest and not partial.validator(door):
+            raise changed(body.url, "does not say whether the file is still the same")
+        partial.remember(door, body.validator)
+        if body.end is not None and claim.end is not None and body.end > claim.end:
+            with partial.changed:
+                partial.blocks.extend(claim)
+
+    def _take_whole(self, contestant: Contestant, claim: Claim) -> None:
+        """The whole file comes, not the part of it that was asked for."""
+        contestant.whole = True
+        if self.partial.blocks.claims > 1:
+            raise Refusal(IntegrityError(f"{contestant.name} serves no parts of files"), Remedy.WAIT)
+        self.say(f"{contestant.name} sent {self.path} from its start again")
+        self._start_over()
+        with self.partial.changed:
+            self.partial.blocks.claim_all(claim)
+
+    def _receive(self, contestant: Contestant, claim: Claim, body: Body) -> None:
+        offset, pace = body.start, _Pace()
+        for chunk in body.chunks(self.partial.wanted, self.client.patience):
+            self.check()
+            if self.partial.wanted.size is None and body.total is not None:
+                self.partial.size_is(body.total)  # now that it has been looked at
+            self._accept(contestant, claim, body, offset, chunk)
+            offset += len(chunk)
+            if claim.done and body.end != offset:
+                return
+            if (rate := pace.add(len(chunk))) is not None:
+                self._compare_pace(contestant, rate, body)
+        if self.partial.wanted.size is None:
+            self.partial.size_is(claim.position)
+        elif offset == body.start and not claim.done:
+            raise silent(body.url, "the answer is empty")
+
+    def _accept(self, contestant: Contestant, claim: Claim, body: Body, offset: int, chunk: bytes) -> None:
+        with self.partial.changed:
+            contestant.delivered(len(chunk))
             try:
-                location = contestant.origin.locate()
-            except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
-                raise Refusal(error, Remedy.LEAVE) from error
-            contestant.location, contestant.fresh = location, True
-        return location
+                self.partial.write(claim, offset, chunk, contestant.name)
+            except WrongBlock as error:
+                raise lie(body.url, f"sends a wrong {self.path}: {error}") from error
+            finally:
+                self._show(contestant.name)
 
-    def _accept(self, contestant: _Contestant, chunk: bytes) -> None:
-        if self.stop.is_set():
-            raise Stopped
-        self.partial.write(chunk)
-        self.progress.advance(self.partial.wanted.path, len(chunk))
-        self.authors.add(contestant.origin.name)
-        contestant.fresh = False
-        contestant.served += len(chunk)
-        if contestant.served - contestant.block >= BLOCK:
-            contestant.block, contestant.failures = contestant.served, 0
+    def _compare_pace(self, contestant: Contestant, rate: float, body: Body) -> None:
+        contestant.rate = rate
+        if not self.client.limited and is_outpaced(contestant, self.contestants, self.client.patience):
+            raise throttled(body.url, rate)
 
-    def _bear(self, contestant: _Contestant, refusal: Refusal) -> None:
+    def _show(self, source: str | None = None) -> None:
+        """Tell how far it is; not always further, because blocks can turn out to be wrong."""
+        with self.partial.changed:
+            amount, self._shown = self.partial.here - self._shown, self.partial.here
+        if amount:
+            self._progress.advance(self.path, amount, source)
+
+    def _bear(
+        self, contestant: Contestant, refusal: Refusal, claim: Claim, location: Location | None, began: float
+    ) -> None:
         """Take the consequences of a refusal."""
-        name = contestant.origin.name
-        self._say(
-            f"{name}: {refusal.error.what}, at byte {self.partial.position:,} of {self.partial.wanted.path}"
-        )
-        contestant.failures += 1
-        patience = self.client.patience
-        out = (
-            refusal.remedy is Remedy.LEAVE
-            or (refusal.remedy is Remedy.ASK and contestant.fresh)
-            or contestant.failures >= patience.tries
-            or refusal.after > patience.longest_asked
-        )
-        if out:
-            contestant.error = refusal.error
-        elif refusal.remedy is Remedy.ASK:
-            contestant.location = None
-        else:
-            contestant.ready_at = time.monotonic() + max(refusal.after, self._pause(contestant))
+        where = f"at byte {claim.position:,} of {self.path}"
+        self.say(f"{contestant.name}: {refusal.error.what}, {where}")
+        with self.partial.changed:
+            contestant.bear(refusal, location, began, self.client.patience)
         if refusal.remedy is Remedy.RESTART:
             self._start_over()
 
-    def _say(self, note: str) -> None:
-        self.notes.append(note)
-        self.progress.note(note)
-
-    def _pause(self, contestant: _Contestant) -> float:
-        """Exponential, with jitter, so that many clients do not come back in step."""
-        patience = self.client.patience
-        wait = patience.first_wait * 2.0 ** (contestant.failures - 1)
-        return min(wait, patience.longest_wait) * random.uniform(0.5, 1.0)
-
-    def _blame(self, wrong: str) -> None:
-        """All bytes are here and they are wrong. One author: it is out. Several: each must bring the whole
-        file."""
-        path, authors = self.partial.wanted.path, self.authors
-        guilty = [c for c in self.contestants if c.origin.name in authors]
-        if len(authors) == 1 and guilty:
-            guilty[0].error = IntegrityError(f"{path} from {guilty[0].origin.name} is wrong: {wrong}")
-            self._say(guilty[0].error.what)
-        else:
-            self._say(f"{path} is wrong ({wrong}) with bytes from {', '.join(sorted(authors))}; started over")
-        self.solo = True
-        self._start_over()
-
     def _start_over(self) -> None:
-        self.progress.advance(self.partial.wanted.path, -self.partial.position)
         self.partial.reset()
-        self.authors.clear()
-        self.ended = False
-        self.resumed = 0
+        self._show()
 
-    def _verdict(self) -> ZooError:
-        """The error that says why nobody delivered; wrong bytes are not left lying about."""
-        errors = {c.origin.name: c.error for c in self.contestants if c.error is not None}
-        path = self.partial.wanted.path
-        if not errors:
-            return NotFoundError(f"no source has {path}")
-        if len(errors) == 1:
-            error = next(iter(errors.values()))
-            return error if error.where else type(error)(error.what, path, error.fix)
-        reasons = "; ".join(f"{name}: {error.what}" for name, error in errors.items())
-        return gravest(errors.values())(f"no source delivers {path}: {reasons}")
+    def _wait_for_helpers(self) -> None:
+        """Their stretches are of a file that is about to be closed."""
+        with self.partial.changed:
+            while any(contestant.connections for contestant in self.contestants):
+                self.partial.changed.wait(_TICK)
+
+
+class _Pace:
+    """The bytes per second of a connection, over one window of time after the other."""
+
+    def __init__(self) -> None:
+        self._since, self._bytes = time.monotonic(), 0
+
+    def add(self, amount: int) -> float | None:
+        """The rate, when a window ends."""
+        self._bytes += amount
+        seconds = time.monotonic() - self._since
+        if seconds < _PACE:
+            return None
+        rate = self._bytes / seconds
+        self._since, self._bytes = time.monotonic(), 0
+        return rate

@@ -1,9 +1,12 @@
-"""What is left of a download after a kill: `<key>.<owner>.part` and, beside it, a small `.json`.
+"""What is left of a download after a kill: `<key>.<owner>.part` and, beside it, a small `.journal`.
 
 The owner stands in the name, drawn anew by each process that takes a file over (an atomic rename), so that
 two processes never write into one file, even where the lock that should keep them apart does not work (some
 network file systems): a partial file whose owner lives is left to it.
-"""
+
+The journal is lines of JSON, appended: first what the file is to become, then each block as it is filled,
+with its BLAKE3 digest. A line that was torn, by a kill or a loss of power, ends it; a block that is not on
+the disk as its line says is fetched again."""
 
 from __future__ import annotations
 
@@ -14,34 +17,68 @@ import socket
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Wanted
 
-_VERSION = 1
+_VERSION = 2
 _FREE = "free"
+_SUFFIX = ".journal"
 # A process id may be used again, and another machine's cannot be asked: after this many seconds without a
 # write the owner is taken for dead.
 _SILENCE = 60.0
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What is here of a block, by the journal: bytes from its start, their BLAKE3, and who brought them."""
+
+    filled: int
+    blake3: str
+    authors: tuple[str, ...]
+
+
+@dataclass
 class Journal:
-    """wanted: the file it was about. flushed: bytes of the partial file that count. validators: ETag per
-    door, an origin and the host that answered for it."""
+    """wanted: the file it is about. blocks: by number. validators: ETag per door, an origin and the host that
+    answered for it."""
 
     wanted: Wanted
-    flushed: int = 0
+    blocks: dict[int, Kept] = field(default_factory=dict)
     validators: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def here(self) -> int:
+        return sum(kept.filled for kept in self.blocks.values())
 
-def write(part: Path, journal: Journal) -> None:
-    """Atomically, beside the partial file."""
-    target = _beside(part)
-    fresh = target.with_suffix(".new")
-    fresh.write_text(json.dumps({"version": _VERSION, **asdict(journal)}), encoding="utf-8")
-    fresh.replace(target)
+
+class Writer:
+    """Appends to the journal of a partial file that is ours. Raises OSError."""
+
+    def __init__(self, part: Path, journal: Journal) -> None:
+        """Begins it anew with what is known already, in one step."""
+        target = _beside(part)
+        fresh = target.with_suffix(".new")
+        lines = [{"version": _VERSION, "block": BLOCK, "wanted": asdict(journal.wanted)}]
+        lines += [{"door": door, "etag": etag} for door, etag in journal.validators.items()]
+        lines += [_line(block, kept) for block, kept in sorted(journal.blocks.items())]
+        fresh.write_bytes(b"".join(map(_encoded, lines)))
+        fresh.replace(target)
+        self._file = target.open("ab", buffering=0)
+
+    def block(self, block: int, kept: Kept) -> None:
+        """What is here of a block now; 0 bytes: nothing of it counts."""
+        self._file.write(_encoded(_line(block, kept)))
+
+    def door(self, door: str, etag: str) -> None:
+        self._file.write(_encoded({"door": door, "etag": etag}))
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def own_name(key: str) -> str:
@@ -55,25 +92,31 @@ def abandoned(folder: Path, key: str) -> list[Path]:
 
 
 def claim(folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
-    """A name for our own partial file, and the journal of what an earlier run left there (flushed 0:
+    """A name for our own partial file, and the journal of what an earlier run left there (no blocks:
     nothing).
 
-    Takes the longest one over; the others, and whatever has no readable journal, go.
+    Takes the fullest one over; the others, and whatever has no readable journal, go.
     """
     mine = folder / own_name(key)
     left = {part: _read(part, wanted) for part in abandoned(folder, key)}
     best = Journal(wanted)
-    for part, journal in sorted(left.items(), key=lambda item: -item[1].flushed):
-        if journal.flushed and not best.flushed and _take(part, mine):
+    for part, journal in sorted(left.items(), key=lambda item: -item[1].here):
+        if journal.here and not best.here and _take(part, mine):
             best = journal
-            write(mine, best)
+            _beside(part).replace(_beside(mine))
         remove(part)
+    _sweep(folder, key)
     return mine, best
 
 
 def waiting(folder: Path, key: str) -> int:
     """Bytes on the disk that the next `claim` can count on, about."""
-    return max((part.stat().st_size for part in folder.glob(f"{key}.*.part")), default=0)
+    return max((_held(part) for part in folder.glob(f"{key}.*.part")), default=0)
+
+
+def beside(part: Path) -> list[Path]:
+    """Names of the files that belong to a partial file."""
+    return [_beside(part), _beside(part).with_suffix(".new")]
 
 
 def release(part: Path) -> None:
@@ -90,38 +133,91 @@ def release(part: Path) -> None:
 def remove(part: Path) -> None:
     """The partial file and its journal."""
     part.unlink(missing_ok=True)
-    _beside(part).unlink(missing_ok=True)
-    _beside(part).with_suffix(".new").unlink(missing_ok=True)
+    forget(part)
 
 
 def forget(part: Path) -> None:
     """The journal alone: the file itself is about to get its final name."""
-    _beside(part).unlink(missing_ok=True)
+    for path in beside(part):
+        path.unlink(missing_ok=True)
 
 
 def _beside(part: Path) -> Path:
-    return part.with_suffix(".json")
+    return part.with_suffix(_SUFFIX)
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _line(block: int, kept: Kept) -> dict[str, Any]:
+    return {"block": block, **asdict(kept)}
 
 
 def _read(part: Path, wanted: Wanted) -> Journal:
-    """What the journal says, as far as the file bears it out; nothing flushed where it is torn or about
-    other bytes."""
+    """What the journal says, as far as the file bears it out; nothing where it is about other bytes."""
+    journal = Journal(wanted)
+    lines = _lines(_beside(part))
+    head = next(lines, {})
+    same = head.get("version") == _VERSION and head.get("block") == BLOCK
+    if not (same and _content(head.get("wanted")) == _content(asdict(wanted))):
+        return journal
     try:
-        entry = json.loads(_beside(part).read_text(encoding="utf-8"))
-        journal = Journal(Wanted(**entry["wanted"]), int(entry["flushed"]), dict(entry["validators"]))
         size = part.stat().st_size
+        for line in lines:
+            if "door" in line:
+                journal.validators[str(line["door"])] = str(line["etag"])
+                continue
+            kept = Kept(int(line["filled"]), str(line["blake3"]), tuple(map(str, line["authors"])))
+            block = int(line["block"])
+            if 0 < kept.filled <= BLOCK and block >= 0 and block * BLOCK + kept.filled <= size:
+                journal.blocks[block] = kept
+            else:
+                journal.blocks.pop(block, None)
     except (OSError, ValueError, KeyError, TypeError):
         return Journal(wanted)
-    same = entry["version"] == _VERSION and (
-        journal.wanted.size,
-        journal.wanted.sha256,
-        journal.wanted.git_sha1,
-    ) == (
-        wanted.size,
-        wanted.sha256,
-        wanted.git_sha1,
-    )
-    return Journal(wanted, min(journal.flushed, size), journal.validators) if same else Journal(wanted)
+    return journal
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Up to the first that is torn."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return
+    for line in text.split(b"\n")[:-1]:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(value, dict):
+            return
+        yield value
+
+
+def _content(wanted: object) -> tuple[object, ...] | None:
+    """What tells one content from another."""
+    if not isinstance(wanted, dict):
+        return None
+    return tuple(wanted.get(name) for name in ("size", "sha256", "git_sha1"))
+
+
+def _held(part: Path) -> int:
+    """Bytes of the disk, which are fewer than the size where blocks are missing in between."""
+    try:
+        stat = part.stat()
+    except FileNotFoundError:
+        return 0
+    return min(stat.st_size, getattr(stat, "st_blocks", stat.st_size) * 512)
+
+
+def _sweep(folder: Path, key: str) -> None:
+    """Journals without their file: a kill between two renames leaves such."""
+    for suffix in (_SUFFIX, ".new"):
+        for path in folder.glob(f"{key}.*{suffix}"):
+            part = path.with_suffix(".part")
+            if not (part.exists() or _owned(part)):
+                path.unlink(missing_ok=True)
 
 
 def _take(part: Path, mine: Path) -> bool:

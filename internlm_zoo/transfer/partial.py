@@ -1,41 +1,83 @@
-"""A file on its way: the bytes so far and what they hash to, in the order of the file, as they arrive."""
+"""A file on its way: bytes that arrive anywhere in it, their digests, and the journal that survives a
+kill."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from internlm_zoo.errors import NoSpaceError, UsageError
+from blake3 import blake3
+
+from internlm_zoo.errors import IntegrityError, NoSpaceError, UsageError
 from internlm_zoo.transfer import journal
-from internlm_zoo.transfer.digest import Digest
+from internlm_zoo.transfer.blocks import BLOCK, Blocks, Claim
+from internlm_zoo.transfer.journal import Journal, Kept
+from internlm_zoo.transfer.trailing import Trailing
 from internlm_zoo.transfer.values import Wanted
 
-# What a kill may cost: the journal is written each time this many bytes have gone into the file.
-BLOCK = 8 << 20
+EARLIER = "an earlier run"
+"""Who brought the bytes of a run whose journal does not say it."""
+
 _READ = 1 << 20
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG})
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
-class Partial:
-    """Takes over what an earlier run left in `folder` under `key`, or begins; a context manager.
+class WrongBlock(Exception):
+    """A block is not the one that is known. Its bytes are forgotten already."""
 
-    position: bytes there. resumed: how many of them an earlier run left. Whatever writes raises
+    def __init__(self, block: int, expected: str, found: str) -> None:
+        super().__init__(f"block {block}: expected blake3 {expected}, found {found}")
+        self.block = block
+
+
+class Partial:
+    """Takes over what an earlier run left in `folder` under `key`, or begins; a context manager, thread-safe.
+
+    known: the BLAKE3 of the file's blocks, where they were verified before. changed: tells of blocks that are
+    filled and of stretches that are free. resumed: bytes an earlier run left. Whatever writes raises
     NoSpaceError on a full disk; what is there stays for the next run.
     """
 
-    def __init__(self, folder: Path, key: str, wanted: Wanted) -> None:
-        self.wanted = wanted
+    def __init__(self, folder: Path, key: str, wanted: Wanted, known: Sequence[str] = ()) -> None:
+        self.wanted = self._asked = wanted
+        self.changed = threading.Condition(threading.RLock())
+        self._known = known
         with disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self.path, self._journal = journal.claim(folder, key, wanted)
-            self._file = self.path.open("r+b" if self._journal.flushed else "x+b", buffering=0)
-            self._digest = Digest(wanted)
-            self.position = self.resumed = self._hash_what_is_there()
+            self.path, left = journal.claim(folder, key, wanted)
+            self._file = self.path.open("r+b" if left.blocks else "x+b", buffering=0)
+            self._begin(left)
+        self.resumed = self.here
+
+    def _begin(self, left: Journal) -> None:
+        """With what is there, as far as it is what the journal says."""
+        self.blocks = Blocks(self.wanted.size)
+        self._kept: dict[int, Kept] = {}
+        self._authors: dict[int, set[str]] = {}
+        self._hashers: dict[int, blake3] = {}
+        self._validators = dict(left.validators)
+        for block, kept in left.blocks.items():
+            self._resume(block, kept)
+        self._journal = journal.Writer(self.path, replace(left, blocks=dict(self._kept)))
+        proofs = {block: kept.blake3 for block, kept in self._kept.items() if self.blocks.full(block)}
+        self._trailing = Trailing(self.path, self.wanted, self.blocks, self.changed, proofs, self._lose)
+
+    def _resume(self, block: int, kept: Kept) -> None:
+        """A block that is not full goes on where it stood, so its bytes are hashed now; the others later."""
+        if kept.filled < self.blocks.length(block):
+            hasher = self._hash(block, kept.filled)
+            if hasher.hexdigest() != kept.blake3:
+                return
+            self._hashers[block] = hasher
+        self._kept[block] = kept
+        self._authors[block] = set(kept.authors)
+        self.blocks.fill(block, kept.filled)
 
     def __enter__(self) -> Partial:
         return self
@@ -45,87 +87,188 @@ class Partial:
         if self._file.closed:
             return
         try:
-            # On a full disk the last journal holds: the next run goes on from there.
-            with suppress(NoSpaceError):
-                self._flush()
+            # On a full disk what the journal says already holds: the next run goes on from there.
+            with self.changed, suppress(OSError):
+                for block in list(self._hashers):
+                    self._note(block)
         finally:
-            self._file.close()
-            journal.release(self.path)
+            self._close()
+            if self.here:
+                journal.release(self.path)
+            else:
+                journal.remove(self.path)
+
+    @property
+    def here(self) -> int:
+        return self.blocks.here
 
     @property
     def complete(self) -> bool:
-        return self.wanted.size is not None and self.position >= self.wanted.size
+        return self.blocks.complete
 
     @property
     def sha256(self) -> str:
-        return self._digest.sha256
+        return self._trailing.digest.sha256
 
-    def write(self, chunk: bytes) -> None:
-        """Append."""
-        with disk(self.path):
-            view = memoryview(chunk)
-            while view:
-                view = view[self._file.write(view) or 0 :]
-        self._digest.update(chunk)
-        before, self.position = self.position, self.position + len(chunk)
-        if self.position // BLOCK > before // BLOCK:
-            self._flush()
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The BLAKE3 of every block of a complete file."""
+        return tuple(self._kept[block].blake3 for block in range(self.blocks.count))
+
+    @property
+    def authors(self) -> tuple[str, ...]:
+        """Who brought something of it."""
+        return tuple(sorted(set().union(*self._authors.values())))
+
+    def authors_of(self, block: int) -> tuple[str, ...]:
+        return tuple(sorted(self._authors.get(block, ())))
+
+    def digest_of(self, block: int) -> str:
+        return self._kept[block].blake3
+
+    def size_is(self, size: int) -> None:
+        """What somebody says who knows."""
+        with self.changed:
+            self.wanted = replace(self.wanted, size=size)
+            self.blocks.size_is(size)
+            for block in list(self._hashers):
+                self._complete_if_full(block)
+
+    def follow(self) -> None:
+        """Digest in a thread of its own what arrives from now on, unless that is not worth one."""
+        if self.blocks.size is None or self.blocks.size > BLOCK:
+            self._trailing.start()
+
+    def write(self, claim: Claim, offset: int, chunk: bytes, author: str) -> int:
+        """What of a chunk, whose first byte belongs at `offset`, is in the claim; returns how many bytes that
+        are. Raises WrongBlock."""
+        with self.changed:
+            if not self.blocks.holds(claim):
+                return 0
+            end = offset + len(chunk) if claim.end is None else claim.end
+            data = memoryview(chunk)[claim.position - offset : max(0, end - offset)]
+            count = len(data)
+            with disk(self.path):
+                self._put(claim.position, data)
+            while data:
+                block, inside = divmod(claim.position, BLOCK)
+                piece, data = data[: BLOCK - inside], data[BLOCK - inside :]
+                self._hashers.setdefault(block, blake3()).update(piece)
+                self._authors.setdefault(block, set()).add(author)
+                self.blocks.advance(claim, len(piece))
+                self._complete_if_full(block)
+            return count
 
     def reset(self) -> None:
         """Begin again at zero, in a new file: whoever else may have the old one open cannot harm the new
         one."""
-        with disk(self.path):
+        with self.changed:
+            self.blocks.revoke()
+        self._trailing.close()
+        with disk(self.path), self.changed:
+            self._journal.close()
             self._file.close()
             journal.remove(self.path)
             self._file = self.path.open("x+b", buffering=0)
-        self._journal = journal.Journal(self.wanted)
-        self._digest = Digest(self.wanted)
-        self.position = self.resumed = 0
+            self.wanted = self._asked
+            self._begin(Journal(self._asked))
+            self.resumed = 0
+            self.changed.notify_all()
+
+    def replace_block(self, block: int, data: bytes, author: str) -> None:
+        """Another version of a block that is here."""
+        with self.changed, disk(self.path):
+            self._put(block * BLOCK, memoryview(data))
+            self._authors[block] = {author}
+            self._keep(block, blake3(data).hexdigest())
+
+    def forget_block(self, block: int) -> None:
+        """It is not to be believed: the next run fetches it again."""
+        with self.changed:
+            self._lose(block)
+
+    def reread(self) -> None:
+        """Digest the file again from its start."""
+        self._trailing.close()
+        self._trailing = Trailing(self.path, self.wanted, self.blocks, self.changed, {}, self._lose)
+        self.follow()
 
     def validator(self, door: str) -> str | None:
         """The ETag of the bytes here, as `door` gave it."""
-        return self._journal.validators.get(door)
+        return self._validators.get(door)
 
     def remember(self, door: str, validator: str | None) -> None:
         """Note the version that `door` is serving."""
-        if validator is not None:
-            self._journal.validators[door] = validator
+        with self.changed, disk(self.path):
+            if validator is not None and self._validators.get(door) != validator:
+                self._validators[door] = validator
+                self._journal.door(door, validator)
 
-    def mismatch(self) -> str | None:
-        """What is wrong with the file, all bytes being here, in words; None if it is what is wanted."""
-        size = self.wanted.size
-        if size is not None and self.position != size:
-            return f"expected {size:,} bytes, found {self.position:,}"
-        return self._digest.mismatch()
+    def mismatch(self, check: Callable[[], None]) -> str | None:
+        """What is wrong with the file, in words; None if it is what is wanted, or not all is here. Waits
+        until what is here is digested. check: called meanwhile; what it raises ends the waiting."""
+        with disk(self.path):
+            self._trailing.settle(check)
+        return self._trailing.digest.mismatch() if self.complete else None
 
     def keep(self) -> Path:
         """The finished file, its bytes on the disk for good, ready for its final name."""
+        assert self.wanted.size is not None
+        if not self.path.exists():
+            raise IntegrityError(
+                "the partial file was removed while it was written", self.path, "run it again"
+            )
         with disk(self.path):
+            self._file.truncate(self.wanted.size)
             os.fsync(self._file.fileno())
-        self._file.close()
+        self._close()
         journal.forget(self.path)
         return self.path
 
-    def drop(self) -> None:
-        """Remove every trace: the bytes are wrong."""
-        self._file.close()
-        journal.remove(self.path)
+    def _put(self, position: int, data: memoryview) -> None:
+        self._file.seek(position)
+        while data:
+            data = data[self._file.write(data) or 0 :]
 
-    def _flush(self) -> None:
-        if not self.position:
+    def _complete_if_full(self, block: int) -> None:
+        if not self.blocks.full(block):
             return
-        self._journal = replace(self._journal, flushed=self.position)
-        with disk(self.path):
-            journal.write(self.path, self._journal)
+        found = self._hashers.pop(block).hexdigest()
+        if block < len(self._known) and self._known[block] != found:
+            self._lose(block)
+            raise WrongBlock(block, self._known[block], found)
+        self._keep(block, found)
+        self.changed.notify_all()
 
-    def _hash_what_is_there(self) -> int:
-        left = self._journal.flushed
-        while left and (chunk := self._file.read(min(left, _READ))):
-            self._digest.update(chunk)
-            left -= len(chunk)
-        position = self._journal.flushed - left
-        self._file.truncate(position)
-        return position
+    def _keep(self, block: int, blake3: str) -> None:
+        self._kept[block] = Kept(self.blocks.filled(block), blake3, self.authors_of(block))
+        with disk(self.path):
+            self._journal.block(block, self._kept[block])
+
+    def _note(self, block: int) -> None:
+        """What is here of a block that is not full."""
+        if filled := self.blocks.filled(block):
+            self._journal.block(block, Kept(filled, self._hashers[block].hexdigest(), self.authors_of(block)))
+
+    def _lose(self, block: int) -> None:
+        self.blocks.fill(block, 0)
+        self._authors.pop(block, None)
+        self._kept.pop(block, None)
+        self._journal.block(block, Kept(0, "", ()))
+        self.changed.notify_all()
+
+    def _hash(self, block: int, amount: int) -> blake3:
+        hasher = blake3()
+        self._file.seek(block * BLOCK)
+        while amount and (piece := self._file.read(min(amount, _READ))):
+            hasher.update(piece)
+            amount -= len(piece)
+        return hasher
+
+    def _close(self) -> None:
+        self._trailing.close()
+        self._journal.close()
+        self._file.close()
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from internlm_zoo.errors import (
     ZooError,
 )
 from internlm_zoo.sources.base import Location
+from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.partial import BLOCK
 from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, host, lie, silent
 from internlm_zoo.transfer.values import Origin, Patience, Wanted
 
@@ -78,8 +78,10 @@ class Ranges:
                 part = chunk[: end - start]
                 start += len(part)
                 yield part
-                if start == end:
+                if start == end and body.end != end:
                     return
+        if start == end:
+            return
         raise silent(location.url, "the answer is too short")
 
     def _locate(self) -> Location:

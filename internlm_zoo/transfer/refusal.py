@@ -31,6 +31,7 @@ class Remedy(Enum):
     WAIT = "the same again after a while, another origin meanwhile"
     ASK = "ask the source where the bytes are now"
     RESTART = "drop what is here and begin at zero"
+    YIELD = "another origin is faster"
     LEAVE = "never again for this file"
 
 
@@ -75,6 +76,11 @@ def by_status(status: int, url: str, headers: Mapping[str, str]) -> Refusal:
 def silent(url: str, cause: object) -> Refusal:
     """Nothing came, or it stopped coming."""
     return Refusal(NetworkError(f"{host(url)} stopped answering: {cause}"), Remedy.WAIT)
+
+
+def throttled(url: str, rate: float) -> Refusal:
+    """Bytes come, but others may bring them sooner."""
+    return Refusal(NetworkError(f"{host(url)} delivers only {rate:,.0f} bytes/s"), Remedy.YIELD)
 
 
 def cut(url: str, path: str, there: int, promised: int) -> Refusal:

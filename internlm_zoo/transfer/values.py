@@ -29,36 +29,57 @@ class Wanted:
 class Origin:
     """One hub's door to the file. locate: asks the hub where the bytes are now; called again when a signed
     URL has expired; raises NotFoundError, AccessError, NetworkError or IntegrityError when this hub is of
-    no use."""
+    no use. sure: it publishes the digest that is wanted, so its bytes should be these."""
 
     name: str
     locate: Callable[[], Location]
+    sure: bool = True
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one origin did. served: bytes it sent (discarded ones too). retries: how often it had to be asked
+    again. seconds: how long its connections were open, together."""
+
+    served: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Service) -> Service:
+        return Service(self.served + other.served, self.retries + other.retries, self.seconds + other.seconds)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A verified file at `path`, still under its partial name. authors: the origins its bytes are from.
-    served: bytes that crossed the network, per origin (discarded ones too). resumed: bytes an earlier run
+    """A verified file at `path`, still under its partial name. blocks: the BLAKE3 of its blocks, in hex.
+    authors: the origins its bytes are from. services: what each origin did. resumed: bytes an earlier run
     had left. notes: what went wrong on the way, a sentence each."""
 
     path: Path
     size: int
     sha256: str
+    blocks: tuple[str, ...]
     authors: tuple[str, ...]
-    served: Mapping[str, int]
+    services: Mapping[str, Service]
     resumed: int
     notes: tuple[str, ...]
+
+    @property
+    def served(self) -> dict[str, int]:
+        return {name: service.served for name, service in self.services.items() if service.served}
 
 
 @dataclass(frozen=True)
 class Patience:
     """When to give up on what. Seconds, except: tries, failures in a row of one origin without a block of
-    progress between them; slowest, bytes per second below which a connection counts as stalled. longest_wait
-    bounds our own back-off, longest_asked what a server may ask for before it is left."""
+    progress between them; slowest, bytes per second below which a connection counts as stalled; modest, the
+    same below which another origin is tried. longest_wait bounds our own back-off, longest_asked what a
+    server may ask for before it is left."""
 
     connect: float = 10.0
     stall: float = 20.0
     slowest: float = 1024.0
+    modest: float = 262_144.0
     tries: int = 5
     first_wait: float = 0.5
     longest_wait: float = 60.0

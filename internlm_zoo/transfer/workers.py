@@ -25,16 +25,20 @@ def work(
     workers: int,
     stop: threading.Event,
     cancel: threading.Event | None = None,
+    help: Callable[[], None] | None = None,
 ) -> list[T]:
-    """What the jobs return, in their order. The first error, or an interrupt, sets `stop` and is raised
-    once the other jobs have noticed. cancel: the caller's; once it is set, Cancelled is raised."""
+    """What the jobs return, in their order. The first error, or an interrupt, sets `stop` and is raised once
+    the other jobs have noticed. cancel: the caller's; once it is set, Cancelled is raised. help: what a
+    worker does, again and again, while others still have jobs."""
     waiting: queue.SimpleQueue[tuple[int, Callable[[], T]]] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, T | BaseException]] = queue.SimpleQueue()
     for entry in enumerate(jobs):
         waiting.put(entry)
     threads = [
-        threading.Thread(target=_serve, args=(waiting, done, stop), name=f"transfer-{number}", daemon=True)
-        for number in range(min(max(1, workers), len(jobs)))
+        threading.Thread(
+            target=_serve, args=(waiting, done, stop, help), name=f"transfer-{number}", daemon=True
+        )
+        for number in range(max(1, workers) if help else min(max(1, workers), len(jobs)))
     ]
     for thread in threads:
         thread.start()
@@ -75,12 +79,16 @@ def _serve(
     waiting: queue.SimpleQueue[tuple[int, Callable[[], T]]],
     done: queue.SimpleQueue[tuple[int, T | BaseException]],
     stop: threading.Event,
+    help: Callable[[], None] | None,
 ) -> None:
     while not stop.is_set():
         try:
             index, job = waiting.get_nowait()
         except queue.Empty:
-            return
+            if help is None:
+                return
+            help()
+            continue
         try:
             done.put((index, job()))
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread

@@ -85,7 +85,7 @@ def test_prune_takes_what_no_release_needs_and_nothing_else(zoo, world: World):
     left = world.home / "partial" / "cafe.free-0.part"
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(bytes(50))
-    left.with_suffix(".json").write_text("{}")
+    left.with_suffix(".journal").write_text("{}")
     code, told = zoo("cache", "prune", "--dry-run")
     assert (code, told["bytes"]) == (0, 152)
     assert stray.exists()

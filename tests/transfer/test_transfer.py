@@ -19,7 +19,8 @@ from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFo
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.engine import Stopped, transfer
+from internlm_zoo.transfer.crew import Stopped
+from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Fetched, Origin, Patience, Wanted
 from tests.hubs import FaultyHub
 
@@ -188,7 +189,7 @@ def test_when_two_had_a_part_in_a_wrong_file_the_guilty_one_is_named(
     hubs["two"].fault("flip", PATH, after=500_000)
     done = fetch()
     assert (done.path.read_bytes(), done.authors) == (DATA, ("one",))
-    assert any("from one, two" in note for note in done.notes)
+    assert any("block 0" in note and "from one and two was wrong" in note for note in done.notes)
 
 
 def test_an_expired_link_is_asked_for_anew_and_goes_on_at_the_byte(
@@ -306,7 +307,7 @@ def test_progress_ends_at_the_size_of_the_file(fetch: Fetch, hubs: dict[str, Fau
         def start(self, task: str, total: int | None, done: int = 0) -> None:
             self.total += done
 
-        def advance(self, task: str, amount: int) -> None:
+        def advance(self, task: str, amount: int, source: str | None = None) -> None:
             self.total += amount
 
     hubs["one"].fault("flip", PATH)

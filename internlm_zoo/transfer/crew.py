@@ -1,0 +1,47 @@
+"""Files under way, and those who have nothing of their own to do and may help with one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+_TICK = 0.05
+
+
+class Stopped(Exception):
+    """The caller asked to stop; what arrived is kept for the next run."""
+
+
+class Helped(Protocol):
+    def help(self) -> bool:
+        """Do a part of it; False if there is none to do now."""
+        ...
+
+
+class Crew:
+    """stop: ends every wait. Thread-safe."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._under_way: list[Helped] = []
+
+    @contextmanager
+    def at(self, work: Helped) -> Iterator[None]:
+        """While the caller is at it, others may help."""
+        with self._lock:
+            self._under_way.append(work)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.remove(work)
+
+    def help(self) -> None:
+        """Do a part of whatever needs it, or wait a moment."""
+        with self._lock:
+            under_way = list(self._under_way)
+        if not any(work.help() for work in under_way):
+            self._stop.wait(_TICK)
