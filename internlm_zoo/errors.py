@@ -39,6 +39,8 @@ class Cancelled(ZooError):
 
 
 class NetworkError(ZooError):
-    """A hub could not be reached, or stopped answering, and no other source could step in."""
+    """A hub could not be reached, or stopped answering, and no other source could step in. after: seconds
+    for which it asks to be left alone."""
 
     exit_code = 5
+    after = 0.0

@@ -13,7 +13,7 @@ from internlm_zoo.registry.schema import Hub, Release
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot, Source
 
-__all__ = ["open_source", "resolve_release"]
+__all__ = ["open_source", "resolve_by", "resolve_release"]
 
 # protocol -> module and class, imported when the first hub of that protocol is opened
 _ADAPTERS = {
@@ -45,12 +45,16 @@ def open_source(hub: Hub, settings: Settings) -> Source:
 
 
 def resolve_release(release: Release, hub: Hub, settings: Settings, revision: str | None = None) -> Snapshot:
+    """What a release means now, by a source opened for this one question. See `resolve_by`."""
+    return resolve_by(open_source(hub, settings), release, revision)
+
+
+def resolve_by(source: Source, release: Release, revision: str | None = None) -> Snapshot:
     """What a release means now. The snapshot's `repo` says which of the release's names answered.
 
     revision: defaults to the registry's. Names are tried in the registry's order while the hub has no such
     repository or shows none to this user; if none is left, the error for the first one is raised.
     """
-    source = open_source(hub, settings)
     refusals: list[AccessError | NotFoundError] = []
     for repo in (release.repo, *release.also_listed_as):
         try:

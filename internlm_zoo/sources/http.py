@@ -6,10 +6,11 @@ most, and `within_limits` bounds how long we wait for an official client, which 
 
 from __future__ import annotations
 
+import email.utils
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Unfinished
 from dataclasses import dataclass
@@ -104,14 +105,18 @@ def proxy_headers(proxy: str) -> dict[str, str]:
 
 
 def twice(ask: Callable[[], T]) -> T:
-    """What `ask` returns, asked once more after a pause if a NetworkError came soon: it may be a hiccup."""
+    """What `ask` returns, asked once more after a pause if a NetworkError came soon: it may be a hiccup.
+
+    The pause is the hub's, if it names one that we can wait for.
+    """
     began = time.monotonic()
     try:
         return ask()
-    except NetworkError:
-        if time.monotonic() - began > ANSWER_SECONDS:
+    except NetworkError as error:
+        pause = max(PAUSE_SECONDS, error.after)
+        if time.monotonic() - began + pause > ANSWER_SECONDS:
             raise
-    time.sleep(PAUSE_SECONDS)
+    time.sleep(pause)
     return ask()
 
 
@@ -143,14 +148,27 @@ def unreachable(hub: str, url: str, cause: object) -> NetworkError:
     return NetworkError(what, fix="try again later, or name another source with --source")
 
 
-def refusal(status: int, hub: str, repo: str, url: str) -> ZooError:
-    """The error for an HTTP status that is not a success."""
+def refusal(status: int, hub: str, repo: str, url: str, headers: Mapping[str, str] | None = None) -> ZooError:
+    """The error for an HTTP status that is not a success. headers: they may ask to wait."""
     if status in (401, 403):
         what = f"{hub} does not give {repo} to this user: HTTP {status}"
         return AccessError(what, host_of(url), f"log in to {hub}, or ask the owner for access")
     if status == 404:
         return absent(hub, repo, url)
-    return unreachable(hub, url, f"HTTP {status}")
+    after = retry_after((headers or {}).get("Retry-After", ""))
+    asked = f", and it asks to wait {after:.0f} s" if after else ""
+    error = unreachable(hub, url, f"HTTP {status}{asked}")
+    error.after = after
+    return error
+
+
+def retry_after(text: str) -> float:
+    """Seconds, from either form of the header; 0 where it says nothing sensible."""
+    text = text.strip()
+    if text.isdecimal():
+        return float(text)
+    date = email.utils.parsedate_tz(text) if text else None
+    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0
 
 
 def absent(hub: str, thing: str, url: str) -> NotFoundError:

@@ -84,7 +84,8 @@ class HuggingFaceSource:
         except errors.RevisionNotFoundError as error:
             raise absent(self._hub, f"revision {revision} of {repo}", self._endpoint) from error
         except errors.HfHubHTTPError as error:
-            raise refusal(error.response.status_code, self._hub, repo, self._endpoint) from error
+            said = error.response
+            raise refusal(said.status_code, self._hub, repo, self._endpoint, said.headers) from error
         except (transport, OSError) as error:
             raise unreachable(self._hub, self._endpoint, error) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:

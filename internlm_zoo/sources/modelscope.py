@@ -101,7 +101,10 @@ class ModelScopeSource:
         except errors.APIError as error:
             if error.status_code is None:
                 raise UsageError(f"{repo!r} is not a ModelScope repository name") from error
-            raise refusal(error.status_code, self._hub, f"{repo} at {branch}", self._endpoint) from error
+            said = getattr(error, "response", None)  # requests calls a refusal false
+            headers = {} if said is None else said.headers
+            thing = f"{repo} at {branch}"
+            raise refusal(error.status_code, self._hub, thing, self._endpoint, headers) from error
         # requests calls what is no JSON an OSError as well, so these come first.
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise unreachable(self._hub, self._endpoint, "it sent something else than a listing") from error

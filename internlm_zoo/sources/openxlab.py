@@ -129,7 +129,7 @@ class OpenXLabSource:
         except HTTPError as error:
             raise unreachable(self._hub, self._endpoint, error) from error
         if answer.status != 200:
-            raise refusal(answer.status, self._hub, thing, self._endpoint)
+            raise refusal(answer.status, self._hub, thing, self._endpoint, answer.headers)
         try:
             outer = json.loads(answer.data)
             inner = outer["data"] if outer["msgCode"] == _SUCCESS else outer

@@ -75,7 +75,7 @@ class WebSource:
         def ask() -> bytes:
             with self._pool.request("GET", url, redirect=False, preload_content=False) as answer:
                 if answer.status != 200:
-                    raise refusal(answer.status, self._hub, repo, self._endpoint)
+                    raise refusal(answer.status, self._hub, repo, self._endpoint, answer.headers)
                 return answer.read(_LARGEST) if "html" in answer.headers.get("Content-Type", "") else b""
 
         try:

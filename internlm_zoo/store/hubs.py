@@ -10,7 +10,7 @@ from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, Usag
 from internlm_zoo.registry import Hub
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources import open_source, resolve_release
+from internlm_zoo.sources import open_source, resolve_by
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot, Source
 from internlm_zoo.sources.listing import is_listing
 from internlm_zoo.store.candidates import Candidate
@@ -75,7 +75,7 @@ class Hubs:
             release = release.model_copy(update={"repo": locked.repo, "also_listed_as": ()})
             asked = candidate.asked if candidate.stands_in or is_listing(locked.revision) else locked.revision
         try:
-            return resolve_release(release, candidate.hub, self._settings, asked)
+            return resolve_by(self.source(candidate.hub), release, asked)
         except UsageError as error:  # credentials that are incomplete, say: another hub may do without
             raise AccessError(error.what, error.where, error.fix) from error
 

@@ -13,6 +13,8 @@ LEAST = 10_000
 """Bytes per second; below that every connection would count as stalled."""
 
 _READS_PER_SECOND = 20
+# Time that passes between files, or that a sleep takes too long, may be made up for; so much of it.
+_CREDIT_SECONDS = 0.2
 
 
 class Rate:
@@ -21,7 +23,7 @@ class Rate:
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
         self._lock = threading.Lock()
-        self._paid_until = 0.0
+        self._paid_until = time.monotonic()
 
     def limited(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
         most = max(1, int(self._per_second / _READS_PER_SECOND))
@@ -37,8 +39,8 @@ class Rate:
         """Seconds to wait for so many bytes, all connections counted."""
         with self._lock:
             now = time.monotonic()
-            self._paid_until = max(self._paid_until, now) + amount / self._per_second
-            return self._paid_until - now
+            self._paid_until = max(self._paid_until, now - _CREDIT_SECONDS) + amount / self._per_second
+            return max(0.0, self._paid_until - now)
 
 
 def rate_of(text: str | int | None) -> Rate | None:

@@ -16,4 +16,4 @@ class Authority:
         self.pem = folder / "authority.pem"
         authority.cert_pem.write_to_path(self.pem)
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1", "127.0.0.2", "localhost").configure_cert(self.server)
+        authority.issue_cert("127.0.0.1", "127.0.0.2", "localhost", "hub.invalid").configure_cert(self.server)
