@@ -1,0 +1,75 @@
+"""A web proxy for tests: forwards plain requests, tunnels the others, and remembers what it was asked for."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+from contextlib import suppress
+
+HOST = "hub.invalid"
+
+
+class Proxy:
+    """A context manager. to: the port of this machine where everything goes, whatever host is asked for.
+    user: NAME:PASSWORD that it wants to see. asked: first lines of the requests it let through."""
+
+    def __init__(self, to: int, user: str | None = None) -> None:
+        self._to, self._user = to, user
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.asked: list[str] = []
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+
+    def _answer(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(4096)
+            head, _, rest = head.partition(b"\r\n\r\n")
+            first, *lines = head.decode().split("\r\n")
+            if not self._admits(lines):
+                client.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            self.asked.append(first)
+            with socket.create_connection(("127.0.0.1", self._to)) as hub:
+                if first.startswith("CONNECT"):
+                    client.sendall(b"HTTP/1.1 200 Go on\r\n\r\n")
+                else:
+                    hub.sendall(_for_one_request(first, lines) + rest)
+                threading.Thread(target=_pipe, args=(client, hub), daemon=True).start()
+                _pipe(hub, client)
+
+    def _admits(self, lines: list[str]) -> bool:
+        if self._user is None:
+            return True
+        proof = "Basic " + base64.b64encode(self._user.encode()).decode()
+        return any(line.lower() == f"proxy-authorization: {proof}".lower() for line in lines)
+
+
+def _for_one_request(first: str, lines: list[str]) -> bytes:
+    method, url, version = first.split(" ")
+    path = "/" + url.split("/", 3)[3]
+    kept = [line for line in lines if not line.lower().startswith(("connection:", "proxy-"))]
+    return "\r\n".join([f"{method} {path} {version}", *kept, "Connection: close", "", ""]).encode()
+
+
+def _pipe(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
