@@ -7,10 +7,10 @@ owner's, and its stamp is in the ledger: a download that finds another stamp has
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from internlm_zoo.progress import Progress
@@ -20,6 +20,7 @@ from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Known, Ledger, Stamp
 from internlm_zoo.store.linking import How, duplicate
 from internlm_zoo.store.publish import keep_blob
+from internlm_zoo.transfer.crew import Stopped
 from internlm_zoo.transfer.journal import abandoned, own_name
 
 # A plan hashes files up to this size, and believes larger ones by name and size.
@@ -52,11 +53,12 @@ class Adopter:
     progress: Progress
     fresh: bool = False
 
-    def matches(self, file: LockedFile) -> Iterator[Found]:
-        """The files that are this one, hashed as they come. Whoever asks tells `progress` when it is over."""
+    def matches(self, file: LockedFile, stop: threading.Event) -> Iterator[Found]:
+        """The files that are this one, hashed as they come. Whoever asks tells `progress` when it is over.
+        Raises Stopped once `stop` is set."""
         for spot in self.spots(file):
             try:
-                known = self._digests(spot, file)
+                known = self._digests(spot, file, stop)
             except OSError as error:
                 self.progress.note(f"{spot.path} in {spot.keeper} cannot be read: {error.strerror}")
             else:
@@ -79,9 +81,13 @@ class Adopter:
         """Where it may be, nothing read."""
         return self.caches.spots(file) if file.has_digest else iter(())
 
-    def _digests(self, spot: Spot, file: LockedFile) -> Known:
+    def _digests(self, spot: Spot, file: LockedFile, stop: threading.Event) -> Known:
+        def seen(amount: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            self.progress.advance(file.path, amount)
+
         self.progress.start(file.path, file.size)
-        seen = partial(self.progress.advance, file.path)
         return self.ledger.digests(spot.path, git=file.sha256 is None, fresh=self.fresh, seen=seen)
 
 

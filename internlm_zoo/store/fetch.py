@@ -19,7 +19,7 @@ from internlm_zoo.errors import (
 )
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, Registry, load_registry
-from internlm_zoo.registry.lock import Lock
+from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.adopt import Adopter
 from internlm_zoo.store.caches import caches_of
@@ -28,8 +28,9 @@ from internlm_zoo.store.hfcache import address_of, home_of, show
 from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
+from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import read_record
-from internlm_zoo.store.release import fetch_release, is_complete
+from internlm_zoo.store.release import fetch_release
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, Means, Request
 from internlm_zoo.transfer.client import Client
@@ -124,6 +125,15 @@ def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Dow
     raise verdict(request.model, failures)
 
 
+def _is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
+    """Whether all that is asked for of a locked release is in the store."""
+    folder = store.release(release.hub, release.repo, release.revision)
+    try:
+        return all(holds(store, folder, file) for file in request.selection.of(release))
+    except NotFoundError:
+        return False
+
+
 def _shareable(format: str | None, local_dir: Path | None, chosen: Sequence[str]) -> str:
     """The format of what other tools can be shown. Raises UsageError for a request that is no such thing."""
     if local_dir is not None or chosen or format == "original":
@@ -162,7 +172,7 @@ def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -
         locked = candidate.locked
         if request.local_dir is not None:
             return begun is None or candidate.hub.name != begun.release.hub
-        return locked is None or not is_complete(locked, request, store)
+        return locked is None or not _is_complete(locked, request, store)
 
     return sorted(order, key=is_far)
 

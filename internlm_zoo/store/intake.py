@@ -105,8 +105,9 @@ class _File:
 def _take(model: str, release: LockedRelease, store: Store, adopter: Adopter, dry_run: bool) -> Intake:
     folder = store.release(release.hub, release.repo, release.revision)
     target = StoreTarget(store, folder, adopter.ledger)
-    one = partial(_guess if dry_run else _file, target, adopter)
-    found = work([partial(one, file) for file in release.files], os.cpu_count() or 1, threading.Event())
+    stop = threading.Event()
+    one = partial(_guess, target, adopter) if dry_run else partial(_file, target, adopter, stop)
+    found = work([partial(one, file) for file in release.files], os.cpu_count() or 1, stop)
     before = read_record(folder)
     is_new = before is None or not before.whole
     return Intake(
@@ -127,11 +128,11 @@ def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _File:
     return _File(file, here=taken is not None, near=taken is not None, taken=taken)
 
 
-def _file(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _File:
+def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: LockedFile) -> _File:
     if (sha256 := target.present(file)) is not None:
         return _File(replace(file, sha256=sha256), here=True, near=_is_near(file, adopter))
     try:
-        for found in adopter.matches(file):
+        for found in adopter.matches(file, stop):
             if target.adopt(found, file):
                 size = found.known.stamp.size
                 known = replace(file, size=size, sha256=found.known.sha256)

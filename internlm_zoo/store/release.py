@@ -16,8 +16,6 @@ from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
 from internlm_zoo.store.caches import Spot, taken
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.hubs import as_release
-from internlm_zoo.store.layout import Store
-from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import Record
 from internlm_zoo.store.targets import STORE, FolderTarget, StoreTarget, Target
 from internlm_zoo.store.trust import Opinion, compare
@@ -62,15 +60,6 @@ def fetch_release(
     for note in _closing_notes(release.hub, got):
         means.progress.note(note)
     return _answer(errand, release, got, request)
-
-
-def is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
-    """Whether all that is asked for of a locked release is in the store."""
-    folder = store.release(release.hub, release.repo, release.revision)
-    try:
-        return all(holds(store, folder, file) for file in request.selection.of(release))
-    except NotFoundError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -122,7 +111,7 @@ class _Errand:
             return self._adopt(file) or self._transfer(file)
 
     def _adopt(self, file: LockedFile) -> _Got | None:
-        for found in self.means.adopter.matches(file):
+        for found in self.means.adopter.matches(file, self.stop):
             if self.target.adopt(found, file):
                 size, sha256 = found.known.stamp.size, found.known.sha256
                 return _Got(replace(file, size=size, sha256=sha256), listed=file, spot=found.spot)

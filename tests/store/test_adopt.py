@@ -6,14 +6,17 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from internlm_zoo.errors import UsageError
+from internlm_zoo.errors import Cancelled, UsageError
 from internlm_zoo.integrity.verify import verify_all
 from internlm_zoo.progress import Progress
-from tests.store.official import HF, MS, cached
+from tests.store.official import HF, MS, cached, python
 from tests.store.world import FILES, WEIGHTS, World, content_below, sha256, write
 
 ALL = sum(map(len, FILES.values()))
@@ -204,9 +207,11 @@ def test_an_edit_of_the_original_is_noticed_everywhere(world: World, tmp_path: P
     if hours:
         aged(tmp_path / "disk")
     done = world.download(source="modelscope", adopt=[tmp_path / "disk"])
-    if (done.path / WEIGHTS).stat().st_ino != (tmp_path / "disk" / WEIGHTS).stat().st_ino:
-        pytest.skip("this file system shares blocks, not files")
+    is_one_file = (done.path / WEIGHTS).stat().st_ino == (tmp_path / "disk" / WEIGHTS).stat().st_ino
     edit(tmp_path / "disk" / WEIGHTS)
+    if not is_one_file:  # the file system shares blocks: the edit stays where it was made
+        assert verify_all("tiny", settings=world.settings)[0].ok
+        return
     (report,) = verify_all("tiny", settings=world.settings)
     assert [wrong.path for wrong in report.wrong] == [WEIGHTS]
     again = world.download(source="modelscope", adopt=[tmp_path / "disk"])
@@ -256,3 +261,43 @@ def test_digests_are_those_of_the_bytes(world: World, kept: Path) -> None:
     assert {file.path: file.sha256 for file in done.files} == {
         path: sha256(data) for path, data in FILES.items()
     }
+
+
+def test_from_another_disk_the_bytes_are_copied(world: World) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == world.folder.stat().st_dev:
+        pytest.skip("there is no second disk here")
+    with tempfile.TemporaryDirectory(dir=memory) as disk:
+        write(Path(disk), FILES)
+        done = world.download(source="modelscope", adopt=[Path(disk)])
+        assert (content_below(done.path), done.fetched_bytes) == (FILES, 0)
+        edit(Path(disk) / WEIGHTS)
+        assert verify_all("tiny", settings=world.settings)[0].ok
+    assert not (done.path / WEIGHTS).stat().st_mode & stat.S_IWUSR
+
+
+def test_processes_that_adopt_at_once_all_succeed(world: World, kept: Path) -> None:
+    world.download("config.json", source="modelscope")
+    program = (
+        "from pathlib import Path; from internlm_zoo import download\n"
+        f"print(download('tiny', source='modelscope', adopt=[{str(kept)!r}]))"
+    )
+    with ThreadPoolExecutor(4) as pool:
+        folders = set(pool.map(lambda _: python(world, program), range(4)))
+    assert [content_below(Path(folder)) for folder in folders] == [FILES]
+    assert list(world.home.glob("partial/*")) == []
+    assert verify_all("tiny", settings=world.settings)[0].ok
+
+
+def test_hashing_ends_when_the_caller_says_so(world: World, kept: Path) -> None:
+    world.download("config.json", source="modelscope")
+    cancel = threading.Event()
+
+    class Impatient(Progress):
+        def start(self, task: str, total: int | None, done: int = 0) -> None:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        world.download(source="modelscope", adopt=[kept], progress=Impatient(), cancel=cancel)
+    assert [path.name for path in world.published()].count(WEIGHTS) == 0
+    assert content_below(world.download(source="modelscope", adopt=[kept]).path) == FILES
