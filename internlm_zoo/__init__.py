@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from internlm_zoo.api import get_model as get_model
     from internlm_zoo.api import list_models as list_models
     from internlm_zoo.api import load as load
+    from internlm_zoo.api import plan_download as plan_download
     from internlm_zoo.api import smoke_test as smoke_test
     from internlm_zoo.api import verify as verify
     from internlm_zoo.errors import Cancelled as Cancelled
@@ -31,6 +32,7 @@ __all__ = [
     "get_model",
     "list_models",
     "load",
+    "plan_download",
     "smoke_test",
     "verify",
 ]

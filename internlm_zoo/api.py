@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from internlm_zoo.errors import UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from internlm_zoo.registry import Model
     from internlm_zoo.registry.schema import Kind
     from internlm_zoo.smoke.result import SmokeResult
+    from internlm_zoo.store.plan import DownloadPlan
 
 
 def list_models(
@@ -40,8 +42,49 @@ def get_model(name: str, *, settings: Settings | None = None) -> Model:
     return load_registry(_or_environment(settings)).model(name)
 
 
-def download(
+def plan_download(
     model: str,
+    files: Iterable[str] = (),
+    *,
+    format: str | None = None,
+    source: str = "auto",
+    revision: str | None = None,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    local_dir: str | Path | None = None,
+    adopt: Iterable[str | Path] = (),
+    hf_cache: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> DownloadPlan:
+    """What `download` with the same arguments would do: which files of which revision, from where.
+
+    Hubs may be asked; nothing is written. Print the plan, narrow it (`plan.only("*.safetensors")`,
+    `plan.without("*.bin")`), and give it to `download`.
+    Raises NotFoundError, AccessError, NetworkError, IntegrityError, UsageError.
+    """
+    from internlm_zoo.store.fetch import plan_download as plan
+
+    return plan(
+        model,
+        tuple(files),
+        settings=_or_environment(settings),
+        format=format,
+        source=source,
+        revision=revision,
+        include=tuple(include),
+        exclude=tuple(exclude),
+        local_dir=None if local_dir is None else Path(local_dir),
+        adopt=tuple(map(Path, adopt)),
+        hf_cache=hf_cache,
+        force=force,
+        progress=progress,
+    )
+
+
+def download(
+    model: str | DownloadPlan,
     files: Iterable[str] = (),
     *,
     format: str | None = None,
@@ -61,6 +104,8 @@ def download(
 ) -> Path:
     """Get a model and return its folder; every file in it was checked by its digest.
 
+    model: a name, or a plan, which is carried out as it is and takes the place of the arguments that it was
+    made with.
     format: hf or original; None: hf before original. source: auto (the next hub where one fails), a hub of
     the registry, or a URL or directory that mirrors the hubs. include, exclude: globs of file names.
     local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
@@ -70,12 +115,25 @@ def download(
     cancel: once it is set, from any thread, transfers stop within a second and keep what arrived.
     Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError, Cancelled.
     """
+    from internlm_zoo.store.fetch import carry_out
     from internlm_zoo.store.fetch import download as fetch
+    from internlm_zoo.store.plan import DownloadPlan
 
+    how: _How = {
+        "settings": _or_environment(settings),
+        "max_workers": max_workers,
+        "max_rate": max_rate,
+        "progress": progress,
+        "cancel": cancel,
+    }
+    if isinstance(model, DownloadPlan):
+        asked = (*files, *include, *exclude, *adopt, format, revision, local_dir, hf_cache, force)
+        if any(asked) or source != "auto":
+            raise UsageError("a plan says already what is to be had", fix="give these to plan_download")
+        return carry_out(model, **how).path
     return fetch(
         model,
         tuple(files),
-        settings=_or_environment(settings),
         format=format,
         source=source,
         revision=revision,
@@ -84,11 +142,8 @@ def download(
         local_dir=None if local_dir is None else Path(local_dir),
         adopt=tuple(map(Path, adopt)),
         hf_cache=hf_cache,
-        max_workers=max_workers,
-        max_rate=max_rate,
         force=force,
-        progress=progress,
-        cancel=cancel,
+        **how,
     ).path
 
 
@@ -221,6 +276,16 @@ def smoke_test(
         given=given,
         progress=progress,
     )
+
+
+class _How(TypedDict):
+    """The arguments of a download that do not say what is downloaded."""
+
+    settings: Settings
+    max_workers: int
+    max_rate: str | int | None
+    progress: Progress | None
+    cancel: threading.Event | None
 
 
 def _or_environment(settings: Settings | None) -> Settings:

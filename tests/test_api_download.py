@@ -9,12 +9,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import internlm_zoo as zoo
-from tests.store.world import FILES, ORIGINAL_FILES, REPO, WEIGHTS, World, content_below, open_world, write
+from tests.store.world import (
+    FILES,
+    ORIGINAL_FILES,
+    REPO,
+    WEIGHTS,
+    World,
+    content_below,
+    open_world,
+    sha256,
+    write,
+)
 
 BLOCK = 8 << 20
 SIZE = 2 * BLOCK + 12_345
@@ -34,6 +45,90 @@ def large(world: World) -> World:
     write(world.root / REPO, {WEIGHTS: random.Random(9).randbytes(SIZE)})
     world.fault("slow", WEIGHTS, rate=10_000_000)
     return world
+
+
+def test_a_plan_says_what_would_be_done_and_does_nothing(world):
+    plan = zoo.plan_download("tiny", source="huggingface", settings=world.settings)
+    assert (plan.model, plan.hub, plan.repo, plan.format) == ("tiny", "huggingface", REPO, "hf")
+    assert {file.path: file.size for file in plan.files} == {path: len(data) for path, data in FILES.items()}
+    assert {file.source for file in plan.files} == {"huggingface"}
+    weights = next(file for file in plan.files if file.path == WEIGHTS)
+    assert (weights.sha256, weights.to_fetch) == (sha256(FILES[WEIGHTS]), len(FILES[WEIGHTS]))
+    assert plan.to_fetch == plan.size == sum(map(len, FILES.values()))
+    assert not world.home.exists() and not sum(world.sent.values())
+    text = str(plan).splitlines()
+    assert text[0] == f"tiny: huggingface:{REPO} at {plan.revision}"
+    assert f"  {WEIGHTS}  600.0 kB  huggingface" in text
+    assert text[-1] == f"670.0 kB of 670.0 kB to fetch into {plan.path}"
+
+
+def test_a_plan_that_is_carried_out_gives_its_folder_and_records_the_release(world):
+    plan = zoo.plan_download("tiny", format="hf", settings=world.settings)
+    assert zoo.download(plan, settings=world.settings) == plan.path
+    assert content_below(plan.path) == FILES
+    again = zoo.plan_download("tiny", format="hf", settings=world.settings)
+    assert (again.to_fetch, {file.source for file in again.files}) == (0, {None})
+    assert "here already" in str(again)
+    asked = world.requests
+    assert zoo.download("tiny", settings=world.settings) == plan.path
+    assert world.requests == asked
+    assert zoo.verify("tiny", settings=world.settings).ok
+
+
+def test_a_plan_is_narrowed_and_nothing_else_is_fetched(world, tmp_path):
+    plan = zoo.plan_download("tiny", source="modelscope", settings=world.settings, local_dir=tmp_path / "out")
+    narrow = plan.only("*.json", "*.model", "*.md").without("sub/*")
+    assert [file.path for file in narrow.files] == ["config.json", "tokenizer.model"]
+    assert narrow.to_fetch == len(FILES["config.json"]) + len(FILES["tokenizer.model"])
+    assert zoo.download(narrow, settings=world.settings) == tmp_path / "out"
+    assert content_below(tmp_path / "out").keys() == {"config.json", "tokenizer.model"}
+    assert sum(world.sent.values()) == narrow.to_fetch
+    assert len(plan.files) == 5
+
+
+def test_a_plan_without_files_is_refused(world):
+    plan = zoo.plan_download("tiny", source="modelscope", settings=world.settings)
+    for narrowed in (lambda: plan.only("*.bin"), lambda: plan.without("*"), lambda: replace(plan, files=())):
+        with pytest.raises(zoo.ZooError, match="no file is selected"):
+            narrowed()
+
+
+def test_sizes_that_no_hub_tells_are_said_to_be_unknown(world):
+    plan = zoo.plan_download("tiny", source="openxlab", format="hf", settings=world.settings)
+    assert f"  {WEIGHTS}  size unknown  openxlab" in str(plan)
+    assert "0 B of 0 B and 5 files of unknown size to fetch" in str(plan)
+    assert content_below(zoo.download(plan, settings=world.settings)) == FILES
+
+
+def test_a_plan_takes_no_other_wishes(world):
+    plan = zoo.plan_download("tiny", source="modelscope", settings=world.settings)
+    for wish in ({"format": "hf"}, {"source": "huggingface"}, {"force": True}, {"local_dir": "x"}):
+        with pytest.raises(zoo.ZooError, match="a plan says already"):
+            zoo.download(plan, settings=world.settings, **wish)
+
+
+@pytest.mark.parametrize("hub", ["huggingface", "modelscope", "openxlab"])
+def test_a_hub_that_changed_since_does_not_deliver_something_else(world, hub):
+    plan = zoo.plan_download("tiny", source=hub, format="hf", settings=world.settings)
+    write(world.root / REPO, {WEIGHTS: b"other weights", "more.bin": b"more"})
+    with pytest.raises(zoo.ZooError):
+        zoo.download(plan, settings=world.settings)
+    assert world.published() == []
+
+
+def test_a_planned_hub_that_is_down_is_stood_in_for_by_one_with_the_same_bytes(world):
+    plan = zoo.plan_download("tiny", format="hf", settings=world.settings).only(WEIGHTS)
+    assert plan.files[0].source == "huggingface"
+    world.fault("reset", "/*", "huggingface")
+    assert content_below(zoo.download(plan, settings=world.settings)) == {WEIGHTS: FILES[WEIGHTS]}
+    assert (world.sent["huggingface"], world.sent["modelscope"]) == (0, len(FILES[WEIGHTS]))
+
+
+def test_a_plan_counts_what_a_cancelled_download_left(large):
+    cancelled_at(large, BLOCK + 1_000_000)
+    (weights,) = zoo.plan_download("tiny", format="hf", settings=large.settings).only(WEIGHTS).files
+    assert weights.to_fetch <= SIZE - BLOCK
+    assert "to come" in str(weights)
 
 
 class Watcher(zoo.Progress):

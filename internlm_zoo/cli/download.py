@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from internlm_zoo.integrity.verify import VerifyReport
-    from internlm_zoo.store.values import Download, DownloadedFile
+    from internlm_zoo.store.plan import DownloadPlan
+    from internlm_zoo.store.values import Download
 
 
 # As many characters of a revision as tell it from others, `listing-...` included.
@@ -64,28 +65,26 @@ def download(
 ) -> Answer:
     """Get a model, every file checked before it is shown. The last line printed is the folder."""
     from internlm_zoo.store.fetch import download as fetch
+    from internlm_zoo.store.fetch import plan_download
 
     with shell.progress() as progress:
-        done = fetch(
-            model,
-            files or (),
-            settings=shell.settings,
-            format=format.value if format else None,
-            source=source,
-            revision=revision,
-            include=include or (),
-            exclude=exclude or (),
-            local_dir=local_dir,
-            adopt=adopt or (),
-            hf_cache=hf_cache,
-            max_workers=max_workers,
-            max_rate=max_rate,
-            force=force,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    if dry_run:
-        return Answer(done, _plan(done))
+        what: dict[str, Any] = {
+            "files": files or (),
+            "settings": shell.settings,
+            "format": format.value if format else None,
+            "source": source,
+            "revision": revision,
+            "include": include or (),
+            "exclude": exclude or (),
+            "local_dir": local_dir,
+            "adopt": adopt or (),
+            "hf_cache": hf_cache,
+            "force": force,
+            "progress": progress,
+        }
+        if dry_run:
+            return _planned(plan_download(model, **what))
+        done = fetch(model, max_workers=max_workers, max_rate=max_rate, **what)
     shell.note(_summary(done))
     return Answer(done, str(done.path))
 
@@ -121,21 +120,21 @@ def _summary(done: Download) -> str:
     return f"{_files(len(done.files))} of {done.hub}:{done.repo} at {done.revision[:_SHORT]}, checked; {came}"
 
 
-def _plan(done: Download) -> RenderableType:
+def _planned(plan: DownloadPlan) -> Answer:
+    names = ("model", "hub", "repo", "revision", "format", "path", "files", "size", "to_fetch", "notes")
+    return Answer({**{name: getattr(plan, name) for name in names}, "dry_run": True}, _table(plan))
+
+
+def _table(plan: DownloadPlan) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
     from internlm_zoo.cli.tables import Column, Sheet, byte_count
 
-    rows = [[file.path, byte_count(file.size), _whence(file)] for file in done.files]
+    rows = [[file.path, byte_count(file.size), file.whence] for file in plan.files]
     columns = [Column("File", narrow="fold"), Column("Size", "right"), Column("From", narrow="fold")]
-    title = f"{done.hub}:{done.repo} at {done.revision}"
-    total = f"{byte_count(done.fetched_bytes)} to fetch into {done.path}"
-    return Group(Sheet(columns, rows, title=title), "", Text(total))
-
-
-def _whence(file: DownloadedFile) -> str:
-    return file.source or (str(file.taken_from) if file.taken_from else "here already")
+    title = f"{plan.hub}:{plan.repo} at {plan.revision}"
+    return Group(Sheet(columns, rows, title=title), "", Text(plan.summary))
 
 
 def verdicts(reports: list[VerifyReport]) -> RenderableType:

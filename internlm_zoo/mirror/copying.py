@@ -114,7 +114,6 @@ def _download(actions: Sequence[Action], snapshot: Snapshot, stage: Path, ways: 
         local_dir=stage,
         max_workers=kit.max_workers,
         force=True,
-        dry_run=False,
     )
     store = Store(kit.settings.home)
     nowhere = Adopter(Caches(kit.settings.home), Ledger(kit.settings.home), kit.progress)

@@ -19,17 +19,24 @@ FORMAT_ORDER = {"hf": 0, "original": 1, None: 2}
 class Candidate:
     """One release of the model. asked: the revision the user or the registry names, None for the hub's
     default. locked: what the lock says it is. stands_in: the hub's place is taken by a URL or directory the
-    user gave."""
+    user gave. planned: `locked` is what a plan says it is, and the lock does not know it yet."""
 
     hub: Hub
     release: Release
     asked: str | None
     locked: LockedRelease | None
     stands_in: bool = False
+    planned: bool = False
 
     @property
     def key(self) -> tuple[str, str | None, str, str | None]:
         return self.hub.name, self.hub.endpoint, self.release.repo, self.release.format
+
+    def offers(self, release: LockedRelease) -> bool:
+        """Whether this is where a release, of whatever revision, is from."""
+        names = (self.release.repo, *self.release.also_listed_as)
+        here = (self.hub.name, self.release.format) == (release.hub, release.format)
+        return here and release.repo in names
 
 
 def candidates(

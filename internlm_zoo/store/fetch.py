@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from internlm_zoo.errors import (
     AccessError,
@@ -18,8 +20,13 @@ from internlm_zoo.errors import (
     ZooError,
 )
 from internlm_zoo.progress import Progress
+<<<<<<< ours
 from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease
+=======
+from internlm_zoo.registry import load_registry
+from internlm_zoo.registry.lock import Lock
+>>>>>>> theirs
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.adopt import Adopter
 from internlm_zoo.store.caches import caches_of
@@ -28,9 +35,15 @@ from internlm_zoo.store.hfcache import address_of, home_of, show
 from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
+<<<<<<< ours
 from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import read_record
 from internlm_zoo.store.release import fetch_release
+=======
+from internlm_zoo.store.plan import DownloadPlan
+from internlm_zoo.store.record import read_record
+from internlm_zoo.store.release import fetch_release, is_complete, plan_release
+>>>>>>> theirs
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, Means, Request
 from internlm_zoo.transfer.client import Client
@@ -60,7 +73,6 @@ def download(
     max_workers: int = 8,
     max_rate: str | int | None = None,
     force: bool = False,
-    dry_run: bool = False,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Download:
@@ -78,43 +90,107 @@ def download(
     then, and what arrived right is kept for the next run), NoSpaceError, UsageError, RegistryError,
     Cancelled.
     """
-    registry, lock = load_registry(settings), Lock.load(settings)
-    entry = registry.model(model)
-    if hf_cache:
-        home_of(entry, registry)
-        format = _shareable(format, local_dir, (*files, *include, *exclude))
-    order = candidates(entry, registry, lock, settings, format=format, source=source, revision=revision)
-    everywhere = candidates(entry, registry, lock, settings, format=None, source=AUTO, revision=None)
     request = Request(
-        model=model,
-        selection=Selection(tuple(files), tuple(include), tuple(exclude)),
+        model,
+        Selection(tuple(files), tuple(include), tuple(exclude)),
+        format=format,
+        source=source,
+        revision=revision,
         local_dir=local_dir,
-        max_workers=max_workers,
+        adopt=tuple(adopt),
+        hf_cache=hf_cache,
         force=force,
-        dry_run=dry_run,
+        max_workers=max_workers,
         cancel=cancel,
     )
-    names = (name for release in entry.releases for name in (release.repo, *release.also_listed_as))
-    caches, ledger = caches_of(settings, names, adopt), Ledger(settings.home, keep=not dry_run)
-    adopter = Adopter(caches, ledger, progress or Progress(), fresh=force)
-    patience = Patience.from_environ(settings.environ)
-    client = Client(settings.environ, patience, max_workers, rate_of(max_rate))
-    with (
-        disk(local_dir or settings.home),
-        _means(settings, client, everywhere, adopter) as means,
-    ):
-        done = _first_of(_nearest_first(order, request, means.store), request, means)
-        return _shared(done, entry, registry, means) if hf_cache and not dry_run else done
+    with _means(request, settings, progress, max_rate) as (order, means):
+        return _shown(_first_of(order, request, means, fetch_release), request, means)
 
 
-def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Download:
+def plan_download(
+    model: str,
+    files: Sequence[str] = (),
+    *,
+    settings: Settings,
+    format: str | None = None,
+    source: str = AUTO,
+    revision: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    local_dir: Path | None = None,
+    adopt: Sequence[Path] = (),
+    hf_cache: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> DownloadPlan:
+    """What `download` with the same arguments would do now. Hubs may be asked; nothing is written.
+
+    Raises what `download` raises before the first byte comes.
+    """
+    request = Request(
+        model,
+        Selection(tuple(files), tuple(include), tuple(exclude)),
+        format=format,
+        source=source,
+        revision=revision,
+        local_dir=local_dir,
+        adopt=tuple(adopt),
+        hf_cache=hf_cache,
+        force=force,
+    )
+    with _means(request, settings, progress, writes=False) as (order, means):
+        return _first_of(order, request, means, plan_release)
+
+
+def carry_out(
+    plan: DownloadPlan,
+    *,
+    settings: Settings,
+    max_workers: int = 8,
+    max_rate: str | int | None = None,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> Download:
+    """Do what a plan says: its files, of its revision, from its hub or another that has the same bytes.
+
+    Raises what `download` raises, also where the hub now has something else.
+    """
+    request = replace(
+        plan.request,
+        selection=plan.selection,
+        format=plan.format,
+        max_workers=max_workers,
+        cancel=cancel,
+    )
+    with _means(request, settings, progress, max_rate) as (order, means):
+        own = next((candidate for candidate in order if candidate.offers(plan.release)), None)
+        if own is None:
+            raise NotFoundError(
+                "the registry no longer has what was planned", plan.release.id, "plan it again"
+            )
+        others = [other for other in order if other is not own]
+        own = own if own.locked == plan.release else replace(own, locked=plan.release, planned=True)
+        unless(cancel)
+        done = fetch_release(own, others, request, means)
+        return _shown(replace(done, notes=plan.notes + done.notes), request, means)
+
+
+_T = TypeVar("_T", Download, DownloadPlan)
+
+
+def _first_of(
+    order: Sequence[Candidate],
+    request: Request,
+    means: Means,
+    step: Callable[[Candidate, Sequence[Candidate], Request, Means], _T],
+) -> _T:
     """What the first candidate that works out gives."""
     failures: list[tuple[Candidate, ZooError]] = []
     for candidate in order:
         unless(request.cancel)
         others = [other for other in order if other is not candidate]
         try:
-            done = fetch_release(candidate, others, request, means)
+            done = step(candidate, others, request, means)
         except HUB_FAILURES as error:
             failures.append((candidate, error))
             if candidate is not order[-1]:
@@ -125,6 +201,7 @@ def _first_of(order: Sequence[Candidate], request: Request, means: Means) -> Dow
     raise verdict(request.model, failures)
 
 
+<<<<<<< ours
 def _is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
     """Whether all that is asked for of a locked release is in the store."""
     folder = store.release(release.hub, release.repo, release.revision)
@@ -137,17 +214,26 @@ def _is_complete(release: LockedRelease, request: Request, store: Store) -> bool
 def _shareable(format: str | None, local_dir: Path | None, chosen: Sequence[str]) -> str:
     """The format of what other tools can be shown. Raises UsageError for a request that is no such thing."""
     if local_dir is not None or chosen or format == "original":
+=======
+def _format(request: Request) -> str | None:
+    """The one that will do. Raises UsageError for what other tools are to be shown and cannot."""
+    if not request.hf_cache:
+        return request.format
+    if request.local_dir is not None or request.selection != Selection() or request.format == "original":
+>>>>>>> theirs
         what = "--hf-cache shows whole releases in hf format, from the store"
         raise UsageError(what, fix="leave out --local-dir, --format original, and what chooses files")
     return "hf"
 
 
-def _shared(done: Download, entry: Model, registry: Registry, means: Means) -> Download:
-    """In the cache of huggingface_hub as well."""
+def _shown(done: Download, request: Request, means: Means) -> Download:
+    """In the cache of huggingface_hub as well, if that was asked for."""
+    if not request.hf_cache:
+        return done
     record = read_record(done.path)
     assert record is not None and record.whole
-    ledger, lock = means.adopter.ledger, Lock.load(means.settings)
-    address = address_of(record.release, entry, registry, lock, means.store, ledger)
+    registry, lock, ledger = load_registry(means.settings), Lock.load(means.settings), means.adopter.ledger
+    address = address_of(record.release, registry.model(done.model), registry, lock, means.store, ledger)
     shown = show(record.release, address, means.settings, means.store, ledger)
     for note in shown.notes:
         means.progress.note(note)
@@ -179,10 +265,32 @@ def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -
 
 @contextmanager
 def _means(
-    settings: Settings, client: Client, everywhere: Sequence[Candidate], adopter: Adopter
-) -> Iterator[Means]:
+    request: Request,
+    settings: Settings,
+    progress: Progress | None,
+    max_rate: str | int | None = None,
+    *,
+    writes: bool = True,
+) -> Iterator[tuple[list[Candidate], Means]]:
+    """The candidates in their order, and what it takes to ask them. writes: whether digests of adopted files
+    may be remembered."""
+    registry, lock = load_registry(settings), Lock.load(settings)
+    entry = registry.model(request.model)
+    if request.hf_cache:
+        home_of(entry, registry)
+    find = partial(candidates, entry, registry, lock, settings)
+    order = find(format=_format(request), source=request.source, revision=request.revision)
+    everywhere = find(format=None, source=AUTO, revision=None)
+    names = (name for release in entry.releases for name in (release.repo, *release.also_listed_as))
+    caches, ledger = caches_of(settings, names, request.adopt), Ledger(settings.home, keep=writes)
+    told = progress or Progress()
+    adopter = Adopter(caches, ledger, told, fresh=request.force)
+    patience = Patience.from_environ(settings.environ)
+    client = Client(settings.environ, patience, request.max_workers, rate_of(max_rate))
     store, hubs = Store(settings.home), Hubs(settings)
     try:
-        yield Means(settings, store, hubs, client, adopter.progress, everywhere, adopter)
+        with disk(request.local_dir or settings.home):
+            means = Means(settings, store, hubs, client, told, everywhere, adopter)
+            yield _nearest_first(order, request, store), means
     finally:
         client.close()

@@ -60,9 +60,14 @@ class Hubs:
             has = f"another {file.path} ({what})" if what else f"no {file.path}"
             reason = f"{candidate.hub.name} has {has}"
             if candidate.locked is not None and candidate.locked.file(file.path) == file:
-                fix = "if the release was changed on purpose, record it anew: internlm-zoo lock"
-                raise IntegrityError(f"{reason}, not what is locked", candidate.locked.id, fix)
+                again = "plan it again" if candidate.planned else "record it anew: internlm-zoo lock"
+                what = f"{reason}, not what is {'planned' if candidate.planned else 'locked'}"
+                fix = f"if the release was changed on purpose, {again}"
+                raise IntegrityError(what, candidate.locked.id, fix)
             raise NotFoundError(reason)
+        if candidate.planned and not file.has_digest and not _is_as_planned(candidate, snapshot):
+            what = f"{candidate.hub.name} lists something else than when it was planned"
+            raise IntegrityError(what, candidate.release.id, "plan it again")
         location = self.source(candidate.hub).locate(snapshot, file.path)
         _check_scheme(location, candidate.hub, self._settings)
         return location
@@ -78,6 +83,10 @@ class Hubs:
             return resolve_by(self.source(candidate.hub), release, asked)
         except UsageError as error:  # credentials that are incomplete, say: another hub may do without
             raise AccessError(error.what, error.where, error.fix) from error
+
+
+def _is_as_planned(candidate: Candidate, snapshot: Snapshot) -> bool:
+    return candidate.locked is not None and candidate.locked.revision == snapshot.revision
 
 
 def contradiction(theirs: RemoteFile | LockedFile, ours: LockedFile) -> str | None:

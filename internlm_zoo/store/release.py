@@ -10,12 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NoSpaceError, NotFoundError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
 from internlm_zoo.store.caches import Spot, taken
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.hubs import as_release
+<<<<<<< ours
+=======
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.plan import DownloadPlan, PlannedFile
+from internlm_zoo.store.publish import holds
+>>>>>>> theirs
 from internlm_zoo.store.record import Record
 from internlm_zoo.store.targets import STORE, FolderTarget, StoreTarget, Target
 from internlm_zoo.store.trust import Opinion, compare
@@ -33,12 +40,8 @@ def fetch_release(
     candidate: Candidate, others: Sequence[Candidate], request: Request, means: Means
 ) -> Download:
     """others: where else the same bytes may be. Raises what `download` does, about this one release."""
-    release = candidate.locked or as_release(candidate, means.hubs.snapshot(candidate))
-    chosen = request.selection.of(release)
-    target = _target(release, request, means)
-    errand = _Errand(candidate, others, release, target, means)
-    if request.dry_run:
-        return _answer(errand, release, [errand.plan(file) for file in chosen], request)
+    errand, chosen = _errand(candidate, others, request, means)
+    release, target = errand.release, errand.target
     if isinstance(target, FolderTarget):
         target.begin(request.model, release)
     _check_space(errand, chosen)
@@ -55,13 +58,39 @@ def fetch_release(
     here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
     checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}
     target.finish(Record(request.model, replace(release, files=here), len(release.files), checked))
-    if release != candidate.locked and not candidate.stands_in:
+    if (release != candidate.locked or candidate.planned) and not candidate.stands_in:
         record(means.settings, release)
     for note in _closing_notes(release.hub, got):
         means.progress.note(note)
     return _answer(errand, release, got, request)
 
 
+<<<<<<< ours
+=======
+def plan_release(
+    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Means
+) -> DownloadPlan:
+    """What `fetch_release` would do; nothing is written."""
+    errand, chosen = _errand(candidate, others, request, means)
+    got = [errand.plan(file) for file in sorted(chosen, key=lambda file: file.path)]
+    files = tuple(
+        PlannedFile(e.file.path, e.file.size, e.file.sha256, e.source, sum(e.served.values()), _taken_from(e))
+        for e in got
+    )
+    notes = tuple(_closing_notes(errand.release.hub, got))
+    return DownloadPlan(files, errand.target.folder, errand.release, request, notes)
+
+
+def is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
+    """Whether all that is asked for of a locked release is in the store."""
+    folder = store.release(release.hub, release.repo, release.revision)
+    try:
+        return all(holds(store, folder, file) for file in request.selection.of(release))
+    except NotFoundError:
+        return False
+
+
+>>>>>>> theirs
 @dataclass(frozen=True)
 class _Got:
     """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before.
@@ -100,7 +129,8 @@ class _Errand:
         if (spot := self.means.adopter.guess(file)) is not None:
             return _Got(file, file, spot=spot)
         hub = self.candidate.hub.name
-        return _Got(file, file, hub, {hub: file.size or 0})
+        left = waiting(self.target.partial, self._key(file))
+        return _Got(file, file, hub, {hub: max(0, (file.size or 0) - left)})
 
     def fetch(self, file: LockedFile) -> _Got:
         if (sha256 := self.target.present(file)) is not None:
@@ -222,6 +252,15 @@ def _is_vouched(got: _Got) -> bool:
     return got.listed.has_digest or got.voucher is not None
 
 
+def _errand(
+    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Means
+) -> tuple[_Errand, tuple[LockedFile, ...]]:
+    """The errand, and the files it is for."""
+    release = candidate.locked or as_release(candidate, means.hubs.snapshot(candidate))
+    target = _target(release, request, means)
+    return _Errand(candidate, others, release, target, means), request.selection.of(release)
+
+
 def _target(release: LockedRelease, request: Request, means: Means) -> StoreTarget | FolderTarget:
     if request.local_dir is not None:
         return FolderTarget(means.store, request.local_dir.absolute(), request.force)
@@ -254,7 +293,7 @@ def _learned(errand: _Errand, got: Sequence[_Got]) -> LockedRelease:
     release = errand.release
     found = {entry.file.path: entry for entry in got}
     files = tuple(found[file.path].file if file.path in found else file for file in release.files)
-    if errand.candidate.locked is not None:
+    if errand.candidate.locked is not None and not errand.candidate.planned:
         return replace(release, files=files)
     unfetched = (file for file in release.files if file.path not in found)
     vouched = all(map(_is_vouched, got)) and all(file.has_digest for file in unfetched)
@@ -266,7 +305,7 @@ def _answer(errand: _Errand, release: LockedRelease, got: Sequence[_Got], reques
     for name, count in (item for entry in got for item in entry.served.items()):
         served[name] = served.get(name, 0) + count
     files = tuple(
-        DownloadedFile(e.file.path, e.file.size, e.file.sha256, e.source, e.spot.path if e.spot else None)
+        DownloadedFile(e.file.path, e.file.size, e.file.sha256, e.source, _taken_from(e))
         for e in sorted(got, key=lambda entry: entry.file.path)
     )
     return Download(
@@ -284,8 +323,11 @@ def _answer(errand: _Errand, release: LockedRelease, got: Sequence[_Got], reques
         notes=tuple(
             dict.fromkeys([note for entry in got for note in entry.notes] + _closing_notes(release.hub, got))
         ),
-        dry_run=request.dry_run,
     )
+
+
+def _taken_from(got: _Got) -> Path | None:
+    return got.spot.path if got.spot else None
 
 
 def _closing_notes(hub: str, got: Sequence[_Got]) -> list[str]:

@@ -26,12 +26,12 @@ class Selection:
                 near = difflib.get_close_matches(path, [file.path for file in release.files], n=3)
                 fix = f"did you mean {' or '.join(near)}?" if near else "`--dry-run` lists what there is"
                 raise NotFoundError(f"there is no file {path}", release.id, fix)
-        chosen = tuple(file for file in release.files if self._wants(file.path))
+        chosen = tuple(file for file in release.files if self.wants(file.path))
         if not chosen:
             raise NotFoundError("no file is selected", release.id, "`--dry-run` lists what there is")
         return chosen
 
-    def _wants(self, path: str) -> bool:
+    def wants(self, path: str) -> bool:
         named = not self.files or path in self.files
         included = not self.include or any(fnmatchcase(path, glob) for glob in self.include)
         return named and included and not any(fnmatchcase(path, glob) for glob in self.exclude)

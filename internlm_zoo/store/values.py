@@ -11,7 +11,7 @@ from internlm_zoo.errors import ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.adopt import Adopter
-from internlm_zoo.store.candidates import Candidate
+from internlm_zoo.store.candidates import AUTO, Candidate
 from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.selection import Selection
@@ -20,15 +20,20 @@ from internlm_zoo.transfer.client import Client
 
 @dataclass(frozen=True)
 class Request:
-    """model: registry name. local_dir: None for the store. force: believe nothing that is there. cancel: the
-    caller's event that ends it."""
+    """model: registry name. format, source, revision: which of its releases. local_dir: None for the store.
+    adopt: folders below which files may be. hf_cache: show it in the cache of huggingface_hub. force: believe
+    nothing that is there. cancel: the caller's event that ends it."""
 
     model: str
     selection: Selection
-    local_dir: Path | None
-    max_workers: int
-    force: bool
-    dry_run: bool
+    format: str | None = None
+    source: str = AUTO
+    revision: str | None = None
+    local_dir: Path | None = None
+    adopt: Sequence[Path] = ()
+    hf_cache: bool = False
+    force: bool = False
+    max_workers: int = 8
     cancel: threading.Event | None = None
 
 
@@ -50,8 +55,8 @@ class Means:
 
 @dataclass(frozen=True)
 class DownloadedFile:
-    """size in bytes and sha256 in hex, None while a dry run cannot know them. source: the hub that
-    delivered it (in a dry run: would), None if it was here. taken_from: where on this machine it was, if it
+    """size in bytes and sha256 in hex. source: the hub that
+    delivered it, None if it was here. taken_from: where on this machine it was, if it
     came from another tool's cache or a folder of the user's."""
 
     path: str
@@ -63,9 +68,9 @@ class DownloadedFile:
 
 @dataclass(frozen=True)
 class Download:
-    """What a download did (dry_run: would do). path: the folder. served: bytes per hub, discarded ones too.
-    trust: `hub` if the digests are the hub's own or another hub's, `first-use` if they are of what came.
-    shown_in: the release in the cache of huggingface_hub."""
+    """What a download did. path: the folder. served: bytes per hub, discarded ones too. trust: `hub` if the
+    digests are the hub's own or another hub's, `first-use` if they are of what came. shown_in: the release in
+    the cache of huggingface_hub."""
 
     model: str
     hub: str
@@ -79,5 +84,4 @@ class Download:
     served: Mapping[str, int]
     trust: str
     notes: tuple[str, ...]
-    dry_run: bool = False
     shown_in: Path | None = None

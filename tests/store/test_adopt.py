@@ -241,8 +241,8 @@ def test_offline_the_caches_are_enough_for_a_locked_release(world: World) -> Non
 
 
 def test_a_plan_says_what_would_be_taken_and_writes_nothing(world: World, kept: Path) -> None:
-    plan = world.download(source="modelscope", adopt=[kept], dry_run=True)
-    assert (plan.fetched_bytes, plan.reused_bytes) == (0, ALL)
+    plan = world.plan(source="modelscope", adopt=[kept])
+    assert (plan.to_fetch, plan.size) == (0, ALL)
     places = {file.path: file.taken_from for file in plan.files}
     assert places == {path: (kept / "old" / "tiny" / path).resolve() for path in FILES}
     assert not world.home.exists()

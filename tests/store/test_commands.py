@@ -86,7 +86,7 @@ def test_a_dry_run_says_what_and_from_where(zoo: Terminal, world: World) -> None
     assert code == 0
     assert ["config.json", "27", "B", "huggingface"] in [line.split() for line in out.splitlines()]
     code, plan = zoo.json("download", "tiny", "--dry-run")
-    assert (plan["dry_run"], plan["fetched_bytes"]) == (True, sum(map(len, FILES.values())))
+    assert (plan["dry_run"], plan["to_fetch"]) == (True, sum(map(len, FILES.values())))
     assert not world.home.exists()
 
 

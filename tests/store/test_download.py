@@ -149,10 +149,10 @@ def test_a_dry_run_writes_nothing_and_foretells_what_is_fetched(world: World) ->
     world.download("tokenizer.model", source="huggingface")
     before = sorted(world.home.rglob("*"))
     sent = sum(world.sent.values())
-    plan = world.download(source="huggingface", dry_run=True)
+    plan = world.plan(source="huggingface")
     assert (sorted(world.home.rglob("*")), sum(world.sent.values())) == (before, sent)
     assert {file.path: file.source for file in plan.files}["tokenizer.model"] is None
-    assert plan.fetched_bytes == world.download(source="huggingface").fetched_bytes
+    assert plan.to_fetch == world.download(source="huggingface").fetched_bytes
 
 
 def test_revisions_are_names_or_ids_and_both_are_recorded(world: World) -> None:

@@ -156,7 +156,7 @@ def test_parts_and_other_formats_are_refused_before_a_request(world: World, opti
 
 
 def test_a_dry_run_shows_nothing(world: World) -> None:
-    world.download(source="huggingface", hf_cache=True, dry_run=True)
+    world.plan(source="huggingface", hf_cache=True)
     assert not cache(world).exists()
 
 

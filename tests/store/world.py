@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.fetch import download
+from internlm_zoo.store.fetch import download, plan_download
+from internlm_zoo.store.plan import DownloadPlan
 from internlm_zoo.store.values import Download
 from tests.hubs import FaultyHub
 
@@ -86,6 +87,9 @@ class World:
 
     def download(self, *files: str, **options: Any) -> Download:
         return download("tiny", files, settings=self.settings, **options)
+
+    def plan(self, *files: str, **options: Any) -> DownloadPlan:
+        return plan_download("tiny", files, settings=self.settings, **options)
 
     def published(self) -> list[Path]:
         """Everything the store shows under a final name."""
