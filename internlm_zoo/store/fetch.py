@@ -20,13 +20,8 @@ from internlm_zoo.errors import (
     ZooError,
 )
 from internlm_zoo.progress import Progress
-<<<<<<< ours
-from internlm_zoo.registry import Model, Registry, load_registry
-from internlm_zoo.registry.lock import Lock, LockedRelease
-=======
 from internlm_zoo.registry import load_registry
-from internlm_zoo.registry.lock import Lock
->>>>>>> theirs
+from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.adopt import Adopter
 from internlm_zoo.store.caches import caches_of
@@ -35,15 +30,10 @@ from internlm_zoo.store.hfcache import address_of, home_of, show
 from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
-<<<<<<< ours
+from internlm_zoo.store.plan import DownloadPlan
 from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import read_record
-from internlm_zoo.store.release import fetch_release
-=======
-from internlm_zoo.store.plan import DownloadPlan
-from internlm_zoo.store.record import read_record
-from internlm_zoo.store.release import fetch_release, is_complete, plan_release
->>>>>>> theirs
+from internlm_zoo.store.release import fetch_release, plan_release
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, Means, Request
 from internlm_zoo.transfer.client import Client
@@ -201,7 +191,6 @@ def _first_of(
     raise verdict(request.model, failures)
 
 
-<<<<<<< ours
 def _is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
     """Whether all that is asked for of a locked release is in the store."""
     folder = store.release(release.hub, release.repo, release.revision)
@@ -211,16 +200,11 @@ def _is_complete(release: LockedRelease, request: Request, store: Store) -> bool
         return False
 
 
-def _shareable(format: str | None, local_dir: Path | None, chosen: Sequence[str]) -> str:
-    """The format of what other tools can be shown. Raises UsageError for a request that is no such thing."""
-    if local_dir is not None or chosen or format == "original":
-=======
 def _format(request: Request) -> str | None:
     """The one that will do. Raises UsageError for what other tools are to be shown and cannot."""
     if not request.hf_cache:
         return request.format
     if request.local_dir is not None or request.selection != Selection() or request.format == "original":
->>>>>>> theirs
         what = "--hf-cache shows whole releases in hf format, from the store"
         raise UsageError(what, fix="leave out --local-dir, --format original, and what chooses files")
     return "hf"

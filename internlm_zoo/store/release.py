@@ -17,12 +17,7 @@ from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
 from internlm_zoo.store.caches import Spot, taken
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.hubs import as_release
-<<<<<<< ours
-=======
-from internlm_zoo.store.layout import Store
 from internlm_zoo.store.plan import DownloadPlan, PlannedFile
-from internlm_zoo.store.publish import holds
->>>>>>> theirs
 from internlm_zoo.store.record import Record
 from internlm_zoo.store.targets import STORE, FolderTarget, StoreTarget, Target
 from internlm_zoo.store.trust import Opinion, compare
@@ -65,8 +60,6 @@ def fetch_release(
     return _answer(errand, release, got, request)
 
 
-<<<<<<< ours
-=======
 def plan_release(
     candidate: Candidate, others: Sequence[Candidate], request: Request, means: Means
 ) -> DownloadPlan:
@@ -81,16 +74,6 @@ def plan_release(
     return DownloadPlan(files, errand.target.folder, errand.release, request, notes)
 
 
-def is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
-    """Whether all that is asked for of a locked release is in the store."""
-    folder = store.release(release.hub, release.repo, release.revision)
-    try:
-        return all(holds(store, folder, file) for file in request.selection.of(release))
-    except NotFoundError:
-        return False
-
-
->>>>>>> theirs
 @dataclass(frozen=True)
 class _Got:
     """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before.
