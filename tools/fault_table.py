@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,12 +20,15 @@ BEGIN, END = "<!-- begin: make fault-table -->\n", "<!-- end -->"
 
 def main() -> None:
     sys.path.insert(0, str(ROOT))
-    from tests.store.fault_table import outcomes, table
+    from tests.store import fault_directory, fault_table
 
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{table(outcomes())}{END}{after}", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        directory = fault_directory.table(fault_directory.outcomes(Path(folder)))
+    tables = f"{fault_table.table(fault_table.outcomes())}\n{directory}"
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{tables}{END}{after}", encoding="utf-8")
     print(f"{DOCUMENT.relative_to(ROOT)} is written")
 
 

@@ -217,9 +217,9 @@ class Bench:
         try:
             done = download("tiny", settings=settings, source=source)
         except ZooError as error:
-            return Outcome(None, error, len(_shown(home)), _is_sound(home))
+            return Outcome(None, error, len(shown(home)), is_sound(home))
         return Outcome(
-            content_below(done.path), None, len(_shown(home)), _is_sound(home), done.notes, done.trust
+            content_below(done.path), None, len(shown(home)), is_sound(home), done.notes, done.trust
         )
 
     def _settings(self, case: Case, home: Path) -> Settings:
@@ -261,7 +261,7 @@ def said(outcome: Outcome) -> str:
     """The refusal, without what differs from run to run and from hub to hub."""
     assert outcome.error is not None
     text = re.sub(r"127\.0\.0\.\d(:\d+)?", "the hub", outcome.error.what)
-    text = re.sub(rf"\b({'|'.join(NEXT)})\b( at the hub)?", "the hub", text)
+    text = re.sub(rf"\b({'|'.join(NEXT)}|disk)\b( at the hub)?", "the hub", text)
     text = re.sub(r"\b[0-9a-f]{40,64}\b", "…", text)
     text = re.sub(rf"{REPO}( at master)?", "ORG/REPO", text)
     return re.sub(r"(?<!HTTP )\b\d[\d,.]*\b", "N", text)
@@ -292,9 +292,9 @@ def _together(outcomes: Sequence[Outcome]) -> str:
     return " / ".join(dict.fromkeys(outcome.in_short for outcome in outcomes))
 
 
-def _shown(home: Path) -> list[Path]:
+def shown(home: Path) -> list[Path]:
     return [path for path in home.glob("releases/**/*") if not path.is_dir()]
 
 
-def _is_sound(home: Path) -> bool:
+def is_sound(home: Path) -> bool:
     return all(sha256(blob.read_bytes()) == blob.name for blob in home.glob("blobs/sha256/*/*"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
+from tests.store import fault_directory
 from tests.store.fault_table import CASES, Case, Outcome, outcomes, table
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "faults.md"
@@ -27,7 +28,7 @@ def cases(*, alone: bool, once: bool) -> pytest.MarkDecorator:
 def got(request: pytest.FixtureRequest) -> Mapping[Case, Outcome]:
     """The cases that were chosen, or all of them for the document."""
     items = [item for item in request.session.items if item.path == request.path]
-    chosen = {item.callspec.params["case"] for item in items if hasattr(item, "callspec")}
+    chosen = {item.callspec.params.get("case") for item in items if hasattr(item, "callspec")}
     whole = any(not hasattr(item, "callspec") for item in items)
     return outcomes([case for case in CASES if whole or case in chosen])
 
@@ -63,8 +64,26 @@ def test_what_passes_is_waited_for(got: Mapping[Case, Outcome], case: Case) -> N
         assert outcome.is_right
 
 
-def test_the_document_shows_what_happens(got: Mapping[Case, Outcome]) -> None:
-    assert table(got) in DOCUMENT.read_text(encoding="utf-8"), "run `make fault-table`"
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, bool], Outcome]:
+    return fault_directory.outcomes(tmp_path_factory.mktemp("directory"))
+
+
+@pytest.mark.parametrize("name", fault_directory.DAMAGES)
+def test_a_damaged_directory_is_refused_by_name_and_left_for_the_next(
+    directory: Mapping[tuple[str, bool], Outcome], name: str
+) -> None:
+    alone, following = directory[name, True], directory[name, False]
+    assert alone.error is not None and alone.shown == 0 and alone.sound
+    assert re.search(fault_directory.DAMAGES[name].said, alone.error.what)
+    assert following.is_right and following.sound
+
+
+def test_the_document_shows_what_happens(
+    got: Mapping[Case, Outcome], directory: Mapping[tuple[str, bool], Outcome]
+) -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert table(got) in document and fault_directory.table(directory) in document, "run `make fault-table`"
 
 
 def is_told(case: Case, outcome: Outcome) -> bool:
