@@ -6,8 +6,6 @@ length.
 
 from __future__ import annotations
 
-import email.utils
-import time
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from urllib.parse import urlsplit
@@ -20,6 +18,7 @@ from internlm_zoo.errors import (
     UnsupportedError,
     ZooError,
 )
+from internlm_zoo.sources.http import retry_after
 
 PAGE = "an HTML page instead of the file"
 POINTER = "an LFS pointer instead of the file"
@@ -68,7 +67,7 @@ def by_status(status: int, url: str, headers: Mapping[str, str]) -> Refusal:
     )
     remedy, error, what = _STATUSES.get(status, unknown)
     fix = "log in, or ask the repository's owner for access" if error is AccessError else None
-    after = _retry_after(headers.get("Retry-After", ""))
+    after = retry_after(headers.get("Retry-After", ""))
     asked = f", and asks to wait {after:.0f} s" if after else ""
     return Refusal(error(f"{host(url)} {what} (HTTP {status}){asked}", fix=fix), remedy, after)
 
@@ -128,12 +127,3 @@ def disguise(first: bytes) -> str | None:
     if start.startswith((b"<!doctype html", b"<html")):
         return PAGE
     return None
-
-
-def _retry_after(text: str) -> float:
-    """Seconds, from either form of the header; 0 where it says nothing sensible."""
-    text = text.strip()
-    if text.isdigit():
-        return float(text)
-    date = email.utils.parsedate_tz(text) if text else None
-    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0

@@ -148,3 +148,12 @@ def test_a_rate_is_kept_within_a_twentieth_over_ten_seconds(patient: World, work
     seconds = time.monotonic() - began
     assert content_below(done.path) == files
     assert 0.95 <= sum(sizes) / 1_000_000 / seconds <= 1.05
+
+
+@pytest.mark.parametrize("text", ["soon", "²", "-5", "1e9", "Thu, 99 Foo 2026"])
+def test_a_wait_that_is_none_is_not_minded(patient: World, text: str) -> None:
+    patient.fault(429, WEIGHTS, "modelscope", times=1, retry_after=text)
+    patient.fault(429, LISTINGS["modelscope"], "modelscope", times=1, retry_after=text)
+    began = time.monotonic()
+    assert content_below(patient.download(source="modelscope").path) == FILES
+    assert time.monotonic() - began < 5
