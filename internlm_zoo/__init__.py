@@ -8,6 +8,7 @@ Everything here is in `internlm_zoo.api`, imported on first use: `import internl
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from internlm_zoo.api import plan_download as plan_download
     from internlm_zoo.api import smoke_test as smoke_test
     from internlm_zoo.api import verify as verify
+    from internlm_zoo.display.notebook import NotebookProgress as NotebookProgress
     from internlm_zoo.errors import Cancelled as Cancelled
     from internlm_zoo.errors import ZooError as ZooError
     from internlm_zoo.progress import Progress as Progress
 
 __all__ = [
     "Cancelled",
+    "NotebookProgress",
     "Progress",
     "ZooError",
     "convert",
@@ -38,6 +41,15 @@ __all__ = [
 ]
 
 
+# Of the names that are not in `api`.
+_HOMES = {
+    "Cancelled": "errors",
+    "NotebookProgress": "display.notebook",
+    "Progress": "progress",
+    "ZooError": "errors",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
@@ -47,10 +59,7 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:  # run from a source tree that was never installed
             return "0+unknown"
     if name in __all__:
-        from internlm_zoo import api, errors, progress
-
-        homes = {"Cancelled": errors, "ZooError": errors, "Progress": progress}
-        return getattr(homes.get(name, api), name)
+        return getattr(import_module(f"internlm_zoo.{_HOMES.get(name, 'api')}"), name)
     raise AttributeError(f"module 'internlm_zoo' has no attribute {name!r}")
 
 

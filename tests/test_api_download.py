@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -297,3 +302,37 @@ def test_many_threads_that_want_the_same_fetch_it_once(large):
     assert len(found) == 4 and len(set(found)) == 1
     assert content_below(found[0]) == content_below(large.root / REPO)
     assert sum(hub.sent for hub in large.hubs.values()) < SIZE + BLOCK
+
+
+def test_a_notebook_shows_one_output_that_is_replaced(world, monkeypatch):
+    outputs: list[list[str]] = []
+
+    class Handle:
+        def update(self, content: str) -> None:
+            outputs[-1].append(content)
+
+    def display(content: str, display_id: bool) -> Handle:
+        assert display_id
+        outputs.append([content])
+        return Handle()
+
+    notebook = types.SimpleNamespace(HTML=str, display=display)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(display=notebook))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    world.fault("flip", WEIGHTS, "huggingface")
+    zoo.download("tiny", format="hf", settings=world.settings, progress=zoo.NotebookProgress())
+    (pages,) = outputs
+    assert len(pages) > 5
+    assert "5 of 5 files" in pages[-1] and "670.0/670.0 kB" in pages[-1]
+    assert "from huggingface is wrong" in pages[-1]
+
+
+def test_the_guide_runs_as_it_is_written(tmp_path):
+    guide = (Path(__file__).parent.parent / "docs/python-api.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", guide, re.DOTALL))
+    environ = {**os.environ, "INTERNLM_ZOO_HOME": str(tmp_path), "INTERNLM_ZOO_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("demo-internlm2-chat: bundled:demo-internlm2-chat at ")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 import stat
 import threading
 import time
@@ -109,7 +109,7 @@ class Ledger:
         return entries
 
     def _rewrite(self, entries: dict[str, Known]) -> None:
-        draft = self._path.with_name(f"{_NAME}.{os.getpid()}")
+        draft = self._path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
         draft.write_text("".join(_line(*entry) for entry in entries.items()), encoding="utf-8")
         draft.replace(self._path)
 

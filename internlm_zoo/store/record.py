@@ -7,7 +7,7 @@ read it.
 from __future__ import annotations
 
 import json
-import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -54,7 +54,7 @@ def write_record(folder: Path, record: Record) -> None:
     """Replace the record in one step."""
     path = folder / BOOKS / _NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{_NAME}.{os.getpid()}")
+    draft = path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
     draft.write_text(json.dumps(asdict(record), ensure_ascii=False, indent=1), encoding="utf-8")
     draft.replace(path)
 
