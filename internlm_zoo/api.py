@@ -151,19 +151,27 @@ def verify(
     model_or_dir: str | Path,
     *,
     quick: bool = False,
+    repair: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> VerifyReport:
     """Hash a download or a conversion again: `ok`, and every `wrong`, `missing` and `extra` file by name.
 
+    repair: fetch what is wrong or missing of a download again (`repaired`), of large files the bad blocks.
     Of a model that the store has in several formats, the first report that is not ok, else the first.
     Raises NotFoundError for what was neither downloaded nor converted.
     """
     from internlm_zoo.integrity.verify import verify_all
 
-    chosen = _or_environment(settings)
-    reports = verify_all(str(model_or_dir), workers, settings=chosen, quick=quick, progress=progress)
+    reports = verify_all(
+        str(model_or_dir),
+        workers,
+        settings=_or_environment(settings),
+        quick=quick,
+        repair=repair,
+        progress=progress,
+    )
     return next((report for report in reports if not report.ok), reports[0])
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from internlm_zoo.integrity.verify import VerifyReport
     from internlm_zoo.store.plan import DownloadPlan
-    from internlm_zoo.store.values import Download
+    from internlm_zoo.store.values import Download, Repaired
+    from internlm_zoo.transfer.values import Service
 
 
 # As many characters of a revision as tell it from others, `listing-...` included.
@@ -100,12 +101,19 @@ def verify(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Fetch what is wrong again, of large files by the block.")
+    ] = False,
 ) -> Answer:
     """Hash a download or a conversion again; exit with 1 if a file is wrong, missing or extra."""
     from internlm_zoo.integrity.verify import verify_all
 
     with shell.progress() as progress:
-        reports = verify_all(target, workers, settings=shell.settings, quick=quick, progress=progress)
+        reports = verify_all(
+            target, workers, settings=shell.settings, quick=quick, repair=repair, progress=progress
+        )
+    for file in (file for report in reports for file in report.repaired):
+        shell.note(_mended(file))
     ok = all(report.ok for report in reports)
     data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
     return Answer(data, verdicts(reports), exit_code=0 if ok else 1)
@@ -114,10 +122,28 @@ def verify(
 def _summary(done: Download) -> str:
     from internlm_zoo.cli.tables import byte_count
 
-    served = [f"{byte_count(count)} from {name}" for name, count in done.served.items()]
+    served = [_service(name, service) for name, service in done.sources.items()]
     kept = [f"{byte_count(done.reused_bytes)} were here"] if done.reused_bytes else []
     came = ", ".join([*(served or ["nothing fetched"]), *kept])
-    return f"{_files(len(done.files))} of {done.hub}:{done.repo} at {done.revision[:_SHORT]}, checked; {came}"
+    what = f"{_files(len(done.files))} of {done.hub}:{done.repo} at {done.revision[:_SHORT]}"
+    return f"{what}, checked in {done.seconds:.1f} s; {came}"
+
+
+def _service(name: str, service: Service) -> str:
+    """What a hub did, as `600.0 kB from modelscope (2 retries)`."""
+    from internlm_zoo.cli.tables import byte_count
+
+    times = "retry" if service.retries == 1 else "retries"
+    retries = f" ({service.retries} {times})" if service.retries else ""
+    return f"{byte_count(service.served)} from {name}{retries}"
+
+
+def _mended(file: Repaired) -> str:
+    from internlm_zoo.cli.tables import byte_count
+
+    came = ", ".join(f"{byte_count(count)} from {name}" for name, count in file.served.items() if count)
+    kept = f"; {byte_count(file.kept)} of it were right" if file.kept else ""
+    return f"{file.path} is right again: {came or 'it was here'}{kept}"
 
 
 def _planned(plan: DownloadPlan) -> Answer:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from internlm_zoo.errors import NotFoundError
+from internlm_zoo.errors import NotFoundError, UnsupportedError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.layout import is_ours
+from internlm_zoo.store.layout import Store, is_ours
 from internlm_zoo.store.locate import downloads_of, expected_files
 from internlm_zoo.store.record import read_record
+from internlm_zoo.store.sidecar import read_blocks
+from internlm_zoo.store.values import Repaired
+from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.digest import digest_file
+from internlm_zoo.transfer.seeding import wrong_blocks
 from internlm_zoo.transfer.values import Wanted
 from internlm_zoo.transfer.workers import work
 
@@ -34,7 +38,8 @@ class WrongFile:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """checked: files that should be there; size: bytes looked at. quick: only sizes were compared."""
+    """checked: files that should be there; size: bytes looked at. quick: only sizes were compared. repaired:
+    files that were wrong or missing and are right now."""
 
     path: Path
     checked: int
@@ -43,6 +48,7 @@ class VerifyReport:
     wrong: tuple[WrongFile, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
+    repaired: tuple[Repaired, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -55,22 +61,41 @@ def verify_all(
     *,
     settings: Settings,
     quick: bool = False,
+    repair: bool = False,
     progress: Progress | None = None,
 ) -> list[VerifyReport]:
     """A folder that a download or a conversion made, or every folder of a model in the store.
 
-    Raises NotFoundError if nothing says what should be there.
-    """
+    repair: fetch again what is wrong or missing of a download, block by block where its blocks are known,
+    from any hub that has the file. Raises NotFoundError if nothing says what should be there; with `repair`
+    UnsupportedError for a conversion, and what `download` raises."""
     from internlm_zoo.integrity.converted import is_converted, verify_converted
 
-    reports = []
+    reports, store = [], Store(settings.home)
     for folder in downloads_of(name_or_dir, settings):
         if read_record(folder) is None and is_converted(folder):
-            reports.append(verify_converted(folder, workers, quick=quick, progress=progress))
-        else:
-            expected = expected_files(folder, settings)
-            reports.append(verify(folder, expected, workers, quick=quick, progress=progress))
+            report = verify_converted(folder, workers, quick=quick, progress=progress)
+            if repair and not report.ok:
+                what = "a conversion is not mended, because nobody but its source has these files"
+                raise UnsupportedError(what, folder, "convert it again with --force")
+            reports.append(report)
+            continue
+        expected = expected_files(folder, settings)
+        report = verify(folder, expected, workers, quick=quick, store=store, progress=progress)
+        reports.append(_repaired(report, expected, settings, progress) if repair else report)
     return reports
+
+
+def _repaired(
+    report: VerifyReport, expected: Iterable[LockedFile], settings: Settings, progress: Progress | None
+) -> VerifyReport:
+    from internlm_zoo.store.repair import repair
+
+    damaged = {*report.missing, *(file.path for file in report.wrong)}
+    if not damaged:
+        return report
+    files = [file for file in expected if file.path in damaged]
+    return replace(report, wrong=(), missing=(), repaired=repair(report.path, files, settings, progress))
 
 
 def verify(
@@ -79,11 +104,13 @@ def verify(
     workers: int | None = None,
     *,
     quick: bool = False,
+    store: Store | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Compare a folder with the files it should hold, several at a time.
 
-    workers: defaults to one per processor. quick: compare sizes only. Raises NotFoundError if there is no
+    workers: defaults to one per processor. quick: compare sizes only. store: may know the blocks of files, so
+    that the wrong ones can be named. Raises NotFoundError if there is no
     folder.
     """
     if not path.is_dir():
@@ -94,7 +121,7 @@ def verify(
     progress = progress or Progress()
     sizes = [file.size for file in here if file.size is not None]
     progress.plan(len(here), sum(sizes) if len(sizes) == len(here) else None)
-    check = partial(_check, path, quick=quick, progress=progress)
+    check = partial(_check, path, quick=quick, store=store, progress=progress)
     results = work([partial(check, file) for file in here], workers or os.cpu_count() or 1, threading.Event())
     return VerifyReport(
         path=path,
@@ -120,7 +147,9 @@ def _files(folder: Path) -> Iterator[str]:
                 yield path
 
 
-def _check(folder: Path, file: LockedFile, *, quick: bool, progress: Progress) -> tuple[int, str | None]:
+def _check(
+    folder: Path, file: LockedFile, *, quick: bool, store: Store | None, progress: Progress
+) -> tuple[int, str | None]:
     """The size, and what is wrong, in words."""
     path = folder / file.path
     try:
@@ -129,12 +158,28 @@ def _check(folder: Path, file: LockedFile, *, quick: bool, progress: Progress) -
             return size, f"expected {file.size:,} bytes, found {size:,}"
         if quick:
             return size, None
+        wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
         progress.start(file.path, size)
         try:
-            wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
             digest = digest_file(path, wanted, partial(progress.advance, file.path))
         finally:
             progress.finish(file.path)
+        wrong = digest.mismatch()
+        if wrong is not None and store is not None:
+            wrong += _where(path, read_blocks(store, file.sha256))
     except OSError as error:
         return 0, f"cannot be read: {error.strerror}"
-    return size, digest.mismatch() if wanted.has_digest else "no digest of it is known"
+    return size, wrong if wanted.has_digest else "no digest of it is known"
+
+
+def _where(path: Path, known: Sequence[str]) -> str:
+    """Which blocks of a wrong file are wrong, where they are known; the first with its digests."""
+    wrong = wrong_blocks(path, known)
+    if not wrong:
+        return ""
+    first, (expected, found) = next(iter(wrong.items()))
+    named = ", ".join(map(str, wrong))
+    return (
+        f"; block {named} of {len(known)} ({BLOCK:,} bytes each): "
+        f"block {first} expected blake3 {expected}, found {found or 'none'}"
+    )

@@ -12,6 +12,7 @@ from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 
 AUTO = "auto"
+_WITH_DIGESTS = frozenset({"huggingface", "modelscope", "directory"})
 FORMAT_ORDER = {"hf": 0, "original": 1, None: 2}
 
 
@@ -27,6 +28,11 @@ class Candidate:
     locked: LockedRelease | None
     stands_in: bool = False
     planned: bool = False
+
+    @property
+    def publishes_digests(self) -> bool:
+        """Whether its listing says what its files hash to, so that other content is told before it comes."""
+        return self.hub.protocol in _WITH_DIGESTS
 
     @property
     def key(self) -> tuple[str, str | None, str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,24 +24,18 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.adopt import Adopter
-from internlm_zoo.store.caches import caches_of
 from internlm_zoo.store.candidates import AUTO, Candidate, candidates
 from internlm_zoo.store.hfcache import address_of, home_of, show
-from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
-from internlm_zoo.store.ledger import Ledger
+from internlm_zoo.store.means import open_means
 from internlm_zoo.store.plan import DownloadPlan
 from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import read_record
 from internlm_zoo.store.release import fetch_release, plan_release
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, Means, Request
-from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.partial import disk
-from internlm_zoo.transfer.rate import rate_of
 from internlm_zoo.transfer.refusal import gravest
-from internlm_zoo.transfer.values import Patience
 from internlm_zoo.transfer.workers import unless
 
 # Failures of one hub that leave the next one to be tried.
@@ -93,8 +88,10 @@ def download(
         max_workers=max_workers,
         cancel=cancel,
     )
+    begun = time.monotonic()
     with _means(request, settings, progress, max_rate) as (order, means):
-        return _shown(_first_of(order, request, means, fetch_release), request, means)
+        done = _shown(_first_of(order, request, means, fetch_release), request, means)
+    return replace(done, seconds=time.monotonic() - begun)
 
 
 def plan_download(
@@ -152,6 +149,7 @@ def carry_out(
         max_workers=max_workers,
         cancel=cancel,
     )
+    begun = time.monotonic()
     with _means(request, settings, progress, max_rate) as (order, means):
         own = next((candidate for candidate in order if candidate.offers(plan.release)), None)
         if own is None:
@@ -162,7 +160,8 @@ def carry_out(
         own = own if own.locked == plan.release else replace(own, locked=plan.release, planned=True)
         unless(cancel)
         done = fetch_release(own, others, request, means)
-        return _shown(replace(done, notes=plan.notes + done.notes), request, means)
+        done = _shown(replace(done, notes=plan.notes + done.notes), request, means)
+    return replace(done, seconds=time.monotonic() - begun)
 
 
 _T = TypeVar("_T", Download, DownloadPlan)
@@ -265,16 +264,18 @@ def _means(
     find = partial(candidates, entry, registry, lock, settings)
     order = find(format=_format(request), source=request.source, revision=request.revision)
     everywhere = find(format=None, source=AUTO, revision=None)
-    names = (name for release in entry.releases for name in (release.repo, *release.also_listed_as))
-    caches, ledger = caches_of(settings, names, request.adopt), Ledger(settings.home, keep=writes)
-    told = progress or Progress()
-    adopter = Adopter(caches, ledger, told, fresh=request.force)
-    patience = Patience.from_environ(settings.environ)
-    client = Client(settings.environ, patience, request.max_workers, rate_of(max_rate))
-    store, hubs = Store(settings.home), Hubs(settings)
-    try:
-        with disk(request.local_dir or settings.home):
-            means = Means(settings, store, hubs, client, told, everywhere, adopter)
-            yield _nearest_first(order, request, store), means
-    finally:
-        client.close()
+    with (
+        disk(request.local_dir or settings.home),
+        open_means(
+            entry,
+            everywhere,
+            settings,
+            progress,
+            connections=request.max_workers,
+            max_rate=max_rate,
+            adopt=request.adopt,
+            fresh=request.force,
+            keep=writes,
+        ) as means,
+    ):
+        yield _nearest_first(order, request, means.store), means

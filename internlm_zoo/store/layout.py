@@ -3,6 +3,7 @@
 <home>/blobs/sha256/ab/<sha256>                                the bytes, once, read-only
 <home>/releases/<hub>/<org>--<name>/<revision>/<path>          a release: links to blobs
 <home>/releases/.../<revision>/.internlm-zoo/release.json      what that release is (see record.py)
+<home>/blocks/ab/<sha256>.json                                digests of its blocks (see sidecar.py)
 <home>/partial/                                                downloads under way
 """
 
@@ -38,6 +39,9 @@ class Store:
 
     def blob(self, sha256: str) -> Path:
         return self.blobs / sha256[:2] / sha256
+
+    def blocks(self, sha256: str) -> Path:
+        return self.home / "blocks" / sha256[:2] / f"{sha256}.json"
 
     def release(self, hub: str, repo: str, revision: str) -> Path:
         """Raises IntegrityError if one of the names would lead elsewhere."""

@@ -31,7 +31,7 @@ def removal_of(store: Store, chosen: Sequence[Holding]) -> Removal:
     """Of some releases, with the blobs that only they have."""
     paths = {holding.path for holding in chosen}
     kept = _needed(holding for holding in holdings(store) if holding.path not in paths)
-    return _removal(tuple(sorted(paths)), (store.blob(sha) for sha in sorted(_needed(chosen) - kept)))
+    return _removal(tuple(sorted(paths)), _places(store, sorted(_needed(chosen) - kept)))
 
 
 def leftovers(store: Store) -> Removal:
@@ -44,9 +44,9 @@ def leftovers(store: Store) -> Removal:
     if busy:
         raise UsageError("a download is under way", busy[0], "wait for its end, and run it again")
     needed = _needed(holdings(store))
-    blobs = (blob for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed)
+    loose = (blob.name for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed)
     journals = (path for part in left for path in beside(part))
-    return _removal((), (*blobs, *left, *journals))
+    return _removal((), (*_places(store, loose), *left, *journals))
 
 
 def remove(store: Store, removal: Removal) -> None:
@@ -68,6 +68,13 @@ def remove(store: Store, removal: Removal) -> None:
 
 def _needed(held: Iterable[Holding]) -> set[str]:
     return {file.sha256 for holding in held for file in holding.record.release.files if file.sha256}
+
+
+def _places(store: Store, contents: Iterable[str]) -> Iterator[Path]:
+    """Where the store keeps something of these contents."""
+    for sha256 in contents:
+        yield store.blob(sha256)
+        yield store.blocks(sha256)
 
 
 def _removal(releases: tuple[Path, ...], files: Iterable[Path]) -> Removal:

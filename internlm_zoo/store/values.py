@@ -16,6 +16,7 @@ from internlm_zoo.store.hubs import Hubs
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.values import Service
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class DownloadedFile:
 
 @dataclass(frozen=True)
 class Download:
-    """What a download did. path: the folder. served: bytes per hub, discarded ones too. trust: `hub` if the
-    digests are the hub's own or another hub's, `first-use` if they are of what came. shown_in: the release in
-    the cache of huggingface_hub."""
+    """What a download did. path: the folder. sources: what each hub did. seconds: how long it took. trust:
+    `hub` if the digests are the hub's own or another hub's, `first-use` if they are of what came. shown_in:
+    the release in the cache of huggingface_hub."""
 
     model: str
     hub: str
@@ -81,7 +82,24 @@ class Download:
     files: tuple[DownloadedFile, ...]
     fetched_bytes: int
     reused_bytes: int
-    served: Mapping[str, int]
+    sources: Mapping[str, Service]
     trust: str
     notes: tuple[str, ...]
+    seconds: float = 0.0
     shown_in: Path | None = None
+
+    @property
+    def served(self) -> dict[str, int]:
+        """Bytes per hub, discarded ones too."""
+        return {name: service.served for name, service in self.sources.items() if service.served}
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A file that was wrong or missing and is right now. size: its bytes; kept: how many of them were
+    believed. served: bytes that came for it, per hub."""
+
+    path: str
+    size: int
+    kept: int
+    served: Mapping[str, int]

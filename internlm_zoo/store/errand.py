@@ -1,0 +1,193 @@
+"""One release on its way to its target: each file from where it is nearest, checked before it is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
+from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.store.caches import Spot
+from internlm_zoo.store.candidates import Candidate
+from internlm_zoo.store.sidecar import read_blocks, write_blocks
+from internlm_zoo.store.targets import STORE, StoreTarget, Target
+from internlm_zoo.store.trust import Opinion, compare
+from internlm_zoo.store.values import Means
+from internlm_zoo.transfer.crew import Crew, Stopped
+from internlm_zoo.transfer.engine import transfer
+from internlm_zoo.transfer.journal import waiting
+from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
+
+_LOCK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Got:
+    """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before.
+    voucher: the other hub whose digest it was held against, if its own publishes none. changed: when (ns), if
+    its bytes were checked as they came. spot: where on this machine it was taken from."""
+
+    file: LockedFile
+    listed: LockedFile
+    source: str | None = None
+    services: Mapping[str, Service] = field(default_factory=dict)
+    voucher: str | None = None
+    notes: tuple[str, ...] = ()
+    changed: int | None = None
+    spot: Spot | None = None
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One release on its way. order: in which its doors are asked for bytes; none: in their own."""
+
+    candidate: Candidate
+    others: Sequence[Candidate]
+    release: LockedRelease
+    target: Target
+    means: Means
+    order: tuple[Candidate, ...] = ()
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def crew(self) -> Crew:
+        return Crew(self.stop)
+
+    def plan(self, file: LockedFile) -> Got:
+        """What `fetch` would do."""
+        if (sha256 := self.target.present(file)) is not None:
+            return _here(file, sha256)
+        if (spot := self.means.adopter.guess(file)) is not None:
+            return Got(file, file, spot=spot)
+        hub = self.candidate.hub.name
+        left = waiting(self.target.partial, self.key(file))
+        return Got(file, file, hub, {hub: Service(max(0, (file.size or 0) - left))})
+
+    def fetch(self, file: LockedFile) -> Got:
+        if (sha256 := self.target.present(file)) is not None:
+            return _here(file, sha256)
+        with self._alone(file):
+            if (sha256 := self.target.present(file)) is not None:
+                return _here(file, sha256)
+            return self._adopt(file) or self._transfer(file)
+
+    def _adopt(self, file: LockedFile) -> Got | None:
+        for found in self.means.adopter.matches(file, self.stop):
+            if self.target.adopt(found, file):
+                size, sha256 = found.known.stamp.size, found.known.sha256
+                return Got(replace(file, size=size, sha256=sha256), listed=file, spot=found.spot)
+        return None
+
+    def _transfer(self, file: LockedFile) -> Got:
+        fetched = self._bring(file)
+        opinion = Opinion()
+        if not file.has_digest:
+            hub, means = self.candidate.hub.name, self.means
+            opinion = compare(fetched, file.path, hub, self._comparable(), means.hubs)
+            if opinion.note:
+                means.progress.note(opinion.note)
+        changed = fetched.path.stat().st_mtime_ns
+        self.target.keep(fetched, file)
+        write_blocks(self.means.store, fetched)
+        services = {name: service for name, service in fetched.services.items() if name != STORE}
+        return Got(
+            replace(file, size=fetched.size, sha256=fetched.sha256),
+            listed=file,
+            source=", ".join(name for name in fetched.authors if name in services) or None,
+            services=services,
+            voucher=opinion.voucher,
+            notes=(*fetched.notes, *filter(None, [opinion.note])),
+            changed=changed,
+        )
+
+    def _bring(self, file: LockedFile) -> Fetched:
+        """Asks every hub once per run: the next candidate of the format need not hear the same refusals."""
+        key, hopeless = self.key(file), self.means.hopeless
+        content = (self.candidate.release.format, f"{key} {file.size}")
+        if content in hopeless:
+            raise hopeless[content]
+        try:
+            return transfer(
+                Wanted(file.path, file.size, file.sha256, file.git_sha1),
+                [*self.target.near(file), *self._origins(file)],
+                self.target.partial,
+                key,
+                client=self.means.client,
+                stop=self.stop,
+                progress=self.means.progress,
+                crew=self.crew,
+                known=read_blocks(self.means.store, file.sha256),
+            )
+        except (IntegrityError, NotFoundError, AccessError, NetworkError) as error:
+            hopeless[content] = error
+            raise
+
+    def _origins(self, file: LockedFile) -> list[Origin]:
+        """The hubs that may have it, in the order to be asked; without a digest only the release's own,
+        because others' bytes could not be told apart."""
+        doors = self.order or self.doors if file.has_digest else (self.candidate,)
+        names = [door.hub.name for door in doors]
+        return [
+            Origin(
+                door.hub.name if names.count(door.hub.name) == 1 else door.release.id,
+                partial(self.means.hubs.locate, door, file),
+                sure=door is self.candidate or door.publishes_digests,
+            )
+            for door in doors
+        ]
+
+    @cached_property
+    def doors(self) -> tuple[Candidate, ...]:
+        """The release's own hub and the others with the same format."""
+        same = (other for other in self.others if other.release.format == self.candidate.release.format)
+        return (self.candidate, *same)
+
+    def _comparable(self) -> list[Candidate]:
+        own = self.candidate.release
+        return [c for c in self.means.everywhere if c.release.format == own.format and c.release != own]
+
+    def needs(self, file: LockedFile) -> int:
+        """Bytes of disk it will take, judging by names alone."""
+        blob = file.sha256 and self.means.store.blob(file.sha256).exists()
+        if file.size is None or (blob and isinstance(self.target, StoreTarget)):
+            return 0
+        if (self.target.folder / file.path).exists() or self.target.links(self.means.adopter.spots(file)):
+            return 0
+        return max(0, file.size - waiting(self.target.partial, self.key(file)))
+
+    def key(self, file: LockedFile) -> str:
+        """What the partial file is called: after its content where that is known, so that any hub can go on
+        with it."""
+        if file.sha256 is not None:
+            return file.sha256
+        about = (self.release.id, self.release.revision, file.path, str(file.size), str(file.git_sha1))
+        return hashlib.sha256("\0".join(about).encode()).hexdigest()
+
+    @contextmanager
+    def _alone(self, file: LockedFile) -> Iterator[None]:
+        """No other process that honours locks fetches the same content meanwhile. The lock's file goes when
+        the content is there: whoever waits for it looks again."""
+        from filelock import FileLock, Timeout
+
+        path = self.target.partial / f"{self.key(file)}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        while not lock.is_locked:
+            if self.stop.is_set():
+                raise Stopped
+            with suppress(Timeout):
+                lock.acquire(timeout=_LOCK_SECONDS)
+        try:
+            yield
+            with suppress(PermissionError):  # Windows removes it with the last one that waits
+                path.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+
+def _here(file: LockedFile, sha256: str) -> Got:
+    return Got(replace(file, sha256=sha256), listed=file)

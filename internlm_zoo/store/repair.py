@@ -1,0 +1,99 @@
+"""Mends a download: what is wrong in it is fetched again, by the blocks that are wrong where they are
+known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from internlm_zoo.errors import IntegrityError
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry import Model, load_registry
+from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.candidates import AUTO, Candidate, candidates
+from internlm_zoo.store.errand import Errand, Got
+from internlm_zoo.store.means import open_means
+from internlm_zoo.store.record import Record, read_record
+from internlm_zoo.store.sidecar import read_blocks
+from internlm_zoo.store.targets import FolderTarget, StoreTarget, Target
+from internlm_zoo.store.values import Means, Repaired
+from internlm_zoo.transfer.blocks import BLOCK
+from internlm_zoo.transfer.partial import disk
+from internlm_zoo.transfer.seeding import seed
+from internlm_zoo.transfer.values import Wanted
+from internlm_zoo.transfer.workers import work
+
+_CONNECTIONS = 8
+
+
+def repair(
+    folder: Path, files: Sequence[LockedFile], settings: Settings, progress: Progress | None = None
+) -> tuple[Repaired, ...]:
+    """Make these files of a download right again, from any hub that has them. The damaged ones stay until
+    then.
+
+    files: as they should be. Raises what `download` raises.
+    """
+    record = read_record(folder)
+    if record is None:
+        raise IntegrityError("there is no record of the download", folder, "download it again")
+    entry, own, everywhere = _doors(record, settings)
+    others = [door for door in everywhere if door.key != own.key]
+    with (
+        disk(folder),
+        open_means(entry, everywhere, settings, progress, connections=_CONNECTIONS) as means,
+    ):
+        errand = Errand(own, others, record.release, _target(folder, means), means)
+        jobs = [partial(_mend, errand, file) for file in files]
+        mended = work(jobs, _CONNECTIONS, errand.stop, help=errand.crew.help)
+        checked = {got.file.path: got.changed for got, _ in mended if got.changed is not None}
+        errand.target.finish(replace(record, checked={**record.checked, **checked}))
+    return tuple(
+        Repaired(
+            path=got.file.path,
+            size=got.file.size or 0,
+            kept=kept,
+            served={name: service.served for name, service in got.services.items()},
+        )
+        for got, kept in mended
+    )
+
+
+def _doors(record: Record, settings: Settings) -> tuple[Model, Candidate, list[Candidate]]:
+    """The model, the hub that the download was of, and all that may have the same bytes."""
+    registry, lock = load_registry(settings), Lock.load(settings)
+    entry = registry.model(record.model)
+    everywhere = candidates(entry, registry, lock, settings, format=None, source=AUTO, revision=None)
+    own = next((door for door in everywhere if _is_of(door, record.release)), everywhere[0])
+    return entry, replace(own, locked=record.release), everywhere
+
+
+def _is_of(door: Candidate, release: LockedRelease) -> bool:
+    names = (door.release.repo, *door.release.also_listed_as)
+    return door.hub.name == release.hub and release.repo in names and door.release.format == release.format
+
+
+def _target(folder: Path, means: Means) -> Target:
+    """What is there is hashed before it is believed."""
+    if folder.resolve().is_relative_to(means.store.releases.resolve()):
+        return StoreTarget(means.store, folder, means.adopter.ledger, force=True)
+    return FolderTarget(means.store, folder, force=True)
+
+
+def _mend(errand: Errand, file: LockedFile) -> tuple[Got, int]:
+    """The file as it is now, and the bytes of the damaged one that were believed."""
+    damaged, known = errand.target.folder / file.path, read_blocks(errand.means.store, file.sha256)
+    kept = 0
+    if damaged.is_file() and file.size is not None and file.size > BLOCK:
+        if not known:
+            what = f"the blocks of {file.path} are not known: it is compared with what a hub sends"
+            errand.means.progress.note(what)
+        wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
+        kept = seed(errand.target.partial, errand.key(file), wanted, damaged, known)
+    got = errand.fetch(file)
+    if isinstance(errand.target, StoreTarget) and not damaged.is_symlink():
+        damaged.unlink(missing_ok=True)  # it is linked anew
+    return got, kept

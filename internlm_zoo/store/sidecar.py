@@ -1,0 +1,35 @@
+"""The BLAKE3 of the blocks of verified files, so that a damaged one is mended by its bad blocks alone.
+
+<home>/blocks/ab/<sha256>.json, written when the file's sha256 has been checked; about a hundred bytes for
+each block. It speaks of content, so it serves copies of the file outside the store as well."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from internlm_zoo.store.layout import Store
+from internlm_zoo.transfer.blocks import BLOCK
+from internlm_zoo.transfer.values import Fetched
+
+
+def write_blocks(store: Store, fetched: Fetched) -> None:
+    """Keep them; a file of one block has its sha256."""
+    if len(fetched.blocks) < 2:
+        return
+    path = store.blocks(fetched.sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps({"block": BLOCK, "blake3": fetched.blocks}), encoding="utf-8")
+    draft.replace(path)
+
+
+def read_blocks(store: Store, sha256: str | None) -> tuple[str, ...]:
+    """In the order of the file; none where nothing is known, or what is there is damaged."""
+    if sha256 is None:
+        return ()
+    try:
+        entry = json.loads(store.blocks(sha256).read_text(encoding="utf-8"))
+        return tuple(map(str, entry["blake3"])) if entry["block"] == BLOCK else ()
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()

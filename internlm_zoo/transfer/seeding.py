@@ -1,0 +1,65 @@
+"""Turns a damaged file into what a download goes on from: its good blocks, as a run that was killed leaves
+them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+from internlm_zoo.transfer import journal
+from internlm_zoo.transfer.blocks import BLOCK, Blocks
+from internlm_zoo.transfer.journal import Journal, Kept
+from internlm_zoo.transfer.partial import disk
+from internlm_zoo.transfer.values import Wanted
+
+HERE = "the file that was here"
+"""Who brought the blocks of a damaged file."""
+
+_READ = 1 << 20
+
+
+def block_digests(path: Path) -> Iterator[str]:
+    """The BLAKE3 of each block of a file, in hex; the last one may be short. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        left, hasher = BLOCK, blake3()
+        while piece := file.read(min(left, _READ)):
+            hasher.update(piece)
+            left -= len(piece)
+            if not left:
+                yield hasher.hexdigest()
+                left, hasher = BLOCK, blake3()
+        if left < BLOCK:
+            yield hasher.hexdigest()
+
+
+def wrong_blocks(path: Path, known: Sequence[str]) -> dict[int, tuple[str, str]]:
+    """Of each block that differs: its BLAKE3 as expected and as found ("" where the file ends before)."""
+    found = list(block_digests(path))
+    found += [""] * (len(known) - len(found))
+    pairs = enumerate(zip(known, found, strict=False))
+    return {block: (expected, is_) for block, (expected, is_) in pairs if expected != is_}
+
+
+def seed(folder: Path, key: str, wanted: Wanted, damaged: Path, known: Sequence[str]) -> int:
+    """Leave in `folder`, under `key`, a copy of the damaged file for `transfer` to mend; the file itself
+    stays.
+
+    known: the BLAKE3 of its blocks as they were verified; the others are fetched again. Without them all
+    blocks are suspect, and compared with another origin's. Returns how many bytes are believed. Raises what
+    writing raises, OSError if the file cannot be read."""
+    blocks = Blocks(wanted.size)
+    kept = {}
+    for block, digest in enumerate(block_digests(damaged)):
+        length = blocks.length(block)
+        if length > 0 and digest == (known[block] if known else digest):
+            kept[block] = Kept(length, digest, (HERE,))
+    part = folder / journal.own_name(key)
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(damaged, part)
+        journal.Writer(part, Journal(wanted, kept)).close()
+    journal.release(part)
+    return sum(entry.filled for entry in kept.values()) if known else 0
