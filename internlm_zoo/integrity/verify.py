@@ -166,20 +166,20 @@ def _check(
             progress.finish(file.path)
         wrong = digest.mismatch()
         if wrong is not None and store is not None:
-            wrong += _where(path, read_blocks(store, file.sha256))
+            wrong += _where(path, size, read_blocks(store, file.sha256))
     except OSError as error:
         return 0, f"cannot be read: {error.strerror}"
     return size, wrong if wanted.has_digest else "no digest of it is known"
 
 
-def _where(path: Path, known: Sequence[str]) -> str:
+def _where(path: Path, size: int, known: Sequence[str]) -> str:
     """Which blocks of a wrong file are wrong, where they are known; the first with its digests."""
-    wrong = wrong_blocks(path, known)
+    wrong = wrong_blocks(path, size, known)
     if not wrong:
         return ""
     first, (expected, found) = next(iter(wrong.items()))
     named = ", ".join(map(str, wrong))
     return (
         f"; block {named} of {len(known)} ({BLOCK:,} bytes each): "
-        f"block {first} expected blake3 {expected}, found {found or 'none'}"
+        f"block {first} expected blake3 {expected}, found {found}"
     )

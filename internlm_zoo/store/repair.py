@@ -56,7 +56,7 @@ def repair(
             path=got.file.path,
             size=got.file.size or 0,
             kept=kept,
-            served={name: service.served for name, service in got.services.items()},
+            served={name: service.served for name, service in got.services.items() if service.served},
         )
         for got, kept in mended
     )

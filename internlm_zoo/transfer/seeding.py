@@ -21,25 +21,20 @@ HERE = "the file that was here"
 _READ = 1 << 20
 
 
-def block_digests(path: Path) -> Iterator[str]:
-    """The BLAKE3 of each block of a file, in hex; the last one may be short. Raises OSError."""
+def block_digests(path: Path, size: int) -> Iterator[str]:
+    """The BLAKE3 of each block of a file, in hex, up to `size`; the last one may be short. Raises OSError."""
     with path.open("rb", buffering=0) as file:
-        left, hasher = BLOCK, blake3()
-        while piece := file.read(min(left, _READ)):
-            hasher.update(piece)
-            left -= len(piece)
-            if not left:
-                yield hasher.hexdigest()
-                left, hasher = BLOCK, blake3()
-        if left < BLOCK:
+        for start in range(0, size, BLOCK):
+            hasher, left = blake3(), min(BLOCK, size - start)
+            while left and (piece := file.read(min(left, _READ))):
+                hasher.update(piece)
+                left -= len(piece)
             yield hasher.hexdigest()
 
 
-def wrong_blocks(path: Path, known: Sequence[str]) -> dict[int, tuple[str, str]]:
-    """Of each block that differs: its BLAKE3 as expected and as found ("" where the file ends before)."""
-    found = list(block_digests(path))
-    found += [""] * (len(known) - len(found))
-    pairs = enumerate(zip(known, found, strict=False))
+def wrong_blocks(path: Path, size: int, known: Sequence[str]) -> dict[int, tuple[str, str]]:
+    """Of each block that differs: its BLAKE3 as expected and as found."""
+    pairs = enumerate(zip(known, block_digests(path, size), strict=False))
     return {block: (expected, is_) for block, (expected, is_) in pairs if expected != is_}
 
 
@@ -52,10 +47,9 @@ def seed(folder: Path, key: str, wanted: Wanted, damaged: Path, known: Sequence[
     writing raises, OSError if the file cannot be read."""
     blocks = Blocks(wanted.size)
     kept = {}
-    for block, digest in enumerate(block_digests(damaged)):
-        length = blocks.length(block)
-        if length > 0 and digest == (known[block] if known else digest):
-            kept[block] = Kept(length, digest, (HERE,))
+    for block, digest in enumerate(block_digests(damaged, wanted.size or 0)):
+        if digest == (known[block] if known else digest):
+            kept[block] = Kept(blocks.length(block), digest, (HERE,))
     part = folder / journal.own_name(key)
     with disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
