@@ -29,6 +29,8 @@ from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
 _TICK = 0.25
 # Seconds over which the pace of a connection is taken.
 _PACE = 2.0
+# Bytes per second. A connection that brings as many leaves little to gain: hashing and writing are the limit.
+_FAST = 150e6
 
 
 def transfer(
@@ -78,7 +80,8 @@ class Run:
         self._progress = progress
         self._failed: BaseException | None = None
         self._over = False
-        self._shown = partial.here
+        self._shown = self._had = partial.here
+        self._began = time.monotonic()
 
     @property
     def path(self) -> str:
@@ -101,7 +104,7 @@ class Run:
 
     def help(self) -> bool:
         """Bring one stretch; False if there is none to bring, or nobody to bring it from now."""
-        if not self.partial.wanted.has_digest or self._over:
+        if not self.partial.wanted.has_digest or self._over or self._is_fast():
             return False
         with self.partial.changed:
             contestant = next_of(self.contestants, spread=True)
@@ -118,6 +121,12 @@ class Run:
         except BaseException as error:  # noqa: BLE001 - its owner raises it
             self._failed = error
         return True
+
+    def _is_fast(self) -> bool:
+        """Whether more connections would not help; nobody knows in the first moment."""
+        seconds = time.monotonic() - self._began
+        came = self.partial.here - self._had
+        return seconds < _TICK or came > _FAST * seconds * sum(c.connections for c in self.contestants)
 
     def say(self, note: str) -> None:
         self.notes.append(note)
