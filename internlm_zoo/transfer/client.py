@@ -27,6 +27,7 @@ from internlm_zoo.transfer.values import Patience
 _HOPS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_NO_BYTES = re.compile(r"bytes \*/0+")
 _PORTS = {"http": 80, "https": 443}
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
 _PIECE = 1 << 16
@@ -85,13 +86,16 @@ class Client:
             yield body
 
     def _open_http(self, location: Location, start: int, validator: str | None, end: int | None) -> Body:
-        headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end else {}
+        # Asked for even from the start: the answer then says twice how long the file is.
+        headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         if start and validator and not validator.startswith("W/"):
             headers["If-Range"] = validator
         url = location.url
         for _ in range(_HOPS):
             own = location.headers if door(url) == door(location.url) else {}
             response = self._get(url, {**own, **headers})
+            if start == 0 and _is_empty(response):
+                return _nothing(url, response)
             if response.status not in _REDIRECTS:
                 return _body(url, response, start)
             url = _next_hop(url, response)
@@ -159,6 +163,19 @@ def _discard(response: urllib3.BaseHTTPResponse) -> None:
     if length.isdecimal() and int(length) <= _PIECE:
         response.drain_conn()
     response.close()
+
+
+def _is_empty(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether the file has no bytes, so that no range of it can be given (RFC 9110, section 15.5.17)."""
+    said = response.headers.get("Content-Range", "").strip()
+    return response.status == 416 and _NO_BYTES.fullmatch(said) is not None
+
+
+def _nothing(url: str, response: urllib3.BaseHTTPResponse) -> Body:
+    """What there is of an empty file; the answer itself holds a message, or a page, about the range."""
+    _discard(response)
+    etag = response.headers.get("ETag")
+    return Body(url, 0, 0, 0, etag, is_html=False, read=lambda amount: b"", close=response.close)
 
 
 def _body(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:

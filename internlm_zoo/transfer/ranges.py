@@ -58,7 +58,7 @@ class Ranges:
         AccessError if it does not deliver.
         """
         trouble = _Trouble(self._client.patience)
-        while start < end:
+        while start < end and self._wanted.size != 0:
             location = self._locate()
             try:
                 for chunk in self._stretch(location, start, end):
@@ -80,7 +80,7 @@ class Ranges:
                 yield part
                 if start == end and body.end != end:
                     return
-        if start == end:
+        if start == end or body.total == 0:
             return
         raise silent(location.url, "the answer is too short")
 

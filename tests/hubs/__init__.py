@@ -26,6 +26,7 @@ a `delay` on top. Every kind works with every protocol:
     no-length       chunked, no Content-Length
     ignore-range    200 and the whole file
     wrong-range     206, one byte further than asked
+    part            206, half of what was asked, and says so
     stall           silence after `after` bytes                   seconds=None (for good)
     hang            no answer at all, not even headers            seconds=None
     reset           the connection breaks after `after` bytes

@@ -91,7 +91,7 @@ def _strikes(fault: Fault, request: web.Request, answer: web.StreamResponse) -> 
         return not request.app.get(STORAGE) and "redirected" not in request.query
     if fault.kind == "flip" and isinstance(answer, FileBody):
         return answer.offset <= fault.after < answer.offset + answer.count
-    return fault.kind != "ignore-range" or answer.status == 206
+    return fault.kind not in ("ignore-range", "part") or answer.status == 206
 
 
 def _redirects_first(fault: Fault) -> bool:
@@ -250,6 +250,12 @@ def _wrong_range(fault: Fault, truth: Truth) -> web.StreamResponse:
     return shifted.script(shifted.pieces(), headers={hdrs.CONTENT_RANGE: spoken})
 
 
+def _part(fault: Fault, truth: Truth) -> web.StreamResponse:
+    count = -(-truth.count // 2)
+    spoken = f"bytes {truth.offset}-{truth.offset + count - 1}/{truth.whole}"
+    return truth.script(truth.pieces(0, count), length=count, headers={hdrs.CONTENT_RANGE: spoken})
+
+
 def _stall(fault: Fault, truth: Truth) -> web.StreamResponse:
     async def pieces() -> AsyncIterator[bytes]:
         async for piece in truth.pieces(0, fault.after):
@@ -314,6 +320,7 @@ ANSWERS: dict[str | int, Callable[[Fault, Truth], web.StreamResponse]] = {
     "no-length": _no_length,
     "ignore-range": _ignore_range,
     "wrong-range": _wrong_range,
+    "part": _part,
     "stall": _stall,
     "reset": _reset,
     "slow": _slow,

@@ -95,6 +95,9 @@ def test_lies_about_length_and_range(hub: FaultyHub, protocol: str) -> None:
     hub.fault("wrong-range", times=1)
     answer = get(url, Range="bytes=10-19")
     assert (answer.status, answer.data) == (206, CONTENT[11:21])
+    hub.fault("part", times=1)
+    answer = get(url, Range="bytes=10-19")
+    assert (answer.status, answer.data) == (206, CONTENT[10:15])
 
 
 @PROTOCOLS

@@ -91,6 +91,12 @@ def test_a_range_beyond_the_end_is_refused(hub: Server, asked: str) -> None:
     assert (answer.status, answer.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
 
 
+@PROTOCOLS
+def test_no_range_of_an_empty_file_can_be_given(hub: Server, protocol: str) -> None:
+    answer = ask("GET", url_of(hub, protocol, "empty.txt"), Range="bytes=0-")
+    assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */0")
+
+
 @pytest.mark.parametrize(
     "asked", ["bytes=5-2", "bytes=0-1,5-6", "lines=1-2", "bytes=-", "bytes=" + "9" * 5000 + "-"]
 )

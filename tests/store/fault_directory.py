@@ -97,7 +97,7 @@ def _try(name: str, alone: bool, folder: Path, hub: FaultyHub) -> Outcome:
         done = download("tiny", settings=_settings(folder, hub, home), source="disk" if alone else "auto")
     except ZooError as error:
         return Outcome(None, error, len(shown(home)), is_sound(home))
-    return Outcome(content_below(done.path), None, len(shown(home)), is_sound(home), done.notes, done.trust)
+    return Outcome(content_below(done.path), None, len(shown(home)), is_sound(home))
 
 
 def _settings(folder: Path, hub: FaultyHub, home: Path) -> Settings:

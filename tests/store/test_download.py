@@ -14,7 +14,9 @@ import pytest
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, UsageError
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
+from tests.hubs import FaultyHub
 from tests.store.world import (
+    ENDPOINTS,
     FILES,
     ORIGINAL_FILES,
     OVERLAY,
@@ -249,8 +251,10 @@ def test_without_digests_wrong_bytes_of_the_right_size_are_still_refused(world: 
 
 
 def test_another_size_on_another_hub_is_told(world: World) -> None:
-    world.fault("short-length", WEIGHTS, "openxlab")
-    done = world.download(source="openxlab", format="hf")
+    write(world.folder / "other" / REPO, {**FILES, WEIGHTS: FILES[WEIGHTS][:-1]})
+    with FaultyHub(world.folder / "other") as other:
+        world.environ[ENDPOINTS["openxlab"]] = other.url
+        done = world.download(source="openxlab", format="hf")
     assert done.trust == "first-use"
     assert any(
         note.startswith(f"{WEIGHTS} has 600,006 bytes on openxlab, but 600,007") for note in done.notes
@@ -298,7 +302,6 @@ def test_a_repository_under_its_other_name_is_found(world: World) -> None:
 
 
 def test_a_private_repository_wants_the_token(world: World) -> None:
-    from tests.hubs import FaultyHub
 
     with FaultyHub(world.root, tokens={"sesame"}) as guarded:
         world.environ["HF_ENDPOINT"] = guarded.url

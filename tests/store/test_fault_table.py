@@ -14,10 +14,6 @@ from tests.store.fault_table import CASES, Case, Outcome, outcomes, table
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "faults.md"
 
-# Whoever lists neither sizes nor digests may well have another file than the next hub: it is told, and not
-# called right.
-TOLD = {("length too short, and obeyed", protocol) for protocol in ("openxlab", "shelf")}
-
 
 def cases(*, alone: bool, once: bool) -> pytest.MarkDecorator:
     chosen = [case for case in CASES if (case.alone, case.once) == (alone, once)]
@@ -40,7 +36,7 @@ def test_a_faulty_hub_alone_gives_the_right_bytes_or_is_refused_by_name(
     outcome = got[case]
     assert outcome.sound
     if outcome.error is None:
-        assert outcome.is_right or is_told(case, outcome)
+        assert outcome.is_right
         return
     assert type(outcome.error) in (AccessError, IntegrityError, NetworkError, NotFoundError)
     assert case.fault.said is not None and re.search(case.fault.said, outcome.error.what)
@@ -50,8 +46,7 @@ def test_a_faulty_hub_alone_gives_the_right_bytes_or_is_refused_by_name(
 @cases(alone=False, once=False)
 def test_with_a_next_source_the_right_bytes_come(got: Mapping[Case, Outcome], case: Case) -> None:
     outcome = got[case]
-    assert outcome.sound and outcome.error is None
-    assert outcome.is_right or is_told(case, outcome)
+    assert outcome.sound and outcome.is_right
 
 
 @cases(alone=True, once=True)
@@ -84,8 +79,3 @@ def test_the_document_shows_what_happens(
 ) -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
     assert table(got) in document and fault_directory.table(directory) in document, "run `make fault-table`"
-
-
-def is_told(case: Case, outcome: Outcome) -> bool:
-    said = any("600,006 bytes" in note for note in outcome.notes)
-    return (case.fault.name, case.protocol) in TOLD and outcome.trust == "first-use" and said

@@ -111,7 +111,7 @@ def test_one_origin_alone_is_asked_again_at_that_byte(fetch: Fetch, hubs: dict[s
     hubs["one"].fault("reset", PATH, times=2, after=200_000)
     done = fetch(origins=[origin("one", hubs["one"])])
     assert done.path.read_bytes() == DATA
-    assert ranges(hubs["one"]) == [None, "bytes=200000-", "bytes=400000-"]
+    assert ranges(hubs["one"]) == ["bytes=0-", "bytes=200000-", "bytes=400000-"]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,31 @@ def test_a_range_that_is_not_the_one_asked_for_is_refused(fetch: Fetch, hubs: di
     assert done.served == {"one": len(DATA)}
 
 
+@pytest.mark.parametrize("wanted", [WANTED, Wanted(PATH)], ids=["all known", "nothing known"])
+def test_half_an_answer_is_gone_on_with_at_its_end(
+    fetch: Fetch, hubs: dict[str, FaultyHub], wanted: Wanted
+) -> None:
+    hubs["one"].fault("part", PATH, times=1)
+    done = fetch(wanted)
+    assert done.path.read_bytes() == DATA
+    assert ranges(hubs["one"]) == ["bytes=0-", "bytes=350001-"] and done.notes == ()
+
+
+def test_a_length_that_is_too_short_shows_without_a_listing(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
+    hubs["one"].fault("short-length", PATH)
+    with pytest.raises(IntegrityError, match="says 700000 bytes and sends 700001"):
+        fetch(Wanted(PATH), [origin("one", hubs["one"])])
+
+
+def test_an_empty_file_has_no_range_and_is_no_error(
+    fetch: Fetch, hubs: dict[str, FaultyHub], root: Path
+) -> None:
+    (root / REPO / PATH).write_bytes(b"")
+    done = fetch(Wanted(PATH))
+    assert (done.path.read_bytes(), done.size, done.notes) == (b"", 0, ())
+    assert [seen.status for seen in hubs["one"].requests] == [416]
+
+
 def test_a_file_that_changes_under_us_is_started_over(
     fetch: Fetch, hubs: dict[str, FaultyHub], root: Path
 ) -> None:
@@ -206,7 +231,7 @@ def test_an_expired_link_is_asked_for_anew_and_goes_on_at_the_byte(
     done = fetch(origins=[Origin("one", locate)])
     assert done.path.read_bytes() == DATA
     assert len(asked) == 2
-    assert ranges(hub) == [None, "bytes=300000-", "bytes=300000-"]
+    assert ranges(hub) == ["bytes=0-", "bytes=300000-", "bytes=300000-"]
 
 
 def test_a_link_known_to_be_over_is_not_tried(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
