@@ -6,7 +6,6 @@ contact. One line per file and a fixed order, so that a change reads well in rev
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from internlm_zoo.ownership import own_name, sweep
 from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
 from internlm_zoo.registry.explain import sentence
@@ -131,7 +131,9 @@ def read(path: Path) -> Lock:
 
 def write(path: Path, lock: Lock) -> None:
     """Replace the file in one step: a reader sees the old lock or the new one."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    key = path.name.replace(".", "-")
+    sweep(path.parent, key)
+    draft = path.with_name(own_name(key))
     draft.write_text(dump(lock), encoding="utf-8", newline="\n")
     draft.replace(path)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from internlm_zoo.ownership import own_name, sweep
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.caches import Caches, Spot
@@ -21,7 +22,6 @@ from internlm_zoo.store.ledger import Known, Ledger, Stamp
 from internlm_zoo.store.linking import How, duplicate
 from internlm_zoo.store.publish import keep_blob
 from internlm_zoo.transfer.crew import Stopped
-from internlm_zoo.transfer.journal import abandoned, own_name
 
 # A plan hashes files up to this size, and believes larger ones by name and size.
 _SOON_HASHED = 8 << 20
@@ -114,8 +114,7 @@ def second_name(found: Found, partial_folder: Path, *, hard: bool) -> Iterator[D
     """A found file under a name of ours, to be moved where it belongs; None if it changed since it was
     hashed. hard: whether one file with two names will do."""
     key = f"adopted-{found.known.sha256}"
-    for left in abandoned(partial_folder, key):
-        left.unlink(missing_ok=True)
+    sweep(partial_folder, key)
     partial_folder.mkdir(parents=True, exist_ok=True)
     draft = partial_folder / own_name(key)
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
@@ -19,7 +20,7 @@ from internlm_zoo.store.trust import Opinion, compare
 from internlm_zoo.store.values import Means
 from internlm_zoo.transfer.crew import Crew, Stopped
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.journal import waiting
+from internlm_zoo.transfer.journal import clear, forget, waiting
 from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
 
 _LOCK_SECONDS = 0.5
@@ -68,7 +69,8 @@ class Errand:
         return Got(file, file, hub, {hub: Service(max(0, (file.size or 0) - left))})
 
     def fetch(self, file: LockedFile) -> Got:
-        if (sha256 := self.target.present(file)) is not None:
+        sha256 = self.target.present(file)
+        if sha256 is not None and not self._lock(file).exists():
             return _here(file, sha256)
         with self._alone(file):
             if (sha256 := self.target.present(file)) is not None:
@@ -91,8 +93,9 @@ class Errand:
             if opinion.note:
                 means.progress.note(opinion.note)
         changed = fetched.path.stat().st_mtime_ns
-        self.target.keep(fetched, file)
         write_blocks(self.means.store, fetched)
+        self.target.keep(fetched, file)
+        forget(fetched.path)
         services = {name: service for name, service in fetched.services.items() if name != STORE}
         return Got(
             replace(file, size=fetched.size, sha256=fetched.sha256),
@@ -164,16 +167,21 @@ class Errand:
         with it."""
         if file.sha256 is not None:
             return file.sha256
+        if file.has_digest:
+            return f"{file.git_sha1}-{file.size}"
         about = (self.release.id, self.release.revision, file.path, str(file.size), str(file.git_sha1))
         return hashlib.sha256("\0".join(about).encode()).hexdigest()
+
+    def _lock(self, file: LockedFile) -> Path:
+        return self.target.partial / f"{self.key(file)}.lock"
 
     @contextmanager
     def _alone(self, file: LockedFile) -> Iterator[None]:
         """No other process that honours locks fetches the same content meanwhile. The lock's file goes when
-        the content is there: whoever waits for it looks again."""
+        the content is there, after all else that a kill may have left of it: whoever waits looks again."""
         from filelock import FileLock, Timeout
 
-        path = self.target.partial / f"{self.key(file)}.lock"
+        path = self._lock(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         while not lock.is_locked:
@@ -183,6 +191,7 @@ class Errand:
                 lock.acquire(timeout=_LOCK_SECONDS)
         try:
             yield
+            clear(self.target.partial, self.key(file))
             with suppress(PermissionError):  # Windows removes it with the last one that waits
                 path.unlink(missing_ok=True)
         finally:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.ownership import abandoned, own_name
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
@@ -28,7 +29,6 @@ from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.linking import duplicate
 from internlm_zoo.store.publish import link_blob
-from internlm_zoo.transfer.journal import abandoned, own_name
 
 _PROTOCOL, _DEFAULT_REF, _OURS = "huggingface", "main", "internlm-zoo"
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -4,6 +4,7 @@
 <home>/releases/<hub>/<org>--<name>/<revision>/<path>          a release: links to blobs
 <home>/releases/.../<revision>/.internlm-zoo/release.json      what that release is (see record.py)
 <home>/blocks/ab/<sha256>.json                                digests of its blocks (see sidecar.py)
+<home>/git/ab/<sha1>.<sha256>                                  other names of blobs (see gitnames.py)
 <home>/partial/                                                downloads under way
 """
 
@@ -32,6 +33,10 @@ class Store:
     @property
     def releases(self) -> Path:
         return self.home / "releases"
+
+    @property
+    def git(self) -> Path:
+        return self.home / "git"
 
     @property
     def partial(self) -> Path:

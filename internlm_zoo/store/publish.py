@@ -7,18 +7,19 @@ end with the same.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.ownership import own_name, sweep
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.record import Record, extend_record, write_record
-from internlm_zoo.transfer.journal import abandoned, own_name
 
+# What a kill may leave that nobody goes on with.
+_DRAFTS = ("release", "removed", "blocks", "adopted-*")
 _READ_ONLY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 
@@ -50,46 +51,53 @@ def holds(store: Store, folder: Path, file: LockedFile) -> bool:
 
 def publish_release(store: Store, folder: Path, record: Record) -> None:
     """Make the folder show these files, whose blobs are in the store; all at once if it is new."""
-    if folder.exists():
-        _extend(store, folder, record)
-        return
-    for left in abandoned(store.partial, "release"):
-        shutil.rmtree(left, ignore_errors=True)
+    for key in _DRAFTS:
+        sweep(store.partial, key)
     draft = store.partial / own_name("release")
     try:
-        _link_all(store, draft, folder, record.release.files)
-        write_record(draft, record)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.rename(folder)
-        except OSError:  # another process was faster
-            if not folder.is_dir():
-                raise
-            _extend(store, folder, record)
+        draft.mkdir(parents=True)
+        links = _link_all(store, draft, folder, record.release.files)
+        if not _becomes(draft, folder, record):
+            for link, path in links:
+                target = place_of(folder, path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link.replace(target)
+            extend_record(folder, record)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _extend(store: Store, folder: Path, record: Record) -> None:
-    _link_all(store, folder, folder, record.release.files)
-    extend_record(folder, record)
+def _becomes(draft: Path, folder: Path, record: Record) -> bool:
+    """Whether the draft is the folder now; False if there is one already."""
+    if folder.exists():
+        return False
+    write_record(draft, record)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        draft.rename(folder)
+    except OSError:  # another process was faster
+        if not folder.is_dir():
+            raise
+        return False
+    return True
 
 
-def _link_all(store: Store, folder: Path, final: Path, files: Iterable[LockedFile]) -> None:
-    """Links in `folder`, which will be called `final`."""
+def _link_all(store: Store, draft: Path, folder: Path, files: Iterable[LockedFile]) -> list[tuple[Path, str]]:
+    """Links in `draft` that are right in `folder`, to what that has not; each with its path there."""
+    links = []
     for file in files:
         if holds(store, folder, file):
             continue
-        target = place_of(folder, file.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        link = place_of(draft, file.path)
+        link.parent.mkdir(parents=True, exist_ok=True)
         assert file.sha256 is not None
         if not store.blob(file.sha256).exists():
             raise NotFoundError(
                 f"{file.path} was removed from the store meanwhile", store.blob(file.sha256), "run it again"
             )
-        draft = target.with_name(f".{secrets.token_hex(8)}")
-        link_blob(store.blob(file.sha256), draft, (final / file.path).parent)
-        draft.replace(target)
+        link_blob(store.blob(file.sha256), link, (folder / file.path).parent)
+        links.append((link, file.path))
+    return links
 
 
 def link_blob(blob: Path, link: Path, parent: Path) -> None:

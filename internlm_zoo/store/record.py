@@ -7,18 +7,19 @@ read it.
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.ownership import own_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.layout import BOOKS
 
-_NAME = "release.json"
+_NAME, _DRAFT = "release.json", "record"
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,36 @@ def write_record(folder: Path, record: Record) -> None:
     """Replace the record in one step."""
     path = folder / BOOKS / _NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
+    sweep(path.parent, _DRAFT)
+    draft = path.with_name(own_name(_DRAFT))
     draft.write_text(json.dumps(asdict(record), ensure_ascii=False, indent=1), encoding="utf-8")
     draft.replace(path)
 
 
 def extend_record(folder: Path, record: Record) -> None:
     """Write it with what the folder held before; what it says of a file replaces what was said."""
-    before = read_record(folder)
-    if before is not None:
-        files = {file.path: file for file in (*before.release.files, *record.release.files)}
-        release = replace(record.release, files=tuple(files[path] for path in sorted(files)))
-        record = replace(record, release=release, checked={**before.checked, **record.checked})
-    write_record(folder, record)
+    with _alone(folder):
+        before = read_record(folder)
+        write_record(folder, record if before is None else _joined(before, record))
+
+
+def _joined(before: Record, record: Record) -> Record:
+    files = {file.path: file for file in (*before.release.files, *record.release.files)}
+    release = replace(record.release, files=tuple(files[path] for path in sorted(files)))
+    return replace(record, release=release, checked={**before.checked, **record.checked})
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else who honours locks extends the record meanwhile."""
+    from filelock import FileLock
+
+    guard = folder / BOOKS / f"{_NAME}.guard"
+    guard.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(guard):
+        yield
+        with suppress(PermissionError):  # Windows removes it with the last one that waits
+            guard.unlink(missing_ok=True)
 
 
 def verified_digests(folder: Path) -> Mapping[str, str]:

@@ -7,15 +7,17 @@ under way is left alone: what it has brought already may belong to no release ye
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import UsageError
+from internlm_zoo.ownership import abandoned, own_name
+from internlm_zoo.store.gitnames import notes_of
 from internlm_zoo.store.inventory import Holding, holdings
 from internlm_zoo.store.layout import Store
-from internlm_zoo.transfer.journal import abandoned, beside, own_name
+from internlm_zoo.transfer.journal import beside
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def leftovers(store: Store) -> Removal:
     if busy:
         raise UsageError("a download is under way", busy[0], "wait for its end, and run it again")
     needed = _needed(holdings(store))
-    loose = (blob.name for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed)
+    loose = [blob.name for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed]
     journals = (path for part in left for path in beside(part))
     return _removal((), (*_places(store, loose), *left, *journals))
 
@@ -70,11 +72,12 @@ def _needed(held: Iterable[Holding]) -> set[str]:
     return {file.sha256 for holding in held for file in holding.record.release.files if file.sha256}
 
 
-def _places(store: Store, contents: Iterable[str]) -> Iterator[Path]:
+def _places(store: Store, contents: Collection[str]) -> Iterator[Path]:
     """Where the store keeps something of these contents."""
     for sha256 in contents:
         yield store.blob(sha256)
         yield store.blocks(sha256)
+    yield from notes_of(store, contents)
 
 
 def _removal(releases: tuple[Path, ...], files: Iterable[Path]) -> Removal:

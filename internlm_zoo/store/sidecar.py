@@ -6,8 +6,8 @@ each block. It speaks of content, so it serves copies of the file outside the st
 from __future__ import annotations
 
 import json
-import os
 
+from internlm_zoo.ownership import own_name
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Fetched
@@ -19,7 +19,8 @@ def write_blocks(store: Store, fetched: Fetched) -> None:
         return
     path = store.blocks(fetched.sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    store.partial.mkdir(parents=True, exist_ok=True)
+    draft = store.partial / own_name("blocks")
     draft.write_text(json.dumps({"block": BLOCK, "blake3": fetched.blocks}), encoding="utf-8")
     draft.replace(path)
 

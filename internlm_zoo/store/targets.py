@@ -17,6 +17,7 @@ from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.sources.base import Location
 from internlm_zoo.store.adopt import Found, second_name, take_in
 from internlm_zoo.store.caches import Spot
+from internlm_zoo.store.gitnames import remember, remembered
 from internlm_zoo.store.layout import BOOKS, Store, place_of
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import keep_blob, publish_release
@@ -79,7 +80,7 @@ class StoreTarget:
         return self.store.partial
 
     def present(self, file: LockedFile) -> str | None:
-        sha256 = file.sha256 or _recorded(self.folder, file)
+        sha256 = file.sha256 or _recorded(self.folder, file) or remembered(self.store, file)
         if sha256 is None:
             return None
         blob = self.store.blob(sha256)
@@ -97,9 +98,13 @@ class StoreTarget:
 
     def keep(self, fetched: Fetched, file: LockedFile) -> None:
         keep_blob(self.store, fetched.path, fetched.sha256)
+        remember(self.store, file, fetched.sha256)
 
     def adopt(self, found: Found, file: LockedFile) -> bool:
-        return take_in(self.store, self.ledger, found)
+        taken = take_in(self.store, self.ledger, found)
+        if taken:
+            remember(self.store, file, found.known.sha256)
+        return taken
 
     def links(self, spots: Iterable[Spot]) -> bool:
         here = self.partial.stat().st_dev

@@ -11,26 +11,18 @@ the disk as its line says is fetched again."""
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import socket
-import sys
-import time
-import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from internlm_zoo.ownership import abandoned, free_name, is_owned, own_name
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Wanted
 
 _VERSION = 2
-_FREE = "free"
 _SUFFIX = ".journal"
-# A process id may be used again, and another machine's cannot be asked: after this many seconds without a
-# write the owner is taken for dead.
-_SILENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -81,16 +73,6 @@ class Writer:
         self._file.close()
 
 
-def own_name(key: str) -> str:
-    """A name that says it belongs to this process, drawn anew each time."""
-    return f"{key}.{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.part"
-
-
-def abandoned(folder: Path, key: str) -> list[Path]:
-    """What is there under such a name whose process no longer lives."""
-    return [part for part in folder.glob(f"{key}.*.part") if not _owned(part)]
-
-
 def claim(folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
     """A name for our own partial file, and the journal of what an earlier run left there (no blocks:
     nothing).
@@ -103,7 +85,8 @@ def claim(folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
     for part, journal in sorted(left.items(), key=lambda item: -item[1].here):
         if journal.here and not best.here and _take(part, mine):
             best = journal
-            _beside(part).replace(_beside(mine))
+            with suppress(FileNotFoundError):  # somebody swept it; it is read already
+                _beside(part).replace(_beside(mine))
         remove(part)
     _sweep(folder, key)
     return mine, best
@@ -122,7 +105,7 @@ def beside(part: Path) -> list[Path]:
 def release(part: Path) -> None:
     """Leave the partial file for whoever comes next."""
     key = part.name.split(".", 1)[0]
-    free = part.with_name(f"{key}.{_FREE}-{secrets.token_hex(4)}.part")
+    free = part.with_name(free_name(key))
     if _beside(part).exists():
         _beside(part).replace(_beside(free))
         part.replace(free)
@@ -136,8 +119,15 @@ def remove(part: Path) -> None:
     forget(part)
 
 
+def clear(folder: Path, key: str) -> None:
+    """What is abandoned there of a file that has its final name."""
+    for part in abandoned(folder, key):
+        remove(part)
+    _sweep(folder, key)
+
+
 def forget(part: Path) -> None:
-    """The journal alone: the file itself is about to get its final name."""
+    """The journal alone: the file itself has got its final name."""
     for path in beside(part):
         path.unlink(missing_ok=True)
 
@@ -216,7 +206,7 @@ def _sweep(folder: Path, key: str) -> None:
     for suffix in (_SUFFIX, ".new"):
         for path in folder.glob(f"{key}.*{suffix}"):
             part = path.with_suffix(".part")
-            if not (part.exists() or _owned(part)):
+            if not (part.exists() or is_owned(part)):
                 path.unlink(missing_ok=True)
 
 
@@ -225,35 +215,4 @@ def _take(part: Path, mine: Path) -> bool:
         part.rename(mine)
     except OSError:  # somebody was faster, or (Windows) has it open
         return False
-    return True
-
-
-def _machine() -> str:
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
-
-
-def _owned(part: Path) -> bool:
-    """Whether a process that lives is writing it."""
-    process, _, rest = part.name.split(".")[1].partition("-")
-    if process == _FREE:
-        return False
-    try:
-        recent = time.time() - part.stat().st_mtime < _SILENCE
-    except FileNotFoundError:
-        return False
-    here = rest.startswith(_machine())
-    return recent and (_lives(int(process)) if here else True)
-
-
-def _lives(process: int) -> bool:
-    if (
-        sys.platform == "win32"
-    ):  # os.kill would end it; a file in use cannot be renamed there, so claim() is safe
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
     return True

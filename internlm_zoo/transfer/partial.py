@@ -222,7 +222,6 @@ class Partial:
             self._file.truncate(self.wanted.size)
             os.fsync(self._file.fileno())
         self._close()
-        journal.forget(self.path)
         return self.path
 
     def _put(self, position: int, data: memoryview) -> None:

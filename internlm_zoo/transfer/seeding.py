@@ -9,6 +9,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from internlm_zoo.ownership import own_name
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.journal import Journal, Kept
@@ -50,7 +51,7 @@ def seed(folder: Path, key: str, wanted: Wanted, damaged: Path, known: Sequence[
     for block, digest in enumerate(block_digests(damaged, wanted.size or 0)):
         if digest == (known[block] if known else digest):
             kept[block] = Kept(blocks.length(block), digest, (HERE,))
-    part = folder / journal.own_name(key)
+    part = folder / own_name(key)
     with disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(damaged, part)

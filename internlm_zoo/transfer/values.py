@@ -51,7 +51,8 @@ class Service:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A verified file at `path`, still under its partial name. blocks: the BLAKE3 of its blocks, in hex.
+    """A verified file at `path`, still under its partial name, with its journal beside it until it has
+    another. blocks: the BLAKE3 of its blocks, in hex.
     authors: the origins its bytes are from. services: what each origin did. resumed: bytes an earlier run
     had left. notes: what went wrong on the way, a sentence each."""
 

@@ -93,7 +93,7 @@ def test_what_a_killed_run_left_goes(world: World) -> None:
     blobs = cache(world) / "blobs"
     left = python(
         world,
-        "import pathlib; from internlm_zoo.transfer.journal import own_name\n"
+        "import pathlib; from internlm_zoo.ownership import own_name\n"
         f"for folder in ({str(blobs)!r}, {str(blobs.parent)!r}):\n"
         "    place = pathlib.Path(folder); place.mkdir(parents=True, exist_ok=True)\n"
         "    (place / own_name('internlm-zoo')).write_bytes(b'x'); print(place)",

@@ -11,8 +11,8 @@ import pytest
 import internlm_zoo.cli.cache
 import internlm_zoo.cli.download
 from internlm_zoo.cli.shell import run
+from internlm_zoo.ownership import own_name
 from internlm_zoo.store.publish import publish_release
-from internlm_zoo.transfer.journal import own_name
 from tests.store.world import FILES, ORIGINAL_FILES, World, content_below
 
 

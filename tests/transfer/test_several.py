@@ -209,7 +209,7 @@ def test_a_journal_that_was_cut_by_a_loss_of_power_costs_what_it_does_not_say(
     assert done.path.read_bytes() == DATA
     assert done.resumed + done.served["one"] == len(DATA)
     assert done.resumed in (3 * BLOCK, 2 * BLOCK, BLOCK, 0)
-    assert parts(tmp_path) == [".part"]
+    assert parts(tmp_path) == [".journal", ".part"]
 
 
 def test_blocks_that_never_reached_the_disk_are_fetched_again_and_no_others(
@@ -234,7 +234,7 @@ def test_a_removed_file_starts_over(
             path.unlink()
     done = fetch("one")
     assert (done.path.read_bytes(), done.resumed) == (DATA, 0)
-    assert parts(tmp_path) == [".part"]
+    assert parts(tmp_path) == [".journal", ".part"]
 
 
 def test_a_changed_etag_starts_the_file_over(
