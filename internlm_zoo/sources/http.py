@@ -21,7 +21,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 import urllib3
 
-from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
 from internlm_zoo.settings import Settings
 
 CONNECT_SECONDS = 10.0
@@ -180,6 +180,21 @@ def door(url: str) -> tuple[str, str | None, int | None]:
     """What credentials are bound to: scheme, host, port."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+def downgrade(url: str, target: str) -> str | None:
+    """What is wrong with a redirect from `url` that would give up encryption; None if it does not."""
+    if urlsplit(url).scheme != "https" or urlsplit(target).scheme == "https":
+        return None
+    return f"redirects from https to plain {urlsplit(target).scheme} ({host_of(target)}), which is refused"
+
+
+def check_redirect(hub: str, url: str, target: str) -> None:
+    """Raises IntegrityError where the hub leads from https to what anybody on the way can change."""
+    wrong = downgrade(url, target)
+    if wrong is not None:
+        what = f"{hub} at {host_of(url)} {wrong}"
+        raise IntegrityError(what, fix="name another source with --source, or tell the hub's owner")
 
 
 def host_of(url: str) -> str:

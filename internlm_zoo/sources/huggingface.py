@@ -1,14 +1,17 @@
 """Hugging Face, by the official `huggingface_hub.HfApi`: one call lists a repository at a commit.
 
 Digests: sha256 of LFS files, git blob sha1 of the others. `HfApi` is given an endpoint and a token, so that
-it reads neither the environment nor the saved login, and a timeout, because by itself it has none.
+it reads neither the environment nor the saved login, and a timeout, because by itself it has none. It
+follows redirects from https to http; ours are looked at, in the session that it shares among all its users.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 from internlm_zoo.errors import AccessError, UsageError, ZooError
 from internlm_zoo.registry.schema import Hub
@@ -18,6 +21,7 @@ from internlm_zoo.sources.credentials import huggingface_token
 from internlm_zoo.sources.http import (
     Limits,
     absent,
+    check_redirect,
     host_of,
     refusal,
     twice,
@@ -28,6 +32,8 @@ from internlm_zoo.sources.paths import check_snapshot
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+_asking: ContextVar[str] = ContextVar("the hub that this thread asks")
 
 
 class HuggingFaceSource:
@@ -44,6 +50,8 @@ class HuggingFaceSource:
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         def ask() -> ModelInfo:
+            _asking.set(self._hub)
+            _watch_redirects()
             patience = self._limits.connect
             return self._api.model_info(repo, revision=revision, timeout=patience, files_metadata=True)
 
@@ -90,6 +98,23 @@ class HuggingFaceSource:
             raise unreachable(self._hub, self._endpoint, error) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise unreachable(self._hub, self._endpoint, "it sent something else than a listing") from error
+
+
+def _watch_redirects() -> None:
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    session: Any = get_session()  # of httpx or requests
+    hooks = session.event_hooks if hasattr(session, "event_hooks") else session.hooks
+    if _look_at not in hooks["response"]:
+        hooks["response"].append(_look_at)
+
+
+def _look_at(response: Any, *_: Any, **__: Any) -> None:
+    """Others who share the session are none of our business."""
+    hub, target = _asking.get(None), response.headers.get("Location")
+    if hub is not None and target is not None and response.status_code // 100 == 3:
+        url = str(response.url)
+        check_redirect(hub, url, urljoin(url, target))
 
 
 def _remote_file(sibling: RepoSibling) -> RemoteFile:

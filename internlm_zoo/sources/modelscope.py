@@ -28,6 +28,7 @@ from internlm_zoo.sources.http import (
     Limits,
     absent,
     certificates_of,
+    check_redirect,
     door,
     proxy_for,
     refusal,
@@ -134,7 +135,7 @@ def _open_api(hub: Hub, endpoint: str, settings: Settings) -> tuple[HubApi, str 
         session.trust_env = False
         session.verify = certificates_of(settings) or True
         session.proxies.update(_proxies(endpoint, settings))
-        _keep_credentials_at(endpoint, session)
+        _keep_credentials_at(hub.name, endpoint, session)
     return api, token
 
 
@@ -150,12 +151,13 @@ def _proxies(endpoint: str, settings: Settings) -> dict[str, str]:
     return {scheme: proxy for scheme, proxy in found.items() if proxy}
 
 
-def _keep_credentials_at(endpoint: str, session: Session) -> None:
+def _keep_credentials_at(hub: str, endpoint: str, session: Session) -> None:
     """Where the hub redirects to, the package would take the cookie along to any port of the same host, and
-    from https to http."""
+    go from https to http."""
     rebuild = session.rebuild_auth
 
     def rebuild_auth(prepared_request: PreparedRequest, response: Response) -> None:
+        check_redirect(hub, response.url, str(prepared_request.url))
         rebuild(prepared_request, response)
         if door(str(prepared_request.url)) != door(endpoint):
             for name in ("Authorization", "Cookie"):

@@ -18,7 +18,7 @@ import urllib3
 
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UsageError
 from internlm_zoo.sources.base import Location
-from internlm_zoo.sources.http import door, proxy_headers
+from internlm_zoo.sources.http import door, downgrade, proxy_headers
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.rate import Rate
 from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, host, lie, silent
@@ -152,8 +152,8 @@ def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:
         parts = None
     if parts is None or parts.scheme not in _PORTS or not parts.hostname:
         raise lie(url, "redirects to something that is not a web address")
-    if urlsplit(url).scheme == "https" and parts.scheme == "http":
-        raise lie(url, f"redirects from https to plain http ({host(target)}), which is refused")
+    if (wrong := downgrade(url, target)) is not None:
+        raise lie(url, wrong)
     return target
 
 

@@ -302,7 +302,6 @@ def test_a_repository_under_its_other_name_is_found(world: World) -> None:
 
 
 def test_a_private_repository_wants_the_token(world: World) -> None:
-
     with FaultyHub(world.root, tokens={"sesame"}) as guarded:
         world.environ["HF_ENDPOINT"] = guarded.url
         with pytest.raises(AccessError) as caught:
