@@ -137,8 +137,9 @@ class Trailing:
         self._send_to_disk(stop)
 
     def _send_to_disk(self, stop: int) -> None:
-        """Have the system begin to write the bytes up to there, so that the end need not wait for all of them.
-        Linux does that for what it is told will not be needed; it forgets only what is on the disk already."""
+        """Have the system begin to write the bytes up to there, so that the end need not wait for all of
+        them. Linux does that for what it is told will not be needed; it forgets only what is on the disk
+        already."""
         if hasattr(os, "posix_fadvise"):
             length = stop - self.position
             os.posix_fadvise(self._file.fileno(), self.position, length, os.POSIX_FADV_DONTNEED)
