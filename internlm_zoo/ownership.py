@@ -31,9 +31,20 @@ def free_name(key: str) -> str:
     return f"{key}.{_FREE}-{secrets.token_hex(4)}.part"
 
 
-def abandoned(folder: Path, key: str) -> list[Path]:
-    """What is there under such a name whose process no longer lives."""
-    return [part for part in folder.glob(f"{key}.*.part") if not is_owned(part)]
+def abandoned(folder: Path, key: str = "") -> list[Path]:
+    """What is there under such a name whose process no longer lives. key: "" for any."""
+    return [part for part in named(folder, key, ".part") if not is_owned(part)]
+
+
+def named(folder: Path, key: str, *suffixes: str) -> list[Path]:
+    """What is there of a key ("": of any), by its suffixes. A pattern for each of many files would take
+    longer than the files."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - a Path for each name would, too
+    except FileNotFoundError:
+        return []
+    start = f"{key}." if key else ""
+    return [folder / name for name in names if name.startswith(start) and name.endswith(suffixes)]
 
 
 def sweep(folder: Path, key: str) -> None:

@@ -41,7 +41,7 @@ def leftovers(store: Store) -> Removal:
 
     Raises UsageError while a download is under way.
     """
-    left = abandoned(store.partial, "*")
+    left = abandoned(store.partial)
     busy = [part for part in store.partial.glob("*.part") if part not in left]
     if busy:
         raise UsageError("a download is under way", busy[0], "wait for its end, and run it again")

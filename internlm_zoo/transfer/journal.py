@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from internlm_zoo.ownership import abandoned, free_name, is_owned, own_name
+from internlm_zoo.ownership import abandoned, free_name, is_owned, named, own_name
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Wanted
 
@@ -94,7 +94,7 @@ def claim(folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
 
 def waiting(folder: Path, key: str) -> int:
     """Bytes on the disk that the next `claim` can count on, about."""
-    return max((_held(part) for part in folder.glob(f"{key}.*.part")), default=0)
+    return max((_held(part) for part in named(folder, key, ".part")), default=0)
 
 
 def beside(part: Path) -> list[Path]:
@@ -203,11 +203,10 @@ def _held(part: Path) -> int:
 
 def _sweep(folder: Path, key: str) -> None:
     """Journals without their file: a kill between two renames leaves such."""
-    for suffix in (_SUFFIX, ".new"):
-        for path in folder.glob(f"{key}.*{suffix}"):
-            part = path.with_suffix(".part")
-            if not (part.exists() or is_owned(part)):
-                path.unlink(missing_ok=True)
+    for path in named(folder, key, _SUFFIX, ".new"):
+        part = path.with_suffix(".part")
+        if not (part.exists() or is_owned(part)):
+            path.unlink(missing_ok=True)
 
 
 def _take(part: Path, mine: Path) -> bool:

@@ -219,7 +219,8 @@ class Partial:
                 "the partial file was removed while it was written", self.path, "run it again"
             )
         with disk(self.path):
-            self._file.truncate(self.wanted.size)
+            if os.fstat(self._file.fileno()).st_size != self.wanted.size:
+                self._file.truncate(self.wanted.size)
             os.fsync(self._file.fileno())
         self._close()
         return self.path

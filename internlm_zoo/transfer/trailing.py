@@ -41,7 +41,6 @@ class Trailing:
         self._proofs = dict(proofs)
         self._lose = lose
         self._file = path.open("rb", buffering=0)
-        self._buffer = memoryview(bytearray(_PIECE))
         self._error: OSError | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -127,12 +126,13 @@ class Trailing:
     def _digest(self, stop: int, update: Callable[[memoryview], None]) -> None:
         """The bytes from position to stop."""
         left = stop - self.position
+        buffer = memoryview(bytearray(min(left, _PIECE)))
         self._file.seek(self.position)
         while left:
-            count = self._file.readinto(self._buffer[: min(left, _PIECE)])
+            count = self._file.readinto(buffer[:left])
             if not count:
                 raise OSError("the file became shorter while it was read")
-            update(self._buffer[:count])
+            update(buffer[:count])
             left -= count
         self._send_to_disk(stop)
 
@@ -140,8 +140,8 @@ class Trailing:
         """Have the system begin to write the bytes up to there, so that the end need not wait for all of
         them. Linux does that for what it is told will not be needed; it forgets only what is on the disk
         already."""
-        if hasattr(os, "posix_fadvise"):
-            length = stop - self.position
+        length = stop - self.position
+        if hasattr(os, "posix_fadvise") and length > _PIECE:
             os.posix_fadvise(self._file.fileno(), self.position, length, os.POSIX_FADV_DONTNEED)
 
     def _reached(self, position: int) -> None:
