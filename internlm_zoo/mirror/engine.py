@@ -67,9 +67,7 @@ def apply(
     progress, job = progress or Progress(), _open(file, settings)
     with job.destination.guard():
         view = job.view(deep, job.mirror.prune, progress)
-        with closing(
-            Client(settings.environ, Patience.from_environ(settings.environ), max_workers)
-        ) as client:
+        with closing(Client(settings.environ, Patience.of(settings), max_workers)) as client:
             return _apply(
                 job, view, Kit(job.destination, settings, client, progress, max_workers, job.mirror.prune)
             )

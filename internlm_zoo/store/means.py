@@ -40,7 +40,7 @@ def open_means(
     names = (name for release in model.releases for name in (release.repo, *release.also_listed_as))
     ledger = Ledger(settings.home, keep=keep)
     adopter = Adopter(caches_of(settings, names, adopt), ledger, progress, fresh=fresh)
-    patience = Patience.from_environ(settings.environ)
+    patience = Patience.of(settings)
     client = Client(settings.environ, patience, connections, rate_of(max_rate))
     try:
         yield Means(settings, Store(settings.home), Hubs(settings), client, progress, everywhere, adopter)

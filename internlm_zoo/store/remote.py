@@ -136,7 +136,7 @@ def open_remote(name: str, settings: Settings, *, format: str | None = None) -> 
         except HUB_FAILURES as error:
             failures.append((door, error))
             continue
-        client = Client(settings.environ, Patience.from_environ(settings.environ), CONNECTIONS)
+        client = Client(settings.environ, Patience.of(settings), CONNECTIONS)
         return RemoteFolder(door, door.locked or as_release(door, snapshot), known_as, hubs, client)
     raise verdict(name, failures)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from internlm_zoo.errors import UsageError
+from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 
 
@@ -87,25 +87,10 @@ class Patience:
     longest_asked: float = 600.0
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Patience:
+    def of(cls, settings: Settings) -> Patience:
         """INTERNLM_ZOO_TIMEOUT: seconds of silence after which a hub counts as stalled;
-        INTERNLM_ZOO_TRIES."""
+        INTERNLM_ZOO_TRIES. Raises UsageError."""
         patience = cls()
-        stall = _number(environ, "INTERNLM_ZOO_TIMEOUT", patience.stall)
-        tries = _number(environ, "INTERNLM_ZOO_TRIES", patience.tries)
+        stall = settings.number("INTERNLM_ZOO_TIMEOUT") or patience.stall
+        tries = settings.number("INTERNLM_ZOO_TRIES") or patience.tries
         return cls(connect=min(patience.connect, stall), stall=stall, tries=max(1, int(tries)))
-
-
-def _number(environ: Mapping[str, str], name: str, default: float) -> float:
-    text = environ.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise UsageError(
-            f"{name} is {text!r}, not a number above 0", fix=f"unset {name}, or give it a number"
-        )
-    return value
