@@ -1,5 +1,4 @@
-"""A file on its way: bytes that arrive anywhere in it, their digests, and the journal that survives a
-kill."""
+"""A file on its way: bytes that arrive anywhere in it, their digests, and the journal that survives."""
 
 from __future__ import annotations
 
@@ -19,9 +18,6 @@ from internlm_zoo.transfer.blocks import BLOCK, Blocks, Claim
 from internlm_zoo.transfer.journal import Journal, Kept
 from internlm_zoo.transfer.trailing import Trailing
 from internlm_zoo.transfer.values import Wanted
-
-EARLIER = "an earlier run"
-"""Who brought the bytes of a run whose journal does not say it."""
 
 _READ = 1 << 20
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG})
@@ -139,15 +135,13 @@ class Partial:
         if self.blocks.size is None or self.blocks.size > BLOCK:
             self._trailing.start()
 
-    def write(self, claim: Claim, offset: int, chunk: bytes, author: str) -> int:
-        """What of a chunk, whose first byte belongs at `offset`, is in the claim; returns how many bytes that
-        are. Raises WrongBlock."""
+    def write(self, claim: Claim, offset: int, chunk: bytes, author: str) -> None:
+        """What of a chunk, whose first byte belongs at `offset`, is in the claim. Raises WrongBlock."""
         with self.changed:
             if not self.blocks.holds(claim):
-                return 0
+                return
             end = offset + len(chunk) if claim.end is None else claim.end
             data = memoryview(chunk)[claim.position - offset : max(0, end - offset)]
-            count = len(data)
             with disk(self.path):
                 self._put(claim.position, data)
             while data:
@@ -157,7 +151,6 @@ class Partial:
                 self._authors.setdefault(block, set()).add(author)
                 self.blocks.advance(claim, len(piece))
                 self._complete_if_full(block)
-            return count
 
     def reset(self) -> None:
         """Begin again at zero, in a new file: whoever else may have the old one open cannot harm the new

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from internlm_zoo.errors import IntegrityError
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.digest import Digest
 from internlm_zoo.transfer.values import Wanted
@@ -41,7 +42,7 @@ class Trailing:
         self._proofs = dict(proofs)
         self._lose = lose
         self._file = path.open("rb", buffering=0)
-        self._error: OSError | None = None
+        self._error: OSError | IntegrityError | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -61,7 +62,7 @@ class Trailing:
 
     def settle(self, check: Callable[[], None]) -> None:
         """Wait until all that is here in one piece from the start is digested. check: called meanwhile.
-        Raises OSError, and what `check` raises."""
+        Raises OSError, IntegrityError if somebody cut the file short, and what `check` raises."""
         if self._thread is None:
             self._advance()
         with self._changed:
@@ -75,7 +76,7 @@ class Trailing:
         try:
             while self._wait():
                 self._advance()
-        except OSError as error:
+        except (OSError, IntegrityError) as error:
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
@@ -131,7 +132,8 @@ class Trailing:
         while left:
             count = self._file.readinto(buffer[:left])
             if not count:
-                raise OSError("the file became shorter while it was read")
+                what = f"{self._file.name} became shorter while it was written"
+                raise IntegrityError(what, fix="run it again")
             update(buffer[:count])
             left -= count
         self._send_to_disk(stop)
