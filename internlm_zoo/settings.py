@@ -15,7 +15,7 @@ _TRUE = frozenset({"1", "on", "true", "yes"})
 @dataclass(frozen=True)
 class Settings:
     """home: where the store lives. offline: no sockets. registry: an overlay file. sources: hub names in the
-    order `--source auto` tries them (empty: the registry's). environ: for the endpoint and credential
+    order `--source auto` tries them (empty: as the registry says). environ: for the endpoint and credential
     variables that hubs name in the registry; never printed.
     """
 

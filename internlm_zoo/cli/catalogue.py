@@ -107,6 +107,7 @@ def export(shell: Shell) -> Answer:
 
     registry = load_registry(shell.settings)
     data = {
+        "sources": list(registry.sources),
         "hubs": {name: hub.model_dump(mode="json") for name, hub in registry.hubs.items()},
         "families": {name: family.model_dump(mode="json") for name, family in registry.families.items()},
         "models": {name: model.model_dump(mode="json") for name, model in registry.models.items()},

@@ -55,7 +55,8 @@ def _shelf(
     model: Model, format: Format, mirror: MirrorFile, registry: Registry, settings: Settings
 ) -> Shelf | None:
     published = [release for release in model.releases if release.format == format]
-    order = mirror.hubs or settings.sources or tuple(dict.fromkeys(release.hub for release in published))
+    order = mirror.hubs or registry.sources_for(settings)
+    order = order or tuple(dict.fromkeys(release.hub for release in published))
     usable = [
         release
         for hub in order

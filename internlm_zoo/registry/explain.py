@@ -43,6 +43,9 @@ def sentence(found: ErrorDetails, schema: dict[str, Any] | None = None) -> str:
 
 def dangling(file: RegistryFile) -> Iterator[Finding]:
     """Names that nothing in the registry answers to, and entries that say the same thing twice."""
+    for index, hub in enumerate(file.sources):
+        if hub not in file.hubs:
+            yield ("sources", index), _no_such("hub", hub, list(file.hubs))
     for family in file.families.values():
         yield from _family(family)
     for model in file.models.values():

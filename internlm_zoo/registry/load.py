@@ -58,6 +58,7 @@ def _validated(tree: Node, base: Path) -> Registry:
         models=file.models,
         evaluations=file.evaluations,
         origins=document.places_outside(tree, str(base)),
+        sources=file.sources,
     )
 
 

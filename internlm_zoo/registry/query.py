@@ -19,17 +19,20 @@ from internlm_zoo.registry.schema import (
     SpecialToken,
     Tokenizer,
 )
+from internlm_zoo.settings import Settings
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything the registry files say. origins: where the values that an overlay states stand, by path."""
+    """Everything the registry files say. origins: where the values that an overlay states stand, by path.
+    sources: the hubs to ask, where somebody chose them."""
 
     hubs: Mapping[str, Hub]
     families: Mapping[str, Family]
     models: Mapping[str, Model]
     evaluations: tuple[EvaluationTable, ...]
     origins: Mapping[tuple[Step, ...], Place] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
     def model(self, name: str) -> Model:
         """Raises NotFoundError, naming the models whose name is near."""
@@ -42,6 +45,10 @@ class Registry:
         if name in self.hubs:
             return self.hubs[name]
         raise NotFoundError(f"there is no hub '{name}'", fix=f"known hubs: {', '.join(self.hubs)}")
+
+    def sources_for(self, settings: Settings) -> tuple[str, ...]:
+        """The hubs that the user wants asked, in this order; empty if the user did not choose."""
+        return settings.sources or self.sources
 
     def family_of(self, model: Model) -> Family:
         return self.families[model.family]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,15 +55,16 @@ def candidates(
     source: str,
     revision: str | None,
 ) -> list[Candidate]:
-    """In the order they are to be tried: what is in the package first, hf before original, then as the user's
-    INTERNLM_ZOO_SOURCES or the registry has them. Raises NotFoundError if there are none."""
-    found = []
-    for hub, release, stands_in in _places(model, registry, settings, source):
+    """In the order they are to be tried: what is in the package first, hf before original, then as the
+    registry has them. If the user has an order of hubs, it counts, and there are no others. Raises
+    NotFoundError if there are none."""
+    found, order = [], registry.sources_for(settings)
+    for hub, release, stands_in in _places(model, registry, order, source):
         if format is None or release.format == format:
             found.append(candidate(hub, release, lock, revision, stands_in=stands_in))
     if not found:
         raise _missing(model, format, source)
-    return sorted(found, key=lambda c: (_is_far(c, settings), FORMAT_ORDER[c.release.format]))
+    return sorted(found, key=lambda c: (_is_far(c, order), FORMAT_ORDER[c.release.format]))
 
 
 def candidate(
@@ -75,14 +76,14 @@ def candidate(
 
 
 def _places(
-    model: Model, registry: Registry, settings: Settings, source: str
+    model: Model, registry: Registry, order: Sequence[str], source: str
 ) -> Iterator[tuple[Hub, Release, bool]]:
     """Hub, release, and whether the hub is one that stands in."""
     here = is_place(source)
-    if here or (source == AUTO and not settings.sources):
+    if here or (source == AUTO and not order):
         names = tuple(dict.fromkeys(release.hub for release in model.releases))
     else:
-        names = settings.sources if source == AUTO else (source,)
+        names = tuple(order) if source == AUTO else (source,)
     for hub in map(registry.hub, names):
         for release in (release for release in model.releases if release.hub == hub.name):
             if not here:
@@ -109,9 +110,9 @@ def _stand_in(hub: Hub, source: str) -> Hub | None:
     return hub.model_copy(update=facts)
 
 
-def _is_far(candidate: Candidate, settings: Settings) -> bool:
+def _is_far(candidate: Candidate, order: Sequence[str]) -> bool:
     """Whether it takes a network; no matter where the user has an order of their own."""
-    return not settings.sources and candidate.hub.protocol != "directory"
+    return not order and candidate.hub.protocol != "directory"
 
 
 def _locked(lock: Lock, hub: Hub, release: Release, asked: str | None) -> LockedRelease | None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from internlm_zoo.errors import NoSpaceError
+from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
 from internlm_zoo.store.caches import taken
 from internlm_zoo.store.candidates import AUTO, Candidate
@@ -100,9 +101,11 @@ def _check_space(errand: Errand, chosen: Sequence[LockedFile]) -> None:
 
 def _probed(errand: Errand, chosen: Sequence[LockedFile], request: Request) -> tuple[Errand, Probe]:
     """With its doors in the order of their speed, if so much is to be fetched that it matters."""
-    largest = max(chosen, key=lambda file: file.size or 0)
-    free = request.source == AUTO and not errand.means.settings.sources and len(errand.doors) > 1
-    if not (free and largest.has_digest and sum(map(errand.needs, chosen)) >= WORTH):
+    largest, settings = max(chosen, key=lambda file: file.size or 0), errand.means.settings
+    ordered = request.source != AUTO or load_registry(settings).sources_for(settings)
+    if ordered or len(errand.doors) == 1:
+        return errand, Probe(errand.doors)
+    if not (largest.has_digest and sum(map(errand.needs, chosen)) >= WORTH):
         return errand, Probe(errand.doors)
     probed = probe(errand.doors, largest, errand.means)
     for note in probed.notes:

@@ -51,6 +51,19 @@ def test_a_hub_a_family_and_a_model_can_be_added(tmp_path: Path):
     }
 
 
+def test_the_order_of_sources_is_a_users_and_the_environment_comes_before_it(tmp_path: Path):
+    registry = overlaid(tmp_path, "sources: [modelscope, huggingface]\n")
+    assert BASE.sources_for(Settings.from_environment({})) == ()
+    assert registry.sources_for(Settings.from_environment({})) == ("modelscope", "huggingface")
+    named = Settings.from_environment({"INTERNLM_ZOO_SOURCES": "openxlab"})
+    assert registry.sources_for(named) == ("openxlab",)
+
+
+def test_a_source_that_is_no_hub_is_named_with_its_line(tmp_path: Path):
+    (found,) = problems(tmp_path, "sources:\n  - modelscope\n  - hugingface\n")
+    assert found.startswith("my.yaml:3: there is no hub 'hugingface'; known: huggingface")
+
+
 def test_a_single_field_can_be_overridden_and_show_can_tell_where_from(tmp_path: Path):
     registry = overlaid(
         tmp_path, "models:\n  internlm-7b:\n    context_length: 4096\n    architecture: {train_tp: 8}\n"

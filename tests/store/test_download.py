@@ -278,6 +278,15 @@ def test_the_users_order_of_hubs_is_kept(world: World) -> None:
     assert world.sent["huggingface"] == 0
 
 
+def test_an_overlay_may_hold_that_order_and_the_environment_comes_before_it(world: World) -> None:
+    with (world.folder / "overlay.yaml").open("a") as overlay:
+        overlay.write("sources: [modelscope, huggingface]\n")
+    assert world.download().hub == "modelscope"
+    world.environ["INTERNLM_ZOO_SOURCES"] = "huggingface"
+    assert world.download().hub == "huggingface"
+    assert world.sent["openxlab"] == 0
+
+
 def test_a_url_stands_in_for_the_hubs_and_gets_no_credentials(world: World) -> None:
     world.environ |= {"HF_TOKEN": "secret", "MODELSCOPE_API_TOKEN": "secret"}
     mirror = world.hubs["openxlab"]
