@@ -38,6 +38,9 @@ bench-download: $(STAMP)
 fault-table: $(STAMP)
 	$(BIN)/python tools/fault_table.py
 
+kill-table: $(STAMP)
+	$(BIN)/python tools/kill_table.py
+
 wheel: $(STAMP)
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .

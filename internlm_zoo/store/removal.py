@@ -17,7 +17,6 @@ from internlm_zoo.ownership import abandoned, own_name
 from internlm_zoo.store.gitnames import notes_of
 from internlm_zoo.store.inventory import Holding, holdings
 from internlm_zoo.store.layout import Store
-from internlm_zoo.transfer.journal import beside
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ def leftovers(store: Store) -> Removal:
         raise UsageError("a download is under way", busy[0], "wait for its end, and run it again")
     needed = _needed(holdings(store))
     loose = [blob.name for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed]
-    journals = (path for part in left for path in beside(part))
-    return _removal((), (*_places(store, loose), *left, *journals))
+    return _removal((), (*_places(store, loose), *sorted(store.partial.glob("*"))))
 
 
 def remove(store: Store, removal: Removal) -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.hubs import FaultyHub
+from tests.store.processes import start
 from tests.store.world import REPO, World, content_below, write
 
 BLOCK = 8 << 20
 SIZE = 3 * BLOCK + 12_345
-COMMAND = """
-import sys
-import internlm_zoo.cli.catalogue, internlm_zoo.cli.download
-from internlm_zoo.cli.shell import run
-sys.exit(run(sys.argv[1:]))
-"""
 DOWNLOAD = ("download", "tiny", "--source", "modelscope")
 
 
@@ -43,24 +37,6 @@ def started(world: World) -> Iterator[subprocess.Popen[str]]:
     yield process
     process.kill()
     process.communicate()
-
-
-def start(world: World, *args: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", COMMAND, *args]
-    env = {**os.environ, **world.environ}
-    return subprocess.Popen(
-        command,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=None if os.name == "nt" else interruptible,
-    )
-
-
-def interruptible() -> None:
-    """A test run in the background of a shell ignores Ctrl-C, and so would its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(world: World, hub: FaultyHub) -> tuple[Path, int]:
