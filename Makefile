@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all bench bench-convert bench-download lint wheel openxlab clean
+.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table lint wheel openxlab clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report

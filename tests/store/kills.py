@@ -210,7 +210,7 @@ def row(kills: int, chosen: Sequence[Outcome]) -> list[object]:
         len(chosen),
         statistics.median(again),
         max(again),
-        kills * WORKERS * BLOCK / 1e6,
+        kills * WORKERS * BLOCK / 1e6 if kills else "",
         statistics.median(seconds),
         max(seconds),
         sum(outcome.shown for outcome in chosen),
