@@ -22,29 +22,36 @@ WAYS = {
 }
 COMMAND = """
 import json, os, sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import internlm_zoo.cli.progress as shown
 from internlm_zoo.cli.shell import run
+from internlm_zoo.progress import Progress
 import internlm_zoo.cli.convert
 
 disk, steps = Path(sys.argv[1]), json.loads(sys.argv[2])
 ballast = disk / "ballast"
 
-class Filling(shown._Lines):
+class Filling(Progress):
     left = 0
-    def advance(self, task, amount):
-        super().advance(task, amount)
+    def advance(self, task, amount, source=None):
         Filling.left -= 1
         if Filling.left == 0:
             self.fill()
+    def note(self, text):
+        print(text, file=sys.stderr)
     def fill(self):
         with open(ballast, "wb", buffering=0) as file:
             try:
                 while file.write(bytes(4096)): pass
             except OSError: pass
 
-shown._Lines = Filling
+@contextmanager
+def filling(console, *, quiet):
+    yield Filling()
+
+shown.open_progress = filling
 for number, (fill_after, *command) in enumerate(steps):
     Filling.left = fill_after
     code = run(["convert", *command])
