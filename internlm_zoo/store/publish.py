@@ -19,7 +19,7 @@ from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.record import Record, extend_record, write_record
 
 # What a kill may leave that nobody goes on with.
-_DRAFTS = ("release", "removed", "blocks", "adopted-*")
+_DRAFTS = ("release", "removed", "blocks")
 _READ_ONLY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from internlm_zoo.errors import Cancelled, UsageError
 from internlm_zoo.integrity.verify import verify_all
+from internlm_zoo.ownership import free_name
 from internlm_zoo.progress import Progress
 from tests.store.official import HF, MS, cached, python
 from tests.store.world import FILES, WEIGHTS, World, content_below, sha256, write
@@ -166,6 +167,15 @@ def test_what_only_looks_like_the_file_does_no_harm(world: World, tmp_path: Path
     make[kind]()
     done = world.download(source="modelscope", adopt=[tmp_path / "disk"])
     assert (content_below(done.path), done.fetched_bytes) == (FILES, ALL)
+
+
+@pytest.mark.parametrize("draft", ["release", "removed", "blocks"])
+def test_drafts_of_a_killed_run_go_with_the_next_download(world: World, draft: str) -> None:
+    left = world.home / "partial" / free_name(draft)
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    world.download()
+    assert not left.exists()
 
 
 def test_a_file_is_hashed_once(world: World, kept: Path) -> None:
