@@ -47,13 +47,15 @@ class Body:
         chunk = self.read(CHUNK)
         self._judge(chunk, wanted)
         most = wanted.size if wanted.size is not None else self.total
-        position, pace = self.start, Pace(self.url, patience)
+        position, pace = self.start, Pace(patience.stall)
         while chunk:
             position += len(chunk)
             if most is not None and position > most:
                 raise lie(self.url, f"sends more than the {most:,} bytes of {wanted.path}")
             yield chunk
-            pace.add(len(chunk))
+            rate = pace.add(len(chunk))
+            if rate is not None and rate < patience.slowest:
+                raise silent(self.url, f"{rate:,.0f} bytes/s is too slow")
             chunk = self.read(CHUNK)
         if self.end is not None and position < self.end:
             raise cut(self.url, wanted.path, position, self.end)
@@ -79,17 +81,18 @@ class Body:
 
 
 class Pace:
-    """Raises once a window of time brought fewer bytes than the slowest pace allows."""
+    """The bytes per second of a connection, over one window of so many seconds after the other."""
 
-    def __init__(self, url: str, patience: Patience) -> None:
-        self._url, self._patience = url, patience
+    def __init__(self, window: float) -> None:
+        self._window = window
         self._since, self._bytes = time.monotonic(), 0
 
-    def add(self, amount: int) -> None:
+    def add(self, amount: int) -> float | None:
+        """The rate, when a window ends."""
         self._bytes += amount
         seconds = time.monotonic() - self._since
-        if seconds < self._patience.stall:
-            return
-        if self._bytes < self._patience.slowest * seconds:
-            raise silent(self._url, f"{self._bytes / seconds:,.0f} bytes/s is too slow")
+        if seconds < self._window:
+            return None
+        rate = self._bytes / seconds
         self._since, self._bytes = time.monotonic(), 0
+        return rate

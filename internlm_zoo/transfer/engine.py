@@ -17,7 +17,7 @@ from internlm_zoo.errors import IntegrityError
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import Claim
-from internlm_zoo.transfer.body import Body
+from internlm_zoo.transfer.body import Body, Pace
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.crew import Crew, Stopped
 from internlm_zoo.transfer.mending import mend
@@ -234,7 +234,7 @@ class Run:
             self.partial.blocks.claim_all(claim)
 
     def _receive(self, contestant: Contestant, claim: Claim, body: Body) -> None:
-        offset, pace = body.start, _Pace()
+        offset, pace = body.start, Pace(_PACE)
         for chunk in body.chunks(self.partial.wanted, self.client.patience):
             self.check()
             if self.partial.wanted.size is None and body.total is not None:
@@ -292,20 +292,3 @@ class Run:
         with self.partial.changed:
             while any(contestant.connections for contestant in self.contestants):
                 self.partial.changed.wait(_TICK)
-
-
-class _Pace:
-    """The bytes per second of a connection, over one window of time after the other."""
-
-    def __init__(self) -> None:
-        self._since, self._bytes = time.monotonic(), 0
-
-    def add(self, amount: int) -> float | None:
-        """The rate, when a window ends."""
-        self._bytes += amount
-        seconds = time.monotonic() - self._since
-        if seconds < _PACE:
-            return None
-        rate = self._bytes / seconds
-        self._since, self._bytes = time.monotonic(), 0
-        return rate

@@ -85,7 +85,7 @@ class Contestant:
         ):
             self.error = refusal.error
         elif asks:
-            self.location = None if not stale else self.location
+            self.location = self.location if stale else None
         elif refusal.remedy is Remedy.YIELD:
             self.slow, self.failures = True, 0
         else:
