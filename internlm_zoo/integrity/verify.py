@@ -158,7 +158,7 @@ def _check(
             return size, f"expected {file.size:,} bytes, found {size:,}"
         if quick:
             return size, None
-        wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
+        wanted = Wanted.of(file)
         progress.start(file.path, size)
         try:
             digest = digest_file(path, wanted, partial(progress.advance, file.path))

@@ -115,7 +115,7 @@ class Errand:
             raise hopeless[content]
         try:
             return transfer(
-                Wanted(file.path, file.size, file.sha256, file.git_sha1),
+                Wanted.of(file),
                 [*self.target.near(file), *self._origins(file)],
                 self.target.partial,
                 key,

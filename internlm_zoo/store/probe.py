@@ -64,7 +64,7 @@ def probe(doors: Sequence[Candidate], file: LockedFile, means: Means) -> Probe:
 
 def _look(look: _Look, file: LockedFile, means: Means) -> None:
     """A hub that fails here is not out: it is asked last."""
-    wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
+    wanted = Wanted.of(file)
     try:
         location = means.hubs.locate(look.door, file)
         began = time.monotonic()

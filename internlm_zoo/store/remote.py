@@ -99,7 +99,7 @@ class RemoteFolder:
 
     def _open(self, name: str) -> ByteSource:
         file = self._file(name)
-        wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
+        wanted = Wanted.of(file)
         origin = Origin(self._door.hub.name, partial(self._hubs.locate, self._door, file))
         ranges = Ranges(self.where(name), wanted, origin, self._client)
         if _WEIGHTS.fullmatch(name) and name != MODEL_CONFIG:

@@ -91,7 +91,7 @@ def _mend(errand: Errand, file: LockedFile) -> tuple[Got, int]:
         if not known:
             what = f"the blocks of {file.path} are not known: it is compared with what a hub sends"
             errand.means.progress.note(what)
-        wanted = Wanted(file.path, file.size, file.sha256, file.git_sha1)
+        wanted = Wanted.of(file)
         kept = seed(errand.target.partial, errand.key(file), wanted, damaged, known)
     got = errand.fetch(file)
     if isinstance(errand.target, StoreTarget) and not damaged.is_symlink():

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location
+from internlm_zoo.sources.base import Location, RemoteFile
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Wanted:
     size: int | None = None
     sha256: str | None = None
     git_sha1: str | None = None
+
+    @classmethod
+    def of(cls, file: RemoteFile | LockedFile) -> Wanted:
+        """A file as its hub lists it, or the lock."""
+        return cls(file.path, file.size, file.sha256, file.git_sha1)
 
     @property
     def has_digest(self) -> bool:
