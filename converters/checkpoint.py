@@ -42,7 +42,7 @@ class Checkpoint:
     """family: whose tables describe it. format: original, hf or llama. facts: name -> value and origin.
     sizes: extent of every axis. choices: what was settled where a layout leaves room.
     tensors: by logical name, in the model's order. dropped: stored names of computed buffers that are left
-    out. files, tokenizer_files: names in the folder."""
+    out. files, tokenizer_files: names in the folder. notes: what a person should know of how it was read."""
 
     folder: Folder
     family: str
@@ -57,6 +57,7 @@ class Checkpoint:
     dropped: tuple[str, ...]
     files: tuple[str, ...]
     tokenizer_files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -129,6 +130,7 @@ def open_checkpoint(
         dropped=dropped,
         files=tuple(file.name for files in found.files.values() for file in files),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
+        notes=found.notes,
     )
 
 

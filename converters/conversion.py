@@ -141,7 +141,7 @@ def _run(
         fingerprints = _prove(plan, written.digests, staging.path, workers, told) if evidence else {}
     write_json(staging.path / RECORD, record.content(plan, staging.path, inputs.result(), fingerprints))
     staging.publish()
-    notes = (*_lost(plan), *notes)
+    notes = (*plan.source.notes, *_lost(plan), *notes)
     return Report(
         target, plan, tuple(file.name for file in plan.files), plan.nbytes, written.kept, notes, fingerprints
     )

@@ -50,7 +50,8 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds. files: by (tensor-parallel rank, pipeline stage); all shards are of (0, 0)."""
+    """What a folder holds. files: by (tensor-parallel rank, pipeline stage); all shards are of (0, 0).
+    notes: what a person should know of how it was read."""
 
     folder: Folder
     format: str
@@ -59,6 +60,7 @@ class Found:
     tp: int
     pp: int
     files: Mapping[Place, tuple[StoredFile, ...]]
+    notes: tuple[str, ...] = ()
 
 
 def discover(folder: Folder) -> Found:

@@ -35,7 +35,8 @@ _NAMES = "file names"
 class Inspection:
     """known: what it is, each fact with its origin: file names, tensors, the config's name, format,
     registry, given. nbytes: of the weight files that could be read. findings: what is wrong. statistics: if
-    they were asked for, by logical tensor; by file and stored tensor if the checkpoint does not open."""
+    they were asked for, by logical tensor; by file and stored tensor if the checkpoint does not open. notes:
+    what a person should know, and nothing is wrong with."""
 
     name: str
     known: Mapping[str, Fact]
@@ -44,6 +45,7 @@ class Inspection:
     nbytes: int
     findings: tuple[Finding, ...]
     statistics: tuple[TensorStatistics, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -91,6 +93,7 @@ def inspect(
         sum(tensor.nbytes for file in seen.files for tensor in file.tensors.values()),
         tuple(findings),
         statistics,
+        checkpoint.notes if checkpoint else seen.found.notes,
     )
 
 

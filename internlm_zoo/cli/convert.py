@@ -121,6 +121,8 @@ def convert(
     with shell.progress() as progress:
         if dry_run:
             plan = conversion.plan(src, **how, progress=progress)
+            for note in plan.source.notes:
+                shell.note(note)
             return Answer(_plan_data(plan), _plan_view(plan))
         report = conversion.convert(
             src,
@@ -226,6 +228,7 @@ def _plan_data(plan: Plan) -> dict[str, Any]:
         "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
         "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
         "dropped": plan.source.dropped,
+        "notes": plan.source.notes,
         "tensors": describe(plan),
     }
 

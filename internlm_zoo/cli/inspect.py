@@ -50,6 +50,8 @@ def inspect(
             workers=workers,
             progress=progress,
         )
+    for note in found.notes:
+        shell.note(note)
     return Answer({"sound": found.sound, **vars(found)}, _view(found), exit_code=0 if found.sound else 1)
 
 
