@@ -17,5 +17,6 @@ def llama_config(source: Checkpoint) -> dict[str, Any]:
     """
     plan = plan_conversion(source, to="llama")
     layout = plan.layout
-    named = {*layout.template, *layout.reads}.union(*layout.by_kind.values())
-    return {key: value for key, value in plan.config.items() if key in named}
+    by_kind = layout.by_kind[str(plan.choices["kind"])]
+    named = {*layout.template, *layout.reads, *by_kind}
+    return {**by_kind, **{key: value for key, value in plan.config.items() if key in named}}

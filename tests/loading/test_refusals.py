@@ -170,3 +170,15 @@ def test_a_damaged_tokenizer_is_a_refusal_that_names_the_directory(directories, 
     with pytest.raises(IntegrityError, match="tokenizer files cannot be read") as refused:
         load_model(folder, settings=home_of(tmp_path), known_as=CHAT)
     assert refused.value.where == str(folder)
+
+
+def test_a_llama_config_without_architectures_is_that_of_a_language_model(zoo, directories, tmp_path):
+    """LlamaForCausalLM.from_pretrained opens it too."""
+    source = tmp_path / "bare"
+    shutil.copytree(directories[MODELS[0], "llama"], source)
+    config = json.loads((source / "config.json").read_text())
+    del config["architectures"]
+    (source / "config.json").write_text(json.dumps(config))
+    code, out, err = zoo("generate", source, "-p", "A stitch in time", "--max-new-tokens", 3)
+    assert code == 0, err
+    assert out.strip()

@@ -1,0 +1,78 @@
+"""On an accelerator the same code gives the golden tokens: `pytest -m gpu` where there is one."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from internlm_zoo.loading.generate import greedy, last_logits
+from internlm_zoo.loading.load import load_model
+from internlm_zoo.smoke.golden import load_golden
+from tests.loading.demo import FORMS, MODELS, home_of
+
+pytestmark = pytest.mark.gpu
+
+# Other kernels sum in another order than the training module did on a CPU.
+CLOSE = 1e-4
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """INTERNLM_ZOO_TEST_DEVICE=cpu tries the tests themselves where no accelerator is."""
+    named = os.environ.get("INTERNLM_ZOO_TEST_DEVICE")
+    if named is None and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
+    return named or "cuda:0"
+
+
+def loaded_on(directories, model, form, tmp_path, *devices, dtype="float32"):
+    return load_model(
+        directories[model, form],
+        settings=home_of(tmp_path),
+        known_as=model,
+        devices=devices,
+        dtype=dtype,
+    )
+
+
+def check_golden(loaded, model):
+    golden = load_golden(model)
+    for prompt, logits in zip(golden.prompts, golden.logits, strict=True):
+        found = last_logits(loaded, prompt.input_ids).cpu()
+        assert float((found - torch.from_numpy(logits)).abs().max()) < CLOSE
+        assert tuple(greedy(loaded, prompt.input_ids, len(prompt.greedy))) == prompt.greedy
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("model", MODELS)
+def test_golden_logits_and_tokens_come_from_every_format(directories, model, form, tmp_path, device):
+    check_golden(loaded_on(directories, model, form, tmp_path, device), model)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_layers_on_the_accelerator_and_the_processor_give_the_golden_tokens(
+    directories, model, tmp_path, device
+):
+    loaded = loaded_on(directories, model, "original tp2 pp2", tmp_path, device, "cpu")
+    assert {parameter.device.type for parameter in loaded.model.parameters()} == {
+        torch.device(device).type,
+        "cpu",
+    }
+    check_golden(loaded, model)
+
+
+def test_the_accelerator_holds_the_weights_and_little_else(directories, tmp_path, device):
+    if torch.device(device).type != "cuda":
+        pytest.skip("only CUDA counts what is allocated")
+    before = torch.cuda.memory_allocated(device)
+    loaded = loaded_on(directories, MODELS[0], "hf", tmp_path, device, dtype="bfloat16")
+    weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
+    assert weights <= torch.cuda.memory_allocated(device) - before < 1.05 * weights + 65536
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_smoke_passes_on_the_accelerator(zoo, directories, model, device):
+    code, out, err = zoo("smoke", directories[model, "original"], "--as", model, "--devices", device)
+    assert code == 0, out + err
