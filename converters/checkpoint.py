@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from converters import layouts
 from converters.cells import Box, Grid
 from converters.discover import TOKENIZER_FILES, Found, discover, read_json
+from converters.elements import check_elements, mixture, usual
 from converters.errors import IntegrityError, UnsupportedError
 from converters.facts import FORMAT, TENSORS, Fact, Facts, dtype_name, given_facts, missing, read
 from converters.formats.folder import Folder, local_folder
@@ -21,7 +21,6 @@ from converters.match import Match, Stored, by_place, match
 from converters.pieces import Piece, piece_of
 
 RECORD = "conversion.json"
-FLOATS = ("BF16", "F16", "F32")
 _RANK = {pattern: rank for rank, pattern in enumerate(AXES)}
 
 
@@ -84,9 +83,18 @@ class Checkpoint:
         )
 
     @property
+    def dtype_by_name(self) -> Mapping[str, str]:
+        return {name: tensor.dtype for name, tensor in self.tensors.items()}
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The codes of its tensors' element types."""
+        return tuple(sorted(set(self.dtype_by_name.values())))
+
+    @property
     def dtype(self) -> str:
-        """The code of all its tensors."""
-        return next(iter(self.tensors.values())).dtype
+        """The code that most of their bytes have."""
+        return usual(self.tensors.values())
 
 
 def open_checkpoint(
@@ -115,7 +123,8 @@ def open_checkpoint(
     grid = Grid(found.tp, stages_of(layout, stored, found.pp))
     facts, sizes = measure(layout, facts, stored, grid, folder.where(found.config_file))
     settled = match(layout, facts, sizes, grid, stored, folder.name)
-    _check_dtypes(settled)
+    check_elements(settled)
+    tensors = _tensors(settled, sizes)
     return Checkpoint(
         folder=folder,
         family=_family(layout, settled, folder),
@@ -123,14 +132,14 @@ def open_checkpoint(
         layout=layout,
         grid=grid,
         config=found.config,
-        facts=_complete(facts, settled),
+        facts=_complete(facts, settled, usual(tensors.values())),
         choices=settled.choices,
         sizes=sizes,
-        tensors=_tensors(settled, sizes),
+        tensors=tensors,
         dropped=dropped,
         files=tuple(file.name for files in found.files.values() for file in files),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
-        notes=found.notes,
+        notes=(*found.notes, *_mixed(tensors.values())),
     )
 
 
@@ -240,19 +249,6 @@ def _solve(layout: Layout, axis: str, stored: Stored, grid: Grid, where: str) ->
     raise IntegrityError(f"no tensor says how long the axis {axis} is", where)
 
 
-def _check_dtypes(settled: Match) -> None:
-    """One element type for all: a checkpoint that mixes them was put together from different ones."""
-    usual = Counter(tensor.dtype for _, tensor in settled.pairs).most_common(1)[0][0]
-    for _, tensor in settled.pairs:
-        if tensor.dtype != usual or tensor.dtype not in FLOATS:
-            expected = usual if usual in FLOATS else " or ".join(FLOATS)
-            raise IntegrityError(
-                f"{tensor.name} of shape {list(tensor.shape)} has the element type {tensor.dtype} "
-                f"where {expected} is expected",
-                tensor.file,
-            )
-
-
 def _family(layout: Layout, settled: Match, folder: Folder) -> str:
     """Llama's layout is everyone's: which family a checkpoint came from says its record, else its biases."""
     if layout.format != "llama":
@@ -264,15 +260,19 @@ def _family(layout: Layout, settled: Match, folder: Folder) -> str:
     return "internlm" if settled.choices["attention_bias"] else "internlm2"
 
 
-def _complete(facts: Facts, settled: Match) -> dict[str, Fact]:
-    dtype = dtype_name(settled.pairs[0][1].dtype)
+def _mixed(tensors: Collection[LogicalTensor]) -> tuple[str, ...]:
+    said = mixture(tensors)
+    return (f"its tensors have several element types: {said}",) if said else ()
+
+
+def _complete(facts: Facts, settled: Match, dtype: str) -> dict[str, Fact]:
     chosen = {name: facts.get(name, Fact(value, TENSORS)) for name, value in settled.choices.items()}
     defaults = {
         "kind": Fact("causal", TENSORS),
         "attention_bias": Fact(False, TENSORS),
         "mlp_bias": Fact(False, TENSORS),
     }
-    return {**defaults, **facts, **chosen, "dtype": Fact(dtype, TENSORS)}
+    return {**defaults, **facts, **chosen, "dtype": Fact(dtype_name(dtype), TENSORS)}
 
 
 def _tensors(settled: Match, sizes: Sizes) -> dict[str, LogicalTensor]:

@@ -12,6 +12,7 @@ from typing import Any
 from converters import discover, record
 from converters.carry import TokenizerFacts, carry
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
+from converters.describe import notes_of
 from converters.engines import THREADS, Engine, open_engine
 from converters.errors import IntegrityError, UsageError
 from converters.execute import Stream, check_replicas
@@ -141,7 +142,7 @@ def _run(
         fingerprints = _prove(plan, written.digests, staging.path, workers, told) if evidence else {}
     write_json(staging.path / RECORD, record.content(plan, staging.path, inputs.result(), fingerprints))
     staging.publish()
-    notes = (*plan.source.notes, *_lost(plan), *notes)
+    notes = (*notes_of(plan), *notes)
     return Report(
         target, plan, tuple(file.name for file in plan.files), plan.nbytes, written.kept, notes, fingerprints
     )
@@ -154,20 +155,6 @@ def _write_configs(plan: Plan, path: Path) -> None:
     write_json(path / discover.CONFIG, plan.config)
     if len(plan.shards) > 1:
         (path / shards.SAFETENSORS_INDEX).write_text(shards.index_json(plan.shards), encoding="utf-8")
-
-
-def _lost(plan: Plan) -> tuple[str, ...]:
-    dropped = len(plan.source.dropped)
-    lost = [f"{dropped} computed buffers (.inv_freq) were left out"] if dropped else []
-    if plan.normalised:
-        lost.append(
-            "the head's rows were normalised, as norm_head says; their lengths cannot be brought back"
-        )
-    if plan.lossy:
-        lost.append("lossy: the head is written with rows of length one, as norm_head made them")
-    if plan.dtype != plan.source.dtype:
-        lost.append(f"the element type is {plan.dtype}, and was {plan.source.dtype}")
-    return tuple(lost)
 
 
 def _prove(

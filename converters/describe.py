@@ -1,9 +1,11 @@
-"""A plan in words: what would be written, and of which stored tensors it is made."""
+"""A plan in words: what would be written, of which stored tensors it is made, what a person should know."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from converters.facts import dtype_name
 from converters.logical import pattern_of
 from converters.plan import Plan
 
@@ -38,3 +40,28 @@ def describe(plan: Plan) -> tuple[Line, ...]:
                 nbytes=(before.nbytes if before else 0) + sizes[cell.name],
             )
     return tuple(lines.values())
+
+
+def notes_of(plan: Plan) -> tuple[str, ...]:
+    """How the source was read, and what is not in the target what it is in the source."""
+    return (*plan.source.notes, *_lost(plan), *_elements(plan))
+
+
+def _lost(plan: Plan) -> Iterator[str]:
+    if plan.source.dropped:
+        yield f"{len(plan.source.dropped)} computed buffers (.inv_freq) were left out"
+    if plan.normalised:
+        yield "the head's rows were normalised, as norm_head says; their lengths cannot be brought back"
+    if plan.lossy:
+        yield "lossy: the head is written with rows of length one, as norm_head made them"
+
+
+def _elements(plan: Plan) -> Iterator[str]:
+    source = plan.source
+    if plan.dtype and any(tensor.dtype != plan.dtype for tensor in source.tensors.values()):
+        yield f"the element type is {plan.dtype}, and was {' and '.join(source.dtypes)}"
+    elif not plan.dtype and len(source.dtypes) > 1:
+        yield (
+            f"every tensor keeps its element type; the config says {dtype_name(source.dtype)}, that of most "
+            "bytes, and transformers computes in it (--dtype makes them one)"
+        )

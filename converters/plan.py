@@ -6,8 +6,9 @@ tensor has a source, and what a target's format cannot say is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from converters import facts as fact_tables
@@ -15,7 +16,7 @@ from converters.batches import Place
 from converters.cells import Cell, Grid, cells, cells_of_file, check_divisible, uniform_stages
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError, UsageError
-from converters.facts import GIVEN, Fact, Facts, given_facts
+from converters.facts import GIVEN, Fact, Facts, dtype_name, given_facts
 from converters.formats import safetensors, shards, torchzip
 from converters.formats.shards import Shard
 from converters.formats.tensors import DType, FileLayout, Span, TensorSpec, nbytes
@@ -40,9 +41,9 @@ class TargetFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """dtype: code of the target's element type. normalised: logical tensors whose rows are divided by their
-    length on the way (norm_head). lossy: logical tensors that do not come back as they were.
-    options: what was asked for."""
+    """dtype: code of the element type that all is rounded to; None: every tensor keeps its own. normalised:
+    logical tensors whose rows are divided by their length on the way (norm_head). lossy: logical tensors that
+    do not come back as they were. options: what was asked for."""
 
     source: Checkpoint
     layout: Layout
@@ -52,7 +53,7 @@ class Plan:
     files: tuple[TargetFile, ...]
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]
-    dtype: str
+    dtype: str | None
     normalised: frozenset[str]
     lossy: frozenset[str]
     options: Mapping[str, Any]
@@ -94,8 +95,8 @@ def plan_conversion(
     if min(tp, pp) < 1 or (not layout.grid and (tp, pp) != (1, 1)):
         raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
     known = {**source.facts, **given_facts(given or {}, layout, source.layout)}
-    code = _dtype(source, dtype)
-    if code != source.dtype:
+    code = _code(dtype)
+    if code not in (None, source.dtype):
         known["dtype"] = Fact(dtype, GIVEN)
     choices = _choose(layout, source, known)
     lossy = _lossy(source, choices)
@@ -150,10 +151,10 @@ def _lossy(source: Checkpoint, choices: Mapping[str, object]) -> frozenset[str]:
     )
 
 
-def _dtype(source: Checkpoint, dtype: str) -> str:
+def _code(dtype: str) -> str | None:
     if dtype not in DTYPES:
         raise UsageError(f"{dtype!r} is not an element type", "--dtype", f"choose one of {', '.join(DTYPES)}")
-    return source.dtype if dtype == KEEP else DType(dtype).code
+    return None if dtype == KEEP else DType(dtype).code
 
 
 def _choose(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, object]:
@@ -200,17 +201,18 @@ def _files(
     choices: Mapping[str, object],
     source: Checkpoint,
     grid: Grid,
-    dtype: str,
+    dtype: str | None,
     max_shard_size: str | int,
 ) -> tuple[tuple[TargetFile, ...], tuple[Shard, ...]]:
     rows = [row for row in layout.rows if row.applies(choices)]
+    specify = partial(_spec, source, dtype)
     if layout.grid:
         return tuple(
-            _original_file(rank, stage, list(cells_of_file(rows, source.sizes, grid, rank, stage)), dtype)
+            _original_file(rank, stage, list(cells_of_file(rows, source.sizes, grid, rank, stage)), specify)
             for rank, stage in grid.places
         ), ()
     by_name = {cell.name: cell for cell in cells_of_file(rows, source.sizes, grid, 0, 0)}
-    parts = shards.split((_spec(cell, dtype) for cell in by_name.values()), max_shard_size)
+    parts = shards.split(map(specify, by_name.values()), max_shard_size)
     files = tuple(
         TargetFile(
             part.file,
@@ -222,15 +224,26 @@ def _files(
     return files, parts
 
 
-def _original_file(rank: int, stage: int, held: list[Cell], dtype: str) -> TargetFile:
-    specs = [_spec(cell, dtype) for cell in held]
+def _original_file(
+    rank: int, stage: int, held: list[Cell], specify: Callable[[Cell], TensorSpec]
+) -> TargetFile:
+    specs = [specify(cell) for cell in held]
     return TargetFile(
         f"model_tp{rank}_pp{stage}.pt", torchzip.layout(specs), {cell.name: cell for cell in held}
     )
 
 
-def _spec(cell: Cell, dtype: str) -> TensorSpec:
-    return TensorSpec(cell.name, dtype, cell.shape)
+def _spec(source: Checkpoint, dtype: str | None, cell: Cell) -> TensorSpec:
+    """Raises UnsupportedError where tensors of several types would become one."""
+    kept = {source.tensors[slab.logical].dtype: slab.logical for slab in cell.slabs}
+    if dtype is None and len(kept) > 1:
+        held = " and ".join(f"{name} is {dtype_name(code)}" for code, name in kept.items())
+        raise UnsupportedError(
+            f"{cell.name} is one tensor, of one element type: {held}",
+            source.path,
+            f"make them one with --dtype {dtype_name(source.dtype)}",
+        )
+    return TensorSpec(cell.name, dtype or next(iter(kept)), cell.shape)
 
 
 def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
@@ -247,7 +260,8 @@ def standalone(source: Checkpoint, layout: Layout) -> list[Place]:
     choices = _choose(layout, source, source.facts)
     _check_expressible(layout, choices, source)
     one = Grid(1, (range(source.sizes["layers"]),))
+    specs = ((cell, _spec(source, None, cell)) for cell in cells(layout, choices, source.sizes, one))
     return [
-        Place(cell.name, cell, Span(cell.name, source.dtype, cell.shape, 0, nbytes(source.dtype, cell.shape)))
-        for cell in cells(layout, choices, source.sizes, one)
+        Place(cell.name, cell, Span(cell.name, spec.dtype, cell.shape, 0, nbytes(spec.dtype, cell.shape)))
+        for cell, spec in specs
     ]

@@ -65,7 +65,7 @@ def content(
             "layout": plan.layout.name,
             "tp": plan.grid.tp,
             "pp": plan.grid.pp,
-            "dtype": plan.dtype,
+            "dtype": plan.dtype or source.dtype,
             "choices": dict(plan.choices),
             "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
             "other_files": _others(plan, LocalFolder(directory)),

@@ -5,7 +5,6 @@ Runs the steps of `open_checkpoint` on what could be read, each as far as it get
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +13,9 @@ from typing import Any
 
 from converters import layouts
 from converters.cells import Grid
-from converters.checkpoint import FLOATS, measure, recognise, stages_of
+from converters.checkpoint import measure, recognise, stages_of
 from converters.discover import Found, Place
+from converters.elements import at_odds, no_floats, usual
 from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
 from converters.formats.tensors import StoredTensor
 from converters.inspection.finding import Finding, noting
@@ -84,27 +84,14 @@ def _astray(layout: Layout, stored: Stored, found: Found) -> Iterator[Finding]:
             break
 
 
-def _usual_dtype(stored: Stored) -> str:
-    counts = Counter(tensor.dtype for tensors in stored.values() for tensor in tensors.values())
-    return counts.most_common(1)[0][0] if counts else FLOATS[0]
-
-
 def _dtype(stored: Stored) -> Mapping[str, Fact]:
-    return {"dtype": Fact(dtype_name(_usual_dtype(stored)), TENSORS)}
+    code = usual(tensor for tensors in stored.values() for tensor in tensors.values())
+    return {"dtype": Fact(dtype_name(code), TENSORS)}
 
 
 def _odd_dtypes(stored: Stored) -> Iterator[Finding]:
-    usual = _usual_dtype(stored)
-    expected = usual if usual in FLOATS else " or ".join(FLOATS)
-    odd = [
-        Mismatch(
-            f"{tensor.name} has the element type {tensor.dtype} where {expected} is expected", tensor.file
-        )
-        for tensors in stored.values()
-        for tensor in tensors.values()
-        if tensor.dtype != usual or tensor.dtype not in FLOATS
-    ]
-    yield from _by_file(odd)
+    parts = [((stage, name), tensor) for (_, stage), held in stored.items() for name, tensor in held.items()]
+    yield from _by_file([*no_floats(tensor for _, tensor in parts), *at_odds(parts)])
 
 
 def _by_file(misfits: Sequence[Mismatch]) -> Iterator[Finding]:

@@ -17,8 +17,9 @@ from functools import partial
 import numpy as np
 
 from converters.blocks import BLOCK
-from converters.checkpoint import FLOATS, Checkpoint, LogicalTensor
+from converters.checkpoint import Checkpoint, LogicalTensor
 from converters.discover import StoredFile
+from converters.elements import FLOATS
 from converters.execute import Stream, in_parallel
 from converters.formats.folder import Folder
 from converters.formats.tensors import ELEMENT_TYPES, StoredTensor
@@ -26,7 +27,7 @@ from converters.gather import Bytes, Sources
 from converters.inspection.finding import Finding
 from converters.logical import pattern_of
 from converters.progress import Progress
-from converters.rows import Floats, to_float32
+from converters.rows import Floats, to_floats
 
 FACTOR = 5.0
 _FEWEST_SIBLINGS = 3
@@ -116,7 +117,7 @@ def _describe(
     for data in blocks:
         step = max(1, _CHUNK // max(width, 1)) * max(width, 1) * ELEMENT_TYPES[dtype].itemsize
         for start in range(0, len(data), step):
-            counts.add(to_float32(data[start : start + step], dtype), width)
+            counts.add(to_floats(data[start : start + step], dtype), width)
         progress.advance(_TASK, len(data) // ELEMENT_TYPES[dtype].itemsize)
     return counts.result(name, shape)
 

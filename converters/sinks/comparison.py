@@ -15,7 +15,7 @@ from converters.execute import Stream, check_replicas, in_parallel
 from converters.formats.tensors import ELEMENT_TYPES
 from converters.gather import Sources
 from converters.plan import normalised
-from converters.rows import Floats, round_to, to_float32
+from converters.rows import Floats, round_to, to_floats
 
 IDENTICAL = "identical"
 SAME_VALUES = "same values, other layout"
@@ -105,7 +105,7 @@ class _Found:
 def _verdict(one: Checkpoint, other: Checkpoint, found: list[_Found]) -> Comparison:
     unequal = [result for result in found if not result.equal]
     if not unequal:
-        sides = [(side.layout.name, side.grid, side.choices, side.dtype) for side in (one, other)]
+        sides = [(side.layout.name, side.grid, side.choices, side.dtype_by_name) for side in (one, other)]
         alike = sides[0] == sides[1]
         return Comparison(IDENTICAL if alike else SAME_VALUES)
     largest = max(result.max_error for result in unequal)
@@ -120,14 +120,14 @@ def _compare(streams: Sequence[Stream], name: str) -> _Found:
     blocks = [stream.read(name, elements=_CHUNK) for stream in streams]
     for (_, a), (_, b) in zip(*blocks, strict=True):
         if dtypes[0] != dtypes[1] or not np.array_equal(a, b):
-            found = _look(found, to_float32(a, dtypes[0]), to_float32(b, dtypes[1]), dtypes, done)
+            found = _look(found, to_floats(a, dtypes[0]), to_floats(b, dtypes[1]), dtypes, done)
         done += len(a) // ELEMENT_TYPES[dtypes[0]].itemsize
     return replace(found, difference=_named(found, streams[0].source, name))
 
 
 def _look(found: _Found, a: Floats, b: Floats, dtypes: tuple[str, str], done: int) -> _Found:
     """What a stretch of elements adds to what was found before it."""
-    differs = (a.view(np.uint32) != b.view(np.uint32)) & ~(np.isnan(a) & np.isnan(b))
+    differs = ((a != b) | (np.signbit(a) != np.signbit(b))) & ~(np.isnan(a) & np.isnan(b))
     if not differs.any():
         return found
     at = int(np.argmax(differs))

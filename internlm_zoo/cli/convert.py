@@ -104,6 +104,7 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace a target that is not empty.")] = False,
 ) -> Answer:
     """Convert between original, hf and llama checkpoints. The last line printed is the new directory."""
+    from converters.describe import notes_of
     from internlm_zoo import conversion
 
     how: dict[str, Any] = {
@@ -121,7 +122,7 @@ def convert(
     with shell.progress() as progress:
         if dry_run:
             plan = conversion.plan(src, **how, progress=progress)
-            for note in plan.source.notes:
+            for note in notes_of(plan):
                 shell.note(note)
             return Answer(_plan_data(plan), _plan_view(plan))
         report = conversion.convert(
@@ -214,7 +215,7 @@ def _report_data(report: Report) -> dict[str, Any]:
 
 
 def _plan_data(plan: Plan) -> dict[str, Any]:
-    from converters.describe import describe
+    from converters.describe import describe, notes_of
 
     return {
         "source": {
@@ -228,7 +229,7 @@ def _plan_data(plan: Plan) -> dict[str, Any]:
         "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
         "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
         "dropped": plan.source.dropped,
-        "notes": plan.source.notes,
+        "notes": notes_of(plan),
         "tensors": describe(plan),
     }
 

@@ -22,29 +22,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # safetensors code -> name in torch
-DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CLASSES = ("LlamaForCausalLM", "LlamaForSequenceClassification")
 
 Stored = tuple[str, str, tuple[int, ...], bytearray]
 
 
-def dtype_of(checkpoint: Checkpoint) -> str:
-    """The one dtype of its tensors, as torch names it. Raises UnsupportedError if there are several."""
-    codes = sorted({tensor.dtype for tensor in checkpoint.tensors.values()})
-    if len(codes) != 1 or codes[0] not in DTYPES:
-        raise UnsupportedError(
-            f"its tensors are {' and '.join(codes)}: which dtype to compute in is not for us to guess",
-            checkpoint.path,
-            fix="say it with --dtype, for example --dtype float32",
-        )
-    return DTYPES[codes[0]]
-
-
 def build_model(checkpoint: Checkpoint, placement: Placement, dtype: str) -> PreTrainedModel:
     """The checkpoint as a stock Llama model in evaluation mode, every tensor on its device.
 
-    dtype: float32, float16 or bfloat16. Raises IntegrityError if a tensor is missing, unknown, comes twice or
-    has another shape than the config says, naming it.
+    dtype: float64, float32, float16 or bfloat16. Raises IntegrityError if a tensor is missing, unknown, comes
+    twice or has another shape than the config says, naming it.
     """
     import torch
 

@@ -70,5 +70,8 @@ def open_directory(
     registry = load_registry(settings)
     entry = registry.model(known_as) if known_as else found.model
     checkpoint = converters.open_checkpoint(found.path, given, known_facts(entry))
+    told = progress or Progress()
+    for note in checkpoint.notes:
+        told.note(note)
     family = registry.family_of(entry) if entry else family_with_layout(registry, checkpoint.family)
     return ModelDirectory(found.path, checkpoint, family, entry, registry)

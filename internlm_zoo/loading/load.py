@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.facts import dtype_name
 from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.loading.directory import ModelDirectory, open_directory
 from internlm_zoo.loading.placement import Placement, measure, place
@@ -19,7 +20,7 @@ from internlm_zoo.settings import Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-_ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+_ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def plan_load(
     """Where every layer would go, from the headers alone.
 
     model: a registry name or a directory in hf, llama or original format. devices: as torch names them
-    (default: the first accelerator, else the CPU). dtype: default the checkpoint's. known_as: the registry
+    (default: the first accelerator, else the CPU). dtype: default the checkpoint's, that of most of its bytes
+    where it has several. known_as: the registry
     model that a directory holds, for its chat template and tokens. given: facts its config does not state.
     Raises UnsupportedError if it does not fit or `parallel` is not "layers", UsageError for wrong names.
     """
@@ -69,7 +71,10 @@ def plan_load(
         raise UnsupportedError(f"{parallel} placement is not supported: layers is", "--parallel")
     require_torch()
     directory = open_directory(model, settings=settings, known_as=known_as, given=given, progress=progress)
-    return plan_directory(directory, devices=devices, dtype=dtype)
+    plan = plan_directory(directory, devices=devices, dtype=dtype)
+    if progress and len(directory.checkpoint.dtypes) > 1:
+        progress.note(f"all of it is held and computed in {plan.dtype}")
+    return plan
 
 
 def plan_directory(
@@ -77,12 +82,11 @@ def plan_directory(
 ) -> Plan:
     """The same for a directory that is open already."""
     require_torch()
-    from internlm_zoo.loading.build import dtype_of
     from internlm_zoo.loading.memory import default_device, devices_here
 
     if dtype not in (None, *_ITEMSIZE):
         raise UsageError(f"'{dtype}' is not a dtype to load in", "--dtype", fix=", ".join(_ITEMSIZE))
-    dtype = dtype or dtype_of(directory.checkpoint)
+    dtype = dtype or dtype_name(directory.checkpoint.dtype)
     counts = {name: math.prod(tensor.shape) for name, tensor in directory.checkpoint.tensors.items()}
     sizes = measure({name: count * _ITEMSIZE[dtype] for name, count in counts.items()})
     placement = place(sizes, devices_here(devices or [default_device()]))

@@ -106,11 +106,11 @@ NANS = (0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF)  # rounded as numbers: i
 @example(b"".join(bits.to_bytes(4, "little") for bits in NANS))
 @given(st.binary(min_size=4, max_size=64).filter(lambda data: len(data) % 4 == 0))
 def test_any_bits_of_a_float32_become_what_torch_makes_of_them(data):
-    from converters.rows import from_float32, to_float32
+    from converters.rows import from_floats, to_floats
 
-    values = to_float32(torch.frombuffer(bytearray(data), dtype=torch.uint8).numpy(), "F32")
+    values = to_floats(torch.frombuffer(bytearray(data), dtype=torch.uint8).numpy(), "F32")
     for dtype in ("bfloat16", "float16"):
-        ours = torch.from_numpy(from_float32(values, CODES[dtype])).view(getattr(torch, dtype))
+        ours = torch.from_numpy(from_floats(values, CODES[dtype])).view(getattr(torch, dtype))
         theirs = torch.from_numpy(values).to(getattr(torch, dtype))
         assert torch.equal(ours.isnan(), theirs.isnan())
         assert torch.equal(ours.nan_to_num(0, 1, -1), theirs.nan_to_num(0, 1, -1))
