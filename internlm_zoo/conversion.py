@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from internlm_zoo.store.remote import RemoteFolder
 
 
+# Of what a released config.json says, the facts that a checkpoint may leave open.
+_FACTS = ("max_position_embeddings", "rms_norm_eps", "rope_scaling")
+
+
 @dataclass(frozen=True)
 class _Source:
     """known: facts that stand in where the checkpoint is silent."""
@@ -169,8 +173,8 @@ def _source_format(name: str, to: str, registry: Registry) -> str | None:
 def known_facts(model: Model | None) -> Mapping[str, Any]:
     """What the registry says of a model that its checkpoint may not state."""
     facts: dict[str, Any] = {}
-    if model and model.context_length:
-        facts["max_position_embeddings"] = model.context_length
+    if model is not None:
+        facts = {key: model.released_config[key] for key in _FACTS if key in model.released_config}
     if model and model.architecture and model.architecture.rope_theta:
         facts["rope_theta"] = model.architecture.rope_theta
     return facts
@@ -179,16 +183,16 @@ def known_facts(model: Model | None) -> Mapping[str, Any]:
 def _tokenizer_facts(source: _Source, checkpoint: Checkpoint) -> TokenizerFacts:
     if source.model is None:
         family = family_with_layout(source.registry, checkpoint.family)
-        return tokenizer_facts(family, family.special_tokens)
-    family = source.registry.family_of(source.model)
-    return tokenizer_facts(family, source.registry.special_tokens_of(source.model))
+        return tokenizer_facts(family.chat_template, family.special_tokens)
+    template = source.registry.chat_template_of(source.model)
+    return tokenizer_facts(template, source.registry.special_tokens_of(source.model))
 
 
-def tokenizer_facts(family: Family, tokens: Mapping[str, SpecialToken]) -> TokenizerFacts:
+def tokenizer_facts(chat_template: str | None, tokens: Mapping[str, SpecialToken]) -> TokenizerFacts:
     """What a sentencepiece model does not say of itself: chat tokens by their text, and the template."""
     return TokenizerFacts(
         {token.token: token.piece or token.token for token in tokens.values() if token.token is not None},
-        family.chat_template,
+        chat_template,
     )
 
 

@@ -20,7 +20,9 @@ group("registry", help="Check and export the registry.")
 def list_models(
     shell: Shell,
     family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only base, chat, chat-sft, reward or instruct.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only base, chat, chat-sft, reward, instruct or prover.")
+    ] = None,
     cached: Annotated[bool, typer.Option("--cached", help="Only models in the local store.")] = False,
 ) -> Answer:
     """List the models, where they are published and in which format."""
@@ -135,7 +137,7 @@ def _cached(shell: Shell) -> set[str]:
 
 
 def _summary(model: Model) -> dict[str, Any]:
-    fields = {"name", "display_name", "family", "size", "kind", "release_date", "context_length"}
+    fields = {"name", "display_name", "family", "size", "kind", "release_date", "update_date", "context"}
     releases = [{"id": release.id, "format": release.format} for release in model.releases]
     return {**model.model_dump(mode="json", include=fields), "releases": releases}
 
@@ -149,7 +151,7 @@ def _facts(registry: Registry, model: Model) -> dict[str, Any]:
     return {
         **model.model_dump(mode="json"),
         "layout": family.layout,
-        "chat_template": family.chat_template,
+        "chat_template": registry.chat_template_of(model),
         "special_tokens": registry.special_tokens_of(model),
         "stop_tokens": [token.token for token in registry.stop_tokens_of(model)],
         "tokenizer": registry.tokenizer_of(model),

@@ -13,7 +13,8 @@ from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count, number
 from internlm_zoo.registry.explain import dotted
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.registry.query import Registry, parameter_count
-from internlm_zoo.registry.schema import EvaluationRow, EvaluationTable, Model, Release, SpecialToken
+from internlm_zoo.registry.release import Release
+from internlm_zoo.registry.schema import UNTURNED, EvaluationRow, EvaluationTable, Model, SpecialToken
 
 _PAPER, _BEST = "*", "†"
 _UNRESOLVED = "not resolved yet: run `internlm-zoo lock {name}` for revision, files and digests"
@@ -27,7 +28,7 @@ def models_table(registry: Registry, models: Sequence[Model]) -> RenderableType:
         Column("Kind"),
         Column("Size", "right"),
         Column("Released"),
-        Column("Context\ntokens", "right", narrow="drop"),
+        Column("Trained\ncontext", "right", narrow="drop"),
         Column("hf\nformat"),
         Column("original\nformat"),
     ]
@@ -78,7 +79,7 @@ def _line(registry: Registry, model: Model) -> list[str]:
         model.kind,
         model.size,
         released,
-        number(model.context_length),
+        number(model.context.trained),
         hubs["hf"],
         hubs["original"],
     ]
@@ -124,7 +125,7 @@ def _fact_lines(registry: Registry, model: Model) -> Iterator[tuple[str, str]]:
     sizes, family = model.architecture, registry.family_of(model)
     parameters = parameter_count(model)
     yield "Parameters", UNKNOWN if parameters is None else _weight(parameters)
-    yield "Context", UNKNOWN if model.context_length is None else f"{number(model.context_length)} tokens"
+    yield "Context", _context(model)
     if sizes is None:
         yield "Architecture", UNKNOWN
     else:
@@ -136,7 +137,8 @@ def _fact_lines(registry: Registry, model: Model) -> Iterator[tuple[str, str]]:
         yield "Trained with", UNKNOWN if sizes.train_tp is None else f"tensor parallel {sizes.train_tp}"
     yield "Layout", family.layout
     yield "Tokenizer", _tokenizer(registry, model)
-    yield "Chat template", "yes" if family.chat_template and model.kind != "base" else "none"
+    turns = registry.chat_template_of(model) and model.kind not in UNTURNED
+    yield "Chat template", "yes" if turns else "none"
     yield "Stops at", ", ".join(_token(token) for token in registry.stop_tokens_of(model)) or UNKNOWN
     yield "Smoke test", "golden tokens" if model.smoke.golden else "statistical limits"
 
@@ -144,6 +146,15 @@ def _fact_lines(registry: Registry, model: Model) -> Iterator[tuple[str, str]]:
 def _weight(parameters: int) -> str:
     count = f"{parameters / 1e9:.2f} billion" if parameters >= 1e8 else f"{parameters / 1e6:.2f} million"
     return f"{count}, {byte_count(2 * parameters)} in 16 bits"
+
+
+def _context(model: Model) -> str:
+    context = model.context
+    trained = f"{number(context.trained)} tokens trained"
+    if context.claimed is None:
+        return trained
+    how = f" ({context.claimed_how})" if context.claimed_how else ""
+    return f"{trained}, {number(context.claimed)} claimed{how}"
 
 
 def _attention(model: Model) -> str:

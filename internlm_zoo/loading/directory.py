@@ -43,6 +43,10 @@ class ModelDirectory:
         return self.registry.special_tokens_of(self.model) if self.model else dict(self.family.special_tokens)
 
     @property
+    def chat_template(self) -> str | None:
+        return self.registry.chat_template_of(self.model) if self.model else self.family.chat_template
+
+    @property
     def stop_tokens(self) -> tuple[SpecialToken, ...]:
         """The tokens that end a text; for an unknown model every one the family ends an answer with."""
         if self.model:

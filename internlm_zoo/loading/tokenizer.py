@@ -22,7 +22,7 @@ SENTENCEPIECE = "tokenizer.model"
 
 
 def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
-    """The directory's tokenizer, None if it has none; with the family's chat template if it lacks its own.
+    """The directory's tokenizer, None if it has none; with the model's chat template if it lacks one.
 
     Raises IntegrityError for damaged files, and what converting a sentencepiece model raises.
     """
@@ -46,14 +46,14 @@ def _read(folder: Path, directory: ModelDirectory) -> PreTrainedTokenizerFast:
             "fetch them again, or make them anew from tokenizer.model",
         ) from error
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = directory.family.chat_template
+        tokenizer.chat_template = directory.chat_template
     return tokenizer
 
 
 def _convert(directory: ModelDirectory) -> PreTrainedTokenizerFast:
     from converters.tokenizer.convert import convert_tokenizer
 
-    facts = tokenizer_facts(directory.family, directory.special_tokens)
+    facts = tokenizer_facts(directory.chat_template, directory.special_tokens)
     with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder:
         files = convert_tokenizer(
             directory.path / SENTENCEPIECE,

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from internlm_zoo.errors import IntegrityError
-from internlm_zoo.registry.schema import Format
+from internlm_zoo.registry.release import Format
 
 NAME = "mirror.json"
 

@@ -8,7 +8,7 @@ from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.mirror.config import MirrorFile, chosen
 from internlm_zoo.mirror.index import Name
 from internlm_zoo.registry import Model, Registry, Release
-from internlm_zoo.registry.schema import Format
+from internlm_zoo.registry.release import Format
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
 

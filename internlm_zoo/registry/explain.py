@@ -115,8 +115,8 @@ def _model(model: Model, file: RegistryFile) -> Iterator[Finding]:
     if family is None:
         yield (*path, "family"), _no_such("family", model.family, list(file.families))
         return
-    for role in model.special_tokens:
-        if role not in family.special_tokens:
+    for role, token in model.special_tokens.items():
+        if role not in family.special_tokens and token.token is None:
             roles = list(family.special_tokens)
             yield (*path, "special_tokens", role), _no_such(f"special token of {family.name}", role, roles)
     seen: set[tuple[str, str | None]] = set()

@@ -19,7 +19,7 @@ from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
 from internlm_zoo.registry.explain import sentence
 from internlm_zoo.registry.load import shipped
-from internlm_zoo.registry.schema import Format
+from internlm_zoo.registry.release import Format
 from internlm_zoo.settings import Settings
 
 NAME = "registry.lock"

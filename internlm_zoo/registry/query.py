@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.document import Place, Step
 from internlm_zoo.registry.schema import (
+    UNTURNED,
     EvaluationTable,
     Family,
     Hub,
@@ -57,12 +58,17 @@ class Registry:
         """Role -> token: the family's, with the fields the model states itself on top."""
         tokens = dict(self.family_of(model).special_tokens)
         for role, own in model.special_tokens.items():
-            tokens[role] = tokens[role].model_copy(update=own.model_dump(exclude_unset=True))
+            known = tokens.get(role, SpecialToken())
+            tokens[role] = known.model_copy(update=own.model_dump(exclude_unset=True))
         return tokens
 
+    def chat_template_of(self, model: Model) -> str | None:
+        """Jinja, as transformers renders it; of a model that takes no turns too, where its family has one."""
+        return model.chat_template or self.family_of(model).chat_template
+
     def stop_tokens_of(self, model: Model) -> tuple[SpecialToken, ...]:
-        """The tokens after which generation ends: eos for a base model, else the family's choice."""
-        roles = ("eos",) if model.kind == "base" else self.family_of(model).stop_tokens
+        """The tokens after which generation ends: the family's choice, or eos where there are no turns."""
+        roles = ("eos",) if model.kind in UNTURNED else self.family_of(model).stop_tokens
         tokens = self.special_tokens_of(model)
         return tuple(tokens[role] for role in roles if role in tokens)
 

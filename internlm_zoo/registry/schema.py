@@ -9,31 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from internlm_zoo.registry.entry import Config, Entry, Named, Sha256, Text
+from internlm_zoo.registry.release import Release
 
 Protocol = Literal["huggingface", "modelscope", "openxlab", "directory", "web"]
 Layout = Literal["internlm", "internlm2", "internlm3"]
-Kind = Literal["base", "chat", "chat-sft", "reward", "instruct"]
-Format = Literal["hf", "original"]
-Text = Annotated[str, Field(min_length=1)]
-Scalar = bool | int | float | str | None
+Kind = Literal["base", "chat", "chat-sft", "reward", "instruct", "prover"]
+# Kinds that go on with a text; every other kind answers in turns.
+UNTURNED: frozenset[Kind] = frozenset({"base", "prover"})
 
 # The endpoint that stands for the models that ship inside the package.
 BUNDLED = "bundled"
-
-
-class Entry(BaseModel):
-    """Anything written in the registry."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, use_attribute_docstrings=True)
-
-
-class Named(Entry):
-    name: SkipJsonSchema[str]
-    """The key it stands under in the file."""
 
 
 class Hub(Named):
@@ -78,20 +68,22 @@ class Tokenizer(Entry):
 
     file: str | None = None
     pieces: PositiveInt | None = None
+    """Of the sentencepiece model; the embedding may have more rows (InternLM3), never fewer."""
     add_bos: bool | None = None
     """Whether the released tokenizer puts bos in front of every text."""
+    bytes: PositiveInt | None = None
+    sha256: Sha256 | None = None
+    """Of the file, as quoted in public sources; nothing is verified by it."""
 
 
 class HuggingFace(Entry):
-    """How the family's released Hugging Face repositories call it, and what their config.json says."""
+    """How the family's released Hugging Face repositories call it."""
 
     model_type: str | None = None
     causal_lm: str | None = None
     """Class name in `architectures` of base and chat models."""
     reward: str | None = None
     """Class name in `architectures` of reward models."""
-    released_config: Mapping[str, Scalar | Mapping[str, Scalar]] = Field(default_factory=dict)
-    """Values of released config.json files that differ from what one would expect."""
 
 
 class Shape(Entry):
@@ -146,24 +138,26 @@ class Family(Named):
     evidence: tuple[Text, ...] = ()
 
 
-class Release(Entry):
-    """One repository of one hub that holds the model in one format."""
+class Context(Entry):
+    """How long a text may be, in tokens: two numbers that are often quoted for one another."""
 
-    hub: Text
-    repo: Text
-    format: Format | None = None
-    """null: not stated by a source."""
-    revision: str | None = None
-    """The revision to fetch; null: the hub's default."""
-    also_listed_as: tuple[Text, ...] = ()
-    """Other names that published pages use for it, tried after `repo`, in this order."""
-    known_files: tuple[Text, ...] = ()
-    """File names a source lists; without digests, so nothing is verified by it."""
-    evidence: tuple[Text, ...] = ()
+    trained: PositiveInt | None = None
+    """The longest that the model was trained on; null: not stated by a source."""
+    claimed: PositiveInt | None = None
+    """The longest that its makers say it serves, where that is more; null: they claim no more."""
+    claimed_how: Text | None = None
+    """How it reaches that, or what was measured."""
 
-    @property
-    def id(self) -> str:
-        return f"{self.hub}:{self.repo}"
+
+class Licence(Entry):
+    """What may be done with a model, as its makers state it today."""
+
+    code: Text | None = None
+    weights: Text | None = None
+    since: date | None = None
+    """When the weights came under this licence, where they were under another one before."""
+    before: Text | None = None
+    """What held until then."""
 
 
 class Smoke(Entry):
@@ -179,12 +173,28 @@ class Model(Named):
     size: Text
     kind: Kind
     release_date: date | None = None
-    context_length: PositiveInt | None = None
-    """Tokens; the 20B models of 2023 reach theirs by extrapolation at inference time."""
+    """Of the first release."""
+    update_date: date | None = None
+    """When the checkpoint was replaced by a newer one under the same name."""
+    context: Context = Context()
+    licence: Licence | None = None
+    card_licence: Text | None = None
+    """`license` in the metadata of the Hugging Face model card, where a source quotes it."""
     architecture: Architecture | None = None
     """null: no source states it."""
+    parameters: PositiveInt | None = None
+    """Weights and biases; must be what the architecture amounts to."""
+    bytes_16bit: PositiveInt | None = None
+    """Of the tensors in 16 bits, without what the files add."""
+    released_config: Config = Field(default_factory=dict)
+    """Further values of the config.json of the hf release, by its own keys, that hold in every revision
+    seen. What `architecture` states is not repeated here."""
+    by_revision: Mapping[str, Text] = Field(default_factory=dict)
+    """Keys of config.json whose value differs between revisions, and how."""
+    chat_template: str | None = None
+    """Only where it differs from the family's."""
     special_tokens: Mapping[str, SpecialToken] = Field(default_factory=dict)
-    """Fields that differ from the family's, per role."""
+    """Fields that differ from the family's, per role, and tokens that only this model has."""
     tokenizer: Tokenizer | None = None
     """Only where it differs from the family's."""
     smoke: Smoke = Smoke()

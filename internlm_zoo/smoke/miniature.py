@@ -67,7 +67,7 @@ def draw_miniature(model: Model, registry: Registry, target: Path) -> Blueprint:
     blueprint = _blueprint(model, registry)
     write_random(blueprint, target)
     ids = _special_ids(model, registry, blueprint.sizes["vocab"])
-    template = registry.family_of(model).chat_template
+    template = registry.chat_template_of(model)
     for file, content in _tokenizer(blueprint.sizes["vocab"], tuple(ids.items()), template).items():
         (target / file).write_bytes(content)
     return blueprint

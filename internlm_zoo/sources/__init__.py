@@ -9,7 +9,8 @@ import importlib
 from typing import cast
 
 from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, UnsupportedError
-from internlm_zoo.registry.schema import Hub, Release
+from internlm_zoo.registry.release import Release
+from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot, Source
 

@@ -16,7 +16,7 @@ from typing import Literal
 from internlm_zoo.errors import NetworkError, ZooError
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
-from internlm_zoo.registry.schema import Format
+from internlm_zoo.registry.release import Format
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import resolve_release
 from internlm_zoo.sources.base import Snapshot

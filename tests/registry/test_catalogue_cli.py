@@ -71,7 +71,7 @@ def test_no_terminal_width_cuts_a_value_short(width: int):
         shown = text.split()
         if view is views[0]:
             assert {model.name for model in models} <= set(shown)
-            assert ("16,384" in shown) == (width >= 100) != ("left out" in text)
+            assert ("262,144" in shown) == (width >= 100) != ("left out" in text)
         else:
             assert {"62.05†", "35.2*"} <= set(shown)
             assert ("39.60" in shown) == (width >= 100) != ("left out" in text)
@@ -90,7 +90,7 @@ def test_list_filters_by_kind(capsys):
 @pytest.mark.parametrize(
     ("args", "code", "told"),
     [
-        (["list", "--kind", "rewrd"], 2, "known kinds: base, chat, chat-sft, reward, instruct"),
+        (["list", "--kind", "rewrd"], 2, "known kinds: base, chat, chat-sft, reward, instruct, prover"),
         (["list", "--family", "intern"], 4, "known families: internlm, internlm2, internlm2.5, internlm3"),
         (["show", "internlm-20"], 4, "did you mean internlm-20b"),
         (["evals", "internlm2-20b"], 4, "evaluated: InternLM-20B"),
@@ -148,12 +148,12 @@ def test_show_files_come_from_the_lock(capsys, tmp_path: Path):
 
 def test_show_says_which_values_an_overlay_states(capsys, tmp_path: Path):
     overlay = tmp_path / "my.yaml"
-    overlay.write_text("models:\n  internlm-7b:\n    context_length: 4096\n")
-    assert f"  context_length from {overlay}:3" in lines(
+    overlay.write_text("models:\n  internlm-7b:\n    context: {trained: 4096}\n")
+    assert f"  context.trained from {overlay}:3" in lines(
         capsys, "show", "internlm-7b", "--registry", str(overlay)
     )
     found = document(capsys, "show", "internlm-7b", "--registry", str(overlay))
-    assert found["overlaid"] == {"context_length": f"{overlay}:3"}
+    assert found["overlaid"] == {"context.trained": f"{overlay}:3"}
 
 
 def test_evals_put_the_asked_model_first_and_keep_the_marks(capsys):

@@ -66,14 +66,14 @@ def test_a_source_that_is_no_hub_is_named_with_its_line(tmp_path: Path):
 
 def test_a_single_field_can_be_overridden_and_show_can_tell_where_from(tmp_path: Path):
     registry = overlaid(
-        tmp_path, "models:\n  internlm-7b:\n    context_length: 4096\n    architecture: {train_tp: 8}\n"
+        tmp_path, "models:\n  internlm-7b:\n    context: {trained: 4096}\n    architecture: {train_tp: 8}\n"
     )
     model = registry.model("internlm-7b")
-    assert model.context_length == 4096
+    assert model.context.trained == 4096
     assert model.architecture.train_tp == 8
     assert model.architecture.num_layers == 32
     assert {path: place.line for path, place in registry.origins_of(model).items()} == {
-        ("context_length",): 3,
+        ("context", "trained"): 3,
         ("architecture", "train_tp"): 4,
     }
     other = registry.model("internlm-chat-7b")
@@ -154,7 +154,7 @@ def test_settings_name_the_overlay(tmp_path: Path):
             {},
             optional={
                 "size": st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1),
-                "context_length": st.one_of(st.none(), st.integers(1, 2**40)),
+                "card_licence": st.one_of(st.none(), st.sampled_from(["mit", "other"])),
                 "kind": st.sampled_from(["base", "chat", "reward"]),
             },
         ),
@@ -174,7 +174,7 @@ def test_errors_name_file_line_field_and_what_is_allowed(tmp_path: Path):
       internlm-7b:
         kind: bse
         relases: []
-        context_length: 4k
+        context: {trained: 4k}
       mine:
         family: internlm
         size: 7b
@@ -183,13 +183,13 @@ def test_errors_name_file_line_field_and_what_is_allowed(tmp_path: Path):
     """
     kind, unknown, number, missing, nested = problems(tmp_path, text)
     assert kind == (
-        "my.yaml:3: models.internlm-7b.kind is 'bse'; allowed: base, chat, chat-sft, reward, instruct"
+        "my.yaml:3: models.internlm-7b.kind is 'bse'; allowed: base, chat, chat-sft, reward, instruct, prover"
     )
     assert unknown.startswith(
         "my.yaml:4: models.internlm-7b has no field 'relases'; did you mean releases? allowed: architecture, "
     )
     assert number.startswith(
-        "my.yaml:5: models.internlm-7b.context_length is '4k'; it should be a valid integer"
+        "my.yaml:5: models.internlm-7b.context.trained is '4k'; it should be a valid integer"
     )
     assert missing == "my.yaml:6: models.mine.display_name is missing"
     assert nested.startswith("my.yaml:10: models.mine.releases[0] has no field 'formt'; did you mean format?")

@@ -28,7 +28,7 @@ models:
     family: internlm2
     size: 1m
     kind: base
-    context_length: 4321
+    released_config: {max_position_embeddings: 4321}
     releases:
       - {hub: huggingface, repo: acme/hf, format: hf}
 """

@@ -1,0 +1,26 @@
+"""What everything written in the registry has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+Text = Annotated[str, Field(min_length=1)]
+Scalar = bool | int | float | str | None
+Config = Mapping[str, Scalar | Mapping[str, Scalar]]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+GitSha1 = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+
+
+class Entry(BaseModel):
+    """Anything written in the registry."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, use_attribute_docstrings=True)
+
+
+class Named(Entry):
+    name: SkipJsonSchema[str]
+    """The key it stands under in the file."""
