@@ -19,7 +19,7 @@ from blake3 import blake3
 from fixtures import checkpoints
 from fixtures.results import publish, table
 
-from converters import compare, convert, fingerprint, open_checkpoint, plan_conversion
+from converters import ConversionOptions, compare, convert, fingerprint, open_checkpoint, plan_conversion
 
 RATES = ("reading", "GB", "GB/s", "x SHA-256 of one core")
 HEADERS = ("by headers alone", "s")
@@ -85,9 +85,9 @@ def by_headers(root: Path, runs: int) -> list[list[object]]:
         "`internlm-zoo inspect` of the same in one file": lambda: _inspect(llama),
         "`python -c pass`": lambda: _run(sys.executable, "-c", "pass"),
         "`python -c 'import torch'`": lambda: _run(sys.executable, "-c", "import torch"),
-        "plan of tp 8 x pp 8 -> hf": lambda: plan_conversion(open_checkpoint(grid), to="hf"),
+        "plan of tp 8 x pp 8 -> hf": lambda: plan_conversion(open_checkpoint(grid), ConversionOptions("hf")),
         "plan of llama -> tp 8 x pp 8": lambda: plan_conversion(
-            open_checkpoint(llama), to="original", tp=8, pp=8
+            open_checkpoint(llama), ConversionOptions("original", tp=8, pp=8)
         ),
     }
     return [[name, seconds] for name, seconds in _medians(runs, cases).items()]

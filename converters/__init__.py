@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint as Checkpoint
     from converters.checkpoint import LogicalTensor as LogicalTensor
     from converters.checkpoint import open_checkpoint as open_checkpoint
+    from converters.conversion import Execution as Execution
     from converters.conversion import Report as Report
+    from converters.conversion import carry_out as carry_out
     from converters.conversion import convert as convert
     from converters.inspection.report import Inspection as Inspection
     from converters.inspection.report import inspect as inspect
     from converters.llama import llama_config as llama_config
+    from converters.options import ConversionOptions as ConversionOptions
     from converters.plan import Plan as Plan
     from converters.plan import plan_conversion as plan_conversion
     from converters.sinks.comparison import Comparison as Comparison
@@ -30,11 +33,14 @@ _HOMES = {
     "Checkpoint": "checkpoint",
     "LogicalTensor": "checkpoint",
     "open_checkpoint": "checkpoint",
+    "Execution": "conversion",
     "Report": "conversion",
+    "carry_out": "conversion",
     "convert": "conversion",
     "Inspection": "inspection.report",
     "inspect": "inspection.report",
     "llama_config": "llama",
+    "ConversionOptions": "options",
     "Plan": "plan",
     "plan_conversion": "plan",
     "Comparison": "sinks.comparison",

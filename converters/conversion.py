@@ -19,7 +19,8 @@ from converters.execute import Stream, check_replicas
 from converters.formats import shards, torchzip
 from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
-from converters.plan import KEEP, Plan, normalised, plan_conversion
+from converters.options import KEEP, ConversionOptions
+from converters.plan import Plan, normalised, plan_conversion
 from converters.progress import Progress, Silence, byte_count
 from converters.sidecars import check_sidecars
 from converters.sinks.digests import fingerprint_of
@@ -43,7 +44,26 @@ class Report:
     fingerprints: Mapping[str, str]
 
 
-def _nothing_known(source: Checkpoint) -> TokenizerFacts:
+@dataclass(frozen=True)
+class Execution:
+    """How a conversion is carried out, which leaves the weights the same.
+
+    workers: threads; one per processor, at most 4, unless given. force: replace a target that is not empty.
+    evidence: digest the input files and hold every tensor of the result against the source. engine: threads,
+    or ray, which writes on the nodes of a cluster.
+    """
+
+    workers: int | None = None
+    force: bool = False
+    evidence: bool = True
+    engine: str = THREADS
+
+
+AskedOnceOpen = Callable[[Checkpoint], TokenizerFacts]
+
+
+def nothing_known(source: Checkpoint) -> TokenizerFacts:
+    """For checkpoints of which no registry knows anything."""
     return TokenizerFacts()
 
 
@@ -60,80 +80,86 @@ def convert(
     tokenizer: str | os.PathLike[str] | None = None,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
-    tokenizer_facts: Callable[[Checkpoint], TokenizerFacts] = _nothing_known,
+    tokenizer_facts: AskedOnceOpen = nothing_known,
     workers: int | None = None,
     force: bool = False,
     evidence: bool = True,
     engine: str = THREADS,
     progress: Progress | None = None,
 ) -> Report:
-    """Convert a checkpoint directory, or another folder that holds a checkpoint.
-
-    to: hf, llama or original. tp, pp: the grid of an original target. max_shard_size: of safetensors files.
-    dtype: keep, or the element type to round to. accept_lossy: allow a head that cannot be what it was.
-    tokenizer: a tokenizer.model or directory to use instead of the source's. given: facts that override the
-    source's config. known: facts that stand in where the source is silent. tokenizer_facts: what a
-    sentencepiece model does not say of itself, asked once the source is open. force: replace a target that is
-    not empty. evidence: digest the input files and hold every tensor of the result against the source.
-    engine: threads, or ray, which writes on the nodes of a cluster.
-    `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped.
-    Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint`,
-    `plan_conversion` and `open_engine` do, IntegrityError if the result is not the source, NoSpaceError.
-    """
-    source = open_checkpoint(src, given, known)
-    plan = plan_conversion(
-        source,
+    """`carry_out` with the options and the execution spelled out; both say what each of them means."""
+    options = ConversionOptions(
         to=to,
         tp=tp,
         pp=pp,
         max_shard_size=max_shard_size,
         dtype=dtype,
         accept_lossy=accept_lossy,
-        given=given,
+        given=given or {},
+        tokenizer=Path(tokenizer) if tokenizer else None,
     )
+    execution = Execution(workers, force, evidence, engine)
+    return carry_out(
+        src, dst, options, execution, known=known, tokenizer_facts=tokenizer_facts, progress=progress
+    )
+
+
+def carry_out(
+    src: str | os.PathLike[str] | Folder,
+    dst: str | os.PathLike[str],
+    options: ConversionOptions,
+    execution: Execution,
+    *,
+    known: Mapping[str, Any] | None = None,
+    tokenizer_facts: AskedOnceOpen = nothing_known,
+    progress: Progress | None = None,
+) -> Report:
+    """Convert a checkpoint directory, or another folder that holds a checkpoint.
+
+    known: facts that stand in where the source is silent. tokenizer_facts: what a sentencepiece model does
+    not say of itself, asked once the source is open.
+    `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped.
+    Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint`,
+    `plan_conversion` and `open_engine` do, IntegrityError if the result is not the source, NoSpaceError.
+    """
+    source = open_checkpoint(src, options.given, known)
+    plan = plan_conversion(source, options)
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
         raise UsageError("the target would replace its own source", target, "choose another target")
-    staging = Staging(target, force=force)
-    space = check_space(plan, staging, engine)
+    staging = Staging(target, force=execution.force)
+    space = check_space(plan, staging, execution.engine)
     told = progress or Silence()
     with (
-        open_engine(engine, source.folder) as write_files,
+        open_engine(execution.engine, source.folder) as write_files,
         staging.dropped_if_wrong(),
         full_disk_named(staging.target),
     ):
         told.note(f"needs {byte_count(space.needed)}; {byte_count(space.free)} are free")
-        check_sidecars(source.folder, source.files, workers)
-        return _run(
-            plan,
-            staging,
-            target,
-            Path(tokenizer) if tokenizer else None,
-            tokenizer_facts,
-            workers,
-            evidence,
-            engine,
-            write_files,
-            told,
-        )
+        check_sidecars(source.folder, source.files, execution.workers)
+        return _run(plan, staging, target, tokenizer_facts, execution, write_files, told)
 
 
 def _run(
     plan: Plan,
     staging: Staging,
     target: Path,
-    tokenizer: Path | None,
-    tokenizer_facts: Callable[[Checkpoint], TokenizerFacts],
-    workers: int | None,
-    evidence: bool,
-    engine: str,
+    tokenizer_facts: AskedOnceOpen,
+    execution: Execution,
     write_files: Engine,
     told: Progress,
 ) -> Report:
+    workers, evidence = execution.workers, execution.evidence
     with Sources(plan.source.folder) as files:
         check_replicas(plan.source, files)
-        staging.begin(plan, engine)
-        notes = carry(plan.source, staging.path, plan.layout.format, tokenizer, tokenizer_facts(plan.source))
+        staging.begin(plan, execution.engine)
+        notes = carry(
+            plan.source,
+            staging.path,
+            plan.layout.format,
+            plan.options.tokenizer,
+            tokenizer_facts(plan.source),
+        )
         _write_configs(plan, staging.path)
         stream = Stream(plan.source, files, plan.normalised, plan.dtype)
         written = write_files(plan, stream, staging.path, workers, evidence, told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from converters.checkpoint import Checkpoint
+from converters.options import ConversionOptions
 from converters.plan import plan_conversion
 
 
@@ -15,7 +16,7 @@ def llama_config(source: Checkpoint) -> dict[str, Any]:
     fetches code for some of it, such as an attention implementation.
     Raises UsageError naming a fact that must be given, UnsupportedError for what Llama cannot express.
     """
-    plan = plan_conversion(source, to="llama")
+    plan = plan_conversion(source, ConversionOptions(to="llama"))
     layout = plan.layout
     by_kind = layout.by_kind[str(plan.choices["kind"])]
     named = {*layout.template, *layout.reads, *by_kind}

@@ -22,9 +22,9 @@ from converters.formats.shards import Shard
 from converters.formats.tensors import DType, FileLayout, Span, TensorSpec, nbytes
 from converters.layouts import layout_of
 from converters.layouts.table import Layout
+from converters.options import KEEP, ConversionOptions
 
 FORMATS = ("hf", "llama", "original")
-KEEP = "keep"
 DTYPES = (KEEP, "float32", "float16", "bfloat16")
 # What a config names of code that came with it, and of the version that wrote it.
 _NOT_CARRIED = ("auto_map", "transformers_version", "_name_or_path")
@@ -56,7 +56,7 @@ class Plan:
     dtype: str | None
     normalised: frozenset[str]
     lossy: frozenset[str]
-    options: Mapping[str, Any]
+    options: ConversionOptions
 
     @property
     def places(self) -> Iterator[Place]:
@@ -71,36 +71,25 @@ class Plan:
         return sum(file.layout.size for file in self.files)
 
 
-def plan_conversion(
-    source: Checkpoint,
-    *,
-    to: str,
-    tp: int = 1,
-    pp: int = 1,
-    max_shard_size: str | int = "5GB",
-    dtype: str = KEEP,
-    accept_lossy: bool = False,
-    given: Mapping[str, Any] | None = None,
-) -> Plan:
+def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
     """What converting would do.
 
-    to: hf, llama or original. tp, pp: the grid of an original target. dtype: one of DTYPES. accept_lossy:
-    allow a target whose head cannot be what it was (norm_head). given: facts and choices of the target.
     Raises UsageError for options that make no sense and facts that must be given, UnsupportedError naming the
     field or the numbers that make the conversion impossible.
     """
+    to, tp, pp = options.to, options.tp, options.pp
     if to not in FORMATS:
         raise UsageError(f"{to!r} is not a format", "--to", f"choose one of {', '.join(FORMATS)}")
     layout = layout_of(source.family, to)
     if min(tp, pp) < 1 or (not layout.grid and (tp, pp) != (1, 1)):
         raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
-    known = {**source.facts, **given_facts(given or {}, layout, source.layout)}
-    code = _code(dtype)
+    known = {**source.facts, **given_facts(options.given, layout, source.layout)}
+    code = _code(options.dtype)
     if code not in (None, source.dtype):
-        known["dtype"] = Fact(dtype, GIVEN)
+        known["dtype"] = Fact(options.dtype, GIVEN)
     choices = _choose(layout, source, known)
     lossy = _lossy(source, choices)
-    if lossy and not accept_lossy:
+    if lossy and not options.accept_lossy:
         raise UnsupportedError(
             "the lengths of the head's rows are not stored in this checkpoint and cannot be brought back",
             "norm_head",
@@ -113,7 +102,7 @@ def plan_conversion(
     _check_expressible(layout, choices, source)
     check_divisible(layout, choices, source.sizes, tp, "--tp")
     grid = Grid(tp, uniform_stages(source.sizes["layers"], pp))
-    files, parts = _files(layout, choices, source, grid, code, max_shard_size)
+    files, parts = _files(layout, choices, source, grid, code, options.max_shard_size)
     return Plan(
         source,
         layout,
@@ -126,15 +115,7 @@ def plan_conversion(
         code,
         normalised(source, choices),
         lossy,
-        {
-            "to": to,
-            "tp": tp,
-            "pp": pp,
-            "max_shard_size": max_shard_size,
-            "dtype": dtype,
-            "accept_lossy": accept_lossy,
-            "given": dict(given or {}),
-        },
+        options,
     )
 
 

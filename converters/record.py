@@ -52,7 +52,7 @@ def content(
     return {
         "tool": f"internlm-zoo {version()}",
         "family": source.family,
-        "options": dict(plan.options),
+        "options": plan.options.recorded(),
         "source": {
             "layout": source.layout.name,
             "tp": source.tp,

@@ -204,25 +204,27 @@ def convert(
     Raises UsageError, NotFoundError, UnsupportedError (naming the field), IntegrityError, NoSpaceError, and
     what the hubs make `download` raise.
     """
+    from converters import ConversionOptions, Execution
     from internlm_zoo.conversion import convert as run
 
-    return run(
-        src,
-        dst,
-        settings=_or_environment(settings),
+    options = ConversionOptions(
         to=to,
         tp=tp,
         pp=pp,
         max_shard_size=max_shard_size,
         dtype=dtype,
         accept_lossy=accept_lossy,
-        tokenizer=tokenizer,
-        given=given,
+        given=given or {},
+        tokenizer=Path(tokenizer) if tokenizer else None,
+    )
+    return run(
+        src,
+        dst,
+        options,
+        settings=_or_environment(settings),
         known_as=known_as,
         from_hub=from_hub,
-        workers=workers,
-        force=force,
-        evidence=evidence,
+        execution=Execution(workers, force, evidence),
         progress=progress,
     ).path
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import converters
-from converters import Checkpoint, Plan, Report, TokenizerFacts
+from converters import Checkpoint, ConversionOptions, Execution, Plan, Report, TokenizerFacts
 from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.progress import Progress
@@ -43,78 +43,45 @@ class _Source:
 def convert(
     src: str | Path,
     dst: str | Path,
+    options: ConversionOptions,
     *,
     settings: Settings,
-    to: str,
-    tp: int = 1,
-    pp: int = 1,
-    max_shard_size: str | int = "5GB",
-    dtype: str = "keep",
-    accept_lossy: bool = False,
-    tokenizer: str | Path | None = None,
-    given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
     from_hub: bool = False,
-    workers: int | None = None,
-    force: bool = False,
-    evidence: bool = True,
-    engine: str = "threads",
+    execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """`converters.convert`, where src may be a registry name (downloaded if it is not in the store).
+    """`converters.carry_out`, where src may be a registry name (downloaded if it is not in the store).
 
     known_as: the registry model that a directory holds. from_hub: src is a registry name or
     `hub:repo[@revision]`, whose weights are read where they are and not stored.
     Raises what downloading and converting raise.
     """
-    with _opened(src, to, settings, known_as, from_hub, progress) as source:
-        return converters.convert(
+    with _opened(src, options.to, settings, known_as, from_hub, progress) as source:
+        return converters.carry_out(
             source.folder,
             dst,
-            to=to,
-            tp=tp,
-            pp=pp,
-            max_shard_size=max_shard_size,
-            dtype=dtype,
-            accept_lossy=accept_lossy,
-            tokenizer=tokenizer,
-            given=given,
+            options,
+            execution or Execution(),
             known=source.known,
             tokenizer_facts=partial(_tokenizer_facts, source),
-            workers=workers,
-            force=force,
-            evidence=evidence,
-            engine=engine,
             progress=progress,
         )
 
 
 def plan(
     src: str | Path,
+    options: ConversionOptions,
     *,
     settings: Settings,
-    to: str,
-    tp: int = 1,
-    pp: int = 1,
-    max_shard_size: str | int = "5GB",
-    dtype: str = "keep",
-    accept_lossy: bool = False,
-    given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
     from_hub: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
     """What `convert` would do, from the headers alone. Raises the same."""
-    with _opened(src, to, settings, known_as, from_hub, progress) as source:
+    with _opened(src, options.to, settings, known_as, from_hub, progress) as source:
         return converters.plan_conversion(
-            converters.open_checkpoint(source.folder, given, source.known),
-            to=to,
-            tp=tp,
-            pp=pp,
-            max_shard_size=max_shard_size,
-            dtype=dtype,
-            accept_lossy=accept_lossy,
-            given=given,
+            converters.open_checkpoint(source.folder, options.given, source.known), options
         )
 
 

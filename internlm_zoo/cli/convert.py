@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from converters import Plan, Report
     from converters.sinks.comparison import Comparison
     from internlm_zoo.loading.logits import LogitsComparison
+    from internlm_zoo.settings import Settings
 
 
 class Target(str, Enum):
@@ -41,6 +42,12 @@ class MlpOrder(str, Enum):
 class Writers(str, Enum):
     threads = "threads"
     ray = "ray"
+
+
+class _Where(TypedDict):
+    settings: Settings
+    known_as: str | None
+    from_hub: bool
 
 
 _Workers = Annotated[
@@ -104,38 +111,29 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace a target that is not empty.")] = False,
 ) -> Answer:
     """Convert between original, hf and llama checkpoints. The last line printed is the new directory."""
+    from converters import ConversionOptions, Execution
     from converters.describe import notes_of
     from internlm_zoo import conversion
 
-    how: dict[str, Any] = {
-        "settings": shell.settings,
-        "to": to.value,
-        "tp": tp,
-        "pp": pp,
-        "max_shard_size": max_shard_size,
-        "dtype": dtype.value,
-        "accept_lossy": accept_lossy,
-        "given": facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
-        "known_as": known_as,
-        "from_hub": from_hub,
-    }
+    options = ConversionOptions(
+        to=to.value,
+        tp=tp,
+        pp=pp,
+        max_shard_size=max_shard_size,
+        dtype=dtype.value,
+        accept_lossy=accept_lossy,
+        given=facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
+        tokenizer=tokenizer,
+    )
+    execution = Execution(workers, force, evidence, engine.value)
+    where: _Where = {"settings": shell.settings, "known_as": known_as, "from_hub": from_hub}
     with shell.progress() as progress:
         if dry_run:
-            plan = conversion.plan(src, **how, progress=progress)
+            plan = conversion.plan(src, options, **where, progress=progress)
             for note in notes_of(plan):
                 shell.note(note)
             return Answer(_plan_data(plan), _plan_view(plan))
-        report = conversion.convert(
-            src,
-            dst,
-            **how,
-            tokenizer=tokenizer,
-            workers=workers,
-            evidence=evidence,
-            engine=engine.value,
-            force=force,
-            progress=progress,
-        )
+        report = conversion.convert(src, dst, options, **where, execution=execution, progress=progress)
     for note in report.notes:
         shell.note(note)
     shell.note(_summary(report))

@@ -111,13 +111,15 @@ def _verify(world: World, model: str) -> Outcome:
 
 def _convert(world: World, model: str) -> Outcome:
     import converters
+    from converters import ConversionOptions
     from internlm_zoo.conversion import convert
 
     settings, work = world.settings("openxlab"), world.work(model)
     original = _downloaded(world, model, "original")
-    there = convert(original, work / "hf", settings=settings, to="hf")
-    back = convert(work / "hf", work / "original", settings=settings, to="original", tp=_TP, pp=_PP)
-    again = convert(work / "original", work / "hf-again", settings=settings, to="hf", known_as=model)
+    hf, grid = ConversionOptions("hf"), ConversionOptions("original", _TP, _PP)
+    there = convert(original, work / "hf", hf, settings=settings)
+    back = convert(work / "hf", work / "original", grid, settings=settings)
+    again = convert(work / "original", work / "hf-again", hf, settings=settings, known_as=model)
     _require(there.fingerprints == again.fingerprints == back.fingerprints, "fingerprints differ", model)
     verdict = converters.compare(work / "hf", work / "hf-again").verdict
     _require(verdict == "identical", f"after the round trip they are {verdict}", model)

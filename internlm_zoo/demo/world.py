@@ -62,7 +62,7 @@ def open_world(root: Path) -> Iterator[World]:
 
 
 def _publish(name: str, hubs: Path, faulty: Path) -> None:
-    from internlm_zoo.conversion import convert
+    from internlm_zoo.api import convert
 
     offline = Settings(home=hubs.parent / "build", offline=True)
     good, bad = hubs / _ORGANISATION / name, faulty / _ORGANISATION / name

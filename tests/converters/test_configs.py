@@ -235,7 +235,9 @@ def test_a_llama_directory_without_biases_is_of_the_family_its_record_names(tmp_
 def test_biases_that_are_asked_for_must_be_there(unbiased):
     checkpoint = converters.open_checkpoint(unbiased[0])
     with pytest.raises(UnsupportedError, match=r"needs layers\.0\.attention\.k\.bias"):
-        converters.plan_conversion(checkpoint, to="llama", given={"attention_bias": True})
+        converters.plan_conversion(
+            checkpoint, converters.ConversionOptions("llama", given={"attention_bias": True})
+        )
 
 
 # --- what a format cannot say -------------------------------------------------------------------------------

@@ -220,6 +220,6 @@ def test_what_a_checkpoint_is_can_be_asked(tmp_path, dims):
 def test_a_plan_is_made_without_writing(tmp_path):
     src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=Variant(adapt_hf=False))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    plan = converters.plan_conversion(converters.open_checkpoint(src), to="hf")
+    plan = converters.plan_conversion(converters.open_checkpoint(src), converters.ConversionOptions("hf"))
     assert str(plan)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

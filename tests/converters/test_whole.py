@@ -29,7 +29,7 @@ def write(plan, folder):
 
 
 def test_a_target_tensor_that_nobody_fills_stops_the_run(tmp_path, source):
-    plan = converters.plan_conversion(source, to="hf")
+    plan = converters.plan_conversion(source, converters.ConversionOptions("hf"))
     (file,) = plan.files
     cell = file.cells[WQKV]
     holed = replace(file, cells={**file.cells, WQKV: replace(cell, slabs=cell.slabs[:-1])})
@@ -42,6 +42,8 @@ def test_a_source_that_holds_too_little_or_too_much_of_a_tensor_stops_the_run(tm
     name = "layers.1.mlp.down.weight"
     tensor = source.tensors[name]
     holed = replace(tensor, pieces=(tensor.pieces * 2)[:count])
-    plan = converters.plan_conversion(replace(source, tensors={**source.tensors, name: holed}), to="hf")
+    plan = converters.plan_conversion(
+        replace(source, tensors={**source.tensors, name: holed}), converters.ConversionOptions("hf")
+    )
     with pytest.raises(IntegrityError, match=r"of \d+ bytes of a block have a source"):
         write(plan, tmp_path / "dst")

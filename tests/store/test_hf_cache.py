@@ -162,7 +162,7 @@ def test_a_dry_run_shows_nothing(world: World) -> None:
 
 def test_transformers_finds_the_model_offline(tmp_path: Path) -> None:
     """The same numbers as from the folder that the hub serves."""
-    from internlm_zoo.conversion import convert
+    from internlm_zoo.api import convert
     from internlm_zoo.demo.world import BUNDLED, OVERLAY
 
     served = tmp_path / "hub" / "internlm-zoo" / DEMO

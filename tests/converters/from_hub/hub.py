@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converters import ConversionOptions, Execution
 from internlm_zoo import conversion
 from internlm_zoo.settings import Settings
 from tests.converters.oracle import INTERNLM, INTERNLM2
@@ -69,8 +70,16 @@ class Place:
     def sent(self) -> int:
         return sum(hub.sent for hub in self.hubs.values())
 
-    def convert(self, name: str, **options):
-        return conversion.convert(name, self.dst, settings=self.settings, from_hub=True, **options)
+    def convert(self, name: str, force=False, engine="threads", progress=None, **options):
+        return conversion.convert(
+            name,
+            self.dst,
+            ConversionOptions(**options),
+            settings=self.settings,
+            from_hub=True,
+            execution=Execution(force=force, engine=engine),
+            progress=progress,
+        )
 
     def record(self) -> dict:
         return json.loads((self.dst / "conversion.json").read_text())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 import converters
+from converters import ConversionOptions
 from internlm_zoo import conversion
 from tests.converters.from_hub.hub import (
     BUDGET,
@@ -53,7 +54,7 @@ def test_every_protocol_gives_the_same(place, local, hub):
 def test_a_model_is_read_at_the_first_hub_that_has_it_with_the_registrys_facts(place):
     place.convert("tiny", to="original")
     assert place.inputs()[0]["from"].startswith("modelscope:acme/hf@")
-    report = conversion.plan("tiny", settings=place.settings, to="hf", from_hub=True)
+    report = conversion.plan("tiny", ConversionOptions("hf"), settings=place.settings, from_hub=True)
     assert report.source.folder.name == "huggingface:acme/tp2"
     assert place.hubs["openxlab"].sent == 0
     place.assert_nothing_stored()
@@ -63,18 +64,17 @@ def test_a_model_is_read_at_the_first_hub_that_has_it_with_the_registrys_facts(p
 def test_tokenizer_and_facts_are_those_of_a_downloaded_release(place, tmp_path, name):
     place.convert(name, to="hf")
     model = name.rpartition(":")[2]
-    conversion.convert(model, tmp_path / "out" / "two", settings=place.settings, to="hf")
+    conversion.convert(model, tmp_path / "out" / "two", ConversionOptions("hf"), settings=place.settings)
     assert "tokenizer.json" in content(place.dst)
     assert content(place.dst) == content(tmp_path / "out" / "two")
 
 
 def test_a_plan_is_made_of_headers_alone(place, local):
     repo, options = WAYS["original tp 2 to hf"]
-    plan = conversion.plan(f"huggingface:{repo}", settings=place.settings, from_hub=True, **options)
-    assert (
-        plan.files
-        == converters.plan_conversion(converters.open_checkpoint(place.root / repo), **options).files
-    )
+    options = ConversionOptions(**options)
+    plan = conversion.plan(f"huggingface:{repo}", options, settings=place.settings, from_hub=True)
+    local_plan = converters.plan_conversion(converters.open_checkpoint(place.root / repo), options)
+    assert plan.files == local_plan.files
     assert place.sent < 0.03 * place.weights(repo)
     requests = len(place.hub.requests)
     assert requests < 60  # some tens of tensors in two files

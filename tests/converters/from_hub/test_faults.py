@@ -187,6 +187,7 @@ def test_md5_side_cars_are_checked_as_the_bytes_pass(place, tmp_path):
 
 CHILD = """
 import os, signal, sys
+from converters import ConversionOptions
 from internlm_zoo import conversion
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
@@ -199,7 +200,8 @@ class Dies(Progress):
             os.kill(os.getpid(), signal.SIGKILL)
 
 name, dst = sys.argv[1:3]
-conversion.convert(name, dst, settings=Settings.from_environment(), to="hf", from_hub=True, progress=Dies())
+settings = Settings.from_environment()
+conversion.convert(name, dst, ConversionOptions("hf"), settings=settings, from_hub=True, progress=Dies())
 """
 
 

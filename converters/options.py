@@ -1,0 +1,41 @@
+"""What is asked of a conversion: one value that goes from whoever asks to whoever needs a part of it.
+
+A new option is a field here, a keyword of `converters.convert` and `internlm_zoo.convert`, and a flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+KEEP = "keep"
+PLACES = ("tokenizer",)  # where something lies, which is not what it is
+
+
+@dataclass(frozen=True)
+class ConversionOptions:
+    """What decides the bytes of the result.
+
+    to: hf, llama or original. tp, pp: the grid of an original target. max_shard_size: of safetensors files.
+    dtype: keep, or the element type to round to. accept_lossy: allow a head that cannot be what it was
+    (norm_head). given: facts that override the source's config, and choices of the target. tokenizer: a
+    tokenizer.model or a directory, whose tokenizer is used instead of the source's.
+    """
+
+    to: str
+    tp: int = 1
+    pp: int = 1
+    max_shard_size: str | int = "5GB"
+    dtype: str = KEEP
+    accept_lossy: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Path | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """What a result's record says was asked for: the same wherever the files lie."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in named.items() if name not in PLACES} | {
+            "given": dict(self.given)
+        }
