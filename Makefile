@@ -4,15 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table lint wheel openxlab clean
+.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table lint wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
 
-test: $(STAMP) openxlab
+test: $(STAMP) clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: $(STAMP) openxlab
+test-all: $(STAMP) clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
@@ -45,8 +45,9 @@ wheel: $(STAMP)
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .
 
-openxlab: $(STAMP)
-	$(BIN)/python tools/openxlab_venv.py
+clients: $(STAMP)
+	$(BIN)/python tools/client_venv.py openxlab
+	$(BIN)/python tools/client_venv.py modelers
 
 clean:
 	rm -rf $(VENV) .cache dist build demo-report .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from internlm_zoo.registry.entry import Config, Entry, Named, Sha256, Text
 from internlm_zoo.registry.release import Release
 
-Protocol = Literal["huggingface", "modelscope", "openxlab", "directory", "web"]
+Protocol = Literal["huggingface", "modelscope", "modelers", "openxlab", "directory", "web"]
 Layout = Literal["internlm", "internlm2", "internlm3"]
 Kind = Literal["base", "chat", "chat-sft", "reward", "instruct", "prover"]
 # Kinds that go on with a text; every other kind answers in turns.

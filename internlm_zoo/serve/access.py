@@ -1,7 +1,7 @@
 """Who may read: optional tokens, and the signatures that OpenXLab's way in and its download URLs need.
 
-One token serves all three hubs: Hugging Face and ModelScope clients send it as a bearer token (ModelScope's
-as a cookie too), OpenXLab clients hold it as their secret key beside an access key of any name.
+One token serves all four hubs: Hugging Face, ModelScope and Modelers clients send it as a bearer token
+(ModelScope's as a cookie too), OpenXLab clients hold it as their secret key beside an access key of any name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One read-only web application that speaks the download protocols of the three hubs on one port."""
+"""One read-only web application that speaks the download protocols of the four hubs on one port."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from internlm_zoo.serve.access import Gate
 from internlm_zoo.serve.catalogue import Catalogue
 from internlm_zoo.serve.huggingface import HuggingFace
 from internlm_zoo.serve.index import read_index
+from internlm_zoo.serve.modelers import Modelers
 from internlm_zoo.serve.modelscope import ModelScope
 from internlm_zoo.serve.openxlab import OpenXLab
 
-# What a client's environment must say to come here. OpenXLab's own package reads no such variable.
-ENDPOINT_VARIABLES = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "INTERNLM_ZOO_OPENXLAB_ENDPOINT")
+# OpenXLab's own package reads no variable. openmind_hub reads OPENMIND_HUB_ENDPOINT, but cannot even be
+# imported while that is not https.
+_VARIABLES = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "INTERNLM_ZOO_OPENXLAB_ENDPOINT")
+_OF_MODELERS = {"http": "INTERNLM_ZOO_MODELERS_ENDPOINT", "https": "OPENMIND_HUB_ENDPOINT"}
 
 
 def build_app(root: Path, *, tokens: Collection[str] = frozenset()) -> web.Application:
@@ -35,6 +38,7 @@ def app_for(catalogue: Catalogue, gate: Gate, *, url_seconds: float = 3600) -> w
     app = web.Application()
     app.add_routes(HuggingFace(catalogue, gate).routes())
     app.add_routes(ModelScope(catalogue, gate).routes())
+    app.add_routes(Modelers(catalogue, gate).routes())
     app.add_routes(OpenXLab(catalogue, gate, url_seconds).routes())
     app.router.add_route("*", "/{anything:.*}", _nothing_here)
     return app
@@ -42,7 +46,7 @@ def app_for(catalogue: Catalogue, gate: Gate, *, url_seconds: float = 3600) -> w
 
 def environment(url: str) -> dict[str, str]:
     """The environment variables that send each hub's clients to this server."""
-    return dict.fromkeys(ENDPOINT_VARIABLES, url)
+    return dict.fromkeys((*_VARIABLES, _OF_MODELERS[url.partition(":")[0]]), url)
 
 
 async def _nothing_here(request: web.Request) -> web.Response:

@@ -20,6 +20,7 @@ __all__ = ["open_source", "resolve_by", "resolve_release"]
 _ADAPTERS = {
     "huggingface": ("huggingface", "HuggingFaceSource"),
     "modelscope": ("modelscope", "ModelScopeSource"),
+    "modelers": ("modelers", "ModelersSource"),
     "openxlab": ("openxlab", "OpenXLabSource"),
     "directory": ("directory", "DirectorySource"),
     "web": ("web", "WebSource"),

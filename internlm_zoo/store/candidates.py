@@ -12,7 +12,7 @@ from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 
 AUTO = "auto"
-_WITH_DIGESTS = frozenset({"huggingface", "modelscope", "directory"})
+_WITH_DIGESTS = frozenset({"huggingface", "modelscope", "modelers", "directory"})
 FORMAT_ORDER = {"hf": 0, "original": 1, None: 2}
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import trustme
 
+# openmind_hub speaks to https hosts whose names end like this one's, and to no others.
+MODELERS = "hub.modelers.cn"
+
 
 class Authority:
     """pem: its own certificate, for SSL_CERT_FILE. server: a context for hubs on this machine."""
@@ -16,4 +19,5 @@ class Authority:
         self.pem = folder / "authority.pem"
         authority.cert_pem.write_to_path(self.pem)
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1", "127.0.0.2", "localhost", "hub.invalid").configure_cert(self.server)
+        names = ("127.0.0.1", "127.0.0.2", "localhost", "hub.invalid", MODELERS)
+        authority.issue_cert(*names).configure_cert(self.server)

@@ -226,4 +226,4 @@ def _asks_for_bytes(request: web.Request) -> bool:
     path = request.path
     if path.startswith(PAGES + "/"):
         return not path.endswith("/")
-    return "/resolve/" in path or path.endswith("/repo") or path.startswith(DOWNLOADS)
+    return any(part in path for part in ("/resolve/", "/media/", DOWNLOADS)) or path.endswith("/repo")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from internlm_zoo.serve.catalogue import Catalogue, Entry, Repository
@@ -11,6 +11,18 @@ from tests.hubs.faults import Faults
 
 # Whether the request at hand asks for a listing. Bytes always come from the truth.
 LISTING: ContextVar[bool] = ContextVar("listing", default=False)
+
+
+@dataclass(frozen=True)
+class LyingRepository(Repository):
+    """lies: entries that the listing of the root shows as they are, whatever folder their names lead to."""
+
+    lies: tuple[Entry, ...] = ()
+
+    def listing(self, folder: str = "", *, recursive: bool) -> list[str | Entry]:
+        honest = tuple(entry for entry in self.entries if entry not in self.lies)
+        listed = Repository(self.name, self.revision, honest).listing(folder, recursive=recursive)
+        return [*listed, *(() if folder else self.lies)]
 
 
 class LyingCatalogue(Catalogue):
@@ -24,8 +36,8 @@ class LyingCatalogue(Catalogue):
             return repository
         entries = [self._told(entry) for entry in repository.entries]
         evil = [fault for fault in self._faults.active({"evil-name"}) if fault.take()]
-        entries += [replace(repository.entries[0], path=fault.path) for fault in evil]
-        return replace(repository, entries=tuple(entries))
+        lies = tuple(replace(repository.entries[0], path=fault.path) for fault in evil)
+        return LyingRepository(repository.name, repository.revision, (*entries, *lies), lies)
 
     def _told(self, entry: Entry) -> Entry:
         for fault in self._faults.active({"wrong-digest", "wrong-size"}):

@@ -43,12 +43,13 @@ def url_of(hub: FaultyHub, protocol: str, name: str = NAME) -> str:
     return {
         "huggingface": lambda: f"{hub.url}/acme/tiny/resolve/main/{name}",
         "modelscope": lambda: f"{hub.url}/api/v1/models/acme/tiny/repo?Revision=master&FilePath={name}",
+        "modelers": lambda: f"{hub.url}/api/v1/file/acme/tiny/main/media/{name}",
         "openxlab": lambda: openxlab_listing(hub)[name]["url"],
         "web": lambda: f"{hub.url}/web/acme/tiny/{name}",
     }[protocol]()
 
 
-PROTOCOLS = pytest.mark.parametrize("protocol", ["huggingface", "modelscope", "openxlab", "web"])
+PROTOCOLS = pytest.mark.parametrize("protocol", ["huggingface", "modelscope", "modelers", "openxlab", "web"])
 
 
 def get(url: str, **headers: str) -> urllib3.BaseHTTPResponse:
@@ -179,12 +180,14 @@ def test_listings_can_be_hit_and_the_whole_hub_can_be_dead(hub: FaultyHub) -> No
 
 
 def test_hostile_names_and_wrong_digests_are_listed_by_every_protocol(hub: FaultyHub) -> None:
-    def listings() -> tuple[dict[str, str | None], dict[str, str], set[str]]:
+    def listings() -> tuple[dict[str, str | None], dict[str, str], dict[str, str], set[str]]:
         tree = get(hub.url + "/api/models/acme/tiny/tree/main?recursive=true").json()
         files = get(hub.url + "/api/v1/models/acme/tiny/repo/files?Recursive=True").json()["Data"]["Files"]
+        folder = get(hub.url + "/api/v1/file/acme/tiny?path=&ref=main").json()["data"]["tree"]
         return (
             {node["path"]: node["oid"] for node in tree if node["type"] == "file"},
             {file["Path"]: file["Sha256"] for file in files if file["Type"] == "blob"},
+            {node["path"]: node["etag"] for node in folder},
             set(openxlab_listing(hub)),
         )
 
@@ -194,7 +197,7 @@ def test_hostile_names_and_wrong_digests_are_listed_by_every_protocol(hub: Fault
     lying = listings()
     for before, after in zip(honest, lying, strict=True):
         assert set(after) == {*before, "../evil"}
-    for before, after in zip(honest[:2], lying[:2], strict=True):
+    for before, after in zip(honest[:3], lying[:3], strict=True):
         assert after["config.json"] != before["config.json"] and after[NAME] == before[NAME]
 
 

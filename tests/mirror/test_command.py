@@ -96,7 +96,7 @@ def test_a_summary_that_cannot_be_written_is_a_sentence(
         ({"prun": True}, 2, ("prun", "prune")),
         ({"formats": ["gguf"]}, 2, ("formats", "hf", "original")),
         ({"hubs": ["hugingface"]}, 2, ("hugingface", "huggingface")),
-        ({"hubs": ["modelers"]}, 2, ("modelers",)),
+        ({"hubs": ["elsewhere"]}, 2, ("elsewhere",)),
         ({"destination": ""}, 2, ("destination",)),
         ({"destination": "s3://bucket/mirror"}, 7, ("destination", "s3://")),
         ({"models": ["tiny-listed"]}, 4, ("tiny-listed",)),

@@ -15,6 +15,8 @@ from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
 
 OVERLAY = """
+hubs:
+  elsewhere: {title: Elsewhere}  # listed only: nothing here speaks its protocol
 models:
   tiny-chat:
     display_name: Tiny Chat
@@ -48,7 +50,7 @@ models:
     size: 1m
     kind: base
     releases:
-      - {hub: modelers, repo: acme/tiny-listed, format: hf}
+      - {hub: elsewhere, repo: acme/tiny-listed, format: hf}
 """
 ENDPOINTS = {
     "huggingface": "HF_ENDPOINT",

@@ -67,7 +67,13 @@ def test_it_says_where_it_is_and_a_signal_ends_it_well(root: Path, number: signa
         told = first_document(process)
         url = told["url"]
         assert told["environment"] == dict.fromkeys(
-            ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "INTERNLM_ZOO_OPENXLAB_ENDPOINT"), url
+            (
+                "HF_ENDPOINT",
+                "MODELSCOPE_ENDPOINT",
+                "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
+                "INTERNLM_ZOO_MODELERS_ENDPOINT",
+            ),
+            url,
         )
         assert told["repositories"] == [content.REPO] and told["guarded"] is False
         assert urllib3.request("GET", f"{url}{FACTS}").status == 200
@@ -80,11 +86,12 @@ def test_it_says_where_it_is_and_a_signal_ends_it_well(root: Path, number: signa
 def test_lines_to_paste_on_stdout_and_the_rest_on_stderr(root: Path) -> None:
     with serving(root, "--port", "0") as process:
         assert process.stdout is not None and process.stderr is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         assert [line.partition("=")[0] for line in lines] == [
             "export HF_ENDPOINT",
             "export MODELSCOPE_ENDPOINT",
             "export INTERNLM_ZOO_OPENXLAB_ENDPOINT",
+            "export INTERNLM_ZOO_MODELERS_ENDPOINT",
         ]
         assert "Ctrl-C" in process.stderr.readline()
 

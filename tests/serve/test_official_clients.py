@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from internlm_zoo.serve.app import build_app, environment
+from internlm_zoo.serve.app import build_app
 from internlm_zoo.serve.background import Server, start
 from tests.conftest import OFFICIAL_CALL
 from tests.hubs import FaultyHub
 from tests.serve import content
+from tests.serve.conftest import Run, client_python
 
 REPO = content.REPO
-CLIENTS = Path(__file__).parent / "clients"
-TOOLS = Path(__file__).parents[2] / "tools"
 TOKENS = {"right": "hub-secret", "wrong": "hub-guess"}
 CROWD = "acme/crowd"
 CROWDED = {f"part-{n % 4}/file-{n:04}.txt": b"" for n in range(3100)}
 FLAT = {path: data for path, data in content.FILES.items() if "/" not in path}
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
@@ -50,48 +45,6 @@ def hub(root: Path) -> Iterator[Server]:
 def guarded(root: Path) -> Iterator[Server]:
     with start(build_app(root, tokens={TOKENS["right"]})) as server:
         yield server
-
-
-@pytest.fixture
-def run(tmp_path: Path, hub: Server, record_property: Callable[[str, object], None]) -> Run:
-    """Run a program of an official package against the hub, in a home of its own, and count its calls."""
-    hidden = ("HF_", "HUGGINGFACE_", "MODELSCOPE_", "OPENXLAB_", "HTTP", "http", "ALL_PROXY", "all_proxy")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    env |= environment(hub.url)
-    env |= {
-        "HOME": str(tmp_path),
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "MODELSCOPE_CACHE": str(tmp_path / "ms"),
-        "PYTHONIOENCODING": "utf-8",
-    }
-
-    def run(*argv: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [str(part) for part in argv]
-        return subprocess.run(
-            command, env=env | more, cwd=tmp_path, capture_output=True, text=True, timeout=120
-        )
-
-    return run
-
-
-@pytest.fixture
-def calls(run: Run, record_property: Callable[[str, object], None]) -> Callable[..., dict[str, Any]]:
-    """Run one of the programs in `clients` and return what became of each call."""
-
-    def calls(
-        package: str, program: str, asked: Mapping[str, object], python: str = sys.executable
-    ) -> dict[str, Any]:
-        done = run(python, CLIENTS / program, json.dumps(asked))
-        assert done.returncode == 0, done.stderr
-        made = json.loads(done.stdout.splitlines()[-1])
-        for _ in made:
-            record_property(OFFICIAL_CALL, package)
-        return made
-
-    return calls
 
 
 def script(name: str) -> str:
@@ -207,9 +160,7 @@ def test_transformers_by_name_alone(calls: Callable[..., dict[str, Any]], root: 
 
 @pytest.fixture(scope="session")
 def openxlab_python() -> str:
-    made = subprocess.run([sys.executable, TOOLS / "openxlab_venv.py"], capture_output=True, text=True)
-    assert made.returncode == 0, f"the environment for the openxlab package could not be made: {made.stderr}"
-    return made.stdout.strip()
+    return client_python("openxlab")
 
 
 def _openxlab_calls(

@@ -21,7 +21,7 @@ from tests.serve import content
 REPO = content.REPO
 WEIGHTS = content.FILES["model.safetensors"]
 SIZE = len(WEIGHTS)
-PROTOCOLS = pytest.mark.parametrize("protocol", ["huggingface", "modelscope", "openxlab"])
+PROTOCOLS = pytest.mark.parametrize("protocol", ["huggingface", "modelscope", "modelers", "openxlab"])
 
 
 @pytest.fixture
@@ -54,6 +54,8 @@ def url_of(hub: Server, protocol: str, path: str) -> str:
         return f"{hub.url}/{REPO}/resolve/main/{quote(path)}"
     if protocol == "modelscope":
         return f"{hub.url}/api/v1/models/{REPO}/repo?Revision=master&FilePath={quote(path, safe='')}"
+    if protocol == "modelers":
+        return f"{hub.url}/api/v1/file/{REPO}/main/media/{quote(path)}"
     return download_urls(hub, REPO)[path]
 
 
@@ -160,6 +162,10 @@ def test_errors_are_what_each_client_understands(hub: Server) -> None:
         answer = ask("GET", hub.url + path)
         return answer.status, answer.headers["X-Error-Code"]
 
+    def modelers(path: str) -> tuple[int, str]:
+        answer = ask("GET", f"{hub.url}/api/v1/file/{path}")
+        return answer.status, answer.json()["code"]
+
     assert hf("/api/models/acme/nothing") == (404, "RepoNotFound")
     assert hf("/api/models/gpt2") == (404, "RepoNotFound")
     assert hf(f"/api/models/{REPO}/revision/v2") == (404, "RevisionNotFound")
@@ -168,6 +174,12 @@ def test_errors_are_what_each_client_understands(hub: Server) -> None:
     missing = ask("GET", f"{hub.url}/api/v1/models/acme/nothing/repo/files?Recursive=True")
     assert missing.status == 404 and missing.json()["Success"] is False
     assert ask("GET", f"{hub.url}/api/v1/models/{REPO}/repo?Revision=master").status == 404
+    assert modelers("acme/nothing") == (404, "repo_not_found")
+    assert modelers(f"{REPO}?path=&ref=v2") == (404, "ref_not_exist")
+    assert modelers(f"{REPO}?path=nowhere") == (404, "branch_or_path_not_found")
+    assert modelers(f"{REPO}?path=config.json") == (404, "not_dir")
+    assert modelers(f"{REPO}/info?path=notes") == (404, "not_file")
+    assert modelers(f"{REPO}/main/media/notes") == (404, "branch_or_path_not_found")
     url = hub.url + "/api/v1/model-center/api/v1/cli/repository/getFileDownloadUrl"
     assert urllib3.request("POST", url, body=b"not json", retries=False).json()["data"]["msgCode"] == "10400"
     body = {"userName": "acme", "repositoryName": "nothing"}
@@ -187,6 +199,11 @@ def test_listings_by_folder_and_by_page(hub: Server) -> None:
     assert seen == sorted(content.FILES)
     files = ask("GET", f"{hub.url}/api/v1/models/{REPO}/repo/files?Root=notes&Recursive=False").json()
     assert [file["Path"] for file in files["Data"]["Files"]] == ["notes/deep", "notes/读我.md"]
+    tree = ask("GET", f"{hub.url}/api/v1/file/{REPO}?path=notes").json()["data"]["tree"]
+    assert [(node["path"], node["type"]) for node in tree] == [
+        ("notes/deep", "dir"),
+        ("notes/读我.md", "file"),
+    ]
 
 
 def test_openxlab_gives_urls_for_what_was_asked_and_no_others(hub: Server) -> None:
@@ -292,6 +309,7 @@ def test_nothing_outside_the_listing_is_ever_sent(root: Path, hub: Server, path:
     for target in (
         f"/{REPO}/resolve/main/{path}",
         f"/api/v1/models/{REPO}/repo?Revision=master&FilePath={path}",
+        f"/api/v1/file/{REPO}/main/media/{path}",
         f"/openxlab/download/{REPO}/{path}?Expires=9999999999&Signature=0",
     ):
         status, answer = raw(hub, target)
@@ -314,6 +332,8 @@ def test_no_repository_is_found_outside_the_root(root: Path, hub: Server, repo: 
         f"/api/models/{repo}",
         f"/{repo}/resolve/main/config.json",
         f"/api/v1/models/{repo}/repo/files",
+        f"/api/v1/file/{repo}?path=&ref=main",
+        f"/api/v1/model/{repo}",
     ):
         status, answer = raw(hub, target)
         assert status == 404 and b"the secret" not in answer, target
@@ -335,10 +355,11 @@ def test_nothing_can_be_written(hub: Server) -> None:
 def test_tokens_guard_every_protocol_and_cookies_count(root: Path) -> None:
     with start(build_app(root, tokens={"right", "also"})) as hub:
         hf, ms = f"{hub.url}/api/models/{REPO}", f"{hub.url}/api/v1/models/{REPO}/repo/files"
-        for url in (hf, ms, f"{hub.url}/api/models/acme/nothing"):
+        ml = f"{hub.url}/api/v1/file/{REPO}"
+        for url in (hf, ms, ml, f"{ml}/main/media/config.json", f"{hub.url}/api/models/acme/nothing"):
             assert ask("GET", url).status == 401
             assert ask("GET", url, Authorization="Bearer wrong").status == 401
-        for url in (hf, ms):
+        for url in (hf, ms, ml):
             assert ask("GET", url, Authorization="Bearer also").status == 200
         assert ask("GET", ms, Cookie="m_session_id=right").status == 200
         assert ask("GET", hf, Cookie="m_session_id=right").status == 401

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -14,9 +14,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Files = Mapping[str, Mapping[str, Any]]
 
 
-def hub_that_lists(protocol: str, files: Files, *, commit: str = COMMIT) -> Server:
-    """Answers every request with this listing."""
-    return hub_that_answers(web.json_response, _LISTINGS[protocol](files, commit))
+def hub_that_lists(protocol: str, files: Files, *, commit: str = COMMIT, **more: str) -> Server:
+    """Answers every request with this listing. more: what only some protocols say."""
+    return hub_that_answers(web.json_response, _LISTINGS[protocol](files, commit, **more))
 
 
 def hub_that_answers(response: Any, *words: Any) -> Server:
@@ -52,6 +52,20 @@ def _modelscope(files: Files, commit: str) -> dict[str, Any]:
     return {"Code": 200, "Success": True, "Data": {"Files": entries}}
 
 
+def _modelers(files: Files, commit: str, date: str = "2024-07-19T08:00:00Z") -> dict[str, Any]:
+    tree = [
+        {
+            "path": path,
+            "type": "file",
+            "size": facts.get("size", 1),
+            "etag": facts.get("sha256", "0" * 64),
+            "is_lfs": True,
+        }
+        for path, facts in files.items()
+    ]
+    return {"data": {"tree": tree, "last_commit": {"commit": {"commit_sha": commit, "created": date}}}}
+
+
 def _openxlab(files: Files, commit: str) -> dict[str, Any]:
     paths = {path: {"url": "http://127.0.0.1:9/x", "fileName": path, "hash": "0" * 32} for path in files}
     return {
@@ -60,4 +74,9 @@ def _openxlab(files: Files, commit: str) -> dict[str, Any]:
     }
 
 
-_LISTINGS = {"huggingface": _huggingface, "modelscope": _modelscope, "openxlab": _openxlab}
+_LISTINGS: dict[str, Callable[..., dict[str, Any]]] = {
+    "huggingface": _huggingface,
+    "modelscope": _modelscope,
+    "modelers": _modelers,
+    "openxlab": _openxlab,
+}

@@ -20,6 +20,8 @@ from tests.sources.contract import write_files
 HF, ORIGINAL = "demo/tiny", "demo/tiny-original"
 FILES = {"config.json": b"{}", "model.safetensors": bytes(1000), "tokenizer.model": b"tok"}
 OVERLAY = """
+hubs:
+  elsewhere: {title: Elsewhere}  # listed only: nothing here speaks its protocol
 models:
   tiny:
     display_name: Tiny
@@ -30,7 +32,7 @@ models:
       - {hub: huggingface, repo: demo/old-name, format: hf, also_listed_as: [demo/tiny]}
       - {hub: modelscope, repo: demo/tiny, format: hf}
       - {hub: openxlab, repo: demo/tiny-original, format: original}
-      - {hub: modelers, repo: demo/tiny, format: hf}
+      - {hub: elsewhere, repo: demo/tiny, format: hf}
 """
 
 

@@ -11,10 +11,11 @@ HOST = "hub.invalid"
 
 
 class Proxy:
-    """A context manager. to: the port of this machine where everything goes, whatever host is asked for.
-    user: NAME:PASSWORD that it wants to see. asked: first lines of the requests it let through."""
+    """A context manager. to: the port of this machine where everything goes, whatever host is asked for;
+    None: to the port that is asked for. user: NAME:PASSWORD that it wants to see. asked: first lines of the
+    requests it let through."""
 
-    def __init__(self, to: int, user: str | None = None) -> None:
+    def __init__(self, to: int | None = None, user: str | None = None) -> None:
         self._to, self._user = to, user
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -46,7 +47,7 @@ class Proxy:
                 client.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return
             self.asked.append(first)
-            with socket.create_connection(("127.0.0.1", self._to)) as hub:
+            with socket.create_connection(("127.0.0.1", self._to or _port(first))) as hub:
                 if first.startswith("CONNECT"):
                     client.sendall(b"HTTP/1.1 200 Go on\r\n\r\n")
                 else:
@@ -59,6 +60,11 @@ class Proxy:
             return True
         proof = "Basic " + base64.b64encode(self._user.encode()).decode()
         return any(line.lower() == f"proxy-authorization: {proof}".lower() for line in lines)
+
+
+def _port(first: str) -> int:
+    """Of the first line of a request for a tunnel: CONNECT host:port HTTP/1.1."""
+    return int(first.split(" ")[1].rpartition(":")[2])
 
 
 def _for_one_request(first: str, lines: list[str]) -> bytes:

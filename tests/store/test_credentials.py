@@ -230,7 +230,7 @@ def save_modelscope(home: Path, url: str) -> list[Path]:
 
 def save_openxlab(home: Path, url: str) -> list[Path]:
     if not OPENXLAB_VENV.exists():
-        pytest.skip("the openxlab package is not there: make openxlab")
+        pytest.skip("the openxlab package is not there: make clients")
     code = (
         "import sys; from openxlab.xlab.handler import user_login, user_token;"
         "user_token.AUTH_CLIENT.endpoint = sys.argv[1] + '/api/v1/sso-be/api/v1/open/';"
