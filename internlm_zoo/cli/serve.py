@@ -30,7 +30,7 @@ def serve(
         Path | None, typer.Option("--token-file", help="Let in who has one of these tokens, one a line.")
     ] = None,
 ) -> None:
-    """Serve releases to huggingface_hub, modelscope, openmind_hub, openxlab and what is built on them, read-only.
+    """Serve releases to huggingface_hub, modelscope, openmind_hub, openxlab and all built on them, read-only.
 
     Tokens come from --token-file or INTERNLM_ZOO_SERVE_TOKEN; without any, everyone may read.
     """

@@ -94,7 +94,7 @@ def test_a_summary_that_cannot_be_written_is_a_sentence(
         ({"models": ["tyni-*"]}, 2, ("tyni-*",)),
         ({"models": []}, 2, ("models",)),
         ({"prun": True}, 2, ("prun", "prune")),
-        ({"formats": ["gguf"]}, 2, ("formats", "hf", "original")),
+        ({"formats": ["ggml"]}, 2, ("formats", "hf", "original")),
         ({"hubs": ["hugingface"]}, 2, ("hugingface", "huggingface")),
         ({"hubs": ["elsewhere"]}, 2, ("elsewhere",)),
         ({"destination": ""}, 2, ("destination",)),
