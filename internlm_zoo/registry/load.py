@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from yaml.nodes import Node
 
 from internlm_zoo.registry import document, overlay
+from internlm_zoo.registry.arithmetic import contradictions
 from internlm_zoo.registry.document import Problem, RegistryError
 from internlm_zoo.registry.explain import dangling, explain
 from internlm_zoo.registry.query import Registry
@@ -48,10 +49,15 @@ def _validated(tree: Node, base: Path) -> Registry:
     try:
         file = RegistryFile.model_validate(plain)
     except ValidationError as error:
-        raise _invalid(explain(error, tree)) from error
-    problems = [Problem(document.place(tree, path), message) for path, message in dangling(file)]
+        raise _invalid([*explain(error, tree), *_elsewhere(error, plain, tree, base)]) from error
+    registry = _registry(file, tree, base)
+    problems = _inconsistent(file, registry, tree)
     if problems:
         raise _invalid(problems)
+    return registry
+
+
+def _registry(file: RegistryFile, tree: Node, base: Path) -> Registry:
     return Registry(
         hubs=file.hubs,
         families=file.families,
@@ -60,6 +66,22 @@ def _validated(tree: Node, base: Path) -> Registry:
         origins=document.places_outside(tree, str(base)),
         sources=file.sources,
     )
+
+
+def _inconsistent(file: RegistryFile, registry: Registry, tree: Node) -> list[Problem]:
+    """What is well formed and cannot be."""
+    findings = [*dangling(file), *contradictions(registry)]
+    return [Problem(document.place(tree, path), message) for path, message in findings]
+
+
+def _elsewhere(error: ValidationError, plain: Any, tree: Node, base: Path) -> list[Problem]:
+    """What is inconsistent in models that are well formed, so that one reading names every mistake."""
+    broken = {tuple(found["loc"][:2]) for found in error.errors()}
+    if any(loc[:1] != ("models",) or len(loc) < 2 for loc in broken):
+        return []
+    models = {name: entry for name, entry in plain["models"].items() if ("models", name) not in broken}
+    file = RegistryFile.model_validate({**plain, "models": models})
+    return _inconsistent(file, _registry(file, tree, base), tree)
 
 
 def _invalid(problems: list[Problem]) -> RegistryError:

@@ -116,8 +116,8 @@ def test_show_names_every_repository_and_what_is_unknown(capsys):
         assert repo in text
     assert "20.09 billion" in text
     assert "internlm-zoo lock internlm-chat-20b" in text
-    unknown = "\n".join(lines(capsys, "show", "internlm2.5-20b"))
-    assert "Architecture   unknown" in unknown
+    unknown = "\n".join(lines(capsys, "show", "internlm2.5-20b-chat"))
+    assert "Rotary base    unknown" in unknown
 
 
 def test_show_json_has_the_facts_a_program_needs(capsys):

@@ -155,7 +155,7 @@ def test_settings_name_the_overlay(tmp_path: Path):
             optional={
                 "size": st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1),
                 "card_licence": st.one_of(st.none(), st.sampled_from(["mit", "other"])),
-                "kind": st.sampled_from(["base", "chat", "reward"]),
+                "kind": st.sampled_from(["base", "chat", "prover"]),
             },
         ),
     )
