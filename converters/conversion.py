@@ -7,23 +7,25 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from converters import discover, record
+from converters.already import held_against
 from converters.carry import TokenizerFacts, carry
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
 from converters.describe import notes_of
 from converters.engines import THREADS, Engine, open_engine
-from converters.errors import IntegrityError, UsageError
+from converters.errors import UsageError
+from converters.evidence import prove
 from converters.execute import Stream, check_replicas
 from converters.formats import shards, torchzip
 from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
 from converters.options import KEEP, ConversionOptions
-from converters.plan import Plan, normalised, plan_conversion
+from converters.plan import Plan, plan_conversion
 from converters.progress import Progress, Silence, byte_count
 from converters.sidecars import check_sidecars
-from converters.sinks.digests import fingerprint_of
 from converters.sinks.files import write_json
 from converters.sinks.space import check_space, full_disk_named
 from converters.sinks.staging import Staging
@@ -33,7 +35,7 @@ from converters.sinks.staging import Staging
 class Report:
     """path: the target. files: weight files in it. nbytes: of those. kept: files that an interrupted run had
     finished. notes: what a person should know. fingerprints: logical name -> digest, equal to the
-    source's."""
+    source's. unchanged: the target was this result already, and nothing was written."""
 
     path: Path
     plan: Plan
@@ -42,6 +44,7 @@ class Report:
     kept: tuple[str, ...]
     notes: tuple[str, ...]
     fingerprints: Mapping[str, str]
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def carry_out(
 
     known: facts that stand in where the source is silent. tokenizer_facts: what a sentencepiece model does
     not say of itself, asked once the source is open.
-    `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped.
+    `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped. What is
+    there already from the same source with the same options stays as it is.
     Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint`,
     `plan_conversion` and `open_engine` do, IntegrityError if the result is not the source, NoSpaceError.
     """
@@ -127,9 +131,13 @@ def carry_out(
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
         raise UsageError("the target would replace its own source", target, "choose another target")
-    staging = Staging(target, force=execution.force)
-    space = check_space(plan, staging, execution.engine)
     told = progress or Silence()
+    staging = Staging(target)
+    if staging.occupied and not execution.force:
+        report = _already_there(plan, target, tokenizer_facts, execution.workers, told)
+        staging.sweep()
+        return report
+    space = check_space(plan, staging, execution.engine)
     with (
         open_engine(execution.engine, source.folder) as write_files,
         staging.dropped_if_wrong(),
@@ -153,25 +161,46 @@ def _run(
     with Sources(plan.source.folder) as files:
         check_replicas(plan.source, files)
         staging.begin(plan, execution.engine)
-        notes = carry(
-            plan.source,
-            staging.path,
-            plan.layout.format,
-            plan.options.tokenizer,
-            tokenizer_facts(plan.source),
-        )
-        _write_configs(plan, staging.path)
+        notes = _write_others(plan, staging.path, tokenizer_facts)
         stream = Stream(plan.source, files, plan.normalised, plan.dtype)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
     with ThreadPoolExecutor(1) as aside:  # a lone large input would keep one processor busy, and one idle
         inputs = aside.submit(record.input_digests, plan.source, evidence=evidence, workers=workers)
-        fingerprints = _prove(plan, written.digests, staging.path, workers, told) if evidence else {}
+        fingerprints = prove(plan, written.digests, staging.path, workers, told) if evidence else {}
     write_json(staging.path / RECORD, record.content(plan, staging.path, inputs.result(), fingerprints))
     staging.publish()
+    return _report(plan, target, notes, fingerprints, kept=written.kept)
+
+
+def _already_there(
+    plan: Plan, target: Path, tokenizer_facts: AskedOnceOpen, workers: int | None, told: Progress
+) -> Report:
+    """Raises UsageError if it is another result than the plan's."""
+    with TemporaryDirectory() as made:
+        notes = _write_others(plan, Path(made), tokenizer_facts)
+        fingerprints = held_against(plan, target, Path(made), workers, told)
+    return _report(plan, target, notes, fingerprints, unchanged=True)
+
+
+def _report(
+    plan: Plan,
+    target: Path,
+    notes: tuple[str, ...],
+    fingerprints: Mapping[str, str],
+    *,
+    kept: tuple[str, ...] = (),
+    unchanged: bool = False,
+) -> Report:
+    files = tuple(file.name for file in plan.files)
     notes = (*notes_of(plan), *notes)
-    return Report(
-        target, plan, tuple(file.name for file in plan.files), plan.nbytes, written.kept, notes, fingerprints
-    )
+    return Report(target, plan, files, plan.nbytes, kept, notes, fingerprints, unchanged)
+
+
+def _write_others(plan: Plan, path: Path, tokenizer_facts: AskedOnceOpen) -> tuple[str, ...]:
+    """All but the weights; returns what a person should know."""
+    _write_configs(plan, path)
+    facts = tokenizer_facts(plan.source)
+    return carry(plan.source, path, plan.layout.format, plan.options.tokenizer, facts)
 
 
 def _write_configs(plan: Plan, path: Path) -> None:
@@ -181,41 +210,3 @@ def _write_configs(plan: Plan, path: Path) -> None:
     write_json(path / discover.CONFIG, plan.config)
     if len(plan.shards) > 1:
         (path / shards.SAFETENSORS_INDEX).write_text(shards.index_json(plan.shards), encoding="utf-8")
-
-
-def _prove(
-    plan: Plan, passed: Mapping[str, str], path: Path, workers: int | None, progress: Progress
-) -> Mapping[str, str]:
-    """Read the result back as anyone would, and hold every logical tensor against the source's bytes.
-
-    passed: digests taken as they passed; the source's other tensors are read once more."""
-    # A head that stays unnormalised counts as what it is in the forward pass; one that was normalised before
-    # does not count the same once it is normalised again.
-    raw = normalised(plan.source, {}) - plan.normalised
-    wanted = fingerprint_of(
-        plan.source,
-        known={name: digest for name, digest in passed.items() if name not in raw},
-        dtype=plan.dtype,
-        workers=workers,
-        progress=progress,
-        task="fingerprint of the source",
-    )
-    result = open_checkpoint(path)
-    found = fingerprint_of(
-        result,
-        as_counted=not plan.lossy,
-        workers=workers,
-        progress=progress,
-        task="fingerprint of the result",
-    )
-    for name in wanted.keys() | found.keys():
-        if wanted.get(name) != found.get(name):
-            raise IntegrityError(
-                f"{name} is not in the result what it is in the source",
-                path,
-                "the disk may be failing: run it again",
-            )
-    if not plan.lossy:
-        return found
-    known = {name: digest for name, digest in found.items() if name not in plan.lossy}
-    return fingerprint_of(result, known=known, workers=workers)

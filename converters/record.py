@@ -48,6 +48,18 @@ def content(
     plan: Plan, directory: Path, inputs: list[dict[str, object]], fingerprints: Mapping[str, str]
 ) -> dict[str, object]:
     """The record of a result that lies in `directory`; nothing in it differs from run to run."""
+    said = stated(plan)
+    others = [entry(LocalFolder(directory), name) for name in _others(plan, directory)]
+    return {
+        **said,
+        "source": {**said["source"], "files": inputs},
+        "target": {**said["target"], "other_files": others},
+        "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
+    }
+
+
+def stated(plan: Plan) -> dict[str, Any]:
+    """What the plan alone says of it."""
     source = plan.source
     return {
         "tool": f"internlm-zoo {version()}",
@@ -59,7 +71,6 @@ def content(
             "pp": source.pp,
             "dtype": source.dtype,
             "choices": dict(source.choices),
-            "files": inputs,
         },
         "target": {
             "layout": plan.layout.name,
@@ -68,19 +79,22 @@ def content(
             "dtype": plan.dtype or source.dtype,
             "choices": dict(plan.choices),
             "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
-            "other_files": _others(plan, LocalFolder(directory)),
         },
         "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
         "dropped": list(source.dropped),
         "lossy": sorted(plan.lossy),
-        "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
     }
 
 
-def _others(plan: Plan, result: LocalFolder) -> list[dict[str, object]]:
+def _others(plan: Plan, directory: Path) -> list[str]:
     """Configs, index and tokenizer, which are small."""
     known = {file.name for file in plan.files} | BOOKKEEPING
-    return [_input(result, True, name) for name in result.names() if name not in known]
+    return [name for name in LocalFolder(directory).names() if name not in known]
+
+
+def entry(folder: LocalFolder, name: str) -> dict[str, object]:
+    """What a record says of a small file."""
+    return _input(folder, True, name)
 
 
 def version() -> str:
@@ -116,15 +130,15 @@ def check(
     IntegrityError if it is damaged.
     """
     folder = local_folder(directory)
-    expected = _read(folder)
+    wanted = expected(folder)
     here = set(_files(folder.path)) - {RECORD}
-    missing, extra = sorted(expected.files.keys() - here), sorted(here - expected.files.keys())
-    present = {name: file for name, file in expected.files.items() if name in here}
+    missing, extra = sorted(wanted.files.keys() - here), sorted(here - wanted.files.keys())
+    present = {name: file for name, file in wanted.files.items() if name in here}
     looked = {name: _difference(folder, name, file, quick=quick) for name, file in present.items()}
     wrong = [(name, what) for name, what in looked.items() if what is not None]
     if not quick and {*missing, *dict(wrong)} <= set(TOKENIZER_FILES):  # else its tensors cannot be found
-        wrong += _tensors(folder, expected, workers, progress)
-    if not (quick or expected.tensors or wrong or missing or extra):
+        wrong += _tensors(folder, wanted, workers, progress)
+    if not (quick or wanted.tensors or wrong or missing or extra):
         raise NotFoundError(
             "sizes and configs are right, but it was converted with --no-evidence, so nothing says what its "
             "tensors should be",
@@ -132,7 +146,7 @@ def check(
             "compare it with its source, or look at sizes alone with --quick",
         )
     size = sum(folder.size(name) for name in present)
-    return Check(len(expected.files), size, tuple(wrong), tuple(missing), tuple(extra))
+    return Check(len(wanted.files), size, tuple(wrong), tuple(missing), tuple(extra))
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -159,7 +173,7 @@ def _difference(folder: LocalFolder, name: str, file: _File, *, quick: bool) -> 
 
 
 def _tensors(
-    folder: LocalFolder, expected: _Expected, workers: int | None, progress: Progress | None
+    folder: LocalFolder, expected: Expected, workers: int | None, progress: Progress | None
 ) -> list[tuple[str, str]]:
     """Files and what is wrong in them, by the recorded digests; without any, by the CRCs in .pt files."""
     if not expected.tensors:
@@ -205,19 +219,21 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Expected:
+class Expected:
     files: Mapping[str, _File]
     tensors: Mapping[str, str]
 
 
-def _read(folder: LocalFolder) -> _Expected:
+def expected(folder: LocalFolder) -> Expected:
+    """What a record says should be there. Raises NotFoundError if there is none, IntegrityError for a damaged
+    one."""
     if RECORD not in folder.names():
         raise NotFoundError(f"there is no {RECORD} in it", folder.name)
     try:
         record = json.loads(read_whole(folder, RECORD))
         target = record["target"]
         files = [*target["files"], *target.get("other_files", ())]
-        return _Expected(
+        return Expected(
             {_name(file["name"]): _file(file) for file in files},
             {_text(name): _text(digest) for name, digest in record["fingerprint"]["tensors"].items()},
         )

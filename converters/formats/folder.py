@@ -43,6 +43,10 @@ class Folder(Protocol):
         """A text that differs whenever the file's bytes may differ."""
         ...
 
+    def known_sha256(self, name: str) -> str | None:
+        """The sha256 that is known of the file before any of it is read."""
+        ...
+
     def known_digest(self, name: str) -> Mapping[str, str] | None:
         """What was verified of the file's bytes already, and how: {"sha256": ..., "verified": ...}.
 
@@ -79,8 +83,11 @@ class LocalFolder:
         stat = file.stat()
         return repr((str(file.resolve()), stat.st_size, stat.st_mtime_ns))
 
+    def known_sha256(self, name: str) -> str | None:
+        return self.verified.get(name)
+
     def known_digest(self, name: str) -> Mapping[str, str] | None:
-        sha256 = self.verified.get(name)
+        sha256 = self.known_sha256(name)
         return None if sha256 is None else {"sha256": sha256, "verified": "before, by the download"}
 
     def size(self, name: str) -> int:

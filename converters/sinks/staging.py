@@ -25,11 +25,11 @@ BOOKKEEPING = frozenset({_IDENTITY, JOURNAL})
 class Staging:
     """The directory in which a target is made.
 
-    Raises UsageError if the target exists, is not an empty directory, and is not to be replaced, if it is a
-    mount point, which cannot be, and if nothing can be made beside it.
+    occupied: the target exists and is not an empty directory. Raises UsageError if it is a mount point, which
+    cannot be replaced, and if nothing can be made beside it.
     """
 
-    def __init__(self, target: Path, *, force: bool) -> None:
+    def __init__(self, target: Path) -> None:
         self.target = target.resolve()
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
@@ -40,11 +40,8 @@ class Staging:
             raise UsageError(
                 "a mount point cannot be replaced in one step", target, "choose a directory in it"
             )
-        occupied = self.target.exists() and not (self.target.is_dir() and not any(self.target.iterdir()))
-        if occupied and not force:
-            raise UsageError(
-                "the target exists and is not empty", target, "choose another, or replace it with --force"
-            )
+        empty = self.target.is_dir() and not any(self.target.iterdir())
+        self.occupied = self.target.exists() and not empty
 
     def begin(self, plan: Plan, engine: str) -> None:
         """Keep the weights that an interrupted run of the same conversion wrote, and nothing else."""
@@ -59,6 +56,12 @@ class Staging:
                 _remove(left)
         if not begun:
             (self.path / _IDENTITY).write_text(identity_of(plan, engine))
+
+    def sweep(self) -> None:
+        """What a run left that was killed after it had published."""
+        _remove(self._old)
+        if not (self.path / _IDENTITY).exists():
+            _remove(self.path)
 
     @contextmanager
     def dropped_if_wrong(self) -> Iterator[None]:

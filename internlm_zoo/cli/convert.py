@@ -188,6 +188,8 @@ def _summary(report: Report) -> str:
     from internlm_zoo.cli.tables import byte_count
 
     plan = report.plan
+    if report.unchanged:
+        return "it is there already, from the same source with the same options: nothing was written"
     kept = f", {len(report.kept)} of them finished before" if report.kept else ""
     proved = f"; all {len(report.fingerprints)} tensors as in the source" if report.fingerprints else ""
     return (
@@ -207,6 +209,7 @@ def _report_data(report: Report) -> dict[str, Any]:
         "files": report.files,
         "bytes": report.nbytes,
         "kept": report.kept,
+        "unchanged": report.unchanged,
         "notes": report.notes,
         "fingerprints": dict(report.fingerprints),
     }

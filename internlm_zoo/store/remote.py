@@ -72,6 +72,9 @@ class RemoteFolder:
         release, file = self._release, self._file(name)
         return repr((release.hub, release.repo, release.revision, file))
 
+    def known_sha256(self, name: str) -> str | None:
+        return self._file(name).sha256
+
     def known_digest(self, name: str) -> Mapping[str, str] | None:
         """ "verified" says by which published digest; "per tensor": there is none, or it could not be
         computed, because bytes did not pass in order or an earlier run had read them."""

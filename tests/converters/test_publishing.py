@@ -95,6 +95,9 @@ def test_killed_at_any_step_of_publishing_old_or_new_is_there_whole_and_a_rerun_
     for dst in kills(tmp_path, src, "exchange"):
         assert content(dst) in (OLD, wanted)
         found.append(content(dst) == wanted)
+        if found[-1]:
+            assert converters.convert(src, dst, to="hf", evidence=False).unchanged
+            assert [path.name for path in dst.parent.iterdir()] == ["dst"]
         converters.convert(src, dst, to="hf", evidence=False, force=True)
         assert content(dst) == wanted
         assert [path.name for path in dst.parent.iterdir()] == ["dst"]
@@ -108,8 +111,12 @@ def test_where_names_cannot_be_exchanged_what_was_there_comes_back(tmp_path, src
     for dst in kills(tmp_path, src, "rename"):
         gaps += not dst.exists()
         before = wanted if dst.exists() and content(dst) == wanted else OLD
-        with pytest.raises(UsageError):
-            converters.convert(src, dst, to="hf", evidence=False)
+        if before is wanted:
+            assert converters.convert(src, dst, to="hf", evidence=False).unchanged
+            assert [path.name for path in dst.parent.iterdir()] == ["dst"]
+        else:
+            with pytest.raises(UsageError):
+                converters.convert(src, dst, to="hf", evidence=False)
         assert content(dst) == before
         converters.convert(src, dst, to="hf", evidence=False, force=True)
         assert content(dst) == wanted

@@ -7,6 +7,7 @@ import pytest
 
 import converters
 from converters import ConversionOptions
+from converters.errors import UsageError
 from internlm_zoo import conversion
 from tests.converters.from_hub.hub import (
     BUDGET,
@@ -92,3 +93,19 @@ def test_the_command_line_has_it(place, zoo, monkeypatch):
     assert code == 0
     code, _, err = zoo("convert", "huggingface:acme/tp2", place.folder / "two", "--to", "hf")
     assert code == 4 and "--from-hub" in err
+
+
+@pytest.mark.parametrize("way", ["hf to hf", "original tp 2 to hf"])
+def test_what_is_there_from_the_same_release_costs_no_weights(place, way):
+    repo, options = WAYS[way]
+    place.convert(f"huggingface:{repo}", **options)
+    before, sent = content(place.dst), place.sent
+    assert place.convert(f"huggingface:{repo}", **options).unchanged
+    assert content(place.dst) == before
+    assert place.sent - sent < 0.03 * place.weights(repo)
+
+
+def test_where_a_hub_says_no_digest_nothing_is_taken_for_the_same(place):
+    place.convert("openxlab:acme/tp1", to="hf")
+    with pytest.raises(UsageError, match="nothing but reading it"):
+        place.convert("openxlab:acme/tp1", to="hf")
