@@ -44,6 +44,7 @@ def test_download_verify_convert(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_load_and_smoke_test(settings: Settings) -> None:
+    pytest.importorskip("torch")
     model, tokenizer = zoo.load(MODEL, devices=["cpu"], dtype="float32", settings=settings)
     assert type(model).__name__ == "LlamaForCausalLM"
     assert tokenizer is not None and tokenizer.bos_token_id == 1

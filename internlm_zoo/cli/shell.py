@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -127,12 +127,9 @@ def _with_dashes(arg: str) -> str:
 
 
 def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
-    signature = inspect.signature(function)
-    hints = get_type_hints(function, include_extras=True)
-    own = [
-        parameter.replace(annotation=hints[parameter.name])
-        for parameter in list(signature.parameters.values())[1:]
-    ]
+    # Not typing.get_type_hints: on Python 3.10 it wraps what defaults to None in Optional, out of typer's sight.
+    signature = inspect.signature(function, eval_str=True)
+    own = list(signature.parameters.values())[1:]
 
     @functools.wraps(function)
     def command(**options: Any) -> None:
