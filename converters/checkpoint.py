@@ -19,6 +19,7 @@ from converters.layouts.table import Layout
 from converters.logical import AXES, HALVES, Sizes, flat_shape, pattern_of, shape_of
 from converters.match import Match, Stored, by_place, match
 from converters.pieces import Piece, piece_of
+from converters.unread import check_unread, overlaid
 
 RECORD = "conversion.json"
 _RANK = {pattern: rank for rank, pattern in enumerate(AXES)}
@@ -112,13 +113,15 @@ def open_checkpoint(
     folder = local_folder(path) if isinstance(path, str | os.PathLike) else path
     found = discover(folder)
     layout = recognise(found)
+    config, given = overlaid(found.config, given or {}, layout)
     facts = read(
         layout,
-        found.config,
+        config,
         found.config_file,
-        given=given_facts(given or {}, *layouts.LAYOUTS),
+        given=given_facts(given, *layouts.LAYOUTS),
         known={name: Fact(value, "registry") for name, value in (known or {}).items()},
     )
+    notes = check_unread(layout, config, folder.where(found.config_file))
     stored, dropped = by_place(layout, found.files)
     grid = Grid(found.tp, stages_of(layout, stored, found.pp))
     facts, sizes = measure(layout, facts, stored, grid, folder.where(found.config_file))
@@ -131,7 +134,7 @@ def open_checkpoint(
         format=layout.format,
         layout=layout,
         grid=grid,
-        config=found.config,
+        config=config,
         facts=_complete(facts, settled, usual(tensors.values())),
         choices=settled.choices,
         sizes=sizes,
@@ -139,7 +142,7 @@ def open_checkpoint(
         dropped=dropped,
         files=tuple(file.name for files in found.files.values() for file in files),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
-        notes=(*found.notes, *_mixed(tensors.values())),
+        notes=(*found.notes, *notes, *_mixed(tensors.values())),
     )
 
 

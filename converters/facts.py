@@ -1,20 +1,22 @@
 """What is known of a checkpoint besides its tensors, each fact with its origin, and configs as tables.
 
 A layout's template maps config keys to literals or `$fact`; `read` and `write` use the same template in both
-directions. A few facts are spelt differently from format to format: SPELLED and DERIVED translate those.
+directions. A fact that is spelt differently from format to format, or twice in one config, has one value:
+converters/spellings.py translates, and spellings that contradict each other are refused.
 Nothing is defaulted here: a fact that nobody states is missing, and whoever needs it asks for it by name.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import IntegrityError, UnsupportedError, UsageError
-from converters.formats.tensors import ELEMENT_TYPES, DType
+from converters.formats.tensors import ELEMENT_TYPES
 from converters.layouts.table import Layout
+from converters.spellings import UNSTATED, Partly, Said, spelling
 
 GIVEN = "given"
 TENSORS = "tensors"
@@ -32,8 +34,7 @@ class Fact:
 
 
 Facts = Mapping[str, Fact]
-
-_UNSTATED = object()
+_LONGEST = 80
 
 # What a refusal suggests for a fact that has to be given.
 LIKELY: Mapping[str, str] = {
@@ -44,47 +45,9 @@ LIKELY: Mapping[str, str] = {
     "mlp_order": "up_down (w2 is up, as in the released models) or down_up (w2 is down)",
     "embed_split_hidden": "true or false",
     "num_attention_heads": "32 (7B) or 40 (20B)",
+    "adapt_hf": "true or false: whether the rows of q and k are in Hugging Face's order, which shapes do not "
+    "show (false is what newer InternEvo calls qk_interleaved true)",
 }
-
-
-def _rotary(rotary: Mapping[str, Value]) -> dict[str, Value]:
-    """InternLM's `rotary`: {"base": 10000, "type": "origin" | "dynamic", "scaling_factor": 1.0}."""
-    dynamic = rotary.get("type") == "dynamic"
-    scaling = {"type": "dynamic", "factor": float(rotary.get("scaling_factor", 1.0))} if dynamic else None
-    return {"rope_theta": rotary.get("base"), "rope_scaling": scaling}
-
-
-def _rope_parameters(rope: Mapping[str, Value] | None) -> dict[str, Value]:
-    """transformers 5: rope_theta and the scaling in one place."""
-    rope = dict(rope or {})
-    theta = {"rope_theta": rope.pop("rope_theta")} if "rope_theta" in rope else {}
-    return {**theta, "rope_scaling": None if rope.get("rope_type") in (None, "default") else rope}
-
-
-SPELLED: Mapping[str, Callable[[Value], dict[str, Value]]] = {
-    "no_bias": lambda value: {"attention_bias": not value},
-    "rotary": _rotary,
-    "rope_parameters": _rope_parameters,
-    # True says that there is scaling, but not by which factor.
-    "use_dynamic_ntk_rope": lambda value: {"rope_scaling": _UNSTATED if value else None},
-    # Written from the tensors, and read from them too.
-    "mlp_ratio": lambda value: {},
-    "torch_dtype": lambda value: {},
-    "dtype": lambda value: {},
-}
-
-
-def _write_rotary(facts: _Known) -> Value:
-    scaling = facts["rope_scaling"]
-    if scaling is None:
-        return {"base": facts["rope_theta"], "type": "origin"}
-    if _kind(scaling) != "dynamic":
-        raise UnsupportedError(f"InternLM's config has no {_kind(scaling)} rope scaling", "rope_scaling")
-    return {"base": facts["rope_theta"], "type": "dynamic", "scaling_factor": float(scaling["factor"])}
-
-
-def _kind(scaling: Mapping[str, Value]) -> Value:
-    return scaling.get("rope_type", scaling.get("type"))
 
 
 class _Known:
@@ -97,17 +60,6 @@ class _Known:
         if name not in self._facts:
             raise missing(name, self._where)
         return self._facts[name].value
-
-
-DERIVED: Mapping[str, Callable[[_Known], Value]] = {
-    "no_bias": lambda known: not known["attention_bias"],
-    "rotary": _write_rotary,
-    "mlp_ratio": lambda known: known["intermediate_size"] / known["hidden_size"],
-    "torch_dtype": lambda known: DType(known["dtype"]),
-    "use_dynamic_ntk_rope": lambda known: (
-        known["rope_scaling"] is not None and _kind(known["rope_scaling"]) == "dynamic"
-    ),
-}
 
 
 def missing(name: str, where: str) -> UsageError:
@@ -125,30 +77,75 @@ def read(
 ) -> dict[str, Fact]:
     """Facts of a config. given: override it. known: stand in where it and its format are silent.
 
-    Raises UnsupportedError for a key that the layout demands another value of.
+    Raises UnsupportedError for a key that the layout demands another value of, IntegrityError for a value
+    that makes no sense and for two keys that contradict each other.
     """
     _check_demands(layout, config, origin)
-    facts = _spelt(layout.constants, FORMAT)
-    for key, pattern in {**layout.template, **layout.reads}.items():
-        if key in config and isinstance(pattern, str) and pattern.startswith("$"):
-            facts |= _spelt({pattern[1:]: config[key]}, origin)
-    stated = {name: fact for name, fact in facts.items() if fact.value is not _UNSTATED}
+    constants = ((name, name, value) for name, value in layout.constants.items())
+    entries = ((key, name, config[key]) for key, name in fact_keys(layout) if key in config)
+    facts = {**_say(constants, FORMAT), **_say(entries, origin, settled=given.keys())}
+    stated = {name: fact for name, fact in facts.items() if fact.value is not UNSTATED}
     return {**known, **stated, **given}
 
 
-def _spelt(values: Mapping[str, Value], origin: str) -> dict[str, Fact]:
-    facts = {}
-    for name, value in values.items():
-        for fact, meant in (_meant(name, value, origin) if name in SPELLED else {name: value}).items():
-            facts[fact] = Fact(meant, origin)
-    return facts
+def fact_keys(layout: Layout) -> Iterator[tuple[str, str]]:
+    """The config keys of a layout that say facts, each with the name under which it is spelt."""
+    for key, pattern in {**layout.template, **layout.reads}.items():
+        if isinstance(pattern, str) and pattern.startswith("$"):
+            yield key, pattern[1:]
 
 
-def _meant(name: str, value: Value, origin: str) -> dict[str, Value]:
+def _say(
+    entries: Iterable[tuple[str, str, Value]], origin: str, settled: Collection[str] = ()
+) -> dict[str, Fact]:
+    """The facts that entries (key, spelling, value) say together; UNSTATED where they leave one open.
+
+    settled: facts that need not agree.
+    """
+    said: dict[str, dict[str, Value]] = {}
+    for key, name, value in entries:
+        try:
+            meanings = _meant(key, name, value, origin)
+        except (IntegrityError, UnsupportedError):
+            if not any(fact in settled for fact in spelling(name).says):
+                raise
+            continue  # what is given takes its place
+        for fact, meant in meanings.items():
+            said.setdefault(fact, {})[key] = meant
+    return {
+        fact: Fact(_settle(fact, keys, origin), origin) for fact, keys in said.items() if fact not in settled
+    }
+
+
+def _meant(key: str, name: str, value: Value, origin: str) -> Said:
     try:
-        return SPELLED[name](value)
-    except (AttributeError, TypeError, ValueError):
-        raise IntegrityError(f"{name} is {value!r}, of which no sense can be made", origin) from None
+        return spelling(name).read(value)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{key} is {shown(value)}: {error.what}", origin, error.fix) from None
+    except (AttributeError, TypeError, ValueError) as error:
+        kind = UsageError if origin == GIVEN else IntegrityError
+        raise kind(f"{key} is {shown(value)}, of which no sense can be made: {error}", origin) from None
+
+
+def shown(value: Value) -> str:
+    """A value in a message, cut short where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _settle(fact: str, said: Mapping[str, Value], origin: str) -> Value:
+    """The one value of all that keys say of a fact."""
+    whole = {key: value for key, value in said.items() if not isinstance(value, Partly)}
+    key, value = next(iter(whole.items()), (None, None))
+    for other, meant in said.items():
+        agrees = key is None or (meant.agrees(value) if isinstance(meant, Partly) else meant == value)
+        if not agrees:
+            raise (UsageError if origin == GIVEN else IntegrityError)(
+                f"{key} and {other} contradict each other about {fact}",
+                origin,
+                f"say which holds with --set {fact}=VALUE",
+            )
+    return value if key is not None else next(iter(said.values())).alone
 
 
 def _check_demands(layout: Layout, config: Mapping[str, Value], origin: str) -> None:
@@ -173,19 +170,32 @@ def write(layout: Layout, facts: Facts) -> dict[str, Value]:
     return {**layout.by_kind.get(known["kind"], {}), **fields} if layout.by_kind else fields
 
 
-def write_only(layout: Layout, facts: Facts, names: Collection[str]) -> dict[str, Value]:
-    """The entries of its config that say one of these facts."""
-    known = _Known(facts, layout.name)
-    return {
-        key: _value(pattern, known) for key, pattern in layout.template.items() if str(pattern)[1:] in names
-    }
+def rewrite(
+    layout: Layout,
+    config: Mapping[str, Value],
+    facts: Facts,
+    changed: Collection[str],
+    added: Collection[str],
+) -> dict[str, Value]:
+    """A config of a layout in which every key that spells a changed fact says it as it is now.
+
+    added: facts that the template's own keys say as well, if they did not, so that readers which know only
+    one of the spellings find it.
+    """
+    known, own = _Known(facts, layout.name), layout.template.keys()
+    rewritten = dict(config)
+    for key, name in fact_keys(layout):
+        says = spelling(name).says
+        wanted = changed if key in config else added if key in own else ()
+        if any(fact in wanted for fact in says) and all(fact in facts for fact in says):
+            rewritten[key] = spelling(name).write(known)
+    return rewritten
 
 
 def _value(pattern: object, known: _Known) -> Value:
-    if not (isinstance(pattern, str) and pattern.startswith("$")):
-        return pattern
-    name = pattern[1:]
-    return DERIVED[name](known) if name in DERIVED else known[name]
+    if isinstance(pattern, str) and pattern.startswith("$"):
+        return spelling(pattern[1:]).write(known)
+    return pattern
 
 
 def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]:
@@ -193,17 +203,18 @@ def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]
     names: dict[str, str] = {}
     for layout in layouts:
         names |= {choice: choice for choice in layout.choices}
-        for key, pattern in {**layout.template, **layout.reads}.items():
-            if isinstance(pattern, str) and pattern.startswith("$"):
-                names |= {key: pattern[1:], pattern[1:]: pattern[1:]}
-    facts: dict[str, Fact] = {}
+        for key, name in fact_keys(layout):
+            names |= {key: name, name: name}
     for key, value in given.items():
         if key not in names:
             near = difflib.get_close_matches(key, names, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(names))}"
             raise UsageError(f"{key} is not a fact of these formats", "--set", hint)
-        facts |= _spelt({names[key]: value}, GIVEN)
-    return facts
+        if not _meant(key, names[key], value, GIVEN):
+            raise UsageError(
+                f"{key}={value} says nothing: leave it out", "--set", "--dtype changes the element type"
+            )
+    return _say(((key, names[key], value) for key, value in given.items()), GIVEN)
 
 
 def dtype_name(code: str) -> str:

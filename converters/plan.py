@@ -23,6 +23,7 @@ from converters.formats.tensors import DType, FileLayout, Span, TensorSpec, nbyt
 from converters.layouts import layout_of
 from converters.layouts.table import Layout
 from converters.options import KEEP, ConversionOptions
+from converters.unread import overlaid
 
 FORMATS = ("hf", "llama", "original")
 DTYPES = (KEEP, "float32", "float16", "bfloat16")
@@ -83,7 +84,8 @@ def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
     layout = layout_of(source.family, to)
     if min(tp, pp) < 1 or (not layout.grid and (tp, pp) != (1, 1)):
         raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
-    known = {**source.facts, **given_facts(options.given, layout, source.layout)}
+    _, stated = overlaid(source.config, options.given, source.layout)
+    known = {**source.facts, **given_facts(stated, layout, source.layout)}
     code = _code(options.dtype)
     if code not in (None, source.dtype):
         known["dtype"] = Fact(options.dtype, GIVEN)
@@ -232,8 +234,10 @@ def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
     if layout is not source.layout or not source.config:
         return fact_tables.write(layout, known)
     kept = {key: value for key, value in source.config.items() if key not in _NOT_CARRIED}
-    given = {name for name, fact in known.items() if fact.origin == GIVEN}
-    return kept | fact_tables.write_only(layout, known, given | layout.choices.keys())
+    settled = (
+        {name for name, fact in known.items() if fact.origin == GIVEN} | layout.choices.keys() | {"dtype"}
+    )
+    return fact_tables.rewrite(layout, kept, known, settled, settled | {"rope_theta", "rope_scaling"})
 
 
 def standalone(source: Checkpoint, layout: Layout) -> list[Place]:

@@ -22,6 +22,7 @@ from converters.inspection.finding import Finding, noting
 from converters.inspection.survey import Survey
 from converters.layouts.table import Layout
 from converters.match import Mismatch, Stored, by_place, complaints
+from converters.unread import check_unread, overlaid
 
 _ENDS = (("first", "embed.weight"), ("last", "head.weight"))
 
@@ -41,15 +42,17 @@ def contents_of(
 ) -> Contents:
     """given, known: as for `open_checkpoint`. Raises UsageError for a given fact that there is not."""
     findings: list[Finding] = []
-    stated = given_facts(given or {}, *layouts.LAYOUTS)
     found = seen.found
     readable = seen.files and (seen.configured or found.format == "original")
     layout = noting(findings, partial(recognise, found)) if readable else None
     if layout is None:
-        return Contents(None, stated, None, tuple(findings))
+        return Contents(None, given_facts(given or {}, *layouts.LAYOUTS), None, tuple(findings))
+    config, others = overlaid(found.config, given or {}, layout)
+    stated = given_facts(others, *layouts.LAYOUTS)
     registry = {name: Fact(value, "registry") for name, value in (known or {}).items()}
-    reading = partial(read, layout, found.config, found.config_file, given=stated, known=registry)
+    reading = partial(read, layout, config, found.config_file, given=stated, known=registry)
     facts = noting(findings, reading)
+    noting(findings, partial(check_unread, layout, config, found.folder.where(found.config_file)))
     placed = noting(findings, partial(by_place, layout, found.files))
     if placed is None:
         return Contents(layout, facts or stated, None, tuple(findings))

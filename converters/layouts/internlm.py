@@ -6,8 +6,10 @@ internlm/internlm-7b modeling_internlm.py and configuration_internlm.py (rotary)
 
 from __future__ import annotations
 
-from converters.layouts.llama import HF_CONFIG, HF_DEMANDS, llama_rows
-from converters.layouts.table import Layout, row
+from converters.layouts.inert import HF_INERT
+from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
+from converters.layouts.llama import HF_CONFIG, HF_DEMANDS, HF_READS, llama_rows
+from converters.layouts.table import Layout, Row, row
 
 _QKV = "layers.N.attention.{0}.{1}"
 _QKV_WEIGHTS = " ".join(_QKV.format(part, "weight") for part in "qkv")
@@ -17,6 +19,15 @@ _QKV_BIASES = " ".join(_QKV.format(part, "bias") for part in "qkv")
 _EMBED = "embedding.weight embedding.word_embeddings.weight tok_embeddings.weight"
 _EMBED_BY_VOCAB = "embedding.word_embeddings.weight embedding.weight tok_embeddings.weight"
 _PACKED = "parts kv_heads q_per_kv halves pairs head_dim"
+_INTERLEAVED = "parts kv_heads q_per_kv pairs halves head_dim"
+
+
+def _qkv(axes: str, **when: object) -> tuple[Row, Row]:
+    return (
+        row("blocks.N.mixer.Wqkv.weight", _QKV_WEIGHTS, f"{axes} | hidden", "kv_heads", **when),
+        row("blocks.N.mixer.Wqkv.bias", _QKV_BIASES, axes, "kv_heads", attention_bias=True, **when),
+    )
+
 
 ORIGINAL = Layout(
     family="internlm",
@@ -27,6 +38,7 @@ ORIGINAL = Layout(
         # Checkpoints before InternEvo's feed-forward of 2024 have it up_down: w2 is up and w3 is down.
         "mlp_order": ("down_up", "up_down"),
         "embed_split_hidden": (True, False),
+        "adapt_hf": (True, False),
         "attention_bias": (True, False),
     },
     rows=(
@@ -34,8 +46,8 @@ ORIGINAL = Layout(
         row(_EMBED_BY_VOCAB, "embed.weight", "vocab | hidden", "vocab", embed_split_hidden=False),
         row("blocks.N.norm1.weight", "layers.N.attention_norm.weight", "hidden"),
         row("blocks.N.norm2.weight", "layers.N.mlp_norm.weight", "hidden"),
-        row("blocks.N.mixer.Wqkv.weight", _QKV_WEIGHTS, f"{_PACKED} | hidden", "kv_heads"),
-        row("blocks.N.mixer.Wqkv.bias", _QKV_BIASES, _PACKED, "kv_heads", attention_bias=True),
+        *_qkv(_PACKED, adapt_hf=True),
+        *_qkv(_INTERLEAVED, adapt_hf=False),
         row(
             "blocks.N.mixer.out_proj.weight",
             "layers.N.attention.o.weight",
@@ -80,25 +92,25 @@ ORIGINAL = Layout(
         "norm_type": "rmsnorm",
         "layer_norm_epsilon": "$rms_norm_eps",
         "no_bias": "$no_bias",
+        "qk_interleaved": "$qk_interleaved",
         "rope_base": "$rope_theta",
         "max_position_embeddings": "$max_position_embeddings",
         "use_dynamic_ntk_rope": "$use_dynamic_ntk_rope",
         "rope_scaling": "$rope_scaling",
         "num_chunks": 1,
     },
+    reads={"adapt_hf": "$adapt_hf", "num_kv_attention_heads": "$num_kv_heads"},
+    # The code of the released models rotates halves and has no such key; InternEvo since #401 adds it.
     constants={
+        "adapt_hf": True,
         "rope_theta": 10000,
         "use_dynamic_ntk_rope": False,
         "bos_token_id": 1,
         "eos_token_id": 2,
         "pad_token_id": 2,
     },
-    demands={
-        "num_chunks": (1,),
-        "norm_type": ("rmsnorm",),
-        "num_experts": (0, 1),
-        "apply_post_layer_norm": (False,),
-    },
+    demands=ORIGINAL_DEMANDS,
+    inert=ORIGINAL_INERT,
 )
 
 HF = Layout(
@@ -113,7 +125,13 @@ HF = Layout(
         "rotary": "$rotary",
     },
     by_kind={"causal": {"architectures": ["InternLMForCausalLM"]}},
-    reads={"rope_theta": "$rope_theta", "rope_scaling": "$rope_scaling"},
+    reads={
+        **HF_READS,
+        "rope_theta": "$rope_theta",
+        "rope_scaling": "$rope_scaling",
+        "num_key_value_heads": "$num_kv_heads",
+        "head_dim": "$head_dim",
+    },
     # configuration_internlm.py writes `rotary` out; configs without it are of the code before it, which knew
     # one base and no scaling.
     constants={
@@ -123,4 +141,5 @@ HF = Layout(
         "pad_token_id": 2,
     },
     demands=HF_DEMANDS,
+    inert=HF_INERT,
 )

@@ -1,13 +1,17 @@
 """InternLM2 and 2.5: grouped wqkv, no biases.
 
 adapt_hf False: query and key rows of a head are stored with rotary pairs interleaved (pairs before halves).
+Newer InternEvo says the same as qk_interleaved True. Both are written: its launch.py demands that they agree,
+and its tools/load_internlm2_model.py drops adapt_hf and reads the other. A config with neither is of either.
 Facts: InternLM/InternEvo c628a8c internlm/model/modeling_internlm2.py, transformers/convert2hf_internlm2.py;
 internlm/internlm2-7b modeling_internlm2.py; InternLM/lmdeploy module_map.py (reward models).
 """
 
 from __future__ import annotations
 
-from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS
+from converters.layouts.inert import HF_INERT
+from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
+from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS, HF_READS
 from converters.layouts.table import Layout, row
 
 # As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
@@ -86,6 +90,7 @@ ORIGINAL = Layout(
         "layer_norm_epsilon": "$rms_norm_eps",
         "no_bias": True,
         "adapt_hf": "$adapt_hf",
+        "qk_interleaved": "$qk_interleaved",
         "norm_head": "$norm_head",
         "rope_base": "$rope_theta",
         "max_position_embeddings": "$max_position_embeddings",
@@ -94,7 +99,6 @@ ORIGINAL = Layout(
         "num_chunks": 1,
     },
     constants={
-        "adapt_hf": True,
         "norm_head": False,
         "attention_bias": False,
         "use_dynamic_ntk_rope": False,
@@ -102,7 +106,8 @@ ORIGINAL = Layout(
         "eos_token_id": 2,
         "pad_token_id": 2,
     },
-    demands={"num_chunks": (1,), "norm_type": ("rmsnorm",), "num_experts": (0, 1), "no_bias": (True,)},
+    demands={**ORIGINAL_DEMANDS, "no_bias": (True,)},
+    inert=ORIGINAL_INERT,
 )
 
 HF = Layout(
@@ -139,7 +144,8 @@ HF = Layout(
         "causal": {"architectures": ["InternLM2ForCausalLM"]},
         "reward": {"architectures": ["InternLM2ForRewardModel"]},
     },
-    reads={"rope_parameters": "$rope_parameters"},
+    reads={**HF_READS, "head_dim": "$head_dim"},
     constants={"attention_bias": False, "rope_scaling": None},
     demands={**HF_DEMANDS, "bias": (False,)},
+    inert=HF_INERT,
 )

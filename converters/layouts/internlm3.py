@@ -6,7 +6,8 @@ Facts: internlm/internlm3-8b-instruct configuration_internlm3.py and modeling_in
 
 from __future__ import annotations
 
-from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS, llama_rows
+from converters.layouts.inert import HF_INERT
+from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS, HF_READS, llama_rows
 from converters.layouts.table import Layout
 
 HF = Layout(
@@ -23,7 +24,8 @@ HF = Layout(
     },
     by_kind={"causal": {"architectures": ["InternLM3ForCausalLM"]}},
     constants={"rope_scaling": None},
-    reads={"rope_parameters": "$rope_parameters"},
+    reads=HF_READS,
     demands=HF_DEMANDS,
+    inert=HF_INERT,
     agree=(("qkv_bias", "bias"),),  # Llama has one switch for the biases of q, k, v and o
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from converters.layouts.inert import HF_INERT
 from converters.layouts.table import Layout, Row, row
 
 _HEADS = "kv_heads q_per_kv halves pairs head_dim"
@@ -30,7 +31,13 @@ HF_CONFIG: Mapping[str, object] = {
     "tie_word_embeddings": False,
     "torch_dtype": "$dtype",
 }
-HF_DEMANDS: Mapping[str, tuple[object, ...]] = {"hidden_act": ("silu",), "tie_word_embeddings": (False,)}
+# swish is transformers' other name of it.
+HF_DEMANDS: Mapping[str, tuple[object, ...]] = {
+    "hidden_act": ("silu", "swish"),
+    "tie_word_embeddings": (False,),
+}
+# As transformers 5 spells them, which reads the older spellings too, and older versions do not read its own.
+HF_READS: Mapping[str, str] = {"dtype": "$dtype", "rope_parameters": "$rope_parameters"}
 # Since grouped queries: how many key/value heads, and the rotary embedding as Llama spells it.
 GROUPED_CONFIG: Mapping[str, object] = {
     **HF_CONFIG,
@@ -107,6 +114,7 @@ LLAMA = Layout(
         "reward": {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1},
     },
     constants={"rope_scaling": None},
-    reads={"rope_parameters": "$rope_parameters"},
+    reads=HF_READS,
     demands={**HF_DEMANDS, "pretraining_tp": (1,)},
+    inert=HF_INERT,
 )

@@ -69,7 +69,7 @@ class Layout:
     constants: facts that hold for every checkpoint of the layout unless its config says otherwise, as the
     format's own code has it. by_kind: further config entries, by what the model is for (causal: the next
     token, reward: a score). demands: config keys whose other values are not supported. agree: pairs of keys
-    that must say the same.
+    that must say the same. inert: config keys that are not read, as they do not change what is computed.
     """
 
     family: str
@@ -82,6 +82,7 @@ class Layout:
     by_kind: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     demands: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     agree: tuple[tuple[str, str], ...] = ()
+    inert: frozenset[str] = frozenset()
     grid: bool = False
     prefix: str = ""
 

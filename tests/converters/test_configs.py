@@ -82,7 +82,10 @@ def test_the_base_is_carried_from_the_original_config_to_internlms_rotary(tmp_pa
 def test_rope_parameters_of_transformers_5_are_read(tmp_path, names):
     silent = {"rope_theta": ..., "rope_scaling": ...}
     for number, (scaling, wanted) in enumerate(
-        [({"rope_type": "default"}, None), ({"rope_type": "dynamic", "factor": 2.0},) * 2]
+        [
+            ({"rope_type": "default"}, None),
+            ({"rope_type": "dynamic", "factor": 2.0}, {"type": "dynamic", "factor": 2.0}),
+        ]
     ):
         rope = {"rope_theta": 50000, **scaling}
         folder = tmp_path / str(number)

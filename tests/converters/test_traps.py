@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import converters
-from converters.errors import UnsupportedError, ZooError
+from converters.errors import IntegrityError, UnsupportedError, UsageError, ZooError
 from tests.converters.bits import assert_same, assert_same_cells, to_bits, to_torch
 from tests.converters.oracle import (
     BOTH,
@@ -21,6 +21,7 @@ from tests.converters.oracle import (
     Variant,
     cells,
     expected,
+    interleaved,
     make_model,
     read_cells,
     read_config,
@@ -28,7 +29,9 @@ from tests.converters.oracle import (
     write_hf,
     write_original,
 )
+from tests.converters.refusal import refused
 
+INTERNLM_OF_8 = replace(INTERNLM, hidden=64)
 FAMILY = pytest.mark.parametrize("dims", BOTH, ids=lambda dims: dims.family)
 
 
@@ -149,8 +152,62 @@ def test_adapt_hf_false_pairs_are_laid_out_as_halves(tmp_path, names, tp):
     assert_converts(tmp_path, INTERNLM2, tp, how=Variant(adapt_hf=False), names=names)
 
 
-def test_adapt_hf_missing_means_true(tmp_path):
-    assert_converts(tmp_path, INTERNLM2, how=Variant(adapt_hf=None))
+def test_the_order_of_rows_is_asked_for_where_the_config_does_not_say_it(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, how=Variant(adapt_hf=None))
+    message = refused(src, tmp_path / "dst", UsageError)
+    assert "adapt_hf" in message
+    assert "--set adapt_hf=VALUE; likely values: true or false" in message
+    assert "qk_interleaved" in message
+    converters.convert(src, tmp_path / "dst", to="hf", given={"adapt_hf": True})
+    assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "hf"))
+
+
+NEWER = pytest.mark.parametrize("value", [True, False])
+
+
+@NEWER
+@pytest.mark.parametrize("fused", [True, False])
+def test_qk_interleaved_of_newer_internevo_says_the_order_of_rows(tmp_path, value, fused):
+    how = Variant(adapt_hf=not value, fused=fused)
+    newer = {"adapt_hf": None, "qk_interleaved": value, "model_type": "INTERNLM2"}
+    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=how, **newer)
+    converters.convert(src, tmp_path / "dst", to="hf")
+    assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "hf"))
+
+
+@NEWER
+def test_qk_interleaved_is_read_of_internlm_too(tmp_path, value):
+    model = make_model(INTERNLM_OF_8)
+    rows = dict(model)
+    if value:
+        for name in [name for name in model if "q_proj" in name or "k_proj" in name]:
+            rows[name] = interleaved(model[name], INTERNLM_OF_8.head_dim)
+    src = write_original(tmp_path / "src", rows, INTERNLM_OF_8, 2, qk_interleaved=value)
+    converters.convert(src, tmp_path / "dst", to="hf")
+    assert_same(read_hf(tmp_path / "dst"), model)
+
+
+def test_both_spellings_of_the_order_must_agree(tmp_path):
+    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, qk_interleaved=True)
+    message = refused(src, tmp_path / "dst", IntegrityError)
+    assert "adapt_hf and qk_interleaved contradict each other" in message
+    assert "--set adapt_hf=VALUE" in message
+    converters.convert(src, tmp_path / "dst", to="hf", given={"adapt_hf": True})
+
+
+@pytest.mark.parametrize("value", ["False", 0, None])
+def test_an_order_that_is_no_yes_or_no_is_refused(tmp_path, value):
+    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, how=Variant(adapt_hf=None))
+    torch.save({**read_config(src), "qk_interleaved": value}, src / "model_config.pt")
+    assert "qk_interleaved is" in refused(src, tmp_path / "dst", IntegrityError)
+
+
+def test_both_spellings_of_the_order_are_written(tmp_path):
+    src = write_hf(tmp_path / "src", make_model(INTERNLM2), INTERNLM2)
+    for value in (True, False):
+        dst = tmp_path / str(value)
+        converters.convert(src, dst, to="original", given={"qk_interleaved": value})
+        assert (read_config(dst)["adapt_hf"], read_config(dst)["qk_interleaved"]) == (not value, value)
 
 
 def test_adapt_hf_false_is_kept_by_a_new_grid(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 
 from internlm_zoo.smoke.golden import load_golden
 from tests.loading.demo import FORMS, MODELS, rewritten
@@ -32,6 +33,15 @@ def test_every_form_of_a_demo_model_passes(smoke, directories, model, form, devi
     code, result = smoke(directories[model, form], "--as", model, "--devices", devices)
     assert code == 0, result["sentence"]
     assert (form == "original") == any(check["name"] == "weights" for check in result["checks"])
+
+
+def test_a_demo_model_as_newer_internevo_writes_its_config_passes(smoke, directories, tmp_path):
+    folder = shutil.copytree(directories[CHAT, "original"], tmp_path / "newer")
+    config = torch.load(folder / "model_config.pt", weights_only=True)
+    del config["adapt_hf"]
+    torch.save(config | {"qk_interleaved": True, "model_type": "INTERNLM2"}, folder / "model_config.pt")
+    code, result = smoke(folder, "--as", CHAT)
+    assert code == 0, result["sentence"]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,143 @@
+"""How one fact is spelt in the config of each format: what a key's value says, and the value that says it.
+
+A layout's template maps its keys to these names. A name that is not here is a fact spelt as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from converters.errors import UnsupportedError
+from converters.formats.tensors import DType
+from converters.rope import DYNAMIC, kind_of, number, scaling_of
+
+Value = Any
+Said = Mapping[str, Value]
+UNSTATED = object()
+
+
+class Known(Protocol):
+    """Facts by name."""
+
+    def __getitem__(self, name: str, /) -> Value: ...
+
+
+@dataclass(frozen=True)
+class Partly:
+    """What a spelling says of a fact whose value it does not give. agrees: with a value that another one
+    gives. alone: the fact where none does; UNSTATED where that is open."""
+
+    agrees: Callable[[Value], bool]
+    alone: Value
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """says: the facts it is about. read: a value to them. Raises ValueError for a value that makes no sense,
+    UnsupportedError for one that is understood and not possible. write: the value from the facts."""
+
+    says: tuple[str, ...]
+    read: Callable[[Value], Said]
+    write: Callable[[Known], Value]
+
+
+def spelling(name: str) -> Spelling:
+    """How a name of the templates is spelt."""
+    return SPELLINGS.get(name) or Spelling((name,), lambda value: {name: value}, lambda known: known[name])
+
+
+def _flag(value: Value) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("it is neither true nor false")
+    return value
+
+
+def _theta(value: Value) -> Said:
+    return {} if value is None else {"rope_theta": number(value)}
+
+
+def _scaling(value: Value) -> Said:
+    """The scaling; with rope_theta in it, as transformers 5 has it."""
+    theta = value.get("rope_theta") if isinstance(value, Mapping) else None
+    return {**_theta(theta), "rope_scaling": scaling_of(value)}
+
+
+def _rotary(value: Value) -> Said:
+    """InternLM's `rotary`: {"base": 10000, "type": "origin" | "dynamic", "scaling_factor": 1.0}."""
+    if not isinstance(value, Mapping):
+        raise ValueError("it is not a table of base and type")
+    kind = value.get("type", "origin")
+    if kind not in ("origin", DYNAMIC):
+        raise UnsupportedError(f"type is {kind!r}, and only 'origin' and 'dynamic' are known")
+    scaling = {"type": DYNAMIC, "factor": value.get("scaling_factor", 1.0)} if kind == DYNAMIC else None
+    return {**_theta(value.get("base")), "rope_scaling": scaling_of(scaling)}
+
+
+def _write_rotary(known: Known) -> Value:
+    scaling = known["rope_scaling"]
+    if scaling is None:
+        return {"base": known["rope_theta"], "type": "origin"}
+    if kind_of(scaling) != DYNAMIC:
+        raise UnsupportedError(f"InternLM's config has no {kind_of(scaling)} rope scaling", "rope_scaling")
+    return {"base": known["rope_theta"], "type": DYNAMIC, "scaling_factor": float(scaling["factor"])}
+
+
+def _write_rope_parameters(known: Known) -> Value:
+    scaling = dict(known["rope_scaling"] or {})
+    kind = kind_of(scaling) or "default"
+    scaling.pop("type", None)
+    return {**scaling, "rope_type": kind, "rope_theta": known["rope_theta"]}
+
+
+def _is_dynamic(scaling: Value) -> bool:
+    return scaling is not None and kind_of(scaling) == DYNAMIC
+
+
+def _use_dynamic(value: Value) -> Said:
+    """True says that there is scaling, but not by which factor."""
+    if _flag(value):
+        return {"rope_scaling": Partly(_is_dynamic, UNSTATED)}
+    return {"rope_scaling": Partly(lambda scaling: not _is_dynamic(scaling), None)}
+
+
+def _epsilon(value: Value) -> Said:
+    if value is None:
+        return {}
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError("it is not a number from 0 to 1")
+    return {"rms_norm_eps": value}
+
+
+_ROPE = ("rope_theta", "rope_scaling")
+SPELLINGS: Mapping[str, Spelling] = {
+    "adapt_hf": Spelling(
+        ("adapt_hf",), lambda value: {"adapt_hf": _flag(value)}, lambda known: known["adapt_hf"]
+    ),
+    # InternEvo since #401: initialize/launch.py takes either, and demands that they are opposite.
+    "qk_interleaved": Spelling(
+        ("adapt_hf",), lambda value: {"adapt_hf": not _flag(value)}, lambda known: not known["adapt_hf"]
+    ),
+    "no_bias": Spelling(
+        ("attention_bias",),
+        lambda value: {"attention_bias": not _flag(value)},
+        lambda known: not known["attention_bias"],
+    ),
+    "rms_norm_eps": Spelling(("rms_norm_eps",), _epsilon, lambda known: known["rms_norm_eps"]),
+    "rope_theta": Spelling(("rope_theta",), _theta, lambda known: known["rope_theta"]),
+    "rope_scaling": Spelling(_ROPE, _scaling, lambda known: known["rope_scaling"]),
+    "rope_parameters": Spelling(_ROPE, _scaling, _write_rope_parameters),
+    "rotary": Spelling(_ROPE, _rotary, _write_rotary),
+    "use_dynamic_ntk_rope": Spelling(
+        ("rope_scaling",), _use_dynamic, lambda known: _is_dynamic(known["rope_scaling"])
+    ),
+    # Written from the tensors, and read from them too.
+    "mlp_ratio": Spelling(
+        ("intermediate_size", "hidden_size"),
+        lambda value: {},
+        lambda known: known["intermediate_size"] / known["hidden_size"],
+    ),
+    "dtype": Spelling(("dtype",), lambda value: {}, lambda known: known["dtype"]),
+    "torch_dtype": Spelling(("dtype",), lambda value: {}, lambda known: DType(known["dtype"])),
+}
