@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table lint wheel clients clean
+.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table engine-matrix lint wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -40,6 +40,9 @@ fault-table: $(STAMP)
 
 kill-table: $(STAMP)
 	$(BIN)/python tools/kill_table.py
+
+engine-matrix: $(STAMP)
+	$(BIN)/python tools/engine_matrix.py
 
 wheel: $(STAMP)
 	rm -rf dist

@@ -1,0 +1,42 @@
+"""Stock transformers, without anyone's code: python transformers.py REQUEST ANSWER."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+# This file's folder comes first on the path, and this file would be found as the package.
+sys.path.pop(0)
+
+
+def main(request_file: str, answer_file: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with open(request_file, encoding="utf-8") as file:
+        request = json.load(file)
+    directory = request["directory"]
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_pretrained(directory).float().eval()
+
+    def generated(ids: list[int], **options: object) -> list[int]:
+        inputs = torch.tensor([ids])
+        mask = torch.ones_like(inputs)
+        return model.generate(inputs, attention_mask=mask, do_sample=False, **options)[0, len(ids) :].tolist()
+
+    with torch.inference_mode():
+        answer = {
+            "ids": [tokenizer(text)["input_ids"] for text in request["texts"]],
+            "tokens": [generated(p["ids"], max_new_tokens=p["most"]) for p in request["prompts"]],
+            "logits": [model(torch.tensor([p["ids"]])).logits[0, -1].tolist() for p in request["prompts"]],
+            "text": [
+                tokenizer.decode(p["greedy"], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+                for p in request["prompts"]
+            ],
+        }
+    with open(answer_file, "w", encoding="utf-8") as file:
+        json.dump(answer, file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
