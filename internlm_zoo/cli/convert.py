@@ -114,6 +114,7 @@ def convert(
     from converters import ConversionOptions, Execution
     from converters.describe import notes_of
     from internlm_zoo import conversion
+    from internlm_zoo.engines import opened_by
 
     options = ConversionOptions(
         to=to.value,
@@ -137,6 +138,8 @@ def convert(
     for note in report.notes:
         shell.note(note)
     shell.note(_summary(report))
+    if opened := opened_by(report.plan.source.family, to.value):
+        shell.note(opened)
     return Answer(_report_data(report), str(report.path))
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("sentencepiece")
 
-from tools import engine_matrix  # noqa: E402
-from tools.engines import page  # noqa: E402
-from tools.engines.table import ALIKE, read_table  # noqa: E402
+from tools import engine_matrix
+from tools.engines import page
+from tools.engines.table import ALIKE, read_table
 
+ROOT = Path(__file__).parents[2]
 ENGINES = read_table()[0]
 QUICK = [engine for engine in ENGINES if engine.quick]
 
@@ -25,14 +27,26 @@ def test_every_engine_of_the_table_is_in_the_document():
 
 
 def test_the_engines_that_convert_names_are_rows_of_the_document_without_a_fault():
-    named = json.loads(page.DATA.read_text(encoding="utf-8"))
+    named = {
+        (model, format, engine)
+        for model, family in page.FAMILIES.items()
+        for format, engines in json.loads(page.DATA.read_text(encoding="utf-8"))[family].items()
+        for engine in engines
+    }
     assert named
-    for format, models in named.items():
-        for model, engines in models.items():
-            rows = [line for line in document().splitlines() if f"| {format} | {model} | all " in line]
-            for engine in engines:
-                fine = [row for row in rows if f"{engine} |" in row and "**" not in row]
-                assert fine, (format, model, engine)
+    for model, format, engine in named:
+        rows = [line for line in document().splitlines() if f"{engine} | {format} | {model} | all " in line]
+        assert any("**" not in row for row in rows), (model, format, engine)
+
+
+@pytest.mark.parametrize(("model", "format"), [("demo-internlm-base", "llama"), ("demo-internlm-base", "hf")])
+def test_the_end_of_a_conversion_names_the_engines_that_open_it(model, format, zoo, tmp_path):
+    code, _, notes = zoo("convert", ROOT / "internlm_zoo/demo/models" / model, tmp_path / "x", "--to", format)
+    named = json.loads(page.DATA.read_text(encoding="utf-8"))["internlm"]
+    assert code == 0
+    assert named["llama"], "some engine opens Llama's names"
+    assert all(engine in notes for engine in named[format] or named["llama"])
+    assert ("--to llama" in notes) == (not named[format])
 
 
 @pytest.mark.slow

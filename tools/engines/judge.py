@@ -1,8 +1,9 @@
-"""Asks an engine, in its own environment, about one directory, and holds its answer against the golden data."""
+"""Asks an engine, in its own environment, about one directory; the golden data judge the answer."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from tools.demo_training.files import MODELS
 from tools.engines.table import Engine, Outcome
 from tools.venvs import ROOT
 
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b: ")
 # How far a continuation may go on where it should have ended.
 BEYOND = 8
 # The most that one engine may take for one directory, in seconds: one that hangs is named, not waited for.
@@ -65,7 +67,7 @@ def _request(subject: Subject, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(command: Sequence[str | Path]) -> str | None:
-    """Why it failed: the last line that it printed on stderr."""
+    """Why it failed: its last exception, else the last line that it printed on stderr."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -73,7 +75,8 @@ def _run(command: Sequence[str | Path]) -> str | None:
     if done.returncode == 0:
         return None
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"ended with {done.returncode} and no word"
+    named = [line for line in lines if _EXCEPTION.match(line)]
+    return [f"ended with {done.returncode} and no word", *lines[-1:], *named[-1:]][-1].strip()
 
 
 def _wanted_ids(golden: Golden, texts: Sequence[str]) -> list[list[int]]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tools.demo_training.recipes import RECIPES
 from tools.engines.table import Engine, Outcome
 from tools.venvs import ROOT
 
@@ -14,6 +15,7 @@ DOCUMENT = ROOT / "docs" / "engines.md"
 DATA = ROOT / "internlm_zoo" / "engines.json"
 BEGIN, END = "<!-- begin: make engine-matrix -->\n", "<!-- end -->"
 
+FAMILIES = {recipe.name: recipe.family for recipe in RECIPES}
 _FIGURE = re.compile(r"\de-\d\d|0e\+00")
 _HEAD = "| engine | format | model | token ids | greedy tokens | log-probabilities | text | stops |"
 
@@ -66,12 +68,12 @@ def _words(text: str | None) -> str:
 
 
 def opens(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[str]]]:
-    """format -> model -> the engines that were right in all they were asked."""
+    """family -> format -> the engines that were right in all they were asked."""
     found: dict[str, dict[str, list[str]]] = {}
     for outcome in outcomes:
+        family = found.setdefault(FAMILIES[outcome.model], {}).setdefault(outcome.format, [])
         if outcome.right:
-            name = f"{outcome.engine.package} {outcome.engine.version}"
-            found.setdefault(outcome.format, {}).setdefault(outcome.model, []).append(name)
+            family.append(f"{outcome.engine.package} {outcome.engine.version}")
     return found
 
 

@@ -38,10 +38,10 @@ class Engine:
 class Outcome:
     """What an engine made of one model in one format, each held against the golden data.
 
-    ids: texts cut as the sentencepiece model cuts them, of all. tokens: greedy continuations of the golden ids
-    that are golden. away: largest difference of a log-probability. text: golden tokens that read as the golden
-    text. stops: chat answers that ended with their turn, None for a model without turns. refusal: why it does
-    not open; the rest is nothing then."""
+    ids: texts cut as the sentencepiece model cuts them, of all. tokens: greedy continuations of the golden
+    ids that are golden. away: largest difference of a log-probability. text: golden tokens that read as the
+    golden text. stops: chat answers that ended with their turn, None for a model without turns. refusal: why
+    it does not open; the rest is nothing then."""
 
     engine: Engine
     format: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 # This file's folder comes first on the path, and this file would be found as the package.
 sys.path.pop(0)
@@ -14,8 +15,7 @@ def main(request_file: str, answer_file: str) -> None:
     from mlx_lm import load, stream_generate
 
     mx.set_default_device(mx.cpu)
-    with open(request_file, encoding="utf-8") as file:
-        request = json.load(file)
+    request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     model, tokenizer = load(request["directory"])
 
     def generated(ids: list[int], count: int) -> list[int]:
@@ -30,8 +30,7 @@ def main(request_file: str, answer_file: str) -> None:
         ],
         "text": [tokenizer.decode(p["greedy"], skip_special_tokens=True) for p in request["prompts"]],
     }
-    with open(answer_file, "w", encoding="utf-8") as file:
-        json.dump(answer, file)
+    Path(answer_file).write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 # This file's folder comes first on the path, and this file would be found as the package.
 sys.path.pop(0)
@@ -13,8 +14,7 @@ def main(request_file: str, answer_file: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with open(request_file, encoding="utf-8") as file:
-        request = json.load(file)
+    request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     directory = request["directory"]
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory).float().eval()
@@ -34,8 +34,7 @@ def main(request_file: str, answer_file: str) -> None:
                 for p in request["prompts"]
             ],
         }
-    with open(answer_file, "w", encoding="utf-8") as file:
-        json.dump(answer, file)
+    Path(answer_file).write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":
