@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,16 @@ from converters import layouts
 from converters.cells import Box, Grid
 from converters.discover import TOKENIZER_FILES, Found, discover, read_json
 from converters.elements import check_elements, mixture, usual
-from converters.errors import IntegrityError, UnsupportedError
-from converters.facts import FORMAT, TENSORS, Fact, Facts, dtype_name, given_facts, missing, read
+from converters.errors import UnsupportedError
+from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
 from converters.formats.folder import Folder, local_folder
+from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
-from converters.logical import AXES, HALVES, Sizes, flat_shape, pattern_of, shape_of
+from converters.logical import AXES, Sizes, flat_shape, pattern_of, shape_of
 from converters.match import Match, Stored, by_place, match
+from converters.measure import measure
 from converters.pieces import Piece, piece_of
+from converters.tied import EMBEDDING, HEAD, is_tied, of_storage, stated
 from converters.unread import check_unread, overlaid
 
 RECORD = "conversion.json"
@@ -84,6 +87,23 @@ class Checkpoint:
         )
 
     @property
+    def tied(self) -> bool:
+        """Whether its head is the embedding's bytes."""
+        return is_tied(self.choices)
+
+    @property
+    def head_again(self) -> bool:
+        """Whether a head is stored that is said to be the embedding, which who reads it has to check."""
+        said = TIED in self.facts and self.facts[TIED].value is True
+        return said and not self.tied and HEAD in self.tensors
+
+    @property
+    def own(self) -> Mapping[str, LogicalTensor]:
+        """The tensors without a head that is the embedding."""
+        shared = {HEAD} if self.tied or self.head_again else ()
+        return {name: tensor for name, tensor in self.tensors.items() if name not in shared}
+
+    @property
     def dtype_by_name(self) -> Mapping[str, str]:
         return {name: tensor.dtype for name, tensor in self.tensors.items()}
 
@@ -95,7 +115,7 @@ class Checkpoint:
     @property
     def dtype(self) -> str:
         """The code that most of their bytes have."""
-        return usual(self.tensors.values())
+        return usual(self.own.values())
 
 
 def open_checkpoint(
@@ -123,11 +143,13 @@ def open_checkpoint(
     )
     notes = check_unread(layout, config, folder.where(found.config_file))
     stored, dropped = by_place(layout, found.files)
+    config_file = folder.where(found.config_file)
+    facts = dict(stated(layout, facts, config, stored, found.config_file))
     grid = Grid(found.tp, stages_of(layout, stored, found.pp))
-    facts, sizes = measure(layout, facts, stored, grid, folder.where(found.config_file))
-    settled = match(layout, facts, sizes, grid, stored, folder.name)
+    facts, sizes = measure(layout, facts, stored, grid, config_file)
+    settled = match(layout, of_storage(layout, facts, stored), sizes, grid, stored, folder.name)
     check_elements(settled)
-    tensors = _tensors(settled, sizes)
+    own = _tensors(settled, sizes)
     return Checkpoint(
         folder=folder,
         family=_family(layout, settled, folder),
@@ -135,14 +157,14 @@ def open_checkpoint(
         layout=layout,
         grid=grid,
         config=config,
-        facts=_complete(facts, settled, usual(tensors.values())),
+        facts=_complete(facts, settled, usual(own.values())),
         choices=settled.choices,
         sizes=sizes,
-        tensors=tensors,
+        tensors=own | {HEAD: replace(own[EMBEDDING], name=HEAD)} if is_tied(settled.choices) else own,
         dropped=dropped,
         files=tuple(file.name for files in found.files.values() for file in files),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
-        notes=(*found.notes, *notes, *_mixed(tensors.values())),
+        notes=(*found.notes, *notes, *_mixed(own.values())),
     )
 
 
@@ -190,66 +212,6 @@ def stages_of(layout: Layout, stored: Stored, pp: int) -> tuple[range, ...]:
         stages.append(range(start, start + len(numbers)))
         start += len(numbers)
     return tuple(stages)
-
-
-def measure(
-    layout: Layout, facts: Facts, stored: Stored, grid: Grid, config_file: str
-) -> tuple[dict[str, Fact], dict[str, int]]:
-    """The extent of every axis from the config, or from a tensor whose shape alone says it."""
-    facts = dict(facts)
-    layers = grid.stages[-1].stop
-    if facts.setdefault("num_layers", Fact(layers, TENSORS)).value != layers:
-        raise IntegrityError(
-            f"its files hold {layers} layers, and its config says {facts['num_layers'].value}", config_file
-        )
-    for fact in ("hidden_size", "num_attention_heads"):
-        if fact not in facts:
-            raise missing(fact, config_file)
-    for fact, axis in (("vocab_size", "vocab"), ("intermediate_size", "inter")):
-        if fact not in facts:
-            facts[fact] = Fact(_solve(layout, axis, stored, grid, config_file), TENSORS)
-    heads = _whole(facts, "num_attention_heads", config_file)
-    if facts.setdefault("num_kv_heads", Fact(heads, FORMAT)).value is None:
-        facts["num_kv_heads"] = Fact(heads, FORMAT)
-    if "head_dim" not in facts or facts["head_dim"].value is None:
-        facts["head_dim"] = Fact(_whole(facts, "hidden_size", config_file) // heads, FORMAT)
-    kv_heads, head_dim = _whole(facts, "num_kv_heads", config_file), _whole(facts, "head_dim", config_file)
-    if heads % kv_heads or head_dim % HALVES:
-        raise IntegrityError(
-            f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads",
-            config_file,
-        )
-    return facts, {
-        "vocab": _whole(facts, "vocab_size", config_file),
-        "hidden": _whole(facts, "hidden_size", config_file),
-        "inter": _whole(facts, "intermediate_size", config_file),
-        "kv_heads": kv_heads,
-        "q_per_kv": heads // kv_heads,
-        "halves": HALVES,
-        "pairs": head_dim // HALVES,
-        "head_dim": head_dim,
-        "score": 1,
-        "layers": layers,
-    }
-
-
-def _whole(facts: Facts, name: str, where: str) -> int:
-    value = facts[name].value
-    if type(value) is not int or not 0 < value < 1 << 40:
-        raise IntegrityError(f"{name} is {value!r}, not a number of anything", where)
-    return value
-
-
-def _solve(layout: Layout, axis: str, stored: Stored, grid: Grid, where: str) -> int:
-    for row in layout.rows:
-        for dim, axes in enumerate(row.dims):
-            if axes != (axis,) or row.when:
-                continue
-            place = (0, grid.pp - 1 if row.place == "last" else 0)
-            tensor = stored[place].get(row.stored[0].replace(".N.", ".0."))
-            if tensor is not None and dim < len(tensor.shape):
-                return tensor.shape[dim] * (grid.tp if row.split == axis else 1)
-    raise IntegrityError(f"no tensor says how long the axis {axis} is", where)
 
 
 def _family(layout: Layout, settled: Match, folder: Folder) -> str:

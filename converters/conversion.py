@@ -14,7 +14,7 @@ from converters import discover, record
 from converters.already import held_against
 from converters.carry import TokenizerFacts, carry
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
-from converters.describe import notes_of
+from converters.describe import notes_of, twins
 from converters.engines import THREADS, Engine, open_engine
 from converters.errors import UsageError
 from converters.evidence import prove
@@ -192,7 +192,7 @@ def _report(
     unchanged: bool = False,
 ) -> Report:
     files = tuple(file.name for file in plan.files)
-    notes = (*notes_of(plan), *notes)
+    notes = (*notes_of(plan), *twins(plan, fingerprints), *notes)
     return Report(target, plan, files, plan.nbytes, kept, notes, fingerprints, unchanged)
 
 

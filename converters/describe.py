@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from converters.facts import dtype_name
+from converters.layouts.llama import TIED
 from converters.logical import pattern_of
 from converters.plan import Plan
+from converters.tied import EMBEDDING, HEAD, is_tied
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,28 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
     return (*plan.source.notes, *_lost(plan), *_elements(plan))
 
 
+def twins(plan: Plan, digests: Mapping[str, str]) -> Iterator[str]:
+    """What the digests of a result's tensors show of its head."""
+    same = HEAD in digests and digests[HEAD] == digests.get(EMBEDDING)
+    if same and TIED in plan.layout.choices and HEAD in plan.source.own:
+        yield f"the head holds the same as the embedding: --set {TIED}=true stores it once"
+
+
 def _lost(plan: Plan) -> Iterator[str]:
     if plan.source.dropped:
         yield f"{len(plan.source.dropped)} computed buffers (.inv_freq) were left out"
+    if plan.source.tied and not is_tied(plan.choices):
+        yield f"the head is the embedding, and is written out as a tensor of its own: {_why_untied(plan)}"
+    elif is_tied(plan.choices) and plan.source.head_again:
+        yield "the stored head, which is the embedding again, was left out"
     if plan.normalised:
         yield "the head's rows were normalised, as norm_head says; their lengths cannot be brought back"
     if plan.lossy:
         yield "lossy: the head is written with rows of length one, as norm_head made them"
+
+
+def _why_untied(plan: Plan) -> str:
+    return f"{TIED} is false" if TIED in plan.layout.choices else f"{plan.layout.name} cannot tie them"
 
 
 def _elements(plan: Plan) -> Iterator[str]:

@@ -21,6 +21,7 @@ from converters.formats.tensors import ELEMENT_TYPES
 from converters.gather import Bytes, Sources, gather
 from converters.pieces import Piece, extent_of, intersection
 from converters.rows import convert_to, normalise_rows
+from converters.tied import EMBEDDING, HEAD, conflict
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,7 +92,7 @@ class Stream:
 
 def check_replicas(source: Checkpoint, files: Sources) -> None:
     """Raises IntegrityError naming the rank whose copy of a replicated tensor differs from the first
-    rank's.
+    rank's, UsageError naming a head that is stored, said to be the embedding, and is not.
     """
     _prefetch_replicas(source, files)
     for tensor in source.tensors.values():
@@ -106,6 +107,17 @@ def check_replicas(source: Checkpoint, files: Sources) -> None:
                     replica.file,
                     "one of the files belongs to another checkpoint or is damaged: fetch them again",
                 )
+    if source.head_again and not _same(source, files, EMBEDDING, HEAD):
+        raise conflict(source.tensors[EMBEDDING].pieces[0], source.tensors[HEAD].pieces[0])
+
+
+def _same(source: Checkpoint, files: Sources, one: str, other: str) -> bool:
+    """Whether two tensors of one shape hold the same."""
+    if source.tensors[one].dtype != source.tensors[other].dtype:
+        return False
+    stream = Stream(source, files, frozenset())
+    blocks = zip(stream.read(one), stream.read(other), strict=True)
+    return all(np.array_equal(a, b) for (_, a), (_, b) in blocks)
 
 
 def _prefetch_replicas(source: Checkpoint, files: Sources) -> None:

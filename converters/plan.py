@@ -21,8 +21,10 @@ from converters.formats import safetensors, shards, torchzip
 from converters.formats.shards import Shard
 from converters.formats.tensors import DType, FileLayout, Span, TensorSpec, nbytes
 from converters.layouts import layout_of
+from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
 from converters.options import KEEP, ConversionOptions
+from converters.tied import HEAD, is_tied
 from converters.unread import overlaid
 
 FORMATS = ("hf", "llama", "original")
@@ -101,6 +103,7 @@ def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
         name: Fact(value, known[name].origin if name in known else "layout")
         for name, value in choices.items()
     }
+    _check_tied(choices, source)
     _check_expressible(layout, choices, source)
     check_divisible(layout, choices, source.sizes, tp, "--tp")
     grid = Grid(tp, uniform_stages(source.sizes["layers"], pp))
@@ -172,11 +175,26 @@ def _check_expressible(layout: Layout, choices: Mapping[str, object], source: Ch
             )
     one = Grid(1, (range(sizes["layers"]),))
     held = {slab.logical for cell in cells(layout, choices, sizes, one) for slab in cell.slabs}
-    for name in source.tensors:
+    for name in source.own if is_tied(choices) else source.tensors:
         if name not in held:
             raise UnsupportedError(f"{layout.name} has no place for {name}", source.path)
     for name in sorted(held - source.tensors.keys()):
         raise UnsupportedError(f"{layout.name} needs {name}, which the checkpoint does not have", source.path)
+
+
+def _check_tied(choices: Mapping[str, object], source: Checkpoint) -> None:
+    if not is_tied(choices):
+        return
+    if normalised(source, choices):
+        raise UnsupportedError(
+            "a head whose rows are normalised is not the embedding", "norm_head", f"leave out {TIED}"
+        )
+    if HEAD in source.own:
+        raise UsageError(
+            "the source has a head of its own, so the target's cannot be the embedding",
+            TIED,
+            "open the source with the same fact",
+        )
 
 
 def _files(

@@ -13,7 +13,7 @@ from typing import Any
 
 from converters import layouts
 from converters.cells import Grid
-from converters.checkpoint import measure, recognise, stages_of
+from converters.checkpoint import recognise, stages_of
 from converters.discover import Found, Place
 from converters.elements import at_odds, no_floats, usual
 from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
@@ -22,6 +22,8 @@ from converters.inspection.finding import Finding, noting
 from converters.inspection.survey import Survey
 from converters.layouts.table import Layout
 from converters.match import Mismatch, Stored, by_place, complaints
+from converters.measure import measure
+from converters.tied import of_storage, stated
 from converters.unread import check_unread, overlaid
 
 _ENDS = (("first", "embed.weight"), ("last", "head.weight"))
@@ -48,15 +50,17 @@ def contents_of(
     if layout is None:
         return Contents(None, given_facts(given or {}, *layouts.LAYOUTS), None, tuple(findings))
     config, others = overlaid(found.config, given or {}, layout)
-    stated = given_facts(others, *layouts.LAYOUTS)
+    told = given_facts(others, *layouts.LAYOUTS)
     registry = {name: Fact(value, "registry") for name, value in (known or {}).items()}
-    reading = partial(read, layout, config, found.config_file, given=stated, known=registry)
+    reading = partial(read, layout, config, found.config_file, given=told, known=registry)
     facts = noting(findings, reading)
     noting(findings, partial(check_unread, layout, config, found.folder.where(found.config_file)))
     placed = noting(findings, partial(by_place, layout, found.files))
     if placed is None:
-        return Contents(layout, facts or stated, None, tuple(findings))
+        return Contents(layout, facts or told, None, tuple(findings))
     stored = placed[0]
+    if facts is not None:
+        facts = dict(of_storage(layout, stated(layout, facts, config, stored, ""), stored))
     astray = list(_astray(layout, stored, found))
     vocab = _vocabulary(layout, stored, found.tp)
     findings += [*astray, *_odd_dtypes(stored)]
@@ -64,7 +68,7 @@ def contents_of(
         findings += _against_config(layout, facts, stored, seen, vocab)
         misfits = _misfits(findings, layout, facts, stored, seen, vocab)
         findings += _by_file([one for one in misfits if one.where not in {other.where for other in astray}])
-    return Contents(layout, {**(facts or stated), **_dtype(stored)}, vocab, tuple(findings))
+    return Contents(layout, {**(facts or told), **_dtype(stored)}, vocab, tuple(findings))
 
 
 def _astray(layout: Layout, stored: Stored, found: Found) -> Iterator[Finding]:

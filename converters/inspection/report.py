@@ -151,12 +151,12 @@ def _by_contents(seen: Survey, contents: Contents | None) -> dict[str, Fact]:
 
 
 def _by_checkpoint(checkpoint: Checkpoint) -> dict[str, Fact]:
-    count = sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values())
+    count = sum(math.prod(tensor.shape) for tensor in checkpoint.own.values())
     return {
         "format": _format(checkpoint.layout),
         "family": Fact(checkpoint.family, _origin(checkpoint.layout)),
         "parameters": Fact(count, TENSORS),
-        "tensors": Fact(len(checkpoint.tensors), TENSORS),
+        "tensors": Fact(len(checkpoint.own), TENSORS),
         "layers per stage": Fact([len(stage) for stage in checkpoint.grid.stages], TENSORS),
         **dict(sorted(checkpoint.facts.items())),
     }

@@ -65,12 +65,12 @@ def statistics_of(
             blocks = (data for _, data in stream.read(tensor.name))
             return _describe(tensor.name, tensor.dtype, tensor.shape, blocks, progress)
 
-        tensors = sorted(source.tensors.values(), key=lambda tensor: source.first_byte([tensor.name]))
+        tensors = sorted(source.own.values(), key=lambda tensor: source.first_byte([tensor.name]))
         progress.start(_TASK, sum(math.prod(tensor.shape) for tensor in tensors))
         found = in_parallel(look, tensors, 1 if source.folder.in_order else workers)
     progress.finish(_TASK)
     by_name = {statistics.name: statistics for statistics in found}
-    return tuple(by_name[name] for name in source.tensors)
+    return tuple(by_name[name] for name in source.own)
 
 
 def statistics_of_files(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
-from converters.layouts.llama import HF_CONFIG, HF_DEMANDS, HF_READS, llama_rows
+from converters.layouts.llama import HF_CHOICES, HF_CONFIG, HF_CONSTANTS, HF_DEMANDS, HF_READS, llama_rows
 from converters.layouts.table import Layout, Row, row
 
 _QKV = "layers.N.attention.{0}.{1}"
@@ -116,7 +116,7 @@ ORIGINAL = Layout(
 HF = Layout(
     family="internlm",
     format="hf",
-    choices={"attention_bias": (True, False), "mlp_bias": (False,), "kind": ("causal",)},
+    choices={"attention_bias": (True, False), "mlp_bias": (False,), "kind": ("causal",), **HF_CHOICES},
     rows=llama_rows(mlp=("gate", "down", "up")),
     template={
         **HF_CONFIG,
@@ -135,6 +135,7 @@ HF = Layout(
     # configuration_internlm.py writes `rotary` out; configs without it are of the code before it, which knew
     # one base and no scaling.
     constants={
+        **HF_CONSTANTS,
         "rotary": {"base": 10000, "type": "origin"},
         "bos_token_id": 1,
         "eos_token_id": 2,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
-from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS, HF_READS
+from converters.layouts.llama import GROUPED_CONFIG, HF_CHOICES, HF_CONSTANTS, HF_DEMANDS, HF_READS
 from converters.layouts.table import Layout, row
 
 # As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
@@ -113,7 +113,7 @@ ORIGINAL = Layout(
 HF = Layout(
     family="internlm2",
     format="hf",
-    choices={"kind": ("causal", "reward")},
+    choices={"kind": ("causal", "reward"), **HF_CHOICES},
     rows=(
         row("model.tok_embeddings.weight", "embed.weight", "vocab | hidden"),
         row(
@@ -132,7 +132,7 @@ HF = Layout(
         row("model.layers.N.attention_norm.weight", "layers.N.attention_norm.weight", "hidden"),
         row("model.layers.N.ffn_norm.weight", "layers.N.mlp_norm.weight", "hidden"),
         row("model.norm.weight", "norm.weight", "hidden"),
-        row("output.weight", "head.weight", "vocab | hidden", kind="causal"),
+        row("output.weight", "head.weight", "vocab | hidden", kind="causal", tie_word_embeddings=False),
         row("v_head.weight", "reward.weight", "score | hidden", kind="reward"),
     ),
     template={
@@ -145,7 +145,7 @@ HF = Layout(
         "reward": {"architectures": ["InternLM2ForRewardModel"]},
     },
     reads={**HF_READS, "head_dim": "$head_dim"},
-    constants={"attention_bias": False, "rope_scaling": None},
+    constants={**HF_CONSTANTS, "attention_bias": False, "rope_scaling": None},
     demands={**HF_DEMANDS, "bias": (False,)},
     inert=HF_INERT,
 )

@@ -7,13 +7,25 @@ Facts: internlm/internlm3-8b-instruct configuration_internlm3.py and modeling_in
 from __future__ import annotations
 
 from converters.layouts.inert import HF_INERT
-from converters.layouts.llama import GROUPED_CONFIG, HF_DEMANDS, HF_READS, llama_rows
+from converters.layouts.llama import (
+    GROUPED_CONFIG,
+    HF_CHOICES,
+    HF_CONSTANTS,
+    HF_DEMANDS,
+    HF_READS,
+    llama_rows,
+)
 from converters.layouts.table import Layout
 
 HF = Layout(
     family="internlm3",
     format="hf",
-    choices={"attention_bias": (False, True), "mlp_bias": (False, True), "kind": ("causal",)},
+    choices={
+        "attention_bias": (False, True),
+        "mlp_bias": (False, True),
+        "kind": ("causal",),
+        **HF_CHOICES,
+    },
     rows=llama_rows(),
     template={
         **GROUPED_CONFIG,
@@ -23,7 +35,7 @@ HF = Layout(
         "bias": "$mlp_bias",
     },
     by_kind={"causal": {"architectures": ["InternLM3ForCausalLM"]}},
-    constants={"rope_scaling": None},
+    constants={**HF_CONSTANTS, "rope_scaling": None},
     reads=HF_READS,
     demands=HF_DEMANDS,
     inert=HF_INERT,

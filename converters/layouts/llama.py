@@ -14,6 +14,8 @@ _HEADS = "kv_heads q_per_kv halves pairs head_dim"
 _LAYER = "model.layers.N."
 _LOGICAL = "layers.N."
 
+TIED = "tie_word_embeddings"
+
 # What the config of every Hugging Face format of the family says in the same words.
 HF_CONFIG: Mapping[str, object] = {
     "vocab_size": "$vocab_size",
@@ -28,14 +30,14 @@ HF_CONFIG: Mapping[str, object] = {
     "bos_token_id": "$bos_token_id",
     "eos_token_id": "$eos_token_id",
     "pad_token_id": "$pad_token_id",
-    "tie_word_embeddings": False,
+    TIED: f"${TIED}",
     "torch_dtype": "$dtype",
 }
 # swish is transformers' other name of it.
-HF_DEMANDS: Mapping[str, tuple[object, ...]] = {
-    "hidden_act": ("silu", "swish"),
-    "tie_word_embeddings": (False,),
-}
+HF_DEMANDS: Mapping[str, tuple[object, ...]] = {"hidden_act": ("silu", "swish")}
+# Whether the head is the embedding, and not stored. What configs do not say is False in all of their classes.
+HF_CHOICES: Mapping[str, tuple[object, ...]] = {TIED: (False, True)}
+HF_CONSTANTS: Mapping[str, object] = {TIED: False}
 # As transformers 5 spells them, which reads the older spellings too, and older versions do not read its own.
 HF_READS: Mapping[str, str] = {"dtype": "$dtype", "rope_parameters": "$rope_parameters"}
 # Since grouped queries: how many key/value heads, and the rotary embedding as Llama spells it.
@@ -92,7 +94,7 @@ def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
         row(f"{_LAYER}input_layernorm.weight", f"{_LOGICAL}attention_norm.weight", "hidden"),
         row(f"{_LAYER}post_attention_layernorm.weight", f"{_LOGICAL}mlp_norm.weight", "hidden"),
         row("model.norm.weight", "norm.weight", "hidden"),
-        row("lm_head.weight", "head.weight", "vocab | hidden", kind="causal"),
+        row("lm_head.weight", "head.weight", "vocab | hidden", kind="causal", tie_word_embeddings=False),
         row("score.weight", "reward.weight", "score | hidden", kind="reward"),
     )
 
@@ -100,7 +102,12 @@ def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
 LLAMA = Layout(
     family="llama",
     format="llama",
-    choices={"attention_bias": (False, True), "mlp_bias": (False, True), "kind": ("causal", "reward")},
+    choices={
+        "attention_bias": (False, True),
+        "mlp_bias": (False, True),
+        "kind": ("causal", "reward"),
+        **HF_CHOICES,
+    },
     rows=llama_rows(),
     template={
         **GROUPED_CONFIG,
@@ -113,7 +120,7 @@ LLAMA = Layout(
         "causal": {"architectures": ["LlamaForCausalLM"]},
         "reward": {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1},
     },
-    constants={"rope_scaling": None},
+    constants={**HF_CONSTANTS, "rope_scaling": None},
     reads=HF_READS,
     demands={**HF_DEMANDS, "pretraining_tp": (1,)},
     inert=HF_INERT,

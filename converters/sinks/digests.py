@@ -19,6 +19,7 @@ from converters.formats.tensors import nbytes
 from converters.gather import Sources
 from converters.plan import normalised
 from converters.progress import Progress, Silence
+from converters.tied import EMBEDDING, HEAD
 
 SCHEME = "blake3 of the element type, the shape and the bytes in canonical order"
 
@@ -45,7 +46,8 @@ def fingerprint_of(
     values once they are rounded to that element type. as_counted: a head of norm_head with normalised rows,
     as it counts in the forward pass; else as it is stored."""
     told = progress or Silence()
-    names = [name for name in source.tensors if name not in known]
+    same = {HEAD: EMBEDDING} if source.tied else {}  # the same element type, shape and bytes
+    names = [name for name in source.tensors if name not in known and name not in same]
     told.start(task, sum(stream_bytes(source, name, dtype) for name in names))
     with Sources(source.folder) as files:
         check_replicas(source, files)
@@ -61,7 +63,8 @@ def fingerprint_of(
 
         computed = dict(zip(names, in_parallel(digest, names, workers), strict=True))
     told.finish(task)
-    return {name: known[name] if name in known else computed[name] for name in source.tensors}
+    digests = {**computed, **known}
+    return {name: digests[same.get(name, name)] for name in source.tensors}
 
 
 def begin(stream: Stream, name: str) -> Digest:

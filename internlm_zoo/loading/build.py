@@ -39,8 +39,10 @@ def build_model(checkpoint: Checkpoint, placement: Placement, dtype: str) -> Pre
     config = converters.llama_config(checkpoint)
     with quiet():
         model = _empty(config, dtype)
-        devices = _device_map(model, placement)
+        devices = _device_map(model, placement, tied=checkpoint.tied)
         _fill(model, converters.read_tensors(checkpoint), devices, getattr(torch, dtype))
+        if checkpoint.tied:
+            model.tie_weights()
         _make_rotary(model, devices)
         _check_complete(model)
         return _dispatch(model.eval(), devices, spread=len(placement.parts) > 1)
@@ -63,8 +65,8 @@ def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
     return model.requires_grad_(False)
 
 
-def _device_map(model: PreTrainedModel, placement: Placement) -> dict[str, str]:
-    """Module name -> device name, in the order the modules run."""
+def _device_map(model: PreTrainedModel, placement: Placement, *, tied: bool) -> dict[str, str]:
+    """Module name -> device name, in the order the modules run. A head that is the embedding lies with it."""
     first, last = placement.parts[0].device.name, placement.parts[-1].device.name
     (head,) = (name for name, _ in model.named_children() if name != "model")
     return {
@@ -72,7 +74,7 @@ def _device_map(model: PreTrainedModel, placement: Placement) -> dict[str, str]:
         "model.rotary_emb": first,
         **{f"model.layers.{layer}": part.device.name for part in placement.parts for layer in part.layers},
         "model.norm": last,
-        head: last,
+        head: first if tied else last,
     }
 
 

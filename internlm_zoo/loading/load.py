@@ -87,7 +87,7 @@ def plan_directory(
     if dtype not in (None, *_ITEMSIZE):
         raise UsageError(f"'{dtype}' is not a dtype to load in", "--dtype", fix=", ".join(_ITEMSIZE))
     dtype = dtype or dtype_name(directory.checkpoint.dtype)
-    counts = {name: math.prod(tensor.shape) for name, tensor in directory.checkpoint.tensors.items()}
+    counts = {name: math.prod(tensor.shape) for name, tensor in directory.checkpoint.own.items()}
     sizes = measure({name: count * _ITEMSIZE[dtype] for name, count in counts.items()})
     placement = place(sizes, devices_here(devices or [default_device()]))
     return Plan(directory, placement, dtype, sum(counts.values()))

@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tests.converters.bits import columns_of, rows_of, stored, to_bits
+from tests.converters.bits import columns_of, rows_of, stored, to_bits, to_torch
 
 BITS = {"bfloat16": np.uint16, "float16": np.uint16, "float32": np.uint32}
 Model = dict[str, np.ndarray]
@@ -383,6 +383,20 @@ def write_hf(
     if files > 1:
         index = {"metadata": {"total_size": sum(a.nbytes for a in model.values())}, "weight_map": weight_map}
         (folder / f"{base}{suffix}.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def write_tied(
+    folder: Path, model: Model, dims: Dims, names: str = "hf", head: np.ndarray | None = None, **config: Any
+) -> Path:
+    """One whose config ties the head to the embedding, and stores none but what is asked for."""
+    write_hf(folder, model, dims, names, **({"tie_word_embeddings": True} | config))
+    tensors = stored(expected(model, dims, names), dims.dtype, "own")
+    name = "output.weight" if "output.weight" in tensors else "lm_head.weight"
+    del tensors[name]
+    if head is not None:
+        tensors[name] = to_torch(head, dims.dtype)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

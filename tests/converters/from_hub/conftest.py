@@ -16,7 +16,7 @@ from tests.converters.from_hub.hub import (
     TALL,
     Place,
 )
-from tests.converters.oracle import Variant, make_model, write_hf, write_original
+from tests.converters.oracle import Variant, make_model, write_hf, write_original, write_tied
 from tests.hubs import FaultyHub
 from tests.store.world import ENDPOINTS
 
@@ -32,6 +32,7 @@ def root(tmp_path_factory) -> Path:
     write_original(root / "acme/transposed", make_model(TALL), TALL, how=Variant(storage="transposed"))
     write_original(root / "acme/tp2", model, DIMS, 2)
     write_original(root / "acme/grid", model, DIMS, 2, (1, 3))
+    write_tied(root / "acme/tied", model, DIMS)
     write_hf(root / "acme/older-hf", older, OLDER, files=2)
     write_original(root / "acme/older", older, OLDER, 2)
     return root

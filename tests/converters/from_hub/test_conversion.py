@@ -41,6 +41,13 @@ def test_every_input_passes_in_order_and_is_held_against_its_sha256(place, way):
         assert file["from"].startswith(f"huggingface:{repo}@")
 
 
+@pytest.mark.parametrize("to", ["llama", "original"])
+def test_a_tied_head_is_read_where_the_embedding_is(place, local, to):
+    place.convert("huggingface:acme/tied", to=to)
+    assert content(place.dst) == content(local("acme/tied", {"to": to}))
+    place.assert_nothing_stored()
+
+
 @pytest.mark.parametrize("hub", ENDPOINTS)
 def test_every_protocol_gives_the_same(place, local, hub):
     repo, options = WAYS["original tp 2 to hf"]
