@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -26,6 +26,8 @@ from internlm_zoo.sources.credentials import named_in_environment
 from internlm_zoo.sources.http import (
     Limits,
     absent,
+    check_redirect,
+    door,
     host_of,
     open_pool,
     refusal,
@@ -39,6 +41,7 @@ _DEFAULT_BRANCH = "main"
 _NO_SUCH_REVISION = ("ref_not_exist", "branch_or_path_not_found")
 _NOT_ON_WHITE_LIST = 418
 _FOLDERS = 256
+_REDIRECTS = 5
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
@@ -46,7 +49,7 @@ Node = dict[str, Any]
 
 
 class ModelersSource:
-    """See `Source`. endpoint: without a trailing slash. Follows no redirect of a listing."""
+    """See `Source`. endpoint: without a trailing slash."""
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
@@ -108,15 +111,26 @@ class ModelersSource:
     def _folder(self, repo: str, path: str, revision: str) -> Node:
         """What one folder holds at a branch or commit."""
         query = urlencode({"path": path, "ref": revision})
-        url = f"{self._endpoint}/api/v1/file/{quote(repo)}?{query}"
         try:
-            answer = self._pool.request("GET", url, headers=self._headers, redirect=False)
+            answer = self._get(f"{self._endpoint}/api/v1/file/{quote(repo)}?{query}")
         except HTTPError as error:
             raise unreachable(self._hub, self._endpoint, error) from error
         if answer.status != 200:
             raise self._refused(answer, repo, revision)
         folder: Node = json.loads(answer.data)["data"]
         return folder
+
+    def _get(self, url: str) -> urllib3.BaseHTTPResponse:
+        """Follows redirects, as the package does; the token goes to the hub's own door alone."""
+        for _ in range(_REDIRECTS):
+            headers = self._headers if door(url) == door(self._endpoint) else {}
+            answer = self._pool.request("GET", url, headers=headers, redirect=False)
+            target = urljoin(url, answer.headers.get("Location", "")) if answer.status // 100 == 3 else url
+            if target == url or urlsplit(target).scheme not in ("http", "https"):
+                return answer
+            check_redirect(self._hub, url, target)
+            url = target
+        raise unreachable(self._hub, self._endpoint, f"it redirects more than {_REDIRECTS} times")
 
     def _refused(self, answer: urllib3.BaseHTTPResponse, repo: str, revision: str) -> ZooError:
         if answer.status == 404 and _code(answer.data) in _NO_SUCH_REVISION:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from internlm_zoo.errors import AccessError, NotFoundError
+from internlm_zoo.errors import AccessError, NetworkError, NotFoundError
 from internlm_zoo.serve.background import start
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source
@@ -70,6 +70,20 @@ class TestModelers(HubContract):
         missing = hub_that_answers(lambda: web.json_response(answer, status=404))
         with missing as hub, pytest.raises(NotFoundError, match="revision v9"):
             open_source(self.hub(hub.url), settings).resolve(REPO, "v9")
+
+    def test_a_hub_that_sends_in_circles_is_left(self, root: Path, settings: Settings) -> None:
+        with FaultyHub(root) as hub:
+            hub.fault(302, "/*")  # leads nowhere
+            with pytest.raises(NetworkError, match="HTTP 302"):
+                self.opened(hub, settings).resolve(REPO)
+
+        async def answer(request: web.Request) -> web.Response:
+            raise web.HTTPFound(f"/{request.path.count('x') * 'x'}x")
+
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        with start(app) as server, pytest.raises(NetworkError, match="redirects more than 5 times"):
+            open_source(self.hub(server.url), settings).resolve(REPO)
 
     def test_folders_without_end_are_left(self, settings: Settings) -> None:
         async def answer(request: web.Request) -> web.Response:

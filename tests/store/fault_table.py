@@ -28,24 +28,28 @@ WORKERS = 12
 NEXT = {
     "huggingface": "modelscope",
     "modelscope": "huggingface",
+    "modelers": "huggingface",
     "openxlab": "modelscope",
     "shelf": "huggingface",
 }
 TITLES = {
     "huggingface": "Hugging Face",
     "modelscope": "ModelScope",
+    "modelers": "Modelers",
     "openxlab": "OpenXLab",
     "shelf": "web server",
 }
 LISTINGS = {
     "huggingface": "/api/models/*",
     "modelscope": "/api/v1/models/*/repo/files",
+    "modelers": "/api/v1/file/*/tiny",
     "openxlab": "/api/v1/model-center/*",
     "shelf": "/web/*/",
 }
 ENDPOINTS = {
     "huggingface": ("HF_ENDPOINT", ""),
     "modelscope": ("MODELSCOPE_ENDPOINT", ""),
+    "modelers": ("INTERNLM_ZOO_MODELERS_ENDPOINT", ""),
     "openxlab": ("INTERNLM_ZOO_OPENXLAB_ENDPOINT", ""),
     "shelf": ("SHELF_ENDPOINT", "/web"),
 }
@@ -61,6 +65,7 @@ models:
     releases:
       - {hub: huggingface, repo: acme/tiny, format: hf}
       - {hub: modelscope, repo: acme/tiny, format: hf}
+      - {hub: modelers, repo: acme/tiny, format: hf}
       - {hub: openxlab, repo: acme/tiny, format: hf}
       - {hub: shelf, repo: acme/tiny, format: hf}
 """

@@ -72,7 +72,7 @@ def test_a_folder_completes_releases_without_a_request(world: World, zoo, place:
         hub.requests.clear()
     code, told = zoo("cache", "adopt", folder)
     whole = {item["hub"]: item for item in told["releases"] if item["path"]}
-    assert (code, set(whole)) == (0, {"huggingface", "modelscope"})
+    assert (code, set(whole)) == (0, {"huggingface", "modelscope", "modelers"})
     taken = {Path(file["taken_from"]) for item in whole.values() for file in item["taken"]}
     assert sum(item["bytes"] for item in whole.values()) == ALL
     assert taken == {
@@ -106,7 +106,11 @@ def test_a_dry_run_takes_nothing(world: World, zoo, tmp_path: Path) -> None:
     before = sorted(world.home.rglob("*"))
     _, plan = zoo("cache", "adopt", tmp_path / "disk", "--dry-run")
     assert sorted(world.home.rglob("*")) == before
-    assert {item["hub"] for item in plan["releases"] if item["path"]} >= {"huggingface", "modelscope"}
+    assert {item["hub"] for item in plan["releases"] if item["path"]} >= {
+        "huggingface",
+        "modelscope",
+        "modelers",
+    }
 
 
 def test_what_is_not_locked_is_not_known(world: World, said, tmp_path: Path) -> None:

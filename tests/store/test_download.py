@@ -28,7 +28,7 @@ from tests.store.world import (
     write,
 )
 
-HUBS = ("huggingface", "modelscope", "openxlab")
+HUBS = ("huggingface", "modelscope", "modelers", "openxlab")
 
 
 def locked(world: World, hub: str, repo: str = REPO) -> LockedRelease:

@@ -41,12 +41,14 @@ models:
     releases:
       - {hub: huggingface, repo: acme/tiny, format: hf}
       - {hub: modelscope, repo: acme/tiny, format: hf}
+      - {hub: modelers, repo: acme/tiny, format: hf}
       - {hub: openxlab, repo: acme/tiny, format: hf}
       - {hub: openxlab, repo: acme/tiny-original, format: original}
 """
 ENDPOINTS = {
     "huggingface": "HF_ENDPOINT",
     "modelscope": "MODELSCOPE_ENDPOINT",
+    "modelers": "INTERNLM_ZOO_MODELERS_ENDPOINT",
     "openxlab": "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
 }
 
