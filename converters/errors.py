@@ -34,6 +34,14 @@ class UsageError(ZooError):
     exit_code = 2
 
 
+class MissingFactError(UsageError):
+    """A fact that nobody states. fact: its name."""
+
+    def __init__(self, fact: str, what: str, where: str | Path | None = None, fix: str | None = None) -> None:
+        super().__init__(what, where, fix)
+        self.fact = fact
+
+
 class PartlyDoneError(ZooError):
     """Some of the work is done and kept; the rest failed."""
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.errors import IntegrityError, UnsupportedError, UsageError
+from converters.errors import IntegrityError, MissingFactError, UnsupportedError, UsageError
 from converters.formats.tensors import ELEMENT_TYPES
 from converters.layouts.table import Layout
 from converters.spellings import UNSTATED, Partly, Said, spelling
@@ -62,10 +62,11 @@ class _Known:
         return self._facts[name].value
 
 
-def missing(name: str, where: str) -> UsageError:
+def missing(name: str, where: str) -> MissingFactError:
     """The refusal of whoever needs a fact that nobody states."""
     likely = f"; likely values: {LIKELY[name]}" if name in LIKELY else ""
-    return UsageError(
+    return MissingFactError(
+        name,
         f"{name} is stated neither by the checkpoint nor by its format, and is not for us to guess",
         where,
         f"give it with --set {name}=VALUE{likely}",

@@ -15,6 +15,7 @@ import converters
 from converters import Checkpoint, ConversionOptions, Execution, Plan, Report, TokenizerFacts
 from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo.known import known_facts, naming_models
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken
@@ -24,10 +25,6 @@ from internlm_zoo.store.record import verified_digests
 if TYPE_CHECKING:
     from internlm_zoo.store.locate import Found
     from internlm_zoo.store.remote import RemoteFolder
-
-
-# Of what a released config.json says, the facts that a checkpoint may leave open.
-_FACTS = ("max_position_embeddings", "rms_norm_eps", "rope_scaling")
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def convert(
     `hub:repo[@revision]`, whose weights are read where they are and not stored.
     Raises what downloading and converting raise.
     """
-    with _opened(src, options.to, settings, known_as, from_hub, progress) as source:
+    with _opened(src, options, settings, known_as, from_hub, progress) as source:
         return converters.carry_out(
             source.folder,
             dst,
@@ -79,7 +76,7 @@ def plan(
     progress: Progress | None = None,
 ) -> Plan:
     """What `convert` would do, from the headers alone. Raises the same."""
-    with _opened(src, options.to, settings, known_as, from_hub, progress) as source:
+    with _opened(src, options, settings, known_as, from_hub, progress) as source:
         return converters.plan_conversion(
             converters.open_checkpoint(source.folder, options.given, source.known), options
         )
@@ -88,7 +85,7 @@ def plan(
 @contextmanager
 def _opened(
     src: str | Path,
-    to: str,
+    options: ConversionOptions,
     settings: Settings,
     known_as: str | None,
     from_hub: bool,
@@ -99,12 +96,15 @@ def _opened(
     with ExitStack() as stack:
         found: Found | RemoteFolder
         if from_hub:
-            folder: Folder = (found := stack.enter_context(_remote(str(src), to, registry, settings)))
+            folder: Folder = (found := stack.enter_context(_remote(str(src), options.to, registry, settings)))
         else:
-            found = _found(src, to, registry, settings, progress)
+            found = _found(src, options.to, registry, settings, progress)
             folder = LocalFolder(found.path, verified_digests(found.path))
         model = given or found.model
-        yield _Source(folder, known_facts(model), model, registry)
+        known = known_facts(model)
+        reopened = partial(converters.open_checkpoint, folder, options.given, known)
+        stack.enter_context(naming_models(registry, model, reopened))
+        yield _Source(folder, known, model, registry)
 
 
 def _remote(name: str, to: str, registry: Registry, settings: Settings) -> RemoteFolder:
@@ -135,16 +135,6 @@ def _source_format(name: str, to: str, registry: Registry) -> str | None:
         {release.format for release in registry.models[name].releases} if name in registry.models else ()
     )
     return other if other in published else None
-
-
-def known_facts(model: Model | None) -> Mapping[str, Any]:
-    """What the registry says of a model that its checkpoint may not state."""
-    facts: dict[str, Any] = {}
-    if model is not None:
-        facts = {key: model.released_config[key] for key in _FACTS if key in model.released_config}
-    if model and model.architecture and model.architecture.rope_theta:
-        facts["rope_theta"] = model.architecture.rope_theta
-    return facts
 
 
 def _tokenizer_facts(source: _Source, checkpoint: Checkpoint) -> TokenizerFacts:

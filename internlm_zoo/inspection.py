@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import converters
 from converters import Inspection
 from converters.formats.folder import Folder, LocalFolder
-from internlm_zoo.conversion import known_facts
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.known import known_facts, same_shape, shortened
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.settings import Settings
@@ -37,14 +38,25 @@ def inspect(
     registry = load_registry(settings)
     named = registry.model(known_as) if known_as else None
     with _opened(str(target), registry, settings) as (folder, model):
-        return converters.inspect(
+        entry = named or model
+        found = converters.inspect(
             folder,
             deep=deep,
             given=given,
-            known=known_facts(named or model),
+            known=known_facts(entry),
             workers=workers,
             progress=progress,
         )
+    return found if entry else _with_shape(found, registry)
+
+
+def _with_shape(found: Inspection, registry: Registry) -> Inspection:
+    """Says which models of the registry it may be, where nothing else has said which it is."""
+    alike = same_shape({name: fact.value for name, fact in found.known.items()}, registry)
+    if not alike:
+        return found
+    note = f"this has the shape of {shortened(alike)}; --as MODEL says which it is"
+    return replace(found, notes=(*found.notes, note))
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def _with_dashes(arg: str) -> str:
 
 
 def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
-    # Not typing.get_type_hints: on Python 3.10 it wraps what defaults to None in Optional, out of typer's sight.
+    # Not typing.get_type_hints: Python 3.10's wraps what defaults to None in Optional, out of typer's sight.
     signature = inspect.signature(function, eval_str=True)
     own = list(signature.parameters.values())[1:]
 

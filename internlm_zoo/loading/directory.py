@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import converters
 from converters import Checkpoint
-from internlm_zoo.conversion import family_with_layout, known_facts
+from internlm_zoo.conversion import family_with_layout
+from internlm_zoo.known import known_facts, naming_models
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken
@@ -73,7 +75,9 @@ def open_directory(
     found = find_model(model, settings=settings, progress=progress)
     registry = load_registry(settings)
     entry = registry.model(known_as) if known_as else found.model
-    checkpoint = converters.open_checkpoint(found.path, given, known_facts(entry))
+    opened = partial(converters.open_checkpoint, found.path, given, known_facts(entry))
+    with naming_models(registry, entry, opened):
+        checkpoint = opened()
     told = progress or Progress()
     for note in checkpoint.notes:
         told.note(note)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.facts import dtype_name
 from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.known import naming_models
 from internlm_zoo.loading.directory import ModelDirectory, open_directory
 from internlm_zoo.loading.placement import Placement, measure, place
 from internlm_zoo.loading.runtime import require_torch
@@ -104,8 +105,10 @@ def execute(plan: Plan) -> Loaded:
 
     start = time.perf_counter()
     check_present([part.device for part in plan.placement.parts])
-    model = build_model(plan.directory.checkpoint, plan.placement, plan.dtype)
-    return Loaded(model, find_tokenizer(plan.directory), plan, time.perf_counter() - start)
+    directory = plan.directory
+    with naming_models(directory.registry, directory.model, lambda: directory.checkpoint):
+        model = build_model(directory.checkpoint, plan.placement, plan.dtype)
+    return Loaded(model, find_tokenizer(directory), plan, time.perf_counter() - start)
 
 
 def load_model(
