@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ def open_checkpoint(
         dropped=dropped,
         files=tuple(file.name for files in found.files.values() for file in files),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
-        notes=(*found.notes, *notes, *_mixed(own.values())),
+        notes=(*found.notes, *notes, *_mixed(own.values()), *_other_dtype(config, usual(own.values()))),
     )
 
 
@@ -228,6 +228,14 @@ def _family(layout: Layout, settled: Match, folder: Folder) -> str:
 def _mixed(tensors: Collection[LogicalTensor]) -> tuple[str, ...]:
     said = mixture(tensors)
     return (f"its tensors have several element types: {said}",) if said else ()
+
+
+def _other_dtype(config: Mapping[str, Any], usual: str) -> Iterator[str]:
+    """Stock transformers loads what the config says; here the tensors count, and what is written says so."""
+    for key in ("dtype", "torch_dtype"):
+        said = getattr(config.get(key), "name", config.get(key))
+        if isinstance(said, str) and said.removeprefix("torch.") != dtype_name(usual):
+            yield f"its config says {key} {said}, and its tensors are {dtype_name(usual)}, which counts"
 
 
 def _complete(facts: Facts, settled: Match, dtype: str) -> dict[str, Fact]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +19,13 @@ from converters.rows import Floats, round_to, to_floats
 
 IDENTICAL = "identical"
 SAME_VALUES = "same values, other layout"
+OTHER_CONFIG = "same tensors, other config"
 ROUNDED = "rounded"
 DIFFERENT = "different"
+# Facts that decide with the tensors what a model computes; those of their shapes are compared with them.
+_COMPUTES = ("rope_theta", "rope_scaling", "rms_norm_eps")
+# Where rotation is scaled, by how much depends on it.
+_SCALED = "max_position_embeddings"
 # Elements compared at once.
 _CHUNK = 1 << 18
 
@@ -39,12 +44,14 @@ class Difference:
 @dataclass(frozen=True)
 class Comparison:
     """verdict: identical (same layout and bytes), same values in another layout (or in a wider element type),
-    rounded (one side is the other, rounded to its element type), or different. max_error: largest difference
-    of two values; inf if they cannot be compared."""
+    same tensors whose config makes another model of them, rounded (one side is the other, rounded to its
+    element type), or different. max_error: largest difference of two values; inf if they cannot be compared.
+    config: facts that decide what is computed and that both configs state and differ in, with both values."""
 
     verdict: str
     first: Difference | None = None
     max_error: float = 0.0
+    config: tuple[tuple[str, Any, Any], ...] = ()
 
     @property
     def same(self) -> bool:
@@ -58,13 +65,26 @@ def compare(
     given: Mapping[str, Any] | None = None,
     workers: int | None = None,
 ) -> Comparison:
-    """Which of the four holds. given: facts that the configs do not state. Raises what `open_checkpoint`
+    """Which of the five holds. given: facts that the configs do not state. Raises what `open_checkpoint`
     raises."""
     return compare_opened(open_checkpoint(one, given), open_checkpoint(other, given), workers=workers)
 
 
 def compare_opened(one: Checkpoint, other: Checkpoint, *, workers: int | None = None) -> Comparison:
     """The same for checkpoints that are open."""
+    found, config = _compare_tensors(one, other, workers), tuple(_other_facts(one, other))
+    return replace(found, verdict=OTHER_CONFIG if config and found.same else found.verdict, config=config)
+
+
+def _other_facts(one: Checkpoint, other: Checkpoint) -> Iterator[tuple[str, Any, Any]]:
+    scaled = any(side.facts["rope_scaling"].value for side in (one, other) if "rope_scaling" in side.facts)
+    for name in (*_COMPUTES, *([_SCALED] if scaled else [])):
+        stated = [side.facts[name].value for side in (one, other) if name in side.facts]
+        if len(stated) == len((one, other)) and stated[0] != stated[1]:
+            yield name, stated[0], stated[1]
+
+
+def _compare_tensors(one: Checkpoint, other: Checkpoint, workers: int | None) -> Comparison:
     apart = _apart(one, other)
     if apart:
         return Comparison(DIFFERENT, apart, float("inf"))

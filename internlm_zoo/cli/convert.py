@@ -170,7 +170,7 @@ def compare(
 ) -> Answer:
     """Say whether two checkpoints are identical, the same in another layout, rounded, or different.
 
-    Exits with 1 if they are rounded or different.
+    Exits with 1 if they are rounded or different, or if their configs make other models of the same tensors.
     """
     import converters
 
@@ -276,8 +276,9 @@ def _plan_view(plan: Plan) -> RenderableType:
 
 
 def _verdict(found: Comparison) -> str:
+    told = ", ".join(f"{name} {one} against {other}" for name, one, other in found.config)
     if found.first is None:
-        return found.verdict
+        return f"{found.verdict}: {told}" if told else found.verdict
     where = found.first
     place = (
         f" at {list(where.index)}: {where.values[0]:g} against {where.values[1]:g}"
@@ -285,7 +286,8 @@ def _verdict(found: Comparison) -> str:
         else ""
     )
     error = f"; largest difference {found.max_error:g}" if where.values else ""
-    return f"{found.verdict}: {where.tensor}, {where.what}{place}{error}"
+    config = f"; config: {told}" if told else ""
+    return f"{found.verdict}: {where.tensor}, {where.what}{place}{error}{config}"
 
 
 def _logits(run: LogitsComparison) -> str:

@@ -216,3 +216,64 @@ def test_a_fact_that_decides_what_is_what_can_be_given(zoo, tmp_path):
     assert json.loads(out) == converters.fingerprint(tmp_path / "dst")
     assert zoo("compare", src, tmp_path / "dst", "--set", "mlp_order=down_up")[0] == 0
     assert zoo("compare", src, tmp_path / "dst", "--set", "mlp_order=up_down")[0] == 1
+
+
+OTHER_CONFIGS = {
+    "rope_theta": ({"rope_theta": 5000000}, "rope_theta 1000000 against 5000000"),
+    "rope_scaling": (
+        {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+        "rope_scaling None against {'type': 'dynamic', 'factor': 2.0}",
+    ),
+    "rms_norm_eps": ({"rms_norm_eps": 1e-6}, "rms_norm_eps 1e-05 against 1e-06"),
+}
+
+
+@pytest.mark.parametrize("names", ["hf", "llama"])
+@pytest.mark.parametrize("fact", OTHER_CONFIGS)
+def test_compare_of_the_same_tensors_with_another_config_is_not_identical(tmp_path, zoo, fact, names):
+    config, told = OTHER_CONFIGS[fact]
+    model = make_model(INTERNLM2)
+    one = write_hf(tmp_path / "one", model, INTERNLM2)
+    other = write_hf(tmp_path / "other", model, INTERNLM2, names, **config)
+    code, out, _ = zoo("compare", one, other)
+    assert (code, " ".join(out.split())) == (1, f"same tensors, other config: {told}")
+
+
+def test_how_far_a_model_reaches_counts_where_rotation_is_scaled_and_nowhere_else(tmp_path):
+    model, scaling = make_model(INTERNLM2), {"type": "dynamic", "factor": 2.0}
+    for number, (scaled, same) in enumerate(((None, True), (scaling, False))):
+        folders = [
+            write_hf(
+                tmp_path / f"{number}-{length}",
+                model,
+                INTERNLM2,
+                rope_scaling=scaled,
+                max_position_embeddings=length,
+            )
+            for length in (512, 1024)
+        ]
+        assert converters.compare(*folders).same is same
+
+
+def test_compare_of_rounded_weights_names_the_config_too(tmp_path, zoo):
+    src = write_hf(tmp_path / "src", make_model(INTERNLM2), INTERNLM2)
+    converters.convert(src, tmp_path / "wide", to="hf", dtype="float32", given={"rope_theta": 10000})
+    code, out, _ = zoo("compare", src, tmp_path / "wide", "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert (found["verdict"], found["config"]) == (
+        "same tensors, other config",
+        [["rope_theta", 1000000, 10000]],
+    )
+
+
+def test_verify_names_a_config_that_was_edited_after_the_conversion(tmp_path, zoo):
+    src = write_hf(tmp_path / "src", make_model(INTERNLM2), INTERNLM2)
+    converters.convert(src, tmp_path / "dst", to="llama")
+    assert zoo("verify", tmp_path / "dst")[0] == 0
+    config = json.loads((tmp_path / "dst/config.json").read_text())
+    for edit in ({"rope_theta": 10000}, {"torch_dtype": "float16"}):
+        (tmp_path / "dst/config.json").write_text(json.dumps(config | edit, indent=2))
+        code, out, err = zoo("verify", tmp_path / "dst")
+        assert code == 1
+        assert "config.json" in out + err
