@@ -52,13 +52,15 @@ def user_home(settings: Settings) -> Path:
     return Path(settings.environ["HOME"]) if settings.environ.get("HOME") else Path.home()
 
 
+def user_cache(settings: Settings) -> Path:
+    """Where programs keep what can be had again, by the XDG rule."""
+    named = settings.environ.get("XDG_CACHE_HOME")
+    return Path(named) if named else user_home(settings) / ".cache"
+
+
 def huggingface_home(settings: Settings) -> Path:
     """Where huggingface_hub keeps its login and its cache."""
-    environ = settings.environ
-    cache = (
-        Path(environ["XDG_CACHE_HOME"]) if environ.get("XDG_CACHE_HOME") else user_home(settings) / ".cache"
-    )
-    return Path(environ.get("HF_HOME") or cache / "huggingface").expanduser()
+    return Path(settings.environ.get("HF_HOME") or user_cache(settings) / "huggingface").expanduser()
 
 
 def _huggingface_file(settings: Settings) -> Path:

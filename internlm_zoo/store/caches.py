@@ -2,7 +2,8 @@
 
 Nothing here reads a file: a place is a guess by name and size, and a blob's name in a cache is no proof.
 Layouts: huggingface_hub `constants` and `file_download`; modelscope_hub `_download.DownloadManager` and
-modelscope `find_reusable_legacy_repo_dir` (in older ones a dot in a repository's name is `___`).
+modelscope `find_reusable_legacy_repo_dir` (in older ones a dot in a repository's name is `___`); openmind_hub
+`constants` and `file_download`, which has Hugging Face's.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from pathlib import Path
 from internlm_zoo.errors import UsageError
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.credentials import huggingface_home, user_home
+from internlm_zoo.sources.credentials import huggingface_home, user_cache, user_home
 
-HUGGINGFACE, MODELSCOPE = "the Hugging Face cache", "the ModelScope cache"
+HUGGINGFACE, MODELSCOPE, OPENMIND = "the Hugging Face cache", "the ModelScope cache", "the openMind cache"
 
 _MODELSCOPE_PLACES = (
     "models/{owner}--{name}/snapshots/*",
@@ -48,11 +49,12 @@ class Spot:
 
 @dataclass(frozen=True)
 class Caches:
-    """home: the store, whose own files are no finds. repos: folders of Hugging Face's cache. snapshots:
-    folders with the files of one release, and their keepers. folders: what lies below the user's, by name."""
+    """home: the store, whose own files are no finds. repos: folders of repositories with blobs named by their
+    digests, snapshots: folders with the files of one release; both with their keepers. folders: what lies
+    below the user's, by name."""
 
     home: Path
-    repos: Sequence[Path] = ()
+    repos: Sequence[tuple[Path, str]] = ()
     snapshots: Sequence[tuple[Path, str]] = ()
     folders: Sequence[tuple[str, Mapping[str, Sequence[Path]]]] = ()
 
@@ -69,9 +71,9 @@ class Caches:
                 yield Spot(real, keeper, status.st_size, status.st_dev)
 
     def _guesses(self, file: LockedFile) -> Iterator[tuple[Path, str]]:
-        for repo in self.repos:
+        for repo, keeper in self.repos:
             for digest in filter(None, (file.sha256, file.git_sha1)):
-                yield repo / "blobs" / digest, HUGGINGFACE
+                yield repo / "blobs" / digest, keeper
         for folder, keeper in self.snapshots:
             yield folder / file.path, keeper
         for name, below in self.folders:
@@ -82,11 +84,12 @@ class Caches:
 def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = ()) -> Caches:
     """names: repositories that hold the files, as owner/name. adopt: folders of the user's, searched at any
     depth. Raises UsageError if one is none."""
-    hub = huggingface_cache(settings)
-    repos = sorted(hub.glob("models--*"))
+    hubs = ((huggingface_cache(settings), HUGGINGFACE), (_openmind_cache(settings), OPENMIND))
+    repos = [(repo, keeper) for hub, keeper in hubs for repo in sorted(hub.glob("models--*"))]
     wanted = dict.fromkeys(name for name in names if name.count("/") == 1)
     snapshots = [
-        (folder, HUGGINGFACE)
+        (folder, keeper)
+        for hub, keeper in hubs
         for name in wanted
         for folder in sorted((hub / huggingface_folder(name) / "snapshots").glob("*"))
     ]
@@ -114,6 +117,10 @@ def huggingface_cache(settings: Settings) -> Path:
 def huggingface_folder(repo: str) -> str:
     """The name of a model's folder there."""
     return f"models--{repo.replace('/', '--')}"
+
+
+def _openmind_cache(settings: Settings) -> Path:
+    return user_cache(settings) / "openmind" / "hub"
 
 
 def _modelscope_folders(settings: Settings, repo: str) -> Iterator[Path]:

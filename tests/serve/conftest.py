@@ -16,7 +16,6 @@ from internlm_zoo.serve.app import environment
 from tests.conftest import OFFICIAL_CALL
 
 CLIENTS = Path(__file__).parent / "clients"
-TOOLS = Path(__file__).parents[2] / "tools"
 _HUBS = ("HF_", "HUGGINGFACE_", "MODELSCOPE_", "OPENXLAB_", "OPENMIND_")
 _HIDDEN = (*_HUBS, "XDG_", "HTTP", "http", "ALL_PROXY", "all_proxy")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -61,10 +60,3 @@ def calls(run: Run, record_property: Callable[[str, object], None]) -> Callable[
         return made
 
     return calls
-
-
-def client_python(name: str) -> str:
-    """The Python of the environment that one official client has to itself."""
-    made = subprocess.run([sys.executable, TOOLS / "client_venv.py", name], capture_output=True, text=True)
-    assert made.returncode == 0, f"the environment for the {name} client could not be made: {made.stderr}"
-    return made.stdout.strip()

@@ -16,8 +16,9 @@ from internlm_zoo.serve.app import build_app
 from internlm_zoo.serve.background import Server, start
 from tests.conftest import OFFICIAL_CALL
 from tests.hubs import FaultyHub
+from tests.openmind import client_python
 from tests.serve import content
-from tests.serve.conftest import Run, client_python
+from tests.serve.conftest import Run
 
 REPO = content.REPO
 TOKENS = {"right": "hub-secret", "wrong": "hub-guess"}

@@ -1,8 +1,4 @@
-"""The unmodified openmind_hub gets exactly what `serve` was given.
-
-It speaks https, and only to hosts whose names end like modelers.cn; so the hubs here have a certificate for
-such a name, and the client is led to this machine by a proxy: all by the environment that any user has.
-"""
+"""The unmodified openmind_hub gets exactly what `serve` was given."""
 
 from __future__ import annotations
 
@@ -14,11 +10,10 @@ from typing import Any
 import pytest
 
 from tests.hubs import FaultyHub
-from tests.hubs.authority import MODELERS, Authority
+from tests.hubs.authority import Authority
+from tests.openmind import client_python, leading_to, named
 from tests.serve import content
-from tests.serve.conftest import client_python
 from tests.serve.test_official_clients import git_oid
-from tests.store.proxy import Proxy
 
 REPO, CROWD = content.REPO, "acme/crowd"
 CROWDED = {f"part-{n % 4}/file-{n:04}.txt": b"" for n in range(200)}
@@ -47,21 +42,8 @@ def hub(root: Path, authority: Authority) -> Iterator[FaultyHub]:
 
 @pytest.fixture
 def environment(hub: FaultyHub, authority: Authority, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What leads the client here, and nothing else of it."""
-    with Proxy() as proxy:
-        yield {
-            "OPENMIND_HUB_ENDPOINT": named(hub),
-            "HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}",
-            "NO_PROXY": "",
-            "no_proxy": "",
-            "REQUESTS_CA_BUNDLE": str(authority.pem),
-            "OM_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HUB_WHITE_LIST_PATHS": str(tmp_path),
-        }
-
-
-def named(hub: FaultyHub) -> str:
-    return hub.url.replace("127.0.0.1", MODELERS)
+    with leading_to(hub.url, authority, tmp_path) as environment:
+        yield environment
 
 
 @pytest.fixture
@@ -78,7 +60,7 @@ def made(
             "crowd": CROWD,
             "weights": content.digests()[WEIGHTS],
             "local": str(tmp_path / "local"),
-            "guarded": named(guarded),
+            "guarded": named(guarded.url),
             "guarded_local": str(tmp_path / "guarded"),
             "tokens": TOKENS,
         }

@@ -20,8 +20,8 @@ def cached(world: World, hub: str, repo: str = REPO, **options: object) -> str:
     return python(world, _CALLS[hub].format(repo=repo, options=options))
 
 
-def python(world: World, program: str) -> str:
-    """What a program prints last, in the user's environment."""
+def python(world: World, program: str, interpreter: str = sys.executable, **more: str) -> str:
+    """What a program prints last, in the user's environment. more: variables besides."""
     hidden = ("HF_", "HUGGINGFACE_", "MODELSCOPE_", "XDG_", "INTERNLM_", "HTTP", "http", "ALL_", "all_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     quiet = {
@@ -30,8 +30,8 @@ def python(world: World, program: str) -> str:
         "PYTHONIOENCODING": "utf-8",
     }
     done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=env | quiet | world.environ,
+        [interpreter, "-c", program],
+        env=env | quiet | world.environ | more,
         cwd=world.folder,
         capture_output=True,
         text=True,
