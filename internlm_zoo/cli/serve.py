@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import ssl
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +30,18 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="Let in who has one of these tokens, one a line.")
     ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="Speak https: a PEM file, chain and all.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Its private key, if that is in another file.")
+    ] = None,
 ) -> None:
     """Serve releases to huggingface_hub, modelscope, openmind_hub, openxlab and all built on them, read-only.
 
     Tokens come from --token-file or INTERNLM_ZOO_SERVE_TOKEN; without any, everyone may read.
+
+    openmind_hub takes https alone: see docs/mirror.md.
     """
     if directory.startswith("s3://"):
         raise UnsupportedError(
@@ -43,8 +52,9 @@ def serve(
 
     root = Path(directory)
     tokens = _tokens(token_file, shell.settings.environ)
+    tls = _tls(certificate, key)
     stop = _stop_on_signals()
-    with start(build_app(root, tokens=tokens), port=port, host=host) as server:
+    with start(build_app(root, tokens=tokens), port=port, host=host, tls=tls) as server:
         shell.say(_announcement(root, server, guarded=bool(tokens)))
         shell.note(f"serving {root} at {server.url}; Ctrl-C stops it")
         # Not one long wait: on Windows a signal is noticed only between two waits.
@@ -63,6 +73,23 @@ def _tokens(file: Path | None, environ: Mapping[str, str]) -> frozenset[str]:
             "the token file holds no token", file, fix="write one token a line, or leave --token-file out"
         )
     return tokens
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        if key is not None:
+            raise UsageError("--key is the key of no certificate", key, "name its --certificate")
+        return None
+    for file in filter(None, (certificate, key)):
+        if not file.is_file():
+            raise NotFoundError("there is no such file", file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # else it would ask on the terminal
+    except ssl.SSLError as error:
+        what = "it is not a PEM certificate with its private key, without a password"
+        raise UsageError(what, certificate, "name the file of the key with --key") from error
+    return context
 
 
 def _stop_on_signals() -> threading.Event:

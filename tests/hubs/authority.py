@@ -20,4 +20,18 @@ class Authority:
         authority.cert_pem.write_to_path(self.pem)
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         names = ("127.0.0.1", "127.0.0.2", "localhost", "hub.invalid", MODELERS)
-        authority.issue_cert(*names).configure_cert(self.server)
+        self._issued = authority.issue_cert(*names)
+        self._issued.configure_cert(self.server)
+
+    def files(self, folder: Path) -> tuple[Path, Path]:
+        """The hubs' certificate and its key, as PEM."""
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        self._issued.cert_chain_pems[0].write_to_path(certificate)
+        self._issued.private_key_pem.write_to_path(key)
+        return certificate, key
+
+    def together(self, folder: Path) -> Path:
+        """The same in one file."""
+        both = folder / "both.pem"
+        self._issued.private_key_and_cert_chain_pem.write_to_path(both)
+        return both

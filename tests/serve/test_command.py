@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from tests.hubs.authority import Authority
+from tests.openmind import client_python, leading_to
 from tests.serve import content
 
 # Two groups of verbs: with a single command the command line would take no verb at all.
@@ -111,6 +113,50 @@ def _guards(process: subprocess.Popen[str], token: str) -> bool:
     url = f"{told['url']}{FACTS}"
     assert urllib3.request("GET", url).status == 401
     return urllib3.request("GET", url, headers={"Authorization": f"Bearer {token}"}).status == 200
+
+
+@pytest.mark.parametrize("form", ["one file", "two files"])
+def test_with_a_certificate_it_speaks_https_and_so_to_openmind_hub_too(
+    root: Path, tmp_path: Path, form: str
+) -> None:
+    authority = Authority(tmp_path)
+    files = authority.files(tmp_path) if form == "two files" else (authority.together(tmp_path),)
+    options = [item for pair in zip(("--certificate", "--key"), files, strict=False) for item in pair]
+    with serving(root, "--port", "0", "--json", *options) as process:
+        told = first_document(process)
+        url = str(told["url"])
+        assert url.startswith("https://")
+        assert told["environment"] == dict.fromkeys(
+            (
+                "HF_ENDPOINT",
+                "MODELSCOPE_ENDPOINT",
+                "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
+                "OPENMIND_HUB_ENDPOINT",
+            ),
+            url,
+        )
+        with urllib3.PoolManager(ca_certs=str(authority.pem), retries=False) as pool:
+            assert pool.request("GET", f"{url}{FACTS}").status == 200
+        with leading_to(url, authority, tmp_path) as environment:
+            program = "import sys; from openmind_hub import om_hub_download as get; print(get(*sys.argv[1:]))"
+            done = subprocess.run(
+                [client_python("modelers"), "-c", program, content.REPO, "config.json"],
+                env={**os.environ, **environment, "HOME": str(tmp_path)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).read_bytes() == content.FILES["config.json"]
+
+
+def test_a_certificate_that_is_none_is_refused(root: Path, tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path).files(tmp_path)
+    assert fails(root, "--certificate", tmp_path / "nowhere")[0] == 4
+    assert fails(root, "--certificate", certificate, "--key", tmp_path / "nowhere")[0] == 4
+    for wrong in (["--certificate", certificate], ["--key", key], ["--certificate", key, "--key", key]):
+        code, said = fails(root, *wrong)
+        assert code == 2 and "Traceback" not in said
 
 
 def test_what_cannot_be_served_is_refused_with_its_exit_code(root: Path, tmp_path: Path) -> None:
