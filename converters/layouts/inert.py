@@ -39,7 +39,7 @@ TOUCHING = re.compile(
     r"attn|attention|heads?|kv|qkv?|window|sliding|causal|mask|layer_types|"
     r"rope|rotary|ntk|yarn|xpos|alibi|positions?|(layer|rms)?norms?|eps|epsilon|"
     r"act|activation|gelu|silu|swiglu|glu|scales?|scaling|multipliers?|softcap|softcapping|logits?|"
-    r"residual|skip|experts?|moe|router|vocab|embd|embed|embeddings?|tied?|bias|per_layer|quantization"
+    r"residual|skip|experts?|moe|router|vocab|embd|embed|embeddings?|tied?|bias|per_layer"
     r")(_|$)"
 )
 """Words in names that say that attention, rotation, norms, activation, scales, residuals, experts or the

@@ -89,7 +89,7 @@ def cases(draw):
     how = Variant(
         embed_split_hidden=draw(st.booleans()),
         w2_is_up=draw(st.booleans()),
-        adapt_hf=draw(st.sampled_from([True, False, None])),
+        adapt_hf=draw(st.booleans()),
         fused=draw(st.booleans()),
         prefix=draw(st.sampled_from(["", "model."])),
         inv_freq=draw(st.booleans()),
