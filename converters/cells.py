@@ -18,6 +18,7 @@ from converters.logical import Sizes, axes_of
 Box = tuple[tuple[int, int], ...]
 """Start and stop along every axis of a logical tensor."""
 
+PAD = "--pad-vocab-to-multiple"
 _UNIT_OF_AXIS = {"kv_heads": "key/value heads", "vocab": "vocabulary entries", "inter": "rows of the MLP"}
 
 
@@ -88,16 +89,20 @@ def uneven(layout: Layout, choices: Choices, sizes: Sizes, tp: int) -> Row | Non
     return next((row for row in rows if sizes[str(row.split)] % tp), None)
 
 
-def check_divisible(layout: Layout, choices: Choices, sizes: Sizes, tp: int, where: str | Path) -> None:
-    """Raises UnsupportedError, with both numbers, if tp does not divide what it has to."""
+def check_divisible(
+    layout: Layout, choices: Choices, sizes: Sizes, tp: int, where: str | Path, *, padding: bool = False
+) -> None:
+    """Raises UnsupportedError, with both numbers, if tp does not divide what it has to. padding: whether
+    the vocabulary may be made longer."""
     row = uneven(layout, choices, sizes, tp)
     if row is not None and row.split:
+        longer = f", or pad it with {PAD} {tp}" if padding and row.split == "vocab" else ""
         unit = _UNIT_OF_AXIS.get(row.split, f"{row.split} dimensions")
         raise UnsupportedError(
             f"tensor-parallel size {tp} does not divide the {sizes[row.split]} {unit} "
             f"that {row.stored[0]} is cut along",
             where,
-            f"choose a tensor-parallel size that divides {sizes[row.split]}",
+            f"choose a tensor-parallel size that divides {sizes[row.split]}{longer}",
         )
 
 

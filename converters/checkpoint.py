@@ -14,6 +14,7 @@ from converters.discover import TOKENIZER_FILES, Found, discover, read_json
 from converters.elements import check_elements, mixture, usual
 from converters.errors import UnsupportedError
 from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
+from converters.formats.bytesource import ZEROS
 from converters.formats.folder import Folder, local_folder
 from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
@@ -23,6 +24,7 @@ from converters.measure import measure
 from converters.pieces import Piece, piece_of
 from converters.tied import EMBEDDING, HEAD, is_tied, of_storage, stated
 from converters.unread import check_unread, overlaid
+from converters.vocabulary import unpadded
 
 RECORD = "conversion.json"
 _RANK = {pattern: rank for rank, pattern in enumerate(AXES)}
@@ -83,7 +85,10 @@ class Checkpoint:
         """Where the first of these tensors begins: number of the file, and offset in it."""
         number = {self.folder.where(name): n for n, name in enumerate(self.files)}
         return min(
-            (number[piece.file], piece.offset) for name in names for piece in self.tensors[name].pieces
+            (number[piece.file], piece.offset)
+            for name in names
+            for piece in self.tensors[name].pieces
+            if piece.file != ZEROS
         )
 
     @property
@@ -150,7 +155,7 @@ def open_checkpoint(
     settled = match(layout, of_storage(layout, facts, stored), sizes, grid, stored, folder.name)
     check_elements(settled)
     own = _tensors(settled, sizes)
-    return Checkpoint(
+    opened = Checkpoint(
         folder=folder,
         family=_family(layout, settled, folder),
         format=layout.format,
@@ -166,6 +171,7 @@ def open_checkpoint(
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
         notes=(*found.notes, *notes, *_mixed(own.values()), *_other_dtype(config, usual(own.values()))),
     )
+    return unpadded(opened, config_file)
 
 
 def recognise(found: Found) -> Layout:

@@ -80,6 +80,7 @@ def convert(
     max_shard_size: str | int = "5GB",
     dtype: str = KEEP,
     accept_lossy: bool = False,
+    pad_vocab_to_multiple: int = 1,
     tokenizer: str | os.PathLike[str] | None = None,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
@@ -98,6 +99,7 @@ def convert(
         max_shard_size=max_shard_size,
         dtype=dtype,
         accept_lossy=accept_lossy,
+        pad_vocab_to_multiple=pad_vocab_to_multiple,
         given=given or {},
         tokenizer=Path(tokenizer) if tokenizer else None,
     )
@@ -162,7 +164,7 @@ def _run(
         check_replicas(plan.source, files)
         staging.begin(plan, execution.engine)
         notes = _write_others(plan, staging.path, tokenizer_facts)
-        stream = Stream(plan.source, files, plan.normalised, plan.dtype)
+        stream = Stream(plan.supply, files, plan.normalised, plan.dtype)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
     with ThreadPoolExecutor(1) as aside:  # a lone large input would keep one processor busy, and one idle
         inputs = aside.submit(record.input_digests, plan.source, evidence=evidence, workers=workers)

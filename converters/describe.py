@@ -63,6 +63,12 @@ def _lost(plan: Plan) -> Iterator[str]:
         yield f"the head is the embedding, and is written out as a tensor of its own: {_why_untied(plan)}"
     elif is_tied(plan.choices) and plan.source.head_again:
         yield "the stored head, which is the embedding again, was left out"
+    if plan.supply is not plan.source:
+        rows, longer = plan.source.sizes["vocab"], plan.supply.sizes["vocab"]
+        yield (
+            f"the vocabulary is padded from {rows} to {longer} rows, whose logits are 0; the way back drops "
+            "them as long as they are zeros"
+        )
     if plan.normalised:
         yield "the head's rows were normalised, as norm_head says; their lengths cannot be brought back"
     if plan.lossy:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from converters.blocks import Block
 from converters.errors import IntegrityError
-from converters.formats.bytesource import ByteSource
+from converters.formats.bytesource import ZEROS, ByteSource, Zeros
 from converters.formats.folder import Folder
 from converters.pieces import Piece, Run, extents_of, intersection, offset_in, runs, volume
 
@@ -42,8 +42,8 @@ class Sources:
         """By what a piece calls its file."""
         with self._lock:
             if where not in self._files:
-                name = PurePath(where).name
-                self._files[where] = self._stack.enter_context(closing(self._folder.open(name)))
+                opened = Zeros() if where == ZEROS else self._folder.open(PurePath(where).name)
+                self._files[where] = self._stack.enter_context(closing(opened))
             return self._files[where]
 
     def __enter__(self) -> Sources:

@@ -20,8 +20,9 @@ class ConversionOptions:
 
     to: hf, llama or original. tp, pp: the grid of an original target. max_shard_size: of safetensors files.
     dtype: keep, or the element type to round to. accept_lossy: allow a head that cannot be what it was
-    (norm_head). given: facts that override the source's config, and choices of the target. tokenizer: a
-    tokenizer.model or a directory, whose tokenizer is used instead of the source's.
+    (norm_head). pad_vocab_to_multiple: of it the vocabulary becomes one, by rows of zeros. given: facts that
+    override the source's config, and choices of the target. tokenizer: a tokenizer.model or a directory,
+    whose tokenizer is used instead of the source's.
     """
 
     to: str
@@ -30,6 +31,7 @@ class ConversionOptions:
     max_shard_size: str | int = "5GB"
     dtype: str = KEEP
     accept_lossy: bool = False
+    pad_vocab_to_multiple: int = 1
     given: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Path | None = None
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from converters import facts as fact_tables
 from converters.batches import Place
-from converters.cells import Cell, Grid, cells, cells_of_file, check_divisible, uniform_stages
+from converters.cells import PAD, Cell, Grid, cells, cells_of_file, check_divisible, uniform_stages
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError, UsageError
 from converters.facts import GIVEN, Fact, Facts, dtype_name, given_facts
@@ -26,6 +26,7 @@ from converters.layouts.table import Layout
 from converters.options import KEEP, ConversionOptions
 from converters.tied import HEAD, is_tied
 from converters.unread import overlaid
+from converters.vocabulary import UNPADDED, padded
 
 FORMATS = ("hf", "llama", "original")
 DTYPES = (KEEP, "float32", "float16", "bfloat16")
@@ -49,6 +50,7 @@ class Plan:
     do not come back as they were. options: what was asked for."""
 
     source: Checkpoint
+    supply: Checkpoint
     layout: Layout
     grid: Grid
     choices: Mapping[str, object]
@@ -105,11 +107,18 @@ def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
     }
     _check_tied(choices, source)
     _check_expressible(layout, choices, source)
-    check_divisible(layout, choices, source.sizes, tp, "--tp")
+    supply = _padded(source, options.pad_vocab_to_multiple)
+    if supply is not source:
+        known |= {
+            "vocab_size": Fact(supply.sizes["vocab"], GIVEN),
+            UNPADDED: Fact(source.sizes["vocab"], known["vocab_size"].origin),
+        }
+    check_divisible(layout, choices, supply.sizes, tp, "--tp", padding=True)
     grid = Grid(tp, uniform_stages(source.sizes["layers"], pp))
-    files, parts = _files(layout, choices, source, grid, code, options.max_shard_size)
+    files, parts = _files(layout, choices, supply, grid, code, options.max_shard_size)
     return Plan(
         source,
+        supply,
         layout,
         grid,
         choices,
@@ -247,15 +256,23 @@ def _spec(source: Checkpoint, dtype: str | None, cell: Cell) -> TensorSpec:
     return TensorSpec(cell.name, dtype or next(iter(kept)), cell.shape)
 
 
+def _padded(source: Checkpoint, multiple: int) -> Checkpoint:
+    if multiple < 1:
+        raise UsageError(f"{multiple} is no number to make the vocabulary a multiple of", PAD)
+    return padded(source, multiple)
+
+
 def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
     """The source's own config where the layout stays, and what was given or settled; else one of facts."""
+    longer = {UNPADDED: known[UNPADDED].value} if UNPADDED in known else {}
     if layout is not source.layout or not source.config:
-        return fact_tables.write(layout, known)
+        return fact_tables.write(layout, known) | longer
     kept = {key: value for key, value in source.config.items() if key not in _NOT_CARRIED}
     settled = (
         {name for name, fact in known.items() if fact.origin == GIVEN} | layout.choices.keys() | {"dtype"}
     )
-    return fact_tables.rewrite(layout, kept, known, settled, settled | {"rope_theta", "rope_scaling"})
+    written = fact_tables.rewrite(layout, kept, known, settled, settled | {"rope_theta", "rope_scaling"})
+    return written | longer
 
 
 def standalone(source: Checkpoint, layout: Layout) -> list[Place]:

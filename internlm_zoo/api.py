@@ -185,6 +185,7 @@ def convert(
     max_shard_size: str | int = "5GB",
     dtype: str = "keep",
     accept_lossy: bool = False,
+    pad_vocab_to_multiple: int = 1,
     tokenizer: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
@@ -198,9 +199,11 @@ def convert(
     """Convert a checkpoint and return `dst`.
 
     src: a directory in original, hf or llama format, or a model of the registry. to: hf, llama or original.
-    given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}. known_as: the
-    registry model that a directory holds. from_hub: src is a model or `hub:repo[@revision]`, and its weights
-    are read where they are, not stored. evidence: read the result back and hold it against the source.
+    given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}.
+    pad_vocab_to_multiple: rows of zeros are added until it divides the vocabulary, and dropped on the way
+    back. known_as: the registry model that a directory holds. from_hub: src is a model or
+    `hub:repo[@revision]`, and its weights are read where they are, not stored. evidence: read the result back
+    and hold it against the source.
     Raises UsageError, NotFoundError, UnsupportedError (naming the field), IntegrityError, NoSpaceError, and
     what the hubs make `download` raise.
     """
@@ -214,6 +217,7 @@ def convert(
         max_shard_size=max_shard_size,
         dtype=dtype,
         accept_lossy=accept_lossy,
+        pad_vocab_to_multiple=pad_vocab_to_multiple,
         given=given or {},
         tokenizer=Path(tokenizer) if tokenizer else None,
     )

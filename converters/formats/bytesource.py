@@ -52,6 +52,28 @@ class ByteSource(Protocol):
     def close(self) -> None: ...
 
 
+ZEROS = "zeros"
+"""The name of the file that holds nothing else."""
+
+
+class Zeros:
+    """A file of zeros, as long as anyone needs it."""
+
+    name = ZEROS
+    size = 1 << 62
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(length)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = bytes(len(buffer))
+
+    def expect(self, offset: int, length: int) -> None: ...
+    def keep(self, offset: int, length: int) -> None: ...
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None: ...
+    def close(self) -> None: ...
+
+
 class LocalFile:
     """A file on disk as a ByteSource; a context manager. Raises NotFoundError if there is none."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
 from converters.layouts.llama import HF_CHOICES, HF_CONFIG, HF_CONSTANTS, HF_DEMANDS, HF_READS, llama_rows
-from converters.layouts.table import Layout, Row, row
+from converters.layouts.table import ANY_READS, Layout, Row, row
 
 _QKV = "layers.N.attention.{0}.{1}"
 _QKV_WEIGHTS = " ".join(_QKV.format(part, "weight") for part in "qkv")
@@ -99,7 +99,7 @@ ORIGINAL = Layout(
         "rope_scaling": "$rope_scaling",
         "num_chunks": 1,
     },
-    reads={"adapt_hf": "$adapt_hf", "num_kv_attention_heads": "$num_kv_heads"},
+    reads={**ANY_READS, "adapt_hf": "$adapt_hf", "num_kv_attention_heads": "$num_kv_heads"},
     # The code of the released models rotates halves and has no such key; InternEvo since #401 adds it.
     constants={
         "adapt_hf": True,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
 from converters.layouts.llama import GROUPED_CONFIG, HF_CHOICES, HF_CONSTANTS, HF_DEMANDS, HF_READS
-from converters.layouts.table import Layout, row
+from converters.layouts.table import ANY_READS, Layout, row
 
 # As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
 _EMBED = "tok_embeddings.weight tok_embeddings.word_embeddings.weight"
@@ -98,6 +98,7 @@ ORIGINAL = Layout(
         "rope_scaling": "$rope_scaling",
         "num_chunks": 1,
     },
+    reads=ANY_READS,
     constants={
         "norm_head": False,
         "attention_bias": False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from converters.layouts.inert import HF_INERT
-from converters.layouts.table import Layout, Row, row
+from converters.layouts.table import ANY_READS, Layout, Row, row
 
 _HEADS = "kv_heads q_per_kv halves pairs head_dim"
 _LAYER = "model.layers.N."
@@ -39,7 +39,11 @@ HF_DEMANDS: Mapping[str, tuple[object, ...]] = {"hidden_act": ("silu", "swish")}
 HF_CHOICES: Mapping[str, tuple[object, ...]] = {TIED: (False, True)}
 HF_CONSTANTS: Mapping[str, object] = {TIED: False}
 # As transformers 5 spells them, which reads the older spellings too, and older versions do not read its own.
-HF_READS: Mapping[str, str] = {"dtype": "$dtype", "rope_parameters": "$rope_parameters"}
+HF_READS: Mapping[str, str] = {
+    **ANY_READS,
+    "dtype": "$dtype",
+    "rope_parameters": "$rope_parameters",
+}
 # Since grouped queries: how many key/value heads, and the rotary embedding as Llama spells it.
 GROUPED_CONFIG: Mapping[str, object] = {
     **HF_CONFIG,

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PARTS = "parts"
+ANY_READS: Mapping[str, str] = {"unpadded_vocab_size": "$unpadded_vocab_size"}
+"""Keys of every format's config that only this program writes: converters/vocabulary.py."""
 Choices = Mapping[str, object]
 
 

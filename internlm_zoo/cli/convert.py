@@ -93,6 +93,12 @@ def convert(
             "--accept-lossy", help="Write a norm_head head from rows whose lengths are lost; refused without."
         ),
     ] = False,
+    pad_vocab_to_multiple: Annotated[
+        int,
+        typer.Option(
+            "--pad-vocab-to-multiple", min=1, help="Add rows of zeros until N divides the vocabulary's size."
+        ),
+    ] = 1,
     from_hub: Annotated[
         bool, typer.Option("--from-hub", help="Read the weights where they are, and store only the result.")
     ] = False,
@@ -123,6 +129,7 @@ def convert(
         max_shard_size=max_shard_size,
         dtype=dtype.value,
         accept_lossy=accept_lossy,
+        pad_vocab_to_multiple=pad_vocab_to_multiple,
         given=facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
         tokenizer=tokenizer,
     )

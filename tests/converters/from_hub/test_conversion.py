@@ -48,6 +48,13 @@ def test_a_tied_head_is_read_where_the_embedding_is(place, local, to):
     place.assert_nothing_stored()
 
 
+def test_rows_of_padding_are_added_on_the_way(place, local):
+    how = {"to": "original", "tp": 2, "pad_vocab_to_multiple": 1000}
+    place.convert("huggingface:acme/hf", **how)
+    assert content(place.dst) == content(local("acme/hf", how))
+    assert place.sent <= BUDGET * place.weights("acme/hf")
+
+
 @pytest.mark.parametrize("hub", ENDPOINTS)
 def test_every_protocol_gives_the_same(place, local, hub):
     repo, options = WAYS["original tp 2 to hf"]
