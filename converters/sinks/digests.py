@@ -12,7 +12,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from converters.checkpoint import Checkpoint, open_checkpoint
+from converters.checkpoint import Checkpoint, LogicalTensor, open_checkpoint
 from converters.execute import Stream, check_replicas, in_parallel
 from converters.formats.bytesource import Digest
 from converters.formats.tensors import nbytes
@@ -55,7 +55,7 @@ def fingerprint_of(
         stream = Stream(source, files, counted, dtype)
 
         def digest(name: str) -> str:
-            running = begin(stream, name)
+            running = begin(stream, source.tensors[name])
             for block, data in stream.read(name):
                 running.update(data.data)
                 told.advance(task, block.nbytes)
@@ -67,10 +67,10 @@ def fingerprint_of(
     return {name: digests[same.get(name, name)] for name in source.tensors}
 
 
-def begin(stream: Stream, name: str) -> Digest:
+def begin(stream: Stream, tensor: LogicalTensor) -> Digest:
     """The digest of a logical tensor before its bytes, which follow in canonical order."""
-    shape = "x".join(map(str, stream.source.tensors[name].shape))
-    return blake3(f"{stream.dtype_of(name)} {shape}\n".encode())
+    shape = "x".join(map(str, tensor.shape))
+    return blake3(f"{stream.dtype_of(tensor.name)} {shape}\n".encode())
 
 
 def stream_bytes(source: Checkpoint, name: str, dtype: str | None) -> int:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.batches import Batch, batches_of
+from converters.checkpoint import LogicalTensor
 from converters.errors import IntegrityError
 from converters.execute import Stream, in_parallel
 from converters.formats.crc import Checksum
+from converters.formats.tensors import nbytes
 from converters.plan import Plan
 from converters.progress import Progress
 from converters.scatter import spread
@@ -45,7 +47,7 @@ def write_files(
         kept = outputs.sealed
 
         def run(number: int) -> None:
-            entry = _write(batches[number], stream, outputs, evidence)
+            entry = _write(batches[number], stream, outputs, plan.source.tensors if evidence else {})
             journal.add(number, entry)
             outputs.finish(batches[number], entry.crcs)
 
@@ -58,16 +60,20 @@ def write_files(
         return Written(kept, {name: digest for entry in entries for name, digest in entry.digests.items()})
 
 
-def _write(batch: Batch, stream: Stream, outputs: Outputs, evidence: bool) -> Entry:
+def _write(batch: Batch, stream: Stream, outputs: Outputs, digested: Mapping[str, LogicalTensor]) -> Entry:
+    """digested: tensors to take digests of. Of a padded one the rows that are padding follow, and are not in
+    it."""
     sums: dict[tuple[str, str], Checksum] = defaultdict(Checksum)
     missing = {(place.file, place.span.name): place.span.nbytes for place in batch.places}
     digests: dict[str, str] = {}
     for name in batch.tensors:
         whole = batch.box_of(name) == stream.source.box_of(name)
-        running = begin(stream, name) if evidence and whole else None
+        running = begin(stream, digested[name]) if name in digested and whole else None
+        left = nbytes(stream.dtype_of(name), digested[name].shape) if running else 0
         for data, parts in spread(batch, name, stream):
-            if running is not None:
-                running.update(data.data)
+            if running is not None and left > 0:
+                running.update(data.data[:left])
+                left -= len(data)
             for place, offset, part in parts:
                 outputs.write(place.file, offset, part)
                 missing[place.file, place.span.name] -= len(part)

@@ -47,6 +47,7 @@ def test_it_names_inputs_options_layouts_facts_and_fingerprints(tmp_path, src, d
         "max_shard_size": "200KB",
         "dtype": "keep",
         "accept_lossy": False,
+        "pad_vocab_to_multiple": 1,
         "given": {},
     }
     assert (record["source"]["layout"], record["source"]["tp"]) == ("internlm2/original", 2)
