@@ -17,6 +17,7 @@ from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.known import known_facts, naming_models
 from internlm_zoo.progress import Progress
+from internlm_zoo.quantised import refuse_quantised
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken
 from internlm_zoo.settings import Settings
@@ -100,6 +101,7 @@ def _opened(
         else:
             found = _found(src, options.to, registry, settings, progress)
             folder = LocalFolder(found.path, verified_digests(found.path))
+        refuse_quantised(found.release, registry)
         model = given or found.model
         known = known_facts(model)
         reopened = partial(converters.open_checkpoint, folder, options.given, known)

@@ -14,6 +14,7 @@ from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.known import known_facts, same_shape, shortened
 from internlm_zoo.progress import Progress
+from internlm_zoo.quantised import refuse_quantised
 from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.settings import Settings
 
@@ -66,6 +67,7 @@ def _opened(target: str, registry: Registry, settings: Settings) -> Iterator[tup
     known = target in registry.models
     if Path(target).is_dir() or (known and any(holding.record.whole for holding in held(target, settings))):
         found = find_model(target, settings=settings)
+        refuse_quantised(found.release, registry)
         yield LocalFolder(found.path), found.model
         return
     if not known and ":" not in target and len(Path(target).parts) > 1:
@@ -73,4 +75,5 @@ def _opened(target: str, registry: Registry, settings: Settings) -> Iterator[tup
     from internlm_zoo.store.remote import open_remote
 
     with open_remote(target, settings) as remote:
+        refuse_quantised(remote.release, registry)
         yield remote, remote.model

@@ -14,7 +14,7 @@ from internlm_zoo.registry.shapes import SIZES, models_of_shape
 
 # What a checkpoint may leave open: of a released config.json, and of an architecture.
 _CONFIG = ("max_position_embeddings", "rms_norm_eps", "rope_scaling")
-_ARCHITECTURE = ("rope_theta", "num_attention_heads", "num_kv_heads")
+_ARCHITECTURE = ("rope_theta", "num_attention_heads")
 
 
 def known_facts(model: Model | None) -> Mapping[str, Any]:
@@ -23,8 +23,13 @@ def known_facts(model: Model | None) -> Mapping[str, Any]:
     if model is None:
         return {}
     facts = {key: model.released_config[key] for key in _CONFIG if key in model.released_config}
-    sizes = {key: getattr(model.architecture, key, None) for key in _ARCHITECTURE}
-    return {**facts, **{key: value for key, value in sizes.items() if value is not None}}
+    sizes = model.architecture
+    if sizes is None:
+        return facts
+    facts |= {key: getattr(sizes, key) for key in _ARCHITECTURE if getattr(sizes, key) is not None}
+    if sizes.num_kv_heads != sizes.num_attention_heads:  # else it is the number of heads, whatever that is
+        facts["num_kv_heads"] = sizes.num_kv_heads
+    return facts
 
 
 def same_shape(facts: Mapping[str, Any], registry: Registry) -> tuple[Model, ...]:

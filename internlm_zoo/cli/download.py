@@ -26,6 +26,10 @@ _SHORT = 20
 class Format(str, Enum):
     hf = "hf"
     original = "original"
+    gguf = "gguf"
+    awq = "awq"
+    gptq = "gptq"
+    fp8 = "fp8"
 
 
 @verb("download", example="internlm-zoo download internlm-chat-7b --source auto", alias="pull")
@@ -33,7 +37,10 @@ def download(
     shell: Shell,
     model: Annotated[str, typer.Argument(help="A model of the registry; `list` shows them.")],
     files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Only these files.")] = None,
-    format: Annotated[Format | None, typer.Option("--format", help="Default: hf before original.")] = None,
+    format: Annotated[
+        Format | None,
+        typer.Option("--format", help="Default: hf before original; quantised only by name."),
+    ] = None,
     source: Annotated[
         str, typer.Option("--source", help="auto, a hub, or a URL or directory that mirrors the hubs.")
     ] = "auto",

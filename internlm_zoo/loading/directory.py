@@ -13,6 +13,7 @@ from converters import Checkpoint
 from internlm_zoo.conversion import family_with_layout
 from internlm_zoo.known import known_facts, naming_models
 from internlm_zoo.progress import Progress
+from internlm_zoo.quantised import refuse_quantised
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken
 from internlm_zoo.settings import Settings
@@ -74,6 +75,7 @@ def open_directory(
 
     found = find_model(model, settings=settings, progress=progress)
     registry = load_registry(settings)
+    refuse_quantised(found.release, registry)
     entry = registry.model(known_as) if known_as else found.model
     opened = partial(converters.open_checkpoint, found.path, given, known_facts(entry))
     with naming_models(registry, entry, opened):

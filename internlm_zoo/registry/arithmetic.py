@@ -72,5 +72,5 @@ def _lengths(registry: Registry, model: Model) -> Iterator[Finding]:
 
 def _dates(registry: Registry, model: Model) -> Iterator[Finding]:
     released, updated = model.release_date, model.update_date
-    if released and updated and released > updated:
+    if released and updated and str(released) > str(updated):
         yield ("update_date",), f"updated on {updated}, before its release on {released}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,8 @@ from pydantic.json_schema import SkipJsonSchema
 Text = Annotated[str, Field(min_length=1)]
 Scalar = bool | int | float | str | None
 Config = Mapping[str, Scalar | Mapping[str, Scalar]]
+# A day, or a month where the day is not known.
+Day = date | Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 GitSha1 = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.document import Place, Step
+from internlm_zoo.registry.release import Release
 from internlm_zoo.registry.schema import (
     UNTURNED,
     EvaluationTable,
@@ -46,6 +47,14 @@ class Registry:
         if name in self.hubs:
             return self.hubs[name]
         raise NotFoundError(f"there is no hub '{name}'", fix=f"known hubs: {', '.join(self.hubs)}")
+
+    def listing(self, hub: str, repo: str) -> tuple[Model, Release] | None:
+        """The model and release that a repository of a hub is, by any of its names."""
+        for model in self.models.values():
+            for release in model.releases:
+                if release.hub == hub and repo in (release.repo, *release.also_listed_as):
+                    return model, release
+        return None
 
     def sources_for(self, settings: Settings) -> tuple[str, ...]:
         """The hubs that the user wants asked, in this order; empty if the user did not choose."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from internlm_zoo.registry.entry import Config, Entry, Named, Sha256, Text
+from internlm_zoo.registry.entry import Config, Day, Entry, Named, Sha256, Text
 from internlm_zoo.registry.release import Release
 
 Protocol = Literal["huggingface", "modelscope", "modelers", "openxlab", "directory", "web"]
@@ -172,9 +172,9 @@ class Model(Named):
     family: Text
     size: Text
     kind: Kind
-    release_date: date | None = None
+    release_date: Day | None = None
     """Of the first release."""
-    update_date: date | None = None
+    update_date: Day | None = None
     """When the checkpoint was replaced by a newer one under the same name."""
     context: Context = Context()
     licence: Licence | None = None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.registry import Hub, Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedRelease
+from internlm_zoo.registry.release import QUANTISED, Format
 from internlm_zoo.settings import Settings
 
 AUTO = "auto"
 _WITH_DIGESTS = frozenset({"huggingface", "modelscope", "modelers", "directory"})
-FORMAT_ORDER = {"hf": 0, "original": 1, None: 2}
+FORMAT_ORDER: Mapping[Format | None, int] = {
+    format: place for place, format in enumerate(("hf", "original", None, *sorted(QUANTISED)))
+}
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,21 @@ def candidates(
     revision: str | None,
 ) -> list[Candidate]:
     """In the order they are to be tried: what is in the package first, hf before original, then as the
-    registry has them. If the user has an order of hubs, it counts, and there are no others. Raises
-    NotFoundError if there are none."""
+    registry has them. If the user has an order of hubs, it counts, and there are no others. format: None for
+    any that holds the model's own weights; a quantised one is taken by name only. Raises NotFoundError if
+    there are none."""
     found, order = [], registry.sources_for(settings)
     for hub, release, stands_in in _places(model, registry, order, source):
-        if format is None or release.format == format:
+        if release.format == format or (format is None and not release.quantised):
             found.append(candidate(hub, release, lock, revision, stands_in=stands_in))
     if not found:
         raise _missing(model, format, source)
     return sorted(found, key=lambda c: (_is_far(c, order), FORMAT_ORDER[c.release.format]))
+
+
+def same_weights(format: str | None) -> str | None:
+    """The format to ask `candidates` for, to have all releases with the weights of this one."""
+    return format if format in QUANTISED else None
 
 
 def candidate(

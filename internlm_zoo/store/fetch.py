@@ -24,7 +24,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.candidates import AUTO, Candidate, candidates
+from internlm_zoo.store.candidates import AUTO, Candidate, candidates, same_weights
 from internlm_zoo.store.hfcache import address_of, home_of, show
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.means import open_means
@@ -203,9 +203,10 @@ def _format(request: Request) -> str | None:
     """The one that will do. Raises UsageError for what other tools are to be shown and cannot."""
     if not request.hf_cache:
         return request.format
-    if request.local_dir is not None or request.selection != Selection() or request.format == "original":
+    other = request.format not in (None, "hf")
+    if request.local_dir is not None or request.selection != Selection() or other:
         what = "--hf-cache shows whole releases in hf format, from the store"
-        raise UsageError(what, fix="leave out --local-dir, --format original, and what chooses files")
+        raise UsageError(what, fix="leave out --local-dir, another --format, and what chooses files")
     return "hf"
 
 
@@ -263,7 +264,7 @@ def _means(
         home_of(entry, registry)
     find = partial(candidates, entry, registry, lock, settings)
     order = find(format=_format(request), source=request.source, revision=request.revision)
-    everywhere = find(format=None, source=AUTO, revision=None)
+    everywhere = find(format=same_weights(request.format), source=AUTO, revision=None)
     with (
         disk(request.local_dir or settings.home),
         open_means(

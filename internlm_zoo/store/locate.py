@@ -9,6 +9,7 @@ from internlm_zoo.errors import IntegrityError, NotFoundError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.registry.release import QUANTISED
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.candidates import FORMAT_ORDER
 from internlm_zoo.store.inventory import Holding, holdings
@@ -34,7 +35,7 @@ def find_model(
 ) -> Found:
     """A folder as it is, or a model of the registry from the store, downloaded first if it is not there.
 
-    format: hf or original; None: whichever is here, hf before original. Raises what `download` raises.
+    format: None for whichever is here, hf before original, no quantised one. Raises what `download` raises.
     """
     registry = load_registry(settings)
     path = Path(name_or_dir)
@@ -44,7 +45,7 @@ def find_model(
         return Found(path, model, record.release if record else None)
     model = registry.model(str(name_or_dir))
     here = [holding for holding in held(model.name, settings) if holding.record.whole]
-    here = [holding for holding in here if format in (None, holding.record.release.format)]
+    here = [holding for holding in here if _is_of(holding.record.release, format)]
     if here:
         return Found(here[0].path, model, here[0].record.release)
     from internlm_zoo.store.fetch import download
@@ -52,6 +53,11 @@ def find_model(
     done = download(model.name, settings=settings, format=format, progress=progress)
     record = read_record(done.path)
     return Found(done.path, model, record.release if record else None)
+
+
+def _is_of(release: LockedRelease, format: str | None) -> bool:
+    """format: None for the model's own weights in any format."""
+    return release.format == format or (format is None and release.format not in QUANTISED)
 
 
 def held(model: str, settings: Settings) -> list[Holding]:

@@ -53,6 +53,10 @@ class RemoteFolder:
     def name(self) -> str:
         return self._release.id
 
+    @property
+    def release(self) -> LockedRelease:
+        return self._release
+
     def names(self) -> Sequence[str]:
         """Without MD5 side-cars: what they say is checked as the bytes pass."""
         here = {file.path for file in self._release.files if "/" not in file.path}
@@ -193,8 +197,8 @@ def _web_directory(url: str, lock: Lock) -> Candidate:
 
 def _listed(registry: Registry, hub: str, repo: str) -> tuple[Release, Model | None]:
     """What the registry says of a repository, if it knows it."""
-    for model in registry.models.values():
-        for release in model.releases:
-            if release.hub == hub and repo in (release.repo, *release.also_listed_as):
-                return release.model_copy(update={"repo": repo, "also_listed_as": ()}), model
-    return Release(hub=hub, repo=repo), None
+    found = registry.listing(hub, repo)
+    if found is None:
+        return Release(hub=hub, repo=repo), None
+    model, release = found
+    return release.model_copy(update={"repo": repo, "also_listed_as": ()}), model

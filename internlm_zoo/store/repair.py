@@ -13,7 +13,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.candidates import AUTO, Candidate, candidates
+from internlm_zoo.store.candidates import AUTO, Candidate, candidates, same_weights
 from internlm_zoo.store.errand import Errand, Got
 from internlm_zoo.store.means import open_means
 from internlm_zoo.store.record import Record, read_record
@@ -66,7 +66,8 @@ def _doors(record: Record, settings: Settings) -> tuple[Model, Candidate, list[C
     """The model, the hub that the download was of, and all that may have the same bytes."""
     registry, lock = load_registry(settings), Lock.load(settings)
     entry = registry.model(record.model)
-    everywhere = candidates(entry, registry, lock, settings, format=None, source=AUTO, revision=None)
+    format = same_weights(record.release.format)
+    everywhere = candidates(entry, registry, lock, settings, format=format, source=AUTO, revision=None)
     own = next((door for door in everywhere if _is_of(door, record.release)), everywhere[0])
     return entry, replace(own, locked=record.release), everywhere
 

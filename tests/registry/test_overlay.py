@@ -248,6 +248,29 @@ def test_merge_keys_are_understood(tmp_path: Path):
     assert (registry.model("b").display_name, registry.model("b").size) == ("B", "1b")
 
 
+def test_what_stands_beside_a_merge_key_can_be_overridden_and_its_anchor_used_again(tmp_path: Path):
+    registry = overlaid(
+        tmp_path,
+        """
+        models:
+          a:
+            display_name: A
+            family: internlm
+            size: 1b
+            kind: base
+            architecture: &sizes {<<: &whole {hidden_size: 64, num_layers: 2, num_attention_heads: 4,
+              num_kv_heads: 4, intermediate_size: 96, vocab_size: 103168, attention_bias: true, train_tp: 2},
+              train_tp: 1}
+          b: {display_name: B, family: internlm, size: 1b, kind: base, architecture: *sizes}
+        """,
+    )
+    assert [registry.model(name).architecture.train_tp for name in "ab"] == [1, 1]
+    changed = overlaid(tmp_path, "models: {internlm2-math-7b: {architecture: {rope_theta: 5}}}")
+    assert changed.model("internlm2-math-7b").architecture.rope_theta == 5
+    assert BASE.model("internlm2-math-7b").architecture.rope_theta is None
+    assert changed.model("internlm2-math-plus-7b") == BASE.model("internlm2-math-plus-7b")
+
+
 def test_an_empty_overlay_changes_nothing(tmp_path: Path):
     assert overlaid(tmp_path, "# nothing yet\n") == BASE
 

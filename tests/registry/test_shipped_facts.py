@@ -154,3 +154,47 @@ def test_openxlab_has_both_formats_of_the_7b_variants():
         told = said("openxlab")[name]
         found = {r.format: r.repo for r in REGISTRY.model(name).releases if r.hub == "openxlab"}
         assert found == {"hf": told["hf"], "original": told["original"]}
+
+
+def test_every_official_quantised_release_is_listed_with_its_format():
+    for told in facts()["further_releases"]["quantised"]:
+        for hub, repo in ((told["hub"], told["repo"]), ("modelscope", told.get("modelscope"))):
+            if repo is None:
+                continue
+            _, release = REGISTRY.listing(hub, repo)
+            assert release.format == told["format"].split()[0] and release.quantised, repo
+            if release.format == "gguf":
+                same = 9 if "same nine" in told["files"] or "fp16" in told["files"] else 8
+                assert len(release.known_files) == same, repo
+                stem = told["files"].partition("{")[0]
+                assert all(name.startswith(stem) and name.endswith(".gguf") for name in release.known_files)
+
+
+def test_quoted_digests_are_those_that_were_quoted():
+    for told in facts()["file_digests"]:
+        found = REGISTRY.listing("huggingface", told["repo"])
+        if found and told["file"] in found[1].quoted_files:
+            quoted = found[1].quoted_files[told["file"]]
+            assert (quoted.sha256, quoted.bytes) == (told["sha256"], told["bytes"]), told["file"]
+        else:
+            assert told["sha256"] in str(REGISTRY), told["repo"]
+
+
+def test_every_model_of_the_internlm2_layout_is_a_member_with_its_repositories():
+    further = facts()["further_releases"]
+    told = further["same_architecture_as_internlm2"] + further["same_architecture_as_internlm2_reward"]
+    for entry in told:
+        names = [("huggingface", entry["repo"]), ("huggingface", entry.get("with"))]
+        names += [(hub, entry.get(hub)) for hub in ("modelscope", "openxlab")]
+        for hub, repo in names:
+            if repo:
+                model, release = REGISTRY.listing(hub, repo)
+                assert REGISTRY.family_of(model).layout == "internlm2" and release.format == "hf"
+        model, release = REGISTRY.listing("huggingface", entry["repo"])
+        assert str(model.release_date) == entry["date"][:10]
+        if "revision" in entry:
+            assert set(release.known_revisions) == {entry["revision"]}
+        for key, value in entry.get("config", {}).items():
+            assert {**model.released_config, "rope_theta": model.architecture.rope_theta}[key] == value
+    scored = {entry["repo"] for entry in further["same_architecture_as_internlm2_reward"]}
+    assert {REGISTRY.listing("huggingface", repo)[0].kind for repo in scored} == {"reward"}
