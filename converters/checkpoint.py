@@ -10,7 +10,7 @@ from typing import Any
 
 from converters import layouts
 from converters.cells import Box, Grid
-from converters.discover import TOKENIZER_FILES, Found, discover, read_json
+from converters.discover import TOKENIZER_FILES, Found, discover, explained, index_note, read_json
 from converters.elements import check_elements, mixture, usual
 from converters.errors import UnsupportedError
 from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
@@ -127,16 +127,24 @@ def open_checkpoint(
     path: str | os.PathLike[str] | Folder,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
+    weights: str | None = None,
 ) -> Checkpoint:
     """Read the headers of a directory, or of another folder, and locate every logical tensor in it.
 
     given: facts that override the config's, by fact name or config key. known: facts from elsewhere (the
-    registry), used where the checkpoint and its format are silent.
+    registry), used where the checkpoint and its format are silent. weights: which of several sets:
+    `original`, `hf` or the name of a file.
     Raises NotFoundError, UnsupportedError naming the field, IntegrityError naming tensor, file, shape found
-    and expected, UsageError naming a fact that must be given.
+    and expected, UsageError naming a fact that must be given, or two sets of weights one of which is meant.
     """
     folder = local_folder(path) if isinstance(path, str | os.PathLike) else path
-    found = discover(folder)
+    found = discover(folder, weights)
+    with explained(found):
+        return _opened(found, given, known)
+
+
+def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, Any] | None) -> Checkpoint:
+    folder = found.folder
     layout = recognise(found)
     config, given = overlaid(found.config, given or {}, layout)
     facts = read(
@@ -169,7 +177,13 @@ def open_checkpoint(
         dropped=dropped,
         files=tuple(file.name for files in found.files.values() for file in files),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
-        notes=(*found.notes, *notes, *_mixed(own.values()), *_other_dtype(config, usual(own.values()))),
+        notes=(
+            *found.notes,
+            *index_note(found),
+            *notes,
+            *_mixed(own.values()),
+            *_other_dtype(config, usual(own.values())),
+        ),
     )
     return unpadded(opened, config_file)
 

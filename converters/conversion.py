@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from converters import discover, record
+from converters import record
 from converters.already import held_against
 from converters.carry import TokenizerFacts, carry
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
@@ -29,6 +29,7 @@ from converters.sidecars import check_sidecars
 from converters.sinks.files import write_json
 from converters.sinks.space import check_space, full_disk_named
 from converters.sinks.staging import Staging
+from converters.weights import CONFIG, MODEL_CONFIG
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def convert(
     tokenizer: str | os.PathLike[str] | None = None,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     tokenizer_facts: AskedOnceOpen = nothing_known,
     workers: int | None = None,
     force: bool = False,
@@ -102,6 +104,7 @@ def convert(
         pad_vocab_to_multiple=pad_vocab_to_multiple,
         given=given or {},
         tokenizer=Path(tokenizer) if tokenizer else None,
+        weights=weights,
     )
     execution = Execution(workers, force, evidence, engine)
     return carry_out(
@@ -128,7 +131,7 @@ def carry_out(
     Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint`,
     `plan_conversion` and `open_engine` do, IntegrityError if the result is not the source, NoSpaceError.
     """
-    source = open_checkpoint(src, options.given, known)
+    source = open_checkpoint(src, options.given, known, options.weights)
     plan = plan_conversion(source, options)
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
@@ -207,8 +210,8 @@ def _write_others(plan: Plan, path: Path, tokenizer_facts: AskedOnceOpen) -> tup
 
 def _write_configs(plan: Plan, path: Path) -> None:
     if plan.layout.grid:
-        torchzip.write_object(path / discover.MODEL_CONFIG, dict(plan.config))
+        torchzip.write_object(path / MODEL_CONFIG, dict(plan.config))
         return
-    write_json(path / discover.CONFIG, plan.config)
+    write_json(path / CONFIG, plan.config)
     if len(plan.shards) > 1:
         (path / shards.SAFETENSORS_INDEX).write_text(shards.index_json(plan.shards), encoding="utf-8")

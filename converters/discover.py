@@ -1,25 +1,31 @@
-"""Which files of a directory hold a checkpoint: an original one's grid, a Hugging Face one's shards.
-
-File names of the original format: InternLM/InternEvo c628a8c internlm/checkpoint/components.py.
-"""
+"""Reads the config of a folder and the headers of its weights: the grid of an original one, or shards."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, TypeVar
 
-from converters.errors import IntegrityError, NotFoundError, UnsupportedError
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.formats import safetensors, shards, torchzip
 from converters.formats.folder import Folder, read_whole
 from converters.formats.impostors import refuse_impostor
-from converters.formats.tensors import StoredTensor
+from converters.shardfiles import Shards, StoredFile, by_headers, by_index
+from converters.weights import (
+    CELL,
+    CONFIG,
+    INDEX,
+    MODEL_CONFIG,
+    ORIGINAL,
+    UNSUPPORTED,
+    Choice,
+    choose,
+    foreign,
+)
 
-MODEL_CONFIG = "model_config.pt"
-CONFIG = "config.json"
 TOKENIZER_FILES = (
     "tokenizer.model",
     "tokenizer.json",
@@ -28,30 +34,22 @@ TOKENIZER_FILES = (
     "added_tokens.json",
 )
 
-CELL = re.compile(r"model_tp(\d+)_pp(\d+)\.pt")
-UNSUPPORTED = {
-    "weight parallelism (tensor mode isp)": re.compile(r"model_(tp\d+_)?wp\d+(_pp\d+)?.*\.pt"),
-    "sharding by FSDP": re.compile(r"model_tp\d+_pp\d+_dp\d+\.pt"),
-    "mixture of experts": re.compile(r"model_moe_layer\d+_expert\d+.*\.pt"),
-}
-ANY_MODEL = re.compile(r"model_(?!config).*\.pt")
-
 Place = tuple[int, int]
+T = TypeVar("T")
+Wrong = Callable[[ZooError], None]
+"""What is done about a fault of a folder: raise it, or note it and let the reading go on."""
 
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of weights, by its headers. where: what errors call it. tensors: by stored name."""
-
-    name: str
-    where: str
-    tensors: Mapping[str, StoredTensor]
+# What is wrong with a checkpoint, and not with the way to it.
+FAULTS = (IntegrityError, NotFoundError, UnsupportedError)
 
 
 @dataclass(frozen=True)
 class Found:
     """What a folder holds. files: by (tensor-parallel rank, pipeline stage); all shards are of (0, 0).
-    notes: what a person should know of how it was read."""
+    notes: what a person should know of how it was read. choice: which of its sets of weights this is.
+    configured: whether its config could be read. whole: whether every file could that should be there.
+    stale: what is wrong with its index, if anything is. absent: which files are missing, if the tensors that
+    are there turn out not to be all."""
 
     folder: Folder
     format: str
@@ -60,50 +58,106 @@ class Found:
     tp: int
     pp: int
     files: Mapping[Place, tuple[StoredFile, ...]]
+    choice: Choice
     notes: tuple[str, ...] = ()
+    configured: bool = True
+    whole: bool = True
+    stale: str | None = None
+    absent: tuple[IntegrityError, ...] = ()
 
 
-def discover(folder: Folder) -> Found:
+def refuse(error: ZooError) -> None:
+    raise error
+
+
+def discover(folder: Folder, weights: str | None = None, wrong: Wrong = refuse) -> Found:
     """Read the config and all headers of a folder.
 
-    Raises NotFoundError if there is no checkpoint in it, UnsupportedError for variants that are recognised
-    and not supported, IntegrityError for files that are missing or damaged.
+    weights: which of several sets: `original`, `hf` or the name of a file. wrong: told of every fault of its
+    files. Raises NotFoundError if there is no checkpoint in it, UsageError if there are two and nothing says
+    which is meant, UnsupportedError for weights of other programs; by default also UnsupportedError for
+    variants that are recognised and not supported, IntegrityError for files that are missing or damaged.
     """
     names = folder.names()
-    if any(ANY_MODEL.fullmatch(name) for name in names):
-        return _original(folder, names)
-    if CONFIG in names:
-        return _huggingface(folder, names)
-    raise NotFoundError(
-        f"it holds no checkpoint: neither {CONFIG} nor model_tp0_pp0.pt is there",
-        folder.name,
-        "name a directory in original, hf or llama format",
+
+    @cache
+    def config() -> Mapping[str, Any] | None:
+        return _attempt(wrong, partial(read_json, folder, CONFIG)) if CONFIG in names else None
+
+    choice = choose(names, folder.name, weights, lambda: (config() or {}).get("transformers_weights"))
+    with other_weights_named(choice):
+        if choice.taken.form == ORIGINAL:
+            return _original(folder, names, choice, wrong)
+        return _huggingface(folder, names, choice, config(), wrong)
+
+
+@contextmanager
+def other_weights_named(choice: Choice) -> Iterator[None]:
+    """Adds to what can be done about damage that there are other weights."""
+    try:
+        yield
+    except IntegrityError as error:
+        other = next((one for one in choice.others if one.standard), None)
+        if other and other.name not in (error.fix or ""):
+            way = f"--weights {other.name} takes {other.spoken} instead"
+            error.fix = f"{error.fix}; {way}" if error.fix else way
+        raise
+
+
+def _attempt(wrong: Wrong, work: Callable[[], T]) -> T | None:
+    try:
+        return work()
+    except FAULTS as error:
+        wrong(error)
+        return None
+
+
+def _original(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) -> Found:
+    places = _places(folder, choice, wrong)
+    tp, pp = (max((place[n] for place in places), default=0) + 1 for n in (0, 1))
+    whole = bool(places)
+    for place in ((rank, stage) for stage in range(pp) for rank in range(tp)):
+        if place not in places:
+            whole = False
+            wrong(_hole(folder, place, tp, pp))
+    read = {place: _attempt(wrong, partial(_read, folder, wrong, places[place])) for place in sorted(places)}
+    config = _attempt(wrong, partial(read_model_config, folder, names))
+    return Found(
+        folder,
+        ORIGINAL,
+        config or {},
+        MODEL_CONFIG,
+        tp,
+        pp,
+        {place: (file,) for place, file in read.items() if file},
+        choice,
+        _left_aside(names, choice, choice.taken.files),
+        configured=MODEL_CONFIG in names and config is not None,
+        whole=whole and None not in read.values(),
     )
 
 
-def _original(folder: Folder, names: Sequence[str]) -> Found:
-    for name in names:
-        for variant, pattern in UNSUPPORTED.items():
-            if pattern.fullmatch(name):
-                raise UnsupportedError(
-                    f"this checkpoint uses {variant}, which is not supported", folder.where(name)
-                )
-        if ANY_MODEL.fullmatch(name) and not CELL.fullmatch(name):
-            raise UnsupportedError(
-                "this looks like weights, but no such file name is known", folder.where(name)
-            )
-    places = {place_of(name): name for name in names if CELL.fullmatch(name)}
-    tp, pp = (max(place[n] for place in places) + 1 for n in (0, 1))
-    for place in ((rank, stage) for stage in range(pp) for rank in range(tp)):
-        if place not in places:
-            raise IntegrityError(
-                f"model_tp{place[0]}_pp{place[1]}.pt is missing: the other files are of a grid of "
-                f"{tp} tensor-parallel ranks and {pp} pipeline stages",
-                folder.name,
-                "fetch the missing file",
-            )
-    files = {place: (_read_torch(folder, places[place]),) for place in sorted(places)}
-    return Found(folder, "original", read_model_config(folder, names), MODEL_CONFIG, tp, pp, files)
+def _places(folder: Folder, choice: Choice, wrong: Wrong) -> Mapping[Place, str]:
+    if not choice.taken.standard:  # one file that was asked for by its name
+        return {(0, 0): choice.taken.name}
+    for name in choice.taken.files:
+        variant = next((known for known, pattern in UNSUPPORTED.items() if pattern.fullmatch(name)), None)
+        if variant:
+            what = f"this checkpoint uses {variant}, which is not supported"
+            wrong(UnsupportedError(what, folder.where(name)))
+        elif not CELL.fullmatch(name):
+            what = "it may be of the grid, but no such file name is known"
+            wrong(UnsupportedError(what, folder.where(name), "move it elsewhere if it is not of the grid"))
+    return {place_of(name): name for name in choice.taken.files if CELL.fullmatch(name)}
+
+
+def _hole(folder: Folder, place: Place, tp: int, pp: int) -> IntegrityError:
+    return IntegrityError(
+        f"model_tp{place[0]}_pp{place[1]}.pt is missing from the grid of {tp} tensor-parallel ranks and {pp} "
+        "pipeline stages",
+        folder.name,
+        f"fetch model_tp{place[0]}_pp{place[1]}.pt",
+    )
 
 
 def place_of(name: str) -> Place:
@@ -127,59 +181,98 @@ def read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]
     return config
 
 
-def _read_torch(folder: Folder, name: str) -> StoredFile:
-    with closing(folder.open(name)) as file:
-        index = torchzip.read_index(file)
-    if index.others:
-        raise UnsupportedError(f"{next(iter(index.others))} is not a tensor", folder.where(name))
-    return StoredFile(name, folder.where(name), index.tensors)
-
-
-def _huggingface(folder: Folder, names: Sequence[str]) -> Found:
-    config = read_json(folder, CONFIG)
-    for index_name, single, reader in (
-        (shards.SAFETENSORS_INDEX, "model.safetensors", _read_safetensors),
-        (shards.TORCH_INDEX, "pytorch_model.bin", _read_torch),
-    ):
-        if index_name in names:
-            with closing(folder.open(index_name)) as file:
-                weight_map = shards.read_index(file)
-            files = tuple(
-                reader(folder, _present(folder, name, names)) for name in sorted(set(weight_map.values()))
-            )
-            _check_index(weight_map, files, folder.where(index_name))
-        elif single in names:
-            files = (reader(folder, single),)
-        else:
-            continue
-        return Found(folder, "hf", config, CONFIG, 1, 1, {(0, 0): files})
-    raise NotFoundError(
-        "it holds a config and no weights",
-        folder.name,
-        "expected: model.safetensors or pytorch_model.bin, or an index",
+def _huggingface(
+    folder: Folder, names: Sequence[str], choice: Choice, config: Mapping[str, Any] | None, wrong: Wrong
+) -> Found:
+    if CONFIG not in names:
+        wrong(NotFoundError(f"{CONFIG} is missing", folder.where(CONFIG), "fetch it"))
+    found = _shards(folder, choice, wrong)
+    if not (found.files or found.absent or found.wanted):
+        wrong(NotFoundError("there are no weights", folder.name, "fetch them"))
+    return Found(
+        folder,
+        "hf",
+        config or {},
+        CONFIG,
+        1,
+        1,
+        {(0, 0): found.files},
+        choice,
+        _left_aside(names, choice, [file.name for file in found.files]),
+        configured=config is not None,
+        whole=len(found.files) == found.wanted and not found.absent,
+        stale=found.stale,
+        absent=found.absent,
     )
 
 
-def _present(folder: Folder, name: str, names: Sequence[str]) -> str:
-    if name not in names:
-        raise IntegrityError(
-            f"the index names {name}, which is not there", folder.name, "fetch the missing shard"
-        )
-    return name
+def _shards(folder: Folder, choice: Choice, wrong: Wrong) -> Shards:
+    @cache
+    def read(name: str) -> StoredFile | None:
+        return _attempt(wrong, partial(_read, folder, wrong, name))
+
+    @cache
+    def look(name: str) -> StoredFile | None:
+        return _attempt(lambda _: None, partial(_read, folder, refuse, name))
+
+    taken = choice.taken
+    if not taken.indexed:
+        return by_headers(folder, taken.files, read)
+    with closing(folder.open(taken.name)) as file:
+        try:
+            weight_map = shards.read_index(file)
+        except IntegrityError as error:
+            return replace(
+                by_headers(folder, taken.files, read), stale=f"the index is no index: {error.what}"
+            )
+    suffix = taken.name.removesuffix(INDEX).rpartition(".")[2]
+    spare = [one.name for one in choice.others if not one.standard and one.name.endswith(suffix)]
+    return by_index(folder, weight_map, taken.files, spare, read, look)
 
 
-def _read_safetensors(folder: Folder, name: str) -> StoredFile:
+def _read(folder: Folder, wrong: Wrong, name: str) -> StoredFile:
+    where = folder.where(name)
     with closing(folder.open(name)) as file:
-        return StoredFile(name, folder.where(name), safetensors.read_index(file).tensors)
+        if name.endswith(".safetensors"):
+            return StoredFile(name, where, safetensors.read_index(file).tensors)
+        index = torchzip.read_index(file)
+    for key in index.others:
+        wrong(UnsupportedError(f"{key} is not a tensor", where))
+    return StoredFile(name, where, index.tensors)
 
 
-def _check_index(weight_map: Mapping[str, str], files: tuple[StoredFile, ...], where: str) -> None:
-    held = {(name, file.name) for file in files for name in file.tensors}
-    named = set(weight_map.items())
-    for name, file in sorted(named - held):
-        raise IntegrityError(f"the index says {name} is in {file}, and it is not", where)
-    for name, file in sorted(held - named):
-        raise IntegrityError(f"{file} holds {name}, which the index does not name", where)
+def _left_aside(names: Sequence[str], choice: Choice, used: Sequence[str]) -> tuple[str, ...]:
+    """What is said of weights that are there and were not taken."""
+    others = [one for one in choice.others if not one.files or not set(one.files) <= set(used)]
+    spoken = [one.spoken for one in others]
+    spoken += [name for name in choice.taken.files if name not in used]
+    spoken += [f"{name} ({kind.what})" for name, kind in foreign(names)]
+    if not spoken:
+        return ()
+    rivals = any(one.standard and one.form == choice.taken.form for one in others)
+    why = ", which from_pretrained looks for first" if rivals and not choice.asked else ""
+    way = f"; --weights {others[0].name} takes others" if others else ""
+    return (f"the weights are {choice.taken.spoken}{why}; left aside: {', '.join(spoken)}{way}",)
+
+
+def index_note(found: Found) -> tuple[str, ...]:
+    """What is said of a wrong index where the weights are whole without it."""
+    return (f"{found.stale}; the headers of the files say where every tensor is",) if found.stale else ()
+
+
+@contextmanager
+def explained(found: Found) -> Iterator[None]:
+    """What does not fit, said by what is missing, and what else there is."""
+    try:
+        with other_weights_named(found.choice):
+            yield
+    except IntegrityError:
+        if not found.absent:
+            raise
+        first, *others = found.absent
+        more = f" (and {len(others)} more files are missing)" if others else ""
+        with other_weights_named(found.choice):
+            raise IntegrityError(first.what + more, first.where, first.fix) from None
 
 
 def read_json(folder: Folder, name: str) -> Mapping[str, Any]:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.cells import Cell, Grid, cells, check_divisible, uneven
-from converters.discover import Place, StoredFile
+from converters.discover import Place
 from converters.errors import IntegrityError, UsageError
 from converters.facts import Facts, missing
 from converters.formats.tensors import StoredTensor
 from converters.layouts.table import Layout
 from converters.logical import Sizes
+from converters.shardfiles import StoredFile
 
 Stored = Mapping[Place, Mapping[str, StoredTensor]]
 """Stored tensors by place and by name as the layout spells it."""

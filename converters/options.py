@@ -22,7 +22,8 @@ class ConversionOptions:
     dtype: keep, or the element type to round to. accept_lossy: allow a head that cannot be what it was
     (norm_head). pad_vocab_to_multiple: of it the vocabulary becomes one, by rows of zeros. given: facts that
     override the source's config, and choices of the target. tokenizer: a tokenizer.model or a directory,
-    whose tokenizer is used instead of the source's.
+    whose tokenizer is used instead of the source's. weights: which of several sets in the source: `original`,
+    `hf` or the name of a file.
     """
 
     to: str
@@ -34,6 +35,7 @@ class ConversionOptions:
     pad_vocab_to_multiple: int = 1
     given: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Path | None = None
+    weights: str | None = None
 
     def recorded(self) -> dict[str, Any]:
         """What a result's record says was asked for: the same wherever the files lie."""

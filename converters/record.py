@@ -15,7 +15,7 @@ from typing import Any
 from blake3 import blake3
 
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
-from converters.discover import CELL, TOKENIZER_FILES
+from converters.discover import TOKENIZER_FILES
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.execute import in_parallel
 from converters.formats.bytesource import hex_of
@@ -26,6 +26,7 @@ from converters.plan import Plan
 from converters.progress import Progress
 from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.staging import BOOKKEEPING
+from converters.weights import CELL
 
 BLAKE3 = "blake3"
 
@@ -181,7 +182,7 @@ def _tensors(
         looked = in_parallel(partial(_entries, folder), archives, workers)
         return [difference for found in looked for difference in found]
     try:
-        result = open_checkpoint(folder)
+        result = open_checkpoint(folder, weights=expected.weights)
         found = fingerprint_of(result, workers=workers, progress=progress)
     except (IntegrityError, UnsupportedError) as error:
         return [_unreadable(folder, error)]
@@ -220,8 +221,11 @@ class _File:
 
 @dataclass(frozen=True)
 class Expected:
+    """weights: which set of them the conversion wrote, whatever else is there now."""
+
     files: Mapping[str, _File]
     tensors: Mapping[str, str]
+    weights: str
 
 
 def expected(folder: LocalFolder) -> Expected:
@@ -236,8 +240,9 @@ def expected(folder: LocalFolder) -> Expected:
         return Expected(
             {_name(file["name"]): _file(file) for file in files},
             {_text(name): _text(digest) for name, digest in record["fingerprint"]["tensors"].items()},
+            _name(target["files"][0]["name"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise IntegrityError(
             f"it is not the record of a conversion: {type(error).__name__}: {error}",
             folder.where(RECORD),

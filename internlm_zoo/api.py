@@ -189,6 +189,7 @@ def convert(
     tokenizer: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
+    weights: str | None = None,
     from_hub: bool = False,
     workers: int | None = None,
     force: bool = False,
@@ -201,9 +202,9 @@ def convert(
     src: a directory in original, hf or llama format, or a model of the registry. to: hf, llama or original.
     given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}.
     pad_vocab_to_multiple: rows of zeros are added until it divides the vocabulary, and dropped on the way
-    back. known_as: the registry model that a directory holds. from_hub: src is a model or
-    `hub:repo[@revision]`, and its weights are read where they are, not stored. evidence: read the result back
-    and hold it against the source.
+    back. known_as: the registry model that a directory holds. weights: which of several sets in it:
+    `original`, `hf` or the name of a file. from_hub: src is a model or `hub:repo[@revision]`, and its weights
+    are read where they are, not stored. evidence: read the result back and hold it against the source.
     Raises UsageError, NotFoundError, UnsupportedError (naming the field), IntegrityError, NoSpaceError, and
     what the hubs make `download` raise.
     """
@@ -220,6 +221,7 @@ def convert(
         pad_vocab_to_multiple=pad_vocab_to_multiple,
         given=given or {},
         tokenizer=Path(tokenizer) if tokenizer else None,
+        weights=weights,
     )
     return run(
         src,
@@ -241,13 +243,15 @@ def load(
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
     """A model that runs, on stock transformers classes, and its tokenizer (None where there is none).
 
     devices: as torch names them; consecutive layers go to each. dtype: float32, float16 or bfloat16; None:
-    the checkpoint's. given: facts that its config does not state. No code that came with a checkpoint is run.
+    the checkpoint's. given: facts that its config does not state. weights: which of several sets: `original`,
+    `hf` or the name of a file. No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
     from internlm_zoo.loading.load import load_model
@@ -260,6 +264,7 @@ def load(
         dtype=dtype,
         known_as=known_as,
         given=given,
+        weights=weights,
         progress=progress,
     )
     return loaded.model, loaded.tokenizer
@@ -271,13 +276,14 @@ def smoke_test(
     devices: Sequence[str] | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> SmokeResult:
     """Load a model and judge what it generates: `ok`, and a sentence saying why.
 
     Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere.
-    given: facts that its config does not state.
+    given: facts that its config does not state. weights: which of several sets.
     Raises what loading raises; a model that fails is a result.
     """
     from internlm_zoo.smoke.run import smoke_test as run
@@ -288,6 +294,7 @@ def smoke_test(
         devices=devices,
         known_as=known_as,
         given=given,
+        weights=weights,
         progress=progress,
     )
 

@@ -79,7 +79,7 @@ def plan(
     """What `convert` would do, from the headers alone. Raises the same."""
     with _opened(src, options, settings, known_as, from_hub, progress) as source:
         return converters.plan_conversion(
-            converters.open_checkpoint(source.folder, options.given, source.known), options
+            converters.open_checkpoint(source.folder, options.given, source.known, options.weights), options
         )
 
 
@@ -104,7 +104,7 @@ def _opened(
         refuse_quantised(found.release, registry)
         model = given or found.model
         known = known_facts(model)
-        reopened = partial(converters.open_checkpoint, folder, options.given, known)
+        reopened = partial(converters.open_checkpoint, folder, options.given, known, options.weights)
         stack.enter_context(naming_models(registry, model, reopened))
         yield _Source(folder, known, model, registry)
 

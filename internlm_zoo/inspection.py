@@ -26,6 +26,7 @@ def inspect(
     deep: bool = False,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
@@ -33,8 +34,8 @@ def inspect(
 
     target: a directory; a model of the registry, in the store or else where a hub has it;
     `hub:repo[@revision]`; a URL. What is on the network is read by ranges and not stored. known_as: the
-    registry model that it holds. Raises NotFoundError if it holds no checkpoint, and what reading from a hub
-    raises.
+    registry model that it holds. weights: which of several sets. Raises NotFoundError if it holds no
+    checkpoint, and what reading from a hub raises.
     """
     registry = load_registry(settings)
     named = registry.model(known_as) if known_as else None
@@ -45,6 +46,7 @@ def inspect(
             deep=deep,
             given=given,
             known=known_facts(entry),
+            weights=weights,
             workers=workers,
             progress=progress,
         )

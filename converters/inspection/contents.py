@@ -45,7 +45,7 @@ def contents_of(
     """given, known: as for `open_checkpoint`. Raises UsageError for a given fact that there is not."""
     findings: list[Finding] = []
     found = seen.found
-    readable = seen.files and (seen.configured or found.format == "original")
+    readable = seen.files and (found.configured or found.format == "original")
     layout = noting(findings, partial(recognise, found)) if readable else None
     if layout is None:
         return Contents(None, given_facts(given or {}, *layouts.LAYOUTS), None, tuple(findings))
@@ -64,7 +64,7 @@ def contents_of(
     astray = list(_astray(layout, stored, found))
     vocab = _vocabulary(layout, stored, found.tp)
     findings += [*astray, *_odd_dtypes(stored)]
-    if facts is not None and seen.configured:
+    if facts is not None and found.configured:
         findings += _against_config(layout, facts, stored, seen, vocab)
         misfits = _misfits(findings, layout, facts, stored, seen, vocab)
         findings += _by_file([one for one in misfits if one.where not in {other.where for other in astray}])
@@ -136,7 +136,7 @@ def _against_config(
             where,
             "the config or the weights belong to another model",
         )
-    if seen.whole and "num_layers" in facts:
+    if seen.found.whole and "num_layers" in facts:
         layers = _stages(layout, stored, seen)[-1].stop
         if facts["num_layers"].value != layers:
             yield Finding(
@@ -171,11 +171,13 @@ def _misfits(
     where = folder.where(seen.found.config_file)
     measured = noting(refused, partial(measure, layout, sound, filled, grid, where))
     if measured is None:
-        findings += refused if seen.whole else ()
+        findings += refused if seen.found.whole else ()
         return ()
     comparing = partial(complaints, layout, *measured, grid, stored, folder.name)
     return [
-        misfit for misfit in noting(findings, comparing) or () if seen.whole or not _consequent(misfit, seen)
+        misfit
+        for misfit in noting(findings, comparing) or ()
+        if seen.found.whole or not _consequent(misfit, seen)
     ]
 
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from converters.discover import CELL, StoredFile
 from converters.formats.bytesource import ByteSource
 from converters.formats.folder import Folder
 from converters.formats.tensors import StoredTensor
 from converters.formats.zip_read import root_of
 from converters.inspection.finding import Finding
+from converters.shardfiles import StoredFile
+from converters.weights import CELL
 
 # Samples of each file: so many that no two files of trained weights agree in them, and quickly read.
 _TENSORS, _PER_TENSOR, _LENGTH = 4, 4, 4096

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from converters.checkpoint import Checkpoint, open_checkpoint
+from converters.discover import Found, index_note
 from converters.execute import in_parallel
 from converters.facts import TENSORS, Fact
 from converters.formats.folder import Folder, local_folder
 from converters.inspection.contents import Contents, contents_of
-from converters.inspection.finding import Finding, noting
+from converters.inspection.finding import Finding, finding, noting
 from converters.inspection.ranks import duplicates, renamed
 from converters.inspection.statistics import (
     TensorStatistics,
@@ -58,24 +59,28 @@ def inspect(
     deep: bool = False,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
     """Look at headers, and a few samples of weights; deep: at all values, and at MD5 side-cars.
 
-    given, known: as for `open_checkpoint`. Raises NotFoundError if there is no checkpoint, UsageError for a
-    given fact that there is not; whatever is wrong with a checkpoint that is there is a finding.
+    given, known, weights: as for `open_checkpoint`. Raises NotFoundError if there is no checkpoint,
+    UsageError for a given fact that there is not, or if two sets of weights are there one of which is meant,
+    UnsupportedError if there are weights of other programs alone; whatever is wrong with a checkpoint that
+    is there is a finding.
     """
     folder = local_folder(target) if isinstance(target, str | os.PathLike) else target
-    seen = survey(folder)
-    findings = list(seen.findings)
+    seen = survey(folder, weights)
     refusal: list[Finding] = []
-    checkpoint = noting(refusal, partial(open_checkpoint, folder, given, known))
+    checkpoint = noting(refusal, partial(open_checkpoint, folder, given, known, weights))
+    findings = [*seen.findings, *_of_shards(seen.found, checkpoint)]
     contents = contents_of(seen, given, known) if checkpoint is None else None
     if contents:
         findings += [*contents.findings, *(one for one in refusal if not _explained(one, seen, contents))]
     if seen.found.format == "original":
         findings += [*renamed(folder, seen.files), *duplicates(folder, seen.files)]
+    notes = checkpoint.notes if checkpoint else seen.found.notes
     tokenizer, wrong = tokenizer_files(folder)
     findings += wrong
     rows = contents.vocab if contents else checkpoint.sizes["vocab"] if checkpoint else None
@@ -93,15 +98,27 @@ def inspect(
         sum(tensor.nbytes for file in seen.files for tensor in file.tensors.values()),
         tuple(findings),
         statistics,
-        checkpoint.notes if checkpoint else seen.found.notes,
+        tuple(note for note in notes if note not in index_note(seen.found)),
     )
+
+
+def _of_shards(found: Found, checkpoint: Checkpoint | None) -> Iterator[Finding]:
+    """What is missing, of weights that are not whole; else what is wrong with their index."""
+    if found.absent and checkpoint is None:
+        yield from map(finding, found.absent)
+    elif found.stale:
+        yield Finding(
+            found.stale,
+            found.folder.where(found.choice.taken.name),
+            "convert goes by the headers of the files",
+        )
 
 
 def _explained(refusal: Finding, seen: Survey, contents: Contents) -> bool:
     """Whether the first reason for which it does not open is among those that were found."""
     return (
         bool(contents.findings)
-        or not (seen.whole and seen.configured)
+        or not seen.readable
         or any(refusal.where == one.where for one in seen.findings)
     )
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from converters.blocks import BLOCK
 from converters.checkpoint import Checkpoint, LogicalTensor
-from converters.discover import StoredFile
 from converters.elements import FLOATS
 from converters.execute import Stream, in_parallel
 from converters.formats.folder import Folder
@@ -28,6 +27,7 @@ from converters.inspection.finding import Finding
 from converters.logical import pattern_of
 from converters.progress import Progress
 from converters.rows import Floats, to_floats
+from converters.shardfiles import StoredFile
 
 FACTOR = 5.0
 _FEWEST_SIBLINGS = 3

@@ -63,11 +63,15 @@ def compare(
     other: str | os.PathLike[str],
     *,
     given: Mapping[str, Any] | None = None,
+    weights: tuple[str | None, str | None] = (None, None),
     workers: int | None = None,
 ) -> Comparison:
-    """Which of the five holds. given: facts that the configs do not state. Raises what `open_checkpoint`
-    raises."""
-    return compare_opened(open_checkpoint(one, given), open_checkpoint(other, given), workers=workers)
+    """Which of the five holds. given: facts that the configs do not state. weights: which of several sets, of
+    either side. Raises what `open_checkpoint` raises."""
+    sides = [
+        open_checkpoint(side, given, weights=name) for side, name in zip((one, other), weights, strict=True)
+    ]
+    return compare_opened(*sides, workers=workers)
 
 
 def compare_opened(one: Checkpoint, other: Checkpoint, *, workers: int | None = None) -> Comparison:

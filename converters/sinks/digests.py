@@ -25,11 +25,15 @@ SCHEME = "blake3 of the element type, the shape and the bytes in canonical order
 
 
 def fingerprint(
-    path: str | os.PathLike[str], *, given: Mapping[str, Any] | None = None, workers: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    workers: int | None = None,
 ) -> dict[str, str]:
-    """Logical name -> hex digest of its values. given: facts that the config does not state. Raises what
-    `open_checkpoint` raises, and IntegrityError for ranks that disagree."""
-    return fingerprint_of(open_checkpoint(path, given), workers=workers)
+    """Logical name -> hex digest of its values. given: facts that the config does not state. weights: which
+    of several sets. Raises what `open_checkpoint` raises, and IntegrityError for ranks that disagree."""
+    return fingerprint_of(open_checkpoint(path, given, weights=weights), workers=workers)
 
 
 def fingerprint_of(

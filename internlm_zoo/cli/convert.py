@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from internlm_zoo.cli.facts import KnownAs, Set, facts_given
+from internlm_zoo.cli.facts import KnownAs, Set, Weights, facts_given
 from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -87,6 +88,7 @@ def convert(
         ),
     ] = None,
     known_as: KnownAs = None,
+    weights: Weights = None,
     accept_lossy: Annotated[
         bool,
         typer.Option(
@@ -132,6 +134,7 @@ def convert(
         pad_vocab_to_multiple=pad_vocab_to_multiple,
         given=facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
         tokenizer=tokenizer,
+        weights=weights,
     )
     execution = Execution(workers, force, evidence, engine.value)
     where: _Where = {"settings": shell.settings, "known_as": known_as, "from_hub": from_hub}
@@ -155,12 +158,15 @@ def fingerprint(
     shell: Shell,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="In original, hf or llama format.")],
     settings: Set = None,
+    weights: Weights = None,
     workers: _Workers = None,
 ) -> Answer:
     """Print one digest per logical tensor: the same for the same weights, whatever the format or grid."""
     import converters
 
-    digests = converters.fingerprint(directory, given=facts_given(settings or []), workers=workers)
+    digests = converters.fingerprint(
+        directory, given=facts_given(settings or []), weights=weights, workers=workers
+    )
     return Answer(digests, "\n".join(f"{digest}  {name}" for name, digest in digests.items()))
 
 
@@ -173,6 +179,14 @@ def compare(
         bool, typer.Option("--logits", help="Run both as well, and compare what they predict (needs torch).")
     ] = False,
     settings: Set = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="NAME",
+            help="Which of several sets of weights, of both; given twice, of A and of B.",
+        ),
+    ] = None,
     workers: _Workers = None,
 ) -> Answer:
     """Say whether two checkpoints are identical, the same in another layout, rounded, or different.
@@ -181,17 +195,25 @@ def compare(
     """
     import converters
 
-    given = facts_given(settings or [])
-    found = converters.compare(one, other, given=given, workers=workers)
+    given, sets = facts_given(settings or []), _of_each(weights or [])
+    found = converters.compare(one, other, given=given, weights=sets, workers=workers)
     code = 0 if found.same else 1
     if not logits:
         return Answer(found, _verdict(found), exit_code=code)
     from internlm_zoo.loading.logits import compare_logits
 
     with shell.progress() as progress:
-        run = compare_logits(one, other, settings=shell.settings, given=given, progress=progress)
+        run = compare_logits(
+            one, other, settings=shell.settings, given=given, weights=sets, progress=progress
+        )
     data = {**asdict(found), "logits": asdict(run)}
     return Answer(data, f"{_verdict(found)}\n{_logits(run)}", exit_code=code)
+
+
+def _of_each(weights: list[str]) -> tuple[str | None, str | None]:
+    if len(weights) > 2:
+        raise UsageError("there are two sides, and more sets of weights named", "--weights")
+    return (weights[0], weights[-1]) if weights else (None, None)
 
 
 def _summary(report: Report) -> str:

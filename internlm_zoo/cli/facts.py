@@ -15,6 +15,15 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
 ]
 
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="NAME",
+        help="Which of several sets of weights: original, hf or the name of a file.",
+    ),
+]
+
 
 def facts_given(pairs: list[str]) -> dict[str, Any]:
     """KEY=VALUE: VALUE as JSON where it is JSON, else as text."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.facts import KnownAs, Set, facts_given
+from internlm_zoo.cli.facts import KnownAs, Set, Weights, facts_given
 from internlm_zoo.cli.shell import Answer, Shell, verb
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def inspect(
     ] = False,
     settings: Set = None,
     known_as: KnownAs = None,
+    weights: Weights = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Threads of --deep; default: one per processor.")
     ] = None,
@@ -47,6 +48,7 @@ def inspect(
             deep=deep,
             given=facts_given(settings or []),
             known_as=known_as,
+            weights=weights,
             workers=workers,
             progress=progress,
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.facts import KnownAs, Set, facts_given
+from internlm_zoo.cli.facts import KnownAs, Set, Weights, facts_given
 from internlm_zoo.cli.shell import Answer, Shell, verb
 from internlm_zoo.errors import UsageError, ZooError
 
@@ -37,11 +37,12 @@ def load(
     dtype: _Dtype = None,
     known_as: KnownAs = None,
     settings: Set = None,
+    weights: Weights = None,
 ) -> Answer:
     """Load a model onto devices and say what lies where."""
     from internlm_zoo.loading.load import execute, plan_load
 
-    how = _how(shell, devices, known_as, settings)
+    how = _how(shell, devices, known_as, settings, weights)
     with shell.progress() as progress:
         planned = plan_load(model, **how, parallel=parallel, dtype=dtype, progress=progress)
         seconds = None if plan else execute(planned).seconds
@@ -59,6 +60,7 @@ def generate(
     dtype: _Dtype = None,
     known_as: KnownAs = None,
     settings: Set = None,
+    weights: Weights = None,
 ) -> Answer:
     """Write what the model says to a prompt, always the most likely token.
 
@@ -67,7 +69,7 @@ def generate(
     from internlm_zoo.loading.load import load_model
 
     with shell.progress() as progress:
-        how = _how(shell, devices, known_as, settings)
+        how = _how(shell, devices, known_as, settings, weights)
         loaded = load_model(model, **how, dtype=dtype, progress=progress)
     from internlm_zoo.loading.generate import generate as write
 
@@ -86,6 +88,7 @@ def smoke(
     devices: _Devices = None,
     known_as: KnownAs = None,
     settings: Set = None,
+    weights: Weights = None,
 ) -> Answer:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
@@ -93,9 +96,9 @@ def smoke(
     """
     if every == (model is not None):
         raise UsageError("name one model or directory, or say --all", "smoke")
-    if known_as and (every or miniature):
-        raise UsageError("--as says which model one directory holds", "smoke")
-    how = _how(shell, devices, known_as, settings)
+    if (known_as or weights) and (every or miniature):
+        raise UsageError("--as and --weights say what one directory holds", "smoke")
+    how = _how(shell, devices, known_as, settings, weights)
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):
@@ -109,13 +112,18 @@ def smoke(
 
 
 def _how(
-    shell: Shell, devices: str | None, known_as: str | None, settings: list[str] | None
+    shell: Shell,
+    devices: str | None,
+    known_as: str | None,
+    settings: list[str] | None,
+    weights: str | None,
 ) -> dict[str, Any]:
     return {
         "settings": shell.settings,
         "devices": None if devices is None else [name.strip() for name in devices.split(",")],
         "known_as": known_as,
         "given": facts_given(settings or []),
+        "weights": weights,
     }
 
 

@@ -64,12 +64,14 @@ def open_directory(
     settings: Settings,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     progress: Progress | None = None,
 ) -> ModelDirectory:
     """A registry name (fetched if it is not in the store) or a directory, with the headers read.
 
     known_as: the registry model that a directory holds. given: facts that its config does not
-    state. Raises NotFoundError for what is neither, and what reading the headers raises.
+    state. weights: which of several sets. Raises NotFoundError for what is neither, and what reading the
+    headers raises.
     """
     from internlm_zoo.store.locate import find_model
 
@@ -77,7 +79,7 @@ def open_directory(
     registry = load_registry(settings)
     refuse_quantised(found.release, registry)
     entry = registry.model(known_as) if known_as else found.model
-    opened = partial(converters.open_checkpoint, found.path, given, known_facts(entry))
+    opened = partial(converters.open_checkpoint, found.path, given, known_facts(entry), weights)
     with naming_models(registry, entry, opened):
         checkpoint = opened()
     told = progress or Progress()

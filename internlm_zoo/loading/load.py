@@ -58,20 +58,23 @@ def plan_load(
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Where every layer would go, from the headers alone.
 
     model: a registry name or a directory in hf, llama or original format. devices: as torch names them
     (default: the first accelerator, else the CPU). dtype: default the checkpoint's, that of most of its bytes
-    where it has several. known_as: the registry
-    model that a directory holds, for its chat template and tokens. given: facts its config does not state.
+    where it has several. known_as: the registry model that a directory holds, for its chat template and
+    tokens. given: facts its config does not state. weights: which of several sets.
     Raises UnsupportedError if it does not fit or `parallel` is not "layers", UsageError for wrong names.
     """
     if parallel != "layers":
         raise UnsupportedError(f"{parallel} placement is not supported: layers is", "--parallel")
     require_torch()
-    directory = open_directory(model, settings=settings, known_as=known_as, given=given, progress=progress)
+    directory = open_directory(
+        model, settings=settings, known_as=known_as, given=given, weights=weights, progress=progress
+    )
     plan = plan_directory(directory, devices=devices, dtype=dtype)
     if progress and len(directory.checkpoint.dtypes) > 1:
         progress.note(f"all of it is held and computed in {plan.dtype}")
@@ -120,6 +123,7 @@ def load_model(
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     progress: Progress | None = None,
 ) -> Loaded:
     """`plan_load`, then `execute`: same arguments, same errors."""
@@ -131,6 +135,7 @@ def load_model(
         dtype=dtype,
         known_as=known_as,
         given=given,
+        weights=weights,
         progress=progress,
     )
     return execute(plan)

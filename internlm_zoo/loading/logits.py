@@ -52,17 +52,26 @@ def compare_logits(
     *,
     settings: Settings,
     given: Mapping[str, Any] | None = None,
+    weights: tuple[str | None, str | None] = (None, None),
     progress: Progress | None = None,
 ) -> LogitsComparison:
     """Run both in float32 on the CPU, one after the other, on seeded random tokens that both have and, if
     both have a tokenizer, on a few texts.
 
-    given: facts that the configs do not state. Raises UnsupportedError if only one is a reward model or torch
-    is not there, and what loading raises.
+    given: facts that the configs do not state. weights: which of several sets, of either side. Raises
+    UnsupportedError if only one is a reward model or torch is not there, and what loading raises.
     """
     plans = [
-        plan_load(path, settings=settings, devices=["cpu"], dtype="float32", given=given, progress=progress)
-        for path in (one, other)
+        plan_load(
+            path,
+            settings=settings,
+            devices=["cpu"],
+            dtype="float32",
+            given=given,
+            weights=name,
+            progress=progress,
+        )
+        for path, name in zip((one, other), weights, strict=True)
     ]
     if len({"reward.weight" in plan.directory.checkpoint.tensors for plan in plans}) > 1:
         raise UnsupportedError("one is a reward model and the other is not", "--logits")

@@ -21,15 +21,19 @@ def smoke_test(
     devices: Sequence[str] | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     progress: Progress | None = None,
 ) -> SmokeResult:
     """Load the model and look at what it does.
 
     model: a registry name or a directory in any format. known_as: the registry model that a directory is to
-    be judged as. A model that fails is a result, not an error; raises what loading raises.
+    be judged as. weights: which of several sets in it. A model that fails is a result, not an error; raises
+    what loading raises.
     """
     require_torch()
-    directory = open_directory(model, settings=settings, known_as=known_as, given=given, progress=progress)
+    directory = open_directory(
+        model, settings=settings, known_as=known_as, given=given, weights=weights, progress=progress
+    )
     return judge(directory, devices=devices)
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
-from converters.discover import MODEL_CONFIG
 from converters.formats.bytesource import ByteSource, HeldFile
 from converters.sidecars import SUFFIX, stated_digest
+from converters.weights import MODEL_CONFIG
 from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError
 from internlm_zoo.registry import Hub, Model, Registry, Release, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease

@@ -48,6 +48,7 @@ def test_it_names_inputs_options_layouts_facts_and_fingerprints(tmp_path, src, d
         "dtype": "keep",
         "accept_lossy": False,
         "pad_vocab_to_multiple": 1,
+        "weights": None,
         "given": {},
     }
     assert (record["source"]["layout"], record["source"]["tp"]) == ("internlm2/original", 2)
