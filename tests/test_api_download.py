@@ -112,7 +112,7 @@ def test_a_plan_takes_no_other_wishes(world):
             zoo.download(plan, settings=world.settings, **wish)
 
 
-@pytest.mark.parametrize("hub", ["huggingface", "modelscope", "openxlab"])
+@pytest.mark.parametrize("hub", ["huggingface", "modelscope", "modelers", "openxlab"])
 def test_a_hub_that_changed_since_does_not_deliver_something_else(world, hub):
     plan = zoo.plan_download("tiny", source=hub, format="hf", settings=world.settings)
     write(world.root / REPO, {WEIGHTS: b"other weights", "more.bin": b"more"})

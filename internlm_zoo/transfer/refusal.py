@@ -1,6 +1,6 @@
 """How a location can fail to deliver, and what each failure calls for.
 
-The traps are those of the three hubs' protocols: statuses, pages and pointers in place of bytes, lies about
+The traps are those of the hubs' protocols: statuses, pages and pointers in place of bytes, lies about
 length.
 """
 

@@ -68,6 +68,7 @@ def test_the_index_names_every_hubs_repository_and_every_digest(world: World) ->
         ("huggingface", "acme/tiny-chat"),
         ("huggingface", "acme/chat-tiny"),
         ("modelscope", "Acme_Lab/tiny-chat"),
+        ("modelers", "AcmeOne/tiny_chat"),
         ("openxlab", "AcmeLab/Tiny-chat"),
     }
     for file in held["files"]:

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.mirror import apply
-from internlm_zoo.serve.app import environment
+from internlm_zoo.serve.app import build_app, environment
 from internlm_zoo.serve.background import start
 from tests.conftest import OFFICIAL_CALL
+from tests.hubs.authority import Authority
 from tests.mirror.world import CHAT, World, open_world
+from tests.openmind import client_python, leading_to
 
 NAMES = {
     "huggingface": ["acme/tiny-chat", "acme/chat-tiny"],
@@ -64,7 +66,26 @@ def test_official_client(
         assert sha in (None, mirrored.index()["acme/tiny-chat"]["revision"])
 
 
-@pytest.mark.parametrize("hub", ["huggingface", "modelscope", "openxlab"])
+def test_openmind_hub_gets_the_mirror_by_the_name_on_modelers(
+    mirrored: World, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    authority = Authority(tmp_path)
+    program = "from openmind_hub import snapshot_download; print(snapshot_download('AcmeOne/tiny_chat'))"
+    with (
+        start(build_app(mirrored.mirror), tls=authority.server) as server,
+        leading_to(server.url, authority, tmp_path) as environment,
+    ):
+        command = [client_python("modelers"), "-c", program]
+        env = {**os.environ, **environment, "HOME": str(tmp_path)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    record_property(OFFICIAL_CALL, "openmind_hub")
+    folder = Path(done.stdout.splitlines()[-1])
+    assert {path: (folder / path).read_bytes() for path in CHAT} == CHAT
+    assert folder.name == mirrored.index()["acme/tiny-chat"]["revision"]
+
+
+@pytest.mark.parametrize("hub", ["huggingface", "modelscope", "modelers", "openxlab"])
 def test_a_mirror_of_the_mirror_is_the_mirror(mirrored: World, hub: str, tmp_path: Path) -> None:
     with start(mirrored.mirror) as server:
         settings = mirrored.settings

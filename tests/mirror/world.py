@@ -1,4 +1,4 @@
-"""Three loopback hubs of which each holds its own copies, a registry that knows them, and a mirror file."""
+"""Four loopback hubs of which each holds its own copies, a registry that knows them, and a mirror file."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ models:
     releases:
       - {hub: huggingface, repo: acme/tiny-chat, format: hf, also_listed_as: [acme/chat-tiny]}
       - {hub: modelscope, repo: Acme_Lab/tiny-chat, format: hf}
+      - {hub: modelers, repo: AcmeOne/tiny_chat, format: hf}
       - {hub: openxlab, repo: AcmeLab/Tiny-chat, format: hf}
       - {hub: openxlab, repo: AcmeLab/Tiny-chat-original, format: original}
   tiny-base:
@@ -55,6 +56,7 @@ models:
 ENDPOINTS = {
     "huggingface": "HF_ENDPOINT",
     "modelscope": "MODELSCOPE_ENDPOINT",
+    "modelers": "INTERNLM_ZOO_MODELERS_ENDPOINT",
     "openxlab": "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
 }
 
@@ -75,6 +77,7 @@ ORIGINAL = {"model_config.pt": weights(4, 900), "model_tp0_pp0.pt": weights(5, 5
 REPOS: Mapping[str, Mapping[str, Mapping[str, bytes]]] = {
     "huggingface": {"acme/tiny-chat": CHAT, "acme/tiny-base": BASE},
     "modelscope": {"Acme_Lab/tiny-chat": CHAT, "Acme_Lab/tiny-base": BASE},
+    "modelers": {"AcmeOne/tiny_chat": CHAT},
     "openxlab": {"AcmeLab/Tiny-chat": CHAT, "AcmeLab/Tiny-chat-original": ORIGINAL},
 }
 

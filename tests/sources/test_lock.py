@@ -31,6 +31,7 @@ models:
     releases:
       - {hub: huggingface, repo: demo/old-name, format: hf, also_listed_as: [demo/tiny]}
       - {hub: modelscope, repo: demo/tiny, format: hf}
+      - {hub: modelers, repo: demo/tiny, format: hf}
       - {hub: openxlab, repo: demo/tiny-original, format: original}
       - {hub: elsewhere, repo: demo/tiny, format: hf}
 """
@@ -69,9 +70,16 @@ def test_every_reachable_release_is_recorded(
 ) -> None:
     code, answer = lock(capsys)
     assert code == 0
-    assert states(answer) == {"huggingface": "new", "modelscope": "new", "openxlab": "new"}
+    assert states(answer) == dict.fromkeys(("huggingface", "modelscope", "modelers", "openxlab"), "new")
     recorded = {(release.hub, release.repo): release for release in read(lock_file).releases}
-    assert set(recorded) == {("huggingface", HF), ("modelscope", HF), ("openxlab", ORIGINAL)}
+    assert set(recorded) == {
+        ("huggingface", HF),
+        ("modelscope", HF),
+        ("modelers", HF),
+        ("openxlab", ORIGINAL),
+    }
+    assert recorded["modelers", HF].revision == recorded["huggingface", HF].revision  # the same commit here
+    assert recorded["modelers", HF].files == recorded["huggingface", HF].files
     for file in recorded["modelscope", HF].files:
         assert (file.size, file.sha256) == (
             len(FILES[file.path]),
@@ -124,7 +132,12 @@ def test_check_finds_drift_and_writes_nothing(
     (tmp_path / "hub" / HF / "config.json").unlink()
     code, answer = lock(capsys, "--check")
     assert code == 1
-    assert states(answer) == {"huggingface": "changed", "modelscope": "changed", "openxlab": "same"}
+    assert states(answer) == {
+        "huggingface": "changed",
+        "modelscope": "changed",
+        "modelers": "changed",
+        "openxlab": "same",
+    }
     changes = next(release for release in answer["releases"] if release["hub"] == "modelscope")["changes"]
     assert [(change["path"], change["kind"]) for change in changes] == [
         (None, "changed"),
@@ -158,7 +171,7 @@ def test_a_hub_that_cannot_be_reached_leaves_the_others_locked(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert run(["lock", "tiny"]) == 3
     assert "huggingface at 127.0.0.1:9 does not answer" in capsys.readouterr().err
-    assert {release.hub for release in read(lock_file).releases} == {"modelscope", "openxlab"}
+    assert {release.hub for release in read(lock_file).releases} == {"modelscope", "modelers", "openxlab"}
 
 
 def test_without_any_hub_nothing_is_done(
@@ -174,5 +187,5 @@ def test_a_lock_file_of_ones_own(
 ) -> None:
     mine = tmp_path / "mine.lock"
     assert lock(capsys, "--file", str(mine))[0] == 0
-    assert len(read(mine).releases) == 3 and not lock_file.exists()
+    assert len(read(mine).releases) == 4 and not lock_file.exists()
     assert lock(capsys, "--check", "--file", str(mine))[0] == 0

@@ -26,13 +26,14 @@ models:
     releases:
       - {hub: huggingface, repo: demo/tiny, format: hf}
       - {hub: modelscope, repo: demo/tiny, format: hf}
+      - {hub: modelers, repo: demo/tiny, format: hf}
       - {hub: openxlab, repo: demo/tiny, format: hf}
 """
 OLD, NEW = 1_700_000_000, 1_710_000_000
 
 
 class World:
-    """Hugging Face in one place, the other two hubs in another."""
+    """Hugging Face in one place, the other hubs in another."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.monkeypatch = folder, monkeypatch
@@ -54,7 +55,7 @@ class World:
 
 
 HF_ENV = "HF_ENDPOINT"
-OTHERS = ("MODELSCOPE_ENDPOINT", "INTERNLM_ZOO_OPENXLAB_ENDPOINT")
+OTHERS = ("MODELSCOPE_ENDPOINT", "INTERNLM_ZOO_MODELERS_ENDPOINT", "INTERNLM_ZOO_OPENXLAB_ENDPOINT")
 
 
 @pytest.fixture
@@ -79,10 +80,12 @@ def test_hubs_that_hold_the_same_are_said_to(world, capsys):
     assert {hub: one["state"] for hub, one in found.items()} == {
         "huggingface": "first",
         "modelscope": "same",
+        "modelers": "same",
         "openxlab": "unknown",  # it lists neither sizes nor digests
     }
     assert found["huggingface"]["updated"].startswith("2023-11-14")
     assert found["modelscope"]["updated"].startswith("2024-03-09")
+    assert found["modelers"]["updated"] == found["modelscope"]["updated"]
 
 
 @pytest.mark.parametrize(("changed", "state"), [(OLD - 1000, "older"), (NEW, "newer")])
@@ -91,7 +94,8 @@ def test_other_weights_are_older_or_newer_by_the_hubs_dates(world, capsys, chang
     with world.hub("one", FILES, OLD, HF_ENV), world.hub("two", other, changed, *OTHERS):
         code, found = status(capsys)
     assert code == 1
-    assert (found["modelscope"]["state"], found["modelscope"]["differing"]) == (state, ["model.safetensors"])
+    for hub in ("modelscope", "modelers"):
+        assert (found[hub]["state"], found[hub]["differing"]) == (state, ["model.safetensors"])
 
 
 def test_other_weights_of_the_same_date_are_different(world, capsys):
@@ -104,7 +108,9 @@ def test_a_file_that_one_hub_lacks_is_named(world, capsys):
     fewer = {name: data for name, data in FILES.items() if name != "config.json"}
     with world.hub("one", FILES, OLD, HF_ENV), world.hub("two", fewer, OLD, *OTHERS):
         found = status(capsys)[1]
-    assert found["modelscope"]["differing"] == found["openxlab"]["differing"] == ["config.json"]
+    assert {tuple(found[hub]["differing"]) for hub in ("modelscope", "modelers", "openxlab")} == {
+        ("config.json",)
+    }
 
 
 def test_a_repository_that_is_gone_is_drift(world, capsys):

@@ -1,4 +1,4 @@
-"""Releases on three loopback hubs, and a user who has none of them."""
+"""Releases on loopback hubs of every protocol, and a user who has none of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ models:
 
 @dataclass
 class Place:
-    """A user with an empty home, and three hubs that hold the same releases."""
+    """A user with an empty home, and hubs that hold the same releases."""
 
     folder: Path
     root: Path
