@@ -27,7 +27,7 @@ def demo(
         bool, typer.Option("--verbose", "-v", help="Show the commands one would type for each step.")
     ] = False,
 ) -> Answer:
-    """Download, check, convert, load, try and mirror two small models from three hubs on this machine.
+    """Download, check, convert, load, try and mirror two small models from four hubs on this machine.
 
     Needs the [torch] extra, no network and no GPU. Exits with 1 if a step fails.
     """

@@ -72,7 +72,7 @@ def _download(world: World, model: str) -> Outcome:
     _require(again.fetched_bytes == 0, "a second download fetched something", model)
     count = sum(len(done.files) for done in got)
     return Outcome(
-        f"{count} files from 3 hubs, every sha256 as listed; a second run fetches nothing",
+        f"{count} files from {len(ENDPOINTS)} hubs, every sha256 as listed; a second run fetches nothing",
         sum(done.fetched_bytes for done in got),
     )
 

@@ -1,4 +1,4 @@
-"""A small world on loopback: three hubs that hold the two demo models, and one hub with a wrong byte.
+"""A small world on loopback: four hubs that hold the two demo models, and one hub with a wrong byte.
 
 The models are the ones that ship with the package, in original format; their Hugging Face form is what
 conversion makes of them. The overlay beside this file says under which names the hubs list them.
@@ -24,6 +24,7 @@ _ORGANISATION = "internlm-zoo"
 ENDPOINTS = {
     "huggingface": "HF_ENDPOINT",
     "modelscope": "MODELSCOPE_ENDPOINT",
+    "modelers": "INTERNLM_ZOO_MODELERS_ENDPOINT",
     "openxlab": "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
 }
 

@@ -210,6 +210,7 @@ def test_demo_overlay_adds_the_loopback_releases_after_the_bundled_one():
             f"bundled:{name}",
             f"huggingface:internlm-zoo/{name}",
             f"modelscope:internlm-zoo/{name}",
+            f"modelers:internlm-zoo/{name}",
             f"openxlab:internlm-zoo/{name}",
             f"openxlab:internlm-zoo/{name}-original",
         ]
