@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from converters.carry import TokenizerFacts as TokenizerFacts
+    from converters.beside.known import TokenizerFacts as TokenizerFacts
     from converters.checkpoint import Checkpoint as Checkpoint
     from converters.checkpoint import LogicalTensor as LogicalTensor
     from converters.checkpoint import open_checkpoint as open_checkpoint
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from converters.sinks.memory import read_tensors as read_tensors
 
 _HOMES = {
-    "TokenizerFacts": "carry",
+    "TokenizerFacts": "beside.known",
     "Checkpoint": "checkpoint",
     "LogicalTensor": "checkpoint",
     "open_checkpoint": "checkpoint",

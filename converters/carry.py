@@ -1,91 +1,100 @@
-"""The files of a checkpoint that hold no weights: tokenizer and generation settings, carried both ways.
+"""What lies beside the weights of a target, made ready before any weight is written: tokenizer and generation
+settings, in every direction.
 
-The original format knows one tokenizer file, tokenizer.model. Hugging Face formats get a tokenizer.json made
-from it, because the class that the released tokenizer_config.json files name is code that came with them.
+An original directory holds the same files beside its weights as a Hugging Face one, as they are: its programs
+read tokenizer.model alone, and the way back finds the rest. Hugging Face formats get a tokenizer that loads
+without code.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converters.beside.description import describe
+from converters.beside.files import SENTENCEPIECE, TokenizerFiles, files_given, files_in
+from converters.beside.generation import (
+    GENERATION,
+    generation_file,
+    settled_ids,
+    stated_generation,
+    stop_ids,
+    told,
+)
+from converters.beside.known import TokenizerFacts
+from converters.beside.rewrite import Rewritten, for_transformers
 from converters.checkpoint import Checkpoint
-from converters.discover import TOKENIZER_FILES
-from converters.errors import NotFoundError
-from converters.formats.folder import Folder, LocalFolder, read_whole
+from converters.errors import UnsupportedError, ZooError
+from converters.facts import Fact
+from converters.formats.folder import read_whole
+from converters.options import ConversionOptions
 
-SENTENCEPIECE = "tokenizer.model"
-FAST = "tokenizer.json"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
-_GENERATION = "generation_config.json"
+NONE = "the source holds no tokenizer, so the result has none: --tokenizer FILE adds one"
+LEFT_OUT = "the tokenizer was left out, as --no-tokenizer says"
+NO_MODEL = f"there is no {SENTENCEPIECE}, which is what programs for the original format read"
 
 
 @dataclass(frozen=True)
-class TokenizerFacts:
-    """What a sentencepiece model does not say of itself.
+class Beside:
+    """source: with the token ids that count, and what a person should know of these files. files: name ->
+    content."""
 
-    special_tokens: the text of each chat token -> its id, or the piece that stands for it."""
+    source: Checkpoint
+    files: Mapping[str, bytes]
 
-    special_tokens: Mapping[str, int | str] = field(default_factory=dict)
-    chat_template: str | None = None
+    def write(self, target: Path) -> None:
+        for name, content in self.files.items():
+            (target / name).write_bytes(content)
 
 
-def carry(
-    source: Checkpoint, target: Path, format: str, tokenizer: Path | None, facts: TokenizerFacts
-) -> tuple[str, ...]:
-    """Put the tokenizer files into `target`; returns what a person should know.
+def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerFacts) -> Beside:
+    """What goes beside the weights of a target. facts: what the files of the tokenizer do not say.
 
-    tokenizer: a tokenizer.model, or a directory with tokenizer files, instead of the source's own.
-    Raises NotFoundError if it holds none, and what converting a sentencepiece model raises.
+    Raises NotFoundError and UsageError for a given tokenizer that is none, IntegrityError for damaged files.
     """
-    folder, names = _files_of(tokenizer) if tokenizer else (source.folder, source.tokenizer_files)
-    files = {name: read_whole(folder, name) for name in names}
+    without, given = options.no_tokenizer, options.tokenizer
+    files = files_given(given) if given else files_in(source.folder)
+    if without:
+        files = TokenizerFiles(files.where, {})
+    said = describe(files)
+    made = made_for(options.to, files, facts, source.sizes["vocab"])
+    stated = stated_generation(source)
+    stops = stop_ids(files, said, facts)
+    ids = settled_ids(source, stated, stops)
+    written = {**made.files, **_generation(source, options.to, stated, ids)}
+    nothing = () if files.content else (LEFT_OUT if without else NONE,)
+    notes = (*source.notes, *made.notes, *told(source, ids, stops), *nothing)
+    return Beside(replace(source, facts={**source.facts, **ids}, notes=notes), written)
+
+
+def made_for(format: str, files: TokenizerFiles, facts: TokenizerFacts, rows: int | None) -> Rewritten:
+    """The tokenizer files as the target has them; as they are where they have no exact counterpart. rows: of
+    the embedding, None if that is not known. Raises IntegrityError for damaged files."""
     if format == "original":
-        wanted = {name: files[name] for name in files if name == SENTENCEPIECE} or files
-    elif SENTENCEPIECE in files and not _plain(files):
-        wanted = {SENTENCEPIECE: files[SENTENCEPIECE], **_made_fast(folder, files, facts)}
-    else:
-        wanted = files
-    if _GENERATION in source.folder.names() and format != "original":
-        wanted[_GENERATION] = read_whole(source.folder, _GENERATION)
-    for name, content in wanted.items():
-        (target / name).write_bytes(content)
-    if files:
-        return ()
-    return ("the source holds no tokenizer, so the result has none: --tokenizer FILE adds one",)
+        lacking = bool(files.content) and SENTENCEPIECE not in files.content
+        return Rewritten(files.content, (NO_MODEL,) if lacking else ())
+    try:
+        return for_transformers(files, facts, rows)
+    except UnsupportedError as error:
+        return Rewritten(files.content, (_as_they_are(error),))
 
 
-def _files_of(tokenizer: Path) -> tuple[Folder, Sequence[str]]:
-    if tokenizer.is_file():
-        return LocalFolder(tokenizer.parent), [tokenizer.name]
-    found = [name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
-    if not found:
-        raise NotFoundError(
-            "there is no tokenizer here", tokenizer, f"name a {SENTENCEPIECE} or a directory with one"
-        )
-    return LocalFolder(tokenizer), found
+def _as_they_are(error: ZooError) -> str:
+    return (
+        f"there will be no tokenizer.json, so stock transformers has no tokenizer: {error}; the tokenizer's "
+        "files are carried as they are, and --tokenizer DIR adds another"
+    )
 
 
-def _plain(files: Mapping[str, bytes]) -> bool:
-    """Whether they already load without anyone's code."""
-    return FAST in files and "auto_map" not in _config_of(files)
-
-
-def _config_of(files: Mapping[str, bytes]) -> Mapping[str, object]:
-    config = json.loads(files.get(_TOKENIZER_CONFIG, b"{}"))
-    return config if isinstance(config, dict) else {}
-
-
-def _made_fast(folder: Folder, files: Mapping[str, bytes], facts: TokenizerFacts) -> Mapping[str, bytes]:
-    from converters.tokenizer.convert import convert_tokenizer
-
-    template = _config_of(files).get("chat_template")
-    with closing(folder.open(SENTENCEPIECE)) as model:
-        return convert_tokenizer(
-            model,
-            special_tokens=facts.special_tokens,
-            chat_template=template if isinstance(template, str) else facts.chat_template,
-        )
+def _generation(
+    source: Checkpoint, format: str, stated: Mapping[str, object], ids: Mapping[str, Fact]
+) -> dict[str, bytes]:
+    """Nothing for an original checkpoint cut anew that had none, and for a model that writes no text."""
+    unsaid = source.format == "original" == format or source.choices.get("kind") == "reward"
+    if not stated and unsaid:
+        return {}
+    content = generation_file(stated, ids)
+    same = stated == json.loads(content)
+    return {GENERATION: read_whole(source.folder, GENERATION) if same else content}

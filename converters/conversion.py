@@ -12,7 +12,8 @@ from typing import Any
 
 from converters import record
 from converters.already import held_against
-from converters.carry import TokenizerFacts, carry
+from converters.beside.known import TokenizerFacts
+from converters.carry import Beside, lay_beside
 from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
 from converters.describe import notes_of, twins
 from converters.engines import THREADS, Engine, open_engine
@@ -83,6 +84,7 @@ def convert(
     accept_lossy: bool = False,
     pad_vocab_to_multiple: int = 1,
     tokenizer: str | os.PathLike[str] | None = None,
+    no_tokenizer: bool = False,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -105,6 +107,7 @@ def convert(
         given=given or {},
         tokenizer=Path(tokenizer) if tokenizer else None,
         weights=weights,
+        no_tokenizer=no_tokenizer,
     )
     execution = Execution(workers, force, evidence, engine)
     return carry_out(
@@ -132,14 +135,15 @@ def carry_out(
     `plan_conversion` and `open_engine` do, IntegrityError if the result is not the source, NoSpaceError.
     """
     source = open_checkpoint(src, options.given, known, options.weights)
-    plan = plan_conversion(source, options)
+    beside = lay_beside(source, options, tokenizer_facts(source))
+    plan = plan_conversion(beside.source, options)
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
         raise UsageError("the target would replace its own source", target, "choose another target")
     told = progress or Silence()
     staging = Staging(target)
     if staging.occupied and not execution.force:
-        report = _already_there(plan, target, tokenizer_facts, execution.workers, told)
+        report = _already_there(plan, target, beside, execution.workers, told)
         staging.sweep()
         return report
     space = check_space(plan, staging, execution.engine)
@@ -150,14 +154,14 @@ def carry_out(
     ):
         told.note(f"needs {byte_count(space.needed)}; {byte_count(space.free)} are free")
         check_sidecars(source.folder, source.files, execution.workers)
-        return _run(plan, staging, target, tokenizer_facts, execution, write_files, told)
+        return _run(plan, staging, target, beside, execution, write_files, told)
 
 
 def _run(
     plan: Plan,
     staging: Staging,
     target: Path,
-    tokenizer_facts: AskedOnceOpen,
+    beside: Beside,
     execution: Execution,
     write_files: Engine,
     told: Progress,
@@ -166,7 +170,7 @@ def _run(
     with Sources(plan.source.folder) as files:
         check_replicas(plan.source, files)
         staging.begin(plan, execution.engine)
-        notes = _write_others(plan, staging.path, tokenizer_facts)
+        _write_others(plan, staging.path, beside)
         stream = Stream(plan.supply, files, plan.normalised, plan.dtype)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
     with ThreadPoolExecutor(1) as aside:  # a lone large input would keep one processor busy, and one idle
@@ -174,38 +178,34 @@ def _run(
         fingerprints = prove(plan, written.digests, staging.path, workers, told) if evidence else {}
     write_json(staging.path / RECORD, record.content(plan, staging.path, inputs.result(), fingerprints))
     staging.publish()
-    return _report(plan, target, notes, fingerprints, kept=written.kept)
+    return _report(plan, target, fingerprints, kept=written.kept)
 
 
-def _already_there(
-    plan: Plan, target: Path, tokenizer_facts: AskedOnceOpen, workers: int | None, told: Progress
-) -> Report:
+def _already_there(plan: Plan, target: Path, beside: Beside, workers: int | None, told: Progress) -> Report:
     """Raises UsageError if it is another result than the plan's."""
     with TemporaryDirectory() as made:
-        notes = _write_others(plan, Path(made), tokenizer_facts)
+        _write_others(plan, Path(made), beside)
         fingerprints = held_against(plan, target, Path(made), workers, told)
-    return _report(plan, target, notes, fingerprints, unchanged=True)
+    return _report(plan, target, fingerprints, unchanged=True)
 
 
 def _report(
     plan: Plan,
     target: Path,
-    notes: tuple[str, ...],
     fingerprints: Mapping[str, str],
     *,
     kept: tuple[str, ...] = (),
     unchanged: bool = False,
 ) -> Report:
     files = tuple(file.name for file in plan.files)
-    notes = (*notes_of(plan), *twins(plan, fingerprints), *notes)
+    notes = (*notes_of(plan), *twins(plan, fingerprints))
     return Report(target, plan, files, plan.nbytes, kept, notes, fingerprints, unchanged)
 
 
-def _write_others(plan: Plan, path: Path, tokenizer_facts: AskedOnceOpen) -> tuple[str, ...]:
-    """All but the weights; returns what a person should know."""
+def _write_others(plan: Plan, path: Path, beside: Beside) -> None:
+    """All but the weights."""
     _write_configs(plan, path)
-    facts = tokenizer_facts(plan.source)
-    return carry(plan.source, path, plan.layout.format, plan.options.tokenizer, facts)
+    beside.write(path)
 
 
 def _write_configs(plan: Plan, path: Path) -> None:

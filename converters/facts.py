@@ -35,6 +35,8 @@ class Fact:
 
 Facts = Mapping[str, Fact]
 _LONGEST = 80
+# The ids that a config shares with generation_config.json.
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 # What a refusal suggests for a fact that has to be given.
 LIKELY: Mapping[str, str] = {

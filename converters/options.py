@@ -23,7 +23,7 @@ class ConversionOptions:
     (norm_head). pad_vocab_to_multiple: of it the vocabulary becomes one, by rows of zeros. given: facts that
     override the source's config, and choices of the target. tokenizer: a tokenizer.model or a directory,
     whose tokenizer is used instead of the source's. weights: which of several sets in the source: `original`,
-    `hf` or the name of a file.
+    `hf` or the name of a file. no_tokenizer: carry none.
     """
 
     to: str
@@ -36,6 +36,7 @@ class ConversionOptions:
     given: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Path | None = None
     weights: str | None = None
+    no_tokenizer: bool = False
 
     def recorded(self) -> dict[str, Any]:
         """What a result's record says was asked for: the same wherever the files lie."""

@@ -16,7 +16,7 @@ from converters.batches import Place
 from converters.cells import PAD, Cell, Grid, cells, cells_of_file, check_divisible, uniform_stages
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError, UsageError
-from converters.facts import GIVEN, Fact, Facts, dtype_name, given_facts
+from converters.facts import GIVEN, TOKEN_IDS, Fact, Facts, dtype_name, given_facts
 from converters.formats import safetensors, shards, torchzip
 from converters.formats.shards import Shard
 from converters.formats.tensors import DType, FileLayout, Span, TensorSpec, nbytes
@@ -271,6 +271,7 @@ def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
     settled = (
         {name for name, fact in known.items() if fact.origin == GIVEN} | layout.choices.keys() | {"dtype"}
     )
+    settled |= {name for name in TOKEN_IDS if name in known and known[name].value != source.config.get(name)}
     written = fact_tables.rewrite(layout, kept, known, settled, settled | {"rope_theta", "rope_scaling"})
     return written | longer
 

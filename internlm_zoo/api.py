@@ -187,6 +187,7 @@ def convert(
     accept_lossy: bool = False,
     pad_vocab_to_multiple: int = 1,
     tokenizer: str | Path | None = None,
+    no_tokenizer: bool = False,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
     weights: str | None = None,
@@ -222,6 +223,7 @@ def convert(
         given=given or {},
         tokenizer=Path(tokenizer) if tokenizer else None,
         weights=weights,
+        no_tokenizer=no_tokenizer,
     )
     return run(
         src,

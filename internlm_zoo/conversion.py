@@ -4,7 +4,7 @@ omits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import converters
 from converters import Checkpoint, ConversionOptions, Execution, Plan, Report, TokenizerFacts
+from converters.carry import lay_beside
 from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.known import known_facts, naming_models
@@ -78,9 +79,9 @@ def plan(
 ) -> Plan:
     """What `convert` would do, from the headers alone. Raises the same."""
     with _opened(src, options, settings, known_as, from_hub, progress) as source:
-        return converters.plan_conversion(
-            converters.open_checkpoint(source.folder, options.given, source.known, options.weights), options
-        )
+        checkpoint = converters.open_checkpoint(source.folder, options.given, source.known, options.weights)
+        beside = lay_beside(checkpoint, options, _tokenizer_facts(source, checkpoint))
+        return converters.plan_conversion(beside.source, options)
 
 
 @contextmanager
@@ -140,18 +141,23 @@ def _source_format(name: str, to: str, registry: Registry) -> str | None:
 
 
 def _tokenizer_facts(source: _Source, checkpoint: Checkpoint) -> TokenizerFacts:
-    if source.model is None:
-        family = family_with_layout(source.registry, checkpoint.family)
-        return tokenizer_facts(family.chat_template, family.special_tokens)
-    template = source.registry.chat_template_of(source.model)
-    return tokenizer_facts(template, source.registry.special_tokens_of(source.model))
+    registry, model = source.registry, source.model
+    if model is None:
+        family = family_with_layout(registry, checkpoint.family)
+        return tokenizer_facts(family.chat_template, family.special_tokens, family.ends)
+    tokens, stops = registry.special_tokens_of(model), registry.stop_tokens_of(model)
+    return tokenizer_facts(registry.chat_template_of(model), tokens, stops)
 
 
-def tokenizer_facts(chat_template: str | None, tokens: Mapping[str, SpecialToken]) -> TokenizerFacts:
-    """What a sentencepiece model does not say of itself: chat tokens by their text, and the template."""
+def tokenizer_facts(
+    chat_template: str | None, tokens: Mapping[str, SpecialToken], stops: Sequence[SpecialToken] = ()
+) -> TokenizerFacts:
+    """What a sentencepiece model does not say of itself: chat tokens by their text, the template, and which
+    tokens end a text."""
     return TokenizerFacts(
         {token.token: token.piece or token.token for token in tokens.values() if token.token is not None},
         chat_template,
+        tuple(token.token for token in stops if token.token is not None),
     )
 
 

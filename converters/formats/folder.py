@@ -27,8 +27,8 @@ class Folder(Protocol):
         """Whether it wants to be read by one thread, in the order of its bytes."""
         ...
 
-    def names(self) -> Sequence[str]:
-        """The files in it, sorted; what lies in folders below it is left out."""
+    def names(self, below: str = "") -> Sequence[str]:
+        """The files in it, or in a folder below it, sorted; what lies deeper is left out."""
         ...
 
     def where(self, name: str) -> str:
@@ -69,8 +69,11 @@ class LocalFolder:
     def in_order(self) -> bool:
         return False
 
-    def names(self) -> Sequence[str]:
-        return sorted(entry.name for entry in self.path.iterdir() if not entry.is_dir())
+    def names(self, below: str = "") -> Sequence[str]:
+        folder = self.path / below
+        if below and not folder.is_dir():
+            return []
+        return sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())
 
     def where(self, name: str) -> str:
         return str(self.path / name)

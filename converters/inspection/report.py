@@ -24,7 +24,7 @@ from converters.inspection.statistics import (
     suspicions,
 )
 from converters.inspection.survey import Survey, survey
-from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files
+from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files, tokenizer_notes
 from converters.layouts.table import Layout
 from converters.progress import Progress, Silence
 from converters.sidecars import check_sidecars
@@ -85,6 +85,8 @@ def inspect(
     findings += wrong
     rows = contents.vocab if contents else checkpoint.sizes["vocab"] if checkpoint else None
     findings += against_rows(folder, tokenizer, rows) if rows else ()
+    said, wrong = tokenizer_notes(folder, rows) if not wrong else ((), [])
+    findings += wrong
     statistics: tuple[TensorStatistics, ...] = ()
     if deep:
         findings += _sidecars(folder, seen, workers)
@@ -98,7 +100,7 @@ def inspect(
         sum(tensor.nbytes for file in seen.files for tensor in file.tensors.values()),
         tuple(findings),
         statistics,
-        tuple(note for note in notes if note not in index_note(seen.found)),
+        (*(note for note in notes if note not in index_note(seen.found)), *said),
     )
 
 

@@ -7,13 +7,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from converters.discover import TOKENIZER_FILES, read_json
+from converters.beside.files import FAST, SENTENCEPIECE, files_in, names_in
+from converters.beside.generation import GENERATION
+from converters.beside.known import TokenizerFacts
+from converters.carry import made_for
+from converters.discover import read_json
 from converters.errors import IntegrityError
 from converters.formats.folder import Folder
 from converters.inspection.finding import Finding, noting
 from converters.tokenizer.model_proto import read_model
 
-_FAST, _SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
+_JSON = ".json"
 
 PADDING = 1024
 """As many rows more than tokens an embedding may have: so many are added to make it divisible."""
@@ -33,19 +37,29 @@ def tokenizer_files(folder: Folder) -> tuple[tuple[TokenizerFile, ...], list[Fin
     """
     findings: list[Finding] = []
     sizes: dict[str, int | None] = {}
-    here = [name for name in TOKENIZER_FILES if name in folder.names()]
-    for name in here:
-        if name == _SENTENCEPIECE:
-            sizes[name] = noting(findings, partial(_pieces, folder))
-        elif name == _FAST:
-            sizes[name] = noting(findings, partial(_fast_size, folder))
-        else:
+    here = names_in(folder)
+    generation = [GENERATION] if GENERATION in folder.names() else []
+    for name, stored in here.items():
+        if name == SENTENCEPIECE:
+            sizes[stored] = noting(findings, partial(_pieces, folder, stored))
+        elif name == FAST:
+            sizes[stored] = noting(findings, partial(_fast_size, folder))
+    for name in (*here.values(), *generation):
+        if name.endswith(_JSON) and name not in sizes:
             noting(findings, partial(read_json, folder, name))
     if not sizes:
         findings.append(
             Finding("there is no tokenizer", folder.name, "put the family's tokenizer.model there")
         )
     return tuple(TokenizerFile(name, size) for name, size in sizes.items() if size is not None), findings
+
+
+def tokenizer_notes(folder: Folder, rows: int | None) -> tuple[tuple[str, ...], list[Finding]]:
+    """What a conversion to a Hugging Face format would say of its tokenizer, and what is wrong with the files
+    together. rows: of the embedding, None if that is not known."""
+    findings: list[Finding] = []
+    made = noting(findings, lambda: made_for("llama", files_in(folder), TokenizerFacts(), rows))
+    return (made.notes if made else ()), findings
 
 
 def against_rows(folder: Folder, files: tuple[TokenizerFile, ...], rows: int) -> Iterator[Finding]:
@@ -59,18 +73,18 @@ def against_rows(folder: Folder, files: tuple[TokenizerFile, ...], rows: int) ->
             )
 
 
-def _pieces(folder: Folder) -> int:
-    with closing(folder.open(_SENTENCEPIECE)) as file:
+def _pieces(folder: Folder, name: str) -> int:
+    with closing(folder.open(name)) as file:
         return len(read_model(file).pieces)
 
 
 def _fast_size(folder: Folder) -> int:
-    content = read_json(folder, _FAST)
+    content = read_json(folder, FAST)
     try:
         vocab = content["model"]["vocab"]
         ids = range(len(vocab)) if isinstance(vocab, list) else vocab.values()  # a list is of unigrams
         return int(max(*ids, *(token["id"] for token in content.get("added_tokens", ())))) + 1
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
-            f"it is not a tokenizer: {type(error).__name__}: {error}", folder.where(_FAST), "fetch it again"
+            f"it is not a tokenizer: {type(error).__name__}: {error}", folder.where(FAST), "fetch it again"
         ) from None

@@ -9,7 +9,9 @@ tokenization_internlm2.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from converters.errors import UnsupportedError, UsageError
@@ -24,9 +26,12 @@ BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
 
 # sentencepiece since 0.2.1 leaves a NUL piece unused and cuts NUL as a byte; either id still reads as NUL.
 NUL, NUL_BYTE = "\0", "<0x00>"
+# What the families reserve for later.
+PLACEHOLDER = re.compile(r"\[UNUSED_TOKEN_\d+\]|<TOKENS_UNUSED_\d+>")
 WHOLE = (model_proto.UNKNOWN, model_proto.CONTROL, model_proto.USER_DEFINED)
 
 NO_TOKENS: Mapping[str, int | str] = MappingProxyType({})
+NO_ROLES: Mapping[str, str | None] = MappingProxyType({})
 
 
 def convert_tokenizer(
@@ -48,9 +53,56 @@ def convert_tokenizer(
     """
     where = _where(model)
     pieces = read_model(model)
-    _check_exact(pieces, where)
     names = _names(pieces, special_tokens, where)
-    return tokenizer_files(_tokenizer(pieces, names), chat_template, model_max_length)
+    tokenizer = fast_tokenizer(pieces, [_chat_token(id, text) for id, text in names.items()], where=where)
+    return tokenizer_files(tokenizer, {"chat_template": chat_template, "model_max_length": model_max_length})
+
+
+def fast_tokenizer(
+    model: SentencepieceModel,
+    tokens: Sequence[AddedToken],
+    roles: Mapping[str, str | None] = NO_ROLES,
+    *,
+    first: bool = True,
+    last: bool = False,
+    where: str | None = None,
+) -> FastTokenizer:
+    """The same as a value. tokens: what is a token besides the model's own control and user-defined pieces,
+    instead of the piece of its id. roles: fields of Roles that are not as the model has them. first, last:
+    whether bos goes before a text and eos behind it.
+
+    Raises UnsupportedError for a model, or a token, that has no exact counterpart.
+    """
+    names = {token.id: token.text for token in tokens}
+    _check_exact(model, where)
+    _check_prefix(model, names, where)
+    _check_tokens(model, tokens, where)
+    texts = {id: piece.text for id, piece in enumerate(model.pieces)}
+    shown = {text: names.get(id, text) for id, text in texts.items()}
+    vocab = {text: id for id, text in (texts | names).items()}
+    if NUL in vocab:
+        vocab[NUL], vocab[NUL_BYTE] = vocab[NUL_BYTE], vocab[NUL]
+    return FastTokenizer(
+        vocab=vocab,
+        merges=ranked_merges({piece.text: piece.score for piece in _of(model, model_proto.NORMAL)}),
+        added=[*(_placed(model, token) for token in tokens), *_whole_pieces(model, names)],
+        roles=replace(_roles(model, shown), **roles),
+        replaced=((" ", SPACE), *((old, new) for old, new in shown.items() if old != new)),
+        undone=((SPACE, " "),),
+        prefix=SPACE if model.add_dummy_prefix else "",
+        first=first,
+        last=last,
+    )
+
+
+def _roles(model: SentencepieceModel, shown: Mapping[str, str]) -> Roles:
+    (unk,) = (shown[piece.text] for piece in _of(model, model_proto.UNKNOWN))
+    eos = shown[model.eos_piece]
+    return Roles(unk=unk, bos=shown[model.bos_piece], eos=eos, pad=eos)
+
+
+def _chat_token(id: int, text: str) -> AddedToken:
+    return AddedToken(id, text, special=True, normalized=False)
 
 
 def _where(model: str | os.PathLike[str] | bytes | ByteSource) -> str | None:
@@ -70,7 +122,6 @@ def _check_exact(model: SentencepieceModel, where: str | None) -> None:
         "trainer_spec.eos_piece": _kind(model, model.eos_piece) == model_proto.CONTROL,
         "normalizer_spec.precompiled_charsmap": not model.charsmap,
         "denormalizer_spec.precompiled_charsmap": not model.denormalizer_charsmap,
-        "normalizer_spec.add_dummy_prefix": not model.add_dummy_prefix,
         "normalizer_spec.remove_extra_whitespaces": not model.remove_extra_whitespaces,
         "normalizer_spec.escape_whitespaces": model.escape_whitespaces,
         "pieces of type UNKNOWN": kinds.count(model_proto.UNKNOWN) == 1,
@@ -121,35 +172,45 @@ def _names(
     return names
 
 
-def _tokenizer(model: SentencepieceModel, names: Mapping[int, str]) -> FastTokenizer:
-    originals = {id: piece.text for id, piece in enumerate(model.pieces)}
-    texts = originals | dict(names)
-    vocab = {text: id for id, text in texts.items()}
-    if NUL in vocab:
-        vocab[NUL], vocab[NUL_BYTE] = vocab[NUL_BYTE], vocab[NUL]
-    shown = {text: texts[id] for id, text in originals.items()}
-    (unk,) = (shown[piece.text] for piece in _of(model, model_proto.UNKNOWN))
-    eos = shown[model.eos_piece]
-    return FastTokenizer(
-        vocab=vocab,
-        merges=ranked_merges({piece.text: piece.score for piece in _of(model, model_proto.NORMAL)}),
-        added=_added(model, names),
-        roles=Roles(unk=unk, bos=shown[model.bos_piece], eos=eos, pad=eos),
-        replaced=((" ", SPACE), *((old, new) for old, new in shown.items() if old != new)),
-        undone=((SPACE, " "),),
-    )
+def _check_prefix(model: SentencepieceModel, names: Mapping[int, str], where: str | None) -> None:
+    """sentencepiece puts the prefix before a user-defined piece too, and none behind it; a tokenizer.json
+    cannot. Placeholders are written in no text."""
+    for id, piece in enumerate(model.pieces):
+        whole = piece.kind == model_proto.USER_DEFINED and id not in names
+        if model.add_dummy_prefix and whole and not PLACEHOLDER.fullmatch(piece.text):
+            raise UnsupportedError(
+                f"normalizer_spec.add_dummy_prefix beside the user-defined piece {piece.text!r} has no exact "
+                "counterpart in a tokenizer.json",
+                where,
+            )
 
 
-def _added(model: SentencepieceModel, names: Mapping[int, str]) -> list[AddedToken]:
+def _check_tokens(model: SentencepieceModel, tokens: Sequence[AddedToken], where: str | None) -> None:
+    """A token may stand for a whole piece, or be a piece; text that is cut to pieces has one id each."""
+    ids = {piece.text: id for id, piece in enumerate(model.pieces)}
+    for token in tokens:
+        piece = model.pieces[token.id] if token.id < len(model.pieces) else None
+        renamed = piece is not None and piece.kind not in WHOLE and piece.text != token.text
+        if renamed or ids.get(token.text, token.id) != token.id:
+            raise UnsupportedError(
+                f"the token {token.text!r} has the id {token.id}, and the sentencepiece model knows the text "
+                "or the id as another piece",
+                where,
+            )
+
+
+def _placed(model: SentencepieceModel, token: AddedToken) -> AddedToken:
+    """Looked for in the escaped text where its id stands for a user-defined piece or for none, so that the
+    text of the piece is found as well; not where each part of a text gets a prefix of its own."""
+    piece = model.pieces[token.id].kind if token.id < len(model.pieces) else model_proto.USER_DEFINED
+    plain = not (token.lstrip or token.rstrip or token.single_word or model.add_dummy_prefix)
+    return replace(token, normalized=plain and piece == model_proto.USER_DEFINED)
+
+
+def _whole_pieces(model: SentencepieceModel, names: Mapping[int, str]) -> Iterator[AddedToken]:
     """Control pieces are cut out of the text as given, user-defined ones of the escaped text."""
-    kinds = {id: piece.kind for id, piece in enumerate(model.pieces) if piece.kind in WHOLE}
-    kinds |= {id: model_proto.USER_DEFINED for id in names if id not in kinds}
-    return [
-        AddedToken(
-            id,
-            names[id] if id in names else model.pieces[id].text,
-            special=id in names or kind != model_proto.USER_DEFINED,
-            normalized=kind == model_proto.USER_DEFINED,
-        )
-        for id, kind in kinds.items()
-    ]
+    for id, piece in enumerate(model.pieces):
+        if piece.kind in WHOLE and id not in names:
+            control = piece.kind != model_proto.USER_DEFINED
+            escaped = not (control or model.add_dummy_prefix)
+            yield AddedToken(id, piece.text, special=control, normalized=escaped, listed=control)

@@ -45,4 +45,4 @@ def synthetic_tokenizer(
         added=[AddedToken(id, text, special=True, normalized=False) for text, id in specials.items()],
         roles=Roles(unk=unk, bos=bos, eos=eos, pad=eos),
     )
-    return tokenizer_files(tokenizer, chat_template, model_max_length)
+    return tokenizer_files(tokenizer, {"chat_template": chat_template, "model_max_length": model_max_length})

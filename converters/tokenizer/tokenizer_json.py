@@ -7,7 +7,7 @@ post-processor) and what transformers 5 reads of tokenizer_config.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.tokenizer.merges import Pair
@@ -15,6 +15,8 @@ from converters.tokenizer.text import check_text
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+# The class that takes a tokenizer.json as it is: its name in transformers 4, which 5 knows too.
+STOCK_CLASS = "PreTrainedTokenizerFast"
 
 
 @dataclass(frozen=True)
@@ -22,31 +24,49 @@ class AddedToken:
     """Text that becomes one id wherever it stands.
 
     special: left out by decode(skip_special_tokens=True). normalized: looked for in the normalized text,
-    not in the text as given.
+    not in the text as given. single_word: only as a word of its own. lstrip, rstrip: with the blanks beside
+    it. listed: in tokenizer_config.json too, where other engines look for tokens.
     """
 
     id: int
     text: str
     special: bool
     normalized: bool
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    listed: bool = True
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """As both files spell them."""
+        return {
+            "content": self.text,
+            "single_word": self.single_word,
+            "lstrip": self.lstrip,
+            "rstrip": self.rstrip,
+            "normalized": self.normalized,
+            "special": self.special,
+        }
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The texts of the tokens that transformers knows by role."""
+    """The texts of the tokens that transformers knows by role, None for one that is to have none."""
 
-    unk: str
-    bos: str
-    eos: str
-    pad: str
+    unk: str | None
+    bos: str | None
+    eos: str | None
+    pad: str | None
 
 
 @dataclass(frozen=True)
 class FastTokenizer:
-    """A byte-fallback BPE that puts bos before every text.
+    """A byte-fallback BPE.
 
     replaced: text -> stand-in, applied in this order before text is cut. undone: likewise when ids become
-    text.
+    text. prefix: put before every text between added tokens, and one space taken off when ids become text.
+    first, last: whether bos is put before every text and eos behind it.
     """
 
     vocab: Mapping[str, int]
@@ -55,20 +75,25 @@ class FastTokenizer:
     roles: Roles
     replaced: Sequence[Pair] = ()
     undone: Sequence[Pair] = ()
+    prefix: str = ""
+    first: bool = True
+    last: bool = False
 
 
-def tokenizer_files(
-    tokenizer: FastTokenizer, chat_template: str | None, model_max_length: int | None
-) -> dict[str, bytes]:
-    """Name -> content of the files. Raises UsageError for a token or template that is not valid Unicode."""
+def tokenizer_files(tokenizer: FastTokenizer, settings: Mapping[str, object]) -> dict[str, bytes]:
+    """Name -> content of the files. settings: what else tokenizer_config.json is to say, None for nothing.
+
+    Raises UsageError for a token or template that is not valid Unicode.
+    """
     documents = {
         TOKENIZER_FILE: tokenizer_document(tokenizer),
-        CONFIG_FILE: config_document(tokenizer, chat_template, model_max_length),
+        CONFIG_FILE: config_document(tokenizer, settings),
     }
-    return {name: _dump(document, name) for name, document in documents.items()}
+    return {name: dump(document, name) for name, document in documents.items()}
 
 
-def _dump(document: dict[str, object], name: str) -> bytes:
+def dump(document: Mapping[str, object], name: str) -> bytes:
+    """As a file. Raises UsageError for what is not valid Unicode."""
     text = json.dumps(document, ensure_ascii=False)
     check_text(text, name)
     return text.encode() + b"\n"
@@ -76,18 +101,32 @@ def _dump(document: dict[str, object], name: str) -> bytes:
 
 def tokenizer_document(tokenizer: FastTokenizer) -> dict[str, object]:
     """What tokenizer.json says."""
-    bos = tokenizer.roles.bos
+    added = sorted(tokenizer.added, key=lambda token: token.id)
+    prefix: list[dict[str, object]] = []
+    strip: list[dict[str, object]] = []
+    if tokenizer.prefix:
+        prefix = [{"type": "Prepend", "prepend": tokenizer.prefix}]
+        strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    bos, eos = tokenizer.roles.bos, tokenizer.roles.eos
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added(token) for token in sorted(tokenizer.added, key=lambda token: token.id)],
-        "normalizer": _sequence("normalizers", [_replace(*pair) for pair in tokenizer.replaced]),
+        "added_tokens": [{"id": token.id, **token.fields} for token in added],
+        "normalizer": _sequence("normalizers", [*prefix, *(_replace(*pair) for pair in tokenizer.replaced)]),
         "pre_tokenizer": None,
-        "post_processor": _bos_first(bos, tokenizer.vocab[bos]),
+        "post_processor": framed(
+            (bos, tokenizer.vocab[bos]) if tokenizer.first and bos else None,
+            (eos, tokenizer.vocab[eos]) if tokenizer.last and eos else None,
+        ),
         "decoder": _sequence(
             "decoders",
-            [*(_replace(*pair) for pair in tokenizer.undone), {"type": "ByteFallback"}, {"type": "Fuse"}],
+            [
+                *(_replace(*pair) for pair in tokenizer.undone),
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                *strip,
+            ],
         ),
         "model": {
             "type": "BPE",
@@ -99,42 +138,42 @@ def tokenizer_document(tokenizer: FastTokenizer) -> dict[str, object]:
             "byte_fallback": True,
             "ignore_merges": False,
             "vocab": dict(tokenizer.vocab),
-            "merges": tokenizer.merges,
+            "merges": _spelt(tokenizer.merges),
         },
     }
 
 
-def config_document(
-    tokenizer: FastTokenizer, chat_template: str | None, model_max_length: int | None
-) -> dict[str, object]:
-    """What tokenizer_config.json says; model_max_length is in tokens."""
+def _spelt(merges: Sequence[Pair]) -> Sequence[str | Pair]:
+    """As lines, which every version reads; as pairs, which tokenizers >= 0.20 reads, if a line cannot say
+    one: it is cut at spaces, and one that begins like a comment is left out."""
+    if any(" " in left + right or left.startswith("#version") for left, right in merges):
+        return merges
+    return [f"{left} {right}" for left, right in merges]
+
+
+def config_document(tokenizer: FastTokenizer, settings: Mapping[str, object]) -> dict[str, object]:
+    """What tokenizer_config.json says."""
     roles = tokenizer.roles
     named = set(vars(roles).values())
-    optional = {"chat_template": chat_template, "model_max_length": model_max_length}
-    return {
-        "add_bos_token": True,
-        "add_eos_token": False,
+    own = {
+        "add_bos_token": tokenizer.first,
+        "add_eos_token": tokenizer.last,
+        "add_prefix_space": bool(tokenizer.prefix),
+        "added_tokens_decoder": decoder_of(tokenizer.added),
         "additional_special_tokens": [t.text for t in tokenizer.added if t.special and t.text not in named],
         "bos_token": roles.bos,
         "clean_up_tokenization_spaces": False,
         "eos_token": roles.eos,
         "pad_token": roles.pad,
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": STOCK_CLASS,
         "unk_token": roles.unk,
-        **{key: value for key, value in optional.items() if value is not None},
     }
+    return {**own, **{key: value for key, value in settings.items() if value is not None}}
 
 
-def _added(token: AddedToken) -> dict[str, object]:
-    return {
-        "id": token.id,
-        "content": token.text,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": token.normalized,
-        "special": token.special,
-    }
+def decoder_of(added: Iterable[AddedToken]) -> dict[str, object]:
+    """The `added_tokens_decoder` of tokenizer_config.json: what other engines know of tokens."""
+    return {str(t.id): t.fields for t in sorted(added, key=lambda token: token.id) if t.listed}
 
 
 def _replace(text: str, stand_in: str) -> dict[str, object]:
@@ -145,13 +184,22 @@ def _sequence(key: str, members: list[dict[str, object]]) -> dict[str, object] |
     return {"type": "Sequence", key: members} if members else None
 
 
-def _bos_first(bos: str, bos_id: int) -> dict[str, object]:
-    """bos, then the text; for a pair of texts, bos before the first alone, as in the released tokenizers."""
-    special = {"SpecialToken": {"id": bos, "type_id": 0}}
+def framed(bos: tuple[str, int] | None, eos: tuple[str, int] | None) -> dict[str, object] | None:
+    """Text and id of bos before the text and of eos behind it; for a pair of texts, bos before the first
+    alone and eos behind the second, as in the released tokenizers."""
+    before, behind = ([_special(token[0])] if token else [] for token in (bos, eos))
+    if not before and not behind:
+        return None
     first, second = ({"Sequence": {"id": name, "type_id": kind}} for name, kind in (("A", 0), ("B", 1)))
     return {
         "type": "TemplateProcessing",
-        "single": [special, first],
-        "pair": [special, first, second],
-        "special_tokens": {bos: {"id": bos, "ids": [bos_id], "tokens": [bos]}},
+        "single": [*before, first, *behind],
+        "pair": [*before, first, second, *behind],
+        "special_tokens": {
+            text: {"id": text, "ids": [id], "tokens": [text]} for text, id in filter(None, (bos, eos))
+        },
     }
+
+
+def _special(text: str) -> dict[str, object]:
+    return {"SpecialToken": {"id": text, "type_id": 0}}

@@ -80,6 +80,9 @@ def convert(
         Path | None,
         typer.Option("--tokenizer", help="A tokenizer.model, or a directory with a tokenizer, to add."),
     ] = None,
+    no_tokenizer: Annotated[
+        bool, typer.Option("--no-tokenizer", help="Carry no tokenizer, whatever the source holds.")
+    ] = False,
     settings: Set = None,
     mlp_order: Annotated[
         MlpOrder | None,
@@ -135,6 +138,7 @@ def convert(
         given=facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
         tokenizer=tokenizer,
         weights=weights,
+        no_tokenizer=no_tokenizer,
     )
     execution = Execution(workers, force, evidence, engine.value)
     where: _Where = {"settings": shell.settings, "known_as": known_as, "from_hub": from_hub}

@@ -52,10 +52,7 @@ class ModelDirectory:
     @property
     def stop_tokens(self) -> tuple[SpecialToken, ...]:
         """The tokens that end a text; for an unknown model every one the family ends an answer with."""
-        if self.model:
-            return self.registry.stop_tokens_of(self.model)
-        tokens = self.family.special_tokens
-        return tuple(tokens[role] for role in self.family.stop_tokens if role in tokens)
+        return self.registry.stop_tokens_of(self.model) if self.model else self.family.ends
 
 
 def open_directory(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from converters.beside.generation import stated_generation
 from converters.tokenizer.text import check_text
 from internlm_zoo.errors import NotFoundError, UnsupportedError
 from internlm_zoo.loading.load import Loaded
@@ -66,10 +67,15 @@ def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:
 
 
 def stop_ids(loaded: Loaded) -> frozenset[int]:
-    """Ids of the tokens that end a text, as this model's own tokenizer numbers them."""
+    """Ids of the tokens that end a text: the registry's, as this model's own tokenizer numbers them, and
+    those that its generation_config.json names."""
     known = _tokenizer(loaded).backend_tokenizer
-    tokens = [token.token for token in loaded.plan.directory.stop_tokens if token.token]
-    return frozenset(id for token in tokens if (id := known.token_to_id(token)) is not None)
+    directory = loaded.plan.directory
+    tokens = [token.token for token in directory.stop_tokens if token.token]
+    stated = stated_generation(directory.checkpoint).get("eos_token_id", ())
+    named = stated if isinstance(stated, list | tuple) else [stated]
+    ids = (*named, *(known.token_to_id(token) for token in tokens))
+    return frozenset(id for id in ids if id is not None)
 
 
 def greedy(

@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.beside.files import FAST, SENTENCEPIECE, files_in
+from converters.beside.rewrite import for_transformers
+from converters.formats.folder import LocalFolder
 from internlm_zoo.conversion import tokenizer_facts
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.loading.directory import ModelDirectory
@@ -17,20 +20,22 @@ from internlm_zoo.loading.runtime import quiet
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FAST = "tokenizer.json"
-SENTENCEPIECE = "tokenizer.model"
-
 
 def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
-    """The directory's tokenizer, None if it has none; with the model's chat template if it lacks one.
+    """The directory's tokenizer as a conversion would write it, None if it has none; with the model's chat
+    template if it lacks its own.
 
     Raises IntegrityError for damaged files, and what converting a sentencepiece model raises.
     """
-    if (directory.path / FAST).exists():
-        return _read(directory.path, directory)
-    if (directory.path / SENTENCEPIECE).exists():
-        return _convert(directory)
-    return None
+    files = files_in(LocalFolder(directory.path))
+    if not files.content.keys() & {FAST, SENTENCEPIECE}:
+        return None
+    facts = tokenizer_facts(directory.chat_template, directory.special_tokens)
+    made = for_transformers(files, facts, directory.checkpoint.sizes["vocab"])
+    with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder:
+        for name, content in made.files.items():
+            (Path(folder) / name).write_bytes(content)
+        return _read(Path(folder), directory)
 
 
 def _read(folder: Path, directory: ModelDirectory) -> PreTrainedTokenizerFast:
@@ -48,18 +53,3 @@ def _read(folder: Path, directory: ModelDirectory) -> PreTrainedTokenizerFast:
     if tokenizer.chat_template is None:
         tokenizer.chat_template = directory.chat_template
     return tokenizer
-
-
-def _convert(directory: ModelDirectory) -> PreTrainedTokenizerFast:
-    from converters.tokenizer.convert import convert_tokenizer
-
-    facts = tokenizer_facts(directory.chat_template, directory.special_tokens)
-    with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder:
-        files = convert_tokenizer(
-            directory.path / SENTENCEPIECE,
-            special_tokens=facts.special_tokens,
-            chat_template=facts.chat_template,
-        )
-        for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        return _read(Path(folder), directory)

@@ -137,6 +137,11 @@ class Family(Named):
     notes: tuple[Text, ...] = ()
     evidence: tuple[Text, ...] = ()
 
+    @property
+    def ends(self) -> tuple[SpecialToken, ...]:
+        """Every token that ends an answer of one of its models."""
+        return tuple(self.special_tokens[role] for role in self.stop_tokens if role in self.special_tokens)
+
 
 class Context(Entry):
     """How long a text may be, in tokens: two numbers that are often quoted for one another."""

@@ -57,9 +57,11 @@ class RemoteFolder:
     def release(self) -> LockedRelease:
         return self._release
 
-    def names(self) -> Sequence[str]:
+    def names(self, below: str = "") -> Sequence[str]:
         """Without MD5 side-cars: what they say is checked as the bytes pass."""
-        here = {file.path for file in self._release.files if "/" not in file.path}
+        folder = f"{below}/" if below else ""
+        paths = (file.path for file in self._release.files if file.path.startswith(folder))
+        here = {name for path in paths if "/" not in (name := path.removeprefix(folder))}
         return sorted(name for name in here if name.removesuffix(SUFFIX) not in here - {name})
 
     def where(self, name: str) -> str:

@@ -62,7 +62,7 @@ def test_a_file_whose_workers_are_killed_again_and_again_is_given_up(tmp_path, o
     assert kills.left == 96
     assert caught.value.exit_code == 3
     left = [path.name for path in (tmp_path / ".ray.converting").iterdir()]
-    assert sorted(left) == ["config.json", "identity", "journal"]
+    assert sorted(left) == ["config.json", "generation_config.json", "identity", "journal"]
     assert not (tmp_path / "ray").exists()
     converters.convert(src, tmp_path / "ray", to="hf", engine="ray")
     assert converters.compare(src, tmp_path / "ray").same

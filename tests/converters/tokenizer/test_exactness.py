@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import json
 import random
 
 import pytest
@@ -88,7 +89,6 @@ def test_a_model_without_scores_is_refused_at_once(tmp_path):
         ({"model_type": 1}, "model_type"),
         ({"byte_fallback": False}, "byte_fallback"),
         ({"bos_piece": "<none>"}, "bos_piece"),
-        ({"normalizer": b"\x18\x01\x20\x00"}, "add_dummy_prefix"),
         ({"normalizer": b"\x18\x00\x20\x01"}, "remove_extra_whitespaces"),
         ({"normalizer": b"\x18\x00\x20\x00\x28\x00"}, "escape_whitespaces"),
         ({"normalizer": b"\x12\x01x\x18\x00\x20\x00"}, "precompiled_charsmap"),
@@ -103,6 +103,44 @@ def test_settings_that_have_no_exact_counterpart_are_refused_by_name(how, field,
     with pytest.raises(UnsupportedError, match=field) as caught:
         convert_tokenizer(path)
     assert caught.value.where == str(path)
+
+
+PREFIX = b"\x18\x01\x20\x00"
+
+
+def test_a_prefix_before_every_text_is_exact(tmp_path):
+    """As sentencepiece's add_dummy_prefix."""
+    scores = [("▁a", -1.0), ("ab", -2.0), ("▁▁", -3.0), *LETTERS, ("▁", -102.0)]
+    path = write_model(tmp_path / "m.model", scores, normalizer=PREFIX)
+    words = (f"{one} {two}  {three}" for one, two, three in itertools.permutations(STRINGS[:9], 3))
+    assert differing(path, [" ", "  ", "▁", "\0", "é", *STRINGS, *words]) is None
+    tokenizer = Tokenizer.from_buffer(convert_tokenizer(path)["tokenizer.json"])
+    assert tokenizer.encode("").ids == [1]
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    for text in ("ab a", " ab", "  "):
+        assert tokenizer.decode(tokenizer.encode(text).ids[1:]) == reference.decode(reference.encode(text))
+
+
+def test_a_prefix_is_put_before_each_part_between_tokens(tmp_path):
+    """As the families' own classes do, which hand sentencepiece one part after the other."""
+    scores = [("▁a", -1.0), ("ab", -2.0), *LETTERS, ("▁", -102.0)]
+    extra = [("[UNUSED_TOKEN_1]", 0.0, USER_DEFINED), ("[UNUSED_TOKEN_2]", 0.0, USER_DEFINED)]
+    path = write_model(tmp_path / "m.model", scores, extra=extra, normalizer=PREFIX)
+    files = convert_tokenizer(path, special_tokens={"<|im_end|>": "[UNUSED_TOKEN_2]"})
+    tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    end = reference.piece_to_id("[UNUSED_TOKEN_2]")
+    for one, two in itertools.product(STRINGS[:20], repeat=2):
+        wanted = [1, *reference.encode(one), end, *reference.encode(two)]
+        assert tokenizer.encode(f"{one}<|im_end|>{two}").ids == wanted
+    assert json.loads(files["tokenizer_config.json"])["add_prefix_space"] is True
+
+
+def test_a_prefix_beside_pieces_that_are_cut_out_is_refused(tmp_path):
+    extra = [("bab", 0.0, USER_DEFINED)]
+    path = write_model(tmp_path / "m.model", [*LETTERS, ("▁", -102.0)], extra=extra, normalizer=PREFIX)
+    with pytest.raises(UnsupportedError, match="add_dummy_prefix beside the user-defined piece 'bab'"):
+        convert_tokenizer(path)
 
 
 def trained(**how):

@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from converters.tokenizer.convert import convert_tokenizer
-from tests.converters.tokenizer.models import MODELS
+from tests.converters.tokenizer.models import MODELS, write_model
 from tests.converters.tokenizer.texts import make_texts
 
 DEMO = MODELS["demo-internlm2"]
@@ -123,3 +123,31 @@ def test_tokens_may_be_named_by_their_piece_or_lie_beyond_the_model(folder):
     tokenizer = load(folder(convert_tokenizer(DEMO.path, special_tokens={**named, "<|new|>": 2048})))
     assert tokenizer("<|new|>").input_ids == [1, 2048]
     assert len(tokenizer) == 2049
+
+
+def test_merges_are_lines_which_every_version_reads(converted):
+    """tokenizers before 0.20 reads no pairs."""
+    content = json.loads((converted.folder / "tokenizer.json").read_text(encoding="utf-8"))
+    merges = content["model"]["merges"]
+    assert merges and all(isinstance(line, str) and line.count(" ") == 1 for line in merges)
+
+
+def test_a_merge_that_a_line_cannot_say_stays_a_pair(tmp_path):
+    """A line that begins with #version is a comment to every version."""
+    from tokenizers import Tokenizer
+
+    letters = [(letter, -100.0 - at) for at, letter in enumerate("#versionx")]
+    grown = [("#version"[:size], -float(size)) for size in range(2, 9)]
+    path = write_model(tmp_path / "m.model", [*grown, ("#versionx", -50.0), *letters])
+    files = convert_tokenizer(path)
+    assert Tokenizer.from_buffer(files["tokenizer.json"]).encode("#versionx").tokens == ["<s>", "#versionx"]
+
+
+def test_other_engines_find_the_tokens_and_that_no_space_is_put_first(converted):
+    """A GGUF converter names the ids of a sentencepiece model by added_tokens_decoder."""
+    config = json.loads((converted.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    decoder = {int(id): token for id, token in config["added_tokens_decoder"].items()}
+    wanted = {"<unk>": 0, "<s>": 1, "</s>": 2, **converted.chat}
+    assert {token["content"]: id for id, token in decoder.items()} == wanted
+    assert all(token["special"] for token in decoder.values())
+    assert config["add_prefix_space"] is False

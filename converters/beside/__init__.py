@@ -1,0 +1,1 @@
+"""What lies beside the weights: tokenizer and generation settings, read together and written for a target."""

@@ -1,0 +1,137 @@
+"""The files of a tokenizer as they lie in a folder, or as someone names them: recognised by name, a lone
+model of another name by its content.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from converters.discover import TOKENIZER_FILES
+from converters.errors import IntegrityError, NotFoundError, UsageError
+from converters.formats.folder import Folder, LocalFolder, read_whole
+from converters.formats.impostors import refuse_impostor
+from converters.tokenizer.model_proto import read_model
+from converters.tokenizer.tokenizer_json import dump
+
+SENTENCEPIECE = "tokenizer.model"
+FAST = "tokenizer.json"
+SETTINGS = "tokenizer_config.json"
+SPECIAL = "special_tokens_map.json"
+ADDED = "added_tokens.json"
+TEMPLATE = "chat_template.jinja"
+TEMPLATES = "additional_chat_templates"
+DEFAULT = "default"
+AGAIN = "fetch it again"
+_MODEL, _JINJA = ".model", ".jinja"
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """where: what errors call the folder. content: by the name a target gives it; the templates of
+    transformers 5 by their path."""
+
+    where: str
+    content: Mapping[str, bytes]
+
+    def path(self, name: str) -> str:
+        return f"{self.where}/{name}"
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object in a file; empty if it is not there. Raises IntegrityError for anything else."""
+        try:
+            value = json.loads(self.content.get(name, b"{}"))
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(f"it is not valid JSON: {error}", self.path(name), AGAIN) from None
+        if not isinstance(value, dict):
+            raise IntegrityError("it is not a JSON object", self.path(name), AGAIN)
+        return value
+
+    def text(self, name: str) -> str:
+        """Raises IntegrityError for what is not UTF-8."""
+        try:
+            return self.content[name].decode()
+        except UnicodeDecodeError:
+            raise IntegrityError("it is not UTF-8 text", self.path(name), AGAIN) from None
+
+
+def files_in(folder: Folder) -> TokenizerFiles:
+    """Those of a folder. InternEvo's own name for its model, tokenizer_internlm.model, is as good as any; the
+    templates that transformers 5 keeps in a folder become the list in tokenizer_config.json that 4 reads too.
+    """
+    content = {name: read_whole(folder, stored) for name, stored in names_in(folder).items()}
+    files = TokenizerFiles(folder.name, content)
+    return _listed(files) if any(name.startswith(TEMPLATES) for name in content) else files
+
+
+def names_in(folder: Folder) -> dict[str, str]:
+    """Name in a target -> name in the folder."""
+    here = folder.names()
+    names = {name: name for name in TOKENIZER_FILES if name in here}
+    models = [name for name in here if name.endswith(_MODEL)]
+    if SENTENCEPIECE not in names and len(models) == 1:
+        names[SENTENCEPIECE] = models[0]
+    templates = (f"{TEMPLATES}/{name}" for name in folder.names(TEMPLATES) if name.endswith(_JINJA))
+    return {**names, **{name: name for name in templates}}
+
+
+def _listed(files: TokenizerFiles) -> TokenizerFiles:
+    templates = {
+        DEFAULT if name == TEMPLATE else PurePath(name).stem: files.text(name)
+        for name in files.content
+        if name.endswith(_JINJA)
+    }
+    named = [{"name": name, "template": text} for name, text in templates.items()]
+    kept = {name: content for name, content in files.content.items() if not name.endswith(_JINJA)}
+    settings = files.json(SETTINGS)
+    if isinstance(settings.get("chat_template"), str) and DEFAULT not in templates:
+        named.insert(0, {"name": DEFAULT, "template": settings["chat_template"]})
+    changed = dump({**settings, "chat_template": named}, SETTINGS)
+    return TokenizerFiles(files.where, {**kept, SETTINGS: changed})
+
+
+def files_given(path: Path) -> TokenizerFiles:
+    """A tokenizer that someone names: a directory, a sentencepiece model or a tokenizer.json of any name.
+
+    Raises NotFoundError if it is not there or the directory holds none, UsageError for a file that is
+    neither, IntegrityError for a Git LFS pointer or a web page in its place.
+    """
+    if not path.is_file():
+        return _directory(path)
+    folder = LocalFolder(path.parent)
+    with closing(folder.open(path.name)) as file:
+        refuse_impostor(file)
+    content = read_whole(folder, path.name)
+    return TokenizerFiles(folder.name, {_kind(content, path): content})
+
+
+def _directory(path: Path) -> TokenizerFiles:
+    found = files_in(LocalFolder(path)) if path.is_dir() else None
+    if found is None or not found.content.keys() & {SENTENCEPIECE, FAST}:
+        raise NotFoundError(
+            "there is no tokenizer here", path, f"name a {SENTENCEPIECE} or a directory with one"
+        )
+    return found
+
+
+def _kind(content: bytes, path: Path) -> str:
+    """Which file of a tokenizer it is."""
+    try:
+        read_model(content)
+        return SENTENCEPIECE
+    except IntegrityError:
+        pass
+    try:
+        if "vocab" in json.loads(content)["model"]:
+            return FAST
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise UsageError(
+        "this is no tokenizer: neither a sentencepiece model nor a tokenizer.json",
+        path,
+        f"name a {SENTENCEPIECE}, a {FAST} or a directory with one",
+    )
