@@ -50,6 +50,7 @@ def test_it_names_inputs_options_layouts_facts_and_fingerprints(tmp_path, src, d
         "pad_vocab_to_multiple": 1,
         "weights": None,
         "given": {},
+        "no_tokenizer": False,
     }
     assert (record["source"]["layout"], record["source"]["tp"]) == ("internlm2/original", 2)
     assert record["target"]["layout"] == "internlm2/hf"
