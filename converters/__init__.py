@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from converters.conversion import Report as Report
     from converters.conversion import carry_out as carry_out
     from converters.conversion import convert as convert
+    from converters.inspection.mending import fix_index as fix_index
     from converters.inspection.report import Inspection as Inspection
     from converters.inspection.report import inspect as inspect
     from converters.llama import llama_config as llama_config
@@ -37,6 +38,7 @@ _HOMES = {
     "Report": "conversion",
     "carry_out": "conversion",
     "convert": "conversion",
+    "fix_index": "inspection.mending",
     "Inspection": "inspection.report",
     "inspect": "inspection.report",
     "llama_config": "llama",

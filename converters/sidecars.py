@@ -35,7 +35,7 @@ def stated_digest(folder: Folder, name: str) -> str:
     sidecar = name + SUFFIX
     found = _MD5.search(read_whole(folder, sidecar)[:_LONGEST].decode("utf-8", "replace"))
     if found is None:
-        raise IntegrityError("it holds no MD5 digest", folder.where(sidecar), "remove it, or fetch it again")
+        raise IntegrityError("it holds no MD5 digest", folder.where(sidecar), "fetch it again")
     return found[0].lower()
 
 

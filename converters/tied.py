@@ -51,5 +51,5 @@ def conflict(embedding: Piece, head: Piece) -> UsageError:
     return UsageError(
         f"{TIED} is true, and {head.tensor} is not {embedding.tensor}: transformers 4 drops it, 5 keeps it",
         head.file,
-        f"--set {TIED}=false keeps it; if the embedding is meant, remove it from the file",
+        f"--set {TIED}=false keeps it; if the embedding is meant, save the model again with its head tied",
     )

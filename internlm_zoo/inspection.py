@@ -24,6 +24,7 @@ def inspect(
     *,
     settings: Settings,
     deep: bool = False,
+    fix_index: bool = False,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -34,13 +35,16 @@ def inspect(
 
     target: a directory; a model of the registry, in the store or else where a hub has it;
     `hub:repo[@revision]`; a URL. What is on the network is read by ranges and not stored. known_as: the
-    registry model that it holds. weights: which of several sets. Raises NotFoundError if it holds no
+    registry model that it holds. weights: which of several sets. fix_index: first write a right index where
+    whole weights have a wrong one or none, which progress is told of. Raises NotFoundError if it holds no
     checkpoint, and what reading from a hub raises.
     """
     registry = load_registry(settings)
     named = registry.model(known_as) if known_as else None
     with _opened(str(target), registry, settings) as (folder, model):
         entry = named or model
+        if fix_index:
+            _fix_index(folder, given, known_facts(entry), weights, progress or Progress())
         found = converters.inspect(
             folder,
             deep=deep,
@@ -51,6 +55,21 @@ def inspect(
             progress=progress,
         )
     return found if entry else _with_shape(found, registry)
+
+
+def _fix_index(
+    folder: Folder,
+    given: Mapping[str, Any] | None,
+    known: Mapping[str, Any],
+    weights: str | None,
+    progress: Progress,
+) -> None:
+    mended = converters.fix_index(folder, given, known, weights)
+    if mended is None:
+        progress.note("no index is wrong or missing: nothing was written")
+        return
+    kept = f"; the old one is {mended.kept}" if mended.kept else ""
+    progress.note(f"wrote {mended.index}: {mended.tensors} tensors in {mended.files} files{kept}")
 
 
 def _with_shape(found: Inspection, registry: Registry) -> Inspection:

@@ -28,6 +28,12 @@ def inspect(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read all weights: statistics of each tensor, MD5 side-cars.")
     ] = False,
+    fix_index: Annotated[
+        bool,
+        typer.Option(
+            "--fix-index", help="First write a right index where whole weights have a wrong one, or none."
+        ),
+    ] = False,
     settings: Set = None,
     known_as: KnownAs = None,
     weights: Weights = None,
@@ -46,6 +52,7 @@ def inspect(
             target,
             settings=shell.settings,
             deep=deep,
+            fix_index=fix_index,
             given=facts_given(settings or []),
             known_as=known_as,
             weights=weights,

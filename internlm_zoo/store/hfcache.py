@@ -135,7 +135,7 @@ def _blob(place: Path, file: LockedFile, store: Store, ledger: Ledger) -> None:
 
 def _check(place: Path, file: LockedFile, ledger: Ledger) -> None:
     if ledger.digests(place.resolve()).sha256 != file.sha256:
-        fix = "remove it, or that repository from the cache, and run it again"
+        fix = "move it elsewhere, and run it again"
         raise IntegrityError(f"the Hugging Face cache has other bytes for {file.path}", place, fix)
 
 

@@ -47,7 +47,9 @@ def read_record(folder: Path) -> Record | None:
         return None
     except ValidationError as error:
         raise IntegrityError(
-            "the record of the download is damaged", path, "remove it and download again"
+            "the record of the download is damaged",
+            path,
+            "move this one file elsewhere and download again",
         ) from error
 
 

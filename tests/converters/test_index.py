@@ -7,7 +7,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
+from tests.converters.bits import assert_same, to_bits
 from tests.converters.inspection.looking import whats, with_tokenizer
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
 
@@ -165,3 +168,55 @@ def test_no_advice_destroys(hf, tmp_path, zoo):
         (folder / "model_best.pt").write_bytes(b"weights")
         out = zoo("inspect", folder)
         assert not any(word in "".join(out[1:]).lower() for word in ("remove", "delete", "unlink"))
+
+
+@pytest.mark.parametrize("fault", WHOLE, ids=lambda fault: fault.__name__)
+def test_a_right_index_is_written_on_request_and_the_old_one_kept(hf, sound, zoo, fault):
+    """Judged by the headers as safetensors reads them."""
+    fault(hf)
+    before = (hf / INDEX).read_bytes() if (hf / INDEX).exists() else None
+    held = {file.name: set(load_file(file)) for file in hf.glob("*.safetensors")}
+    code, _, notes = zoo("inspect", hf, "--fix-index")
+    assert code == 0
+    assert f"wrote {INDEX}" in notes
+    written = json.loads((hf / INDEX).read_text())
+    for name, file in written["weight_map"].items():
+        assert name in held[file]
+    assert len(written["weight_map"]) == len(load_file(sound / "model.safetensors"))
+    assert written["metadata"]["total_size"] == sum(
+        tensor.nbytes for tensor in load_file(sound / "model.safetensors").values()
+    )
+    kept = hf / f"{INDEX}.bak"
+    assert (kept.read_bytes() if kept.exists() else None) == before
+    code, _, notes = zoo("inspect", hf, "--fix-index")
+    assert (code, "nothing was written" in notes) == (0, True)
+    assert zoo("compare", hf, sound)[0] == 0
+
+
+def test_transformers_loads_what_could_not_be_loaded_before(tmp_path, zoo):
+    dims = replace(DIMS, dtype="float32")
+    src = with_tokenizer(write_hf(tmp_path / "src", make_model(dims), dims, "llama", files=3))
+    of_another_split(src)
+    with pytest.raises(OSError, match="of-00006"):
+        AutoModelForCausalLM.from_pretrained(src, local_files_only=True)
+    assert zoo("inspect", src, "--fix-index")[0] == 0
+    loaded = AutoModelForCausalLM.from_pretrained(src, local_files_only=True).state_dict()
+    assert_same({name: to_bits(tensor) for name, tensor in loaded.items()}, make_model(dims))
+
+
+def test_an_old_index_that_was_kept_is_never_overwritten(hf, zoo):
+    (hf / f"{INDEX}.bak").write_text("mine")
+    of_another_split(hf)
+    before = (hf / INDEX).read_bytes()
+    assert zoo("inspect", hf, "--fix-index")[0] == 0
+    assert (hf / f"{INDEX}.bak").read_text() == "mine"
+    assert (hf / f"{INDEX}.bak2").read_bytes() == before
+
+
+def test_no_index_is_written_for_weights_that_are_not_whole(hf, zoo):
+    (hf / "model-00002-of-00003.safetensors").unlink()
+    before = sorted((path.name, path.read_bytes()) for path in hf.iterdir())
+    code, _, err = zoo("inspect", hf, "--fix-index")
+    assert code == 6
+    assert "fetch model-00002-of-00003.safetensors" in err
+    assert sorted((path.name, path.read_bytes()) for path in hf.iterdir()) == before

@@ -72,7 +72,7 @@ def test_an_edit_in_the_cache_is_noticed(world: World) -> None:
     assert content_below(world.download(source="huggingface").path) == FILES
     with pytest.raises(IntegrityError, match=f"other bytes for {WEIGHTS}") as caught:
         world.download(source="huggingface", hf_cache=True)
-    assert "remove it" in str(caught.value.fix)
+    assert "move it elsewhere" in str(caught.value.fix)
     assert shown.read_bytes() == bytes(len(FILES[WEIGHTS]))
 
 

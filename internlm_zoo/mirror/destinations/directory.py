@@ -157,7 +157,7 @@ def _check_free(target: Path, folder: Path) -> None:
     for path in (target, *parents):
         if path.is_dir() if path == target else path.is_file():
             what = "something that is not part of the release is in the way"
-            raise UsageError(what, path, "remove it, or let `prune: true` do it")
+            raise UsageError(what, path, "move it elsewhere; with `prune: true` it is deleted")
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
