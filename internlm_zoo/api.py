@@ -109,8 +109,8 @@ def download(
     format: hf or original; None: hf before original. source: auto (the next hub where one fails), a hub of
     the registry, or a URL or directory that mirrors the hubs. include, exclude: globs of file names.
     local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
-    the caches of huggingface_hub and modelscope are looked at always. hf_cache: show the release in
-    the cache of huggingface_hub, where `from_pretrained(NAME, local_files_only=True)` finds it.
+    the caches of huggingface_hub, modelscope and openmind_hub are looked at always. hf_cache: show the
+    release in the cache of huggingface_hub, where `from_pretrained(NAME, local_files_only=True)` finds it.
     max_rate: bytes per second, or "20MB".
     cancel: once it is set, from any thread, transfers stop within a second and keep what arrived.
     Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError, Cancelled.

@@ -54,7 +54,8 @@ class ModelersSource:
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
         self._endpoint = endpoint
-        self._variable = next(iter(hub.token_env), "a variable in token_env of the hub")
+        variable = next(iter(hub.token_env), None)
+        self._how_to_log_in = variable and f"set {variable} to a token of an account that may read it"
         token = named_in_environment(hub, settings)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._pool = open_pool(endpoint, settings)
@@ -98,9 +99,9 @@ class ModelersSource:
         while waiting:
             node = waiting.pop()
             path = str(node["path"])
-            if node["type"] != "dir":
+            if node["type"] == "file":
                 files.append(node)
-            elif path not in met:
+            elif node["type"] == "dir" and path not in met:
                 met.add(path)
                 waiting += self._folder(repo, path, commit)["tree"]
             if len(met) > _FOLDERS:
@@ -140,7 +141,7 @@ class ModelersSource:
             return AccessError(what, host_of(self._endpoint), "name another source with --source")
         error = refusal(answer.status, self._hub, repo, self._endpoint, answer.headers)
         if isinstance(error, AccessError):  # there is no command that logs in
-            error.fix = f"set {self._variable} to a token of an account that may read it"
+            error.fix = self._how_to_log_in
         return error
 
     def _nonsense(self) -> NetworkError:

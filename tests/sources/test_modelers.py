@@ -58,6 +58,11 @@ class TestModelers(HubContract):
             files = open_source(read_registry().hub("modelers"), elsewhere).resolve(REPO).files
         assert {file.path for file in files} == set(FILES)
 
+    def test_who_may_not_read_is_told_which_variable_to_set(self, root: Path, settings: Settings) -> None:
+        with FaultyHub(root, tokens={TOKEN}) as hub, pytest.raises(AccessError) as caught:
+            self.opened(hub, settings, "wrong").resolve(REPO)
+        assert caught.value.fix and "INTERNLM_ZOO_MODELERS_TOKEN" in caught.value.fix
+
     def test_a_repository_off_the_white_list_is_no_access(self, root: Path, settings: Settings) -> None:
         with FaultyHub(root) as hub:
             hub.fault(418, "/*")
