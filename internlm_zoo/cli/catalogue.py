@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from internlm_zoo.registry.query import Registry
     from internlm_zoo.registry.schema import Kind, Model
 
+_COLUMNS = (
+    "model, kind, released, updated, hf, original, quantised, trained, claimed, positions, size, parameters, "
+    "bytes, layers, hidden, vocabulary, licence, family, title"
+)
+
 group("registry", help="Check and export the registry.")
 
 
@@ -24,16 +29,21 @@ def list_models(
         str | None, typer.Option(help="Only base, chat, chat-sft, reward, instruct or prover.")
     ] = None,
     cached: Annotated[bool, typer.Option("--cached", help="Only models in the local store.")] = False,
+    columns: Annotated[str | None, typer.Option(metavar="A,B,...", help=f"Any of {_COLUMNS}.")] = None,
+    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="By a column, unknown last.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
 ) -> Answer:
     """List the models, where they are published and in which format."""
-    from internlm_zoo.cli.catalogue_views import models_table
+    from internlm_zoo.cli.catalogue_list import chosen, models_table, ordered
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.query import select
 
     registry = load_registry(shell.settings)
     names = _cached(shell) if cached else None
-    models = select(registry, family=family, kind=_kind(kind), names=names)
-    return Answer([_summary(model) for model in models], models_table(registry, models))
+    found = select(registry, family=family, kind=_kind(kind), names=names)
+    models = ordered(registry, found, sort, reverse)
+    table = models_table(registry, models, chosen(columns), grouped=sort is None)
+    return Answer([_summary(model) for model in models], table)
 
 
 @verb("show", example="internlm-zoo show internlm-20b --files")
@@ -43,7 +53,7 @@ def show(
     files: Annotated[bool, typer.Option("--files", help="Every file of every recorded release.")] = False,
 ) -> Answer:
     """Show all that is known about one model; what no source states is unknown."""
-    from internlm_zoo.cli.catalogue_views import model_sheet
+    from internlm_zoo.cli.catalogue_sheet import model_sheet
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.lock import Lock
 
@@ -62,7 +72,7 @@ def evals(
     chart: Annotated[Path | None, typer.Option(help="Draw the scores into a .png or .svg file.")] = None,
 ) -> Answer:
     """Show the published evaluation tables; the named models come first, the others for comparison."""
-    from internlm_zoo.cli.catalogue_views import evaluation_tables
+    from internlm_zoo.cli.catalogue_scores import evaluation_tables
     from internlm_zoo.registry import evaluations, load_registry
 
     registry = load_registry(shell.settings)
@@ -138,6 +148,7 @@ def _cached(shell: Shell) -> set[str]:
 
 def _summary(model: Model) -> dict[str, Any]:
     fields = {"name", "display_name", "family", "size", "kind", "release_date", "update_date", "context"}
+    fields |= {"parameters", "bytes_16bit", "licence"}
     releases = [{"id": release.id, "format": release.format} for release in model.releases]
     return {**model.model_dump(mode="json", include=fields), "releases": releases}
 

@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 import internlm_zoo.cli.catalogue  # noqa: F401  (registers the verbs)
-from internlm_zoo.cli.catalogue_views import evaluation_tables, models_table
+from internlm_zoo.cli.catalogue_list import models_table
+from internlm_zoo.cli.catalogue_scores import evaluation_tables
 from internlm_zoo.cli.shell import run
 from internlm_zoo.registry import read_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
@@ -58,7 +59,7 @@ def test_list_in_a_pipe_is_one_aligned_line_per_model(capsys):
     assert not any(character in "".join(rows) for character in "─│┃━\x1b")
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_no_terminal_width_cuts_a_value_short(width: int):
     registry = read_registry()
     models = tuple(registry.models.values())
@@ -71,10 +72,52 @@ def test_no_terminal_width_cuts_a_value_short(width: int):
         shown = text.split()
         if view is views[0]:
             assert {model.name for model in models} <= set(shown)
-            assert ("262,144" in shown) == (width >= 160) != ("left out" in text)
+            assert ("262,144" in shown) == (width >= 100)
+            assert ("internlm2.5" in shown) == (width >= 160) != ("left out" in text)
+            assert {"2023-09-20", "chat-sft"} <= set(shown), "the columns that are always there"
         else:
             assert {"62.05†", "35.2*"} <= set(shown)
             assert ("39.60" in shown) == (width >= 100) != ("left out" in text)
+
+
+def test_list_shows_the_columns_that_are_asked_for_in_their_order(capsys):
+    header, *rows = lines(capsys, "list", "--columns", "parameters,licence,trained,claimed")
+    assert header.split("  ")[0] == "Model" and "Parameters" in header and "Released" not in header
+    row = next(row for row in rows if row.startswith("internlm-20b "))
+    assert row.split() == ["internlm-20b", "20,088,714,240", "Apache-2.0", "4,096", "16,384"]
+    bare = next(row for row in rows if row.startswith("polar-7b "))
+    assert bare.split() == ["polar-7b", "unknown", "unknown", "unknown", "-"]
+
+
+def test_every_column_there_is_can_be_shown_and_sorted_by_and_the_help_names_it(capsys):
+    from internlm_zoo.cli.catalogue import _COLUMNS
+    from internlm_zoo.cli.catalogue_list import FIELDS
+
+    assert sorted(_COLUMNS.split(", ")) == sorted(FIELDS)
+    models = len(read_registry().models)
+    for name in FIELDS:
+        shown = lines(capsys, "list", "--columns", name, "--sort", name)
+        assert len([line for line in shown if line.strip()]) == models + 2
+
+
+def test_list_sorts_by_what_a_column_means_and_puts_the_unknown_last(capsys):
+    def names(*args: str) -> list[str]:
+        return [model["name"] for model in document(capsys, "list", *args)]
+
+    registry = read_registry()
+    by_size = names("--sort", "size")
+    assert by_size[:2] == ["demo-internlm-base", "demo-internlm2-chat"]
+    places = [by_size.index(name) for name in ("internlm2-1.8b", "internlm3-8b-instruct", "internlm-20b")]
+    assert places == sorted(places)
+    largest = names("--sort", "parameters", "--reverse")
+    counts = [registry.model(name).parameters for name in largest]
+    known = [count for count in counts if count is not None]
+    assert known == sorted(known, reverse=True) and counts[: len(known)] == known
+    assert {"polar-7b", "polar-1.8b"} <= set(largest[len(known) :])
+    dates = [str(registry.model(name).release_date) for name in names("--sort", "released")]
+    assert dates[: dates.index("None")] == sorted(dates[: dates.index("None")])
+    assert names("--reverse") == list(registry.models)[::-1]
+    assert names("--family", "internlm3", "--sort", "trained") == ["internlm3-8b-instruct"]
 
 
 def test_list_filters_by_kind(capsys):
@@ -92,6 +135,8 @@ def test_list_filters_by_kind(capsys):
     ("args", "code", "told"),
     [
         (["list", "--kind", "rewrd"], 2, "known kinds: base, chat, chat-sft, reward, instruct, prover"),
+        (["list", "--columns", "model,szie"], 2, "did you mean size? columns: model, kind, released"),
+        (["list", "--sort", "colour"], 2, "columns: model, kind, released"),
         (["list", "--family", "intern"], 4, "known families: internlm, internlm2, internlm2.5, internlm3"),
         (["show", "internlm-20"], 4, "did you mean internlm-20b"),
         (["evals", "internlm2-20b"], 4, "evaluated: InternLM-20B"),
@@ -118,7 +163,40 @@ def test_show_names_every_repository_and_what_is_unknown(capsys):
     assert "20.09 billion" in text
     assert "internlm-zoo lock internlm-chat-20b" in text
     unknown = "\n".join(lines(capsys, "show", "internlm2.5-20b-chat"))
-    assert "Rotary base    unknown" in unknown
+    assert "Rotary base     unknown" in unknown
+
+
+def test_show_tells_lengths_licence_payload_config_and_history(capsys):
+    text = " ".join("\n".join(lines(capsys, "show", "internlm-chat-20b")).split())
+    for told in (
+        "released 2023-09-20, updated 2023-12-12",
+        "4,096 tokens trained, 16,384 claimed",
+        "(20,088,714,240), 40.2 GB in 16 bits",
+        "Apache-2.0: the code always, the weights since 2025-01-15; before that weights open",
+        "On its card licence: apache-2.0",
+        "40 heads, no biases",
+        "max_position_embeddings 4096",
+        "awq int4 internlm/internlm-chat-20b-4bit",
+        "Known revisions, quoted by public sources and not confirmed",
+        "84969e0447c3807207e9acdd92c9302309ec64fc 2023-09",
+    ):
+        assert told in text, told
+    assert "rope_scaling: null, then" in "\n".join(lines(capsys, "show", "internlm2-chat-7b"))
+    rows = " ".join("\n".join(lines(capsys, "show", "internlm3-8b-instruct", "--files")).split())
+    assert "128,512 rows" in rows and "128,133 pieces" in rows and "<|im_end|> (128131)" in rows
+    assert "Quoted by public sources, not confirmed" in rows and "e1d88b33517b569d" in rows
+
+
+def test_nothing_is_unknown_that_public_sources_answer():
+    """What is left: how the later ones were trained, and what no quoted config.json of two models says."""
+    from internlm_zoo.cli.catalogue_facts import fact_lines
+
+    registry = read_registry()
+    left = {"internlm2.5-1.8b": {"Context"}, "internlm2.5-20b-chat": {"Rotary base"}}
+    for name, model in registry.models.items():
+        if name.startswith("internlm") and "math" not in name and "prover" not in name:
+            unknown = {fact for fact, value in fact_lines(registry, model) if value == "unknown"}
+            assert unknown - {"Trained with"} == left.get(name, set()), name
 
 
 def test_show_json_has_the_facts_a_program_needs(capsys):
