@@ -18,7 +18,7 @@ from typing import Any
 from blake3 import blake3
 
 from converters import record
-from converters.checkpoint import RECORD, Checkpoint
+from converters.checkpoint import Checkpoint
 from converters.errors import UsageError, ZooError
 from converters.evidence import prove
 from converters.execute import in_parallel
@@ -26,6 +26,7 @@ from converters.formats.bytesource import hex_of
 from converters.formats.folder import Folder, LocalFolder, read_whole
 from converters.plan import Plan
 from converters.progress import Progress
+from converters.weights import RECORD
 
 _FIX = "choose another target, or replace it with --force"
 # Where in a record it stands, and what to call it.

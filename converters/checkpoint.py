@@ -10,10 +10,11 @@ from typing import Any
 
 from converters import layouts
 from converters.cells import Box, Grid
-from converters.discover import TOKENIZER_FILES, Found, discover, explained, index_note, read_json
+from converters.discover import TOKENIZER_FILES, Found, discover, explained, index_note
 from converters.elements import check_elements, mixture, usual
 from converters.errors import UnsupportedError
-from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
+from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, missing, read
+from converters.family import family_of, notes_on
 from converters.formats.bytesource import ZEROS
 from converters.formats.folder import Folder, local_folder
 from converters.layouts.llama import TIED
@@ -26,7 +27,6 @@ from converters.tied import EMBEDDING, HEAD, is_tied, of_storage, stated
 from converters.unread import check_unread, overlaid
 from converters.vocabulary import unpadded
 
-RECORD = "conversion.json"
 _RANK = {pattern: rank for rank, pattern in enumerate(AXES)}
 
 
@@ -44,13 +44,12 @@ class LogicalTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """family: whose tables describe it. format: original, hf or llama. facts: name -> value and origin.
+    """format: original, hf or llama. facts: name -> value and origin.
     sizes: extent of every axis. choices: what was settled where a layout leaves room.
     tensors: by logical name, in the model's order. dropped: stored names of computed buffers that are left
     out. files, tokenizer_files: names in the folder. notes: what a person should know of how it was read."""
 
     folder: Folder
-    family: str
     format: str
     layout: Layout
     grid: Grid
@@ -68,6 +67,18 @@ class Checkpoint:
     def path(self) -> Path:
         """What errors call it; the directory where it is one."""
         return Path(self.folder.name)
+
+    @property
+    def family(self) -> str | None:
+        """Whose tables describe it; None for one in Llama's names of which nothing says it."""
+        return self.facts["family"].value if "family" in self.facts else None
+
+    def layout_in(self, format: str) -> Layout:
+        """Its family's table for a format. Raises MissingFactError if the family matters and is not known,
+        UnsupportedError where the format was never published."""
+        if self.family is None and format != "llama":
+            raise missing("family", self.folder.name)
+        return layouts.layout_of(self.family or "llama", format)
 
     @property
     def tp(self) -> int:
@@ -163,14 +174,14 @@ def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, A
     settled = match(layout, of_storage(layout, facts, stored), sizes, grid, stored, folder.name)
     check_elements(settled)
     own = _tensors(settled, sizes)
+    family = family_of(layout, facts, settled.choices, sizes["vocab"], folder)
     opened = Checkpoint(
         folder=folder,
-        family=_family(layout, settled, folder),
         format=layout.format,
         layout=layout,
         grid=grid,
         config=config,
-        facts=_complete(facts, settled, usual(own.values())),
+        facts=_complete(facts, settled, usual(own.values()), family),
         choices=settled.choices,
         sizes=sizes,
         tensors=own | {HEAD: replace(own[EMBEDDING], name=HEAD)} if is_tied(settled.choices) else own,
@@ -181,6 +192,7 @@ def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, A
             *found.notes,
             *index_note(found),
             *notes,
+            *notes_on(layout, family),
             *_mixed(own.values()),
             *_other_dtype(config, usual(own.values())),
         ),
@@ -234,17 +246,6 @@ def stages_of(layout: Layout, stored: Stored, pp: int) -> tuple[range, ...]:
     return tuple(stages)
 
 
-def _family(layout: Layout, settled: Match, folder: Folder) -> str:
-    """Llama's layout is everyone's: which family a checkpoint came from says its record, else its biases."""
-    if layout.format != "llama":
-        return layout.family
-    if RECORD in folder.names():
-        family = read_json(folder, RECORD).get("family")
-        if any(family == known.family for known in layouts.LAYOUTS):
-            return str(family)
-    return "internlm" if settled.choices["attention_bias"] else "internlm2"
-
-
 def _mixed(tensors: Collection[LogicalTensor]) -> tuple[str, ...]:
     said = mixture(tensors)
     return (f"its tensors have several element types: {said}",) if said else ()
@@ -258,14 +259,16 @@ def _other_dtype(config: Mapping[str, Any], usual: str) -> Iterator[str]:
             yield f"its config says {key} {said}, and its tensors are {dtype_name(usual)}, which counts"
 
 
-def _complete(facts: Facts, settled: Match, dtype: str) -> dict[str, Fact]:
+def _complete(facts: Facts, settled: Match, dtype: str, family: Fact | None) -> dict[str, Fact]:
     chosen = {name: facts.get(name, Fact(value, TENSORS)) for name, value in settled.choices.items()}
     defaults = {
         "kind": Fact("causal", TENSORS),
         "attention_bias": Fact(False, TENSORS),
         "mlp_bias": Fact(False, TENSORS),
     }
-    return {**defaults, **facts, **chosen, "dtype": Fact(dtype_name(dtype), TENSORS)}
+    known = {**defaults, **facts, **chosen, "dtype": Fact(dtype_name(dtype), TENSORS)}
+    others = {name: fact for name, fact in known.items() if name != "family"}
+    return {**others, "family": family} if family else others
 
 
 def _tensors(settled: Match, sizes: Sizes) -> dict[str, LogicalTensor]:

@@ -14,7 +14,7 @@ from converters import record
 from converters.already import held_against
 from converters.beside.known import TokenizerFacts
 from converters.carry import Beside, lay_beside
-from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
+from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.describe import notes_of, twins
 from converters.engines import THREADS, Engine, open_engine
 from converters.errors import UsageError
@@ -30,7 +30,7 @@ from converters.sidecars import check_sidecars
 from converters.sinks.files import write_json
 from converters.sinks.space import check_space, full_disk_named
 from converters.sinks.staging import Staging
-from converters.weights import CONFIG, MODEL_CONFIG
+from converters.weights import CONFIG, MODEL_CONFIG, RECORD
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ LIKELY: Mapping[str, str] = {
     "mlp_order": "up_down (w2 is up, as in the released models) or down_up (w2 is down)",
     "embed_split_hidden": "true or false",
     "num_attention_heads": "32 (7B) or 40 (20B)",
+    "family": "internlm, internlm2 or internlm3",
     "adapt_hf": "true or false: whether the rows of q and k are in Hugging Face's order, which shapes do not "
     "show (false is what newer InternEvo calls qk_interleaved true)",
 }
@@ -203,7 +204,7 @@ def _value(pattern: object, known: _Known) -> Value:
 
 def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]:
     """What a user gave, by fact or by the config key of one of the layouts. Raises UsageError for neither."""
-    names: dict[str, str] = {}
+    names = {"family": "family"}
     for layout in layouts:
         names |= {choice: choice for choice in layout.choices}
         for key, name in fact_keys(layout):

@@ -20,7 +20,6 @@ from converters.facts import GIVEN, TOKEN_IDS, Fact, Facts, dtype_name, given_fa
 from converters.formats import safetensors, shards, torchzip
 from converters.formats.shards import Shard
 from converters.formats.tensors import DType, FileLayout, Span, TensorSpec, nbytes
-from converters.layouts import layout_of
 from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
 from converters.options import KEEP, ConversionOptions
@@ -85,7 +84,7 @@ def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
     to, tp, pp = options.to, options.tp, options.pp
     if to not in FORMATS:
         raise UsageError(f"{to!r} is not a format", "--to", f"choose one of {', '.join(FORMATS)}")
-    layout = layout_of(source.family, to)
+    layout = source.layout_in(to)
     if min(tp, pp) < 1 or (not layout.grid and (tp, pp) != (1, 1)):
         raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
     _, stated = overlaid(source.config, options.given, source.layout)

@@ -14,7 +14,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from converters.checkpoint import RECORD, Checkpoint, open_checkpoint
+from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.discover import TOKENIZER_FILES
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.execute import in_parallel
@@ -26,7 +26,7 @@ from converters.plan import Plan
 from converters.progress import Progress
 from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.staging import BOOKKEEPING
-from converters.weights import CELL
+from converters.weights import CELL, RECORD
 
 BLAKE3 = "blake3"
 

@@ -17,6 +17,7 @@ from converters.errors import NotFoundError, UnsupportedError, UsageError, ZooEr
 
 ORIGINAL, HF = "original", "hf"
 MODEL_CONFIG, CONFIG = "model_config.pt", "config.json"
+RECORD = "conversion.json"  # beside what `convert` wrote
 ADAPTER_CONFIG = "adapter_config.json"
 
 CELL = re.compile(r"model_tp(\d+)_pp(\d+)\.pt")

@@ -104,7 +104,7 @@ def _opened(
             folder = LocalFolder(found.path, verified_digests(found.path))
         refuse_quantised(found.release, registry)
         model = given or found.model
-        known = known_facts(model)
+        known = known_facts(model, registry)
         reopened = partial(converters.open_checkpoint, folder, options.given, known, options.weights)
         stack.enter_context(naming_models(registry, model, reopened))
         yield _Source(folder, known, model, registry)
@@ -143,6 +143,8 @@ def _source_format(name: str, to: str, registry: Registry) -> str | None:
 def _tokenizer_facts(source: _Source, checkpoint: Checkpoint) -> TokenizerFacts:
     registry, model = source.registry, source.model
     if model is None:
+        if checkpoint.family is None:
+            return TokenizerFacts()
         family = family_with_layout(registry, checkpoint.family)
         return tokenizer_facts(family.chat_template, family.special_tokens, family.ends)
     tokens, stops = registry.special_tokens_of(model), registry.stop_tokens_of(model)

@@ -44,12 +44,12 @@ def inspect(
     with _opened(str(target), registry, settings) as (folder, model):
         entry = named or model
         if fix_index:
-            _fix_index(folder, given, known_facts(entry), weights, progress or Progress())
+            _fix_index(folder, given, known_facts(entry, registry), weights, progress or Progress())
         found = converters.inspect(
             folder,
             deep=deep,
             given=given,
-            known=known_facts(entry),
+            known=known_facts(entry, registry),
             weights=weights,
             workers=workers,
             progress=progress,

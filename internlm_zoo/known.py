@@ -14,15 +14,18 @@ from internlm_zoo.registry.shapes import SIZES, models_of_shape
 
 # What a checkpoint may leave open: of a released config.json, and of an architecture.
 _CONFIG = ("max_position_embeddings", "rms_norm_eps", "rope_scaling")
+# And of which family it is, in Llama's names.
+_FAMILY = "family"
 _ARCHITECTURE = ("rope_theta", "num_attention_heads")
 
 
-def known_facts(model: Model | None) -> Mapping[str, Any]:
+def known_facts(model: Model | None, registry: Registry) -> Mapping[str, Any]:
     """What the registry says of a model that its checkpoint may not state, where one value holds for all
-    revisions."""
+    revisions; `family` is the one whose layout it has."""
     if model is None:
         return {}
-    facts = {key: model.released_config[key] for key in _CONFIG if key in model.released_config}
+    facts: dict[str, Any] = {_FAMILY: registry.family_of(model).layout}
+    facts |= {key: model.released_config[key] for key in _CONFIG if key in model.released_config}
     sizes = model.architecture
     if sizes is None:
         return facts
@@ -33,10 +36,18 @@ def known_facts(model: Model | None) -> Mapping[str, Any]:
 
 
 def same_shape(facts: Mapping[str, Any], registry: Registry) -> tuple[Model, ...]:
-    """The models of the registry that a checkpoint may be, by its layout (`family`) and sizes."""
-    if not all(fact in facts for fact in ("family", *SIZES)):
+    """The models of the registry that a checkpoint may be, by its sizes and, where that is known, its layout
+    (`family`)."""
+    if not all(fact in facts for fact in SIZES):
         return ()
-    return models_of_shape(registry, facts["family"], facts, scores=facts.get("kind") == "reward")
+    layouts = (
+        [facts[_FAMILY]] if _FAMILY in facts else sorted({one.layout for one in registry.families.values()})
+    )
+    return tuple(
+        model
+        for layout in layouts
+        for model in models_of_shape(registry, layout, facts, scores=facts.get("kind") == "reward")
+    )
 
 
 def shortened(models: Sequence[Model]) -> str:
@@ -63,11 +74,11 @@ def naming_models(
 def _way_out(
     error: MissingFactError, registry: Registry, model: Model | None, reopened: Callable[[], Checkpoint]
 ) -> str:
-    if error.fact not in (*_CONFIG, *_ARCHITECTURE):
+    if error.fact not in (*_CONFIG, *_ARCHITECTURE, _FAMILY):
         return error.fix or ""
     if model is not None:
         return f"the registry does not say it of {model.name}: {error.fix}"
-    groups = _by_value(error.fact, _alike(reopened, registry))
+    groups = _by_value(error.fact, _alike(reopened, registry), registry)
     if not groups:
         return f"say which model of the registry it is with --as MODEL, or {error.fix}"
     first = next(iter(groups.values()))[0].name
@@ -83,15 +94,14 @@ def _alike(reopened: Callable[[], Checkpoint], registry: Registry) -> tuple[Mode
         checkpoint = reopened()
     except ZooError:  # what is missing keeps it from being opened: no shape to compare
         return ()
-    facts = {name: fact.value for name, fact in checkpoint.facts.items()}
-    return same_shape({**facts, "family": checkpoint.family}, registry)
+    return same_shape({name: fact.value for name, fact in checkpoint.facts.items()}, registry)
 
 
-def _by_value(fact: str, models: Sequence[Model]) -> dict[str, list[Model]]:
+def _by_value(fact: str, models: Sequence[Model], registry: Registry) -> dict[str, list[Model]]:
     """The models of which the registry says the fact, those that agree together."""
     groups: dict[str, list[Model]] = {}
     for model in models:
-        known = known_facts(model)
+        known = known_facts(model, registry)
         if fact in known:
             groups.setdefault(json.dumps(known[fact]), []).append(model)
     return groups

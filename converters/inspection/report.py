@@ -165,20 +165,27 @@ def _by_contents(seen: Survey, contents: Contents | None) -> dict[str, Fact]:
     if contents is None or contents.layout is None:
         return {}
     layout = contents.layout
+    others = {name: fact for name, fact in sorted(contents.facts.items()) if name != "family"}
     family = {} if layout.format == "llama" else {"family": Fact(layout.family, _origin(layout))}
-    return {"format": _format(layout), **family, **dict(sorted(contents.facts.items()))}
+    return {"format": _format(layout), **family, **others}
 
 
 def _by_checkpoint(checkpoint: Checkpoint) -> dict[str, Fact]:
     count = sum(math.prod(tensor.shape) for tensor in checkpoint.own.values())
     return {
         "format": _format(checkpoint.layout),
-        "family": Fact(checkpoint.family, _origin(checkpoint.layout)),
+        **_family(checkpoint),
         "parameters": Fact(count, TENSORS),
         "tensors": Fact(len(checkpoint.own), TENSORS),
         "layers per stage": Fact([len(stage) for stage in checkpoint.grid.stages], TENSORS),
-        **dict(sorted(checkpoint.facts.items())),
+        **{name: fact for name, fact in sorted(checkpoint.facts.items()) if name != "family"},
     }
+
+
+def _family(checkpoint: Checkpoint) -> dict[str, Fact]:
+    if checkpoint.layout.format == "llama":
+        return {"family": checkpoint.facts["family"]} if checkpoint.family else {}
+    return {"family": Fact(checkpoint.family, _origin(checkpoint.layout))}
 
 
 def _format(layout: Layout) -> Fact:
@@ -187,6 +194,4 @@ def _format(layout: Layout) -> Fact:
 
 def _origin(layout: Layout) -> str:
     """How the family is known."""
-    if layout.grid:
-        return "names of tensors"
-    return "config.json" if layout.format == "hf" else "conversion.json, or biases of attention"
+    return "names of tensors" if layout.grid else "config.json"

@@ -9,7 +9,6 @@ from converters.checkpoint import Checkpoint
 from converters.errors import NotFoundError
 from converters.execute import Stream, check_replicas
 from converters.gather import Sources
-from converters.layouts import layout_of
 from converters.plan import normalised, standalone
 from converters.scatter import spread
 
@@ -24,7 +23,7 @@ def read_tensors(
     to: llama, or hf. names: only these, by that format's names.
     Raises NotFoundError for a name there is not, IntegrityError and UnsupportedError as a conversion does.
     """
-    places = standalone(source, layout_of(source.family, to))
+    places = standalone(source, source.layout_in(to))
     if names is not None:
         absent = sorted(set(names) - {place.span.name for place in places})
         if absent:

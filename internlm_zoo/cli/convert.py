@@ -152,7 +152,8 @@ def convert(
     for note in report.notes:
         shell.note(note)
     shell.note(_summary(report))
-    if opened := opened_by(report.plan.source.family, to.value):
+    family = report.plan.source.family
+    if family and (opened := opened_by(family, to.value)):
         shell.note(opened)
     return Answer(_report_data(report), str(report.path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from converters import record
-from converters.checkpoint import RECORD
+from converters.weights import RECORD
 from internlm_zoo.integrity.verify import VerifyReport, WrongFile
 from internlm_zoo.progress import Progress
 

@@ -24,11 +24,12 @@ _TURNS = frozenset({"chat", "chat-sft", "instruct"})
 @dataclass(frozen=True)
 class ModelDirectory:
     """checkpoint: its headers, no weights. model: None for a directory that no registry name stands for; its
-    family is then the first one with the checkpoint's layout."""
+    family is then the first one with the checkpoint's layout, None for one in Llama's names of which nothing
+    says it."""
 
     path: Path
     checkpoint: Checkpoint
-    family: Family
+    family: Family | None
     model: Model | None
     registry: Registry
 
@@ -43,16 +44,23 @@ class ModelDirectory:
 
     @property
     def special_tokens(self) -> dict[str, SpecialToken]:
-        return self.registry.special_tokens_of(self.model) if self.model else dict(self.family.special_tokens)
+        if self.model:
+            return self.registry.special_tokens_of(self.model)
+        return dict(self.family.special_tokens) if self.family else {}
 
     @property
     def chat_template(self) -> str | None:
-        return self.registry.chat_template_of(self.model) if self.model else self.family.chat_template
+        if self.model:
+            return self.registry.chat_template_of(self.model)
+        return self.family.chat_template if self.family else None
 
     @property
     def stop_tokens(self) -> tuple[SpecialToken, ...]:
-        """The tokens that end a text; for an unknown model every one the family ends an answer with."""
-        return self.registry.stop_tokens_of(self.model) if self.model else self.family.ends
+        """The tokens that end a text; for an unknown model every one the family ends an answer with, none for
+        an unknown family."""
+        if self.model:
+            return self.registry.stop_tokens_of(self.model)
+        return self.family.ends if self.family else ()
 
 
 def open_directory(
@@ -76,11 +84,16 @@ def open_directory(
     registry = load_registry(settings)
     refuse_quantised(found.release, registry)
     entry = registry.model(known_as) if known_as else found.model
-    opened = partial(converters.open_checkpoint, found.path, given, known_facts(entry), weights)
+    opened = partial(converters.open_checkpoint, found.path, given, known_facts(entry, registry), weights)
     with naming_models(registry, entry, opened):
         checkpoint = opened()
     told = progress or Progress()
     for note in checkpoint.notes:
         told.note(note)
-    family = registry.family_of(entry) if entry else family_with_layout(registry, checkpoint.family)
-    return ModelDirectory(found.path, checkpoint, family, entry, registry)
+    return ModelDirectory(found.path, checkpoint, _family(registry, entry, checkpoint), entry, registry)
+
+
+def _family(registry: Registry, model: Model | None, checkpoint: Checkpoint) -> Family | None:
+    if model:
+        return registry.family_of(model)
+    return family_with_layout(registry, checkpoint.family) if checkpoint.family else None

@@ -68,11 +68,13 @@ def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:
 
 def stop_ids(loaded: Loaded) -> frozenset[int]:
     """Ids of the tokens that end a text: the registry's, as this model's own tokenizer numbers them, and
-    those that its generation_config.json names."""
+    those that its generation_config.json names, or of an unknown family its config.json."""
     known = _tokenizer(loaded).backend_tokenizer
     directory = loaded.plan.directory
     tokens = [token.token for token in directory.stop_tokens if token.token]
-    stated = stated_generation(directory.checkpoint).get("eos_token_id", ())
+    stated = stated_generation(directory.checkpoint).get("eos_token_id")
+    if stated is None and directory.family is None and "eos_token_id" in directory.checkpoint.facts:
+        stated = directory.checkpoint.facts["eos_token_id"].value
     named = stated if isinstance(stated, list | tuple) else [stated]
     ids = (*named, *(known.token_to_id(token) for token in tokens))
     return frozenset(id for id in ids if id is not None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.checkpoint import RECORD
+from converters.weights import RECORD
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.generate import encode, greedy, last_logits

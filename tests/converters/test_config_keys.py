@@ -61,6 +61,11 @@ NEUTRAL = {
 }
 
 
+def unread(source):
+    """What is said of keys that nothing reads."""
+    return [note for note in source.notes if "nothing here reads" in note]
+
+
 @pytest.fixture(params=["original", "hf", "llama"])
 def with_keys(request, tmp_path):
     """Write an internlm2 checkpoint in a format, with keys added to its config."""
@@ -94,7 +99,7 @@ def test_the_way_out_of_such_a_refusal_says_that_the_key_changes_nothing(tmp_pat
 
 
 def test_values_that_change_nothing_need_no_word(with_keys):
-    assert converters.open_checkpoint(with_keys(**NEUTRAL)).notes == ()
+    assert not unread(converters.open_checkpoint(with_keys(**NEUTRAL)))
 
 
 def test_other_keys_are_named_in_one_note(tmp_path, with_keys, zoo):
@@ -145,7 +150,7 @@ def small(config, dims):
 
 def assert_opens_silently(src, dims, names):
     source = converters.open_checkpoint(src)
-    assert source.notes == ()
+    assert not unread(source)
     assert source.layout.name == {"llama": "llama/llama"}.get(names, f"{dims.family}/{names}")
 
 

@@ -90,7 +90,7 @@ def test_rope_parameters_of_transformers_5_are_read(tmp_path, names):
         rope = {"rope_theta": 50000, **scaling}
         folder = tmp_path / str(number)
         src = write_hf(folder, make_model(INTERNLM2), INTERNLM2, names, **silent, rope_parameters=rope)
-        config = converted(src, "original")
+        config = converted(src, "original", given={"family": "internlm2"})
         assert config["rope_base"] == 50000
         assert config["rope_scaling"] == wanted
         assert config["use_dynamic_ntk_rope"] is (wanted is not None)
@@ -246,7 +246,8 @@ def test_biases_that_are_asked_for_must_be_there(unbiased):
 def test_grouped_queries_are_refused_where_the_format_has_none(tmp_path):
     dims = replace(INTERNLM, kv_heads=4)
     src = write_hf(tmp_path / "src", make_model(dims), dims, "llama")
-    assert "num_kv_heads" in refused(src, tmp_path / "dst", UnsupportedError, to="hf")
+    given = {"family": "internlm"}
+    assert "num_kv_heads" in refused(src, tmp_path / "dst", UnsupportedError, to="hf", given=given)
 
 
 def test_heads_of_another_size_are_refused_where_the_format_cannot_say_it(tmp_path):
@@ -259,7 +260,8 @@ def test_heads_of_another_size_are_refused_where_the_format_cannot_say_it(tmp_pa
         if name.endswith("o_proj.weight"):
             tensors[name] = tensor[:, : tensor.shape[1] // 2].clone()
     save_file(tensors, src / "model.safetensors")
-    assert "head_dim" in refused(src, tmp_path / "dst", UnsupportedError, to="hf")
+    given = {"family": "internlm2"}
+    assert "head_dim" in refused(src, tmp_path / "dst", UnsupportedError, to="hf", given=given)
 
 
 def test_a_reward_model_has_no_original_format(tmp_path):

@@ -134,6 +134,8 @@ def test_the_registry_gives_the_config_value_never_the_claimed_one():
         "internlm3-8b-instruct": 32768,
     }
     for name, length in lengths.items():
-        assert known_facts(registry.model(name))["max_position_embeddings"] == length
-    assert "rope_scaling" not in known_facts(registry.model("internlm2-chat-7b")), "it differs by revision"
-    assert known_facts(registry.model("internlm2.5-7b-chat-1m"))["rope_scaling"]["factor"] == 2.5
+        assert known_facts(registry.model(name), registry)["max_position_embeddings"] == length
+    assert "rope_scaling" not in known_facts(registry.model("internlm2-chat-7b"), registry), (
+        "it differs by revision"
+    )
+    assert known_facts(registry.model("internlm2.5-7b-chat-1m"), registry)["rope_scaling"]["factor"] == 2.5

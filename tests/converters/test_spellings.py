@@ -254,7 +254,7 @@ KNOWN = [
 def test_every_type_that_stock_llama_computes_comes_through(tmp_path, newer, scaling):
     """On the way to internlm2's names and back, as stock transformers sees it."""
     src = newer(rope_parameters={"rope_theta": 1000000, **scaling})
-    converters.convert(src, tmp_path / "hf", to="hf", given={})
+    converters.convert(src, tmp_path / "hf", to="hf", given={"family": "internlm2"})
     converters.convert(tmp_path / "hf", tmp_path / "dst", to="llama")
     seen = stock(tmp_path / "dst").rope_parameters
     assert {key: seen[key] for key in scaling} == scaling

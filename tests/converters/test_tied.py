@@ -62,7 +62,7 @@ def other(model):
 def test_a_tied_model_stays_tied_as_save_pretrained_writes_it(tmp_path, dims, names, to):
     model = tied_model(dims)
     src = write_tied(tmp_path / "src", model, dims, names)
-    given = {"rope_theta": dims.rope_base}
+    given = {"rope_theta": dims.rope_base, "family": dims.family}
     report = converters.convert(src, tmp_path / "dst", to=to, given=given)
     assert_same(read_hf(tmp_path / "dst"), headless(expected(model, dims, to)))
     assert flag(tmp_path / "dst") is True
@@ -124,7 +124,7 @@ def test_one_storage_under_both_names_as_torch_saves_it(tmp_path):
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     (src / "model.safetensors").unlink()
     torch.save(tensors, src / "pytorch_model.bin")
-    converters.convert(src, tmp_path / "dst", to="hf")
+    converters.convert(src, tmp_path / "dst", to="hf", given={"family": "internlm2"})
     assert_same(read_hf(tmp_path / "dst"), headless(expected(model, INTERNLM2, "hf")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -65,3 +66,15 @@ def test_a_fact_that_the_checkpoint_lacks_is_asked_for_by_name_and_taken_from_se
     code, _, err = zoo("load", folder)
     assert code == 2 and "rms_norm_eps" in err and "--set rms_norm_eps=" in err
     assert zoo("load", folder, "--set", "rms_norm_eps=1e-5")[0] == 0
+
+
+def test_a_llama_directory_of_an_unknown_family_runs_by_what_its_own_files_say(zoo, directories, tmp_path):
+    folder = shutil.copytree(directories[CHAT, "llama"], tmp_path / "bare")
+    (folder / "conversion.json").unlink()
+    assert zoo("load", folder)[0] == 0
+    ask = ("-p", "Hello", "--max-new-tokens", 12, "--raw")
+    code, out, err = zoo("generate", folder, *ask)
+    assert code == 0
+    assert out == zoo("generate", directories[CHAT, "llama"], "--as", CHAT, *ask)[1]
+    assert "nothing says which family" in err
+    assert zoo("smoke", folder)[0] == 0

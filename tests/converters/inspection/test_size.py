@@ -76,7 +76,7 @@ def sparse(tmp_path, form):
     small = replace(INTERNLM, layers=64, vocab=2048)
     src = write_hf(tmp_path / "small", make_model(small), small, names="llama")
     folder = tmp_path / form
-    options = {"tp": 4, "pp": 2} if form == "original" else {}
+    options = {"given": {"family": "internlm"}, **({"tp": 4, "pp": 2} if form == "original" else {})}
     converters.convert(src, folder, to=form, **options)
     scale = {small.hidden: 5120, 3 * small.hidden: 15360, small.inter: 13824, small.vocab: 2048}
     if form == "original":
