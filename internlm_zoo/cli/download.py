@@ -114,6 +114,7 @@ def verify(
 ) -> Answer:
     """Hash a download or a conversion again; exit with 1 if a file is wrong, missing or extra."""
     from internlm_zoo.integrity.verify import verify_all
+    from internlm_zoo.registry.quoted import sentences
 
     with shell.progress() as progress:
         reports = verify_all(
@@ -121,6 +122,9 @@ def verify(
         )
     for file in (file for report in reports for file in report.repaired):
         shell.note(_mended(file))
+    for report in reports:
+        for told in sentences(report.quoted):
+            shell.note(told)
     ok = all(report.ok for report in reports)
     data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
     return Answer(data, verdicts(reports), exit_code=0 if ok else 1)

@@ -12,6 +12,7 @@ from internlm_zoo.cli.shell import Answer, Shell, verb
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from internlm_zoo.registry.quoted import Witness
     from internlm_zoo.sources.locking import Resolved
 
 _DIFFERENT, _PARTLY = 1, 3
@@ -33,6 +34,7 @@ def lock(
     """
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.lock import Lock, read, record_in, user_lock
+    from internlm_zoo.registry.quoted import sentences
     from internlm_zoo.sources.locking import resolve_all
 
     registry = load_registry(shell.settings)
@@ -47,6 +49,8 @@ def lock(
     for item in resolved:
         if item.error:
             shell.note(f"{item.model} on {item.release.id}: {item.error}")
+        for told in sentences(_witnesses(item)):
+            shell.note(f"{item.release.id}: {told}")
     data = {"file": target, "releases": [_facts(item) for item in resolved]}
     return Answer(data, _view(resolved), _exit_code(resolved, check))
 
@@ -75,8 +79,16 @@ def _facts(item: Resolved) -> dict[str, Any]:
         "bytes": now and now.size,
         "trust": now and now.trust,
         "changes": changes(item.before, now) if item.before and now else [],
+        "quoted": _witnesses(item),
         "error": item.error and str(item.error),
     }
+
+
+def _witnesses(item: Resolved) -> tuple[Witness, ...]:
+    """What public sources quoted of this release, against what its hub says now."""
+    from internlm_zoo.registry.quoted import witnesses
+
+    return witnesses(item.release.quoted_files, item.now.files) if item.now else ()
 
 
 def _view(resolved: list[Resolved]) -> RenderableType:

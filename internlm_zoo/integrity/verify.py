@@ -14,7 +14,9 @@ from pathlib import Path
 
 from internlm_zoo.errors import NotFoundError, UnsupportedError
 from internlm_zoo.progress import Progress
+from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.registry.quoted import Witness, witnesses
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.layout import Store, is_ours
 from internlm_zoo.store.locate import downloads_of, expected_files
@@ -39,7 +41,8 @@ class WrongFile:
 @dataclass(frozen=True)
 class VerifyReport:
     """checked: files that should be there; size: bytes looked at. quick: only sizes were compared. repaired:
-    files that were wrong or missing and are right now."""
+    files that were wrong or missing and are right now. quoted: what public sources quote of those that are
+    right; it decides nothing."""
 
     path: Path
     checked: int
@@ -49,6 +52,7 @@ class VerifyReport:
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     repaired: tuple[Repaired, ...] = ()
+    quoted: tuple[Witness, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -82,8 +86,18 @@ def verify_all(
             continue
         expected = expected_files(folder, settings)
         report = verify(folder, expected, workers, quick=quick, store=store, progress=progress)
-        reports.append(_repaired(report, expected, settings, progress) if repair else report)
+        report = _repaired(report, expected, settings, progress) if repair else report
+        reports.append(report if quick else replace(report, quoted=_quoted(report, expected, settings)))
     return reports
+
+
+def _quoted(report: VerifyReport, expected: Iterable[LockedFile], settings: Settings) -> tuple[Witness, ...]:
+    record = read_record(report.path)
+    found = record and load_registry(settings).listing(record.release.hub, record.release.repo)
+    if not found:
+        return ()
+    bad = {*report.missing, *(file.path for file in report.wrong)}
+    return witnesses(found[1].quoted_files, [file for file in expected if file.path not in bad])
 
 
 def _repaired(

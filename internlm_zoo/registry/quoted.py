@@ -1,0 +1,61 @@
+"""What public sources quote of a release's files, held against what the hub or the disk says of them.
+
+A quotation is a second witness. It is never taken for the file's digest, and one that differs is told and
+stops nothing: it may be of another revision, or wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.registry.release import QuotedFile
+
+_DIGESTS = ("sha256", "git_sha1")
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One file of which a source quotes something that is known. field: the strongest fact that both state,
+    or the first that differs."""
+
+    path: str
+    source: str
+    agrees: bool
+    field: str
+    quoted: str
+    found: str
+
+
+def witnesses(quoted: Mapping[str, QuotedFile], files: Iterable[LockedFile]) -> tuple[Witness, ...]:
+    """By path. Nothing for files of which no quoted fact is known."""
+    listed = sorted((file for file in files if file.path in quoted), key=lambda file: file.path)
+    found = (_witness(file, quoted[file.path]) for file in listed)
+    return tuple(witness for witness in found if witness)
+
+
+def sentences(found: Iterable[Witness]) -> list[str]:
+    """What a person should know: those that agree together by source, each that does not alone."""
+    agreeing: dict[str, list[str]] = {}
+    told = []
+    for witness in found:
+        if witness.agrees:
+            agreeing.setdefault(witness.source, []).append(f"{witness.path} ({witness.field})")
+        else:
+            told.append(
+                f"{witness.path} contradicts what {witness.source} quoted: its {witness.field} is "
+                f"{witness.found}, quoted was {witness.quoted}; a quotation decides nothing"
+            )
+    agreed = [f"agrees with what {source} quoted: {', '.join(paths)}" for source, paths in agreeing.items()]
+    return agreed + told
+
+
+def _witness(file: LockedFile, quoted: QuotedFile) -> Witness | None:
+    facts = [(name, getattr(quoted, name), getattr(file, name)) for name in _DIGESTS]
+    facts.append(("size", quoted.bytes, file.size))
+    both = [fact for fact in facts if fact[1] is not None and fact[2] is not None]
+    if not both:
+        return None
+    name, said, known = next((fact for fact in both if fact[1] != fact[2]), both[0])
+    return Witness(file.path, quoted.source, said == known, name, str(said), str(known))
