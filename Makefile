@@ -59,6 +59,6 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "internlm-zoo needs Python 3.10 or newer; try: make PYTHON=python3.11 ...")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[torch,chart,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[torch,chart,gguf,dev]'
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray]' || echo "no ray for this Python: its tests will be skipped"
 	touch $(STAMP)

@@ -24,6 +24,7 @@ from converters.evidence import prove
 from converters.execute import in_parallel
 from converters.formats.bytesource import hex_of
 from converters.formats.folder import Folder, LocalFolder, read_whole
+from converters.layouts.table import GGUF
 from converters.plan import Plan
 from converters.progress import Progress
 from converters.weights import RECORD
@@ -87,7 +88,7 @@ def _differences(
     return (
         [*_options(now["options"], then["options"]), *_statements(now, then)]
         or [*_others(target, made, then)]
-        or [*_damages(target.path)]
+        or [*_damages(target.path), *_headers(plan, target)]
         or [*_inputs(plan.source, then, workers)]
     )
 
@@ -136,6 +137,14 @@ def _damages(target: Path) -> Iterator[str]:
     found = record.check(target, quick=True)
     yield from (f"{name} is missing" for name in found.missing)
     yield from (f"{name}: {what}" for name, what in found.wrong)
+
+
+def _headers(plan: Plan, target: LocalFolder) -> Iterator[str]:
+    """A header may hold a tokenizer, which nothing else here looks at."""
+    for file in plan.files if plan.layout.container == GGUF else ():
+        with closing(target.open(file.name)) as stream:
+            if any(stream.read(at, len(data)) != data for at, data in file.layout.fixed):
+                yield f"its {file.name} begins otherwise than it would now: config or tokenizer differ"
 
 
 def _inputs(source: Checkpoint, then: Mapping[str, Any], workers: int | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converters.beside.description import describe
@@ -29,20 +29,23 @@ from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError, ZooError
 from converters.facts import Fact
 from converters.formats.folder import read_whole
+from converters.layouts.table import GGUF
 from converters.options import ConversionOptions
 
 NONE = "the source holds no tokenizer, so the result has none: --tokenizer FILE adds one"
 LEFT_OUT = "the tokenizer was left out, as --no-tokenizer says"
+NO_SCORES = f"there is no {SENTENCEPIECE}, so the GGUF file holds no tokenizer: it is fed with token ids"
 NO_MODEL = f"there is no {SENTENCEPIECE}, which is what programs for the original format read"
 
 
 @dataclass(frozen=True)
 class Beside:
     """source: with the token ids that count, and what a person should know of these files. files: name ->
-    content."""
+    content. held: likewise, of what goes into the weights' own file instead."""
 
     source: Checkpoint
     files: Mapping[str, bytes]
+    held: Mapping[str, bytes] = field(default_factory=dict)
 
     def write(self, target: Path) -> None:
         for name, content in self.files.items():
@@ -64,9 +67,12 @@ def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerF
     stops = stop_ids(files, said, facts)
     ids = settled_ids(source, stated, stops)
     written = {**made.files, **_generation(source, options.to, stated, ids)}
+    if options.to == GGUF and files.content and SENTENCEPIECE not in files.content:
+        made = replace(made, notes=(*made.notes, NO_SCORES))
     nothing = () if files.content else (LEFT_OUT if without else NONE,)
     notes = (*source.notes, *made.notes, *told(source, ids, stops), *nothing)
-    return Beside(replace(source, facts={**source.facts, **ids}, notes=notes), written)
+    known = replace(source, facts={**source.facts, **ids}, notes=notes)
+    return Beside(known, {}, made.files) if options.to == GGUF else Beside(known, written)
 
 
 def made_for(format: str, files: TokenizerFiles, facts: TokenizerFacts, rows: int | None) -> Rewritten:

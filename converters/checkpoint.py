@@ -17,6 +17,7 @@ from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, miss
 from converters.family import family_of, notes_on
 from converters.formats.bytesource import ZEROS
 from converters.formats.folder import Folder, local_folder
+from converters.layouts.gguf import GGUF
 from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
 from converters.logical import AXES, Sizes, flat_shape, pattern_of, shape_of
@@ -76,7 +77,7 @@ class Checkpoint:
     def layout_in(self, format: str) -> Layout:
         """Its family's table for a format. Raises MissingFactError if the family matters and is not known,
         UnsupportedError where the format was never published."""
-        if self.family is None and format != "llama":
+        if self.family is None and not layouts.is_everyones(format):
             raise missing("family", self.folder.name)
         return layouts.layout_of(self.family or "llama", format)
 
@@ -215,11 +216,17 @@ def recognise(found: Found) -> Layout:
         if fitting(best):
             return best
         raise UnsupportedError("its tensors are named as in no family that is known", found.folder.name)
+    if found.format == GGUF.format:
+        return GGUF
     kind = found.config.get("model_type")
     for layout in (*layouts.layouts_in("hf"), *layouts.layouts_in("llama")):
         if layout.template["model_type"] == kind:
             return layout
-    kinds = sorted(str(layout.template["model_type"]) for layout in layouts.LAYOUTS if not layout.grid)
+    kinds = sorted(
+        str(layout.template["model_type"])
+        for layout in layouts.LAYOUTS
+        if "model_type" in layout.template and not layout.grid
+    )
     raise UnsupportedError(
         f"model_type {kind!r} is not one of {', '.join(kinds)}", found.folder.where(found.config_file)
     )

@@ -23,6 +23,7 @@ from converters.execute import Stream, check_replicas
 from converters.formats import shards, torchzip
 from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
+from converters.layouts.table import GGUF
 from converters.options import KEEP, ConversionOptions
 from converters.plan import Plan, plan_conversion
 from converters.progress import Progress, Silence, byte_count
@@ -136,7 +137,7 @@ def carry_out(
     """
     source = open_checkpoint(src, options.given, known, options.weights)
     beside = lay_beside(source, options, tokenizer_facts(source))
-    plan = plan_conversion(beside.source, options)
+    plan = plan_conversion(beside.source, options, beside.held)
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
         raise UsageError("the target would replace its own source", target, "choose another target")
@@ -171,12 +172,14 @@ def _run(
         check_replicas(plan.source, files)
         staging.begin(plan, execution.engine)
         _write_others(plan, staging.path, beside)
-        stream = Stream(plan.supply, files, plan.normalised, plan.dtype)
+        stream = Stream(plan.supply, files, plan.normalised, plan.elements)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
     with ThreadPoolExecutor(1) as aside:  # a lone large input would keep one processor busy, and one idle
         inputs = aside.submit(record.input_digests, plan.source, evidence=evidence, workers=workers)
-        fingerprints = prove(plan, written.digests, staging.path, workers, told) if evidence else {}
-    write_json(staging.path / RECORD, record.content(plan, staging.path, inputs.result(), fingerprints))
+        readable = evidence and not plan.quantised
+        fingerprints = prove(plan, written.digests, staging.path, workers, told) if readable else {}
+    said = record.content(plan, staging.path, inputs.result(), fingerprints, evidence=evidence)
+    write_json(staging.path / RECORD, said)
     staging.publish()
     return _report(plan, target, fingerprints, kept=written.kept)
 
@@ -211,6 +214,8 @@ def _write_others(plan: Plan, path: Path, beside: Beside) -> None:
 def _write_configs(plan: Plan, path: Path) -> None:
     if plan.layout.grid:
         torchzip.write_object(path / MODEL_CONFIG, dict(plan.config))
+        return
+    if plan.layout.container == GGUF:
         return
     write_json(path / CONFIG, plan.config)
     if len(plan.shards) > 1:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from converters.facts import dtype_name
 from converters.layouts.llama import TIED
 from converters.logical import pattern_of
-from converters.plan import Plan
+from converters.plan import LEFT_OUT, Plan
 from converters.tied import EMBEDDING, HEAD, is_tied
 
 
@@ -71,6 +71,14 @@ def _lost(plan: Plan) -> Iterator[str]:
         )
     if plan.normalised:
         yield "the head's rows were normalised, as norm_head says; their lengths cannot be brought back"
+    if plan.quantised:
+        yield f"lossy: {len(plan.quantised)} matrices are quantised to {plan.dtype}"
+    scaling = plan.facts.get("rope_scaling")
+    if scaling and scaling.origin == LEFT_OUT:
+        yield (
+            "lossy: dynamic rotary scaling was left out; up to "
+            f"{plan.facts['max_position_embeddings'].value} tokens the model is the same"
+        )
     if plan.lossy:
         yield "lossy: the head is written with rows of length one, as norm_head made them"
 

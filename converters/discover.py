@@ -10,13 +10,15 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
-from converters.formats import safetensors, shards, torchzip
+from converters.formats import gguf, safetensors, shards, torchzip
 from converters.formats.folder import Folder, read_whole
 from converters.formats.impostors import refuse_impostor
+from converters.gguf_header import config_of
 from converters.shardfiles import Shards, StoredFile, by_headers, by_index
 from converters.weights import (
     CELL,
     CONFIG,
+    GGUF,
     INDEX,
     MODEL_CONFIG,
     ORIGINAL,
@@ -89,6 +91,8 @@ def discover(folder: Folder, weights: str | None = None, wrong: Wrong = refuse) 
     with other_weights_named(choice):
         if choice.taken.form == ORIGINAL:
             return _original(folder, names, choice, wrong)
+        if choice.taken.form == GGUF:
+            return _gguf(folder, names, choice, wrong)
         return _huggingface(folder, names, choice, config(), wrong)
 
 
@@ -204,6 +208,27 @@ def _huggingface(
         whole=len(found.files) == found.wanted and not found.absent,
         stale=found.stale,
         absent=found.absent,
+    )
+
+
+def _gguf(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) -> Found:
+    """Its header is the config as well."""
+    (name,) = choice.taken.files
+    with closing(folder.open(name)) as file:
+        index = _attempt(wrong, partial(gguf.read_index, file))
+    stored = (StoredFile(name, folder.where(name), index.tensors),) if index else ()
+    return Found(
+        folder,
+        GGUF,
+        config_of(index.metadata) if index else {},
+        name,
+        1,
+        1,
+        {(0, 0): stored},
+        choice,
+        _left_aside(names, choice, choice.taken.files),
+        configured=index is not None,
+        whole=index is not None,
     )
 
 

@@ -25,7 +25,7 @@ def prove(
     wanted = fingerprint_of(
         plan.source,
         known={name: digest for name, digest in passed.items() if name not in raw},
-        dtype=plan.dtype,
+        elements=plan.elements,
         workers=workers,
         progress=progress,
         task="fingerprint of the source",

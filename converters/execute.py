@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -29,16 +29,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Stream:
-    """Reads the tensors of a checkpoint. normalised: logical tensors whose rows get length one. dtype: the
-    code of the element type to give them in; None: as they are stored."""
+    """Reads the tensors of a checkpoint. normalised: logical tensors whose rows get length one. elements:
+    the codes of the types to give some of them in; the others come as they are stored."""
 
     source: Checkpoint
     files: Sources
     normalised: frozenset[str]
-    dtype: str | None = None
+    elements: Mapping[str, str] = field(default_factory=dict)
 
     def dtype_of(self, name: str) -> str:
-        return self.dtype or self.source.tensors[name].dtype
+        return self.elements.get(name, self.source.tensors[name].dtype)
 
     def read(
         self, name: str, box: Box | None = None, elements: int | None = None

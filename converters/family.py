@@ -51,7 +51,7 @@ def family_of(
     stated = facts.get("family")
     if stated is not None and stated.origin == GIVEN:
         _check_given(layout, stated)
-    if layout.format != "llama":
+    if not layouts.is_everyones(layout.format):
         return Fact(layout.family, TENSORS if layout.grid else FORMAT)
     if stated is not None and stated.origin == GIVEN:
         return stated
@@ -60,11 +60,13 @@ def family_of(
 
 def families() -> tuple[str, ...]:
     """Those that have tables of their own."""
-    return tuple(sorted({layout.family for layout in layouts.LAYOUTS if layout.format != "llama"}))
+    return tuple(
+        sorted({layout.family for layout in layouts.LAYOUTS if not layouts.is_everyones(layout.format)})
+    )
 
 
 def _check_given(layout: Layout, given: Fact) -> None:
-    possible = families() if layout.format == "llama" else (layout.family,)
+    possible = families() if layouts.is_everyones(layout.format) else (layout.family,)
     if given.value not in possible:
         raise UsageError(f"family is {given.value!r}", "--set", f"possible here: {' or '.join(possible)}")
 
@@ -96,7 +98,7 @@ def _pieces(folder: Folder) -> int | None:
 
 def notes_on(layout: Layout, family: Fact | None) -> tuple[str, ...]:
     """How it was taken, where the checkpoint does not say it."""
-    if layout.format != "llama" or (family and family.origin in (GIVEN, RECORD, "registry")):
+    if not layouts.is_everyones(layout.format) or (family and family.origin in (GIVEN, RECORD, "registry")):
         return ()
     if family is None:
         return ("nothing says which family it is of: --as MODEL or --set family= does, where it matters",)

@@ -18,12 +18,13 @@ PLACES = ("tokenizer",)  # where something lies, which is not what it is
 class ConversionOptions:
     """What decides the bytes of the result.
 
-    to: hf, llama or original. tp, pp: the grid of an original target. max_shard_size: of safetensors files.
-    dtype: keep, or the element type to round to. accept_lossy: allow a head that cannot be what it was
-    (norm_head). pad_vocab_to_multiple: of it the vocabulary becomes one, by rows of zeros. given: facts that
-    override the source's config, and choices of the target. tokenizer: a tokenizer.model or a directory,
-    whose tokenizer is used instead of the source's. weights: which of several sets in the source: `original`,
-    `hf` or the name of a file. no_tokenizer: carry none.
+    to: hf, llama, original or gguf. tp, pp: the grid of an original target. max_shard_size: of safetensors
+    files. dtype: keep, or the element type to round to; q8_0 for gguf. accept_lossy: allow a head that cannot
+    be what it was (norm_head), and scaling that a target cannot say. pad_vocab_to_multiple: of it the
+    vocabulary becomes one, by rows of zeros. given: facts that override the source's config, and choices of
+    the target. tokenizer: a tokenizer.model or a directory, whose tokenizer is used instead of the source's.
+    weights: which of several sets in the source: `original`, `hf` or the name of a file. no_tokenizer: carry
+    none.
     """
 
     to: str

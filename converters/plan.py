@@ -6,47 +6,45 @@ tensor has a source, and what a target's format cannot say is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from converters import facts as fact_tables
 from converters.batches import Place
-from converters.cells import PAD, Cell, Grid, cells, cells_of_file, check_divisible, uniform_stages
+from converters.cells import PAD, Grid, cells, check_divisible, uniform_stages
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError, UsageError
-from converters.facts import GIVEN, TOKEN_IDS, Fact, Facts, dtype_name, given_facts
-from converters.formats import safetensors, shards, torchzip
+from converters.facts import GIVEN, TOKEN_IDS, Fact, Facts, given_facts
+from converters.formats.gguf_blocks import is_quantised
 from converters.formats.shards import Shard
-from converters.formats.tensors import DType, FileLayout, Span, TensorSpec, nbytes
+from converters.formats.tensors import DType, Span, nbytes
+from converters.gguf_header import pairs_of
 from converters.layouts.llama import TIED
-from converters.layouts.table import Layout
+from converters.layouts.table import GGUF, Layout
 from converters.options import KEEP, ConversionOptions
+from converters.rope import DYNAMIC, kind_of
+from converters.targets import TargetFile, files_of, spec_of
 from converters.tied import HEAD, is_tied
+from converters.tokenizer.gguf import gguf_tokenizer
 from converters.unread import overlaid
 from converters.vocabulary import UNPADDED, padded
 
-FORMATS = ("hf", "llama", "original")
-DTYPES = (KEEP, "float32", "float16", "bfloat16")
+FORMATS = ("hf", "llama", "original", "gguf")
+Q8_0 = "q8_0"
+LEFT_OUT = "left out"
+DTYPES = (KEEP, "float32", "float16", "bfloat16", Q8_0)
 # What a config names of code that came with it, and of the version that wrote it.
 _NOT_CARRIED = ("auto_map", "transformers_version", "_name_or_path")
 
 
 @dataclass(frozen=True)
-class TargetFile:
-    """A file of weights to be written. cells: by stored name."""
-
-    name: str
-    layout: FileLayout
-    cells: Mapping[str, Cell]
-
-
-@dataclass(frozen=True)
 class Plan:
-    """dtype: code of the element type that all is rounded to; None: every tensor keeps its own. normalised:
-    logical tensors whose rows are divided by their length on the way (norm_head). lossy: logical tensors that
-    do not come back as they were. options: what was asked for."""
+    """dtype: code of the element type that all is rounded to; None: every tensor keeps its own. elements: of
+    those logical tensors that pass as another type than they are stored in. normalised: logical tensors whose
+    rows are divided by their length on the way (norm_head). lossy: logical tensors that do not come back as
+    they were. options: what was asked for."""
 
     source: Checkpoint
     supply: Checkpoint
@@ -58,6 +56,7 @@ class Plan:
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]
     dtype: str | None
+    elements: Mapping[str, str]
     normalised: frozenset[str]
     lossy: frozenset[str]
     options: ConversionOptions
@@ -74,9 +73,23 @@ class Plan:
         """Bytes of the weight files to be written."""
         return sum(file.layout.size for file in self.files)
 
+    @property
+    def quantised(self) -> frozenset[str]:
+        """Logical tensors that are stored in blocks of small integers, and are not read back."""
+        return frozenset(
+            slab.logical
+            for file in self.files
+            if file.layout.encode
+            for span in file.layout.spans
+            if is_quantised(span)
+            for slab in file.cells[span.name].slabs
+        )
 
-def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
-    """What converting would do.
+
+def plan_conversion(
+    source: Checkpoint, options: ConversionOptions, held: Mapping[str, bytes] = MappingProxyType({})
+) -> Plan:
+    """What converting would do. held: files of a tokenizer that is held by the weights' own file.
 
     Raises UsageError for options that make no sense and facts that must be given, UnsupportedError naming the
     field or the numbers that make the conversion impossible.
@@ -89,7 +102,7 @@ def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
         raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
     _, stated = overlaid(source.config, options.given, source.layout)
     known = {**source.facts, **given_facts(stated, layout, source.layout)}
-    code = _code(options.dtype)
+    code = _code(options.dtype, layout)
     if code not in (None, source.dtype):
         known["dtype"] = Fact(options.dtype, GIVEN)
     choices = _choose(layout, source, known)
@@ -104,6 +117,8 @@ def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
         name: Fact(value, known[name].origin if name in known else "layout")
         for name, value in choices.items()
     }
+    if options.accept_lossy and layout.container == GGUF:
+        known |= _without_dynamic(known)
     _check_tied(choices, source)
     _check_expressible(layout, choices, source)
     supply = _padded(source, options.pad_vocab_to_multiple)
@@ -114,7 +129,20 @@ def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
         }
     check_divisible(layout, choices, supply.sizes, tp, "--tp", padding=True)
     grid = Grid(tp, uniform_stages(source.sizes["layers"], pp))
-    files, parts = _files(layout, choices, supply, grid, code, options.max_shard_size)
+    elements = _elements(supply, layout, code)
+    config = _config(layout, source, known)
+    files, parts = files_of(
+        layout,
+        choices,
+        supply,
+        grid,
+        elements,
+        max_shard_size=options.max_shard_size,
+        header=pairs_of(config) | gguf_tokenizer(held, supply.sizes["vocab"])
+        if layout.container == GGUF
+        else {},
+        quantise=code == Q8_0.upper(),
+    )
     return Plan(
         source,
         supply,
@@ -124,12 +152,19 @@ def plan_conversion(source: Checkpoint, options: ConversionOptions) -> Plan:
         known,
         files,
         parts,
-        _config(layout, source, known),
+        config,
         code,
+        elements,
         normalised(source, choices),
         lossy,
         options,
     )
+
+
+def _without_dynamic(known: Facts) -> dict[str, Fact]:
+    """Dynamic scaling begins beyond max_position_embeddings tokens: up to there it changes nothing."""
+    scaling = known["rope_scaling"].value if "rope_scaling" in known else None
+    return {"rope_scaling": Fact(None, LEFT_OUT)} if scaling and kind_of(scaling) == DYNAMIC else {}
 
 
 def normalised(source: Checkpoint, choices: Mapping[str, object]) -> frozenset[str]:
@@ -145,10 +180,26 @@ def _lossy(source: Checkpoint, choices: Mapping[str, object]) -> frozenset[str]:
     )
 
 
-def _code(dtype: str) -> str | None:
+def _code(dtype: str, layout: Layout) -> str | None:
     if dtype not in DTYPES:
         raise UsageError(f"{dtype!r} is not an element type", "--dtype", f"choose one of {', '.join(DTYPES)}")
+    if dtype == Q8_0:
+        if layout.container != GGUF:
+            raise UsageError(f"{layout.format} has no {Q8_0}", "--dtype", "it is for --to gguf")
+        return Q8_0.upper()
     return None if dtype == KEEP else DType(dtype).code
+
+
+def _elements(source: Checkpoint, layout: Layout, code: str | None) -> dict[str, str]:
+    """The element type in which each logical tensor that does not keep its own passes. What becomes blocks
+    of Q8_0 passes as float32."""
+    passing = "F32" if code == Q8_0.upper() else code
+    kept = source.dtype_by_name
+    wanted = {
+        name: (layout.vectors if len(source.tensors[name].shape) == 1 else None) or passing or kept[name]
+        for name in source.tensors
+    }
+    return {name: wanted[name] for name in wanted if wanted[name] != kept[name]}
 
 
 def _choose(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, object]:
@@ -205,56 +256,6 @@ def _check_tied(choices: Mapping[str, object], source: Checkpoint) -> None:
         )
 
 
-def _files(
-    layout: Layout,
-    choices: Mapping[str, object],
-    source: Checkpoint,
-    grid: Grid,
-    dtype: str | None,
-    max_shard_size: str | int,
-) -> tuple[tuple[TargetFile, ...], tuple[Shard, ...]]:
-    rows = [row for row in layout.rows if row.applies(choices)]
-    specify = partial(_spec, source, dtype)
-    if layout.grid:
-        return tuple(
-            _original_file(rank, stage, list(cells_of_file(rows, source.sizes, grid, rank, stage)), specify)
-            for rank, stage in grid.places
-        ), ()
-    by_name = {cell.name: cell for cell in cells_of_file(rows, source.sizes, grid, 0, 0)}
-    parts = shards.split(map(specify, by_name.values()), max_shard_size)
-    files = tuple(
-        TargetFile(
-            part.file,
-            safetensors.layout(part.tensors),
-            {spec.name: by_name[spec.name] for spec in part.tensors},
-        )
-        for part in parts
-    )
-    return files, parts
-
-
-def _original_file(
-    rank: int, stage: int, held: list[Cell], specify: Callable[[Cell], TensorSpec]
-) -> TargetFile:
-    specs = [specify(cell) for cell in held]
-    return TargetFile(
-        f"model_tp{rank}_pp{stage}.pt", torchzip.layout(specs), {cell.name: cell for cell in held}
-    )
-
-
-def _spec(source: Checkpoint, dtype: str | None, cell: Cell) -> TensorSpec:
-    """Raises UnsupportedError where tensors of several types would become one."""
-    kept = {source.tensors[slab.logical].dtype: slab.logical for slab in cell.slabs}
-    if dtype is None and len(kept) > 1:
-        held = " and ".join(f"{name} is {dtype_name(code)}" for code, name in kept.items())
-        raise UnsupportedError(
-            f"{cell.name} is one tensor, of one element type: {held}",
-            source.path,
-            f"make them one with --dtype {dtype_name(source.dtype)}",
-        )
-    return TensorSpec(cell.name, dtype or next(iter(kept)), cell.shape)
-
-
 def _padded(source: Checkpoint, multiple: int) -> Checkpoint:
     if multiple < 1:
         raise UsageError(f"{multiple} is no number to make the vocabulary a multiple of", PAD)
@@ -280,7 +281,7 @@ def standalone(source: Checkpoint, layout: Layout) -> list[Place]:
     choices = _choose(layout, source, source.facts)
     _check_expressible(layout, choices, source)
     one = Grid(1, (range(source.sizes["layers"]),))
-    specs = ((cell, _spec(source, None, cell)) for cell in cells(layout, choices, source.sizes, one))
+    specs = ((cell, spec_of(source, {}, cell)) for cell in cells(layout, choices, source.sizes, one))
     return [
         Place(cell.name, cell, Span(cell.name, spec.dtype, cell.shape, 0, nbytes(spec.dtype, cell.shape)))
         for cell, spec in specs

@@ -22,6 +22,7 @@ from converters.formats.bytesource import hex_of
 from converters.formats.crc import crc_of
 from converters.formats.folder import Folder, LocalFolder, local_folder, read_whole
 from converters.formats.zip_read import read_directory
+from converters.layouts.table import GGUF
 from converters.plan import Plan
 from converters.progress import Progress
 from converters.sinks.digests import SCHEME, fingerprint_of
@@ -29,6 +30,7 @@ from converters.sinks.staging import BOOKKEEPING
 from converters.weights import CELL, RECORD
 
 BLAKE3 = "blake3"
+_DIGESTS = "digests"
 
 
 def input_digests(source: Checkpoint, *, evidence: bool, workers: int | None) -> list[dict[str, object]]:
@@ -46,15 +48,24 @@ def _input(folder: Folder, evidence: bool, name: str) -> dict[str, object]:
 
 
 def content(
-    plan: Plan, directory: Path, inputs: list[dict[str, object]], fingerprints: Mapping[str, str]
+    plan: Plan,
+    directory: Path,
+    inputs: list[dict[str, object]],
+    fingerprints: Mapping[str, str],
+    *,
+    evidence: bool,
 ) -> dict[str, object]:
-    """The record of a result that lies in `directory`; nothing in it differs from run to run."""
+    """The record of a result that lies in `directory`; nothing in it differs from run to run.
+
+    evidence: digest a file of weights that holds more than weights, which no tensor's fingerprint covers.
+    """
     said = stated(plan)
+    whole = [file.name for file in plan.files if evidence and plan.layout.container == GGUF]
     others = [entry(LocalFolder(directory), name) for name in _others(plan, directory)]
     return {
         **said,
         "source": {**said["source"], "files": inputs},
-        "target": {**said["target"], "other_files": others},
+        "target": {**said["target"], "other_files": others, **_digests(directory, whole)},
         "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
     }
 
@@ -83,8 +94,12 @@ def stated(plan: Plan) -> dict[str, Any]:
         },
         "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
         "dropped": list(source.dropped),
-        "lossy": sorted(plan.lossy),
+        "lossy": sorted(plan.lossy | plan.quantised),
     }
+
+
+def _digests(directory: Path, names: list[str]) -> dict[str, object]:
+    return {_DIGESTS: {name: entry(LocalFolder(directory), name)[BLAKE3] for name in names}} if names else {}
 
 
 def _others(plan: Plan, directory: Path) -> list[str]:
@@ -139,7 +154,7 @@ def check(
     wrong = [(name, what) for name, what in looked.items() if what is not None]
     if not quick and {*missing, *dict(wrong)} <= set(TOKENIZER_FILES):  # else its tensors cannot be found
         wrong += _tensors(folder, wanted, workers, progress)
-    if not (quick or wanted.tensors or wrong or missing or extra):
+    if not (quick or wanted.digested or wrong or missing or extra):
         raise NotFoundError(
             "sizes and configs are right, but it was converted with --no-evidence, so nothing says what its "
             "tensors should be",
@@ -227,6 +242,11 @@ class Expected:
     tensors: Mapping[str, str]
     weights: str
 
+    @property
+    def digested(self) -> bool:
+        """Whether anything says what its weights should be."""
+        return bool(self.tensors) or all(file.blake3 for file in self.files.values())
+
 
 def expected(folder: LocalFolder) -> Expected:
     """What a record says should be there. Raises NotFoundError if there is none, IntegrityError for a damaged
@@ -238,7 +258,7 @@ def expected(folder: LocalFolder) -> Expected:
         target = record["target"]
         files = [*target["files"], *target.get("other_files", ())]
         return Expected(
-            {_name(file["name"]): _file(file) for file in files},
+            {_name(file["name"]): _file(file, target.get(_DIGESTS, {})) for file in files},
             {_text(name): _text(digest) for name, digest in record["fingerprint"]["tensors"].items()},
             _name(target["files"][0]["name"]),
         )
@@ -250,8 +270,8 @@ def expected(folder: LocalFolder) -> Expected:
         ) from None
 
 
-def _file(fields: Mapping[str, Any]) -> _File:
-    digest = fields.get(BLAKE3)
+def _file(fields: Mapping[str, Any], digests: Mapping[str, Any]) -> _File:
+    digest = digests.get(fields["name"], fields.get(BLAKE3))
     return _File(int(fields["size"]), None if digest is None else _text(digest))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from converters.errors import UnsupportedError
 
 Scaling = Mapping[str, Any]
-DYNAMIC = "dynamic"
+DYNAMIC, LINEAR = "dynamic", "linear"
 _DEFAULT = (None, "default")
 # Far beyond any that is in use, and far from where float32 gives out.
 _LARGEST = 1e15

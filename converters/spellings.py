@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from converters.errors import UnsupportedError
 from converters.formats.tensors import DType
-from converters.rope import DYNAMIC, kind_of, number, scaling_of
+from converters.rope import DYNAMIC, LINEAR, kind_of, number, scaling_of
 
 Value = Any
 Said = Mapping[str, Value]
@@ -110,6 +110,22 @@ def _epsilon(value: Value) -> Said:
     return {"rms_norm_eps": value}
 
 
+# gguf-py constants.py, LlamaFileType: what most matrices of a file are.
+GGUF_FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}
+
+
+def _write_gguf_scaling(known: Known) -> Value:
+    """llama.cpp applies linear scaling as it stands in a file; dynamic scaling it does not know."""
+    scaling = known["rope_scaling"]
+    if scaling is None or kind_of(scaling) == LINEAR:
+        return scaling
+    raise UnsupportedError(
+        f"a GGUF file cannot say that rotary scaling is {kind_of(scaling)}",
+        "rope_scaling",
+        "--accept-lossy leaves it out: up to max_position_embeddings tokens the model is the same",
+    )
+
+
 _ROPE = ("rope_theta", "rope_scaling")
 SPELLINGS: Mapping[str, Spelling] = {
     "adapt_hf": Spelling(
@@ -138,6 +154,8 @@ SPELLINGS: Mapping[str, Spelling] = {
         lambda value: {},
         lambda known: known["intermediate_size"] / known["hidden_size"],
     ),
+    "gguf_file_type": Spelling(("dtype",), lambda value: {}, lambda known: GGUF_FILE_TYPES[known["dtype"]]),
+    "gguf_scaling": Spelling(("rope_scaling",), _scaling, _write_gguf_scaling),
     "dtype": Spelling(("dtype",), lambda value: {}, lambda known: known["dtype"]),
     "torch_dtype": Spelling(("dtype",), lambda value: {}, lambda known: DType(known["dtype"])),
 }

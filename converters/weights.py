@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from converters.errors import NotFoundError, UnsupportedError, UsageError, ZooError
 
-ORIGINAL, HF = "original", "hf"
+ORIGINAL, HF, GGUF = "original", "hf", "gguf"
 MODEL_CONFIG, CONFIG = "model_config.pt", "config.json"
 RECORD = "conversion.json"  # beside what `convert` wrote
 ADAPTER_CONFIG = "adapter_config.json"
@@ -32,6 +32,7 @@ _GRID = re.compile(r"model_(.*_)?((tp|pp|wp|dp)\d+|moe_layer\d+).*\.pt")
 SHARD = re.compile(r"(?P<base>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.(?P<suffix>safetensors|bin|pt|pth)")
 _CONTAINERS = (("model", "safetensors"), ("pytorch_model", "bin"))
 INDEX = ".index.json"
+GGUF_SUFFIX = ".gguf"
 
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|ckpt)")
 _TRAINING = re.compile(
@@ -64,8 +65,8 @@ FOREIGN = (
         "convert them with transformers' convert_llama_weights_to_hf.py, and convert the result",
     ),
     Foreign(
-        re.compile(r".+\.gguf|ggml-.+\.bin"),
-        "weights for llama.cpp, mostly quantised",
+        re.compile(r"ggml-.+\.bin"),
+        "weights for old versions of llama.cpp, mostly quantised",
         "take the release in hf format that they were made from",
     ),
     Foreign(
@@ -90,8 +91,8 @@ FOREIGN = (
 
 @dataclass(frozen=True)
 class WeightSet:
-    """One set of weights. name: what asks for it, a file or `original`. form: original or hf. files: of its
-    weights, as far as names show; an index may name others. indexed: whether `name` is an index. standard:
+    """One set of weights. name: what asks for it, a file or `original`. form: original, hf or gguf. files: of
+    its weights, as far as names show; an index may name others. indexed: whether `name` is one. standard:
     whether its names say that it is meant to be read."""
 
     name: str
@@ -132,6 +133,7 @@ def weight_sets(names: Sequence[str]) -> tuple[WeightSet, ...]:
     for group in _groups(name for name in names if name not in taken):
         sets.append(WeightSet(group[0], HF, group, standard=_of_a_container(group[0])))
         taken.update(group)
+    sets += [WeightSet(name, GGUF, (name,)) for name in names if name.endswith(GGUF_SUFFIX)]
     loose = HF if CONFIG in names or MODEL_CONFIG not in names else ORIGINAL
     for name in names:
         if name not in taken and _may_be_weights(name):
@@ -190,7 +192,7 @@ def _may_be_weights(name: str) -> bool:
 
 
 def _asked_for(sets: Sequence[WeightSet], asked: str, where: str) -> WeightSet:
-    if asked in (ORIGINAL, HF):
+    if asked in (ORIGINAL, HF, GGUF):
         fitting = [one for one in sets if one.form == asked]
     else:
         fitting = [one for one in sets if asked == one.name] or list(_holding(sets, asked))
@@ -222,6 +224,8 @@ def _meant(
     wish = configured()
     named = next((one for one in sets if wish in (one.name, *one.files)), None)
     first = next(iter(known), named)
+    if first and first.form == GGUF and len(known) > 1:
+        raise _undecided("it holds several GGUF files", where, *((one, one.name) for one in known))
     if first is None:
         raise _none(sets, names, where)
     if named and named is not first:
@@ -282,5 +286,5 @@ def _none(sets: Sequence[WeightSet], names: Sequence[str], where: str) -> ZooErr
     return NotFoundError(
         f"it holds no checkpoint: neither {CONFIG} nor model_tp0_pp0.pt is there",
         where,
-        "name a directory in original, hf or llama format",
+        "name a directory in original, hf, llama or gguf format",
     )

@@ -200,7 +200,7 @@ def convert(
 ) -> Path:
     """Convert a checkpoint and return `dst`.
 
-    src: a directory in original, hf or llama format, or a model of the registry. to: hf, llama or original.
+    src: a directory in original, hf, llama or gguf format, or a model of the registry. to: one of these.
     given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}.
     pad_vocab_to_multiple: rows of zeros are added until it divides the vocabulary, and dropped on the way
     back. known_as: the registry model that a directory holds. weights: which of several sets in it:

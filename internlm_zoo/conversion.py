@@ -81,7 +81,7 @@ def plan(
     with _opened(src, options, settings, known_as, from_hub, progress) as source:
         checkpoint = converters.open_checkpoint(source.folder, options.given, source.known, options.weights)
         beside = lay_beside(checkpoint, options, _tokenizer_facts(source, checkpoint))
-        return converters.plan_conversion(beside.source, options)
+        return converters.plan_conversion(beside.source, options, beside.held)
 
 
 @contextmanager

@@ -206,7 +206,7 @@ def _on_node(job: _Job, number: int) -> _Done:
     file = job.plan.files[number]
     attempt = Path(tempfile.mkdtemp(dir=job.attempts))
     with Sources(job.plan.source.folder) as sources:
-        stream = Stream(job.plan.supply, sources, job.plan.normalised, job.plan.dtype)
+        stream = Stream(job.plan.supply, sources, job.plan.normalised, job.plan.elements)
         alone = replace(job.plan, files=(file,))
         written = files.write_files(alone, stream, attempt, 1, job.evidence, Silence())
     (attempt / file.name).replace(job.staging / file.name)

@@ -132,9 +132,10 @@ def _nothing_to_seal(crcs: Mapping[str, int]) -> tuple[Patch, ...]:
 
 @dataclass(frozen=True)
 class FileLayout:
-    """A file before its tensors are in it. One shape for both containers.
+    """A file before its tensors are in it. One shape for all containers.
 
-    size: of the finished file in bytes. spans: in file order. fixed: what can be written at once.
+    size: of the finished file in bytes. spans: in file order. fixed: what can be written at once. encode:
+    what bytes of a span are in the file, and where, if not themselves at their offset.
     seal: given zlib.crc32 of every span by name, what remains to be written; needs_crc says whether it looks.
     Bytes covered by none of these are zero.
     """
@@ -144,6 +145,7 @@ class FileLayout:
     fixed: tuple[Patch, ...]
     seal: Callable[[Mapping[str, int]], tuple[Patch, ...]] = _nothing_to_seal
     needs_crc: bool = False
+    encode: Callable[[int, memoryview], tuple[int, memoryview]] | None = None
 
 
 def nbytes(dtype: str, shape: tuple[int, ...]) -> int:

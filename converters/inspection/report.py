@@ -25,7 +25,7 @@ from converters.inspection.statistics import (
 )
 from converters.inspection.survey import Survey, survey
 from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files, tokenizer_notes
-from converters.layouts.table import Layout
+from converters.layouts.table import GGUF, TORCH, Layout
 from converters.progress import Progress, Silence
 from converters.sidecars import check_sidecars
 
@@ -81,7 +81,7 @@ def inspect(
     if seen.found.format == "original":
         findings += [*renamed(folder, seen.files), *duplicates(folder, seen.files)]
     notes = checkpoint.notes if checkpoint else seen.found.notes
-    tokenizer, wrong = tokenizer_files(folder)
+    tokenizer, wrong = ((), []) if seen.found.format == GGUF else tokenizer_files(folder)  # it is in the file
     findings += wrong
     rows = contents.vocab if contents else checkpoint.sizes["vocab"] if checkpoint else None
     findings += against_rows(folder, tokenizer, rows) if rows else ()
@@ -189,7 +189,8 @@ def _family(checkpoint: Checkpoint) -> dict[str, Fact]:
 
 
 def _format(layout: Layout) -> Fact:
-    return Fact(layout.format, _NAMES if layout.grid else "config.json")
+    names = {TORCH: _NAMES, GGUF: "the file's header"}
+    return Fact(layout.format, names.get(layout.container, "config.json"))
 
 
 def _origin(layout: Layout) -> str:

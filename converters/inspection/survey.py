@@ -14,7 +14,7 @@ from converters.formats.folder import Folder
 from converters.formats.zip_read import ends_with_directory
 from converters.inspection.finding import Finding, finding
 from converters.shardfiles import StoredFile
-from converters.weights import MODEL_CONFIG, ORIGINAL
+from converters.weights import GGUF_SUFFIX, MODEL_CONFIG, ORIGINAL
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def survey(folder: Folder, weights: str | None = None) -> Survey:
 def _trailing(folder: Folder, seen: Survey) -> Iterator[Finding]:
     """torch reads files with more bytes than their directory describes, and nobody writes such files."""
     for file in seen.files:
-        if not file.name.endswith(".safetensors"):
+        if not file.name.endswith((".safetensors", GGUF_SUFFIX)):
             with closing(folder.open(file.name)) as source:
                 if not ends_with_directory(source):
                     yield Finding("more bytes follow the end of its directory", file.where, "fetch it again")

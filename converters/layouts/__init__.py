@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from converters.errors import UnsupportedError
-from converters.layouts import internlm, internlm2, internlm3, llama
+from converters.layouts import gguf, internlm, internlm2, internlm3, llama
 from converters.layouts.table import Layout
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -13,20 +13,32 @@ LAYOUTS: tuple[Layout, ...] = (
     internlm2.HF,
     internlm3.HF,
     llama.LLAMA,
+    gguf.GGUF,
 )
+# What any family is written in: Llama's architecture.
+EVERYONES = (llama.LLAMA, gguf.GGUF)
+
+
+def is_everyones(format: str) -> bool:
+    """Whether checkpoints of any family are written in it, and it does not say of which they are."""
+    return any(layout.format == format for layout in EVERYONES)
 
 
 def layout_of(family: str, format: str) -> Layout:
     """The table for a family in a format. Raises UnsupportedError where none was ever published."""
-    if format == "llama":
-        return llama.LLAMA
+    for layout in EVERYONES:
+        if layout.format == format:
+            return layout
     for layout in LAYOUTS:
         if (layout.family, layout.format) == (family, format):
             return layout
     raise UnsupportedError(
         f"there is no {format} format of the family {family}: none was published",
         "--to",
-        "convert to " + " or ".join(sorted({x.format for x in LAYOUTS if x.family == family} | {"llama"})),
+        "convert to "
+        + " or ".join(
+            sorted({x.format for x in LAYOUTS if x.family == family} | {x.format for x in EVERYONES})
+        ),
     )
 
 

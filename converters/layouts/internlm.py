@@ -9,7 +9,7 @@ from __future__ import annotations
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
 from converters.layouts.llama import HF_CHOICES, HF_CONFIG, HF_CONSTANTS, HF_DEMANDS, HF_READS, llama_rows
-from converters.layouts.table import ANY_READS, Layout, Row, row
+from converters.layouts.table import ANY_READS, TORCH, Layout, Row, row
 
 _QKV = "layers.N.attention.{0}.{1}"
 _QKV_WEIGHTS = " ".join(_QKV.format(part, "weight") for part in "qkv")
@@ -32,7 +32,7 @@ def _qkv(axes: str, **when: object) -> tuple[Row, Row]:
 ORIGINAL = Layout(
     family="internlm",
     format="original",
-    grid=True,
+    container=TORCH,
     prefix="model.",
     choices={
         # Checkpoints before InternEvo's feed-forward of 2024 have it up_down: w2 is up and w3 is down.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
 from converters.layouts.llama import GROUPED_CONFIG, HF_CHOICES, HF_CONSTANTS, HF_DEMANDS, HF_READS
-from converters.layouts.table import ANY_READS, Layout, row
+from converters.layouts.table import ANY_READS, TORCH, Layout, row
 
 # As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
 _EMBED = "tok_embeddings.weight tok_embeddings.word_embeddings.weight"
@@ -26,7 +26,7 @@ _INTERLEAVED = "kv_heads q_per_kv pairs halves"
 ORIGINAL = Layout(
     family="internlm2",
     format="original",
-    grid=True,
+    container=TORCH,
     prefix="model.",
     choices={
         "qkv": ("fused", "split"),

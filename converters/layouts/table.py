@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PARTS = "parts"
+TORCH, SAFETENSORS, GGUF = "torch", "safetensors", "gguf"
 ANY_READS: Mapping[str, str] = {"unpadded_vocab_size": "$unpadded_vocab_size"}
 """Keys of every format's config that only this program writes: converters/vocabulary.py."""
 Choices = Mapping[str, object]
@@ -65,7 +66,8 @@ class Layout:
 
     choices: what may differ between checkpoints of this layout, each with its values, the one that is written
     first; what neither config nor options state is decided by the tensors' names and shapes.
-    grid: whether it is cut into ranks and stages, one file each. prefix: may stand before every name.
+    container: what its files are; torch's are a grid of ranks and stages, one file each. vectors: the element
+    type of what has one dimension, where it is one of its own. prefix: may stand before every name.
     template: the config file as data: key -> literal or `$fact`, read and written by the same table.
     reads: keys that are read as well, where other versions wrote them.
     constants: facts that hold for every checkpoint of the layout unless its config says otherwise, as the
@@ -85,9 +87,15 @@ class Layout:
     demands: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     agree: tuple[tuple[str, str], ...] = ()
     inert: frozenset[str] = frozenset()
-    grid: bool = False
+    container: str = SAFETENSORS
+    vectors: str | None = None
     prefix: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.family}/{self.format}"
+
+    @property
+    def grid(self) -> bool:
+        """Whether it is cut into ranks and stages."""
+        return self.container == TORCH

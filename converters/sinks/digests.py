@@ -40,23 +40,23 @@ def fingerprint_of(
     source: Checkpoint,
     *,
     known: Mapping[str, str] = MappingProxyType({}),
-    dtype: str | None = None,
+    elements: Mapping[str, str] = MappingProxyType({}),
     as_counted: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
     task: str = "fingerprint",
 ) -> dict[str, str]:
-    """The same for a checkpoint that is open. known: digests that need not be computed. dtype: of its
-    values once they are rounded to that element type. as_counted: a head of norm_head with normalised rows,
-    as it counts in the forward pass; else as it is stored."""
+    """The same for a checkpoint that is open. known: digests that need not be computed. elements:
+    the types of those tensors that count once they are rounded to another. as_counted: a head of norm_head
+    with normalised rows, as it counts in the forward pass; else as it is stored."""
     told = progress or Silence()
     same = {HEAD: EMBEDDING} if source.tied else {}  # the same element type, shape and bytes
     names = [name for name in source.tensors if name not in known and name not in same]
-    told.start(task, sum(stream_bytes(source, name, dtype) for name in names))
+    told.start(task, sum(stream_bytes(source, name, elements.get(name)) for name in names))
     with Sources(source.folder) as files:
         check_replicas(source, files)
         counted = normalised(source, {}) if as_counted else frozenset()
-        stream = Stream(source, files, counted, dtype)
+        stream = Stream(source, files, counted, elements)
 
         def digest(name: str) -> str:
             running = begin(stream, source.tensors[name])

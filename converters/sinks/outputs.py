@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from converters.batches import Batch
-from converters.plan import TargetFile
 from converters.progress import Progress
+from converters.targets import TargetFile
 
 
 class Outputs:
@@ -35,6 +35,9 @@ class Outputs:
         return self._files[name].layout.needs_crc
 
     def write(self, name: str, offset: int, data: memoryview) -> None:
+        encode = self._files[name].layout.encode
+        if encode:
+            offset, data = encode(offset, data)
         self._output(name).write(offset, data)
         self._progress.advance(name, len(data))
 
@@ -60,7 +63,7 @@ class Outputs:
         with self._lock:
             if name not in self._open:
                 layout = self._files[name].layout
-                self._progress.start(name, layout.size, self._done[name])
+                self._progress.start(name, layout.size, min(self._done[name], layout.size))
                 output = self._open[name] = _Output(self._directory / name, layout.size)
                 for patch in layout.fixed:
                     output.write(*patch)

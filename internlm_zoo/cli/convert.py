@@ -26,6 +26,7 @@ class Target(str, Enum):
     hf = "hf"
     llama = "llama"
     original = "original"
+    gguf = "gguf"
 
 
 class Dtype(str, Enum):
@@ -33,6 +34,7 @@ class Dtype(str, Enum):
     float32 = "float32"
     float16 = "float16"
     bfloat16 = "bfloat16"
+    q8_0 = "q8_0"
 
 
 class MlpOrder(str, Enum):
@@ -121,7 +123,7 @@ def convert(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a target that is not empty.")] = False,
 ) -> Answer:
-    """Convert between original, hf and llama checkpoints. The last line printed is the new directory."""
+    """Convert between original, hf, llama and gguf checkpoints. The last line is the new directory."""
     from converters import ConversionOptions, Execution
     from converters.describe import notes_of
     from internlm_zoo import conversion

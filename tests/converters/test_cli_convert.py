@@ -104,7 +104,7 @@ def test_exit_codes(zoo, src, tmp_path):
     (full / "mine").write_text("mine")
     assert zoo("convert", src, full, "--to", "hf")[0] == 2
     assert zoo("convert", src, full, "--to", "hf", "--force")[0] == 0
-    assert zoo("convert", src, tmp_path / "dst", "--to", "gguf")[0] == 2
+    assert zoo("convert", src, tmp_path / "dst", "--to", "onnx")[0] == 2
     assert zoo("convert", tmp_path / "nowhere", tmp_path / "dst", "--to", "hf")[0] == 4
     damaged = (src / "model_tp1_pp1.pt").read_bytes()
     (src / "model_tp1_pp1.pt").write_bytes(damaged[: len(damaged) // 2])

@@ -307,7 +307,7 @@ def test_a_grid_of_no_ranks_is_a_usage_error(src, dst, grid):
 
 
 def test_a_target_that_is_no_format_is_a_usage_error(src, dst):
-    refused(src, dst, UsageError, to="gguf")
+    refused(src, dst, UsageError, to="onnx")
 
 
 @pytest.mark.parametrize("size", ["lots", "0GB", "-1GB"])

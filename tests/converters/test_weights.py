@@ -239,7 +239,7 @@ def test_weights_that_only_the_config_of_newer_transformers_names_are_asked_abou
     [
         ("consolidated.00.pth", "Meta"),
         ("adapter_model.safetensors", "merge_and_unload"),
-        ("model-q8_0.gguf", "llama.cpp"),
+        ("ggml-model-q4_0.bin", "llama.cpp"),
         ("gptq_model-4bit-128g.safetensors", "GPTQ"),
         ("flax_model.msgpack", "Flax"),
         ("mp_rank_00_model_states.pt", "zero_to_fp32"),
