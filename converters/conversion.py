@@ -29,7 +29,7 @@ from converters.plan import Plan, plan_conversion
 from converters.progress import Progress, Silence, byte_count
 from converters.sidecars import check_sidecars
 from converters.sinks.files import write_json
-from converters.sinks.space import check_space, full_disk_named
+from converters.sinks.space import check_space, refusals_named
 from converters.sinks.staging import Staging
 from converters.weights import CONFIG, MODEL_CONFIG, RECORD
 
@@ -139,23 +139,25 @@ def carry_out(
     beside = lay_beside(source, options, tokenizer_facts(source))
     plan = plan_conversion(beside.source, options, beside.held)
     target = Path(dst)
-    if isinstance(source.folder, LocalFolder) and source.path.resolve().is_relative_to(target.resolve()):
+    if isinstance(source.folder, LocalFolder) and _below(source.path, target):
         raise UsageError("the target would replace its own source", target, "choose another target")
     told = progress or Silence()
     staging = Staging(target)
-    if staging.occupied and not execution.force:
-        report = _already_there(plan, target, beside, execution.workers, told)
-        staging.sweep()
-        return report
-    space = check_space(plan, staging, execution.engine)
-    with (
-        open_engine(execution.engine, source.folder) as write_files,
-        staging.dropped_if_wrong(),
-        full_disk_named(staging.target),
-    ):
-        told.note(f"needs {byte_count(space.needed)}; {byte_count(space.free)} are free")
-        check_sidecars(source.folder, source.files, execution.workers)
-        return _run(plan, staging, target, beside, execution, write_files, told)
+    with refusals_named(staging.target):
+        if staging.occupied and not execution.force:
+            report = _already_there(plan, target, beside, execution.workers, told)
+            staging.sweep()
+            return report
+        space = check_space(plan, staging, execution.engine)
+        with open_engine(execution.engine, source.folder) as write_files, staging.dropped_if_wrong():
+            told.note(f"needs {byte_count(space.needed)}; {byte_count(space.free)} are free")
+            check_sidecars(source.folder, source.files, execution.workers)
+            return _run(plan, staging, target, beside, execution, write_files, told)
+
+
+def _below(path: Path, parent: Path) -> bool:
+    """Links followed, also where they lead nowhere."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(parent))
 
 
 def _run(

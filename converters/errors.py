@@ -54,6 +54,12 @@ class NotFoundError(ZooError):
     exit_code = 4
 
 
+class AccessError(ZooError):
+    """Something is there and is not given to this user: by a hub, or by the system."""
+
+    exit_code = 4
+
+
 class IntegrityError(ZooError):
     """Bytes that are not what they should be, or input that would do harm."""
 

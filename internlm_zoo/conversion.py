@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import converters
 from converters import Checkpoint, ConversionOptions, Execution, Plan, Report, TokenizerFacts
 from converters.carry import lay_beside
+from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.known import known_facts, naming_models
@@ -113,7 +114,7 @@ def _opened(
 def _remote(name: str, to: str, registry: Registry, settings: Settings) -> RemoteFolder:
     from internlm_zoo.store.remote import open_remote
 
-    if Path(name).is_dir() and name not in registry.models:
+    if is_directory(name) and name not in registry.models:
         raise UsageError(f"{name} is a directory", "--from-hub", "leave it out, or name hub:owner/repository")
     return open_remote(name, settings, format=_source_format(name, to, registry))
 
@@ -123,9 +124,10 @@ def _found(
 ) -> Found:
     from internlm_zoo.store.locate import find_model
 
-    if not Path(src).is_dir() and str(src) not in registry.models and len(Path(src).parts) > 1:
-        fix = "--from-hub reads hub:owner/repository" if ":" in str(src) else None
-        raise NotFoundError("there is no such directory", str(src), fix)
+    if not is_directory(src) and str(src) not in registry.models and len(Path(src).parts) > 1:
+        if ":" not in str(src):
+            raise no_directory(src)
+        raise NotFoundError("there is no such directory", str(src), "--from-hub reads hub:owner/repository")
     return find_model(
         src, settings=settings, format=_source_format(str(src), to, registry), progress=progress
     )

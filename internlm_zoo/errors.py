@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from converters.errors import (
+    AccessError,
     IntegrityError,
     NoSpaceError,
     NotFoundError,
@@ -24,12 +25,6 @@ __all__ = [
     "UsageError",
     "ZooError",
 ]
-
-
-class AccessError(ZooError):
-    """The hub knows the repository but does not give it to this user."""
-
-    exit_code = 4
 
 
 class Cancelled(ZooError):

@@ -10,8 +10,8 @@ from typing import Any
 
 import converters
 from converters import Inspection
+from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import Folder, LocalFolder
-from internlm_zoo.errors import NotFoundError
 from internlm_zoo.known import known_facts, same_shape, shortened
 from internlm_zoo.progress import Progress
 from internlm_zoo.quantised import refuse_quantised
@@ -86,13 +86,13 @@ def _opened(target: str, registry: Registry, settings: Settings) -> Iterator[tup
     from internlm_zoo.store.locate import find_model, held
 
     known = target in registry.models
-    if Path(target).is_dir() or (known and any(holding.record.whole for holding in held(target, settings))):
+    if is_directory(target) or (known and any(holding.record.whole for holding in held(target, settings))):
         found = find_model(target, settings=settings)
         refuse_quantised(found.release, registry)
         yield LocalFolder(found.path), found.model
         return
     if not known and ":" not in target and len(Path(target).parts) > 1:
-        raise NotFoundError("there is no such directory", target)
+        raise no_directory(target)
     from internlm_zoo.store.remote import open_remote
 
     with open_remote(target, settings) as remote:

@@ -13,6 +13,7 @@ from typing import Any
 
 from converters.discover import TOKENIZER_FILES
 from converters.errors import IntegrityError, NotFoundError, UsageError
+from converters.formats.access import is_directory, reading
 from converters.formats.folder import Folder, LocalFolder, read_whole
 from converters.formats.impostors import refuse_impostor
 from converters.tokenizer.model_proto import read_model
@@ -100,7 +101,9 @@ def files_given(path: Path) -> TokenizerFiles:
     Raises NotFoundError if it is not there or the directory holds none, UsageError for a file that is
     neither, IntegrityError for a Git LFS pointer or a web page in its place.
     """
-    if not path.is_file():
+    with reading(path):
+        lone = path.is_file()
+    if not lone:
         return _directory(path)
     folder = LocalFolder(path.parent)
     with closing(folder.open(path.name)) as file:
@@ -110,7 +113,7 @@ def files_given(path: Path) -> TokenizerFiles:
 
 
 def _directory(path: Path) -> TokenizerFiles:
-    found = files_in(LocalFolder(path)) if path.is_dir() else None
+    found = files_in(LocalFolder(path)) if is_directory(path) else None
     if found is None or not found.content.keys() & {SENTENCEPIECE, FAST}:
         raise NotFoundError(
             "there is no tokenizer here", path, f"name a {SENTENCEPIECE} or a directory with one"

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from converters.errors import IntegrityError, NotFoundError
+from converters.errors import IntegrityError
+from converters.formats.access import check_is_file, reading
 
 _CHUNK = 1 << 20
 
@@ -75,16 +76,16 @@ class Zeros:
 
 
 class LocalFile:
-    """A file on disk as a ByteSource; a context manager. Raises NotFoundError if there is none."""
+    """A file on disk as a ByteSource; a context manager. Raises NotFoundError if there is none, and
+    AccessError if it cannot be read, at once or later."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = os.fspath(path)
-        try:
+        check_is_file(path)
+        with reading(path):
             self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 (closed by close)
-        except FileNotFoundError:
-            raise NotFoundError("there is no such file", self.name) from None
+            self.size = self._file.seek(0, io.SEEK_END)
         self._lock = threading.Lock()
-        self.size = self._file.seek(0, io.SEEK_END)
 
     def read(self, offset: int, length: int) -> bytes:
         if offset < 0 or length < 0 or offset + length > self.size:
@@ -139,18 +140,20 @@ class LocalFile:
         return bytes(parts)
 
     def _read_some_into(self, offset: int, buffer: memoryview) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [buffer], offset)
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.readinto(buffer) or 0
+        with reading(self.name):
+            if hasattr(os, "preadv"):
+                return os.preadv(self._file.fileno(), [buffer], offset)
+            with self._lock:
+                self._file.seek(offset)
+                return self._file.readinto(buffer) or 0
 
     def _read_some(self, offset: int, length: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._file.fileno(), length, offset)
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.read(length) or b""
+        with reading(self.name):
+            if hasattr(os, "pread"):
+                return os.pread(self._file.fileno(), length, offset)
+            with self._lock:
+                self._file.seek(offset)
+                return self._file.read(length) or b""
 
 
 class HeldFile:

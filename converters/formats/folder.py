@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from converters.errors import IntegrityError, NotFoundError
+from converters.errors import IntegrityError
+from converters.formats.access import is_directory, no_directory, reading
 from converters.formats.bytesource import ByteSource, LocalFile
 
 _SMALL = 64 << 20
@@ -71,9 +72,14 @@ class LocalFolder:
 
     def names(self, below: str = "") -> Sequence[str]:
         folder = self.path / below
-        if below and not folder.is_dir():
+        if below and not is_directory(folder):
             return []
-        return sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())
+        with reading(folder):
+            return sorted(
+                path.name
+                for path in folder.iterdir()
+                if not os.path.isdir(path)  # noqa: PTH112 (a link to what cannot be seen is a file like others)
+            )
 
     def where(self, name: str) -> str:
         return str(self.path / name)
@@ -83,8 +89,9 @@ class LocalFolder:
 
     def identity(self, name: str) -> str:
         file = self.path / name
-        stat = file.stat()
-        return repr((str(file.resolve()), stat.st_size, stat.st_mtime_ns))
+        with reading(file):
+            stat = file.stat()
+        return repr((os.path.realpath(file), stat.st_size, stat.st_mtime_ns))
 
     def known_sha256(self, name: str) -> str | None:
         return self.verified.get(name)
@@ -94,14 +101,15 @@ class LocalFolder:
         return None if sha256 is None else {"sha256": sha256, "verified": "before, by the download"}
 
     def size(self, name: str) -> int:
-        return (self.path / name).stat().st_size
+        with reading(self.path / name):
+            return (self.path / name).stat().st_size
 
 
 def local_folder(path: str | os.PathLike[str]) -> LocalFolder:
-    """Raises NotFoundError if there is no such directory."""
+    """Raises NotFoundError if there is no such directory, AccessError if it cannot be seen."""
     directory = Path(path)
-    if not directory.is_dir():
-        raise NotFoundError("there is no such directory", directory)
+    if not is_directory(directory):
+        raise no_directory(directory)
     return LocalFolder(directory)
 
 

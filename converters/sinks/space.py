@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.errors import NoSpaceError
+from converters.errors import AccessError, NoSpaceError
 from converters.plan import Plan
 from converters.sinks.staging import Staging, is_begun
 
@@ -54,15 +54,17 @@ def _allocated(stat: os.stat_result) -> int:
 
 
 @contextmanager
-def full_disk_named(target: Path) -> Iterator[None]:
-    """A full disk inside is a NoSpaceError."""
+def refusals_named(target: Path) -> Iterator[None]:
+    """A full disk inside is a NoSpaceError, and what else the system refuses of the target an AccessError."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise NoSpaceError(
-            "the disk is full",
-            target.parent,
-            "free some space and run it again: it goes on where it stopped",
-        ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(
+                "the disk is full",
+                target.parent,
+                "free some space and run it again: it goes on where it stopped",
+            ) from error
+        what = f"the system refuses it: {error.strerror or error}"
+        fix = "choose another target, or run it again: it goes on where it stopped"
+        raise AccessError(what, error.filename or target, fix) from error

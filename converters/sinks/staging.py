@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from converters.errors import IntegrityError, UsageError
@@ -30,15 +30,20 @@ class Staging:
     """
 
     def __init__(self, target: Path) -> None:
-        self.target = target.resolve()
+        self.target = Path(os.path.realpath(target))
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
-        _check_place(target, next(parent for parent in self.target.parents if parent.exists()))
+        with _as_argument(target):
+            self._look(target)
+
+    def _look(self, given: Path) -> None:
+        _check_names(self.target, self.path)
+        _check_place(given, next(parent for parent in self.target.parents if parent.exists()))
         if self._old.exists() and not self.target.exists():  # killed between two renames
             self._old.rename(self.target)
         if _is_mount_point(self.target):
             raise UsageError(
-                "a mount point cannot be replaced in one step", target, "choose a directory in it"
+                "a mount point cannot be replaced in one step", given, "choose a directory in it"
             )
         empty = self.target.is_dir() and not any(self.target.iterdir())
         self.occupied = self.target.exists() and not empty
@@ -99,6 +104,24 @@ class Staging:
             self.target.rename(self._old)
             self.path.rename(self.target)
             self._old.rename(self.path)
+
+
+@contextmanager
+def _as_argument(target: Path) -> Iterator[None]:
+    """What the system refuses of the target before any work is a mistake in its name."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"it cannot be a target: {error.strerror}", error.filename or target, "choose another target"
+        ) from error
+
+
+def _check_names(*paths: Path) -> None:
+    """Raises OSError for a link that leads to itself, a name that is too long, a place not to be seen."""
+    for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
 
 
 def _check_place(target: Path, parent: Path) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.errors import UsageError, ZooError
+from internlm_zoo.errors import AccessError, UsageError, ZooError
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
     def command(**options: Any) -> None:
         shell = _shell(options)
         try:
-            answer = function(shell, **options)
+            with _refusals_named():
+                answer = function(shell, **options)
         except ZooError as error:
             _fail(error, shell)
             raise typer.Exit(error.exit_code) from error
@@ -154,6 +155,17 @@ def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del command.__wrapped__
     return command
+
+
+@contextmanager
+def _refusals_named() -> Iterator[None]:
+    """What the system refuses of a file is no fault of the program, whoever touched the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:  # a closed pipe, or what a library calls an OSError
+            raise
+        raise AccessError(f"the system refuses it: {error.strerror}", str(error.filename)) from error
 
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:

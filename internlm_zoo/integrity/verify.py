@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from internlm_zoo.errors import NotFoundError, UnsupportedError
+from converters.formats.access import is_directory, no_directory
+from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
@@ -127,8 +128,8 @@ def verify(
     that the wrong ones can be named. Raises NotFoundError if there is no
     folder.
     """
-    if not path.is_dir():
-        raise NotFoundError("there is no such folder to verify", path)
+    if not is_directory(path):
+        raise no_directory(path)
     wanted = {file.path: file for file in expected}
     found = set(_files(path))
     here = [file for name, file in sorted(wanted.items()) if name in found]
@@ -157,7 +158,7 @@ def _files(folder: Path) -> Iterator[str]:
         for name in names:
             file = Path(parent, name)
             path = file.relative_to(folder).as_posix()
-            if not is_ours(path) and file.exists():
+            if not is_ours(path) and os.path.exists(file):  # noqa: PTH110 (what cannot be seen is missing)
                 yield path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converters.formats.access import is_directory
 from internlm_zoo.errors import IntegrityError, NotFoundError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
@@ -39,7 +40,7 @@ def find_model(
     """
     registry = load_registry(settings)
     path = Path(name_or_dir)
-    if path.is_dir():
+    if is_directory(path):
         record = read_record(path)
         model = registry.models.get(record.model) if record else None
         return Found(path, model, record.release if record else None)
@@ -74,7 +75,7 @@ def held(model: str, settings: Settings) -> list[Holding]:
 
 def downloads_of(name_or_dir: str, settings: Settings) -> list[Path]:
     """The folder itself, or the folders in the store that hold something of a model. Raises NotFoundError."""
-    if Path(name_or_dir).is_dir():
+    if is_directory(name_or_dir):
         return [Path(name_or_dir)]
     model = load_registry(settings).model(name_or_dir)
     found = [holding.path for holding in held(model.name, settings)]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from converters.formats.access import refusal
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.ownership import own_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
@@ -39,12 +40,14 @@ class Record:
 
 def read_record(folder: Path) -> Record | None:
     """None if the folder was not made by `download`, or not finished. Raises IntegrityError for a damaged
-    record."""
+    record, AccessError for one that cannot be read."""
     path = folder / BOOKS / _NAME
     try:
         return _RECORD.validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise refusal(path, error) from error
     except ValidationError as error:
         raise IntegrityError(
             "the record of the download is damaged",

@@ -1,0 +1,230 @@
+"""What the system refuses of a file or directory: a sentence that names it, and exit code 4 or 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import converters
+from converters.errors import AccessError, NotFoundError
+from tests.converters.oracle import INTERNLM2, make_model, write_original
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="its links and pipes are others")
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+VERBS = {
+    "convert": lambda src, whole, out: ("convert", src, out / "new", "--to", "llama"),
+    "inspect": lambda src, whole, out: ("inspect", src),
+    "compare": lambda src, whole, out: ("compare", src, whole),
+    "compare with": lambda src, whole, out: ("compare", whole, src),
+    "fingerprint": lambda src, whole, out: ("fingerprint", src),
+    "generate": lambda src, whole, out: ("generate", src, "-p", "x"),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("access")
+    original = write_original(folder / "original", make_model(INTERNLM2), INTERNLM2, 2)
+    converters.convert(original, folder / "hf", to="hf", given={"max_position_embeddings": 64})
+    return folder
+
+
+@pytest.fixture
+def whole(made):
+    return made / "hf"
+
+
+@pytest.fixture
+def src(tmp_path, whole):
+    return shutil.copytree(whole, tmp_path / "src")
+
+
+def a_directory(path):
+    path.unlink()
+    path.mkdir()
+
+
+def a_loop(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_link_below_a_file(path):
+    (path.parent / "file").write_text("")
+    path.unlink()
+    path.symlink_to("file/x")
+
+
+FAULTS = {
+    "loop": (a_loop, "symbolic links"),
+    "pipe": (a_pipe, "a pipe or a device"),
+    "below a file": (a_link_below_a_file, "Not a directory"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
+def test_a_file_that_cannot_be_read_is_named(zoo, tmp_path, whole, src, verb, fault, name):
+    spoil, said = FAULTS[fault]
+    spoil(src / name)
+    code, out, err = zoo(*VERBS[verb](src, whole, tmp_path))
+    assert (code, out) == (4, "")
+    assert said in err and str(src / name) in err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_directory_in_the_place_of_the_weights_is_a_sentence(zoo, tmp_path, whole, src, verb):
+    a_directory(src / WEIGHTS)
+    code, _, err = zoo(*VERBS[verb](src, whole, tmp_path))
+    assert code in ((1, 4) if verb == "inspect" else (4,))
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "verify"])
+@pytest.mark.parametrize("place", ["loop", "long", "below a file", "a file", "nowhere"])
+def test_a_source_that_is_no_directory_is_named(zoo, tmp_path, whole, verb, place):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    src = {
+        "loop": tmp_path / "loop",
+        "long": tmp_path / ("x" * 300),
+        "below a file": tmp_path / "file" / "x",
+        "a file": tmp_path / "file",
+        "nowhere": tmp_path / "nowhere",
+    }[place]
+    args = ("verify", src) if verb == "verify" else VERBS[verb](src, whole, tmp_path)
+    code, out, err = zoo(*args)
+    assert (code, out) == (4, "")
+    assert str(src) in err
+
+
+TARGETS = {
+    "loop": "symbolic links",
+    "long": "name too long",
+    "almost too long": "name too long",
+    "file/x": "is not a directory",
+}
+
+
+@pytest.mark.parametrize("place", TARGETS)
+def test_a_target_that_cannot_be_is_a_mistake_in_its_name(zoo, tmp_path, whole, place):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    name = {"long": "x" * 300, "almost too long": "x" * 250}.get(place, place)
+    code, out, err = zoo("convert", whole, tmp_path / name, "--to", "llama")
+    assert (code, out) == (2, "")
+    assert TARGETS[place] in err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["file", "loop"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop"])
+def test_a_tokenizer_that_cannot_be_read_is_named(zoo, tmp_path, whole, name):
+    (tmp_path / "loop").symlink_to("loop")
+    code, _, err = zoo("convert", whole, tmp_path / "new", "--to", "llama", "--tokenizer", tmp_path / name)
+    assert code == 4
+    assert name in err and "Traceback" not in err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="it reads otherwise")
+def test_a_disk_that_fails_while_it_is_read_is_named(zoo, tmp_path, whole, monkeypatch):
+    """The system's own call, as it answers when a disk fails."""
+    real, left = os.preadv, [5]
+
+    def preadv(fd, buffers, offset):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    for args in (VERBS["convert"](whole, whole, tmp_path), ("compare", whole, whole)):
+        left[0] = 5
+        code, _, err = zoo(*args)
+        assert code == 4
+        assert f"{os.strerror(errno.EIO)} ({whole / WEIGHTS})" in err
+
+
+def test_verify_names_a_file_that_cannot_be_read_and_goes_on(zoo, src):
+    a_loop(src / "config.json")
+    code, out, _ = zoo("verify", src, "--json")
+    assert code == 1 and "config.json" in out
+
+
+def test_python_callers_get_an_error_of_ours(src):
+    a_loop(src / WEIGHTS)
+    with pytest.raises(AccessError, match="symbolic links") as raised:
+        converters.open_checkpoint(src)
+    assert raised.value.where == str(src / WEIGHTS)
+    with pytest.raises(NotFoundError):
+        converters.open_checkpoint(src / ("x" * 300))
+
+
+AS_NOBODY = """
+import os, sys
+import internlm_zoo.cli.convert, internlm_zoo.cli.inspect, internlm_zoo.cli.models
+from internlm_zoo.cli.shell import run
+whole, out, args = sys.argv[1], sys.argv[2], sys.argv[3:]
+assert run(["convert", whole, out, "--to", "llama"]) == 0  # so that all is imported
+assert run(["inspect", whole, "-q"]) in (0, 1)
+os.setuid(65534)
+sys.exit(run(args))
+"""
+
+
+@pytest.fixture
+def shared(whole):
+    """A copy that every account sees."""
+    folder = Path(tempfile.mkdtemp(prefix="access-"))
+    folder.chmod(0o755)
+    (folder / "home").mkdir(mode=0o777)
+    (folder / "home").chmod(0o777)
+    yield folder, shutil.copytree(whole, folder / "src")
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to be another account")
+@pytest.mark.parametrize("what", ["src", f"src/{WEIGHTS}", f"src/{CONFIG}", "."])
+@pytest.mark.parametrize("verb", ["convert", "inspect", "compare", "fingerprint"])
+def test_what_another_account_does_not_give_is_named(shared, whole, tmp_path, verb, what):
+    folder, src = shared
+    (folder / what).chmod(0o600)
+    args = VERBS[verb](src, src, folder / "home")
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, whole, tmp_path / "first", *map(str, args)],
+        env={**os.environ, "INTERNLM_ZOO_HOME": str(folder / "home"), "HOME": str(folder / "home")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (2, 4), done.stderr
+    assert re.search("Permission denied|not readable", done.stderr) and str(folder) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to be another account")
+def test_a_target_that_another_account_owns_is_refused(shared, whole, tmp_path):
+    folder, src = shared
+    args = ("convert", src, folder / "new", "--to", "llama")
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, whole, tmp_path / "first", *args],
+        env={**os.environ, "INTERNLM_ZOO_HOME": str(folder / "home"), "HOME": str(folder / "home")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "cannot be written to" in done.stderr and str(folder / "new") in done.stderr
