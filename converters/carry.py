@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converters.beside.description import describe
+from converters.beside.documents import documents_in
 from converters.beside.files import SENTENCEPIECE, TokenizerFiles, files_given, files_in
 from converters.beside.generation import (
     GENERATION,
@@ -66,13 +67,14 @@ def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerF
     stated = stated_generation(source)
     stops = stop_ids(files, said, facts)
     ids = settled_ids(source, stated, stops)
-    written = {**made.files, **_generation(source, options.to, stated, ids)}
+    documents = documents_in(source.folder)
+    written = {**documents.files, **made.files, **_generation(source, options.to, stated, ids)}
     if options.to == GGUF and files.content and SENTENCEPIECE not in files.content:
         made = replace(made, notes=(*made.notes, NO_SCORES))
     nothing = () if files.content else (LEFT_OUT if without else NONE,)
-    notes = (*source.notes, *made.notes, *told(source, ids, stops), *nothing)
+    notes = (*source.notes, *made.notes, *told(source, ids, stops), *nothing, *documents.notes)
     known = replace(source, facts={**source.facts, **ids}, notes=notes)
-    return Beside(known, {}, made.files) if options.to == GGUF else Beside(known, written)
+    return Beside(known, documents.files, made.files) if options.to == GGUF else Beside(known, written)
 
 
 def made_for(format: str, files: TokenizerFiles, facts: TokenizerFacts, rows: int | None) -> Rewritten:

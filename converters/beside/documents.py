@@ -1,0 +1,73 @@
+"""What people read beside the weights: licences, model cards, notices. Carried in every direction.
+
+No code, no weights, no settings, and nothing that a link fetches from elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.formats.folder import Folder, LocalFolder, read_whole
+
+_TEXT = r"(\.(md|txt|rst|html|pdf))?"
+# By name, whatever its case. LICENSE, LICENSE.txt, LICENSE-MODEL, MODEL_LICENSE.md, Apache-2.0.txt
+DOCUMENTS = tuple(
+    re.compile(pattern + _TEXT, re.IGNORECASE)
+    for pattern in (
+        r"([\w-]+[_-])?(un)?licen[cs]es?([_.-][\w.-]+?)?",
+        r"copying([_.-][\w-]+?)?",
+        r"(third[_-]?party[_-]?)?notices?",
+        r"readme([_.-][\w-]+?)?",
+        r"(model|data)[_-]?card",
+        r"(acceptable[_-])?use[_-]policy",
+        r"(apache|mit|bsd|gpl|cc-by)([-_][\w.-]+?)?",
+        r"(authors|contributors|citation|changelog|security|disclaimer)(\.(cff|bib))?",
+    )
+)
+_NO_DOCUMENT = re.compile(r".*\.(py|sh|json|ya?ml|bin|pth?|safetensors|gguf|model|jinja|md5)", re.IGNORECASE)
+LARGEST = 4 << 20
+_CACHE_DEPTH = 4  # how far above a release the blobs of all lie, at most
+
+
+def is_document(name: str) -> bool:
+    """By its name alone."""
+    return not _NO_DOCUMENT.fullmatch(name) and any(known.fullmatch(name) for known in DOCUMENTS)
+
+
+@dataclass(frozen=True)
+class Documents:
+    """files: name -> content. notes: what a person should know of those that are left out."""
+
+    files: Mapping[str, bytes]
+    notes: tuple[str, ...]
+
+
+def documents_in(source: Folder) -> Documents:
+    """Those of a folder."""
+    reasons = {name: _reason_against(source, name) for name in filter(is_document, source.names())}
+    return Documents(
+        {name: read_whole(source, name) for name, reason in reasons.items() if reason is None},
+        tuple(f"{name} was left out: {reason}" for name, reason in reasons.items() if reason is not None),
+    )
+
+
+def _reason_against(source: Folder, name: str) -> str | None:
+    if isinstance(source, LocalFolder) and not is_enclosed(source.path, name):
+        return "it is a link that leads out of the directory"
+    with closing(source.open(name)) as file:
+        if file.size > LARGEST:
+            return f"it has {file.size:,} bytes, more than a text for people has"
+    return None
+
+
+def is_enclosed(directory: Path, name: str) -> bool:
+    """Whether a file's bytes lie in the directory, links followed, or among the blobs of the cache that the
+    directory is a view of (those of huggingface_hub and of this program)."""
+    home, file = (Path(os.path.realpath(path)) for path in (directory, directory / name))
+    homes = [home, *(parent / "blobs" for parent in home.parents[:_CACHE_DEPTH])]
+    return any(file.is_relative_to(place) for place in homes)
