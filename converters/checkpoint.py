@@ -23,6 +23,7 @@ from converters.layouts.table import Layout
 from converters.logical import AXES, Sizes, flat_shape, pattern_of, shape_of
 from converters.match import Match, Stored, by_place, match
 from converters.measure import measure
+from converters.origin import Origin, read_origin
 from converters.pieces import Piece, piece_of
 from converters.tied import EMBEDDING, HEAD, is_tied, of_storage, stated
 from converters.unread import check_unread, overlaid
@@ -48,7 +49,8 @@ class Checkpoint:
     """format: original, hf or llama. facts: name -> value and origin.
     sizes: extent of every axis. choices: what was settled where a layout leaves room.
     tensors: by logical name, in the model's order. dropped: stored names of computed buffers that are left
-    out. files, tokenizer_files: names in the folder. notes: what a person should know of how it was read."""
+    out. files, tokenizer_files: names in the folder. notes: what a person should know of how it was read.
+    origin: the original checkpoint that it is, or that its record says it came from."""
 
     folder: Folder
     format: str
@@ -63,6 +65,7 @@ class Checkpoint:
     files: tuple[str, ...]
     tokenizer_files: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     @property
     def path(self) -> Path:
@@ -197,6 +200,7 @@ def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, A
             *_mixed(own.values()),
             *_other_dtype(config, usual(own.values())),
         ),
+        origin=Origin.of(layout, settled.choices) or read_origin(folder),
     )
     return unpadded(opened, config_file)
 

@@ -10,6 +10,7 @@ from converters.layouts.llama import TIED
 from converters.logical import pattern_of
 from converters.plan import LEFT_OUT, Plan
 from converters.tied import EMBEDDING, HEAD, is_tied
+from converters.weights import RECORD
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def describe(plan: Plan) -> tuple[Line, ...]:
 
 def notes_of(plan: Plan) -> tuple[str, ...]:
     """How the source was read, and what is not in the target what it is in the source."""
-    return (*plan.source.notes, *_lost(plan), *_elements(plan))
+    return (*plan.source.notes, *_lost(plan), *_elements(plan), *_readers(plan))
 
 
 def twins(plan: Plan, digests: Mapping[str, str]) -> Iterator[str]:
@@ -85,6 +86,12 @@ def _lost(plan: Plan) -> Iterator[str]:
 
 def _why_untied(plan: Plan) -> str:
     return f"{TIED} is false" if TIED in plan.layout.choices else f"{plan.layout.name} cannot tie them"
+
+
+def _readers(plan: Plan) -> Iterator[str]:
+    for name, said in plan.layout.readers.items():
+        again = "; so it was in the checkpoint that the source came from"
+        yield said[str(plan.choices[name])] + again * (plan.facts[name].origin == RECORD)
 
 
 def _elements(plan: Plan) -> Iterator[str]:

@@ -30,6 +30,7 @@ from converters.tied import HEAD, is_tied
 from converters.tokenizer.gguf import gguf_tokenizer
 from converters.unread import overlaid
 from converters.vocabulary import UNPADDED, padded
+from converters.weights import RECORD
 
 FORMATS = ("hf", "llama", "original", "gguf")
 Q8_0 = "q8_0"
@@ -101,7 +102,7 @@ def plan_conversion(
     if min(tp, pp) < 1 or (not layout.grid and (tp, pp) != (1, 1)):
         raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
     _, stated = overlaid(source.config, options.given, source.layout)
-    known = {**source.facts, **given_facts(stated, layout, source.layout)}
+    known = {**_as_before(source, layout), **source.facts, **given_facts(stated, layout, source.layout)}
     code = _code(options.dtype, layout)
     if code not in (None, source.dtype):
         known["dtype"] = Fact(options.dtype, GIVEN)
@@ -202,13 +203,20 @@ def _elements(source: Checkpoint, layout: Layout, code: str | None) -> dict[str,
     return {name: wanted[name] for name in wanted if wanted[name] != kept[name]}
 
 
+def _as_before(source: Checkpoint, layout: Layout) -> Facts:
+    """How the values lay in the original checkpoint that the source came from."""
+    before = source.origin.choices_for(layout) if source.origin else {}
+    return {name: Fact(value, RECORD) for name, value in before.items()}
+
+
 def _choose(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, object]:
-    """Given, as in a source of the same layout, as a fact says, or the first the layout lists."""
+    """Given, as in a source of the same layout or in the original it came from, as a fact says, or the first
+    that the layout lists."""
     choices: dict[str, object] = {}
     for name, values in layout.choices.items():
         stated = known.get(name)
         same_layout = layout is source.layout
-        if stated is not None and (same_layout or stated.origin == GIVEN or name in source.facts):
+        if stated is not None and (same_layout or stated.origin in (GIVEN, RECORD) or name in source.facts):
             if stated.value not in values:
                 raise UnsupportedError(f"{layout.name} cannot have {name} {stated.value!r}", name)
             choices[name] = stated.value

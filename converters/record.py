@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path, PurePath
@@ -92,6 +92,7 @@ def stated(plan: Plan) -> dict[str, Any]:
             "choices": dict(plan.choices),
             "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
         },
+        "origin": None if source.origin is None else asdict(source.origin),
         "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
         "dropped": list(source.dropped),
         "lossy": sorted(plan.lossy | plan.quantised),

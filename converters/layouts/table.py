@@ -74,6 +74,7 @@ class Layout:
     format's own code has it. by_kind: further config entries, by what the model is for (causal: the next
     token, reward: a score). demands: config keys whose other values are not supported. agree: pairs of keys
     that must say the same. inert: config keys that are not read, as they do not change what is computed.
+    readers: of choices that programs disagree about, by value: who reads what is written so, who does not.
     """
 
     family: str
@@ -89,6 +90,7 @@ class Layout:
     inert: frozenset[str] = frozenset()
     container: str = SAFETENSORS
     vectors: str | None = None
+    readers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     prefix: str = ""
 
     @property

@@ -89,7 +89,7 @@ def convert(
     mlp_order: Annotated[
         MlpOrder | None,
         typer.Option(
-            "--mlp-order", help="What w2 and w3 are, where equal shapes cannot tell: --set mlp_order."
+            "--mlp-order", help="What w2 and w3 are: in the target, and in a source whose shapes do not tell."
         ),
     ] = None,
     known_as: KnownAs = None,

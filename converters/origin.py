@@ -1,0 +1,52 @@
+"""The original checkpoint that weights came from, however many conversions ago: how its values lay in it.
+
+Each conversion's record hands it on, so that the way back writes what was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters.discover import read_json
+from converters.formats.folder import Folder
+from converters.layouts.table import Layout
+from converters.weights import RECORD
+
+# Choices of a layout that say where values lie, and nothing of what they are.
+ARRANGEMENT = frozenset({"mlp_order", "qkv", "adapt_hf", "embed_split_hidden"})
+
+
+@dataclass(frozen=True)
+class Origin:
+    """layout: its name. choices: of ARRANGEMENT, as far as the layout has them."""
+
+    layout: str
+    choices: Mapping[str, object]
+
+    @classmethod
+    def of(cls, layout: Layout, choices: Mapping[str, object]) -> Origin | None:
+        """None for a layout that is not an original's."""
+        if not layout.grid:
+            return None
+        return cls(layout.name, {name: value for name, value in choices.items() if name in ARRANGEMENT})
+
+    def choices_for(self, layout: Layout) -> Mapping[str, object]:
+        """What it says of a target of this layout."""
+        if layout.name != self.layout:
+            return {}
+        known = layout.choices.items()
+        return {name: self.choices[name] for name, values in known if self.choices.get(name) in values}
+
+
+def read_origin(folder: Folder) -> Origin | None:
+    """What the record in a folder says. Raises IntegrityError for a record that is no JSON object."""
+    record = read_json(folder, RECORD) if RECORD in folder.names() else {}
+    return _origin(record.get("origin"))
+
+
+def _origin(said: Any) -> Origin | None:
+    if not isinstance(said, dict) or not isinstance(said.get("choices"), dict):
+        return None
+    return Origin(str(said.get("layout")), {name: said["choices"][name] for name in said["choices"]})
