@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from converters.beside.code import code_in
 from converters.beside.description import describe
 from converters.beside.documents import documents_in
 from converters.beside.files import SENTENCEPIECE, TokenizerFiles, files_given, files_in
@@ -68,7 +69,8 @@ def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerF
     stops = stop_ids(files, said, facts)
     ids = settled_ids(source, stated, stops)
     documents = documents_in(source.folder)
-    written = {**documents.files, **made.files, **_generation(source, options.to, stated, ids)}
+    code = code_in(options.code) if options.code else {}
+    written = {**documents.files, **code, **made.files, **_generation(source, options.to, stated, ids)}
     if options.to == GGUF and files.content and SENTENCEPIECE not in files.content:
         made = replace(made, notes=(*made.notes, NO_SCORES))
     nothing = () if files.content else (LEFT_OUT if without else NONE,)

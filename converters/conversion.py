@@ -86,6 +86,7 @@ def convert(
     pad_vocab_to_multiple: int = 1,
     tokenizer: str | os.PathLike[str] | None = None,
     no_tokenizer: bool = False,
+    code: str | os.PathLike[str] | None = None,
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -109,6 +110,7 @@ def convert(
         tokenizer=Path(tokenizer) if tokenizer else None,
         weights=weights,
         no_tokenizer=no_tokenizer,
+        code=Path(code) if code else None,
     )
     execution = Execution(workers, force, evidence, engine)
     return carry_out(

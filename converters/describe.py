@@ -47,7 +47,7 @@ def describe(plan: Plan) -> tuple[Line, ...]:
 
 def notes_of(plan: Plan) -> tuple[str, ...]:
     """How the source was read, and what is not in the target what it is in the source."""
-    return (*plan.source.notes, *_lost(plan), *_elements(plan), *_readers(plan))
+    return (*plan.source.notes, *_lost(plan), *_elements(plan), *_readers(plan), *_openers(plan))
 
 
 def twins(plan: Plan, digests: Mapping[str, str]) -> Iterator[str]:
@@ -92,6 +92,16 @@ def _readers(plan: Plan) -> Iterator[str]:
     for name, said in plan.layout.readers.items():
         again = "; so it was in the checkpoint that the source came from"
         yield said[str(plan.choices[name])] + again * (plan.facts[name].origin == RECORD)
+
+
+def _openers(plan: Plan) -> Iterator[str]:
+    if plan.options.code:
+        yield "the code files go with it as they are: AutoModel runs them with trust_remote_code=True only"
+    elif plan.layout.format == "hf":
+        yield (
+            "transformers' AutoModel opens hf only with the family's code files, which are not part of it: "
+            "--to llama needs none, --code DIR carries those of a released directory"
+        )
 
 
 def _elements(plan: Plan) -> Iterator[str]:

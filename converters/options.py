@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 KEEP = "keep"
-PLACES = ("tokenizer",)  # where something lies, which is not what it is
+PLACES = ("tokenizer", "code")  # where something lies, which is not what it is
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ConversionOptions:
     vocabulary becomes one, by rows of zeros. given: facts that override the source's config, and choices of
     the target. tokenizer: a tokenizer.model or a directory, whose tokenizer is used instead of the source's.
     weights: which of several sets in the source: `original`, `hf` or the name of a file. no_tokenizer: carry
-    none.
+    none. code: a directory with released code files, which an hf target carries for transformers' AutoModel.
     """
 
     to: str
@@ -38,6 +38,7 @@ class ConversionOptions:
     tokenizer: Path | None = None
     weights: str | None = None
     no_tokenizer: bool = False
+    code: Path | None = None
 
     def recorded(self) -> dict[str, Any]:
         """What a result's record says was asked for: the same wherever the files lie."""

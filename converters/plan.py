@@ -13,6 +13,7 @@ from typing import Any
 
 from converters import facts as fact_tables
 from converters.batches import Place
+from converters.beside.code import code_entries
 from converters.cells import PAD, Grid, cells, check_divisible, uniform_stages
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError, UsageError
@@ -131,7 +132,7 @@ def plan_conversion(
     check_divisible(layout, choices, supply.sizes, tp, "--tp", padding=True)
     grid = Grid(tp, uniform_stages(source.sizes["layers"], pp))
     elements = _elements(supply, layout, code)
-    config = _config(layout, source, known)
+    config = {**_config(layout, source, known), **code_entries(options)}
     files, parts = files_of(
         layout,
         choices,

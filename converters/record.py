@@ -22,6 +22,7 @@ from converters.formats.bytesource import hex_of
 from converters.formats.crc import crc_of
 from converters.formats.folder import Folder, LocalFolder, local_folder, read_whole
 from converters.formats.zip_read import read_directory
+from converters.intruders import intruders
 from converters.layouts.table import GGUF
 from converters.plan import Plan
 from converters.progress import Progress
@@ -124,13 +125,14 @@ def version() -> str:
 @dataclass(frozen=True)
 class Check:
     """Of a converted directory. checked: files that should be there; size: bytes of those that are. wrong:
-    (file, what is wrong with it), the files of a tensor that differs joined by commas."""
+    (file, what is wrong with it), the files of a tensor that differs joined by commas. added: files that
+    came later and change nothing of what is loaded; those that do are wrong."""
 
     checked: int
     size: int
     wrong: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
-    extra: tuple[str, ...]
+    added: tuple[str, ...]
 
 
 def check(
@@ -150,12 +152,13 @@ def check(
     wanted = expected(folder)
     here = set(_files(folder.path)) - {RECORD}
     missing, extra = sorted(wanted.files.keys() - here), sorted(here - wanted.files.keys())
+    intruding = dict(intruders(extra))
     present = {name: file for name, file in wanted.files.items() if name in here}
     looked = {name: _difference(folder, name, file, quick=quick) for name, file in present.items()}
-    wrong = [(name, what) for name, what in looked.items() if what is not None]
+    wrong = [(name, what) for name, what in looked.items() if what is not None] + [*intruding.items()]
     if not quick and {*missing, *dict(wrong)} <= set(TOKENIZER_FILES):  # else its tensors cannot be found
         wrong += _tensors(folder, wanted, workers, progress)
-    if not (quick or wanted.digested or wrong or missing or extra):
+    if not (quick or wanted.digested or wrong or missing):
         raise NotFoundError(
             "sizes and configs are right, but it was converted with --no-evidence, so nothing says what its "
             "tensors should be",
@@ -163,7 +166,8 @@ def check(
             "compare it with its source, or look at sizes alone with --quick",
         )
     size = sum(folder.size(name) for name in present)
-    return Check(len(wanted.files), size, tuple(wrong), tuple(missing), tuple(extra))
+    added = [name for name in extra if name not in intruding]
+    return Check(len(wanted.files), size, tuple(wrong), tuple(missing), tuple(added))
 
 
 def _files(folder: Path) -> Iterator[str]:

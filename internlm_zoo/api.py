@@ -188,6 +188,7 @@ def convert(
     pad_vocab_to_multiple: int = 1,
     tokenizer: str | Path | None = None,
     no_tokenizer: bool = False,
+    code: str | Path | None = None,
     given: Mapping[str, Any] | None = None,
     known_as: str | None = None,
     weights: str | None = None,
@@ -203,7 +204,8 @@ def convert(
     src: a directory in original, hf, llama or gguf format, or a model of the registry. to: one of these.
     given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}.
     pad_vocab_to_multiple: rows of zeros are added until it divides the vocabulary, and dropped on the way
-    back. known_as: the registry model that a directory holds. weights: which of several sets in it:
+    back. code: a directory with released code files, which an hf target carries for AutoModel; none is run.
+    known_as: the registry model that a directory holds. weights: which of several sets in it:
     `original`, `hf` or the name of a file. from_hub: src is a model or `hub:repo[@revision]`, and its weights
     are read where they are, not stored. evidence: read the result back and hold it against the source.
     Raises UsageError, NotFoundError, UnsupportedError (naming the field), IntegrityError, NoSpaceError, and
@@ -224,6 +226,7 @@ def convert(
         tokenizer=Path(tokenizer) if tokenizer else None,
         weights=weights,
         no_tokenizer=no_tokenizer,
+        code=Path(code) if code else None,
     )
     return run(
         src,

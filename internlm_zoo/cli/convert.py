@@ -85,6 +85,12 @@ def convert(
     no_tokenizer: Annotated[
         bool, typer.Option("--no-tokenizer", help="Carry no tokenizer, whatever the source holds.")
     ] = False,
+    code: Annotated[
+        Path | None,
+        typer.Option(
+            "--code", help="A directory with released configuration_*.py and modeling_*.py, to go with hf."
+        ),
+    ] = None,
     settings: Set = None,
     mlp_order: Annotated[
         MlpOrder | None,
@@ -141,6 +147,7 @@ def convert(
         tokenizer=tokenizer,
         weights=weights,
         no_tokenizer=no_tokenizer,
+        code=code,
     )
     execution = Execution(workers, force, evidence, engine.value)
     where: _Where = {"settings": shell.settings, "known_as": known_as, "from_hub": from_hub}

@@ -181,10 +181,12 @@ def verdicts(reports: list[VerifyReport]) -> RenderableType:
     rows = [
         [*row, str(report.path)]
         for report in reports
+        if not report.ok
         for row in (
             *((file.path, "wrong", file.what) for file in report.wrong),
             *((path, "missing", "") for path in report.missing),
             *((path, "extra", "not part of it") for path in report.extra),
+            *((path, "added", "changes nothing of what is loaded") for path in report.added),
         )
     ]
     if rows:
@@ -192,9 +194,13 @@ def verdicts(reports: list[VerifyReport]) -> RenderableType:
         return Sheet([Column(title, narrow="keep" if title == "Is" else "fold") for title in titles], rows)
     how = "all of the right size" if reports[0].quick else "all as they should be"
     return "\n".join(
-        f"{_files(report.checked)} checked, {byte_count(report.size)}, {how}: {report.path}"
+        f"{_files(report.checked)} checked, {byte_count(report.size)}, {how}{_added(report)}: {report.path}"
         for report in reports
     )
+
+
+def _added(report: VerifyReport) -> str:
+    return f"; added since, and not part of it: {', '.join(report.added)}" if report.added else ""
 
 
 def _files(count: int) -> str:

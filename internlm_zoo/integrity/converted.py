@@ -20,7 +20,9 @@ def verify_converted(
     """
     found = record.check(path, quick=quick, workers=workers, progress=progress)
     wrong = tuple(WrongFile(name, what) for name, what in found.wrong)
-    return VerifyReport(path, found.checked, found.size, quick, wrong, found.missing, found.extra)
+    return VerifyReport(
+        path, found.checked, found.size, quick, wrong, found.missing, extra=(), added=found.added
+    )
 
 
 def is_converted(path: Path) -> bool:

@@ -43,7 +43,8 @@ class WrongFile:
 class VerifyReport:
     """checked: files that should be there; size: bytes looked at. quick: only sizes were compared. repaired:
     files that were wrong or missing and are right now. quoted: what public sources quote of those that are
-    right; it decides nothing."""
+    right; it decides nothing. added: of a conversion, files that came later and change nothing of what is
+    loaded: they are not wrong."""
 
     path: Path
     checked: int
@@ -54,6 +55,7 @@ class VerifyReport:
     extra: tuple[str, ...]
     repaired: tuple[Repaired, ...] = ()
     quoted: tuple[Witness, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

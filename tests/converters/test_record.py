@@ -140,7 +140,7 @@ def test_missing_extra_and_truncated_files_are_named(zoo, dst):
     code, found = verify(zoo, dst, "--quick")
     assert code == 1
     assert found["missing"] == ["config.json"]
-    assert found["extra"] == ["notes.txt"]
+    assert (found["extra"], found["added"]) == ([], ["notes.txt"])
     assert [file["path"] for file in found["wrong"]] == [shard.name]
 
 
@@ -194,7 +194,7 @@ def test_extra_files_in_folders_and_links_to_nowhere_are_named(zoo, dst):
     (dst / "config.json").symlink_to("nowhere")
     code, found = verify(zoo, dst)
     assert code == 1
-    assert (found["missing"], found["extra"]) == (["config.json"], ["more/weights.bin"])
+    assert (found["missing"], found["added"]) == (["config.json"], ["more/weights.bin"])
 
 
 def test_without_evidence_there_is_nothing_to_hold_tensors_against(zoo, tmp_path, src):
