@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from converters.discover import CONFIG, MODEL_CONFIG, TOKENIZER_FILES
+from converters.discover import TOKENIZER_FILES
+from converters.weights import CONFIG, MODEL_CONFIG
 
 # By name: what loaders take without being told.
 _LOADED = {

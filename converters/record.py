@@ -216,16 +216,15 @@ def _tensors(
 
 
 def _entries(folder: LocalFolder, name: str) -> list[tuple[str, str]]:
-    with closing(folder.open(name)) as file:
-        try:
-            entries = read_directory(file)
-        except (IntegrityError, UnsupportedError) as error:
-            return [_unreadable(folder, error)]
-        return [
-            (name, f"the CRC of {entry.name} is not what the file says")
-            for entry in entries.values()
-            if crc_of(file, entry.offset, entry.size) != entry.crc
-        ]
+    try:
+        with closing(folder.open(name)) as file:
+            return [
+                (name, f"the CRC of {entry.name} is not what the file says")
+                for entry in read_directory(file).values()
+                if crc_of(file, entry.offset, entry.size) != entry.crc
+            ]
+    except (IntegrityError, UnsupportedError, AccessError) as error:
+        return [_unreadable(folder, error)]
 
 
 def _unreadable(folder: LocalFolder, error: ZooError) -> tuple[str, str]:
