@@ -27,7 +27,7 @@ INTRUDERS = [
     "adapter_model.safetensors",
     "consolidated.00.pth",
     "model_tp0_pp0.pt",
-    "generation_config.json",
+    "model_config.pt",
     "tokenizer.json",
     "added_tokens.json",
     "chat_template.jinja",
