@@ -22,7 +22,7 @@ from converters.formats.gguf_blocks import is_quantised
 from converters.formats.shards import Shard
 from converters.formats.tensors import DType, Span, nbytes
 from converters.gguf_header import pairs_of
-from converters.layouts.llama import TIED
+from converters.layouts.llama import REWARD_READS, TIED
 from converters.layouts.table import GGUF, Layout
 from converters.options import KEEP, ConversionOptions
 from converters.rope import DYNAMIC, kind_of
@@ -273,16 +273,17 @@ def _padded(source: Checkpoint, multiple: int) -> Checkpoint:
 
 def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
     """The source's own config where the layout stays, and what was given or settled; else one of facts."""
-    longer = {UNPADDED: known[UNPADDED].value} if UNPADDED in known else {}
+    told = known.keys() & layout.reads.keys()
+    more = {key: known[key].value for key in (UNPADDED, *REWARD_READS) if key in told}
     if layout is not source.layout or not source.config:
-        return fact_tables.write(layout, known) | longer
+        return fact_tables.write(layout, known) | more
     kept = {key: value for key, value in source.config.items() if key not in _NOT_CARRIED}
     settled = (
         {name for name, fact in known.items() if fact.origin == GIVEN} | layout.choices.keys() | {"dtype"}
     )
     settled |= {name for name in TOKEN_IDS if name in known and known[name].value != source.config.get(name)}
     written = fact_tables.rewrite(layout, kept, known, settled, settled | {"rope_theta", "rope_scaling"})
-    return written | longer
+    return written | more
 
 
 def standalone(source: Checkpoint, layout: Layout) -> list[Place]:

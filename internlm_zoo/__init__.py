@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from internlm_zoo.api import list_models as list_models
     from internlm_zoo.api import load as load
     from internlm_zoo.api import plan_download as plan_download
+    from internlm_zoo.api import score as score
     from internlm_zoo.api import smoke_test as smoke_test
     from internlm_zoo.api import verify as verify
     from internlm_zoo.display.notebook import NotebookProgress as NotebookProgress
@@ -36,6 +37,7 @@ __all__ = [
     "list_models",
     "load",
     "plan_download",
+    "score",
     "smoke_test",
     "verify",
 ]

@@ -275,6 +275,35 @@ def load(
     return loaded.model, loaded.tokenizer
 
 
+def score(
+    model_or_dir: str | Path,
+    conversation: Sequence[dict[str, str]] | str,
+    *,
+    devices: Sequence[str] | None = None,
+    dtype: str | None = None,
+    known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+) -> float:
+    """What a reward model makes of a conversation (`role` and `content` of each turn), or of a text as it is.
+
+    The other arguments are those of `load`, and so is what is raised; UnsupportedError for a model that
+    writes text.
+    """
+    from internlm_zoo.loading.load import load_model
+    from internlm_zoo.loading.score import score as score_of
+
+    loaded = load_model(
+        model_or_dir,
+        settings=_or_environment(settings),
+        devices=devices,
+        dtype=dtype,
+        known_as=known_as,
+        given=given,
+    )
+    return score_of(loaded, conversation)
+
+
 def smoke_test(
     model_or_dir: str | Path,
     *,

@@ -27,6 +27,7 @@ def zoo(capsys, monkeypatch, tmp_path):
     import internlm_zoo.cli.download
     import internlm_zoo.cli.inspect
     import internlm_zoo.cli.models
+    import internlm_zoo.cli.score
     from internlm_zoo.cli.shell import run
 
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
@@ -38,5 +39,5 @@ def zoo(capsys, monkeypatch, tmp_path):
         return code, out.out, out.err
 
     cli = internlm_zoo.cli
-    assert all((cli.convert, cli.download, cli.inspect, cli.models))
+    assert all((cli.convert, cli.download, cli.inspect, cli.models, cli.score))
     return call

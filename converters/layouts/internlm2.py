@@ -11,7 +11,14 @@ from __future__ import annotations
 
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
-from converters.layouts.llama import GROUPED_CONFIG, HF_CHOICES, HF_CONSTANTS, HF_DEMANDS, HF_READS
+from converters.layouts.llama import (
+    GROUPED_CONFIG,
+    HF_CHOICES,
+    HF_CONSTANTS,
+    HF_DEMANDS,
+    HF_READS,
+    REWARD_READS,
+)
 from converters.layouts.table import ANY_READS, TORCH, Layout, row
 
 # As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
@@ -145,7 +152,7 @@ HF = Layout(
         "causal": {"architectures": ["InternLM2ForCausalLM"]},
         "reward": {"architectures": ["InternLM2ForRewardModel"]},
     },
-    reads={**HF_READS, "head_dim": "$head_dim"},
+    reads={**HF_READS, **REWARD_READS, "head_dim": "$head_dim"},
     constants={**HF_CONSTANTS, "attention_bias": False, "rope_scaling": None},
     demands={**HF_DEMANDS, "bias": (False,)},
     inert=HF_INERT,

@@ -44,6 +44,8 @@ HF_READS: Mapping[str, str] = {
     "dtype": "$dtype",
     "rope_parameters": "$rope_parameters",
 }
+# After a conversation this token's score counts: internlm/internlm2-7b-reward, config.json.
+REWARD_READS: Mapping[str, str] = {"reward_token_id": "$reward_token_id"}
 # Since grouped queries: how many key/value heads, and the rotary embedding as Llama spells it.
 GROUPED_CONFIG: Mapping[str, object] = {
     **HF_CONFIG,
@@ -125,7 +127,7 @@ LLAMA = Layout(
         "reward": {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1},
     },
     constants={**HF_CONSTANTS, "rope_scaling": None},
-    reads=HF_READS,
+    reads={**HF_READS, **REWARD_READS},
     demands={**HF_DEMANDS, "pretraining_tp": (1,)},
     inert=HF_INERT,
 )

@@ -15,6 +15,7 @@ _MODULES = (
     "convert",
     "inspect",
     "models",
+    "score",
     "mirror",
     "serve",
     "demo",

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from internlm_zoo.loading.placement import Part
     from internlm_zoo.smoke.result import SmokeResult
 
-_Model = Annotated[str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")]
-_Devices = Annotated[
+ModelArgument = Annotated[
+    str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")
+]
+Devices = Annotated[
     str | None, typer.Option(help="Devices for consecutive layers, like cuda:0,cuda:1 or cpu,cpu.")
 ]
-_Dtype = Annotated[
+Dtype = Annotated[
     str | None, typer.Option(help="float32, float16 or bfloat16; the checkpoint's own if not given.")
 ]
 
@@ -28,13 +30,13 @@ _Dtype = Annotated[
 @verb("load", example="internlm-zoo load internlm-chat-7b --devices cuda:0,cuda:1 --plan")
 def load(
     shell: Shell,
-    model: _Model,
-    devices: _Devices = None,
+    model: ModelArgument,
+    devices: Devices = None,
     parallel: Annotated[
         str, typer.Option(help="How to split: layers puts consecutive ones on each device.")
     ] = "layers",
     plan: Annotated[bool, typer.Option("--plan", help="Print the placement and load nothing.")] = False,
-    dtype: _Dtype = None,
+    dtype: Dtype = None,
     known_as: KnownAs = None,
     settings: Set = None,
     weights: Weights = None,
@@ -42,7 +44,7 @@ def load(
     """Load a model onto devices and say what lies where."""
     from internlm_zoo.loading.load import execute, plan_load
 
-    how = _how(shell, devices, known_as, settings, weights)
+    how = how_to_load(shell, devices, known_as, settings, weights)
     with shell.progress() as progress:
         planned = plan_load(model, **how, parallel=parallel, dtype=dtype, progress=progress)
         seconds = None if plan else execute(planned).seconds
@@ -52,12 +54,12 @@ def load(
 @verb("generate", example="internlm-zoo generate internlm-chat-7b -p 'What is a proverb?'")
 def generate(
     shell: Shell,
-    model: _Model,
+    model: ModelArgument,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
     raw: Annotated[bool, typer.Option("--raw", help="Leave the chat template out.")] = False,
-    devices: _Devices = None,
-    dtype: _Dtype = None,
+    devices: Devices = None,
+    dtype: Dtype = None,
     known_as: KnownAs = None,
     settings: Set = None,
     weights: Weights = None,
@@ -66,13 +68,15 @@ def generate(
 
     A chat model gets the prompt as a user's turn in its chat template.
     """
-    from internlm_zoo.loading.load import load_model
+    from internlm_zoo.loading.generate import generate as write
+    from internlm_zoo.loading.generate import require_writing
+    from internlm_zoo.loading.load import execute, plan_load
 
     with shell.progress() as progress:
-        how = _how(shell, devices, known_as, settings, weights)
-        loaded = load_model(model, **how, dtype=dtype, progress=progress)
-    from internlm_zoo.loading.generate import generate as write
-
+        how = how_to_load(shell, devices, known_as, settings, weights)
+        plan = plan_load(model, **how, dtype=dtype, progress=progress)
+        require_writing(plan.directory)
+        loaded = execute(plan)
     text = write(loaded, prompt, max_new_tokens=max_new_tokens, raw=raw)
     return Answer({"model": loaded.plan.directory.title, "prompt": prompt, "text": text}, text)
 
@@ -85,7 +89,7 @@ def smoke(
     miniature: Annotated[
         bool, typer.Option("--miniature", help="A small random model of the same layout; no download.")
     ] = False,
-    devices: _Devices = None,
+    devices: Devices = None,
     known_as: KnownAs = None,
     settings: Set = None,
     weights: Weights = None,
@@ -98,7 +102,7 @@ def smoke(
         raise UsageError("name one model or directory, or say --all", "smoke")
     if (known_as or weights) and (every or miniature):
         raise UsageError("--as and --weights say what one directory holds", "smoke")
-    how = _how(shell, devices, known_as, settings, weights)
+    how = how_to_load(shell, devices, known_as, settings, weights)
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):
@@ -111,7 +115,7 @@ def smoke(
     return Answer(data, _verdicts(results), exit_code=int(failed > 0))
 
 
-def _how(
+def how_to_load(
     shell: Shell,
     devices: str | None,
     known_as: str | None,

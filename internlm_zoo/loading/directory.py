@@ -43,6 +43,11 @@ class ModelDirectory:
         return self.model is not None and self.model.kind in _TURNS
 
     @property
+    def scores(self) -> bool:
+        """Whether it is a reward model, which gives a text one number instead of a next token."""
+        return "reward.weight" in self.checkpoint.tensors
+
+    @property
     def special_tokens(self) -> dict[str, SpecialToken]:
         if self.model:
             return self.registry.special_tokens_of(self.model)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from converters.beside.generation import stated_generation
 from converters.tokenizer.text import check_text
 from internlm_zoo.errors import NotFoundError, UnsupportedError
+from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.load import Loaded
 from internlm_zoo.loading.runtime import one_thread, quiet
 
@@ -27,10 +28,21 @@ def generate(loaded: Loaded, prompt: str, *, max_new_tokens: int = 64, raw: bool
 
     Raises NotFoundError without a tokenizer, UnsupportedError for a model that scores instead of writing.
     """
+    require_writing(loaded.plan.directory)
     turn = loaded.plan.directory.takes_turns and not raw
     ids = encode_turns(loaded, [{"role": "user", "content": prompt}]) if turn else encode(loaded, prompt)
     written = list(greedy(loaded, ids, max_new_tokens, stop=stop_ids(loaded)))
     return decode(loaded, ids, written)
+
+
+def require_writing(directory: ModelDirectory) -> None:
+    """Raises UnsupportedError for a model that scores instead of writing."""
+    if directory.scores:
+        raise UnsupportedError(
+            "it is a reward model: it writes nothing, and gives a conversation a score",
+            directory.title,
+            f"internlm-zoo score {directory.path} --chat FILE.json",
+        )
 
 
 def encode(loaded: Loaded, text: str) -> list[int]:
@@ -39,16 +51,16 @@ def encode(loaded: Loaded, text: str) -> list[int]:
     return _ids(loaded, text)
 
 
-def encode_turns(loaded: Loaded, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation that waits for the model's answer, by its chat template, which says itself
-    where bos goes. Raises what `encode` raises, UnsupportedError without a template."""
+def encode_turns(loaded: Loaded, messages: Sequence[Message], *, answer: bool = True) -> list[int]:
+    """Token ids of a conversation by its chat template, which says itself where bos goes. answer: whether it
+    waits for the model's. Raises what `encode` raises, UnsupportedError without a template."""
     from jinja2 import TemplateError
 
     tokenizer = _tokenizer(loaded)
     if tokenizer.chat_template is None:
         raise UnsupportedError("there is no chat template for it", loaded.plan.directory.title, fix="--raw")
     try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=answer)
     except TemplateError as error:
         raise UnsupportedError(
             f"its chat template refuses this conversation: {error}", loaded.plan.directory.title, fix="--raw"
@@ -69,15 +81,19 @@ def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:
 def stop_ids(loaded: Loaded) -> frozenset[int]:
     """Ids of the tokens that end a text: the registry's, as this model's own tokenizer numbers them, and
     those that its generation_config.json names, or of an unknown family its config.json."""
-    known = _tokenizer(loaded).backend_tokenizer
     directory = loaded.plan.directory
     tokens = [token.token for token in directory.stop_tokens if token.token]
     stated = stated_generation(directory.checkpoint).get("eos_token_id")
     if stated is None and directory.family is None and "eos_token_id" in directory.checkpoint.facts:
         stated = directory.checkpoint.facts["eos_token_id"].value
     named = stated if isinstance(stated, list | tuple) else [stated]
-    ids = (*named, *(known.token_to_id(token) for token in tokens))
+    ids = (*named, *(token_id(loaded, token) for token in tokens))
     return frozenset(id for id in ids if id is not None)
+
+
+def token_id(loaded: Loaded, token: str) -> int | None:
+    found: int | None = _tokenizer(loaded).backend_tokenizer.token_to_id(token)
+    return found
 
 
 def greedy(

@@ -43,11 +43,6 @@ class Loaded:
     plan: Plan
     seconds: float
 
-    @property
-    def scores(self) -> bool:
-        """Whether it is a reward model, which gives a text one number instead of a next token."""
-        return hasattr(self.model, "score")
-
 
 def plan_load(
     model: str | Path,

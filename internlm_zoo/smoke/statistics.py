@@ -12,8 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from internlm_zoo.loading.generate import decode, encode, encode_turns, greedy, last_logits, stop_ids
+from internlm_zoo.loading.generate import (
+    Message,
+    decode,
+    encode,
+    encode_turns,
+    greedy,
+    last_logits,
+    stop_ids,
+)
 from internlm_zoo.loading.load import Loaded
+from internlm_zoo.loading.score import score
 from internlm_zoo.smoke.result import Check
 
 if TYPE_CHECKING:
@@ -21,6 +30,10 @@ if TYPE_CHECKING:
 
 BEGINNINGS = ("The capital of France is", "One, two, three, four,", "中国的首都是", "白日依山尽，")
 QUESTIONS = ("What is the capital of France?", "Say hello.", "中国的首都是哪里？", "1+1等于几？")
+ANSWERS = {
+    "What is the capital of France?": ("The capital of France is Paris.", "Bananas are yellow."),
+    "1+1等于几？": ("1+1等于2。", "1+1等于5。"),
+}
 TOKENS = 64
 NGRAM = 3
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -58,7 +71,7 @@ def statistical_checks(loaded: Loaded, limits: Limits = TRAINED, tokens: int = T
 
     Raises NotFoundError without a tokenizer.
     """
-    if loaded.scores:
+    if loaded.plan.directory.scores:
         yield score_check(loaded)
         return
     samples = [_sample(loaded, ids, tokens) for ids in _prompts(loaded)]
@@ -73,14 +86,24 @@ def statistical_checks(loaded: Loaded, limits: Limits = TRAINED, tokens: int = T
 
 
 def score_check(loaded: Loaded) -> Check:
-    """A reward model's scores: finite, and not the same for every text."""
-    scores = [last_logits(loaded, encode(loaded, text)) for text in BEGINNINGS]
-    values = [float(score[0]) for score in scores]
+    """A reward model's scores of answers: finite, and not the same for all of them."""
+    values = [score(loaded, asked) for asked in _conversations(loaded)]
     ok = all(map(math.isfinite, values)) and len(set(values)) > 1
     shown = ", ".join(f"{value:.3f}" for value in values)
     return Check(
-        "scores", ok, f"scores {shown} " + ("differ and are finite" if ok else "tell no texts apart")
+        "scores", ok, f"scores {shown} " + ("differ and are finite" if ok else "tell no answers apart")
     )
+
+
+def _conversations(loaded: Loaded) -> Sequence[Sequence[Message] | str]:
+    """Two answers to each question, or texts where there is no chat template."""
+    if loaded.tokenizer is None or loaded.tokenizer.chat_template is None:
+        return BEGINNINGS
+    return [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        for question, answers in ANSWERS.items()
+        for answer in answers
+    ]
 
 
 def relative_entropy(logits: torch.Tensor) -> float:
