@@ -59,7 +59,7 @@ def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
         raise UnsupportedError(f"{name} is not a stock Llama class", "architectures")
     try:
         with torch.device("meta"):
-            model = getattr(transformers, name)(transformers.LlamaConfig(**config, dtype=dtype))
+            model = getattr(transformers, name)(transformers.LlamaConfig(**config | {"dtype": dtype}))
     except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
         raise UnsupportedError(f"transformers makes no Llama of this config: {error}", "config") from error
     return model.requires_grad_(False)

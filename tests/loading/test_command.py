@@ -78,3 +78,16 @@ def test_a_llama_directory_of_an_unknown_family_runs_by_what_its_own_files_say(z
     assert out == zoo("generate", directories[CHAT, "llama"], "--as", CHAT, *ask)[1]
     assert "nothing says which family" in err
     assert zoo("smoke", folder)[0] == 0
+
+
+def test_a_config_as_transformers_5_writes_it_loads_and_predicts_the_same(zoo, directories, tmp_path):
+    from transformers import AutoConfig
+
+    older = directories[CHAT, "llama"]
+    newer = shutil.copytree(older, tmp_path / "newer")
+    AutoConfig.from_pretrained(older, local_files_only=True).save_pretrained(newer)
+    config = json.loads((newer / "config.json").read_text())
+    assert "rope_parameters" in config and "dtype" in config and "rope_theta" not in config
+    code, out, _ = zoo("compare", older, newer, "--logits", "--json")
+    found = json.loads(out)
+    assert (code, found["verdict"], found["logits"]["max_difference"]) == (0, "identical", 0)
