@@ -124,6 +124,7 @@ def export(shell: Shell) -> Answer:
         "families": {name: family.model_dump(mode="json") for name, family in registry.families.items()},
         "models": {name: model.model_dump(mode="json") for name, model in registry.models.items()},
         "evaluations": [table.model_dump(mode="json") for table in registry.evaluations],
+        "other_architectures": [other.model_dump(mode="json") for other in registry.other_architectures],
     }
     return Answer(data, _json(data))
 

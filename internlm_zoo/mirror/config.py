@@ -24,7 +24,7 @@ from internlm_zoo.registry import Registry, RegistryError
 from internlm_zoo.registry.document import Problem, Step, data, place, read
 from internlm_zoo.registry.entry import Entry, Text
 from internlm_zoo.registry.explain import sentence
-from internlm_zoo.registry.query import near
+from internlm_zoo.registry.naming import near
 from internlm_zoo.registry.release import Format
 
 _ONE_LETTER = 1  # a drive, not a URL scheme

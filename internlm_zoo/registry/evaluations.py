@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.registry.query import Registry, folded, near
+from internlm_zoo.registry.naming import folded, near
+from internlm_zoo.registry.query import Registry
 from internlm_zoo.registry.schema import EvaluationTable
 
 

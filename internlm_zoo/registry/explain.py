@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from yaml.nodes import Node
 
 from internlm_zoo.registry.document import Problem, Step, place
-from internlm_zoo.registry.query import near, quoted
+from internlm_zoo.registry.naming import near, quoted
 from internlm_zoo.registry.schema import EvaluationTable, Family, Model, RegistryFile
 
 Finding = tuple[tuple[Step, ...], str]

@@ -65,6 +65,7 @@ def _registry(file: RegistryFile, tree: Node, base: Path) -> Registry:
         evaluations=file.evaluations,
         origins=document.places_outside(tree, str(base)),
         sources=file.sources,
+        other_architectures=file.other_architectures,
     )
 
 

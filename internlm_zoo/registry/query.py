@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.document import Place, Step
+from internlm_zoo.registry.naming import unknown_model
 from internlm_zoo.registry.release import Release
 from internlm_zoo.registry.schema import (
     UNTURNED,
@@ -17,6 +16,7 @@ from internlm_zoo.registry.schema import (
     Hub,
     Kind,
     Model,
+    OtherArchitecture,
     Shape,
     SpecialToken,
     Tokenizer,
@@ -35,12 +35,14 @@ class Registry:
     evaluations: tuple[EvaluationTable, ...]
     origins: Mapping[tuple[Step, ...], Place] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    other_architectures: tuple[OtherArchitecture, ...] = ()
 
     def model(self, name: str) -> Model:
-        """Raises NotFoundError, naming the models whose name is near."""
+        """Raises NotFoundError, naming the models whose name is near, and UnsupportedError for a published
+        model of another architecture."""
         if name in self.models:
             return self.models[name]
-        raise NotFoundError(f"there is no model '{name}'", fix=self._suggestion(name))
+        raise unknown_model(name, self.models, self.other_architectures)
 
     def hub(self, name: str) -> Hub:
         """Raises NotFoundError, naming the hubs there are."""
@@ -98,13 +100,6 @@ class Registry:
                 found[()] = place
         return found
 
-    def _suggestion(self, name: str) -> str:
-        spellings = {spelling: model.name for model in self.models.values() for spelling in _spellings(model)}
-        guesses = dict.fromkeys(spellings[spelling] for spelling in near(name, spellings, 8))
-        if not guesses:
-            return "`internlm-zoo list` shows them all"
-        return f"did you mean {' or '.join(list(guesses)[:3])}?"
-
 
 def select(
     registry: Registry,
@@ -140,26 +135,3 @@ def parameter_count(model: Model) -> int | None:
     layer = 2 * hidden * (hidden + kv) + biases + 3 * hidden * sizes.intermediate_size + 2 * hidden
     head = 1 if model.kind == "reward" else sizes.vocab_size
     return (sizes.vocab_size + head) * hidden + sizes.num_layers * layer + hidden
-
-
-def near(name: str, known: Iterable[str], count: int) -> list[str]:
-    """The known names most like this one, best first, whatever their case and punctuation."""
-    by_folded = {folded(candidate): candidate for candidate in known}
-    return [
-        by_folded[match] for match in difflib.get_close_matches(folded(name), by_folded, n=count, cutoff=0.6)
-    ]
-
-
-def folded(name: str) -> str:
-    """A name without case and separators: InternLM-20B, internlm_20b and `InternLM 20B` are one."""
-    return re.sub(r"[\s_/-]+", "", name.casefold())
-
-
-def quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
-def _spellings(model: Model) -> list[str]:
-    """Every way a model is called: its name, its title, and its repositories with and without their owner."""
-    repos = [name for release in model.releases for name in (release.repo, *release.also_listed_as)]
-    return [*repos, *(repo.rsplit("/", 1)[-1] for repo in repos), model.display_name, model.name]

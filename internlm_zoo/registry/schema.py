@@ -208,6 +208,16 @@ class Model(Named):
     evidence: tuple[Text, ...] = ()
 
 
+class OtherArchitecture(Entry):
+    """Published models of the same makers that are built differently: asking for one gets an answer."""
+
+    base: Text
+    """What they are, in words."""
+    repos: tuple[Text, ...]
+    """On Hugging Face."""
+    evidence: tuple[Text, ...] = ()
+
+
 class EvaluationRow(Entry):
     benchmark: Text
     category: str | None = None
@@ -241,6 +251,7 @@ class RegistryFile(Entry):
     families: Mapping[str, Family] = Field(default_factory=dict)
     models: Mapping[str, Model] = Field(default_factory=dict)
     evaluations: tuple[EvaluationTable, ...] = ()
+    other_architectures: tuple[OtherArchitecture, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

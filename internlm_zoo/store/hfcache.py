@@ -56,7 +56,8 @@ class Shown:
 
 def home_of(model: Model, registry: Registry) -> Release:
     """The release whose name clients ask for. Raises UnsupportedError if the model has none."""
-    home = next((r for r in model.releases if registry.hub(r.hub).protocol == _PROTOCOL), None)
+    own = (release for release in model.releases if not release.quantised)
+    home = next((release for release in own if registry.hub(release.hub).protocol == _PROTOCOL), None)
     if home is None:
         raise UnsupportedError(f"{model.name} has no name on Hugging Face", fix="leave out --hf-cache")
     return home

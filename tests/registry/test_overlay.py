@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.registry import Registry, RegistryError, load_registry, read_registry
 from internlm_zoo.settings import Settings
 
@@ -294,6 +294,21 @@ def test_a_misspelt_model_suggests_the_near_ones(typed: str, meant: str):
     with pytest.raises(NotFoundError) as caught:
         BASE.model(typed)
     assert caught.value.fix.startswith(f"did you mean {meant}"), caught.value.fix
+
+
+@pytest.mark.parametrize("typed", ["internlm/Intern-S1", "Intern-S1", "intern-s1"])
+def test_a_published_model_of_another_architecture_is_said_to_be_one(typed: str):
+    with pytest.raises(UnsupportedError) as caught:
+        BASE.model(typed)
+    assert "internlm/Intern-S1 is a mixture of experts with vision" in caught.value.what
+    assert "hf download internlm/Intern-S1" in caught.value.fix
+
+
+@pytest.mark.parametrize("typed", ["internlm2_5-7b-chat-gguf", "internlm/internlm2_5-7b-chat-gguf"])
+def test_a_quantised_repository_taken_for_a_model_leads_to_its_format(typed: str):
+    with pytest.raises(NotFoundError) as caught:
+        BASE.model(typed)
+    assert "`internlm-zoo download internlm2.5-7b-chat --format gguf`" in caught.value.fix
 
 
 def test_a_name_like_nothing_points_to_the_list():

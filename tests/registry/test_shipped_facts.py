@@ -198,3 +198,10 @@ def test_every_model_of_the_internlm2_layout_is_a_member_with_its_repositories()
             assert {**model.released_config, "rope_theta": model.architecture.rope_theta}[key] == value
     scored = {entry["repo"] for entry in further["same_architecture_as_internlm2_reward"]}
     assert {REGISTRY.listing("huggingface", repo)[0].kind for repo in scored} == {"reward"}
+
+
+def test_other_architectures_are_named_and_no_members():
+    told = facts()["further_releases"]["other_architectures"]
+    repos = {repo for entry in told for repo in entry.get("repos", [entry.get("repo")])}
+    assert {repo for other in REGISTRY.other_architectures for repo in other.repos} == repos
+    assert not any(REGISTRY.listing("huggingface", repo) for repo in repos)
