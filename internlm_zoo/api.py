@@ -254,7 +254,7 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
     """A model that runs, on stock transformers classes, and its tokenizer (None where there is none).
 
-    devices: as torch names them; consecutive layers go to each. dtype: float32, float16 or bfloat16; None:
+    devices: as torch names them; consecutive layers go to each. dtype: float32, bfloat16, ...; None:
     the checkpoint's. given: facts that its config does not state. weights: which of several sets: `original`,
     `hf` or the name of a file. No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.

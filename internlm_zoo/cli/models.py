@@ -23,7 +23,8 @@ Devices = Annotated[
     str | None, typer.Option(help="Devices for consecutive layers, like cuda:0,cuda:1 or cpu,cpu.")
 ]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, float16 or bfloat16; the checkpoint's own if not given.")
+    str | None,
+    typer.Option(help="float32, float16, bfloat16, float64; default: that of most bytes."),
 ]
 
 

@@ -33,6 +33,9 @@ def root(tmp_path_factory) -> Path:
     write_original(root / "acme/tp2", model, DIMS, 2)
     write_original(root / "acme/grid", model, DIMS, 2, (1, 3))
     write_tied(root / "acme/tied", model, DIMS)
+    converters.convert(
+        root / "acme/hf", root / "acme/padded", to="original", tp=2, pad_vocab_to_multiple=1000
+    )
     write_hf(root / "acme/older-hf", older, OLDER, files=2)
     write_original(root / "acme/older", older, OLDER, 2)
     return root

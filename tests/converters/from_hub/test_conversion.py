@@ -55,6 +55,15 @@ def test_rows_of_padding_are_added_on_the_way(place, local):
     assert place.sent <= BUDGET * place.weights("acme/hf")
 
 
+@pytest.mark.parametrize(("to", "tp"), [("hf", 1), ("original", 4)])
+def test_rows_of_padding_are_dropped_on_the_way(place, local, to, tp):
+    how = {"to": to, "tp": tp}
+    place.convert("huggingface:acme/padded", **how)
+    assert content(place.dst) == content(local("acme/padded", how))
+    assert place.sent <= 1.1 * place.weights("acme/padded")
+    place.assert_nothing_stored()
+
+
 @pytest.mark.parametrize("hub", ENDPOINTS)
 def test_every_protocol_gives_the_same(place, local, hub):
     repo, options = WAYS["original tp 2 to hf"]
