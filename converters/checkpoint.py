@@ -13,7 +13,7 @@ from converters.cells import Box, Grid
 from converters.discover import TOKENIZER_FILES, Found, discover, explained, index_note
 from converters.elements import check_elements, mixture, usual
 from converters.errors import UnsupportedError
-from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, missing, read
+from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, missing, read, unsaid_choices
 from converters.family import family_of, notes_on
 from converters.formats.bytesource import ZEROS
 from converters.formats.folder import Folder, local_folder
@@ -23,7 +23,7 @@ from converters.layouts.table import Layout
 from converters.logical import AXES, Sizes, flat_shape, pattern_of, shape_of
 from converters.match import Match, Stored, by_place, match
 from converters.measure import measure
-from converters.origin import Origin, read_origin
+from converters.origin import Origin, choices_written, read_origin
 from converters.pieces import Piece, piece_of
 from converters.tied import EMBEDDING, HEAD, is_tied, of_storage, stated
 from converters.unread import check_unread, overlaid
@@ -172,6 +172,7 @@ def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, A
     notes = check_unread(layout, config, folder.where(found.config_file))
     stored, dropped = by_place(layout, found.files)
     config_file = folder.where(found.config_file)
+    facts |= choices_written(folder, layout, unsaid_choices(layout, facts))
     facts = dict(stated(layout, facts, config, stored, found.config_file))
     grid = Grid(found.tp, stages_of(layout, stored, found.pp))
     facts, sizes = measure(layout, facts, stored, grid, config_file)

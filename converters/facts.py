@@ -99,6 +99,11 @@ def fact_keys(layout: Layout) -> Iterator[tuple[str, str]]:
             yield key, pattern[1:]
 
 
+def unsaid_choices(layout: Layout, facts: Facts) -> set[str]:
+    """Choices of the layout that its config has a key for, and that are not among the facts."""
+    return {name for _, name in fact_keys(layout) if name in layout.choices and name not in facts}
+
+
 def _say(
     entries: Iterable[tuple[str, str, Value]], origin: str, settled: Collection[str] = ()
 ) -> dict[str, Fact]:

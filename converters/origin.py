@@ -5,11 +5,12 @@ Each conversion's record hands it on, so that the way back writes what was there
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from converters.discover import read_json
+from converters.facts import Fact
 from converters.formats.folder import Folder
 from converters.layouts.table import Layout
 from converters.weights import RECORD
@@ -42,8 +43,24 @@ class Origin:
 
 def read_origin(folder: Folder) -> Origin | None:
     """What the record in a folder says. Raises IntegrityError for a record that is no JSON object."""
-    record = read_json(folder, RECORD) if RECORD in folder.names() else {}
-    return _origin(record.get("origin"))
+    return _origin(_record(folder).get("origin"))
+
+
+def choices_written(folder: Folder, layout: Layout, names: Collection[str]) -> dict[str, Fact]:
+    """Of these choices, what a conversion into the folder wrote down beside a config that does not say it.
+
+    Raises IntegrityError for a record that is no JSON object.
+    """
+    target = _record(folder).get("target") if names else None
+    if not isinstance(target, dict) or target.get("layout") != layout.name:
+        return {}
+    choices = target["choices"] if isinstance(target.get("choices"), dict) else {}
+    said = {name: choices[name] for name in names if name in choices}
+    return {name: Fact(value, RECORD) for name, value in said.items() if value in layout.choices[name]}
+
+
+def _record(folder: Folder) -> Mapping[str, Any]:
+    return read_json(folder, RECORD) if RECORD in folder.names() else {}
 
 
 def _origin(said: Any) -> Origin | None:

@@ -431,3 +431,16 @@ def test_internlm_config_without_kv_heads_has_one_per_head(tmp_path):
     assert "num_kv_attention_heads" not in read_config(tmp_path / "src")
     config = written_config(tmp_path)
     assert config.get("num_key_value_heads", config["num_attention_heads"]) == INTERNLM.heads
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_the_order_of_rows_of_what_was_converted_is_known_from_its_record(tmp_path, value):
+    src = write_hf(tmp_path / "src", make_model(INTERNLM2), INTERNLM2)
+    converters.convert(src, tmp_path / "original", to="original", given={"adapt_hf": value})
+    config = read_config(tmp_path / "original")
+    silent = {key: said for key, said in config.items() if key not in ("adapt_hf", "qk_interleaved")}
+    torch.save(silent, tmp_path / "original/model_config.pt")
+    converters.convert(tmp_path / "original", tmp_path / "dst", to="hf")
+    assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "hf"))
+    record = json.loads((tmp_path / "dst/conversion.json").read_text())
+    assert record["source"]["choices"]["adapt_hf"] is value
