@@ -155,9 +155,10 @@ def check(
     intruding = dict(intruders(extra))
     present = {name: file for name, file in wanted.files.items() if name in here}
     looked = {name: _difference(folder, name, file, quick=quick) for name, file in present.items()}
-    wrong = [(name, what) for name, what in looked.items() if what is not None] + [*intruding.items()]
+    wrong = [(name, what) for name, what in looked.items() if what is not None]
     if not quick and {*missing, *dict(wrong)} <= set(TOKENIZER_FILES):  # else its tensors cannot be found
         wrong += _tensors(folder, wanted, workers, progress)
+    wrong += intruding.items()
     if not (quick or wanted.digested or wrong or missing):
         raise NotFoundError(
             "sizes and configs are right, but it was converted with --no-evidence, so nothing says what its "

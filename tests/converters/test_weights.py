@@ -270,12 +270,12 @@ def test_damage_to_the_set_that_is_read_names_the_other_one(tmp_path, zoo):
 
 
 def test_a_converted_directory_is_verified_by_the_weights_that_were_written(tmp_path, zoo):
-    """A file that transformers would take instead is extra; the tensors that were written are right."""
+    """Files that loaders would take instead are wrong; the tensors that were written are right."""
     src = folder_with(tmp_path / "src", "pytorch_model.bin")
     dst = tmp_path / "dst"
     assert zoo("convert", src, dst, "--to", "llama", "--max-shard-size", "20KB")[0] == 0
     shutil.copy(src / "pytorch_model.bin", dst)
     save_file({"x": torch.ones(1)}, dst / "model.safetensors")
     report = internlm_zoo.verify(dst)
-    assert sorted(report.extra) == ["model.safetensors", "pytorch_model.bin"]
-    assert report.wrong == ()
+    assert sorted(file.path for file in report.wrong) == ["model.safetensors", "pytorch_model.bin"]
+    assert all("was added" in file.what for file in report.wrong)
