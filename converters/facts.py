@@ -35,6 +35,8 @@ class Fact:
 
 Facts = Mapping[str, Fact]
 _LONGEST = 80
+# How much alike a name and a fact are if one is meant to be the other.
+_TYPO = 0.85
 # The ids that a config shares with generation_config.json.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -208,22 +210,30 @@ def _value(pattern: object, known: _Known) -> Value:
 
 
 def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]:
-    """What a user gave, by fact or by the config key of one of the layouts. Raises UsageError for neither."""
+    """What a user gave, by fact or by the config key of one of the layouts.
+
+    A key that is none and is given as null is one that changes nothing, said of another checkpoint beside
+    this one. Raises UsageError for any other, and for what would say nothing.
+    """
     names = {"family": "family"}
     for layout in layouts:
         names |= {choice: choice for choice in layout.choices}
         for key, name in fact_keys(layout):
             names |= {key: name, name: name}
     for key, value in given.items():
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(names))}"
-            raise UsageError(f"{key} is not a fact of these formats", "--set", hint)
-        if not _meant(key, names[key], value, GIVEN):
+        if key in names and not _meant(key, names[key], value, GIVEN):
             raise UsageError(
                 f"{key}={value} says nothing: leave it out", "--set", "--dtype changes the element type"
             )
-    return _say(((key, names[key], value) for key, value in given.items()), GIVEN)
+        if key not in names and (value is not None or difflib.get_close_matches(key, names, 1, _TYPO)):
+            raise _no_fact(key, names)
+    return _say(((key, names[key], value) for key, value in given.items() if key in names), GIVEN)
+
+
+def _no_fact(key: str, names: Collection[str]) -> UsageError:
+    near = difflib.get_close_matches(key, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(names))}"
+    return UsageError(f"{key} is not a fact of these formats", "--set", hint)
 
 
 def dtype_name(code: str) -> str:

@@ -124,10 +124,17 @@ def test_every_command_that_opens_a_checkpoint_refuses_it_and_takes_the_way_out(
     assert "residual_multiplier is 0.22" in " ".join(out.split())
 
 
-def test_a_key_given_as_null_that_is_not_in_the_config_is_still_no_fact(with_keys, zoo):
-    code, _, err = zoo("fingerprint", with_keys(), "--set", "residual_multiplier=null")
+def test_two_checkpoints_of_which_one_has_the_key_are_compared(tmp_path, with_keys, zoo):
+    src, said = with_keys(residual_multiplier=0.22), ("--set", "residual_multiplier=null")
+    assert zoo("convert", src, tmp_path / "dst", "--to", "llama", *said)[0] == 0
+    assert zoo("compare", src, tmp_path / "dst", *said)[0] == 0
+
+
+@pytest.mark.parametrize("given", ["rope_thetta=null", "residual_multiplier=1.5"])
+def test_a_fact_misspelt_and_a_key_that_is_not_there_are_no_facts(with_keys, zoo, given):
+    code, _, err = zoo("fingerprint", with_keys(), "--set", given)
     assert code == 2
-    assert "residual_multiplier is not a fact" in err
+    assert f"{given.partition('=')[0]} is not a fact" in err
 
 
 # --- no false alarms ----------------------------------------------------------------------------------------
