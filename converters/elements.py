@@ -18,6 +18,8 @@ from converters.match import Match, Mismatch
 
 FLOATS = ("BF16", "F16", "F32", "F64")
 
+UNQUANTISED = "take the release in 16 bits that they were made from"
+
 # What logical tensors are called together, by the first part of their names within a layer or outside.
 _KINDS: Mapping[str, str] = {
     "attention_norm": "norms",
@@ -47,7 +49,7 @@ def check_elements(settled: Match) -> None:
     """Raises UnsupportedError for a tensor of no floating-point type that weights are kept in, IntegrityError
     for a tensor whose ranks have different types."""
     for mismatch in no_floats(tensor for _, tensor in settled.pairs):
-        raise UnsupportedError(mismatch.what, mismatch.where)
+        raise UnsupportedError(mismatch.what, mismatch.where, UNQUANTISED)
     for mismatch in at_odds(((cell.stage, cell.name), tensor) for cell, tensor in settled.pairs):
         raise IntegrityError(mismatch.what, mismatch.where)
 

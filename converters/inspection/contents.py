@@ -15,7 +15,7 @@ from converters import layouts
 from converters.cells import Grid
 from converters.checkpoint import recognise, stages_of
 from converters.discover import Found, Place
-from converters.elements import at_odds, no_floats, usual
+from converters.elements import UNQUANTISED, at_odds, no_floats, usual
 from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
 from converters.formats.tensors import StoredTensor
 from converters.inspection.finding import Finding, noting
@@ -26,6 +26,7 @@ from converters.measure import measure
 from converters.tied import of_storage, stated
 from converters.unread import check_unread, overlaid
 
+_ONE_CHECKPOINT = "check that all files belong to one checkpoint, and to this config"
 _ENDS = (("first", "embed.weight"), ("last", "head.weight"))
 
 
@@ -98,18 +99,17 @@ def _dtype(stored: Stored) -> Mapping[str, Fact]:
 
 def _odd_dtypes(stored: Stored) -> Iterator[Finding]:
     parts = [((stage, name), tensor) for (_, stage), held in stored.items() for name, tensor in held.items()]
-    yield from _by_file([*no_floats(tensor for _, tensor in parts), *at_odds(parts)])
+    yield from _by_file(list(no_floats(tensor for _, tensor in parts)), UNQUANTISED)
+    yield from _by_file(list(at_odds(parts)))
 
 
-def _by_file(misfits: Sequence[Mismatch]) -> Iterator[Finding]:
+def _by_file(misfits: Sequence[Mismatch], fix: str = _ONE_CHECKPOINT) -> Iterator[Finding]:
     """The first of each file, and how many more there are."""
     ordered = sorted(misfits, key=lambda misfit: (misfit.where, misfit.what))
     for where, members in groupby(ordered, key=lambda misfit: misfit.where):
         first, *more = members
         rest = f" (and {len(more)} more in it)" if more else ""
-        yield Finding(
-            first.what + rest, where, "check that all files belong to one checkpoint, and to this config"
-        )
+        yield Finding(first.what + rest, where, fix)
 
 
 def _vocabulary(layout: Layout, stored: Stored, tp: int) -> int | None:

@@ -165,6 +165,9 @@ def test_weights_in_eight_bits_are_not_supported_and_not_damaged(tmp_path, dtype
     src = hf(tmp_path / "src", w1=dtype)
     message = refused(src, tmp_path / "dst", UnsupportedError)
     assert "feed_forward.w1.weight has the element type" in message and "quantised" in message
+    assert "release in 16 bits" in message
+    (wrong, *_) = converters.inspect(src).findings
+    assert "has the element type" in wrong.what and "release in 16 bits" in wrong.fix
 
 
 def test_a_damaged_value_of_a_mixed_result_is_found_by_verify(tmp_path, zoo):
