@@ -12,22 +12,22 @@ from converters import layouts
 from converters.cells import Box, Grid
 from converters.discover import TOKENIZER_FILES, Found, discover, explained, index_note
 from converters.elements import check_elements, mixture, usual
-from converters.errors import UnsupportedError
 from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, missing, read, unsaid_choices
 from converters.family import family_of, notes_on
 from converters.formats.bytesource import ZEROS
 from converters.formats.folder import Folder, local_folder
-from converters.layouts.gguf import GGUF
 from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
 from converters.logical import AXES, Sizes, flat_shape, pattern_of, shape_of
-from converters.match import Match, Stored, by_place, match
+from converters.match import Match, by_place, match
 from converters.measure import measure
 from converters.origin import Origin, choices_written, read_origin
 from converters.pieces import Piece, piece_of
+from converters.recognition import recognise, stages_of
 from converters.tied import EMBEDDING, HEAD, is_tied, of_storage, stated
 from converters.unread import check_unread, overlaid
 from converters.vocabulary import unpadded
+from converters.wrappers import unwrapped
 
 _RANK = {pattern: rank for rank, pattern in enumerate(AXES)}
 
@@ -160,6 +160,7 @@ def open_checkpoint(
 
 def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, Any] | None) -> Checkpoint:
     folder = found.folder
+    found = unwrapped(found)
     layout = recognise(found)
     config, given = overlaid(found.config, given or {}, layout)
     facts = read(
@@ -204,58 +205,6 @@ def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, A
         origin=Origin.of(layout, settled.choices) or read_origin(folder),
     )
     return unpadded(opened, config_file)
-
-
-def recognise(found: Found) -> Layout:
-    """By the names of most tensors of an original checkpoint, else by the config's model_type.
-
-    Raises UnsupportedError if it is of no layout that is known.
-    """
-    if found.format == "original":
-        names = [name for files in found.files.values() for file in files for name in file.tensors]
-
-        def fitting(layout: Layout) -> int:
-            return sum(name.removeprefix(layout.prefix).startswith(_layer_names(layout)) for name in names)
-
-        best = max(layouts.layouts_in("original"), key=fitting)
-        if fitting(best):
-            return best
-        raise UnsupportedError("its tensors are named as in no family that is known", found.folder.name)
-    if found.format == GGUF.format:
-        return GGUF
-    kind = found.config.get("model_type")
-    for layout in (*layouts.layouts_in("hf"), *layouts.layouts_in("llama")):
-        if layout.template["model_type"] == kind:
-            return layout
-    kinds = sorted(
-        str(layout.template["model_type"])
-        for layout in layouts.LAYOUTS
-        if "model_type" in layout.template and not layout.grid
-    )
-    raise UnsupportedError(
-        f"model_type {kind!r} is not one of {', '.join(kinds)}", found.folder.where(found.config_file)
-    )
-
-
-def _layer_names(layout: Layout) -> tuple[str, ...]:
-    """What stands before the number of a layer in the stored names."""
-    return tuple({name.partition("N.")[0] for row in layout.rows for name in row.stored if ".N." in name})
-
-
-def stages_of(layout: Layout, stored: Stored, pp: int) -> tuple[range, ...]:
-    """The layers of each stage, by the numbers in the names of its first rank."""
-    heads = _layer_names(layout)
-    stages, start = [], 0
-    for stage in range(pp):
-        numbers = {
-            int(number)
-            for name in stored[0, stage]
-            for head in heads
-            if name.startswith(head) and (number := name[len(head) :].partition(".")[0]).isdecimal()
-        }
-        stages.append(range(start, start + len(numbers)))
-        start += len(numbers)
-    return tuple(stages)
 
 
 def _mixed(tensors: Collection[LogicalTensor]) -> tuple[str, ...]:

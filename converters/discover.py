@@ -9,16 +9,18 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
+from converters.duplicates import once
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.formats import gguf, safetensors, shards, torchzip
-from converters.formats.folder import Folder, read_whole
+from converters.formats.folder import Folder, LocalFolder, read_whole
 from converters.formats.impostors import refuse_impostor
 from converters.gguf_header import config_of
-from converters.shardfiles import Shards, StoredFile, by_headers, by_index
+from converters.shardfiles import Shards, StoredFile, by_headers, by_index, said_of_nested
 from converters.weights import (
     CELL,
     CONFIG,
     GGUF,
+    HF,
     INDEX,
     MODEL_CONFIG,
     ORIGINAL,
@@ -26,6 +28,7 @@ from converters.weights import (
     Choice,
     choose,
     foreign,
+    weight_sets,
 )
 
 TOKENIZER_FILES = (
@@ -87,13 +90,27 @@ def discover(folder: Folder, weights: str | None = None, wrong: Wrong = refuse) 
     def config() -> Mapping[str, Any] | None:
         return _attempt(wrong, partial(read_json, folder, CONFIG)) if CONFIG in names else None
 
-    choice = choose(names, folder.name, weights, lambda: (config() or {}).get("transformers_weights"))
+    with _folders_below_named(folder):
+        choice = choose(names, folder.name, weights, lambda: (config() or {}).get("transformers_weights"))
     with other_weights_named(choice):
         if choice.taken.form == ORIGINAL:
             return _original(folder, names, choice, wrong)
         if choice.taken.form == GGUF:
             return _gguf(folder, names, choice, wrong)
         return _huggingface(folder, names, choice, config(), wrong)
+
+
+@contextmanager
+def _folders_below_named(folder: Folder) -> Iterator[None]:
+    """Trainers save into folders of their own below the one that they were given, such as checkpoint-500."""
+    try:
+        yield
+    except NotFoundError as error:
+        below = folder.path.iterdir() if isinstance(folder, LocalFolder) else ()
+        holding = sorted(one for one in below if one.is_dir() and weight_sets(LocalFolder(one).names()))
+        if holding:
+            error.fix = f"there are weights below it: name {' or '.join(map(str, holding[-2:]))}"
+        raise
 
 
 @contextmanager
@@ -136,7 +153,10 @@ def _original(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong
         pp,
         {place: (file,) for place, file in read.items() if file},
         choice,
-        _left_aside(names, choice, choice.taken.files),
+        (
+            *_left_aside(names, choice, choice.taken.files),
+            *said_of_nested(file for file in read.values() if file),
+        ),
         configured=MODEL_CONFIG in names and config is not None,
         whole=whole and None not in read.values(),
     )
@@ -194,16 +214,17 @@ def _huggingface(
     found = _shards(folder, choice, wrong)
     if not (found.files or found.absent or found.wanted):
         wrong(NotFoundError("there are no weights", folder.name, "fetch them"))
+    files, twice = once(folder, found.files, wrong)
     return Found(
         folder,
-        "hf",
+        HF,
         config or {},
         CONFIG,
         1,
         1,
-        {(0, 0): found.files},
+        {(0, 0): files},
         choice,
-        _left_aside(names, choice, [file.name for file in found.files]),
+        (*_left_aside(names, choice, [file.name for file in files]), *twice, *said_of_nested(files)),
         configured=config is not None,
         whole=len(found.files) == found.wanted and not found.absent,
         stale=found.stale,
@@ -264,7 +285,7 @@ def _read(folder: Folder, wrong: Wrong, name: str) -> StoredFile:
         index = torchzip.read_index(file)
     for key in index.others:
         wrong(UnsupportedError(f"{key} is not a tensor", where))
-    return StoredFile(name, where, index.tensors)
+    return StoredFile(name, where, index.tensors, index.under)
 
 
 def _left_aside(names: Sequence[str], choice: Choice, used: Sequence[str]) -> tuple[str, ...]:

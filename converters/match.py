@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from converters.cells import Cell, Grid, cells, check_divisible, uneven
 from converters.discover import Place
-from converters.errors import IntegrityError, UsageError
+from converters.errors import IntegrityError, UnsupportedError, UsageError, ZooError
 from converters.facts import Facts, missing
 from converters.formats.tensors import StoredTensor
 from converters.layouts.table import Layout
@@ -33,11 +33,13 @@ class Match:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A stored tensor that is not as the layout has it. absent: whether it is one that is not there."""
+    """A stored tensor that is not as the layout has it. absent: whether it is one that is not there. surplus:
+    whether it is one that the layout does not know."""
 
     what: str
     where: str
     absent: bool = False
+    surplus: bool = False
 
 
 def by_place(layout: Layout, files: Mapping[Place, tuple[StoredFile, ...]]) -> tuple[Stored, tuple[str, ...]]:
@@ -149,6 +151,7 @@ def _mismatches(expected: tuple[Cell, ...], stored: Stored, where: str) -> Itera
             yield Mismatch(
                 f"{tensor.name} of shape {list(tensor.shape)} has no place: no such tensor is expected",
                 tensor.file,
+                surplus=True,
             )
 
 
@@ -166,9 +169,16 @@ def _closest(candidates: Sequence[tuple[Cell, ...]], stored: Stored, where: str)
     )
 
 
-def _refusal(mismatches: Sequence[Mismatch]) -> IntegrityError:
+def _refusal(mismatches: Sequence[Mismatch]) -> ZooError:
+    """A model that is whole and has more than the layout is not supported; any other is damaged."""
     first = mismatches[0]
     more = f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else ""
+    if all(mismatch.surplus for mismatch in mismatches):
+        return UnsupportedError(
+            first.what + more,
+            first.where,
+            "all other tensors are there: if the model is the same without it, save it without",
+        )
     return IntegrityError(
         first.what + more,
         first.where,

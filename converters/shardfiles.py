@@ -22,11 +22,13 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of weights, by its headers. where: what errors call it. tensors: by stored name."""
+    """A file of weights, by its headers. where: what errors call it. tensors: by stored name. under: the key
+    of a pickle under which they lie, where it is not the bare state dict."""
 
     name: str
     where: str
     tensors: Mapping[str, StoredTensor]
+    under: str | None = None
 
 
 Reader = Callable[[str], StoredFile | None]
@@ -91,6 +93,15 @@ def by_headers(folder: Folder, taken: Sequence[str], read: Reader) -> Shards:
     absent = () if whole else _missing_numbers(numbered)
     return Shards(
         _read(map(read, files)), len(files), stale, tuple(_unnumbered(name, folder) for name in absent)
+    )
+
+
+def said_of_nested(files: Iterable[StoredFile | None]) -> tuple[str, ...]:
+    """Notes of state dicts that lie deeper in their files."""
+    under = {file.under: file.name for file in files if file and file.under}
+    return tuple(
+        f"the weights are what {name} holds under {key!r}; what lies beside that is left aside"
+        for key, name in under.items()
     )
 
 

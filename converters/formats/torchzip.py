@@ -41,13 +41,18 @@ ID_SIZE = 40
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 TAR_MAGIC_AT, TAR_MAGIC = 257, b"ustar"
 
+NESTS = ("model", "state_dict", "module", "model_state_dict")
+"""Under which keys Megatron, Lightning, DeepSpeed and hand-written loops save a state dict."""
+
 
 @dataclass(frozen=True)
 class TorchFile:
-    """A state dict: its tensors by key, in the file's order, and every value that is not a tensor."""
+    """A state dict: its tensors by key, in the file's order, and every value that is not a tensor. under: the
+    key in the file's dict under which it lies, where it is not that dict itself."""
 
     tensors: Mapping[str, StoredTensor]
     others: Mapping[str, object]
+    under: str | None = None
 
 
 def read_index(source: ByteSource | str | os.PathLike[str]) -> TorchFile:
@@ -63,15 +68,27 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> TorchFile:
             raise UnsupportedError(
                 f"it holds a {type(content).__name__}, not a state dict", opened_source.name
             )
+        under = _nest(content)
         tensors: dict[str, StoredTensor] = {}
         others: dict[str, object] = {}
-        for key, value in content.items():
+        for key, value in (content[under] if under else content).items():
             _check_key(key, opened_source.name)
             if isinstance(value, TensorRef):
                 tensors[key] = _locate(opened_source.name, key, value, entries)
             else:
                 others[key] = _without_tensors(value, key, opened_source.name)
-        return TorchFile(tensors, others)
+        return TorchFile(tensors, others, under)
+
+
+def _nest(content: Mapping[object, object]) -> str | None:
+    """The key of a dict of tensors beside a trainer's own state; None for a bare state dict."""
+    if any(isinstance(value, TensorRef) for value in content.values()):
+        return None
+    for key in NESTS:
+        inner = content.get(key)
+        if isinstance(inner, dict) and any(isinstance(value, TensorRef) for value in inner.values()):
+            return key
+    return None
 
 
 def read_object(source: ByteSource | str | os.PathLike[str]) -> object:

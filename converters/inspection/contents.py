@@ -6,14 +6,13 @@ Runs the steps of `open_checkpoint` on what could be read, each as far as it get
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
 
 from converters import layouts
 from converters.cells import Grid
-from converters.checkpoint import recognise, stages_of
 from converters.discover import Found, Place
 from converters.elements import UNQUANTISED, at_odds, no_floats, usual
 from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
@@ -23,8 +22,10 @@ from converters.inspection.survey import Survey
 from converters.layouts.table import Layout
 from converters.match import Mismatch, Stored, by_place, complaints
 from converters.measure import measure
+from converters.recognition import recognise, stages_of
 from converters.tied import of_storage, stated
 from converters.unread import check_unread, overlaid
+from converters.wrappers import unwrapped
 
 _ONE_CHECKPOINT = "check that all files belong to one checkpoint, and to this config"
 _ENDS = (("first", "embed.weight"), ("last", "head.weight"))
@@ -45,6 +46,7 @@ def contents_of(
 ) -> Contents:
     """given, known: as for `open_checkpoint`. Raises UsageError for a given fact that there is not."""
     findings: list[Finding] = []
+    seen = replace(seen, found=unwrapped(seen.found))
     found = seen.found
     readable = seen.files and (found.configured or found.format == "original")
     layout = noting(findings, partial(recognise, found)) if readable else None

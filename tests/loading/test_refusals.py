@@ -30,7 +30,7 @@ def test_a_missing_tensor_is_named(directories, tmp_path):
 
 def test_a_tensor_nobody_knows_is_named(directories, tmp_path):
     folder = changed(directories, tmp_path, lambda tensors: tensors.update(extra=np.zeros(3, np.uint16)))
-    with pytest.raises(IntegrityError, match="extra"):
+    with pytest.raises(UnsupportedError, match="extra"):
         load_model(folder, settings=home_of(tmp_path))
 
 

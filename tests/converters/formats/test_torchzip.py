@@ -189,10 +189,26 @@ def test_values_beside_the_tensors_are_given_too(tmp_path):
     assert list(index.tensors) == ["w"] and index.others == {"step": 7, "lr": [0.5, None]}
 
 
-def test_tensors_below_the_top_level_are_refused_by_place(tmp_path):
-    path = save(tmp_path / "m.pt", {"state_dict": {"w": torch.ones(2)}})
-    with pytest.raises(UnsupportedError, match="state_dict"):
-        torchzip.read_index(path)
+@pytest.mark.parametrize("key", torchzip.NESTS)
+def test_a_state_dict_under_the_key_of_a_trainer_is_found(tmp_path, key):
+    state = {"w": torch.ones(2), "v": torch.zeros(3)}
+    path = save(tmp_path / "m.pt", {"step": 1, key: state, "optimizer": {"state": [torch.ones(1)]}})
+    index = torchzip.read_index(path)
+    assert (list(index.tensors), index.others, index.under) == (["w", "v"], {}, key)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"ema": {"w": torch.ones(2)}},
+        {"w": torch.ones(2), "model": {"v": torch.ones(2)}},
+        {"model": {"deeper": {"w": torch.ones(2)}}},
+        {"model": {"w": torch.ones(2), "deeper": [torch.ones(1)]}},
+    ],
+)
+def test_tensors_in_other_places_are_refused_by_place(tmp_path, content):
+    with pytest.raises(UnsupportedError, match=r"ema|model|deeper"):
+        torchzip.read_index(save(tmp_path / "m.pt", content))
 
 
 CONFIG = {
