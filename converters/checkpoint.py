@@ -10,7 +10,7 @@ from typing import Any
 
 from converters import layouts
 from converters.cells import Box, Grid
-from converters.discover import TOKENIZER_FILES, Found, discover, explained, index_note
+from converters.discover import Found, discover, explained, index_note
 from converters.elements import check_elements, mixture, usual
 from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, missing, read, unsaid_choices
 from converters.family import family_of, notes_on
@@ -49,7 +49,7 @@ class Checkpoint:
     """format: original, hf or llama. facts: name -> value and origin.
     sizes: extent of every axis. choices: what was settled where a layout leaves room.
     tensors: by logical name, in the model's order. dropped: stored names of computed buffers that are left
-    out. files, tokenizer_files: names in the folder. notes: what a person should know of how it was read.
+    out. files: names in the folder. notes: what a person should know of how it was read.
     origin: the original checkpoint that it is, or that its record says it came from."""
 
     folder: Folder
@@ -63,7 +63,6 @@ class Checkpoint:
     tensors: Mapping[str, LogicalTensor]
     dropped: tuple[str, ...]
     files: tuple[str, ...]
-    tokenizer_files: tuple[str, ...]
     notes: tuple[str, ...] = ()
     origin: Origin | None = None
 
@@ -193,7 +192,6 @@ def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, A
         tensors=own | {HEAD: replace(own[EMBEDDING], name=HEAD)} if is_tied(settled.choices) else own,
         dropped=dropped,
         files=tuple(file.name for files in found.files.values() for file in files),
-        tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in folder.names()),
         notes=(
             *found.notes,
             *index_note(found),

@@ -14,6 +14,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from converters.beside.generation import GENERATION
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.discover import TOKENIZER_FILES
 from converters.errors import AccessError, IntegrityError, NotFoundError, UnsupportedError, ZooError
@@ -31,6 +32,8 @@ from converters.sinks.staging import BOOKKEEPING
 from converters.weights import CELL, RECORD
 
 BLAKE3 = "blake3"
+# Files that no tensor needs to be found.
+_APART = {*TOKENIZER_FILES, GENERATION}
 _DIGESTS = "digests"
 
 
@@ -156,7 +159,7 @@ def check(
     present = {name: file for name, file in wanted.files.items() if name in here}
     looked = {name: _difference(folder, name, file, quick=quick) for name, file in present.items()}
     wrong = [(name, what) for name, what in looked.items() if what is not None]
-    if not quick and {*missing, *dict(wrong)} <= set(TOKENIZER_FILES):  # else its tensors cannot be found
+    if not quick and {*missing, *dict(wrong)} <= _APART:  # else its tensors cannot be found
         wrong += _tensors(folder, wanted, workers, progress)
     wrong += intruding.items()
     if not (quick or wanted.digested or wrong or missing):

@@ -1,8 +1,9 @@
 """The token ids that a config and generation_config.json share: where each comes from, and the file itself.
 
 generation_config.json is what transformers generates by, so it comes first; then config.json. The original
-format has neither key: its eos is that of a text, and so is a config's that says no more. A chat model ends
-its turns with another token, which the registry names.
+format has neither key: its eos is that of a text, and so is a config's that says no more, or that of a
+generation_config.json which transformers derived from one (`_from_model_config`). A chat model ends its turns
+with another token, which the registry names.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def settled_ids(source: Checkpoint, stated: Mapping[str, Any], stops: Mapping[st
             facts[name] = Fact(stated[name], GENERATION)
     ids = list(dict.fromkeys(stops.values()))
     eos = facts.get(_EOS)
-    plain = eos is None or (eos.value in (ids[:1], *ids[:1]) and eos.origin not in (GIVEN, GENERATION))
+    meant = {GIVEN} if stated.get("_from_model_config") else {GIVEN, GENERATION}
+    plain = eos is None or (eos.value in (ids[:1], *ids[:1]) and eos.origin not in meant)
     if len(ids) > 1 and plain and source.choices.get("kind") != "reward":
         facts[_EOS] = Fact(ids, REGISTRY)
     return facts

@@ -85,6 +85,31 @@ def test_what_generates_comes_before_what_the_config_says_and_both_agree_then(zo
     assert ids_in(tmp_path / "dst") == ids_in(tmp_path / "dst", "generation_config.json")
 
 
+def test_settings_that_transformers_derived_from_the_config_say_no_more_than_it(zoo, tmp_path):
+    """`save_pretrained` writes them beside every model; someone's own leave no room for the registry's."""
+    src = vendor(tmp_path / "src")
+    for derived, wanted in ((True, [2, IM_END]), (False, 2)):
+        stated = {"_from_model_config": True} if derived else {}
+        write_json(src / "generation_config.json", {**stated, "bos_token_id": 1, "eos_token_id": 2})
+        dst = tmp_path / f"dst-{derived}"
+        assert zoo("convert", src, dst, "--to", "llama", "--as", "demo-internlm2-chat")[0] == 0
+        assert ids_in(dst)["eos_token_id"] == wanted
+        assert ids_in(dst, "generation_config.json")["eos_token_id"] == wanted
+
+
+def test_changed_settings_hide_no_changed_weight(zoo, tmp_path):
+    src = DEMO / "demo-internlm2-chat"
+    assert zoo("convert", src, tmp_path / "dst", "--to", "llama")[0] == 0
+    write_json(tmp_path / "dst" / "generation_config.json", {})
+    weights = tmp_path / "dst" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    code, out, _ = zoo("verify", tmp_path / "dst")
+    assert code == 1
+    assert "generation_config.json" in out and "model.safetensors" in out
+
+
 def test_what_is_given_comes_before_both(zoo, tmp_path):
     src = vendor(tmp_path / "src")
     write_json(src / "generation_config.json", {"eos_token_id": [2, IM_END], "pad_token_id": 2})

@@ -240,3 +240,13 @@ def test_a_damaged_file_is_named(zoo, tmp_path, name, content):
     assert code == 6
     assert name.removesuffix(".json").split("_")[0] in err
     assert zoo("inspect", src)[0] == 1
+
+
+def test_loading_reads_the_same_tokenizer_as_converting(tmp_path):
+    import internlm_zoo
+
+    src = vendor(tmp_path / "src", PIECES + 2, pad_token="<unk>")
+    write_json(src / "added_tokens.json", OWN)
+    _, tokenizer = internlm_zoo.load(src)
+    assert tokenizer("<tool_call><sep>", add_special_tokens=False).input_ids == list(OWN.values())
+    assert tokenizer.pad_token_id == 0
