@@ -37,10 +37,8 @@ _STATED = (
     (("source", "tp"), "the source's tensor-parallel ranks"),
     (("source", "pp"), "the source's pipeline stages"),
     (("source", "dtype"), "the source's element type"),
-    (("source", "choices"), "how the source is read"),
     (("target", "layout"), "the layout"),
     (("target", "dtype"), "the element type"),
-    (("target", "choices"), "how the weights are stored"),
     (("target", "files"), "the list of weight files"),
     (("dropped",), "what was left out"),
 )
@@ -86,7 +84,8 @@ def _differences(
     """Of the first kind that has any; the dearest to look at comes last."""
     now = json.loads(json.dumps(record.stated(plan)))
     return (
-        [*_options(now["options"], then["options"]), *_statements(now, then)]
+        [*_options(now["options"], then["options"])]
+        or [*_statements(now, then)]
         or [*_others(target, made, then)]
         or [*_damages(target.path), *_headers(plan, target)]
         or [*_inputs(plan.source, then, workers)]
@@ -96,19 +95,31 @@ def _differences(
 def _options(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[str]:
     for name, value in now.items():
         if name in then and then[name] != value:
-            flag = "--set" if name == "given" else f"--{name.replace('_', '-')}"
-            yield f"it was made with {flag} {_short(then[name])}, not {_short(value)}"
+            yield f"it was made {_asked(name, then[name])}, not {_asked(name, value)}"
+
+
+def _asked(name: str, value: Any) -> str:
+    """As who asked for it wrote it."""
+    flag, said = f"--{name.replace('_', '-')}", _short(value)
+    if name == "given":
+        flag, said = "--set", " ".join(f"{key}={json.dumps(value[key])}" for key in value)
+    if not value:
+        return f"without {flag}"
+    return f"with {flag}" if value is True else f"with {flag} {said}"
 
 
 def _statements(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[str]:
     for place, name in _STATED:
-        one, other = _at(now, place), _at(then, place)
-        if one != other:
-            yield f"{name} was {_short(other)}, and is {_short(one)}"
+        yield from _change(name, _at(then, place), _at(now, place))
+    for name, value in now["source"]["choices"].items():
+        yield from _change(f"{name} of the source", then["source"]["choices"].get(name), value)
     for name, fact in now["facts"].items():
-        before = then["facts"].get(name, {}).get("value")
-        if before != fact["value"]:
-            yield f"{name} was {_short(before)}, and is {_short(fact['value'])}"
+        yield from _change(name, then["facts"].get(name, {}).get("value"), fact["value"])
+
+
+def _change(name: str, before: object, now: object) -> Iterator[str]:
+    if before != now:
+        yield f"{name} was {_short(before)}, and is {_short(now)}"
 
 
 def _at(document: Any, place: Sequence[str]) -> object:

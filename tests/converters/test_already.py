@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+import torch
 
 import converters
 from converters.errors import UsageError
@@ -64,10 +65,13 @@ def test_a_second_run_says_that_it_is_there_and_writes_nothing(zoo, src, dst, to
 
 
 OTHER = {
-    "--max-shard-size": (["--max-shard-size", "20KB"], "--max-shard-size 5GB, not 20KB"),
-    "--dtype": (["--dtype", "float32"], "--dtype keep, not float32"),
-    "--set": (["--set", "rope_theta=123"], "rope_theta"),
-    "--to": (["--to", "llama"], "--to hf, not llama"),
+    "--max-shard-size": (
+        ["--max-shard-size", "20KB"],
+        "with --max-shard-size 5GB, not with --max-shard-size 20KB",
+    ),
+    "--dtype": (["--dtype", "float32"], "with --dtype keep, not with --dtype float32"),
+    "--set": (["--set", "rope_theta=123"], "without --set, not with --set rope_theta=123 ("),
+    "--to": (["--to", "llama"], "with --to hf, not with --to llama"),
 }
 
 
@@ -166,3 +170,12 @@ def test_a_target_that_is_a_file_is_left_alone(src, dst):
     with pytest.raises(UsageError, match="exists and is not empty"):
         converters.convert(src, dst, to="hf")
     assert dst.read_text() == "mine"
+
+
+def test_a_source_whose_config_was_changed_is_another(src, dst):
+    """Weights are digested; what decides how they are read is compared by what it says."""
+    converters.convert(src, dst, to="hf")
+    config = torch.load(src / "model_config.pt", weights_only=True)
+    torch.save({**config, "adapt_hf": False}, src / "model_config.pt")
+    with pytest.raises(UsageError, match="adapt_hf of the source was true, and is false"):
+        converters.convert(src, dst, to="hf")
