@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any
 
 from converters.duplicates import once
-from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
-from converters.formats import gguf, safetensors, shards, torchzip
-from converters.formats.folder import Folder, LocalFolder, read_whole
-from converters.formats.impostors import refuse_impostor
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError
+from converters.formats import gguf, shards
+from converters.formats.folder import Folder, LocalFolder
 from converters.gguf_header import config_of
+from converters.reading import Wrong, attempt, read_json, read_model_config, read_weights, refuse
 from converters.shardfiles import Shards, StoredFile, by_headers, by_index, said_of_nested
 from converters.weights import (
     CELL,
@@ -41,12 +40,6 @@ TOKENIZER_FILES = (
 )
 
 Place = tuple[int, int]
-T = TypeVar("T")
-Wrong = Callable[[ZooError], None]
-"""What is done about a fault of a folder: raise it, or note it and let the reading go on."""
-
-# What is wrong with a checkpoint, and not with the way to it.
-FAULTS = (IntegrityError, NotFoundError, UnsupportedError)
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,6 @@ class Found:
     absent: tuple[IntegrityError, ...] = ()
 
 
-def refuse(error: ZooError) -> None:
-    raise error
-
-
 def discover(folder: Folder, weights: str | None = None, wrong: Wrong = refuse) -> Found:
     """Read the config and all headers of a folder.
 
@@ -88,7 +77,7 @@ def discover(folder: Folder, weights: str | None = None, wrong: Wrong = refuse) 
 
     @cache
     def config() -> Mapping[str, Any] | None:
-        return _attempt(wrong, partial(read_json, folder, CONFIG)) if CONFIG in names else None
+        return attempt(wrong, partial(read_json, folder, CONFIG)) if CONFIG in names else None
 
     with _folders_below_named(folder):
         choice = choose(names, folder.name, weights, lambda: (config() or {}).get("transformers_weights"))
@@ -126,14 +115,6 @@ def other_weights_named(choice: Choice) -> Iterator[None]:
         raise
 
 
-def _attempt(wrong: Wrong, work: Callable[[], T]) -> T | None:
-    try:
-        return work()
-    except FAULTS as error:
-        wrong(error)
-        return None
-
-
 def _original(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) -> Found:
     places = _places(folder, choice, wrong)
     tp, pp = (max((place[n] for place in places), default=0) + 1 for n in (0, 1))
@@ -142,8 +123,10 @@ def _original(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong
         if place not in places:
             whole = False
             wrong(_hole(folder, place, tp, pp))
-    read = {place: _attempt(wrong, partial(_read, folder, wrong, places[place])) for place in sorted(places)}
-    config = _attempt(wrong, partial(read_model_config, folder, names))
+    read = {
+        place: attempt(wrong, partial(read_weights, folder, wrong, places[place])) for place in sorted(places)
+    }
+    config = attempt(wrong, partial(read_model_config, folder, names))
     return Found(
         folder,
         ORIGINAL,
@@ -192,20 +175,6 @@ def place_of(name: str) -> Place:
     return int(match[1]), int(match[2])
 
 
-def read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:
-    """The config; empty if the file is not there, so that whoever needs a fact of it asks for it by name.
-
-    Raises IntegrityError and UnsupportedError for a file that holds no config.
-    """
-    if MODEL_CONFIG not in names:
-        return {}
-    with closing(folder.open(MODEL_CONFIG)) as file:
-        config = torchzip.read_object(file)
-    if not isinstance(config, dict):
-        raise UnsupportedError(f"it holds a {type(config).__name__}, not a dict", folder.where(MODEL_CONFIG))
-    return config
-
-
 def _huggingface(
     folder: Folder, names: Sequence[str], choice: Choice, config: Mapping[str, Any] | None, wrong: Wrong
 ) -> Found:
@@ -236,7 +205,7 @@ def _gguf(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) ->
     """Its header is the config as well."""
     (name,) = choice.taken.files
     with closing(folder.open(name)) as file:
-        index = _attempt(wrong, partial(gguf.read_index, file))
+        index = attempt(wrong, partial(gguf.read_index, file))
     stored = (StoredFile(name, folder.where(name), index.tensors),) if index else ()
     return Found(
         folder,
@@ -256,11 +225,11 @@ def _gguf(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) ->
 def _shards(folder: Folder, choice: Choice, wrong: Wrong) -> Shards:
     @cache
     def read(name: str) -> StoredFile | None:
-        return _attempt(wrong, partial(_read, folder, wrong, name))
+        return attempt(wrong, partial(read_weights, folder, wrong, name))
 
     @cache
     def look(name: str) -> StoredFile | None:
-        return _attempt(lambda _: None, partial(_read, folder, refuse, name))
+        return attempt(lambda _: None, partial(read_weights, folder, refuse, name))
 
     taken = choice.taken
     if not taken.indexed:
@@ -275,17 +244,6 @@ def _shards(folder: Folder, choice: Choice, wrong: Wrong) -> Shards:
     suffix = taken.name.removesuffix(INDEX).rpartition(".")[2]
     spare = [one.name for one in choice.others if not one.standard and one.name.endswith(suffix)]
     return by_index(folder, weight_map, taken.files, spare, read, look)
-
-
-def _read(folder: Folder, wrong: Wrong, name: str) -> StoredFile:
-    where = folder.where(name)
-    with closing(folder.open(name)) as file:
-        if name.endswith(".safetensors"):
-            return StoredFile(name, where, safetensors.read_index(file).tensors)
-        index = torchzip.read_index(file)
-    for key in index.others:
-        wrong(UnsupportedError(f"{key} is not a tensor", where))
-    return StoredFile(name, where, index.tensors, index.under)
 
 
 def _left_aside(names: Sequence[str], choice: Choice, used: Sequence[str]) -> tuple[str, ...]:
@@ -320,16 +278,3 @@ def explained(found: Found) -> Iterator[None]:
         more = f" (and {len(others)} more files are missing)" if others else ""
         with other_weights_named(found.choice):
             raise IntegrityError(first.what + more, first.where, first.fix) from None
-
-
-def read_json(folder: Folder, name: str) -> Mapping[str, Any]:
-    """A small file that holds an object. Raises NotFoundError, and IntegrityError for anything else."""
-    with closing(folder.open(name)) as file:
-        refuse_impostor(file)
-    try:
-        config = json.loads(read_whole(folder, name))
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"it is not valid JSON: {error}", folder.where(name), "fetch it again") from None
-    if not isinstance(config, dict):
-        raise IntegrityError("it is not a JSON object", folder.where(name))
-    return config

@@ -11,11 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from converters import layouts
-from converters.discover import read_json
 from converters.errors import IntegrityError, UsageError
 from converters.facts import FORMAT, GIVEN, TENSORS, Fact, Facts
 from converters.formats.folder import Folder
 from converters.layouts.table import Layout
+from converters.reading import read_json
 from converters.tokenizer.model_proto import read_model
 from converters.weights import RECORD
 

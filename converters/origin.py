@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.discover import read_json
 from converters.facts import Fact
 from converters.formats.folder import Folder
 from converters.layouts.table import Layout
+from converters.reading import read_json
 from converters.weights import RECORD
 
 # Choices of a layout that say where values lie, and nothing of what they are.

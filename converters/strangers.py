@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.discover import Found, read_json
+from converters.discover import Found
 from converters.errors import UnsupportedError
 from converters.formats.tensors import StoredTensor
+from converters.reading import read_json
 from converters.weights import HF
 
 _QUANTISED = "take the release in 16 bits that they were made from; none of their values is the model's own"

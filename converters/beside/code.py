@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from converters.beside.documents import is_enclosed
-from converters.discover import read_json
 from converters.errors import NotFoundError, UnsupportedError, UsageError
 from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import LocalFolder, read_whole
 from converters.options import ConversionOptions
+from converters.reading import read_json
 from converters.weights import CONFIG
 
 AUTO_MAP = "auto_map"

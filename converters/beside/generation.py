@@ -16,8 +16,8 @@ from converters.beside.files import FAST, SENTENCEPIECE, TokenizerFiles
 from converters.beside.known import TokenizerFacts
 from converters.beside.tokens import known_ids
 from converters.checkpoint import Checkpoint
-from converters.discover import read_json
 from converters.facts import FORMAT, GIVEN, TOKEN_IDS, Fact
+from converters.reading import read_json
 from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import dump
 

@@ -11,10 +11,10 @@ from converters.beside.files import FAST, SENTENCEPIECE, files_in, names_in
 from converters.beside.generation import GENERATION
 from converters.beside.known import TokenizerFacts
 from converters.carry import made_for
-from converters.discover import read_json
 from converters.errors import IntegrityError
 from converters.formats.folder import Folder
 from converters.inspection.finding import Finding, noting
+from converters.reading import read_json
 from converters.tokenizer.model_proto import read_model
 
 _JSON = ".json"

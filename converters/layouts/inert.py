@@ -17,7 +17,8 @@ def names(text: str) -> frozenset[str]:
 HF_INERT = names(
     """
     model_type architectures auto_map custom_pipelines _name_or_path name_or_path transformers_version
-    _commit_hash unsloth_version unsloth_fixed tokenizer_class prefix task_specific_params finetuning_task
+    _commit_hash transformers_weights unsloth_version unsloth_fixed tokenizer_class prefix
+    task_specific_params finetuning_task
     problem_type id2label label2id num_labels torchscript use_bfloat16 tf_legacy_loss use_cache return_dict
     output_hidden_states output_attentions output_scores return_dict_in_generate attn_implementation
     _attn_implementation _attn_implementation_internal _attn_implementation_autoset _experts_implementation

@@ -1,0 +1,77 @@
+"""Reads one file of a checkpoint's folder: a config, or the headers of weights.
+
+What is wrong with it is raised, or noted by whoever wants to go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any, TypeVar
+
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
+from converters.formats import safetensors, torchzip
+from converters.formats.folder import Folder, read_whole
+from converters.formats.impostors import refuse_impostor
+from converters.shardfiles import StoredFile
+from converters.weights import MODEL_CONFIG
+
+T = TypeVar("T")
+Wrong = Callable[[ZooError], None]
+"""What is done about a fault of a folder: raise it, or note it and let the reading go on."""
+
+# What is wrong with a checkpoint, and not with the way to it.
+FAULTS = (IntegrityError, NotFoundError, UnsupportedError)
+
+
+def refuse(error: ZooError) -> None:
+    """The `Wrong` of whoever cannot go on."""
+    raise error
+
+
+def attempt(wrong: Wrong, work: Callable[[], T]) -> T | None:
+    """What `work` returns; None if something is wrong with the checkpoint, of which `wrong` is told."""
+    try:
+        return work()
+    except FAULTS as error:
+        wrong(error)
+        return None
+
+
+def read_json(folder: Folder, name: str) -> Mapping[str, Any]:
+    """A small file that holds an object. Raises NotFoundError, and IntegrityError for anything else."""
+    with closing(folder.open(name)) as file:
+        refuse_impostor(file)
+    try:
+        config = json.loads(read_whole(folder, name))
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"it is not valid JSON: {error}", folder.where(name), "fetch it again") from None
+    if not isinstance(config, dict):
+        raise IntegrityError("it is not a JSON object", folder.where(name))
+    return config
+
+
+def read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:
+    """The config; empty if the file is not there, so that whoever needs a fact of it asks for it by name.
+
+    Raises IntegrityError and UnsupportedError for a file that holds no config.
+    """
+    if MODEL_CONFIG not in names:
+        return {}
+    with closing(folder.open(MODEL_CONFIG)) as file:
+        config = torchzip.read_object(file)
+    if not isinstance(config, dict):
+        raise UnsupportedError(f"it holds a {type(config).__name__}, not a dict", folder.where(MODEL_CONFIG))
+    return config
+
+
+def read_weights(folder: Folder, wrong: Wrong, name: str) -> StoredFile:
+    where = folder.where(name)
+    with closing(folder.open(name)) as file:
+        if name.endswith(".safetensors"):
+            return StoredFile(name, where, safetensors.read_index(file).tensors)
+        index = torchzip.read_index(file)
+    for key in index.others:
+        wrong(UnsupportedError(f"{key} is not a tensor", where))
+    return StoredFile(name, where, index.tensors, index.under)
