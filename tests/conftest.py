@@ -23,6 +23,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def zoo(capsys, monkeypatch, tmp_path):
     """Run the command line in this process; gives (exit code, stdout, stderr)."""
+    import internlm_zoo.cli.compare
     import internlm_zoo.cli.convert
     import internlm_zoo.cli.download
     import internlm_zoo.cli.inspect
@@ -39,5 +40,5 @@ def zoo(capsys, monkeypatch, tmp_path):
         return code, out.out, out.err
 
     cli = internlm_zoo.cli
-    assert all((cli.convert, cli.download, cli.inspect, cli.models, cli.score))
+    assert all((cli.compare, cli.convert, cli.download, cli.inspect, cli.models, cli.score))
     return call

@@ -13,6 +13,7 @@ _MODULES = (
     "lock",
     "status",
     "convert",
+    "compare",
     "inspect",
     "models",
     "score",

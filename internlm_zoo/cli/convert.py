@@ -1,24 +1,20 @@
-"""`convert`, `fingerprint`, `compare`: one format into another, and whether two hold the same."""
+"""`convert`: one format into another."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from internlm_zoo.cli.facts import KnownAs, Set, Weights, facts_given
+from internlm_zoo.cli.facts import KnownAs, Set, Weights, Workers, facts_given
 from internlm_zoo.cli.shell import Answer, Shell, verb
-from internlm_zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from converters import Plan, Report
-    from converters.sinks.comparison import Comparison
-    from internlm_zoo.loading.logits import LogitsComparison
     from internlm_zoo.settings import Settings
 
 
@@ -51,11 +47,6 @@ class _Where(TypedDict):
     settings: Settings
     known_as: str | None
     from_hub: bool
-
-
-_Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Threads; default: one per processor, at most 4.")
-]
 
 
 @verb("convert", example="internlm-zoo convert internlm-20b/ internlm-20b-hf/ --to hf")
@@ -115,7 +106,7 @@ def convert(
     from_hub: Annotated[
         bool, typer.Option("--from-hub", help="Read the weights where they are, and store only the result.")
     ] = False,
-    workers: _Workers = None,
+    workers: Workers = None,
     engine: Annotated[
         Writers,
         typer.Option(
@@ -165,69 +156,6 @@ def convert(
     if family and (opened := opened_by(family, to.value)):
         shell.note(opened)
     return Answer(_report_data(report), str(report.path))
-
-
-@verb("fingerprint", example="internlm-zoo fingerprint internlm-20b-hf/")
-def fingerprint(
-    shell: Shell,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="In original, hf or llama format.")],
-    settings: Set = None,
-    weights: Weights = None,
-    workers: _Workers = None,
-) -> Answer:
-    """Print one digest per logical tensor: the same for the same weights, whatever the format or grid."""
-    import converters
-
-    digests = converters.fingerprint(
-        directory, given=facts_given(settings or []), weights=weights, workers=workers
-    )
-    return Answer(digests, "\n".join(f"{digest}  {name}" for name, digest in digests.items()))
-
-
-@verb("compare", example="internlm-zoo compare internlm-20b/ internlm-20b-hf/")
-def compare(
-    shell: Shell,
-    one: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint directory of any format.")],
-    other: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
-    logits: Annotated[
-        bool, typer.Option("--logits", help="Run both as well, and compare what they predict (needs torch).")
-    ] = False,
-    settings: Set = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--weights",
-            metavar="NAME",
-            help="Which of several sets of weights, of both; given twice, of A and of B.",
-        ),
-    ] = None,
-    workers: _Workers = None,
-) -> Answer:
-    """Say whether two checkpoints are identical, the same in another layout, rounded, or different.
-
-    Exits with 1 if they are rounded or different, or if their configs make other models of the same tensors.
-    """
-    import converters
-
-    given, sets = facts_given(settings or []), _of_each(weights or [])
-    found = converters.compare(one, other, given=given, weights=sets, workers=workers)
-    code = 0 if found.same else 1
-    if not logits:
-        return Answer(found, _verdict(found), exit_code=code)
-    from internlm_zoo.loading.logits import compare_logits
-
-    with shell.progress() as progress:
-        run = compare_logits(
-            one, other, settings=shell.settings, given=given, weights=sets, progress=progress
-        )
-    data = {**asdict(found), "logits": asdict(run)}
-    return Answer(data, f"{_verdict(found)}\n{_logits(run)}", exit_code=code)
-
-
-def _of_each(weights: list[str]) -> tuple[str | None, str | None]:
-    if len(weights) > 2:
-        raise UsageError("there are two sides, and more sets of weights named", "--weights")
-    return (weights[0], weights[-1]) if weights else (None, None)
 
 
 def _summary(report: Report) -> str:
@@ -316,29 +244,3 @@ def _plan_view(plan: Plan) -> RenderableType:
     )
     total = f"{byte_count(plan.nbytes)} in {len(plan.files)} files; nothing was written"
     return Group(tensors, "", facts, "", total)
-
-
-def _verdict(found: Comparison) -> str:
-    told = ", ".join(f"{name} {one} against {other}" for name, one, other in found.config)
-    if found.first is None:
-        return f"{found.verdict}: {told}" if told else found.verdict
-    where = found.first
-    place = (
-        f" at {list(where.index)}: {where.values[0]:g} against {where.values[1]:g}"
-        if where.index and where.values
-        else ""
-    )
-    error = f"; largest difference {found.max_error:g}" if where.values else ""
-    config = f"; config: {told}" if told else ""
-    return f"{found.verdict}: {where.tensor}, {where.what}{place}{error}{config}"
-
-
-def _logits(run: LogitsComparison) -> str:
-    prompt, position, token = run.where
-    where = f" (prompt {prompt}, position {position}, token {token})" if run.max_difference else ""
-    places = f"all {run.positions}" if run.choices_agree else f"{run.same_choice} of {run.positions}"
-    apart = f"; the tokenizers cut {len(run.other_tokens)} texts differently" if run.other_tokens else ""
-    return (
-        f"logits: largest difference {run.max_difference:.3g}{where}; the likeliest token is the same at "
-        f"{places} positions{apart}"
-    )

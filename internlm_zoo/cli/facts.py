@@ -10,6 +10,9 @@ import typer
 from internlm_zoo.errors import UsageError
 
 KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Threads; default: one per processor, at most 4.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),

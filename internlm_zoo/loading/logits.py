@@ -53,13 +53,16 @@ def compare_logits(
     settings: Settings,
     given: Mapping[str, Any] | None = None,
     weights: tuple[str | None, str | None] = (None, None),
+    known_as: str | None = None,
     progress: Progress | None = None,
 ) -> LogitsComparison:
     """Run both in float32 on the CPU, one after the other, on seeded random tokens that both have and, if
     both have a tokenizer, on a few texts.
 
-    given: facts that the configs do not state. weights: which of several sets, of either side. Raises
-    UnsupportedError if only one is a reward model or torch is not there, and what loading raises.
+    given: facts that the configs do not state. weights: which of several sets, of either side. known_as: the
+    registry model that both hold.
+
+    Raises UnsupportedError if only one is a reward model or torch is not there, and what loading raises.
     """
     plans = [
         plan_load(
@@ -67,6 +70,7 @@ def compare_logits(
             settings=settings,
             devices=["cpu"],
             dtype="float32",
+            known_as=known_as,
             given=given,
             weights=name,
             progress=progress,

@@ -177,7 +177,7 @@ def test_python_callers_get_an_error_of_ours(src):
 
 AS_NOBODY = """
 import os, sys
-import internlm_zoo.cli.convert, internlm_zoo.cli.inspect, internlm_zoo.cli.models
+import internlm_zoo.cli.compare, internlm_zoo.cli.convert, internlm_zoo.cli.inspect, internlm_zoo.cli.models
 from internlm_zoo.cli.shell import run
 whole, out, args = sys.argv[1], sys.argv[2], sys.argv[3:]
 assert run(["convert", whole, out, "--to", "llama"]) == 0  # so that all is imported

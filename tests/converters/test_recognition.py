@@ -115,6 +115,14 @@ def test_loading_asks_in_the_same_words(overlay, silent, tmp_path):
     assert "this has the shape of tiny and 2 more: --as tiny" in caught.value.fix
 
 
+def test_a_comparison_of_logits_asks_so_too_and_takes_the_answer(zoo, overlay, silent, tmp_path):
+    pytest.importorskip("transformers")
+    assert zoo("convert", silent, tmp_path / "hf", "--to", "hf", "--as", "tiny")[0] == 0
+    code, _, err = zoo("compare", silent, tmp_path / "hf", "--logits")
+    assert code == 2 and "this has the shape of tiny and 2 more: --as tiny" in " ".join(err.split())
+    assert zoo("compare", silent, tmp_path / "hf", "--logits", "--as", "tiny")[0] == 0
+
+
 def test_inspect_says_which_models_it_may_be_until_it_is_told(zoo, overlay, silent):
     shape = "this has the shape of tiny and 3 more; --as MODEL says which it is"
     assert shape in " ".join(zoo("inspect", silent)[2].split())

@@ -1,0 +1,115 @@
+"""`fingerprint` and `compare`: whether two checkpoints hold the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from internlm_zoo.cli.facts import Set, Weights, Workers, facts_given
+from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from converters.sinks.comparison import Comparison
+    from internlm_zoo.loading.logits import LogitsComparison
+
+
+@verb("fingerprint", example="internlm-zoo fingerprint internlm-20b-hf/")
+def fingerprint(
+    shell: Shell,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="In original, hf or llama format.")],
+    settings: Set = None,
+    weights: Weights = None,
+    workers: Workers = None,
+) -> Answer:
+    """Print one digest per logical tensor: the same for the same weights, whatever the format or grid."""
+    import converters
+
+    digests = converters.fingerprint(
+        directory, given=facts_given(settings or []), weights=weights, workers=workers
+    )
+    return Answer(digests, "\n".join(f"{digest}  {name}" for name, digest in digests.items()))
+
+
+@verb("compare", example="internlm-zoo compare internlm-20b/ internlm-20b-hf/")
+def compare(
+    shell: Shell,
+    one: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint directory of any format.")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    logits: Annotated[
+        bool, typer.Option("--logits", help="Run both as well, and compare what they predict (needs torch).")
+    ] = False,
+    settings: Set = None,
+    known_as: Annotated[
+        str | None, typer.Option("--as", help="The registry model that both hold, for --logits.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="NAME",
+            help="Which of several sets of weights, of both; given twice, of A and of B.",
+        ),
+    ] = None,
+    workers: Workers = None,
+) -> Answer:
+    """Say whether two checkpoints are identical, the same in another layout, rounded, or different.
+
+    Exits with 1 if they are rounded or different, or if their configs make other models of the same tensors.
+    """
+    import converters
+
+    given, sets = facts_given(settings or []), _of_each(weights or [])
+    found = converters.compare(one, other, given=given, weights=sets, workers=workers)
+    code = 0 if found.same else 1
+    if not logits:
+        return Answer(found, _verdict(found), exit_code=code)
+    from internlm_zoo.loading.logits import compare_logits
+
+    with shell.progress() as progress:
+        run = compare_logits(
+            one,
+            other,
+            settings=shell.settings,
+            given=given,
+            weights=sets,
+            known_as=known_as,
+            progress=progress,
+        )
+    data = {**asdict(found), "logits": asdict(run)}
+    return Answer(data, f"{_verdict(found)}\n{_logits(run)}", exit_code=code)
+
+
+def _of_each(weights: list[str]) -> tuple[str | None, str | None]:
+    if len(weights) > 2:
+        raise UsageError("there are two sides, and more sets of weights named", "--weights")
+    return (weights[0], weights[-1]) if weights else (None, None)
+
+
+def _verdict(found: Comparison) -> str:
+    told = ", ".join(f"{name} {one} against {other}" for name, one, other in found.config)
+    if found.first is None:
+        return f"{found.verdict}: {told}" if told else found.verdict
+    where = found.first
+    place = (
+        f" at {list(where.index)}: {where.values[0]:g} against {where.values[1]:g}"
+        if where.index and where.values
+        else ""
+    )
+    error = f"; largest difference {found.max_error:g}" if where.values else ""
+    config = f"; config: {told}" if told else ""
+    return f"{found.verdict}: {where.tensor}, {where.what}{place}{error}{config}"
+
+
+def _logits(run: LogitsComparison) -> str:
+    prompt, position, token = run.where
+    where = f" (prompt {prompt}, position {position}, token {token})" if run.max_difference else ""
+    places = f"all {run.positions}" if run.choices_agree else f"{run.same_choice} of {run.positions}"
+    apart = f"; the tokenizers cut {len(run.other_tokens)} texts differently" if run.other_tokens else ""
+    return (
+        f"logits: largest difference {run.max_difference:.3g}{where}; the likeliest token is the same at "
+        f"{places} positions{apart}"
+    )
