@@ -14,8 +14,9 @@ from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.known import known_facts, same_shape, shortened
 from internlm_zoo.progress import Progress
-from internlm_zoo.quantised import refuse_quantised
+from internlm_zoo.quantised import called
 from internlm_zoo.registry import Model, Registry, load_registry
+from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.settings import Settings
 
 
@@ -41,7 +42,7 @@ def inspect(
     """
     registry = load_registry(settings)
     named = registry.model(known_as) if known_as else None
-    with _opened(str(target), registry, settings) as (folder, model):
+    with _opened(str(target), registry, settings) as (folder, model, release):
         entry = named or model
         if fix_index:
             _fix_index(folder, given, known_facts(entry, registry), weights, progress or Progress())
@@ -54,6 +55,8 @@ def inspect(
             workers=workers,
             progress=progress,
         )
+    if told := called(release, registry):
+        found = replace(found, notes=(*found.notes, told))
     return found if entry else _with_shape(found, registry)
 
 
@@ -82,19 +85,19 @@ def _with_shape(found: Inspection, registry: Registry) -> Inspection:
 
 
 @contextmanager
-def _opened(target: str, registry: Registry, settings: Settings) -> Iterator[tuple[Folder, Model | None]]:
-    from internlm_zoo.store.locate import find_model, held
+def _opened(
+    target: str, registry: Registry, settings: Settings
+) -> Iterator[tuple[Folder, Model | None, LockedRelease | None]]:
+    from internlm_zoo.store.locate import at_hand, find_model
 
     known = target in registry.models
-    if is_directory(target) or (known and any(holding.record.whole for holding in held(target, settings))):
+    if is_directory(target) or (known and at_hand(target, settings)):
         found = find_model(target, settings=settings)
-        refuse_quantised(found.release, registry)
-        yield LocalFolder(found.path), found.model
+        yield LocalFolder(found.path), found.model, found.release
         return
     if not known and ":" not in target and len(Path(target).parts) > 1:
         raise no_directory(target)
     from internlm_zoo.store.remote import open_remote
 
     with open_remote(target, settings) as remote:
-        refuse_quantised(remote.release, registry)
-        yield remote, remote.model
+        yield remote, remote.model, remote.release

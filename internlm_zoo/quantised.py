@@ -8,17 +8,25 @@ from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.registry.release import QUANTISED
 
 
-def refuse_quantised(release: LockedRelease | None, registry: Registry) -> None:
-    """Raises UnsupportedError, naming the release and how it is quantised, for one whose weights are not the
-    model's own. release: what a folder is a download of, if it is one."""
+def called(release: LockedRelease | None, registry: Registry) -> str | None:
+    """What a release is called where it is a quantised one. release: what a folder is a download of, if it is
+    one."""
     if release is None or release.format not in QUANTISED:
-        return
+        return None
     found = registry.listing(release.hub, release.repo)
     detail = found[1].quantisation if found else None
     how = f"{release.format} {detail}" if detail else release.format
+    return f"{release.repo} is a quantised release ({how})"
+
+
+def refuse_quantised(release: LockedRelease | None, registry: Registry) -> None:
+    """Raises UnsupportedError, naming the release, for one whose weights are not the model's own."""
+    told = called(release, registry)
+    if release is None or told is None:
+        return
+    found = registry.listing(release.hub, release.repo)
     raise UnsupportedError(
-        f"{release.repo} is a quantised release ({how}): its weights are rounded, "
-        "and only the model's own are converted, loaded or inspected",
+        f"{told}: its weights are rounded, and only the model's own are converted or loaded",
         release.id,
         _way_out(found[0].name if found else None),
     )

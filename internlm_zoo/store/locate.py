@@ -45,9 +45,7 @@ def find_model(
         model = registry.models.get(record.model) if record else None
         return Found(path, model, record.release if record else None)
     model = registry.model(str(name_or_dir))
-    here = [holding for holding in held(model.name, settings) if holding.record.whole]
-    here = [holding for holding in here if _is_of(holding.record.release, format)]
-    if here:
+    if here := at_hand(model.name, settings, format):
         return Found(here[0].path, model, here[0].record.release)
     from internlm_zoo.store.fetch import download
 
@@ -56,9 +54,13 @@ def find_model(
     return Found(done.path, model, record.release if record else None)
 
 
-def _is_of(release: LockedRelease, format: str | None) -> bool:
-    """format: None for the model's own weights in any format."""
-    return release.format == format or (format is None and release.format not in QUANTISED)
+def at_hand(model: str, settings: Settings, format: str | None = None) -> list[Holding]:
+    """Whole releases in the store. format: None for the model's own weights in any format."""
+
+    def wanted(release: LockedRelease) -> bool:
+        return release.format == format or (format is None and release.format not in QUANTISED)
+
+    return [one for one in held(model, settings) if one.record.whole and wanted(one.record.release)]
 
 
 def held(model: str, settings: Settings) -> list[Holding]:

@@ -28,7 +28,7 @@ from internlm_zoo.transfer.ranged import CONNECTIONS, RangedFile
 from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.values import Origin, Patience, Wanted
 
-_WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth)")
+_WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|gguf)")
 _SMALL = 64 << 20
 
 

@@ -91,7 +91,6 @@ def test_a_model_that_is_only_quantised_says_what_there_is(quantised: World, zoo
     [
         ("convert", "{}", "out", "--to", "llama"),
         ("convert", "{}", "out", "--to", "hf", "--dry-run"),
-        ("inspect", "{}"),
         ("load", "{}"),
         ("generate", "{}", "-p", "Hi"),
         ("smoke", "{}"),
@@ -122,14 +121,25 @@ def test_a_quantised_repository_is_refused_from_its_hub_before_any_weights(
     zoo: Terminal,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    for args in (
-        ["inspect", "huggingface:acme/tiny-gguf"],
-        ["convert", "huggingface:acme/tiny-awq", tmp_path / "out"],
-    ):
-        more = ["--to", "hf", "--from-hub"] if args[0] == "convert" else []
-        code, _, err = zoo(*args, *more)
-        assert code == 7 and "is a quantised release" in err
+    code, _, err = zoo("convert", "huggingface:acme/tiny-awq", tmp_path / "out", "--to", "hf", "--from-hub")
+    assert code == 7 and "acme/tiny-awq is a quantised release (awq int4)" in err
     assert sum(quantised.sent.values()) == 0
+
+
+def test_inspect_says_that_it_is_one_and_what_it_finds(quantised: World, zoo: Terminal) -> None:  # noqa: F811
+    for target in (quantised.download(format="awq").path, "huggingface:acme/tiny-awq"):
+        code, _, err = zoo("inspect", target)
+        assert code in (1, 7) and "acme/tiny-awq is a quantised release (awq int4)" in err
+
+
+def test_inspecting_a_model_of_which_only_a_quantised_release_is_here_fetches_no_other(
+    quantised: World,
+    zoo: Terminal,  # noqa: F811
+) -> None:
+    quantised.download(format="awq")
+    before = quantised.published()
+    zoo("inspect", "tiny")
+    assert quantised.published() == before
 
 
 def test_lock_and_mirror_take_it_like_any_other(quantised: World, zoo: Terminal) -> None:  # noqa: F811
