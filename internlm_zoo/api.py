@@ -199,7 +199,7 @@ def convert(
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> Path:
-    """Convert a checkpoint and return `dst`.
+    """Convert a checkpoint and return `dst`, which stays as it is where it is the result already.
 
     src: a directory in original, hf, llama or gguf format, or a model of the registry. to: one of these.
     given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}.

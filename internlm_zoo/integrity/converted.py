@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from converters import record
+from converters.formats.access import reading
 from converters.weights import RECORD
 from internlm_zoo.integrity.verify import VerifyReport, WrongFile
 from internlm_zoo.progress import Progress
@@ -26,4 +27,6 @@ def verify_converted(
 
 
 def is_converted(path: Path) -> bool:
-    return (path / RECORD).is_file()
+    """Raises AccessError if that cannot be seen."""
+    with reading(path):
+        return (path / RECORD).is_file()

@@ -160,6 +160,22 @@ def test_a_disk_that_fails_while_it_is_read_is_named(zoo, tmp_path, whole, monke
         assert f"{os.strerror(errno.EIO)} ({whole / WEIGHTS})" in err
 
 
+@pytest.mark.skipif(not hasattr(os, "pwrite"), reason="it writes otherwise")
+def test_a_disk_that_fails_while_it_is_written_is_named_and_a_rerun_goes_on(
+    zoo, tmp_path, whole, monkeypatch
+):
+    def pwrite(fd, data, offset):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", pwrite)
+        code, _, err = zoo("convert", whole, tmp_path / "new", "--to", "llama")
+    assert code == 4
+    assert f"{os.strerror(errno.EIO)} ({tmp_path / 'new'})" in err
+    assert not (tmp_path / "new").exists()
+    assert zoo("convert", whole, tmp_path / "new", "--to", "llama")[0] == 0
+
+
 def test_verify_names_a_file_that_cannot_be_read_and_goes_on(zoo, src):
     a_loop(src / "config.json")
     code, out, _ = zoo("verify", src, "--json")
