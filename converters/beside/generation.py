@@ -74,9 +74,14 @@ def told(source: Checkpoint, ids: Mapping[str, Fact], stops: Mapping[str, int]) 
     for name, fact in ids.items():
         own = source.facts.get(name)
         stated = own is not None and own.origin not in (FORMAT, GIVEN)
-        if fact.origin == GENERATION and own and stated and own.value != fact.value:
+        if fact.origin == GENERATION and own and stated and _ids(own.value) != _ids(fact.value):
             notes.append(
                 f"{name} is {fact.value}, as {GENERATION} says, which is what generates; "
                 f"{own.origin} says {own.value}"
             )
     return tuple(notes)
+
+
+def _ids(value: Any) -> list[Any]:
+    """One id and a list of it say the same."""
+    return list(value) if isinstance(value, list) else [value]

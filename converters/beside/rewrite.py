@@ -110,7 +110,7 @@ def _completed(files: TokenizerFiles, said: Described, facts: TokenizerFacts) ->
         framed = _framed(document, said) if _names_code(config) else document
     except (AttributeError, KeyError, TypeError) as error:
         raise not_a_tokenizer(files, error) from None
-    whole = _whole_config(config, said, tokens, facts)
+    whole = _spaced(_whole_config(config, said, tokens, facts), document, files)
     changed = {
         name: dump(new, name)
         for name, old, new in ((beside.FAST, document, framed), (beside.SETTINGS, config, whole))
@@ -143,6 +143,16 @@ def _framed(document: Mapping[str, Any], said: Described) -> Mapping[str, Any]:
     last = eos if said.settings.get("add_eos_token") is True else None
     frame = framed((first, ids[first]) if first else None, (last, ids[last]) if last else None)
     return {**document, "post_processor": frame}
+
+
+def _spaced(config: dict[str, Any], document: Mapping[str, Any], files: TokenizerFiles) -> dict[str, Any]:
+    """Whether a space goes first is for programs that read tokenizer.model; here it changes nothing, if there
+    is no pre-tokenizer that it could be for."""
+    stock = config.get("tokenizer_class") == STOCK_CLASS and document.get("pre_tokenizer") is None
+    if not stock or "add_prefix_space" in config or beside.SENTENCEPIECE not in files.content:
+        return config
+    model = read_model(HeldFile(files.path(beside.SENTENCEPIECE), files.content[beside.SENTENCEPIECE]))
+    return {**config, "add_prefix_space": model.add_dummy_prefix}
 
 
 def _whole_config(

@@ -25,7 +25,7 @@ from tests.converters.tokenizer.models import Reference
 from tests.converters.tokenizer.texts import make_texts
 
 OWN = {"<tool_call>": PIECES, "<sep>": PIECES + 1}
-DIRECTIONS = [("hf",), ("llama",), ("original", "hf"), ("original", "llama"), ("llama", "original", "hf")]
+DIRECTIONS = [("hf",), ("llama",), ("original", "llama"), ("llama", "original", "hf")]
 directions = pytest.mark.parametrize("way", DIRECTIONS, ids=" ".join)
 
 
@@ -174,6 +174,28 @@ def _without_code(src: Path, dst: Path) -> Path:
     config.pop("auto_map", None)
     write_json(dst / "tokenizer_config.json", config)
     return dst
+
+
+def test_what_was_saved_without_it_gets_what_other_engines_look_for(zoo, tmp_path):
+    """transformers 5 saves no added_tokens_decoder, and other programs no add_prefix_space."""
+    src = fast(tmp_path / "src")
+    config = read_json(src / "tokenizer_config.json")
+    for key in ("added_tokens_decoder", "add_prefix_space"):
+        config.pop(key, None)
+    write_json(src / "tokenizer_config.json", config)
+    before = stock(src)
+    result = converted(zoo, src, ("llama",))
+    found = read_json(result / "tokenizer_config.json")
+    assert found["add_prefix_space"] is False
+    assert {token["content"]: int(id) for id, token in found["added_tokens_decoder"].items()} == {
+        "<unk>": 0,
+        "<s>": 1,
+        "</s>": 2,
+        **OWN,
+    }
+    texts = make_texts(100, list(OWN), ["th", "e"], seed=5)
+    assert stock(result)(texts).input_ids == before(texts).input_ids
+    assert (result / "tokenizer.json").read_bytes() == (src / "tokenizer.json").read_bytes()
 
 
 def test_a_config_that_names_code_decides_on_bos_and_eos(zoo, tmp_path):
