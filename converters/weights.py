@@ -269,7 +269,7 @@ def _none(sets: Sequence[WeightSet], names: Sequence[str], where: str) -> ZooErr
     """Why nothing in it is taken without being asked for."""
     if strangers := foreign(names):
         name, kind = strangers[0]
-        return UnsupportedError(f"{name} is {kind.what}; that is not supported", where, kind.fix)
+        return UnsupportedError(f"{name} holds {kind.what}; that is not supported", where, kind.fix)
     if sets:
         return NotFoundError(
             f"no weights in it have a name that says how to read them: {', '.join(one.name for one in sets)}",

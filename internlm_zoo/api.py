@@ -283,6 +283,7 @@ def score(
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     settings: Settings | None = None,
 ) -> float:
     """What a reward model makes of a conversation (`role` and `content` of each turn), or of a text as it is.
@@ -300,6 +301,7 @@ def score(
         dtype=dtype,
         known_as=known_as,
         given=given,
+        weights=weights,
     )
     return score_of(loaded, conversation)
 
