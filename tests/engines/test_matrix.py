@@ -23,7 +23,7 @@ def document() -> str:
 
 
 def test_every_engine_of_the_table_is_in_the_document():
-    assert [engine.name for engine in ENGINES if f"| {page.title(engine)} |" not in document()] == []
+    assert [engine.name for engine in ENGINES if f"| {engine.title} |" not in document()] == []
 
 
 def test_the_engines_that_convert_names_are_rows_of_the_document_without_a_fault():
@@ -39,14 +39,15 @@ def test_the_engines_that_convert_names_are_rows_of_the_document_without_a_fault
         assert any("**" not in row for row in rows), (model, format, engine)
 
 
-@pytest.mark.parametrize(("model", "format"), [("demo-internlm-base", "llama"), ("demo-internlm-base", "hf")])
-def test_the_end_of_a_conversion_names_the_engines_that_open_it(model, format, zoo, tmp_path):
-    code, _, notes = zoo("convert", ROOT / "internlm_zoo/demo/models" / model, tmp_path / "x", "--to", format)
-    named = json.loads(page.DATA.read_text(encoding="utf-8"))["internlm"]
+@pytest.mark.parametrize(("format", "named"), [("llama", True), ("gguf", True), ("hf", False)])
+def test_the_end_of_a_conversion_names_the_engines_that_open_it(format, named, zoo, tmp_path):
+    src = ROOT / "internlm_zoo/demo/models/demo-internlm-base"
+    code, _, notes = zoo("convert", src, tmp_path / "dst", "--to", format)
+    right = json.loads(page.DATA.read_text(encoding="utf-8"))["internlm"][format]
     assert code == 0
-    assert named["llama"], "some engine opens Llama's names"
-    assert all(engine in notes for engine in named[format] or named["llama"])
-    assert ("--to llama" in notes) == (not named[format])
+    assert bool(right) is named
+    assert all(engine in notes for engine in right)
+    assert ("docs/engines.md" in notes) is named
 
 
 @pytest.mark.slow
@@ -54,7 +55,7 @@ def test_the_end_of_a_conversion_names_the_engines_that_open_it(model, format, z
 def test_an_engine_makes_of_the_demo_models_what_the_document_says(engine):
     outcomes, missing = engine_matrix.measure([engine])
     assert missing == {}
-    said = [page.without_figures(line) for line in document().splitlines() if page.title(engine) in line]
+    said = [page.without_figures(line) for line in document().splitlines() if engine.title in line]
     found = page.tables(outcomes, {}).splitlines()
-    assert said == [page.without_figures(line) for line in found if page.title(engine) in line]
+    assert said == [page.without_figures(line) for line in found if engine.title in line]
     assert all(outcome.away is None or outcome.away <= ALIKE for outcome in outcomes if outcome.right)

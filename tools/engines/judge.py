@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -27,19 +28,19 @@ PATIENCE = 900
 
 @dataclass(frozen=True)
 class Subject:
-    """A demo model in one format. eot: the token that ends its turns."""
+    """A demo model in one form. eot: the token that ends its turns."""
 
     directory: Path
-    format: str
+    form: str
     golden: Golden
     eot: int | None
 
 
-def subject(directory: Path, format: str, model: str) -> Subject:
+def subject(directory: Path, form: str, model: str) -> Subject:
     """eot: what the golden continuations all end with, if they do."""
     golden = load_golden(model)
     last = {prompt.greedy[-1] for prompt in golden.prompts}
-    return Subject(directory, format, golden, last.pop() if len(last) == 1 else None)
+    return Subject(directory, form, golden, last.pop() if len(last) == 1 else None)
 
 
 def ask(engine: Engine, python: Path, subject: Subject, texts: Sequence[str]) -> Outcome:
@@ -48,7 +49,7 @@ def ask(engine: Engine, python: Path, subject: Subject, texts: Sequence[str]) ->
         request.write_text(json.dumps(_request(subject, texts)), encoding="utf-8")
         refusal = _run([python, engine.probe, request, answer])
         if refusal is not None:
-            return Outcome(engine, subject.format, subject.golden.model, refusal=refusal)
+            return Outcome(engine, subject.form, subject.golden.model, refusal=refusal)
         found = json.loads(answer.read_text(encoding="utf-8"))
     return _judged(engine, subject, found, _wanted_ids(subject.golden, texts))
 
@@ -68,8 +69,11 @@ def _request(subject: Subject, texts: Sequence[str]) -> dict[str, Any]:
 
 def _run(command: Sequence[str | Path]) -> str | None:
     """Why it failed: its last exception, else the last line that it printed on stderr."""
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, env=alone
+        )
     except subprocess.TimeoutExpired:
         return f"gave no answer in {PATIENCE} s"
     if done.returncode == 0:
@@ -93,7 +97,7 @@ def _judged(
     prompts, tokens = subject.golden.prompts, found["tokens"]
     return Outcome(
         engine,
-        subject.format,
+        subject.form,
         subject.golden.model,
         ids=_count(one == other for one, other in zip(found["ids"], wanted, strict=True)),
         tokens=_count(_begins(prompt, given) for prompt, given in zip(prompts, tokens, strict=True)),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tools.demo_training.recipes import RECIPES
-from tools.engines.table import Engine, Outcome
+from tools.engines.table import EXACT, Outcome
 from tools.venvs import ROOT
 
 DOCUMENT = ROOT / "docs" / "engines.md"
@@ -28,7 +28,7 @@ def tables(outcomes: Sequence[Outcome], missing: Mapping[str, str]) -> str:
     if refused:
         lines += ["", "| does not open | format | model | its own words |", "| --- | --- | --- | --- |"]
         lines += [
-            f"| {title(outcome.engine)} | {outcome.format} | {outcome.model} | {_words(outcome.refusal)} |"
+            f"| {outcome.engine.title} | {outcome.form} | {outcome.model} | {_words(outcome.refusal)} |"
             for outcome in refused
         ]
     if missing:
@@ -41,14 +41,9 @@ def _row(outcome: Outcome) -> str:
     away = "" if outcome.away is None else f"{outcome.away:.0e}"
     stops = "" if outcome.stops is None else _share(outcome.stops)
     return (
-        f"| {title(outcome.engine)} | {outcome.format} | {outcome.model} | {_share(outcome.ids)} | "
+        f"| {outcome.engine.title} | {outcome.form} | {outcome.model} | {_share(outcome.ids)} | "
         f"{_share(outcome.tokens)} | {away} | {_share(outcome.text)} | {stops} |"
     )
-
-
-def title(engine: Engine) -> str:
-    """Name and version, as the first column has it."""
-    return f"{engine.name}, {engine.package} {engine.version}"
 
 
 def without_figures(line: str) -> str:
@@ -70,10 +65,10 @@ def _words(text: str | None) -> str:
 def opens(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[str]]]:
     """family -> format -> the engines that were right in all they were asked."""
     found: dict[str, dict[str, list[str]]] = {}
-    for outcome in outcomes:
-        family = found.setdefault(FAMILIES[outcome.model], {}).setdefault(outcome.format, [])
+    for outcome in (one for one in outcomes if one.form in EXACT):
+        right = found.setdefault(FAMILIES[outcome.model], {}).setdefault(outcome.form, [])
         if outcome.right:
-            family.append(f"{outcome.engine.package} {outcome.engine.version}")
+            right.append(outcome.engine.title)
     return found
 
 

@@ -15,9 +15,11 @@ def main(request_file: str, answer_file: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
-    directory = request["directory"]
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = AutoModelForCausalLM.from_pretrained(directory).float().eval()
+    directory = Path(request["directory"])
+    files = [file.name for file in directory.glob("*.gguf")]
+    file = {"gguf_file": files[0]} if files else {}
+    tokenizer = AutoTokenizer.from_pretrained(directory, **file)
+    model = AutoModelForCausalLM.from_pretrained(directory, **file).float().eval()
 
     def generated(ids: list[int], **options: object) -> list[int]:
         inputs = torch.tensor([ids])
