@@ -73,26 +73,53 @@ def layout(
     as F32 are stored as Q8_0 where their rows are whole blocks, and what is written to a span is F32 still.
     """
     kept = {key: value for key, value in metadata.items() if value is not None}
-    members = [(tensor, quantise and is_quantised(tensor)) for tensor in tensors]
-    pairs = b"".join(_packed(key, value) for key, value in kept.items())
-    infos, relative, offsets = b"", 0, []
-    for tensor, quantised in members:
-        offsets.append(relative)
-        infos += _info(tensor, quantised, relative)
-        relative += _aligned(stored_nbytes(tensor, quantised))
-    head = MAGIC + struct.pack("<IQQ", VERSION, len(members), len(kept)) + pairs + infos
+    members = _placed(tensors, quantise)
+    head = _head(members, kept)
     start = _aligned(len(head))
-    blocks = Blocks.of(
-        [(tensor, quantised, start + at) for (tensor, quantised), at in zip(members, offsets, strict=True)]
-    )
-    spans = tuple(
-        Span(tensor.name, tensor.dtype, tensor.shape, at, nbytes(tensor.dtype, tensor.shape))
-        for (tensor, _), at in zip(
-            members, blocks.starts if quantise else [start + at for at in offsets], strict=True
+    size = start + (members[-1].end if members else 0)
+    if not quantise:
+        return FileLayout(size, _spans(members, [start + one.offset for one in members]), ((0, head),))
+    blocks = Blocks.of([(one.tensor, one.quantised, start + one.offset) for one in members])
+    return FileLayout(size, _spans(members, blocks.starts), ((0, head),), encode=encoder(blocks))
+
+
+@dataclass(frozen=True)
+class _Member:
+    """offset: from where the tensors start. end: where the next may."""
+
+    tensor: TensorLike
+    quantised: bool
+    offset: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + _aligned(stored_nbytes(self.tensor, self.quantised))
+
+
+def _placed(tensors: Iterable[TensorLike], quantise: bool) -> list[_Member]:
+    members: list[_Member] = []
+    for tensor in tensors:
+        offset = members[-1].end if members else 0
+        members.append(_Member(tensor, quantise and is_quantised(tensor), offset))
+    return members
+
+
+def _head(members: Sequence[_Member], metadata: Mapping[str, Any]) -> bytes:
+    counts = struct.pack("<IQQ", VERSION, len(members), len(metadata))
+    pairs = (_packed(key, value) for key, value in metadata.items())
+    return b"".join([MAGIC, counts, *pairs, *map(_info, members)])
+
+
+def _spans(members: Sequence[_Member], offsets: Sequence[int]) -> tuple[Span, ...]:
+    return tuple(
+        Span(
+            one.tensor.name,
+            one.tensor.dtype,
+            one.tensor.shape,
+            offset,
+            nbytes(one.tensor.dtype, one.tensor.shape),
         )
-    )
-    return FileLayout(
-        size=start + relative, spans=spans, fixed=((0, head),), encode=encoder(blocks) if quantise else None
+        for one, offset in zip(members, offsets, strict=True)
     )
 
 
@@ -100,16 +127,17 @@ def _aligned(size: int, to: int = ALIGNMENT) -> int:
     return -(-size // to) * to
 
 
-def _info(tensor: TensorLike, quantised: bool, offset: int) -> bytes:
+def _info(member: _Member) -> bytes:
+    tensor = member.tensor
     if tensor.dtype not in COMPUTED:
         raise UnsupportedError(
             f"llama.cpp does not compute with {tensor.name} in {ELEMENT_TYPES[tensor.dtype].torch}",
             "--dtype",
             "choose float32, float16 or bfloat16",
         )
-    number = next(iter(QUANTISED)) if quantised else NUMBERS[tensor.dtype]
+    number = next(iter(QUANTISED)) if member.quantised else NUMBERS[tensor.dtype]
     dims = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *reversed(tensor.shape))
-    return _text(tensor.name) + dims + struct.pack("<IQ", number, offset)
+    return _text(tensor.name) + dims + struct.pack("<IQ", number, member.offset)
 
 
 def _text(text: str) -> bytes:

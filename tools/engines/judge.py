@@ -70,6 +70,7 @@ def _request(subject: Subject, texts: Sequence[str]) -> dict[str, Any]:
 def _run(command: Sequence[str | Path]) -> str | None:
     """Why it failed: its last exception, else the last line that it printed on stderr."""
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    alone["OMP_NUM_THREADS"] = "1"  # threads that wait for one another by spinning are slow on a busy machine
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, env=alone

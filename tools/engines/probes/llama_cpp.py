@@ -38,7 +38,7 @@ def _answer(request: dict, model: Path) -> dict:
     # As exact as it can be: by default it rounds keys and values to half precision.
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    params.n_ctx, params.n_parallel, params.warmup, params.cpuparams.n_threads = 1024, 1, False, 2
+    params.n_ctx, params.n_parallel, params.warmup, params.cpuparams.n_threads = 1024, 1, False, 1
     server = xllamacpp.Server(params)
 
     def ask(path: str, **body: object) -> dict:
