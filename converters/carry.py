@@ -35,6 +35,9 @@ from converters.layouts.table import GGUF
 from converters.options import ConversionOptions
 
 NONE = "the source holds no tokenizer, so the result has none: --tokenizer FILE adds one"
+INSIDE = (
+    "the tokenizer inside the GGUF file is not taken out, so the result has none: --tokenizer FILE adds one"
+)
 LEFT_OUT = "the tokenizer was left out, as --no-tokenizer says"
 NO_SCORES = f"there is no {SENTENCEPIECE}, so the GGUF file holds no tokenizer: it is fed with token ids"
 NO_MODEL = f"there is no {SENTENCEPIECE}, which is what programs for the original format read"
@@ -73,10 +76,16 @@ def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerF
     written = {**documents.files, **code, **made.files, **_generation(source, options.to, stated, ids)}
     if options.to == GGUF and files.content and SENTENCEPIECE not in files.content:
         made = replace(made, notes=(*made.notes, NO_SCORES))
-    nothing = () if files.content else (LEFT_OUT if without else NONE,)
+    nothing = () if files.content else (_why_none(source, without),)
     notes = (*source.notes, *made.notes, *told(source, ids, stops), *nothing, *documents.notes)
     known = replace(source, facts={**source.facts, **ids}, notes=notes)
     return Beside(known, documents.files, made.files) if options.to == GGUF else Beside(known, written)
+
+
+def _why_none(source: Checkpoint, without: bool) -> str:
+    if without:
+        return LEFT_OUT
+    return INSIDE if source.format == GGUF else NONE
 
 
 def made_for(format: str, files: TokenizerFiles, facts: TokenizerFacts, rows: int | None) -> Rewritten:

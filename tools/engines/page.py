@@ -57,8 +57,9 @@ def _share(count: tuple[int, int]) -> str:
 
 
 def _words(text: str | None) -> str:
-    """One line of a table, without the paths of this machine."""
-    words = (word if "/" not in word else Path(word).name for word in (text or "").split())
+    """The first sentence, without the paths of this machine."""
+    sentence = (text or "").partition(". ")[0]
+    words = (word if "/" not in word else Path(word).name for word in sentence.split())
     return " ".join(words).replace("|", "\\|")[:300]
 
 
