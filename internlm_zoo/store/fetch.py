@@ -63,8 +63,8 @@ def download(
 ) -> Download:
     """Get a model's files, every one checked before it is shown.
 
-    files, include, exclude: see Selection. format: hf or original; None: whichever there is, hf before
-    original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests come
+    files, include, exclude: see Selection. format: None for whichever there is of the model's own weights, hf
+    before original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests come
     from the lock, or on first contact from the hub, and are then locked. A complete release that is locked
     makes no request. adopt: folders below which files may be, besides the caches of the hubs' own clients.
     hf_cache: show the release, which is whole and in hf format then, in the cache of huggingface_hub, too.
