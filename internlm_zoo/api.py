@@ -107,7 +107,8 @@ def download(
     model: a name, or a plan, which is carried out as it is and takes the place of the arguments that it was
     made with.
     format: None for hf before original; a quantised one (gguf, awq, gptq, fp8) by its name only. source: auto
-    (the next hub where one fails), a hub of the registry, or a URL or directory that mirrors the hubs. include, exclude: globs of file names.
+    (the next hub where one fails), a hub of the registry, or a URL or directory that mirrors the hubs.
+    include, exclude: globs of file names.
     local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
     the caches of huggingface_hub, modelscope and openmind_hub are looked at always. hf_cache: show the
     release in the cache of huggingface_hub, where `from_pretrained(NAME, local_files_only=True)` finds it.

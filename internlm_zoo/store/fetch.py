@@ -64,9 +64,10 @@ def download(
     """Get a model's files, every one checked before it is shown.
 
     files, include, exclude: see Selection. format: None for whichever there is of the model's own weights, hf
-    before original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests come
-    from the lock, or on first contact from the hub, and are then locked. A complete release that is locked
-    makes no request. adopt: folders below which files may be, besides the caches of the hubs' own clients.
+    before original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests
+    come from the lock, or on first contact from the hub, and are then locked. A complete release that is
+    locked makes no request. adopt: folders below which files may be, besides the caches of the hubs' own
+    clients.
     hf_cache: show the release, which is whole and in hf format then, in the cache of huggingface_hub, too.
     max_rate: bytes per second of all connections together, or a size such as "20MB". cancel: the caller's
     event; once it is set, transfers stop within a second.

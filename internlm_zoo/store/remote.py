@@ -134,8 +134,8 @@ def open_remote(name: str, settings: Settings, *, format: str | None = None) -> 
     """A model of the registry, or `hub:repo[@revision]`, at the first hub that has it; or the URL of a hub's
     page of a release, or of a directory that a web server lists.
 
-    format: None for whichever there is, hf before original, no quantised one. Digests come from the lock, or else
-    from the hub. Raises NotFoundError, AccessError, NetworkError (also in offline mode), IntegrityError,
+    format: None for whichever there is, hf before original, no quantised one. Digests come from the lock, or
+    else from the hub. Raises NotFoundError, AccessError, NetworkError (also in offline mode), IntegrityError,
     UnsupportedError, UsageError.
     """
     hubs, failures = Hubs(settings), []
