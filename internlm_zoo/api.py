@@ -253,7 +253,8 @@ def load(
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
-    """A model that runs, on stock transformers classes, and its tokenizer (None where there is none).
+    """A model that runs, on stock transformers classes, and its tokenizer (None where there is none that
+    they can have).
 
     devices: as torch names them; consecutive layers go to each. dtype: float32, bfloat16, ...; None:
     the checkpoint's. given: facts that its config does not state. weights: which of several sets: `original`,

@@ -13,6 +13,7 @@ from internlm_zoo.errors import NotFoundError, UnsupportedError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.load import Loaded
 from internlm_zoo.loading.runtime import one_thread, quiet
+from internlm_zoo.loading.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -153,10 +154,14 @@ def _ids(loaded: Loaded, text: str, **options: bool) -> list[int]:
 
 
 def _tokenizer(loaded: Loaded) -> PreTrainedTokenizerFast:
-    if loaded.tokenizer is None:
+    """Raises NotFoundError where there is none, or why what is there cannot be used."""
+    tokenizer = loaded.tokenizer
+    if tokenizer is None:
+        tokenizer = read_tokenizer(loaded.plan.directory)
+    if tokenizer is None:
         raise NotFoundError(
             "it holds neither tokenizer.json nor tokenizer.model",
             loaded.plan.directory.path,
             fix="put the family's tokenizer.model there",
         )
-    return loaded.tokenizer
+    return tokenizer

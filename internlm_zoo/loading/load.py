@@ -36,7 +36,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that runs. tokenizer: None where the directory holds none. seconds: wall time of the load."""
+    """A model that runs. tokenizer: None where the directory holds none, or none that has an exact
+    counterpart. seconds: wall time of the load."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast | None

@@ -13,7 +13,7 @@ from converters.beside.files import FAST, SENTENCEPIECE, files_in
 from converters.beside.rewrite import for_transformers
 from converters.formats.folder import LocalFolder
 from internlm_zoo.conversion import tokenizer_facts
-from internlm_zoo.errors import IntegrityError
+from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.runtime import quiet
 
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 
 def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
+    """`read_tokenizer`, but None too for a sentencepiece model that has no exact counterpart: the model runs
+    without. Raises IntegrityError for damaged files."""
+    try:
+        return read_tokenizer(directory)
+    except UnsupportedError:
+        return None
+
+
+def read_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
     """The directory's tokenizer as a conversion would write it, None if it has none; with the model's chat
     template if it lacks its own.
 

@@ -159,3 +159,16 @@ def test_own_tokens_with_the_text_of_another_piece_are_carried_as_they_are(zoo, 
     assert code == 0
     assert "'<s>'" in err and "no tokenizer.json" in err
     assert (tmp_path / "dst" / "added_tokens.json").exists()
+
+
+def test_a_model_runs_without_it_and_what_needs_it_says_why(zoo, tmp_path):
+    import internlm_zoo
+
+    src = vendor(tmp_path / "src", rows=300)
+    unused(src / "tokenizer.model")
+    model, tokenizer = internlm_zoo.load(src)
+    assert tokenizer is None
+    assert model.config.vocab_size == 300
+    code, _, err = zoo("generate", src, "-p", "abc")
+    assert code == 7
+    assert "UNUSED" in err
