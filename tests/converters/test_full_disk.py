@@ -28,7 +28,7 @@ from pathlib import Path
 import internlm_zoo.cli.progress as shown
 from internlm_zoo.cli.shell import run
 from internlm_zoo.progress import Progress
-import internlm_zoo.cli.convert
+import internlm_zoo.cli.compare, internlm_zoo.cli.convert
 
 disk, steps = Path(sys.argv[1]), json.loads(sys.argv[2])
 ballast = disk / "ballast"
@@ -107,7 +107,7 @@ def test_filled_in_the_middle_it_exits_with_8_and_goes_on_where_it_stopped(tmp_p
     wanted = content(tmp_path / "wanted")
     size = int(weights(tmp_path / "wanted") * 1.2)
     (code, names, err), (again, left, later) = run(size, (8, *command), (0, *command))
-    assert code == NoSpaceError.exit_code == 8
+    assert code == NoSpaceError.exit_code == 8, err
     assert names == [".dst.converting", "ballast"]
     assert "the disk is full" in err and "goes on where it stopped" in err
     assert (again, left) == (0, ["dst"])
