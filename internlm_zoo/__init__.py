@@ -3,7 +3,8 @@
     import internlm_zoo as zoo
     path = zoo.download("internlm-chat-7b", format="hf", source="auto")
 
-Everything here is in `internlm_zoo.api`, imported on first use: `import internlm_zoo` itself loads nothing.
+Everything here is in `internlm_zoo.api` and `internlm_zoo.running`, imported on first use:
+`import internlm_zoo` itself loads nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     from internlm_zoo.api import download as download
     from internlm_zoo.api import get_model as get_model
     from internlm_zoo.api import list_models as list_models
-    from internlm_zoo.api import load as load
     from internlm_zoo.api import plan_download as plan_download
-    from internlm_zoo.api import score as score
-    from internlm_zoo.api import smoke_test as smoke_test
     from internlm_zoo.api import verify as verify
     from internlm_zoo.display.notebook import NotebookProgress as NotebookProgress
     from internlm_zoo.errors import Cancelled as Cancelled
     from internlm_zoo.errors import ZooError as ZooError
     from internlm_zoo.progress import Progress as Progress
+    from internlm_zoo.running import load as load
+    from internlm_zoo.running import score as score
+    from internlm_zoo.running import smoke_test as smoke_test
 
 __all__ = [
     "Cancelled",
@@ -49,6 +50,9 @@ _HOMES = {
     "NotebookProgress": "display.notebook",
     "Progress": "progress",
     "ZooError": "errors",
+    "load": "running",
+    "score": "running",
+    "smoke_test": "running",
 }
 
 

@@ -1,13 +1,14 @@
 """The Python API: what the command line does, as functions. Imported as `import internlm_zoo as zoo`.
 
 Every function takes `settings`; without it they are the environment's, as for the command line. All raise
-`ZooError` and its children, which say what was wrong, where, and what to do.
+`ZooError` and its children, which say what was wrong, where, and what to do. Models that run are in
+`internlm_zoo/running.py`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -16,12 +17,9 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
     from internlm_zoo.integrity.verify import VerifyReport
     from internlm_zoo.registry import Model
     from internlm_zoo.registry.schema import Kind
-    from internlm_zoo.smoke.result import SmokeResult
     from internlm_zoo.store.plan import DownloadPlan
 
 
@@ -239,102 +237,6 @@ def convert(
         execution=Execution(workers, force, evidence),
         progress=progress,
     ).path
-
-
-def load(
-    model_or_dir: str | Path,
-    *,
-    devices: Sequence[str] | None = None,
-    parallel: str = "layers",
-    dtype: str | None = None,
-    known_as: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    progress: Progress | None = None,
-    settings: Settings | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
-    """A model that runs, on stock transformers classes, and its tokenizer (None where there is none that
-    they can have).
-
-    devices: as torch names them; consecutive layers go to each. dtype: float32, bfloat16, ...; None:
-    the checkpoint's. given: facts that its config does not state. weights: which of several sets: `original`,
-    `hf` or the name of a file. No code that came with a checkpoint is run.
-    Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
-    """
-    from internlm_zoo.loading.load import load_model
-
-    loaded = load_model(
-        model_or_dir,
-        settings=_or_environment(settings),
-        devices=devices,
-        parallel=parallel,
-        dtype=dtype,
-        known_as=known_as,
-        given=given,
-        weights=weights,
-        progress=progress,
-    )
-    return loaded.model, loaded.tokenizer
-
-
-def score(
-    model_or_dir: str | Path,
-    conversation: Sequence[dict[str, str]] | str,
-    *,
-    devices: Sequence[str] | None = None,
-    dtype: str | None = None,
-    known_as: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    settings: Settings | None = None,
-) -> float:
-    """What a reward model makes of a conversation (`role` and `content` of each turn), or of a text as it is.
-
-    The other arguments are those of `load`, and so is what is raised; UnsupportedError for a model that
-    writes text.
-    """
-    from internlm_zoo.loading.load import load_model
-    from internlm_zoo.loading.score import score as score_of
-
-    loaded = load_model(
-        model_or_dir,
-        settings=_or_environment(settings),
-        devices=devices,
-        dtype=dtype,
-        known_as=known_as,
-        given=given,
-        weights=weights,
-    )
-    return score_of(loaded, conversation)
-
-
-def smoke_test(
-    model_or_dir: str | Path,
-    *,
-    devices: Sequence[str] | None = None,
-    known_as: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    progress: Progress | None = None,
-    settings: Settings | None = None,
-) -> SmokeResult:
-    """Load a model and judge what it generates: `ok`, and a sentence saying why.
-
-    Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere.
-    given: facts that its config does not state. weights: which of several sets.
-    Raises what loading raises; a model that fails is a result.
-    """
-    from internlm_zoo.smoke.run import smoke_test as run
-
-    return run(
-        model_or_dir,
-        settings=_or_environment(settings),
-        devices=devices,
-        known_as=known_as,
-        given=given,
-        weights=weights,
-        progress=progress,
-    )
 
 
 class _How(TypedDict):
