@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from converters.errors import UnsupportedError, UsageError
 from tests.converters.bits import to_torch
 from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, stages_of, write_hf, write_original
 from tests.converters.refusal import refused
+from tests.converters.test_crash import Counter, child, content
 
 gguf = pytest.importorskip("gguf", reason="make installs the gguf package; here it is not")
 
@@ -115,6 +118,20 @@ def test_q8_0_is_what_the_gguf_package_makes_of_whole_tensors(tmp_path, dims):
         assert np.array_equal(stored[name].data, q8_0), name
     assert any("lossy" in note and "Q8_0" in note for note in report.notes)
     assert len(json.loads((tmp_path / "dst/conversion.json").read_text())["lossy"]) == 16
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_q8_0_conversion_goes_on_to_the_same_bytes(tmp_path):
+    src = write_hf(tmp_path / "src", make_model(SMALL), SMALL)
+    asked = {"to": "gguf", "dtype": "q8_0", "workers": 1}
+    counter = Counter()
+    converters.convert(src, tmp_path / "whole", progress=counter, **asked)
+    again = Counter()
+    with child(src, tmp_path / "dst", asked, counter.steps // 2) as process:
+        assert process.wait(120) == -signal.SIGKILL
+    converters.convert(src, tmp_path / "dst", progress=again, **asked)
+    assert content(tmp_path / "dst") == content(tmp_path / "whole")
+    assert again.steps < counter.steps * 3 / 4
 
 
 def test_matrices_whose_rows_are_no_whole_blocks_stay_float32(tmp_path):

@@ -11,7 +11,7 @@ pytest.importorskip("sentencepiece")
 
 from tools import engine_matrix
 from tools.engines import page
-from tools.engines.table import ALIKE, read_table
+from tools.engines.table import read_table
 
 ROOT = Path(__file__).parents[2]
 ENGINES = read_table()[0]
@@ -53,9 +53,10 @@ def test_the_end_of_a_conversion_names_the_engines_that_open_it(format, named, z
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", QUICK, ids=lambda engine: engine.name)
 def test_an_engine_makes_of_the_demo_models_what_the_document_says(engine):
+    pytest.importorskip("gguf", reason="make installs the gguf package; here it is not")
     outcomes, missing = engine_matrix.measure([engine])
     assert missing == {}
     said = [page.without_figures(line) for line in document().splitlines() if engine.title in line]
     found = page.tables(outcomes, {}).splitlines()
     assert said == [page.without_figures(line) for line in found if engine.title in line]
-    assert all(outcome.away is None or outcome.away <= ALIKE for outcome in outcomes if outcome.right)
+    assert all(outcome.right for outcome in outcomes if outcome.refusal is None)
