@@ -67,9 +67,10 @@ def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerF
     if without:
         files = TokenizerFiles(files.where, {})
     said = describe(files)
-    made = made_for(options.to, files, facts, source.sizes["vocab"])
+    rows = source.sizes["vocab"]
+    made = made_for(options.to, files, facts, rows)
     stated = stated_generation(source)
-    stops = stop_ids(files, said, facts)
+    stops = stop_ids(files, said, facts, rows)
     ids = settled_ids(source, stated, stops)
     documents = documents_in(source.folder)
     code = code_in(options.code) if options.code else {}

@@ -14,7 +14,7 @@ from typing import Any
 from converters.beside.description import Described, fast_ids
 from converters.beside.files import FAST, SENTENCEPIECE, TokenizerFiles
 from converters.beside.known import TokenizerFacts
-from converters.beside.tokens import known_ids
+from converters.beside.tokens import settle_tokens
 from converters.checkpoint import Checkpoint
 from converters.facts import FORMAT, GIVEN, TOKEN_IDS, Fact
 from converters.reading import read_json
@@ -51,18 +51,19 @@ def generation_file(stated: Mapping[str, Any], ids: Mapping[str, Fact]) -> bytes
     return dump({**stated, **{name: fact.value for name, fact in ids.items()}}, GENERATION)
 
 
-def stop_ids(files: TokenizerFiles, said: Described, facts: TokenizerFacts) -> dict[str, int]:
-    """The stop tokens that this tokenizer has, and their ids."""
-    ids: dict[str, int] = {}
+def stop_ids(files: TokenizerFiles, said: Described, facts: TokenizerFacts, rows: int) -> dict[str, int]:
+    """The stop tokens that this tokenizer has, and their ids. rows: of the embedding, which has no other."""
     if not facts.stop_tokens:
-        return ids
+        return {}
+    ids: dict[str, int] = {}
     if SENTENCEPIECE in files.content:
         model = read_model(files.content[SENTENCEPIECE])
-        ids |= {piece.text: id for id, piece in enumerate(model.pieces)} | known_ids(model, facts)
+        settled = settle_tokens(model, said, facts, rows).added
+        ids |= {piece.text: id for id, piece in enumerate(model.pieces)}
+        ids |= {token.text: id for id, token in settled.items()}
     if FAST in files.content:
-        ids |= fast_ids(files)
-    ids |= {token.text: token.id for token in said.added}
-    return {text: ids[text] for text in facts.stop_tokens if text in ids}
+        ids |= {token.text: token.id for token in said.added} | fast_ids(files)
+    return {text: ids[text] for text in facts.stop_tokens if ids.get(text, rows) < rows}
 
 
 def told(source: Checkpoint, ids: Mapping[str, Fact], stops: Mapping[str, int]) -> tuple[str, ...]:

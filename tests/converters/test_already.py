@@ -138,11 +138,11 @@ def test_another_tokenizer_is_another_result(zoo, src, dst, tmp_path):
     bundled = converters.__path__[0] + f"/../internlm_zoo/demo/models/{CHAT}/tokenizer.model"
     assert zoo("convert", src, dst, "--to", "hf")[0] == 0
     code, _, err = zoo("convert", src, dst, "--to", "hf", "--tokenizer", bundled)
-    assert code == 2 and "eos_token_id was 2, and is [2, 2046]" in err  # which that tokenizer has
+    assert code == 2 and "tokenizer.json is not the one" in err
     assert zoo("convert", src, dst, "--to", "hf", "--tokenizer", bundled, "--force")[0] == 0
     assert zoo("convert", src, dst, "--to", "hf", "--tokenizer", bundled)[0] == 0
     code, _, err = zoo("convert", src, dst, "--to", "hf")
-    assert code == 2 and "eos_token_id" in err
+    assert code == 2 and "tokenizer.json" in err
 
 
 @pytest.mark.parametrize(

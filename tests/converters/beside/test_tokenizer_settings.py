@@ -224,6 +224,7 @@ def test_tokens_numbered_beyond_the_embedding_are_said_and_the_familys_pieces_us
     assert f"none for <mine> ({PIECES + 2})" in err
     tokenizer = stock(tmp_path / "dst")
     assert tokenizer("<|im_end|><|im_start|>", add_special_tokens=False).input_ids == [2046, 2047]
+    assert read_json(tmp_path / "dst" / "generation_config.json")["eos_token_id"] == [2, 2046]
     code, out, err = zoo("inspect", src)
     assert "<mine>" in out + err
 
