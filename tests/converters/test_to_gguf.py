@@ -272,3 +272,14 @@ def test_a_quantised_file_is_no_source_and_q8_0_no_type_of_other_formats(tmp_pat
     converters.convert(src, tmp_path / "q8", to="gguf", dtype="q8_0")
     assert "Q8_0" in refused(tmp_path / "q8", tmp_path / "dst", UnsupportedError)
     assert "--to gguf" in refused(src, tmp_path / "dst", UsageError, "llama", dtype="q8_0")
+
+
+def test_of_several_gguf_files_one_is_named(tmp_path, zoo):
+    src = write_hf(tmp_path / "src", make_model(SMALL), SMALL)
+    converters.convert(src, tmp_path / "dst", to="gguf")
+    (tmp_path / "dst/other.gguf").write_bytes((tmp_path / "dst/model.gguf").read_bytes())
+    code, _, err = zoo("convert", tmp_path / "dst", tmp_path / "back", "--to", "hf")
+    assert code == 2
+    assert "--weights model.gguf" in err
+    taken = ("--to", "hf", "--weights", "other.gguf", "--set", "family=internlm2")
+    assert zoo("convert", tmp_path / "dst", tmp_path / "back", *taken)[0] == 0
