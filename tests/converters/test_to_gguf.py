@@ -103,7 +103,9 @@ def test_float16_is_rounded_as_torch_rounds(tmp_path):
         assert torch.equal(values, value if value.ndim == 1 else value.half().float()), name
 
 
-@FAMILIES
+@pytest.mark.parametrize(
+    "dims", [BIASED, replace(SMALL, vocab=5000)], ids=["internlm", "internlm2 in several blocks"]
+)
 def test_q8_0_is_what_the_gguf_package_makes_of_whole_tensors(tmp_path, dims):
     model = make_model(dims)
     src = write_original(tmp_path / "src", model, dims, 2)
