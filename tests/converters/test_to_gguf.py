@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import converters
 from converters.errors import UnsupportedError, UsageError
@@ -285,3 +286,13 @@ def test_of_several_gguf_files_one_is_named(tmp_path, zoo):
     assert "--weights model.gguf" in err
     taken = ("--to", "hf", "--weights", "other.gguf", "--set", "family=internlm2")
     assert zoo("convert", tmp_path / "dst", tmp_path / "back", *taken)[0] == 0
+
+
+def test_a_reward_model_is_refused_by_what_it_is_for(tmp_path):
+    src = write_hf(tmp_path / "src", make_model(SMALL), SMALL, architectures=["InternLM2ForRewardModel"])
+    tensors = load_file(src / "model.safetensors")
+    tensors["v_head.weight"] = tensors.pop("output.weight")[:1].clone()
+    save_file(tensors, src / "model.safetensors", metadata={"format": "pt"})
+    said = refused(src, tmp_path / "dst", UnsupportedError, "gguf")
+    assert "'reward'" in said
+    assert "kind" in said
