@@ -166,7 +166,8 @@ def test_a_large_release_comes_from_the_hub_that_answers_soonest(
     world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("internlm_zoo.store.release.WORTH", BLOCK)
-    world.fault("delay", WEIGHTS, "huggingface", seconds=0.3)
+    for slow in ("huggingface", "modelers"):
+        world.fault("delay", WEIGHTS, slow, seconds=0.3)
     world.environ["INTERNLM_ZOO_HOME"] = str(tmp_path / "fresh")
     done = world.download(max_workers=1)
     assert done.hub == "huggingface", "which release is meant is not a matter of speed"
