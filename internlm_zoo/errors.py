@@ -17,6 +17,7 @@ __all__ = [
     "AccessError",
     "Cancelled",
     "IntegrityError",
+    "InternalError",
     "NetworkError",
     "NoSpaceError",
     "NotFoundError",
@@ -31,6 +32,14 @@ class Cancelled(ZooError):
     """The caller asked to stop. What arrived is kept, and the next run goes on from there."""
 
     exit_code = 130
+
+
+class InternalError(ZooError):
+    """A fault of the program itself, and not of what it was given."""
+
+    exit_code = (
+        70  # EX_SOFTWARE of sysexits.h: never 1, which says of `compare` and its like that things differ
+    )
 
 
 class NetworkError(ZooError):

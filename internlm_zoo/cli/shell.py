@@ -11,7 +11,9 @@ import dataclasses
 import functools
 import inspect
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.errors import AccessError, UsageError, ZooError
+from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from internlm_zoo.progress import Progress
 
 INTERRUPTED = 130
+CLOSED_PIPE = 141  # 128 and SIGPIPE, as of any program in front of `head`
 # click's UsageError, wherever this typer keeps its click.
 _ParseError: Any = typer.BadParameter.__bases__[0]
 
@@ -58,6 +61,7 @@ class Shell:
     settings: Settings
     json: bool = False
     quiet: bool = False
+    debug: bool = False
 
     def note(self, text: str) -> None:
         """Tell a person something on stderr, unless they asked for quiet."""
@@ -110,15 +114,43 @@ def run(args: list[str]) -> int:
         return int(app(args, prog_name="internlm-zoo", standalone_mode=False) or 0)
     except _ParseError as error:
         if "--json" in args:
-            _fail(
-                UsageError(error.format_message(), fix="internlm-zoo --help"),
-                Shell(Settings(Path()), json=True),
-            )
+            _fail(UsageError(error.format_message(), fix="internlm-zoo --help"), _talking(args))
         else:
             error.show()
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # what nobody foresaw is said in one sentence, here alone
+        _fail(_unforeseen(error), _talking(args))
+        return InternalError.exit_code
+
+
+def _talking(args: list[str]) -> Shell:
+    """How to talk where the options could not be, or are not any more, read."""
+    return Shell(Settings(Path()), json="--json" in args, debug="--debug" in args)
+
+
+def _unforeseen(error: Exception) -> InternalError:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    fault = InternalError(
+        f"this is a fault of internlm-zoo, not of yours: {type(error).__name__}: {error}",
+        f"{Path(last.filename).name}, line {last.lineno}",
+        "please open an issue of the project, with the command and what it prints with --debug",
+    )
+    fault.__cause__ = error
+    return fault
+
+
+@contextmanager
+def _readers_may_leave() -> Iterator[None]:
+    """Ends without a word if nobody reads stdout any more. Outside, click would make a 1 of it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with Path(os.devnull).open("w") as nowhere:  # for the flush at the interpreter's end
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise typer.Exit(CLOSED_PIPE) from None
 
 
 def _with_dashes(arg: str) -> str:
@@ -135,7 +167,7 @@ def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
     def command(**options: Any) -> None:
         shell = _shell(options)
         try:
-            with _refusals_named():
+            with _readers_may_leave(), _refusals_named():
                 answer = function(shell, **options)
         except ZooError as error:
             _fail(error, shell)
@@ -145,7 +177,8 @@ def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
             raise typer.Exit(INTERRUPTED) from None
         if answer is None:
             return
-        _say(answer, shell)
+        with _readers_may_leave():
+            _say(answer, shell)
         if answer.exit_code:
             raise typer.Exit(answer.exit_code)
 
@@ -192,6 +225,14 @@ _COMMON = [
         False,
     ),
     _option(
+        "debug",
+        Annotated[
+            bool,
+            typer.Option("--debug", help="Print the traceback of what went wrong.", rich_help_panel=_PANEL),
+        ],
+        False,
+    ),
+    _option(
         "registry",
         Annotated[
             Path | None,
@@ -203,10 +244,10 @@ _COMMON = [
 
 
 def _shell(options: dict[str, Any]) -> Shell:
-    as_json, quiet = options.pop("as_json"), options.pop("quiet")
+    as_json, quiet, debug = (options.pop(name) for name in ("as_json", "quiet", "debug"))
     settings = Settings.from_environment()
     settings = settings.with_options(offline=options.pop("offline"), registry=options.pop("registry"))
-    return Shell(settings=settings, json=as_json, quiet=quiet)
+    return Shell(settings=settings, json=as_json, quiet=quiet, debug=debug)
 
 
 def _say(answer: Answer, shell: Shell) -> None:
@@ -220,6 +261,8 @@ def _say(answer: Answer, shell: Shell) -> None:
 
 
 def _fail(error: ZooError, shell: Shell) -> None:
+    if shell.debug:
+        traceback.print_exception(error)
     if shell.json:
         _print_error(error)
         return

@@ -114,3 +114,48 @@ def test_the_registry_option_adds_an_overlay(tmp_path: Path):
     overlay.write_text("models:\n  internlm-7b:\n    display_name: My 7B\n", encoding="utf-8")
     result = zoo("show", "internlm-7b", "--registry", str(overlay), "--json")
     assert "My 7B" in result.stdout, result.stderr
+
+
+FAULT = """
+import sys
+import internlm_zoo.cli as cli
+import internlm_zoo.registry
+
+def fail(*_, **__):
+    raise KeyError("architectures")
+
+internlm_zoo.registry.load_registry = fail
+cli.main(sys.argv[1:])
+"""
+
+
+def faulty(*args):
+    command = [sys.executable, "-c", FAULT, "list", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_fault_of_the_program_is_a_sentence_with_a_code_of_its_own():
+    result = faulty()
+    assert (result.returncode, result.stdout) == (70, "")
+    assert "fault of internlm-zoo, not of yours: KeyError: 'architectures'" in result.stderr
+    assert "--debug" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_fault_of_the_program_is_one_document_with_json():
+    result = faulty("--json")
+    error = json.loads(result.stdout)["error"]
+    assert result.returncode == error["exit_code"] == 70
+    assert error["name"] == "InternalError"
+
+
+def test_debug_shows_the_traceback_of_faults_and_of_refusals():
+    assert "Traceback" in (found := faulty("--debug")).stderr and "in fail" in found.stderr
+    result = zoo("show", "internlm-chat-20", "--debug")
+    assert result.returncode == 4 and "Traceback" in result.stderr and "fix: " in result.stderr
+
+
+def test_a_closed_pipe_is_no_fault():
+    code = f"{sys.executable} -c 'import internlm_zoo.cli as cli; cli.main()' registry export"
+    script = f"set -o pipefail; {code} | true; echo code $?"
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
+    assert (result.stdout, result.stderr) == ("code 141\n", "")
