@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import ssl
 import threading
 from concurrent.futures import Future
@@ -16,6 +18,7 @@ from internlm_zoo.errors import UsageError
 from internlm_zoo.serve.app import build_app
 
 _GRACE_SECONDS = 1.0
+_LAST_PORT = 65535
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -51,8 +54,12 @@ def start(
 ) -> Server:
     """Serve a directory, or an application, and return once it answers. port 0: any free one. tls: for https.
 
-    Raises UsageError if the address cannot be had, and what `build_app` raises.
+    Raises UsageError if the address cannot be had or is none, and what `build_app` raises.
     """
+    if not host.strip("*"):  # asyncio would listen everywhere
+        raise UsageError(f"'{host}' is no address", "--host", "0.0.0.0 listens on all addresses")
+    if not 0 <= port <= _LAST_PORT:
+        raise UsageError(f"{port} is no port", "--port", f"0 for any free one, or up to {_LAST_PORT}")
     app = build_app(served) if isinstance(served, Path) else served
     ready: Future[Server] = Future()
     threading.Thread(target=_run, args=(app, host, port, tls, ready), name="hub", daemon=True).start()
@@ -67,8 +74,20 @@ def _run(
     except OSError as error:
         if ready.done():
             raise
-        what = f"cannot listen on port {port}: {error.strerror}"
-        ready.set_exception(UsageError(what, where=host, fix="choose another --port"))
+        ready.set_exception(_not_to_be_had(host, port, error))
+    except Exception as error:
+        if ready.done():
+            raise
+        ready.set_exception(error)  # or whoever waits for the server would wait for ever
+
+
+def _not_to_be_had(host: str, port: int, error: OSError) -> UsageError:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        what = f"'{host}' is no address of this machine"
+        return UsageError(
+            what, "--host", "127.0.0.1 for this machine alone, 0.0.0.0 for all of its addresses"
+        )
+    return UsageError(f"cannot listen on port {port}: {error.strerror}", host, "choose another --port")
 
 
 async def _serve(

@@ -170,3 +170,21 @@ def test_what_cannot_be_served_is_refused_with_its_exit_code(root: Path, tmp_pat
         port = str(first_document(process)["url"]).rpartition(":")[2]
         code, said = fails(root, "--port", port)
         assert code == 2 and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--port", "80000"), "80000 is no port (--port)"),
+        (("--port", "-1"), "-1 is no port (--port)"),
+        (("--host", "no-such-host.invalid"), "'no-such-host.invalid' is no address of this machine (--host)"),
+        (("--host", "192.0.2.1"), "'192.0.2.1' is no address of this machine (--host)"),
+        (("--host", ""), "'' is no address (--host)"),
+        (("--host", "*"), "'*' is no address (--host)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_an_address_that_cannot_be_is_refused_by_its_option(root: Path, options: tuple[str, str], said: str):
+    code, err = fails(root, *options)
+    assert code == 2
+    assert said in err and "fix: " in err and "Traceback" not in err
