@@ -2,7 +2,7 @@
 
 The faults are data, in mutations.yaml beside this file: a text of one source file and what takes its place.
 Each is put into a copy of the tree in a temporary directory, and the converters' tests are run there until
-the first that fails. All of them take about an hour, so this is no part of the default tests.
+the first that fails. All of them take hours, so this is no part of the default tests.
 
     python tools/mutations.py                 all of them, as a Markdown table
     python tools/mutations.py norm_head MD5   those whose heading or description holds one of the words
@@ -29,7 +29,7 @@ FAULTS = Path(__file__).with_suffix(".yaml")
 COPIED = "converters internlm_zoo tests pyproject.toml registry.yaml registry.schema.json registry.lock"
 TESTS = Path("tests/converters")
 # These are quick and meet most faults, so they come first; the tokenizer's have nothing to do with any.
-FIRST = "traps refusals to_original configs dtype fingerprint large_tensors to_hf"
+FIRST = "traps refusals to_original configs dtype fingerprint large_tensors to_hf to_gguf other_models index"
 LEFT_OUT = "tokenizer"
 OPTIONS = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow")
 NO_TESTS = 5
