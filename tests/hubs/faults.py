@@ -193,7 +193,8 @@ def refusal(fault: Fault) -> web.Response:
     if status in _CODES:
         headers["X-Error-Code"] = _CODES[status]
     if "retry_after" in fault.how:
-        headers[hdrs.RETRY_AFTER] = str(fault.how["retry_after"])
+        asked = fault.how["retry_after"]  # a date is told when it is asked for, however late that is
+        headers[hdrs.RETRY_AFTER] = str(asked() if callable(asked) else asked)
     if "body" in fault.how:
         return web.Response(status=status, text=fault.how["body"], headers=headers)
     what = f"fault {status}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 
 import pytest
@@ -37,9 +37,12 @@ def patient(world: World) -> World:
     return world
 
 
-def asked_to_wait(form: str, seconds: float) -> str:
+def asked_to_wait(form: str, seconds: float) -> Callable[[], str]:
+    """What the answer says, from when it is given."""
     # A date has whole seconds, and is cut, not rounded: one more, so that it lies far enough ahead.
-    return f"{seconds:.0f}" if form == "seconds" else formatdate(time.time() + seconds + 1, usegmt=True)
+    return lambda: (
+        f"{seconds:.0f}" if form == "seconds" else formatdate(time.time() + seconds + 1, usegmt=True)
+    )
 
 
 @pytest.mark.parametrize(("form", "status"), [("seconds", 429), ("date", 503)])
