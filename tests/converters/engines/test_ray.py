@@ -37,6 +37,7 @@ def test_all_nodes_write(tmp_path, on_cluster, src):
     assert writers.seen == writers.raylets
 
 
+@pytest.mark.slow
 def test_the_file_of_a_killed_worker_is_done_again(tmp_path, on_cluster, src):
     converters.convert(src, tmp_path / "threads", **SHARDS)
     for _ in range(5):  # workers may be too quick to be killed
