@@ -15,7 +15,7 @@ from converters.errors import IntegrityError, UsageError
 from converters.facts import FORMAT, GIVEN, TENSORS, Fact, Facts
 from converters.formats.folder import Folder
 from converters.layouts.table import Layout
-from converters.reading import read_json
+from converters.reading import read_record
 from converters.tokenizer.model_proto import read_model
 from converters.weights import RECORD
 
@@ -72,7 +72,7 @@ def _check_given(layout: Layout, given: Fact) -> None:
 
 
 def _recorded(folder: Folder) -> Fact | None:
-    family = read_json(folder, RECORD).get("family") if RECORD in folder.names() else None
+    family = read_record(folder).get("family")
     return Fact(family, RECORD) if family in families() else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from converters.facts import Fact
 from converters.formats.folder import Folder
 from converters.layouts.table import Layout
-from converters.reading import read_json
+from converters.reading import read_record
 from converters.weights import RECORD
 
 # Choices of a layout that say where values lie, and nothing of what they are.
@@ -43,7 +43,7 @@ class Origin:
 
 def read_origin(folder: Folder) -> Origin | None:
     """What the record in a folder says. Raises IntegrityError for a record that is no JSON object."""
-    return _origin(_record(folder).get("origin"))
+    return _origin(read_record(folder).get("origin"))
 
 
 def choices_written(folder: Folder, layout: Layout, names: Collection[str]) -> dict[str, Fact]:
@@ -51,16 +51,12 @@ def choices_written(folder: Folder, layout: Layout, names: Collection[str]) -> d
 
     Raises IntegrityError for a record that is no JSON object.
     """
-    target = _record(folder).get("target") if names else None
+    target = read_record(folder).get("target") if names else None
     if not isinstance(target, dict) or target.get("layout") != layout.name:
         return {}
     choices = target["choices"] if isinstance(target.get("choices"), dict) else {}
     said = {name: choices[name] for name in names if name in choices}
     return {name: Fact(value, RECORD) for name, value in said.items() if value in layout.choices[name]}
-
-
-def _record(folder: Folder) -> Mapping[str, Any]:
-    return read_json(folder, RECORD) if RECORD in folder.names() else {}
 
 
 def _origin(said: Any) -> Origin | None:

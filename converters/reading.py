@@ -15,7 +15,7 @@ from converters.formats import safetensors, torchzip
 from converters.formats.folder import Folder, read_whole
 from converters.formats.impostors import refuse_impostor
 from converters.shardfiles import StoredFile
-from converters.weights import MODEL_CONFIG
+from converters.weights import MODEL_CONFIG, RECORD
 
 T = TypeVar("T")
 Wrong = Callable[[ZooError], None]
@@ -50,6 +50,11 @@ def read_json(folder: Folder, name: str) -> Mapping[str, Any]:
     if not isinstance(config, dict):
         raise IntegrityError("it is not a JSON object", folder.where(name))
     return config
+
+
+def read_record(folder: Folder) -> Mapping[str, Any]:
+    """What a conversion wrote down beside its result; empty if none did. Raises what `read_json` raises."""
+    return read_json(folder, RECORD) if RECORD in folder.names() else {}
 
 
 def read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:

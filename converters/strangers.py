@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from converters.discover import Found
 from converters.errors import UnsupportedError
 from converters.formats.tensors import StoredTensor
 from converters.reading import read_json
-from converters.weights import HF
+from converters.weights import HF, MERGE, Foreign
 
 _QUANTISED = "take the release in 16 bits that they were made from; none of their values is the model's own"
 _ONLY_TEXT = "only models of text alone are read; save the language model alone, where the model's code can"
-_MERGE = (
-    "merge it into its base with peft, PeftModel.from_pretrained(base, DIR).merge_and_unload(), save the "
-    "result with save_pretrained, and convert that"
-)
 
 QUANT_FILES = {
     "quant_config.json": "AWQ",
@@ -51,26 +46,17 @@ _PACKED = re.compile(
 _PACKED_TYPES = frozenset({"I32", "U32", "I8", "U8", "F8_E4M3", "F8_E5M2"})
 
 
-@dataclass(frozen=True)
-class Kind:
-    """pattern: of the name of an architecture, or of a tensor. fix: the way out."""
-
-    pattern: re.Pattern[str]
-    what: str
-    fix: str
-
-
 ARCHITECTURES = (
-    Kind(re.compile(r"(?i).*xcomposer.*"), "a model of text and images (InternLM-XComposer)", _ONLY_TEXT),
-    Kind(
+    Foreign(re.compile(r"(?i).*xcomposer.*"), "a model of text and images (InternLM-XComposer)", _ONLY_TEXT),
+    Foreign(
         re.compile(r"(?i).*(internvl|vision|llava|vlm?for|omni|audio|image|multimodal|conditional).*"),
         "a model of more than text",
         _ONLY_TEXT,
     ),
-    Kind(
+    Foreign(
         re.compile(r"(?i).*(moe|mixtral).*"), "a mixture of experts", "only models without experts are read"
     ),
-    Kind(
+    Foreign(
         re.compile(r".*For(TokenClassification|QuestionAnswering|MaskedLM)"),
         "a model with another head",
         "language models and reward models are read",
@@ -78,21 +64,21 @@ ARCHITECTURES = (
 )
 
 TENSORS = (
-    Kind(re.compile(r".*\.Plora_[AB]\..+"), "of a model of text and images (XComposer2)", _ONLY_TEXT),
-    Kind(
+    Foreign(re.compile(r".*\.Plora_[AB]\..+"), "of a model of text and images (XComposer2)", _ONLY_TEXT),
+    Foreign(
         re.compile(
             r"(.*\.)?(vit|vision_model|vision_tower|vision_proj|visual|mlp1|multi_modal_projector)\..+"
         ),
         "of a model of more than text",
         _ONLY_TEXT,
     ),
-    Kind(
+    Foreign(
         re.compile(r".*(block_sparse_moe|\.experts)\..+"),
         "of a mixture of experts",
         "only models without experts are read",
     ),
-    Kind(re.compile(r".*(\.lora_[AB]\b|\.lora_embedding_[AB]\b).*"), "of a LoRA adapter", _MERGE),
-    Kind(
+    Foreign(re.compile(r".*(\.lora_[AB]\b|\.lora_embedding_[AB]\b).*"), "of a LoRA adapter", MERGE),
+    Foreign(
         re.compile(r"(.*\.)?v_head\.(summary\..+|bias)"),
         "of a value head that TRL or another trainer put beside the model",
         "save the model without it (with TRL: model.pretrained_model.save_pretrained), and convert that",

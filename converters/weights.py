@@ -44,20 +44,24 @@ _TRAINING = re.compile(
 
 @dataclass(frozen=True)
 class Foreign:
-    """Weights that are recognised by their names, and not read. fix: what to do with them."""
+    """What is recognised by its name, and not read. pattern: of the name of a file, of an architecture or of
+    a tensor. fix: the way out."""
 
     pattern: re.Pattern[str]
     what: str
     fix: str
 
 
+MERGE = (
+    "merge it into its base with peft, PeftModel.from_pretrained(base, DIR).merge_and_unload(), save the "
+    "result with save_pretrained, and convert that"
+)
 _FULL = "save the model's full weights with save_pretrained, and convert those"
 FOREIGN = (
     Foreign(
         re.compile(r"adapter_(model|config)\..+"),
         "a LoRA adapter, which is not a whole model",
-        "merge it into its base with peft, PeftModel.from_pretrained(base, DIR).merge_and_unload(), save the "
-        "result with save_pretrained, and convert that",
+        MERGE,
     ),
     Foreign(
         re.compile(r"consolidated.*\.(pth|safetensors)"),

@@ -18,7 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENTS = ROOT / ".cache" / "venvs"
+sys.path.insert(0, str(ROOT))
+
+from tools.venvs import python_of  # noqa: E402
+
 VERSIONS = tuple(f"3.{minor}" for minor in range(10, 15))
 SUITES = ("tests/cli", "tests/registry", "tests/test_api.py", "tests/test_api_download.py")
 
@@ -55,19 +58,14 @@ def _starts(path: Path, version: str) -> bool:
 
 def passes(version: str, interpreter: Path, options: Sequence[str]) -> bool:
     print(f"-- Python {version}", flush=True)
-    python = environment(version, interpreter)
+    made_from = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    try:
+        python = python_of(f"python{version}", ("--editable", f"{ROOT}[dev]"), made_from, interpreter)
+    except subprocess.CalledProcessError as error:
+        print(error.stderr)
+        return False
     command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow"]
     return subprocess.run([*command, *options, *SUITES], cwd=ROOT).returncode == 0
-
-
-def environment(version: str, interpreter: Path) -> Path:
-    home = ENVIRONMENTS / f"python{version}"
-    python = home / "bin" / "python"
-    if not python.exists():
-        subprocess.run([interpreter, "-m", "venv", "--clear", home], check=True)
-    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-e", ".[dev]"], cwd=ROOT, check=True)
-    return python
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from converters.beside.description import piece_ids
 from converters.beside.files import FAST, SENTENCEPIECE, files_in, names_in
 from converters.beside.generation import GENERATION
 from converters.beside.known import TokenizerFacts
@@ -81,9 +82,8 @@ def _pieces(folder: Folder, name: str) -> int:
 def _fast_size(folder: Folder) -> int:
     content = read_json(folder, FAST)
     try:
-        vocab = content["model"]["vocab"]
-        ids = range(len(vocab)) if isinstance(vocab, list) else vocab.values()  # a list is of unigrams
-        return int(max(*ids, *(token["id"] for token in content.get("added_tokens", ())))) + 1
+        added = (token["id"] for token in content.get("added_tokens", ()))
+        return int(max([*piece_ids(content).values(), *added])) + 1
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"it is not a tokenizer: {type(error).__name__}: {error}", folder.where(FAST), "fetch it again"
