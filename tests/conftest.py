@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +45,12 @@ def zoo(capsys, monkeypatch, tmp_path):
     cli = internlm_zoo.cli
     assert all((cli.compare, cli.convert, cli.download, cli.inspect, cli.models, cli.score))
     return call
+
+
+@pytest.fixture
+def everybodys():
+    """A folder that every account may enter and write to; pytest's own are the owner's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="everybodys-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)

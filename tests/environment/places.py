@@ -1,0 +1,52 @@
+"""Runs the command line in one of the environments.
+
+done = run_in(ENVIRONMENTS["read-only"], ["verify", "tiny"], world.environ, odd=world.home)
+done.code, done.out, done.err
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.environment import shim
+from tests.environment.table import ROOT, Environment
+
+COMMAND = ("-c", "from internlm_zoo.cli import main; main()")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command came to. code: its exit code, negative for a signal."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_in(environment: Environment, args: Sequence[object], environ: Mapping[str, str], odd: Path) -> Done:
+    """Run the command line there, in a process of its own; skips the test where that is not to be had.
+
+    environ: on top of the process's own. odd: the folder that is odd.
+    """
+    command = [*words(environment, odd), sys.executable, *COMMAND, *map(str, args)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "ODD": str(odd), **environ}
+    done = subprocess.run(command, env=env, cwd=odd.parent, capture_output=True, text=True, errors="replace")
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def words(environment: Environment, odd: Path) -> list[str]:
+    """What stands before a command that is to run there, with $ODD in its environment."""
+    if reason := environment.why_not:
+        pytest.skip(f"{environment.name}: {reason}")
+    preloaded = shim.preloaded(environment.faults, odd) if environment.faults else {}
+    spelt = " ".join(f"{name}='{value}'" for name, value in preloaded.items())
+    script = f'{{ {environment.before}; }} && exec {environment.through} env {spelt} "$@"'
+    namespaces = ["unshare", *environment.namespaces.split()] if environment.namespaces else []
+    return [*namespaces, "sh", "-c", script, "sh"]
