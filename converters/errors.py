@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from converters.redaction import redacted
+
 
 class ZooError(Exception):
     """Something the user can act on.
 
     what: one sentence saying what is wrong. where: the file, tensor, field or host it is about.
-    fix: what to do next. exit_code: what the command line exits with.
+    fix: what to do next. exit_code: what the command line exits with. None of the texts holds a secret.
     """
 
     exit_code = 1
 
     def __init__(self, what: str, where: str | Path | None = None, fix: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = None if where is None else str(where)
-        self.fix = fix
+        super().__init__(redacted(what))
+        self.what = redacted(what)
+        self.where = None if where is None else redacted(str(where))
+        self.fix = None if fix is None else redacted(fix)
 
     def __str__(self) -> str:
         return self.what if self.where is None else f"{self.what} ({self.where})"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from converters.redaction import keep_secrets_in
 from internlm_zoo.errors import UsageError
 
 _TRUE = frozenset({"1", "on", "true", "yes"})
@@ -29,6 +30,7 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """environ: defaults to the process's own."""
         env = dict(os.environ if environ is None else environ)
+        keep_secrets_in(env)
         return cls(
             home=_home(env),
             offline=any(_truth(env, name) for name in ("INTERNLM_ZOO_OFFLINE", "HF_HUB_OFFLINE")),

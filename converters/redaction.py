@@ -1,0 +1,171 @@
+"""The one place that knows every secret in play, and takes them out of texts before these are shown, logged
+or saved.
+
+Whoever reads a credential hands it to `keep_secret`, and every text passes `redacted`: errors as they are
+made (errors.py), whatever the command line prints (internlm_zoo/cli/outlets.py), and, from the first secret
+on, the logging records and warnings of all libraries in the process. It stands beside errors.py, and for the
+same reason. What is hidden: each secret as it is, percent-encoded, as base64 (also behind a user's name, as
+basic authentication has it), and as Python and JSON escape it; the user and password of any URL; and what
+the query of a signed link holds. A secret of fewer than LEAST characters would take ordinary words along,
+and is only hidden where its place in a URL or in base64 gives it away.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote, urlsplit, urlunsplit
+
+HIDDEN = "***"
+LEAST = 6
+
+_SECRET_NAME = re.compile(
+    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|COOKIE|AK|SK|API_KEY|ACCESS_KEY|SECRET_KEY)$", re.I
+)
+_USERINFO = re.compile(r"(?<=://)[^/?#\s'\"<>]*@")
+_SIGNED = re.compile(
+    r"(?i)(?<=[?&])([\w-]*(?:signature|credential|token|secret|accesskeyid|password)|sig|sign|ak|sk)=[^&\s'\"<>]+"
+)
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
+
+_lock = threading.Lock()
+_forms: set[str] = set()
+_known: re.Pattern[str] | None = None
+
+
+def keep_secret(secret: str, user: str = "") -> None:
+    """From now on `secret` is in no text. user: the name that it may stand behind, as `user:secret`.
+
+    May be called with a text as it was read: what surrounds the secret in it does not count, and each word
+    of several is one.
+    """
+    words = {secret, secret.strip(), *re.split(r"[\s\0\ufeff]+", secret)}
+    found = {form for word in words for form in _forms_of(word, user) if len(form) >= LEAST}
+    with _lock:
+        if not found <= _forms:
+            _learn(found)
+
+
+def keep_secret_of(url: str) -> None:
+    """The password in a URL, or the user's name where that stands alone, and may be a token."""
+    userinfo, at, _ = url.partition("://")[2].rpartition("@")
+    if at:
+        user, colon, password = userinfo.partition(":")
+        keep_secret(password if colon else user, user if colon else "")
+
+
+def keep_secrets_in(environ: Mapping[str, str]) -> None:
+    """What an environment holds under the names that credentials go by, and in URLs of proxies and hubs."""
+    for name, value in environ.items():
+        if _SECRET_NAME.search(name):
+            keep_secret(value)
+        elif "@" in value and "proxy" in name.lower() and "://" not in value:
+            keep_secret_of(f"http://{value}")
+        elif "@" in value and "://" in value:
+            keep_secret_of(value)
+
+
+def redacted(text: str) -> str:
+    """The text with every secret that is known here, or that gives itself away, hidden."""
+    known = _known
+    if known is not None:
+        text = known.sub(HIDDEN, text)
+    if "://" in text:
+        text = _SIGNED.sub(rf"\1={HIDDEN}", _USERINFO.sub("", text))
+    return text
+
+
+def redact_error(error: BaseException) -> None:
+    """Takes the secrets out of what an exception says, and out of those it came from."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.args = tuple(map(_plain, one.args))
+        waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+
+
+@contextmanager
+def errors_redacted() -> Iterator[None]:
+    """No error leaves with a secret in it, nor one that it came from. Also a decorator."""
+    try:
+        yield
+    except BaseException as error:
+        redact_error(error)
+        raise
+
+
+def without_user(url: str) -> str:
+    """A URL without the user and password in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _forms_of(secret: str, user: str) -> Iterator[str]:
+    """Every way in which a library may write it."""
+    plain = unquote(secret)
+    for word in {secret, plain}:
+        data = word.encode("utf-8", "surrogateescape")
+        yield from (word, repr(word)[1:-1], repr(data)[2:-1], json.dumps(word)[1:-1], html.escape(word))
+        for coded in (
+            quote(word, safe="", errors="replace"),
+            quote(word, errors="replace"),
+            quote_plus(word, errors="replace"),
+        ):
+            yield from (coded, _PERCENT.sub(lambda found: found[0].lower(), coded))
+        for behind in {b"", f"{user}:".encode(), f"{unquote(user)}:".encode()}:
+            for encode in (base64.b64encode, base64.urlsafe_b64encode):
+                yield encode(behind + data).decode().rstrip("=")
+
+
+def _learn(found: set[str]) -> None:
+    global _known
+    if not _forms:
+        _watch_libraries()
+    _forms.update(found)
+    # The longer first: a form may be the beginning of another.
+    _known = re.compile("|".join(map(re.escape, sorted(_forms, key=len, reverse=True))))
+
+
+def _plain(value: Any) -> Any:
+    """An argument of an exception; one of another kind stays what it is unless it shows a secret."""
+    if isinstance(value, str):
+        return redacted(value)
+    shown = repr(value)
+    clean = redacted(shown)
+    return value if clean == shown else clean
+
+
+def _watch_libraries() -> None:
+    """What libraries log, or warn of, goes to handlers that we do not know: it is made without secrets."""
+    logging.setLogRecordFactory(partial(_record, logging.getLogRecordFactory()))
+    warnings.formatwarning = partial(_warning, warnings.formatwarning)
+
+
+def _record(make: Callable[..., logging.LogRecord], *args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = make(*args, **kwargs)
+    try:
+        said = record.getMessage()
+    except (TypeError, ValueError):  # logging itself will say that the arguments do not fit
+        return record
+    if (clean := redacted(said)) != said:
+        record.msg, record.args = clean, ()
+    if record.exc_info and record.exc_info[1] is not None:
+        redact_error(record.exc_info[1])
+    return record
+
+
+def _warning(make: Callable[..., str], *args: Any, **kwargs: Any) -> str:
+    return redacted(make(*args, **kwargs))
