@@ -23,7 +23,7 @@ _SILENCE = 60.0
 
 def own_name(key: str) -> str:
     """A name that says it belongs to this process, drawn anew each time. key: without a dot."""
-    return f"{key}.{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.part"
+    return f"{key}.{os.getpid()}-{machine()}-{secrets.token_hex(4)}.part"
 
 
 def free_name(key: str) -> str:
@@ -65,15 +65,17 @@ def is_owned(part: Path) -> bool:
         recent = time.time() - part.stat().st_mtime < _SILENCE
     except FileNotFoundError:
         return False
-    here = rest.startswith(_machine())
-    return recent and (_lives(int(process)) if here else True)
+    here = rest.startswith(machine())
+    return recent and (lives(int(process)) if here else True)
 
 
-def _machine() -> str:
+def machine() -> str:
+    """This one's short name."""
     return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether a process of this machine does."""
     if (
         sys.platform == "win32"
     ):  # os.kill would end it; a file in use cannot be renamed there, so that is safe

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from internlm_zoo.guard import held
 from internlm_zoo.ownership import own_name, sweep
 from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
@@ -110,10 +111,7 @@ def record(settings: Settings, *releases: LockedRelease) -> None:
 
 def record_in(path: Path, *releases: LockedRelease) -> None:
     """Write releases into a lock file; what another process records at the same time is kept."""
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.guard"):
+    with held(path.with_name(f"{path.name}.guard")):
         write(path, read(path).updated(releases))
 
 

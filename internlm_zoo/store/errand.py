@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
+from internlm_zoo.guard import held
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.store.caches import Spot
 from internlm_zoo.store.candidates import Candidate
@@ -23,7 +24,7 @@ from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.journal import clear, forget, waiting
 from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
 
-_LOCK_SECONDS = 0.5
+_LOCK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -179,23 +180,16 @@ class Errand:
     def _alone(self, file: LockedFile) -> Iterator[None]:
         """No other process that honours locks fetches the same content meanwhile. The lock's file goes when
         the content is there, after all else that a kill may have left of it: whoever waits looks again."""
-        from filelock import FileLock, Timeout
-
         path = self._lock(file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        while not lock.is_locked:
-            if self.stop.is_set():
-                raise Stopped
-            with suppress(Timeout):
-                lock.acquire(timeout=_LOCK_SECONDS)
-        try:
+        with held(path, self._pause):
             yield
             clear(self.target.partial, self.key(file))
             with suppress(PermissionError):  # Windows removes it with the last one that waits
                 path.unlink(missing_ok=True)
-        finally:
-            lock.release()
+
+    def _pause(self) -> None:
+        if self.stop.wait(_LOCK_SECONDS):
+            raise Stopped
 
 
 def _here(file: LockedFile, sha256: str) -> Got:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from converters.formats.access import refusal
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.guard import held
 from internlm_zoo.ownership import own_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.layout import BOOKS
@@ -82,11 +83,8 @@ def _joined(before: Record, record: Record) -> Record:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Nobody else who honours locks extends the record meanwhile."""
-    from filelock import FileLock
-
     guard = folder / BOOKS / f"{_NAME}.guard"
-    guard.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(guard):
+    with held(guard):
         yield
         with suppress(PermissionError):  # Windows removes it with the last one that waits
             guard.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError, UsageError
+from internlm_zoo.guard import held
 from internlm_zoo.integrity.verify import verify
 from internlm_zoo.mirror.index import NAME, HeldFile, Index, dump, parse
 from internlm_zoo.mirror.planning import Seen
@@ -35,31 +36,20 @@ class DirectoryDestination:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
         self._check_root()
-        lock = FileLock(self._root / _GUARD, timeout=0)
-        try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as error:
-            what = "another `mirror apply` is at work there"
-            raise UsageError(what, self._root, "wait for it to end") from error
-        except OSError as error:
-            what = f"the destination cannot be written to: {error.strerror}"
-            raise UsageError(what, self._root, "name another one, or make it writable") from error
-        try:
-            with disk(self._root):
-                yield
-        finally:
-            lock.release()
+        with disk(self._root), held(self._root / _GUARD, self._taken):
+            yield
+
+    def _taken(self) -> None:
+        what = "another `mirror apply` is at work there"
+        raise UsageError(what, self._root, "wait for it to end")
 
     def index(self) -> Index:
         self._check_root()
         path = self._root / NAME
         index = parse(path.read_bytes(), str(path)) if path.exists() else Index()
-        for held in index.releases:
-            self._folder(held.path)
+        for release in index.releases:
+            self._folder(release.path)
         return index
 
     def publish(self, index: Index) -> None:
