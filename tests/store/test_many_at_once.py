@@ -18,6 +18,7 @@ from tests.store.world import OVERLAY, REPO, WEIGHTS, World, content_below, sha2
 
 BLOCK = 8 << 20
 NO_LOCKS = "import fcntl; fcntl.flock = lambda *anything: None\n"
+pytestmark = pytest.mark.slow  # dozens of processes
 OTHER = OVERLAY.replace("  tiny:", "  other:").replace("acme/tiny", "acme/other").replace("\nmodels:\n", "")
 
 
