@@ -7,14 +7,11 @@ Ctrl-C into 130.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
-import json
-import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internlm_zoo.cli.document import print_json
+from internlm_zoo.cli.outlets import NobodyReads, outlets
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
 from internlm_zoo.settings import Settings
 
@@ -69,7 +68,7 @@ class Shell:
             _stderr().print(text, soft_wrap=True, markup=False, highlight=False)
 
     def say(self, answer: Answer) -> None:
-        """Answer now, in a command that goes on afterwards and returns nothing more."""
+        """Answer now: a command that goes on afterwards does, and returns nothing more."""
         _say(answer, self)
         sys.stdout.flush()
 
@@ -110,8 +109,23 @@ def verb(
 def run(args: list[str]) -> int:
     """Run the command line and return its exit code. `--local_dir` is accepted for `--local-dir`."""
     args = [_with_dashes(arg) for arg in args]
+    with outlets():
+        try:
+            code = _run(args)
+            sys.stdout.flush()
+        except ZooError as error:  # stdout takes no more, of a help text say
+            _fail(error, _talking(args))
+            return error.exit_code
+        except NobodyReads:
+            return CLOSED_PIPE
+    return code
+
+
+def _run(args: list[str]) -> int:
     try:
         return int(app(args, prog_name="internlm-zoo", standalone_mode=False) or 0)
+    except (ZooError, NobodyReads):
+        raise
     except _ParseError as error:
         if "--json" in args:
             _fail(UsageError(error.format_message(), fix="internlm-zoo --help"), _talking(args))
@@ -141,18 +155,6 @@ def _unforeseen(error: Exception) -> InternalError:
     return fault
 
 
-@contextmanager
-def _readers_may_leave() -> Iterator[None]:
-    """Ends without a word if nobody reads stdout any more. Outside, click would make a 1 of it."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        with Path(os.devnull).open("w") as nowhere:  # for the flush at the interpreter's end
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        raise typer.Exit(CLOSED_PIPE) from None
-
-
 def _with_dashes(arg: str) -> str:
     name, equals, value = arg.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else arg
@@ -167,19 +169,17 @@ def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
     def command(**options: Any) -> None:
         shell = _shell(options)
         try:
-            with _readers_may_leave(), _refusals_named():
+            with _refusals_named():
                 answer = function(shell, **options)
+            if answer is not None:
+                shell.say(answer)
         except ZooError as error:
             _fail(error, shell)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
             shell.note("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        if answer is None:
-            return
-        with _readers_may_leave():
-            _say(answer, shell)
-        if answer.exit_code:
+        if answer is not None and answer.exit_code:
             raise typer.Exit(answer.exit_code)
 
     # typer reads the signature to build the options, and takes annotations from __annotations__ first.
@@ -252,7 +252,7 @@ def _shell(options: dict[str, Any]) -> Shell:
 
 def _say(answer: Answer, shell: Shell) -> None:
     if shell.json:
-        _print_json(answer.data)
+        print_json(answer.data)
     elif answer.view is not None:
         if isinstance(answer.view, str):
             sys.stdout.write(answer.view + "\n")
@@ -263,8 +263,7 @@ def _say(answer: Answer, shell: Shell) -> None:
 def _fail(error: ZooError, shell: Shell) -> None:
     if shell.debug:
         traceback.print_exception(error)
-    if shell.json:
-        _print_error(error)
+    if shell.json and _print_error(error):
         return
     console = _stderr()
     console.print(f"error: {error}", style="bold red", soft_wrap=True, markup=False, highlight=False)
@@ -272,32 +271,15 @@ def _fail(error: ZooError, shell: Shell) -> None:
         console.print(f"  fix: {error.fix}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _print_error(error: ZooError) -> None:
+def _print_error(error: ZooError) -> bool:
+    """Whether stdout takes it; else stderr is told."""
     facts = {"what": error.what, "where": error.where, "fix": error.fix, "exit_code": error.exit_code}
-    _print_json({"error": {"name": type(error).__name__, **facts}})
-
-
-def _print_json(data: Any) -> None:
-    """Numbers for which JSON has no word, infinity and what is no number, are null."""
-    plain = json.loads(json.dumps(data, default=_plain), parse_constant=lambda _: None)
-    sys.stdout.write(json.dumps(plain, ensure_ascii=False, indent=2) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """How the values that flow through the product look in JSON."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    try:
+        print_json({"error": {"name": type(error).__name__, **facts}})
+        sys.stdout.flush()
+    except ZooError:
+        return False
+    return True
 
 
 @functools.cache

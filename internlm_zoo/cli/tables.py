@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from converters import progress
+from converters.redaction import redacted
 
 UNKNOWN = "unknown"
 _GAP = 2  # spaces between columns
@@ -98,8 +99,11 @@ def _one_line(header: str) -> str:
     return header.replace("-\n", "-").replace("\n", " ")
 
 
-def _cell(cell: str | Text) -> str | Text:
-    return Text(UNKNOWN, style="dim") if cell == UNKNOWN else cell
+def _cell(cell: str | Text) -> Text:
+    """Not markup: names of files may hold brackets. A secret is found before a cell is broken over lines."""
+    if isinstance(cell, Text):
+        return cell
+    return Text(redacted(cell), style="dim" if cell == UNKNOWN else "")
 
 
 def byte_count(size: int | None) -> str:
