@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from internlm_zoo.ownership import own_name, sweep
@@ -45,13 +45,12 @@ class Draft:
 
 @dataclass(frozen=True)
 class Adopter:
-    """Looks through caches. fresh: hash even what is remembered. A file without a published digest is never
-    found: nothing would tell it from another."""
+    """Looks through caches. A file without a published digest is never found: nothing would tell it from
+    another."""
 
     caches: Caches
     ledger: Ledger
     progress: Progress
-    fresh: bool = False
 
     def matches(self, file: LockedFile, stop: threading.Event) -> Iterator[Found]:
         """The files that are this one, hashed as they come. Whoever asks tells `progress` when it is over.
@@ -88,7 +87,7 @@ class Adopter:
             self.progress.advance(file.path, amount)
 
         self.progress.start(file.path, file.size)
-        return self.ledger.digests(spot.path, git=file.sha256 is None, fresh=self.fresh, seen=seen)
+        return self.ledger.digests(spot.path, git=file.sha256 is None, seen=seen)
 
 
 def _is(file: LockedFile, known: Known) -> bool:
@@ -100,13 +99,22 @@ def _is(file: LockedFile, known: Known) -> bool:
 def take_in(store: Store, ledger: Ledger, found: Found) -> bool:
     """Make a found file a blob of the store; False if it changed since it was hashed."""
     blob = store.blob(found.known.sha256)
+    at_rest = ledger.remembered(found.spot.path) is not None
     with second_name(found, store.partial, hard=True) as draft:
         if draft is None:
             return False
         keep_blob(store, draft.path, blob.name, ours=draft.how != "hard link")
-    if draft.how == "hard link" and ledger.remembered(found.spot.path) is not None:
-        ledger.remember(blob, found.known)
+    if draft.how == "hard link" and at_rest:
+        _remember_both(ledger, found, blob)
     return True
+
+
+def _remember_both(ledger: Ledger, found: Found, blob: Path) -> None:
+    """The two names of one file, whose stamp has changed by getting the second."""
+    stamp = Stamp.of(blob)
+    if stamp.is_but_linked(found.known.stamp):
+        for name in (found.spot.path, blob):
+            ledger.remember(name, replace(found.known, stamp=stamp))
 
 
 @contextmanager
@@ -127,6 +135,6 @@ def second_name(found: Found, partial_folder: Path, *, hard: bool) -> Iterator[D
 def _duplicate(found: Found, draft: Path, *, hard: bool) -> How | None:
     try:
         how = duplicate(found.spot.path, draft, hard=hard)
-        return how if Stamp.of(found.spot.path) == found.known.stamp else None
+        return how if Stamp.of(found.spot.path).is_but_linked(found.known.stamp) else None
     except FileNotFoundError:  # its owner removed it
         return None

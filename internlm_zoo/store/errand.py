@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -10,18 +9,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from converters.progress import byte_count
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
 from internlm_zoo.guard import held
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.store.aliases import name_of
 from internlm_zoo.store.caches import Spot
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.sidecar import read_blocks, write_blocks
-from internlm_zoo.store.targets import STORE, StoreTarget, Target
+from internlm_zoo.store.targets import STORE, Standing, StoreTarget, Target
 from internlm_zoo.store.trust import Opinion, compare
 from internlm_zoo.store.values import Means
+from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.crew import Crew, Stopped
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.journal import clear, forget, waiting
+from internlm_zoo.transfer.seeding import seed, wrong_blocks
 from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
 
 _LOCK_SECONDS = 0.1
@@ -29,13 +32,15 @@ _LOCK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Got:
-    """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before.
-    voucher: the other hub whose digest it was held against, if its own publishes none. changed: when (ns), if
-    its bytes were checked as they came. spot: where on this machine it was taken from."""
+    """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before. kept:
+    bytes of it that were here before. voucher: the other hub whose digest it was held against, if its own
+    publishes none. changed: when (ns), if its bytes were checked as they came. spot: where on this machine it
+    was taken from."""
 
     file: LockedFile
     listed: LockedFile
     source: str | None = None
+    kept: int = 0
     services: Mapping[str, Service] = field(default_factory=dict)
     voucher: str | None = None
     notes: tuple[str, ...] = ()
@@ -61,31 +66,34 @@ class Errand:
 
     def plan(self, file: LockedFile) -> Got:
         """What `fetch` would do."""
-        if (sha256 := self.target.present(file)) is not None:
-            return _here(file, sha256)
+        there = self.target.look(file)
+        if there.sha256 is not None:
+            return _here(file, there)
         if (spot := self.means.adopter.guess(file)) is not None:
             return Got(file, file, spot=spot)
         hub = self.candidate.hub.name
-        left = waiting(self.target.partial, self.key(file))
-        return Got(file, file, hub, {hub: Service(max(0, (file.size or 0) - left))})
+        left = max(waiting(self.target.partial, self.key(file)), self._right_in(there.damaged, file))
+        return Got(file, file, hub, services={hub: Service(max(0, (file.size or 0) - left))})
 
     def fetch(self, file: LockedFile) -> Got:
-        sha256 = self.target.present(file)
-        if sha256 is not None and not self._lock(file).exists():
-            return _here(file, sha256)
+        there = self.target.look(file)
+        if there.sha256 is not None and not self._lock(file).exists():
+            return _here(file, there)
         with self._alone(file):
-            if (sha256 := self.target.present(file)) is not None:
-                return _here(file, sha256)
-            return self._adopt(file) or self._transfer(file)
+            there = self.target.look(file)
+            if there.sha256 is not None:
+                return _here(file, there)
+            return self._adopt(file) or self._transfer(file, there.damaged)
 
     def _adopt(self, file: LockedFile) -> Got | None:
         for found in self.means.adopter.matches(file, self.stop):
             if self.target.adopt(found, file):
                 size, sha256 = found.known.stamp.size, found.known.sha256
-                return Got(replace(file, size=size, sha256=sha256), listed=file, spot=found.spot)
+                return Got(replace(file, size=size, sha256=sha256), file, kept=size, spot=found.spot)
         return None
 
-    def _transfer(self, file: LockedFile) -> Got:
+    def _transfer(self, file: LockedFile, damaged: Path | None) -> Got:
+        seeded = self._seed(file, damaged) if damaged is not None else None
         fetched = self._bring(file)
         opinion = Opinion()
         if not file.has_digest:
@@ -95,18 +103,49 @@ class Errand:
                 means.progress.note(opinion.note)
         changed = fetched.path.stat().st_mtime_ns
         write_blocks(self.means.store, fetched)
-        self.target.keep(fetched, file)
+        self.target.keep(fetched, file, opinion.voucher)
         forget(fetched.path)
         services = {name: service for name, service in fetched.services.items() if name != STORE}
         return Got(
             replace(file, size=fetched.size, sha256=fetched.sha256),
             listed=file,
             source=", ".join(name for name in fetched.authors if name in services) or None,
+            kept=fetched.resumed if seeded is None else seeded,
             services=services,
             voucher=opinion.voucher,
             notes=(*fetched.notes, *filter(None, [opinion.note])),
             changed=changed,
         )
+
+    def _right_in(self, damaged: Path | None, file: LockedFile) -> int:
+        """Bytes of the blocks of a damaged file that are right, where they are known."""
+        known = read_blocks(self.means.store, file.sha256)
+        if damaged is None or not known or file.size is None:
+            return 0
+        with suppress(OSError):
+            wrong = wrong_blocks(damaged, file.size, known)
+            blocks = Blocks(file.size)
+            return file.size - sum(map(blocks.length, wrong))
+        return 0
+
+    def _seed(self, file: LockedFile, damaged: Path) -> int | None:
+        """Leave what is right of a damaged file to be gone on from, and say so. The number of bytes that are
+        believed; None if all of it comes again."""
+        say, known = self.means.progress.note, read_blocks(self.means.store, file.sha256)
+        if not file.has_digest or file.size is None or file.size <= BLOCK:
+            say(f"{file.path} is not what it should be: it comes again")
+            return None
+        if not known:
+            say(f"the blocks of {file.path} are not known: it is compared with what a hub sends")
+        try:
+            kept = seed(self.target.partial, self.key(file), Wanted.of(file), damaged, known)
+        except OSError as error:
+            say(f"{file.path} cannot be read: {error.strerror}: it comes again")
+            return None
+        if known:
+            right = f"{byte_count(kept)} of it are right, the rest comes again"
+            say(f"{file.path} is not what it should be: {right}")
+        return kept
 
     def _bring(self, file: LockedFile) -> Fetched:
         """Asks every hub once per run: the next candidate of the format need not hear the same refusals."""
@@ -164,14 +203,8 @@ class Errand:
         return max(0, file.size - waiting(self.target.partial, self.key(file)))
 
     def key(self, file: LockedFile) -> str:
-        """What the partial file is called: after its content where that is known, so that any hub can go on
-        with it."""
-        if file.sha256 is not None:
-            return file.sha256
-        if file.has_digest:
-            return f"{file.git_sha1}-{file.size}"
-        about = (self.release.id, self.release.revision, file.path, str(file.size), str(file.git_sha1))
-        return hashlib.sha256("\0".join(about).encode()).hexdigest()
+        """What the partial file is called."""
+        return name_of(self.release, file)
 
     def _lock(self, file: LockedFile) -> Path:
         return self.target.partial / f"{self.key(file)}.lock"
@@ -192,5 +225,12 @@ class Errand:
             raise Stopped
 
 
-def _here(file: LockedFile, sha256: str) -> Got:
-    return Got(replace(file, sha256=sha256), listed=file)
+def _here(file: LockedFile, there: Standing) -> Got:
+    again = f"{file.path} in the release was not what it should be, and is taken from the store again"
+    return Got(
+        replace(file, sha256=there.sha256),
+        listed=file,
+        kept=file.size or 0,
+        voucher=there.voucher,
+        notes=(again,) if there.relinked else (),
+    )

@@ -104,7 +104,7 @@ class _File:
 
 def _take(model: str, release: LockedRelease, store: Store, adopter: Adopter, dry_run: bool) -> Intake:
     folder = store.release(release.hub, release.repo, release.revision)
-    target = StoreTarget(store, folder, adopter.ledger)
+    target = StoreTarget(store, folder, release, adopter.ledger)
     stop = threading.Event()
     one = partial(_guess, target, adopter) if dry_run else partial(_file, target, adopter, stop)
     found = work([partial(one, file) for file in release.files], os.cpu_count() or 1, stop)
@@ -121,7 +121,7 @@ def _take(model: str, release: LockedRelease, store: Store, adopter: Adopter, dr
 
 
 def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _File:
-    if target.present(file) is not None:
+    if target.look(file).sha256 is not None:
         return _File(file, here=True, near=_is_near(file, adopter))
     spot = adopter.guess(file)
     taken = TakenFile(file.path, spot.size, spot.path) if spot else None
@@ -129,7 +129,7 @@ def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _File:
 
 
 def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: LockedFile) -> _File:
-    if (sha256 := target.present(file)) is not None:
+    if (sha256 := target.look(file).sha256) is not None:
         return _File(replace(file, sha256=sha256), here=True, near=_is_near(file, adopter))
     try:
         for found in adopter.matches(file, stop):

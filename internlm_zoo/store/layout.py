@@ -4,7 +4,7 @@
 <home>/releases/<hub>/<org>--<name>/<revision>/<path>          a release: links to blobs
 <home>/releases/.../<revision>/.internlm-zoo/release.json      what that release is (see record.py)
 <home>/blocks/ab/<sha256>.json                                digests of its blocks (see sidecar.py)
-<home>/git/ab/<sha1>.<sha256>                                  other names of blobs (see gitnames.py)
+<home>/git/ab/<name>.<sha256>                                  other names of blobs (see aliases.py)
 <home>/partial/                                                downloads under way
 """
 
@@ -35,7 +35,7 @@ class Store:
         return self.home / "releases"
 
     @property
-    def git(self) -> Path:
+    def aliases(self) -> Path:
         return self.home / "git"
 
     @property

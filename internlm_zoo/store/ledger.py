@@ -1,8 +1,9 @@
-"""`<home>/adopted.jsonl`: digests of files that others may write to, remembered by size, time and inode.
+"""`<home>/adopted.jsonl`: digests of files that others may write to, remembered by size, times and inode.
 
 Such files lie in the caches of other tools, and in the store where a blob is a hard link to one of them. One
-line per file, the last one counts. Lines are appended whole, so that processes need not wait for each other;
-whatever is torn or lost is hashed again.
+line per file, the last one counts; a file of the store is named from its home on, so that a store that was
+moved, or is reached another way, knows its own. Lines are appended whole, so that processes need not wait for
+each other; whatever is torn or lost, cannot be read, or is of an older version, is hashed again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 _NAME = "adopted.jsonl"
@@ -26,17 +28,23 @@ _SPARE_LINES = 50
 
 @dataclass(frozen=True)
 class Stamp:
-    """size in bytes, time of the last change in ns, inode number: what changes when a file does."""
+    """size in bytes, times of the last change of its bytes and of its inode in ns, inode number: what changes
+    when a file does. The second time, which nobody can set, tells of an edit whose first was set back."""
 
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
         """Raises OSError."""
         status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+    def is_but_linked(self, then: Stamp) -> bool:
+        """Whether nothing but names, or the mode, came and went since."""
+        return replace(self, ctime_ns=then.ctime_ns) == then
 
 
 @dataclass(frozen=True)
@@ -49,29 +57,32 @@ class Known:
 
 
 class Ledger:
-    """Thread-safe. keep: whether what is hashed is written down, for later runs."""
+    """Thread-safe. keep: whether what is hashed is written down, for later runs. fresh: believe nothing that
+    an earlier run wrote down."""
 
-    def __init__(self, home: Path, *, keep: bool = True) -> None:
+    def __init__(self, home: Path, *, keep: bool = True, fresh: bool = False) -> None:
+        self._home = home
         self._path = home / _NAME
         self._keep = keep
+        self._fresh = fresh
         self._lock = threading.Lock()
         self._entries: dict[str, Known] | None = None
 
     def watches(self, path: Path) -> bool:
-        """Whether somebody else may write to a blob of the store, so that its size alone proves nothing."""
-        return bool(path.stat().st_mode & stat.S_IWUSR) or self._entry(path) is not None
+        """Whether somebody else may write to a file of the store, so that its size alone proves nothing: it
+        can be written to, has another name, or came from elsewhere. Raises OSError."""
+        status = path.stat()
+        return bool(status.st_mode & stat.S_IWUSR) or status.st_nlink > 1 or self._entry(path) is not None
 
     def remembered(self, path: Path) -> Known | None:
         """What is known of a file as it is now, without reading it. Raises OSError."""
         known = self._entry(path)
         return known if known is not None and known.stamp == Stamp.of(path) else None
 
-    def digests(
-        self, path: Path, *, git: bool = False, fresh: bool = False, seen: Callable[[int], None] | None = None
-    ) -> Known:
-        """Of a file as it is now, hashed if it has to be. git: the git blob's sha1 as well. fresh: believe
-        nothing. seen: told the size of each piece. Raises OSError."""
-        known = None if fresh else self.remembered(path)
+    def digests(self, path: Path, *, git: bool = False, seen: Callable[[int], None] | None = None) -> Known:
+        """Of a file as it is now, hashed if it has to be. git: the git blob's sha1 as well. seen: told the
+        size of each piece. Raises OSError."""
+        known = self.remembered(path)
         if known is not None and (known.git_sha1 or not git):
             return known
         begun, stamp = time.time_ns(), Stamp.of(path)
@@ -83,25 +94,35 @@ class Ledger:
     def remember(self, path: Path, known: Known) -> None:
         """Write it down. The file must have been at rest when it was hashed."""
         with self._lock:
-            self._loaded()[str(path)] = known
+            self._loaded()[self._name(path)] = known
             if self._keep:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(_line(str(path), known))
+                self._append(_line(self._name(path), known))
+
+    def _append(self, line: str) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError:  # a store that is read-only, or full: the file is hashed again another time
+            self._keep = False
+
+    def _name(self, path: Path) -> str:
+        """What a file is called here."""
+        return path.relative_to(self._home).as_posix() if path.is_relative_to(self._home) else str(path)
 
     def _entry(self, path: Path) -> Known | None:
         with self._lock:
-            return self._loaded().get(str(path))
+            return self._loaded().get(self._name(path))
 
     def _loaded(self) -> dict[str, Known]:
         if self._entries is None:
-            self._entries = self._read()
+            self._entries = {} if self._fresh else self._read()
         return self._entries
 
     def _read(self) -> dict[str, Known]:
         try:
             lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
+        except OSError:  # there is none, or it cannot be read
             return {}
         entries = dict(filter(None, map(_entry, lines)))
         if self._keep and len(lines) > 2 * len(entries) + _SPARE_LINES:
@@ -110,8 +131,9 @@ class Ledger:
 
     def _rewrite(self, entries: dict[str, Known]) -> None:
         draft = self._path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
-        draft.write_text("".join(_line(*entry) for entry in entries.items()), encoding="utf-8")
-        draft.replace(self._path)
+        with suppress(OSError):  # it stays as long as it is
+            draft.write_text("".join(_line(*entry) for entry in entries.items()), encoding="utf-8")
+            draft.replace(self._path)
 
 
 def _line(path: str, known: Known) -> str:
@@ -122,9 +144,9 @@ def _line(path: str, known: Known) -> str:
 def _entry(line: bytes) -> tuple[str, Known] | None:
     try:
         facts = json.loads(line)
-        stamp = Stamp(int(facts["size"]), int(facts["mtime_ns"]), int(facts["inode"]))
+        stamp = Stamp(*(int(facts[field.name]) for field in fields(Stamp)))
         return str(facts["path"]), Known(stamp, str(facts["sha256"]), facts["git_sha1"])
-    except (ValueError, KeyError, TypeError):  # torn: the file is hashed again
+    except (ValueError, KeyError, TypeError):  # torn, or of a version that knew less
         return None
 
 

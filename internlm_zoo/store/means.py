@@ -38,8 +38,8 @@ def open_means(
     remembered; keep: remember new ones. Raises UsageError for settings that make no sense."""
     progress = progress or Progress()
     names = (name for release in model.releases for name in (release.repo, *release.also_listed_as))
-    ledger = Ledger(settings.home, keep=keep)
-    adopter = Adopter(caches_of(settings, names, adopt), ledger, progress, fresh=fresh)
+    ledger = Ledger(settings.home, keep=keep, fresh=fresh)
+    adopter = Adopter(caches_of(settings, names, adopt), ledger, progress)
     patience = Patience.of(settings)
     client = Client(settings.environ, patience, connections, rate_of(max_rate))
     try:

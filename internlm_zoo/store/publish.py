@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from internlm_zoo.errors import NotFoundError
@@ -49,14 +49,18 @@ def holds(store: Store, folder: Path, file: LockedFile) -> bool:
     return linked == file.sha256 and file.size in (None, size)
 
 
-def publish_release(store: Store, folder: Path, record: Record) -> None:
-    """Make the folder show these files, whose blobs are in the store; all at once if it is new."""
+def publish_release(store: Store, folder: Path, record: Record, stale: Collection[str] = ()) -> None:
+    """Make the folder show these files, whose blobs are in the store; all at once if it is new. stale: paths
+    of files in it that are not what they seem, and are linked anew."""
     for key in _DRAFTS:
         sweep(store.partial, key)
     draft = store.partial / own_name("release")
     try:
         draft.mkdir(parents=True)
-        links = _link_all(store, draft, folder, record.release.files)
+        wanting = [
+            file for file in record.release.files if file.path in stale or not holds(store, folder, file)
+        ]
+        links = _link_all(store, draft, folder, wanting)
         if not _becomes(draft, folder, record):
             for link, path in links:
                 target = place_of(folder, path)
@@ -83,11 +87,9 @@ def _becomes(draft: Path, folder: Path, record: Record) -> bool:
 
 
 def _link_all(store: Store, draft: Path, folder: Path, files: Iterable[LockedFile]) -> list[tuple[Path, str]]:
-    """Links in `draft` that are right in `folder`, to what that has not; each with its path there."""
+    """Links in `draft` that are right in `folder`; each with its path there."""
     links = []
     for file in files:
-        if holds(store, folder, file):
-            continue
         link = place_of(draft, file.path)
         link.parent.mkdir(parents=True, exist_ok=True)
         assert file.sha256 is not None

@@ -32,7 +32,7 @@ def fetch_release(
     errand, chosen = _errand(candidate, others, request, means)
     release, target = errand.release, errand.target
     if isinstance(target, FolderTarget):
-        target.begin(request.model, release)
+        target.begin(request.model)
     _check_space(errand, chosen)
     errand, probed = _probed(errand, chosen, request)
     means.progress.plan(len(chosen), replace(release, files=chosen).size)
@@ -84,9 +84,9 @@ def _errand(
 
 def _target(release: LockedRelease, request: Request, means: Means) -> StoreTarget | FolderTarget:
     if request.local_dir is not None:
-        return FolderTarget(means.store, request.local_dir.absolute(), request.force)
+        return FolderTarget(means.store, request.local_dir.absolute(), release, request.force)
     folder = means.store.release(release.hub, release.repo, release.revision)
-    return StoreTarget(means.store, folder, means.adopter.ledger, request.force)
+    return StoreTarget(means.store, folder, release, means.adopter.ledger, request.force)
 
 
 def _check_space(errand: Errand, chosen: Sequence[LockedFile]) -> None:
@@ -156,7 +156,7 @@ def _answer(
         path=errand.target.folder,
         files=files,
         fetched_bytes=_bytes(sources),
-        reused_bytes=sum(file.size or 0 for file in files if file.source is None),
+        reused_bytes=sum(entry.kept for entry in got),
         sources=sources,
         trust=release.trust,
         notes=tuple(dict.fromkeys(notes)),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from internlm_zoo.errors import UsageError
 from internlm_zoo.ownership import abandoned, own_name
-from internlm_zoo.store.gitnames import notes_of
+from internlm_zoo.store.aliases import notes_of
 from internlm_zoo.store.inventory import Holding, holdings
 from internlm_zoo.store.layout import Store
 
@@ -75,7 +75,7 @@ def _places(store: Store, contents: Collection[str]) -> Iterator[Path]:
     for sha256 in contents:
         yield store.blob(sha256)
         yield store.blocks(sha256)
-    yield from notes_of(store, contents)
+    yield from notes_of(store.aliases, contents)
 
 
 def _removal(releases: tuple[Path, ...], files: Iterable[Path]) -> Removal:

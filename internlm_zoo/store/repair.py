@@ -14,16 +14,12 @@ from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.candidates import AUTO, Candidate, candidates, same_weights
-from internlm_zoo.store.errand import Errand, Got
+from internlm_zoo.store.errand import Errand
 from internlm_zoo.store.means import open_means
 from internlm_zoo.store.record import Record, read_record
-from internlm_zoo.store.sidecar import read_blocks
 from internlm_zoo.store.targets import FolderTarget, StoreTarget, Target
 from internlm_zoo.store.values import Means, Repaired
-from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.partial import disk
-from internlm_zoo.transfer.seeding import seed
-from internlm_zoo.transfer.values import Wanted
 from internlm_zoo.transfer.workers import work
 
 _CONNECTIONS = 8
@@ -44,21 +40,21 @@ def repair(
     others = [door for door in everywhere if door.key != own.key]
     with (
         disk(folder),
-        open_means(entry, everywhere, settings, progress, connections=_CONNECTIONS) as means,
+        open_means(entry, everywhere, settings, progress, connections=_CONNECTIONS, fresh=True) as means,
     ):
-        errand = Errand(own, others, record.release, _target(folder, means), means)
-        jobs = [partial(_mend, errand, file) for file in files]
+        errand = Errand(own, others, record.release, _target(folder, record.release, means), means)
+        jobs = [partial(errand.fetch, file) for file in files]
         mended = work(jobs, _CONNECTIONS, errand.stop, help=errand.crew.help)
-        checked = {got.file.path: got.changed for got, _ in mended if got.changed is not None}
+        checked = {got.file.path: got.changed for got in mended if got.changed is not None}
         errand.target.finish(replace(record, checked={**record.checked, **checked}))
     return tuple(
         Repaired(
             path=got.file.path,
             size=got.file.size or 0,
-            kept=kept,
+            kept=got.kept,
             served={name: service.served for name, service in got.services.items() if service.served},
         )
-        for got, kept in mended
+        for got in mended
     )
 
 
@@ -77,24 +73,8 @@ def _is_of(door: Candidate, release: LockedRelease) -> bool:
     return door.hub.name == release.hub and release.repo in names and door.release.format == release.format
 
 
-def _target(folder: Path, means: Means) -> Target:
+def _target(folder: Path, release: LockedRelease, means: Means) -> Target:
     """What is there is hashed before it is believed."""
     if folder.resolve().is_relative_to(means.store.releases.resolve()):
-        return StoreTarget(means.store, folder, means.adopter.ledger, force=True)
-    return FolderTarget(means.store, folder, force=True)
-
-
-def _mend(errand: Errand, file: LockedFile) -> tuple[Got, int]:
-    """The file as it is now, and the bytes of the damaged one that were believed."""
-    damaged, known = errand.target.folder / file.path, read_blocks(errand.means.store, file.sha256)
-    kept = 0
-    if damaged.is_file() and file.size is not None and file.size > BLOCK:
-        if not known:
-            what = f"the blocks of {file.path} are not known: it is compared with what a hub sends"
-            errand.means.progress.note(what)
-        wanted = Wanted.of(file)
-        kept = seed(errand.target.partial, errand.key(file), wanted, damaged, known)
-    got = errand.fetch(file)
-    if isinstance(errand.target, StoreTarget) and not damaged.is_symlink():
-        damaged.unlink(missing_ok=True)  # it is linked anew
-    return got, kept
+        return StoreTarget(means.store, folder, release, means.adopter.ledger, force=True)
+    return FolderTarget(means.store, folder, release, force=True)

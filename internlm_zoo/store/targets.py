@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +16,8 @@ from internlm_zoo.errors import UsageError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.sources.base import Location
 from internlm_zoo.store.adopt import Found, second_name, take_in
+from internlm_zoo.store.aliases import Alias, forget, name_of, remember, remembered
 from internlm_zoo.store.caches import Spot
-from internlm_zoo.store.gitnames import remember, remembered
 from internlm_zoo.store.layout import BOOKS, Store, place_of
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import keep_blob, publish_release
@@ -27,6 +27,17 @@ from internlm_zoo.transfer.values import Fetched, Origin, Wanted
 
 # What the store is called among the origins of a file.
 STORE = "store"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a file stands. sha256: of the file, if it is here and right. voucher: see `Target.keep`. damaged:
+    what is there in its place. relinked: its release had a damaged copy of it, and gets another."""
+
+    sha256: str | None = None
+    voucher: str | None = None
+    damaged: Path | None = None
+    relinked: bool = False
 
 
 class Target(Protocol):
@@ -40,16 +51,17 @@ class Target(Protocol):
         """Where unchecked bytes wait."""
         ...
 
-    def present(self, file: LockedFile) -> str | None:
-        """The sha256 of the file if it is here and right."""
+    def look(self, file: LockedFile) -> Standing:
+        """Whether the file is here and right."""
         ...
 
     def near(self, file: LockedFile) -> Iterable[Origin]:
         """Places on this machine that should have the bytes."""
         ...
 
-    def keep(self, fetched: Fetched, file: LockedFile) -> None:
-        """Give a checked file its final name."""
+    def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
+        """Give a checked file its final name. voucher: the hub whose digest it was compared with, if its own
+        has none."""
         ...
 
     def adopt(self, found: Found, file: LockedFile) -> bool:
@@ -67,51 +79,65 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class StoreTarget:
-    """force: what is here is hashed again before it is believed; so is a blob that others may write to, once
-    it changed."""
+    """force: what is here is hashed again before it is believed; so is what others may write to, once it
+    changed. stale: paths of the release that are copies, and no longer those of their blobs."""
 
     store: Store
     folder: Path
+    release: LockedRelease
     ledger: Ledger
     force: bool = False
+    stale: set[str] = field(default_factory=set)
 
     @property
     def partial(self) -> Path:
         return self.store.partial
 
-    def present(self, file: LockedFile) -> str | None:
-        sha256 = file.sha256 or _recorded(self.folder, file) or remembered(self.store, file)
-        if sha256 is None:
-            return None
-        blob = self.store.blob(sha256)
-        with suppress(FileNotFoundError):
-            if file.size in (None, blob.stat().st_size) and self._is_right(blob):
-                return sha256
-        return None
+    def look(self, file: LockedFile) -> Standing:
+        known = _known(self.folder, self.store.aliases, self.release, file)
+        if known is None:
+            return Standing()
+        blob, copy = self.store.blob(known.sha256), self.folder / file.path
+        if not blob.is_file():
+            return Standing(damaged=copy if copy.is_file() else None)
+        if file.size not in (None, blob.stat().st_size) or not self._is_right(blob, known.sha256):
+            return Standing(damaged=blob)
+        if copy.is_file() and not copy.samefile(blob) and not self._is_right(copy, known.sha256):
+            self.stale.add(file.path)
+        return Standing(known.sha256, known.voucher, relinked=file.path in self.stale)
 
-    def _is_right(self, blob: Path) -> bool:
-        believed = not self.force and not self.ledger.watches(blob)
-        return believed or self.ledger.digests(blob, fresh=self.force).sha256 == blob.name
+    def _is_right(self, path: Path, sha256: str) -> bool:
+        try:
+            believed = not self.force and not self.ledger.watches(path)
+            return believed or self.ledger.digests(path).sha256 == sha256
+        except OSError:  # it cannot be read
+            return False
 
     def near(self, file: LockedFile) -> Iterable[Origin]:
         return ()
 
-    def keep(self, fetched: Fetched, file: LockedFile) -> None:
+    def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
+        remember(self.store.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
         keep_blob(self.store, fetched.path, fetched.sha256)
-        remember(self.store, file, fetched.sha256)
+        self._links_to_it(file)
 
     def adopt(self, found: Found, file: LockedFile) -> bool:
+        remember(self.store.aliases, name_of(self.release, file), Alias(found.known.sha256))
         taken = take_in(self.store, self.ledger, found)
-        if taken:
-            remember(self.store, file, found.known.sha256)
+        self._links_to_it(file)
         return taken
+
+    def _links_to_it(self, file: LockedFile) -> None:
+        """What the release has instead of a link to the blob was of no use before, and is none now."""
+        if not (self.folder / file.path).is_symlink():
+            self.stale.add(file.path)
 
     def links(self, spots: Iterable[Spot]) -> bool:
         here = self.partial.stat().st_dev
         return any(spot.device == here for spot in spots)
 
     def finish(self, record: Record) -> None:
-        publish_release(self.store, self.folder, record)
+        publish_release(self.store, self.folder, record, self.stale)
 
 
 @dataclass(frozen=True)
@@ -120,15 +146,20 @@ class FolderTarget:
 
     store: Store
     folder: Path
+    release: LockedRelease
     force: bool = False
 
     @property
     def partial(self) -> Path:
         return self.folder / BOOKS / "partial"
 
-    def begin(self, model: str, release: LockedRelease) -> None:
+    @property
+    def aliases(self) -> Path:
+        return self.folder / BOOKS / "came"
+
+    def begin(self, model: str) -> None:
         """Mark the folder as ours. Raises UsageError if it holds something else."""
-        record = read_record(self.folder)
+        record, release = read_record(self.folder), self.release
         if record is None or (record.model, record.release.format) != (model, release.format):
             if not self.force and self.folder.is_dir() and any(self.folder.iterdir()):
                 raise UsageError(
@@ -137,27 +168,30 @@ class FolderTarget:
                 )
             write_record(self.folder, Record(model, replace(release, files=()), len(release.files)))
 
-    def present(self, file: LockedFile) -> str | None:
+    def look(self, file: LockedFile) -> Standing:
         path = place_of(self.folder, file.path)
         if not path.is_file():
-            return None
-        sha256 = file.sha256 or _recorded(self.folder, file)
+            return Standing()
+        known = _known(self.folder, self.aliases, self.release, file)
+        sha256 = known.sha256 if known else None
         digest = digest_file(path, Wanted(file.path, file.size, sha256, file.git_sha1))
-        known = sha256 or (file.git_sha1 and file.size is not None)
-        if known and digest.mismatch() is None:
-            return digest.sha256
+        comparable = known or file.has_digest
+        if comparable and digest.mismatch() is None:
+            return Standing(digest.sha256, known.voucher if known else None)
         if not self.force:
-            why = "differs from the release" if known else "cannot be compared with the release"
+            why = "differs from the release" if comparable else "cannot be compared with the release"
             raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
-        return None
+        return Standing(damaged=path)
 
     def near(self, file: LockedFile) -> Iterable[Origin]:
         if file.sha256 is not None and (blob := self.store.blob(file.sha256)).is_file():
             yield Origin(STORE, lambda: Location(blob.as_uri()))
 
-    def keep(self, fetched: Fetched, file: LockedFile) -> None:
+    def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
         target = place_of(self.folder, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        if not file.has_digest:  # first, so that there is no moment at which nobody knows what lies there
+            remember(self.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
         fetched.path.replace(target)
 
     def adopt(self, found: Found, file: LockedFile) -> bool:
@@ -173,14 +207,24 @@ class FolderTarget:
 
     def finish(self, record: Record) -> None:
         extend_record(self.folder, record)
+        forget(self.aliases, {file.sha256 for file in record.release.files if file.sha256})
         with suppress(OSError):  # another download may be using it
             self.partial.rmdir()
 
 
-def _recorded(folder: Path, file: LockedFile) -> str | None:
-    """The sha256 that an earlier download found for a file whose hub lists none."""
+def _known(folder: Path, aliases: Path, release: LockedRelease, file: LockedFile) -> Alias | None:
+    """The sha256 that is listed of a file, or that came for it before."""
+    if file.sha256 is not None:
+        return Alias(file.sha256)
+    return remembered(aliases, name_of(release, file)) or _recorded(folder, release, file)
+
+
+def _recorded(folder: Path, release: LockedRelease, file: LockedFile) -> Alias | None:
+    """What an earlier download of this very release found."""
     record = read_record(folder)
-    known = record.release.file(file.path) if record else None
+    if record is None or (record.release.id, record.release.revision) != (release.id, release.revision):
+        return None
+    known = record.release.file(file.path)
     if known is None or (file.size, file.git_sha1) not in ((known.size, known.git_sha1), (None, None)):
         return None
-    return known.sha256
+    return Alias(known.sha256) if known.sha256 else None

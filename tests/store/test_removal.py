@@ -109,11 +109,11 @@ def test_a_blob_that_was_removed_before_its_release_was_shown_is_a_refusal(zoo, 
     """Whoever removes files by hand while a download runs: nothing half is shown."""
     import internlm_zoo.store.targets as targets
 
-    def late(store, folder, record):
+    def late(store, folder, record, stale):
         for blob in world.home.glob("blobs/sha256/*/*"):
             os.chmod(blob, 0o600)
             blob.unlink()
-        publish_release(store, folder, record)
+        publish_release(store, folder, record, stale)
 
     monkeypatch.setattr(targets, "publish_release", late)
     code, told = zoo("download", "tiny", "--source", "huggingface")

@@ -1,0 +1,68 @@
+"""`ab/<name>.<sha256>`: what came for a file whose hub does not list its sha256, noted as the file is kept.
+
+<home>/git/ in the store, <folder>/.internlm-zoo/came/ in a folder of the user's. The name is of the content,
+where git's sha1 is known of it, or else of the one place where it came from. Nothing needs to be in the file:
+its name is there or not, so that a kill leaves no half of it. It holds the hub whose digest the bytes were
+compared with, if there is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.registry.lock import LockedFile, LockedRelease
+
+
+@dataclass(frozen=True)
+class Alias:
+    """voucher: the other hub that has the same bytes, if one publishes a digest of them."""
+
+    sha256: str
+    voucher: str | None = None
+
+
+def name_of(release: LockedRelease, file: LockedFile) -> str:
+    """What a file is called before it is here: after its content where that is known, so that any hub can go
+    on with it."""
+    if file.sha256 is not None:
+        return file.sha256
+    if file.has_digest:
+        return f"{file.git_sha1}-{file.size}"
+    about = (release.id, release.revision, file.path, str(file.size), str(file.git_sha1))
+    return hashlib.sha256("\0".join(about).encode()).hexdigest()
+
+
+def remember(folder: Path, name: str, alias: Alias) -> None:
+    """That the file of this name is what has this sha256. Raises OSError."""
+    if name == alias.sha256:
+        return
+    note = folder / name[:2] / f"{name}.{alias.sha256}"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(alias.voucher or "", encoding="utf-8")
+
+
+def remembered(folder: Path, name: str) -> Alias | None:
+    """None where nothing is known, or what is there is damaged."""
+    for note in (folder / name[:2]).glob(f"{name}.*"):
+        try:
+            return Alias(note.name.partition(".")[2], note.read_text(encoding="utf-8") or None)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def notes_of(folder: Path, contents: Collection[str]) -> Iterator[Path]:
+    """What is remembered of some contents, by their sha256."""
+    return (note for note in sorted(folder.glob("??/*")) if note.name.partition(".")[2] in contents)
+
+
+def forget(folder: Path, contents: Collection[str]) -> None:
+    """Remove it, with folders that are empty then."""
+    for note in notes_of(folder, contents):
+        note.unlink(missing_ok=True)
+    for place in (*folder.glob("??"), folder):
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
