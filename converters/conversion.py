@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from converters import record
@@ -20,6 +19,7 @@ from converters.engines import THREADS, Engine, open_engine
 from converters.errors import UsageError
 from converters.evidence import prove
 from converters.execute import Stream, check_replicas
+from converters.filesystem import scratch
 from converters.formats import shards, torchzip
 from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
@@ -152,7 +152,8 @@ def carry_out(
             return report
         space = check_space(plan, staging, execution.engine)
         with open_engine(execution.engine, source.folder) as write_files, staging.dropped_if_wrong():
-            told.note(f"needs {byte_count(space.needed)}; {byte_count(space.free)} are free")
+            free = "an unknown amount is" if space.free is None else f"{byte_count(space.free)} are"
+            told.note(f"needs {byte_count(space.needed)}; {free} free")
             check_sidecars(source.folder, source.files, execution.workers)
             return _run(plan, staging, target, beside, execution, write_files, told)
 
@@ -190,9 +191,9 @@ def _run(
 
 def _already_there(plan: Plan, target: Path, beside: Beside, workers: int | None, told: Progress) -> Report:
     """Raises UsageError if it is another result than the plan's."""
-    with TemporaryDirectory() as made:
-        _write_others(plan, Path(made), beside)
-        fingerprints = held_against(plan, target, Path(made), workers, told)
+    with scratch() as made:
+        _write_others(plan, made, beside)
+        fingerprints = held_against(plan, target, made, workers, told)
     return _report(plan, target, fingerprints, unchanged=True)
 
 

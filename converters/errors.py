@@ -62,6 +62,12 @@ class AccessError(ZooError):
     exit_code = 4
 
 
+class DiskError(ZooError):
+    """The disk, or the server behind it, fails at what it was asked: no other source helps."""
+
+    exit_code = 4
+
+
 class IntegrityError(ZooError):
     """Bytes that are not what they should be, or input that would do harm."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from converters.errors import (
     AccessError,
+    DiskError,
     IntegrityError,
     NoSpaceError,
     NotFoundError,
@@ -16,6 +17,7 @@ from converters.errors import (
 __all__ = [
     "AccessError",
     "Cancelled",
+    "DiskError",
     "IntegrityError",
     "InternalError",
     "NetworkError",

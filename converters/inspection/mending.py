@@ -12,6 +12,7 @@ from typing import Any
 from converters.checkpoint import open_checkpoint
 from converters.discover import Found, discover
 from converters.errors import UsageError
+from converters.filesystem import flush
 from converters.formats import shards
 from converters.formats.folder import Folder, LocalFolder
 from converters.formats.tensors import TensorSpec
@@ -67,7 +68,7 @@ def _replace(index: Path, text: str) -> str | None:
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
         kept = _keep(index) if os.path.lexists(index) else None
         draft.replace(index)
     finally:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from converters.batches import Batch
+from converters.filesystem import reserve
 from converters.progress import Progress
 from converters.targets import TargetFile
 
@@ -87,10 +88,7 @@ class _Output:
         )
         self._lock = threading.Lock()
         try:
-            if hasattr(os, "posix_fallocate") and size:
-                os.posix_fallocate(self._file.fileno(), 0, size)
-            else:
-                self._file.truncate(size)
+            reserve(self._file.fileno(), size)
         except OSError:
             self._file.close()
             raise

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import AccessError, NoSpaceError
+from converters.filesystem import refusal_of, room
 from converters.plan import Plan
 from converters.sinks.staging import Staging, is_begun
 
 
 @dataclass(frozen=True)
 class Space:
-    """Bytes. needed: still to be written. free: where they go, once what is of no use there is removed."""
+    """Bytes. needed: still to be written. free: where they go, once what is of no use there is removed; None
+    where nobody says."""
 
     needed: int
-    free: int
+    free: int | None
 
 
 def check_space(plan: Plan, staging: Staging, engine: str) -> Space:
@@ -29,8 +29,9 @@ def check_space(plan: Plan, staging: Staging, engine: str) -> Space:
     found = dict(_found(staging.path))
     kept = _kept(plan, staging.path, found) if is_begun(staging.path, plan, engine) else 0
     removed = sum(found.values()) - kept
-    space = Space(plan.nbytes - kept, shutil.disk_usage(parent).free + removed)
-    if space.free < space.needed:
+    free = room(parent)
+    space = Space(plan.nbytes - kept, None if free is None else free + removed)
+    if space.free is not None and space.free < space.needed:
         raise NoSpaceError(
             f"{space.needed:,} bytes are needed and {space.free:,} are free",
             parent,
@@ -55,16 +56,13 @@ def _allocated(stat: os.stat_result) -> int:
 
 @contextmanager
 def refusals_named(target: Path) -> Iterator[None]:
-    """A full disk inside is a NoSpaceError, and what else the system refuses of the target an AccessError."""
+    """What the system refuses inside is an error about the target: see `writing`, else an AccessError."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpaceError(
-                "the disk is full",
-                target.parent,
-                "free some space and run it again: it goes on where it stopped",
-            ) from error
+        refusal = refusal_of(error, target, "choose another target")
+        if refusal is not None:
+            raise refusal from error
         what = f"the system refuses it: {error.strerror or error}"
         fix = "choose another target, or run it again: it goes on where it stopped"
         raise AccessError(what, error.filename or target, fix) from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from converters.filesystem import scratch
 from internlm_zoo.cli.shell import Answer, Shell, verb
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def demo(
 
     require_torch()
     proofs: list[Proof] = []
-    with tempfile.TemporaryDirectory(prefix="internlm-zoo-demo-") as root, open_world(Path(root)) as world:
+    with scratch() as root, open_world(root) as world:
         for hub, url in world.hubs.items():
             shell.note(f"{hub} on {url}")
         for model in MODELS:

@@ -5,12 +5,12 @@ Only the class that reads tokenizer.json is used, whatever class or code the dir
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.beside.files import FAST, SENTENCEPIECE, files_in
 from converters.beside.rewrite import for_transformers
+from converters.filesystem import scratch
 from converters.formats.folder import LocalFolder
 from internlm_zoo.conversion import tokenizer_facts
 from internlm_zoo.errors import IntegrityError, UnsupportedError
@@ -41,10 +41,10 @@ def read_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
         return None
     facts = tokenizer_facts(directory.chat_template, directory.special_tokens)
     made = for_transformers(files, facts, directory.checkpoint.sizes["vocab"])
-    with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder:
+    with scratch() as folder:
         for name, content in made.files.items():
-            (Path(folder) / name).write_bytes(content)
-        return _read(Path(folder), directory)
+            (folder / name).write_bytes(content)
+        return _read(folder, directory)
 
 
 def _read(folder: Path, directory: ModelDirectory) -> PreTrainedTokenizerFast:

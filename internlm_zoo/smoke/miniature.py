@@ -7,7 +7,6 @@ and compared byte for byte with what was written.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from typing import Any
 
 import converters
 from converters.cells import Grid, uniform_stages
+from converters.filesystem import scratch
 from converters.layouts import layout_of, layouts_in
 from converters.tokenizer.synthetic import FIXED, synthetic_tokenizer
 from internlm_zoo.errors import UnsupportedError
@@ -55,8 +55,8 @@ def smoke_miniature(name: str, *, settings: Settings, devices: Sequence[str] | N
     require_torch()
     registry = load_registry(settings)
     model = registry.model(name)
-    with tempfile.TemporaryDirectory(prefix="internlm-zoo-") as folder, one_thread():
-        return conclude(name, _journey(model, registry, settings, devices, Path(folder)))
+    with scratch() as folder, one_thread():
+        return conclude(name, _journey(model, registry, settings, devices, folder))
 
 
 def draw_miniature(model: Model, registry: Registry, target: Path) -> Blueprint:

@@ -6,17 +6,19 @@ end with the same.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from converters.filesystem import copy, keeps_out, move, set_mode
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.ownership import own_name, sweep
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.layout import Store, place_of
-from internlm_zoo.store.record import Record, extend_record, write_record
+from internlm_zoo.store.record import Record, extend_record, says, write_record
 
 # What a kill may leave that nobody goes on with.
 _DRAFTS = ("release", "removed", "blocks")
@@ -29,10 +31,10 @@ def keep_blob(store: Store, part: Path, sha256: str, *, ours: bool = True) -> No
     blob = store.blob(sha256)
     blob.parent.mkdir(parents=True, exist_ok=True)
     if ours:
-        part.chmod(_READ_ONLY)
+        set_mode(part, _READ_ONLY)
     if os.name == "nt" and blob.exists():  # a read-only file cannot be replaced there
-        blob.chmod(_READ_ONLY | stat.S_IWUSR)
-    part.replace(blob)
+        set_mode(blob, _READ_ONLY | stat.S_IWUSR)
+    move(part, blob)
 
 
 def holds(store: Store, folder: Path, file: LockedFile) -> bool:
@@ -50,10 +52,13 @@ def holds(store: Store, folder: Path, file: LockedFile) -> bool:
 
 
 def publish_release(store: Store, folder: Path, record: Record, stale: Collection[str] = ()) -> None:
-    """Make the folder show these files, whose blobs are in the store; all at once if it is new. stale: paths
-    of files in it that are not what they seem, and are linked anew."""
-    for key in _DRAFTS:
-        sweep(store.partial, key)
+    """Make the folder show these files, whose blobs are in the store; all at once if it is new. Nothing is
+    written where it shows them already: a store may be read-only. stale: paths of files in it that are not
+    what they seem, and are linked anew."""
+    _sweep(store)
+    shown = says(folder, record) and all(holds(store, folder, file) for file in record.release.files)
+    if shown and not stale:
+        return
     draft = store.partial / own_name("release")
     try:
         draft.mkdir(parents=True)
@@ -65,22 +70,32 @@ def publish_release(store: Store, folder: Path, record: Record, stale: Collectio
             for link, path in links:
                 target = place_of(folder, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                link.replace(target)
+                move(link, target)
             extend_record(folder, record)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _sweep(store: Store) -> None:
+    """What a kill left goes, where it is ours to remove."""
+    for key in _DRAFTS:
+        try:
+            sweep(store.partial, key)
+        except OSError as error:
+            if not keeps_out(error):
+                raise
+
+
 def _becomes(draft: Path, folder: Path, record: Record) -> bool:
-    """Whether the draft is the folder now; False if there is one already."""
+    """Whether the draft is the folder now; False if there is one already, or they are on two devices."""
     if folder.exists():
         return False
     write_record(draft, record)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         draft.rename(folder)
-    except OSError:  # another process was faster
-        if not folder.is_dir():
+    except OSError as error:
+        if error.errno != errno.EXDEV and not folder.is_dir():  # another process was faster
             raise
         return False
     return True
@@ -111,4 +126,4 @@ def link_blob(blob: Path, link: Path, parent: Path) -> None:
         try:
             link.hardlink_to(blob)
         except (OSError, NotImplementedError):
-            shutil.copy2(blob, link)  # with its time of change, by which the record knows it
+            copy(blob, link)  # with its time of change, by which the record knows it

@@ -69,9 +69,17 @@ def write_record(folder: Path, record: Record) -> None:
 
 def extend_record(folder: Path, record: Record) -> None:
     """Write it with what the folder held before; what it says of a file replaces what was said."""
+    if says(folder, record):
+        return
     with _alone(folder):
         before = read_record(folder)
         write_record(folder, record if before is None else _joined(before, record))
+
+
+def says(folder: Path, record: Record) -> bool:
+    """Whether the folder's record has all of this already."""
+    before = read_record(folder)
+    return before is not None and _joined(before, record) == before
 
 
 def _joined(before: Record, record: Record) -> Record:

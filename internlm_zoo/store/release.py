@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from converters.filesystem import keeps_out, room
 from internlm_zoo.errors import NoSpaceError
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
@@ -49,10 +49,21 @@ def fetch_release(
     checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}
     target.finish(Record(request.model, replace(release, files=here), len(release.files), checked))
     if (release != candidate.locked or candidate.planned) and not candidate.stands_in:
-        record(means.settings, release)
+        _lock(release, means)
     for note in _closing_notes(release.hub, got):
         means.progress.note(note)
     return _answer(errand, release, got, request, probed)
+
+
+def _lock(release: LockedRelease, means: Means) -> None:
+    """Where the store's home takes nothing, a download to another place goes without."""
+    try:
+        record(means.settings, release)
+    except OSError as error:
+        if not keeps_out(error):
+            raise
+        what = f"{release.id} could not be locked: {error.strerror} ({error.filename or means.settings.home})"
+        means.progress.note(what)
 
 
 def plan_release(
@@ -91,10 +102,9 @@ def _target(release: LockedRelease, request: Request, means: Means) -> StoreTarg
 
 def _check_space(errand: Errand, chosen: Sequence[LockedFile]) -> None:
     """Better now than after hours. Raises NoSpaceError."""
-    errand.target.partial.mkdir(parents=True, exist_ok=True)
     needed = sum(errand.needs(file) for file in chosen)
-    free = shutil.disk_usage(errand.target.partial).free
-    if needed > free:
+    free = room(errand.target.partial)
+    if free is not None and needed > free:
         what = f"{errand.release.id} needs {needed:,} more bytes and the disk has {free:,}"
         raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
 

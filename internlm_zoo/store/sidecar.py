@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from converters.filesystem import keeps_out, move
 from internlm_zoo.ownership import own_name
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.blocks import BLOCK
@@ -14,15 +15,14 @@ from internlm_zoo.transfer.values import Fetched
 
 
 def write_blocks(store: Store, fetched: Fetched) -> None:
-    """Keep them; a file of one block has its sha256."""
+    """Keep them; a file of one block has its sha256. A home that takes nothing goes without."""
     if len(fetched.blocks) < 2:
         return
-    path = store.blocks(fetched.sha256)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store.partial.mkdir(parents=True, exist_ok=True)
-    draft = store.partial / own_name("blocks")
-    draft.write_text(json.dumps({"block": BLOCK, "blake3": fetched.blocks}), encoding="utf-8")
-    draft.replace(path)
+    try:
+        _write(store, fetched)
+    except OSError as error:
+        if not keeps_out(error):
+            raise
 
 
 def read_blocks(store: Store, sha256: str | None) -> tuple[str, ...]:
@@ -34,3 +34,12 @@ def read_blocks(store: Store, sha256: str | None) -> tuple[str, ...]:
         return tuple(map(str, entry["blake3"])) if entry["block"] == BLOCK else ()
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def _write(store: Store, fetched: Fetched) -> None:
+    path = store.blocks(fetched.sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.partial.mkdir(parents=True, exist_ok=True)
+    draft = store.partial / own_name("blocks")
+    draft.write_text(json.dumps({"block": BLOCK, "blake3": fetched.blocks}), encoding="utf-8")
+    move(draft, path)

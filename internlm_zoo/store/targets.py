@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from converters.filesystem import move, nearest
 from internlm_zoo.errors import UsageError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.sources.base import Location
@@ -133,7 +134,7 @@ class StoreTarget:
             self.stale.add(file.path)
 
     def links(self, spots: Iterable[Spot]) -> bool:
-        here = self.partial.stat().st_dev
+        here = nearest(self.partial).stat().st_dev
         return any(spot.device == here for spot in spots)
 
     def finish(self, record: Record) -> None:
@@ -192,14 +193,14 @@ class FolderTarget:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not file.has_digest:  # first, so that there is no moment at which nobody knows what lies there
             remember(self.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
-        fetched.path.replace(target)
+        move(fetched.path, target)
 
     def adopt(self, found: Found, file: LockedFile) -> bool:
         target = place_of(self.folder, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with second_name(found, self.partial, hard=False) as draft:
             if draft is not None:
-                draft.path.replace(target)
+                move(draft.path, target)
         return draft is not None
 
     def links(self, spots: Iterable[Spot]) -> bool:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from blake3 import blake3
 
-from internlm_zoo.errors import IntegrityError, NoSpaceError, UsageError
+from converters.filesystem import flush, resize, writing
+from internlm_zoo.errors import IntegrityError
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks, Claim
 from internlm_zoo.transfer.journal import Journal, Kept
@@ -20,8 +20,6 @@ from internlm_zoo.transfer.trailing import Trailing
 from internlm_zoo.transfer.values import Wanted
 
 _READ = 1 << 20
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG})
-_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class WrongBlock(Exception):
@@ -213,10 +211,19 @@ class Partial:
             )
         with disk(self.path):
             if os.fstat(self._file.fileno()).st_size != self.wanted.size:
-                self._file.truncate(self.wanted.size)
-            os.fsync(self._file.fileno())
+                resize(self._file.fileno(), self.wanted.size)
+            self._flush()
         self._close()
         return self.path
+
+    def _flush(self) -> None:
+        """What failed to reach the disk once is not gone on from: it may be read today and gone tomorrow."""
+        try:
+            flush(self._file.fileno())
+        except OSError:
+            self._close()
+            journal.remove(self.path)
+            raise
 
     def _put(self, position: int, data: memoryview) -> None:
         self._file.seek(position)
@@ -264,18 +271,6 @@ class Partial:
         self._file.close()
 
 
-@contextmanager
-def disk(path: Path) -> Iterator[None]:
-    """Turns a full disk into NoSpaceError, and a place where we may not write into UsageError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            fix = "make room and run it again: it goes on where it stopped"
-            raise NoSpaceError("the disk is full", path, fix) from error
-        if error.errno in _FORBIDDEN:
-            what = f"cannot write there: {error.strerror}"
-            raise UsageError(
-                what, error.filename or path, "use another --local-dir or INTERNLM_ZOO_HOME"
-            ) from error
-        raise
+def disk(path: Path) -> AbstractContextManager[None]:
+    """What the system refuses of writing there is an error with a way out; see `writing`."""
+    return writing(path, "use another --local-dir or INTERNLM_ZOO_HOME")

@@ -130,7 +130,7 @@ _ALL = (
         complete=True,
     ),
     Environment(
-        "read-only, empty",
+        "read-only and empty",
         "an empty folder, mounted read-only",
         namespaces="-m",
         before=READ_ONLY,

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from converters.filesystem import move, writing
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.guard import held
 from internlm_zoo.integrity.verify import verify
@@ -22,8 +23,8 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.layout import place_of
-from internlm_zoo.transfer.partial import disk
 
+_ELSEWHERE = "name another destination, or make this one writable"
 _GUARD = ".mirror.guard"
 _INCOMING = ".incoming"
 
@@ -37,7 +38,7 @@ class DirectoryDestination:
     @contextmanager
     def guard(self) -> Iterator[None]:
         self._check_root()
-        with disk(self._root), held(self._root / _GUARD, self._taken):
+        with writing(self._root, _ELSEWHERE), held(self._root / _GUARD, self._taken):
             yield
 
     def _taken(self) -> None:
@@ -89,7 +90,7 @@ class DirectoryDestination:
             target = place_of(folder, file)
             _check_free(target, folder)
             target.parent.mkdir(parents=True, exist_ok=True)
-            place_of(stage, file).replace(target)
+            move(place_of(stage, file), target)
             stamps[file] = _stamp(target)
         return stamps
 
