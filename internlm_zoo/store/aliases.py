@@ -9,7 +9,7 @@ compared with, if there is one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,15 +48,24 @@ def remembered(folder: Path, name: str) -> Alias | None:
     """None where nothing is known, or what is there is damaged."""
     for note in (folder / name[:2]).glob(f"{name}.*"):
         try:
-            return Alias(note.name.partition(".")[2], note.read_text(encoding="utf-8") or None)
+            return Alias(_content(note), note.read_text(encoding="utf-8") or None)
         except (OSError, ValueError):
             continue
     return None
 
 
-def notes_of(folder: Path, contents: Collection[str]) -> Iterator[Path]:
+def notes_of(folder: Path, contents: Collection[str]) -> list[Path]:
     """What is remembered of some contents, by their sha256."""
-    return (note for note in sorted(folder.glob("??/*")) if note.name.partition(".")[2] in contents)
+    return [note for note in sorted(folder.glob("??/*")) if _content(note) in contents]
+
+
+def notes_of_others(folder: Path, contents: Collection[str]) -> list[Path]:
+    """What is remembered of all contents but these."""
+    return [note for note in sorted(folder.glob("??/*")) if _content(note) not in contents]
+
+
+def _content(note: Path) -> str:
+    return note.name.partition(".")[2]
 
 
 def forget(folder: Path, contents: Collection[str]) -> None:

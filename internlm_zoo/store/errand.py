@@ -233,9 +233,9 @@ class Errand:
 def _here(file: LockedFile, there: Standing) -> Got:
     again = f"{file.path} in the release was not what it should be, and is taken from the store again"
     return Got(
-        replace(file, sha256=there.sha256),
+        replace(file, size=there.size, sha256=there.sha256),
         listed=file,
-        kept=file.size or 0,
+        kept=there.size,
         voucher=there.voucher,
         notes=(again,) if there.relinked else (),
     )

@@ -129,8 +129,11 @@ def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _File:
 
 
 def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: LockedFile) -> _File:
-    if (sha256 := target.look(file).sha256) is not None:
-        return _File(replace(file, sha256=sha256), here=True, near=_is_near(file, adopter))
+    there = target.look(file)
+    if there.sha256 is not None:
+        return _File(
+            replace(file, size=there.size, sha256=there.sha256), here=True, near=_is_near(file, adopter)
+        )
     try:
         for found in adopter.matches(file, stop):
             if target.adopt(found, file):

@@ -7,14 +7,14 @@ under way is left alone: what it has brought already may belong to no release ye
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import UsageError
 from internlm_zoo.ownership import abandoned, own_name
-from internlm_zoo.store.aliases import notes_of
+from internlm_zoo.store.aliases import notes_of, notes_of_others
 from internlm_zoo.store.inventory import Holding, holdings
 from internlm_zoo.store.layout import Store
 
@@ -32,7 +32,8 @@ def removal_of(store: Store, chosen: Sequence[Holding]) -> Removal:
     """Of some releases, with the blobs that only they have."""
     paths = {holding.path for holding in chosen}
     kept = _needed(holding for holding in holdings(store) if holding.path not in paths)
-    return _removal(tuple(sorted(paths)), _places(store, sorted(_needed(chosen) - kept)))
+    gone = _needed(chosen) - kept
+    return _removal(tuple(sorted(paths)), (*_places(store, sorted(gone)), *notes_of(store.aliases, gone)))
 
 
 def leftovers(store: Store) -> Removal:
@@ -46,7 +47,8 @@ def leftovers(store: Store) -> Removal:
         raise UsageError("a download is under way", busy[0], "wait for its end, and run it again")
     needed = _needed(holdings(store))
     loose = [blob.name for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed]
-    return _removal((), (*_places(store, loose), *sorted(store.partial.glob("*"))))
+    names = notes_of_others(store.aliases, needed)
+    return _removal((), (*_places(store, loose), *names, *sorted(store.partial.glob("*"))))
 
 
 def remove(store: Store, removal: Removal) -> None:
@@ -70,12 +72,11 @@ def _needed(held: Iterable[Holding]) -> set[str]:
     return {file.sha256 for holding in held for file in holding.record.release.files if file.sha256}
 
 
-def _places(store: Store, contents: Collection[str]) -> Iterator[Path]:
-    """Where the store keeps something of these contents."""
+def _places(store: Store, contents: Iterable[str]) -> Iterator[Path]:
+    """Where the store keeps something of these contents, but for their other names."""
     for sha256 in contents:
         yield store.blob(sha256)
         yield store.blocks(sha256)
-    yield from notes_of(store.aliases, contents)
 
 
 def _removal(releases: tuple[Path, ...], files: Iterable[Path]) -> Removal:

@@ -32,10 +32,11 @@ STORE = "store"
 
 @dataclass(frozen=True)
 class Standing:
-    """How a file stands. sha256: of the file, if it is here and right. voucher: see `Target.keep`. damaged:
-    what is there in its place. relinked: its release had a damaged copy of it, and gets another."""
+    """How a file stands. sha256 and size: of the file, if it is here and right. voucher: see `Target.keep`.
+    damaged: what is there in its place. relinked: its release had a damaged copy of it, and gets another."""
 
     sha256: str | None = None
+    size: int = 0
     voucher: str | None = None
     damaged: Path | None = None
     relinked: bool = False
@@ -101,11 +102,12 @@ class StoreTarget:
         blob, copy = self.store.blob(known.sha256), self.folder / file.path
         if not blob.is_file():
             return Standing(damaged=copy if copy.is_file() else None)
-        if file.size not in (None, blob.stat().st_size) or not self._is_right(blob, known.sha256):
+        size = blob.stat().st_size
+        if file.size not in (None, size) or not self._is_right(blob, known.sha256):
             return Standing(damaged=blob)
         if copy.is_file() and not copy.samefile(blob) and not self._is_right(copy, known.sha256):
             self.stale.add(file.path)
-        return Standing(known.sha256, known.voucher, relinked=file.path in self.stale)
+        return Standing(known.sha256, size, known.voucher, relinked=file.path in self.stale)
 
     def _is_right(self, path: Path, sha256: str) -> bool:
         try:
@@ -178,7 +180,7 @@ class FolderTarget:
         digest = digest_file(path, Wanted(file.path, file.size, sha256, file.git_sha1))
         comparable = known or file.has_digest
         if comparable and digest.mismatch() is None:
-            return Standing(digest.sha256, known.voucher if known else None)
+            return Standing(digest.sha256, path.stat().st_size, known.voucher if known else None)
         if not self.force:
             why = "differs from the release" if comparable else "cannot be compared with the release"
             raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
