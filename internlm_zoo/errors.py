@@ -16,6 +16,7 @@ from converters.errors import (
 
 __all__ = [
     "AccessError",
+    "AddressError",
     "Cancelled",
     "DiskError",
     "IntegrityError",
@@ -36,6 +37,10 @@ class Cancelled(ZooError):
     exit_code = 130
 
 
+class AddressError(UsageError):
+    """What a variable names as a hub's or a proxy's address is none."""
+
+
 class InternalError(ZooError):
     """A fault of the program itself, and not of what it was given."""
 
@@ -46,7 +51,8 @@ class InternalError(ZooError):
 
 class NetworkError(ZooError):
     """A hub could not be reached, or stopped answering, and no other source could step in. after: seconds
-    for which it asks to be left alone."""
+    for which it asks to be left alone. lasting: it will be the same if it is asked again."""
 
     exit_code = 5
     after = 0.0
+    lasting = False

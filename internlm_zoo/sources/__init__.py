@@ -13,6 +13,7 @@ from internlm_zoo.registry.release import Release
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot, Source
+from internlm_zoo.sources.endpoints import endpoint_of
 
 __all__ = ["open_source", "resolve_by", "resolve_release"]
 
@@ -30,10 +31,10 @@ _ADAPTERS = {
 def open_source(hub: Hub, settings: Settings) -> Source:
     """The adapter for a hub; opens no connection yet.
 
-    Raises UnsupportedError if nothing here speaks its protocol, NetworkError if it would need a network and
-    `settings.offline` forbids one.
+    Raises UnsupportedError if nothing here speaks its protocol, AddressError for an endpoint that is none,
+    NetworkError if it would need a network and `settings.offline` forbids one.
     """
-    endpoint = hub.endpoint_in(settings.environ)
+    endpoint = endpoint_of(hub, settings.environ)
     if hub.protocol is None or not endpoint:
         missing = "endpoint" if hub.protocol else "protocol"
         raise UnsupportedError(
@@ -43,7 +44,7 @@ def open_source(hub: Hub, settings: Settings) -> Source:
         raise NetworkError(f"{hub.name} was not asked: offline mode is on", fix="leave out --offline")
     module, adapter = _ADAPTERS[hub.protocol]
     source = getattr(importlib.import_module(f"{__name__}.{module}"), adapter)
-    return cast(Source, source(hub, endpoint.rstrip("/"), settings))
+    return cast(Source, source(hub, endpoint, settings))
 
 
 def resolve_release(release: Release, hub: Hub, settings: Settings, revision: str | None = None) -> Snapshot:

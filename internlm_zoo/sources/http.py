@@ -1,47 +1,38 @@
-"""What the adapters share on the wire: a small pool, limits on patience, and statuses turned into our errors.
+"""How adapters ask their hub: limits on patience, credentials at its own door, and statuses as our errors.
 
 A hub that is dead must cost seconds, not minutes: the next source is waiting. So a question is asked twice at
-most, and `within_limits` bounds how long we wait for an official client, which keeps its own clock.
+most, and a whole listing has a time in which to come.
 """
 
 from __future__ import annotations
 
-import email.utils
-import socket
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Unfinished
-from dataclasses import dataclass
-from http.client import IncompleteRead
-from typing import TypeVar
-from urllib.parse import unquote, urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import urllib3
+from urllib3.exceptions import HTTPError
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
+from internlm_zoo.net.network import Network
+from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
+from internlm_zoo.net.trouble import reason
+from internlm_zoo.net.waiting import retry_after
 from internlm_zoo.settings import Settings
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 15.0
 LISTING_SECONDS = 40.0
 PAUSE_SECONDS = 0.5
-# What an official client may wait by itself before it asks once more.
+# Between the two times that a question is asked.
 _PAUSES = 2.0
-
-_WORDS: dict[type[BaseException], str] = {
-    socket.gaierror: "no such host name is known",
-    ConnectionRefusedError: "nobody listens there",
-    ConnectionResetError: "the connection was broken off",
-    TimeoutError: "nothing came in time",
-    IncompleteRead: "the answer ended early",
-}
-
-# What libraries say whose classes we do not import.
-_PHRASES = {"timed out": "nothing came in time"}
-_PORTS = {"http": 80, "https": 443}
+_LARGEST = 64 << 20
 _TIMEOUT = "INTERNLM_ZOO_TIMEOUT"
 
 T = TypeVar("T")
@@ -64,44 +55,108 @@ class Limits:
         return cls(min(CONNECT_SECONDS, silence), silence, 2 * silence + _PAUSES)
 
 
-def open_pool(url: str, settings: Settings) -> urllib3.PoolManager:
-    """A connection pool for `url`'s host that honours the proxies and certificates of the environment.
+@dataclass(frozen=True)
+class Answer:
+    """What a hub said. url: where it said it, after any redirects."""
 
-    It asks once and follows no redirect: whoever does decides which headers go along.
-    """
-    limits = Limits.of(settings)
-    timeout = urllib3.Timeout(connect=limits.connect, read=limits.answer)
-    certificates = certificates_of(settings)
-    proxy = proxy_for(url, settings)
-    if proxy:
-        return urllib3.ProxyManager(
-            proxy,
-            proxy_headers=proxy_headers(proxy),
-            timeout=timeout,
-            retries=False,
-            ca_certs=certificates,
-        )
-    return urllib3.PoolManager(timeout=timeout, retries=False, ca_certs=certificates)
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+    def json(self) -> Any:
+        """Raises ValueError."""
+        return json.loads(self.data)
 
 
-def certificates_of(settings: Settings) -> str | None:
-    """The file of the certificates to trust, if the user names one."""
-    return settings.environ.get("SSL_CERT_FILE") or settings.environ.get("REQUESTS_CA_BUNDLE") or None
+@dataclass(frozen=True)
+class Asker:
+    """Asks one hub. hub: its name. endpoint: without user and password. headers: credentials, for the
+    endpoint's own door alone."""
 
+    hub: str
+    endpoint: str
+    network: Network
+    limits: Limits
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-def proxy_for(url: str, settings: Settings) -> str | None:
-    """The URL of the proxy that the environment names for `url`; None where there is none or an exception."""
-    named = {name.lower(): value for name, value in settings.environ.items() if value}
-    parts = urlsplit(url)
-    if proxy_bypass_environment(parts.netloc, {"no": named.get("no_proxy", "")}):
-        return None
-    return named.get(f"{parts.scheme}_proxy") or named.get("all_proxy")
+    @classmethod
+    def of(
+        cls, hub: str, endpoint: str, settings: Settings, headers: Mapping[str, str] | None = None
+    ) -> Asker:
+        """endpoint: with user and password, if they are to be shown at its door; they take the place of a
+        token, for there is one Authorization header."""
+        limits, address = Limits.of(settings), parse_address(endpoint, hub, WEB)
+        network = Network(settings.environ, urllib3.Timeout(connect=limits.connect, read=limits.answer))
+        own = {**(headers or {}), **basic_auth(address.proof)}
+        return cls(hub, address.url, network, limits, own)
 
+    def get(self, url: str) -> Answer:
+        """The answer, whatever its status, after redirects. Raises NetworkError, or IntegrityError where the
+        hub leads from https to http."""
+        return self._in_time(lambda: self._follow(url))
 
-def proxy_headers(proxy: str) -> dict[str, str]:
-    """What a proxy wants to see of the user and password in its own URL."""
-    user, at, _ = urlsplit(proxy).netloc.rpartition("@")
-    return urllib3.make_headers(proxy_basic_auth=unquote(user)) if at else {}
+    def post(self, url: str, content: Any, headers: Mapping[str, str]) -> Answer:
+        """The answer to a JSON document; no redirect is followed. Raises NetworkError."""
+        said = {"Content-Type": "application/json", "Accept": "application/json", **headers}
+        return self._in_time(lambda: self._ask("POST", url, said, json.dumps(content).encode()))
+
+    def own(self, url: str) -> Mapping[str, str]:
+        """The credentials that go to a URL."""
+        return self.headers if door(url) == door(self.endpoint) else {}
+
+    def nonsense(self) -> NetworkError:
+        return unreachable(self.hub, self.endpoint, "it sent something else than a listing")
+
+    def refused(self, answer: Answer, thing: str) -> ZooError:
+        """The error for an answer that is not 200."""
+        return refusal(answer.status, self.hub, thing, self.endpoint, answer.headers)
+
+    def _follow(self, url: str) -> Answer:
+        for _ in range(HOPS):
+            answer = self._ask("GET", url, {})
+            target = target_of(url, answer.headers) if answer.status in STATUSES else None
+            if target is None:
+                return answer
+            self._check(url, target)
+            url = target
+        raise unreachable(self.hub, self.endpoint, f"it redirects more than {HOPS} times")
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        options: dict[str, Any] = {"preload_content": False, **({} if body is None else {"body": body})}
+        with self.network.request(method, url, {**self.own(url), **headers}, **options) as said:
+            data = said.read(_LARGEST + 1, decode_content=True)
+            if len(data) > _LARGEST:
+                raise unreachable(self.hub, self.endpoint, f"it sends more than {_LARGEST >> 20} MiB")
+            return Answer(url, said.status, said.headers, data)
+
+    def _check(self, url: str, target: str) -> None:
+        wrong = downgrade(url, target)
+        if wrong is not None:
+            fix = "name another source with --source, or tell the hub's owner"
+            raise IntegrityError(f"{self.hub} at {host_of(url)} {wrong}", fix=fix)
+
+    def _in_time(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns or raises; after the time for a listing, NetworkError. It is then left to end by
+        itself: nothing can stop it."""
+        outcome: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(ask())
+            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, name=f"ask {self.hub}", daemon=True).start()
+        try:
+            return outcome.result(self.limits.listing)
+        except Unfinished as error:
+            if outcome.done():
+                raise
+            late = f"nothing whole within {self.limits.listing:.0f} s"
+            raise unreachable(self.hub, self.endpoint, late) from error
+        except (HTTPError, OSError) as error:
+            raise unreachable(self.hub, self.endpoint, reason(error)) from error
 
 
 def twice(ask: Callable[[], T]) -> T:
@@ -114,37 +169,15 @@ def twice(ask: Callable[[], T]) -> T:
         return ask()
     except NetworkError as error:
         pause = max(PAUSE_SECONDS, error.after)
-        if time.monotonic() - began + pause > ANSWER_SECONDS:
+        if error.lasting or time.monotonic() - began + pause > ANSWER_SECONDS:
             raise
     time.sleep(pause)
     return ask()
 
 
-def within_limits(call: Callable[[], T], seconds: float, hub: str, url: str) -> T:
-    """What an official client's `call` returns or raises; after so many seconds, NetworkError.
-
-    The call is then left to end by itself: nothing can stop it.
-    """
-    outcome: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
-            outcome.set_exception(error)
-
-    threading.Thread(target=work, name=f"ask {hub}", daemon=True).start()
-    try:
-        return outcome.result(seconds)
-    except Unfinished as error:
-        if outcome.done():
-            raise
-        raise unreachable(hub, url, f"nothing whole within {seconds:.0f} s") from error
-
-
-def unreachable(hub: str, url: str, cause: object) -> NetworkError:
+def unreachable(hub: str, url: str, why: str) -> NetworkError:
     """The error for a hub that does not answer, or not sensibly."""
-    what = f"{hub} at {host_of(url)} does not answer: {_reason(cause)}"
+    what = f"{hub} at {host_of(url)} does not answer: {why}"
     return NetworkError(what, fix="try again later, or name another source with --source")
 
 
@@ -162,54 +195,6 @@ def refusal(status: int, hub: str, repo: str, url: str, headers: Mapping[str, st
     return error
 
 
-def retry_after(text: str) -> float:
-    """Seconds, from either form of the header; 0 where it says nothing sensible."""
-    text = text.strip()
-    if text.isdecimal():
-        return float(text)
-    date = email.utils.parsedate_tz(text) if text else None
-    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0
-
-
 def absent(hub: str, thing: str, url: str) -> NotFoundError:
     """The error for a repository, revision or file that a hub does not have. thing: as a person names it."""
     return NotFoundError(f"{hub} has no {thing}", host_of(url))
-
-
-def door(url: str) -> tuple[str, str | None, int | None]:
-    """What credentials are bound to: scheme, host, port."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
-
-
-def downgrade(url: str, target: str) -> str | None:
-    """What is wrong with a redirect from `url` that would give up encryption; None if it does not."""
-    if urlsplit(url).scheme != "https" or urlsplit(target).scheme == "https":
-        return None
-    return f"redirects from https to plain {urlsplit(target).scheme} ({host_of(target)}), which is refused"
-
-
-def check_redirect(hub: str, url: str, target: str) -> None:
-    """Raises IntegrityError where the hub leads from https to what anybody on the way can change."""
-    wrong = downgrade(url, target)
-    if wrong is not None:
-        what = f"{hub} at {host_of(url)} {wrong}"
-        raise IntegrityError(what, fix="name another source with --source, or tell the hub's owner")
-
-
-def host_of(url: str) -> str:
-    """Host and port, without any user and password."""
-    return urlsplit(url).netloc.rpartition("@")[2] or url
-
-
-def _reason(cause: object) -> str:
-    """What happened at the bottom of it, in words; the libraries above print their objects."""
-    if not isinstance(cause, BaseException):
-        return str(cause)
-    while (
-        deeper := cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    ) is not None:
-        cause = deeper
-    words = next((words for kind, words in _WORDS.items() if isinstance(cause, kind)), None)
-    said = str(cause).partition("\n")[0]
-    return words or _PHRASES.get(said, said) or type(cause).__name__

@@ -13,35 +13,21 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode
 
-import urllib3
-from urllib3.exceptions import HTTPError
-
-from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, UsageError, ZooError
+from internlm_zoo.errors import AccessError, NotFoundError, UsageError, ZooError
+from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import named_in_environment
-from internlm_zoo.sources.http import (
-    Limits,
-    absent,
-    check_redirect,
-    door,
-    host_of,
-    open_pool,
-    refusal,
-    twice,
-    unreachable,
-    within_limits,
-)
+from internlm_zoo.sources.http import Answer, Asker, absent, twice, unreachable
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
 _DEFAULT_BRANCH = "main"
 _NO_SUCH_REVISION = ("ref_not_exist", "branch_or_path_not_found")
 _NOT_ON_WHITE_LIST = 418
 _FOLDERS = 256
-_REDIRECTS = 5
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
@@ -53,35 +39,27 @@ class ModelersSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._endpoint = endpoint
         variable = next(iter(hub.token_env), None)
         self._how_to_log_in = variable and f"set {variable} to a token of an account that may read it"
         token = named_in_environment(hub, settings)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._pool = open_pool(endpoint, settings)
-        self._limits = Limits.of(settings)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._asker = Asker.of(hub.name, endpoint, settings, headers)
+        self._endpoint = self._asker.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         check_path(repo, self._hub)
         if repo.count("/") != 1:
             raise UsageError(f"{repo!r} is not a Modelers repository name (owner/name)")
-
-        def ask() -> Snapshot:
-            try:
-                return self._list(repo, revision)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._nonsense() from error
-
-        def answer() -> Snapshot:
-            return within_limits(ask, self._limits.listing, self._hub, self._endpoint)
-
-        return check_snapshot(twice(answer))
+        try:
+            return check_snapshot(self._list(repo, revision))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._asker.nonsense() from error
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
             raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         place = f"{quote(snapshot.repo)}/{snapshot.revision}/media/{quote(path)}"
-        return Location(f"{self._endpoint}/api/v1/file/{place}", self._headers)
+        return Location(f"{self._endpoint}/api/v1/file/{place}", self._asker.headers)
 
     def _list(self, repo: str, revision: str | None) -> Snapshot:
         root = self._folder(repo, "", revision or _DEFAULT_BRANCH)
@@ -111,41 +89,30 @@ class ModelersSource:
 
     def _folder(self, repo: str, path: str, revision: str) -> Node:
         """What one folder holds at a branch or commit."""
-        query = urlencode({"path": path, "ref": revision})
-        try:
-            answer = self._get(f"{self._endpoint}/api/v1/file/{quote(repo)}?{query}")
-        except HTTPError as error:
-            raise unreachable(self._hub, self._endpoint, error) from error
-        if answer.status != 200:
-            raise self._refused(answer, repo, revision)
-        folder: Node = json.loads(answer.data)["data"]
-        return folder
+        url = f"{self._endpoint}/api/v1/file/{quote(repo)}?{urlencode({'path': path, 'ref': revision})}"
 
-    def _get(self, url: str) -> urllib3.BaseHTTPResponse:
-        """Follows redirects, as the package does; the token goes to the hub's own door alone."""
-        for _ in range(_REDIRECTS):
-            headers = self._headers if door(url) == door(self._endpoint) else {}
-            answer = self._pool.request("GET", url, headers=headers, redirect=False)
-            target = urljoin(url, answer.headers.get("Location", "")) if answer.status // 100 == 3 else url
-            if target == url or urlsplit(target).scheme not in ("http", "https"):
-                return answer
-            check_redirect(self._hub, url, target)
-            url = target
-        raise unreachable(self._hub, self._endpoint, f"it redirects more than {_REDIRECTS} times")
+        def ask() -> Node:
+            answer = self._asker.get(url)
+            if answer.status != 200:
+                raise self._refused(answer, repo, revision)
+            try:
+                folder: Node = answer.json()["data"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise self._asker.nonsense() from error
+            return folder
 
-    def _refused(self, answer: urllib3.BaseHTTPResponse, repo: str, revision: str) -> ZooError:
+        return twice(ask)
+
+    def _refused(self, answer: Answer, repo: str, revision: str) -> ZooError:
         if answer.status == 404 and _code(answer.data) in _NO_SUCH_REVISION:
             return absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
         if answer.status == _NOT_ON_WHITE_LIST:
             what = f"{self._hub} does not give {repo}: it is not on the hub's white list (HTTP 418)"
             return AccessError(what, host_of(self._endpoint), "name another source with --source")
-        error = refusal(answer.status, self._hub, repo, self._endpoint, answer.headers)
+        error = self._asker.refused(answer, repo)
         if isinstance(error, AccessError):  # there is no command that logs in
             error.fix = self._how_to_log_in
         return error
-
-    def _nonsense(self) -> NetworkError:
-        return unreachable(self._hub, self._endpoint, "it sent something else than a listing")
 
 
 def _remote_file(node: Node) -> RemoteFile:

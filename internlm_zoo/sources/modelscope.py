@@ -1,52 +1,32 @@
-"""ModelScope, by the official `modelscope_hub.HubApi` (what the `modelscope` package stands on).
+"""ModelScope: one request lists a repository, more than one where the server cuts the listing.
 
-Digests: sha256 of every file. A listing says per file which commit changed it last; the newest of these names
-the snapshot, and can be asked for again. The package lists folder by folder where the server cuts a listing
-at 3000 entries, but only warns when even that is not enough; here that is an error. It would write a session
-file into the user's home, take a saved login, and make and print many retries: here it is kept from that.
+The requests are those of `modelscope_hub` (0.5.1, _legacy_api.py), which would go by rules of its own about
+proxies, certificates and redirects, write a session file into the user's home, and only warn about a listing
+that it cannot complete. Its code reads the saved login. Digests: sha256 of every file. A listing says per
+file which commit changed it last; the newest of these names the snapshot, and can be asked for again.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import re
-import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from typing import Any
+from urllib.parse import quote, urlencode
 
-from internlm_zoo.errors import AccessError, UnsupportedError, UsageError, ZooError
+from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import modelscope_folder, named_in_environment
-from internlm_zoo.sources.http import (
-    Limits,
-    absent,
-    certificates_of,
-    check_redirect,
-    door,
-    proxy_for,
-    refusal,
-    twice,
-    unreachable,
-    within_limits,
-)
+from internlm_zoo.sources.http import Answer, Asker, absent, refusal, twice
 from internlm_zoo.sources.listing import is_listing, listing_revision
-from internlm_zoo.sources.paths import check_snapshot
-
-if TYPE_CHECKING:
-    from modelscope_hub import HubApi
-    from requests import PreparedRequest, Response, Session
+from internlm_zoo.sources.paths import check_path, check_snapshot
 
 _DEFAULT_BRANCH = "master"
 _MAIN = "main"  # what Hugging Face calls it
 _CUT_AT = 3000
-_ATTEMPTS = "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS"
+_FOLDERS = 256
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Entry = dict[str, Any]
@@ -57,12 +37,15 @@ class ModelScopeSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._endpoint = endpoint
-        self._api, self._token = _open_api(hub, endpoint, settings)
-        self._limits = Limits.of(settings)
+        token = (named_in_environment(hub, settings) or _saved_token(settings)) if hub.token_env else None
+        self._asker = Asker.of(hub.name, endpoint, settings, _headers(token))
+        self._endpoint = self._asker.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
-        entries = twice(lambda: self._list(repo, _branch(revision)))
+        check_path(repo, self._hub)
+        if repo.count("/") != 1:
+            raise UsageError(f"{repo!r} is not a ModelScope repository name (owner/name)")
+        entries = self._list(repo, _branch(revision))
         files = tuple(_remote_file(entry) for entry in entries if entry.get("Type") != "tree")
         found = _revision(entries, files, revision)
         if is_listing(revision) and found != revision:
@@ -73,111 +56,72 @@ class ModelScopeSource:
         if snapshot.file(path) is None:
             raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         query = urlencode({"Revision": _branch(snapshot.revision), "FilePath": path})
-        url = f"{self._endpoint}/api/v1/models/{snapshot.repo}/repo?{query}"
-        return Location(url, _headers(self._token))
+        url = f"{self._endpoint}/api/v1/models/{quote(snapshot.repo)}/repo?{query}"
+        return Location(url, self._asker.headers)
 
     def _list(self, repo: str, branch: str) -> list[Entry]:
+        """Every entry; of folders that hold more than the server lists at once, one by one."""
+        found: dict[str, Entry] = {}
+        waiting, met = [""], 0
+        while waiting:
+            folder = waiting.pop()
+            entries = self._page(repo, branch, folder, recursive=True)
+            if len(entries) >= _CUT_AT:
+                entries = self._page(repo, branch, folder, recursive=False)
+                waiting += [entry["Path"] for entry in entries if entry.get("Type") == "tree"]
+            if len(entries) >= _CUT_AT:
+                what = (
+                    f"{self._hub} lists at most {_CUT_AT} files of one folder, and there are as many or more"
+                )
+                raise UnsupportedError(what, f"{repo}/{_fullest(entries)}", "use another source")
+            found.update({entry["Path"]: entry for entry in entries})
+            met += 1
+            if met > _FOLDERS:
+                raise NotFoundError(f"{repo} has more than {_FOLDERS} large folders, so it is no release")
+        return list(found.values())
+
+    def _page(self, repo: str, branch: str, folder: str, recursive: bool) -> list[Entry]:
+        query = {"Revision": branch, "Recursive": str(recursive), **({"Root": folder} if folder else {})}
+        url = f"{self._endpoint}/api/v1/models/{quote(repo)}/repo/files?{urlencode(query)}"
+
         def ask() -> list[Entry]:
-            found: list[Entry] = self._api.legacy.list_repo_files(repo, "model", branch, recursive=True)
-            return found
+            answer = self._asker.get(url)
+            try:
+                entries = self._entries(answer, f"{repo} at {branch}")
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise self._asker.nonsense() from error
+            return entries
 
-        with self._translated(repo, branch):
-            entries = within_limits(ask, self._limits.listing, self._hub, self._endpoint)
-            folders = Counter(entry["Path"].rpartition("/")[0] for entry in entries)
-        folder, count = max(folders.items(), key=lambda item: item[1], default=("", 0))
-        if count >= _CUT_AT:
-            what = f"{self._hub} lists at most {_CUT_AT} files of one folder, and there are as many or more"
-            raise UnsupportedError(what, f"{repo}/{folder}", "use another source")
-        return entries
+        return twice(ask)
 
-    @contextmanager
-    def _translated(self, repo: str, branch: str) -> Iterator[None]:
-        """Turns modelscope_hub's errors into ours."""
-        from modelscope_hub import errors
-
-        try:
-            yield
-        except ZooError:
-            raise
-        except errors.APIError as error:
-            if error.status_code is None:
-                raise UsageError(f"{repo!r} is not a ModelScope repository name") from error
-            said = getattr(error, "response", None)  # requests calls a refusal false
-            headers = {} if said is None else said.headers
-            thing = f"{repo} at {branch}"
-            raise refusal(error.status_code, self._hub, thing, self._endpoint, headers) from error
-        # requests calls what is no JSON an OSError as well, so these come first.
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise unreachable(self._hub, self._endpoint, "it sent something else than a listing") from error
-        except (errors.HubError, OSError) as error:
-            raise unreachable(self._hub, self._endpoint, error) from error
+    def _entries(self, answer: Answer, thing: str) -> list[Entry]:
+        """Raises what answers that are no listing mean; ValueError and its like for what is not the hub's."""
+        if answer.status != 200:
+            raise self._asker.refused(answer, thing)
+        said = answer.json()
+        if said.get("Success") is False and said.get("Code") != 200:
+            raise refusal(int(said["Code"]), self._hub, thing, self._endpoint, answer.headers)
+        entries = said["Data"]["Files"] or []
+        if not all(isinstance(entry["Path"], str) and entry.get("Type", "blob") for entry in entries):
+            raise ValueError("a file without a path")
+        return list(entries)
 
 
-def _open_api(hub: Hub, endpoint: str, settings: Settings) -> tuple[HubApi, str | None]:
-    """The official client with an endpoint and a token of our choice, and the token."""
-    with _few_attempts():
-        from modelscope_hub import HubApi, HubConfig
+def _fullest(entries: list[Entry]) -> str:
+    folders = Counter(entry["Path"].rpartition("/")[0] for entry in entries)
+    return str(folders.most_common(1)[0][0])
 
-    class Config(HubConfig):  # type: ignore[misc]
-        def get_session_id(self) -> str:
-            return uuid.uuid4().hex  # the original writes one into the user's home
 
-    if "MODELSCOPE_LOG_LEVEL" not in settings.environ:
-        logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)
+def _saved_token(settings: Settings) -> str | None:
+    """What `modelscope login` saved, read by the package's own code, which is not needed where nothing is."""
+    folder = modelscope_folder(settings)
+    if not folder.is_dir():
+        return None
+    from modelscope_hub import HubConfig
+
     # An empty token is explicit: none is looked for. The folder is set later: construction would touch it.
-    config = Config(endpoint=endpoint, token="", config_dir=settings.home / "no-modelscope-login")
-    config.config_dir = modelscope_folder(settings)
-    token = (named_in_environment(hub, settings) or _saved_token(config)) if hub.token_env else None
-    config.token = token or ""
-    api = HubApi(config)
-    for session in _sessions(api):
-        # By itself it prefers variables of its own for certificates, and takes passwords from a netrc file.
-        session.trust_env = False
-        session.verify = certificates_of(settings) or True
-        session.proxies.update(_proxies(endpoint, settings))
-        _keep_credentials_at(hub.name, endpoint, session)
-    return api, token
-
-
-def _sessions(api: HubApi) -> list[Session]:
-    from requests import Session
-
-    return [item for item in vars(api.legacy).values() if isinstance(item, Session)]
-
-
-def _proxies(endpoint: str, settings: Settings) -> dict[str, str]:
-    place = urlsplit(endpoint).netloc
-    found = {scheme: proxy_for(f"{scheme}://{place}", settings) for scheme in ("http", "https")}
-    return {scheme: proxy for scheme, proxy in found.items() if proxy}
-
-
-def _keep_credentials_at(hub: str, endpoint: str, session: Session) -> None:
-    """Where the hub redirects to, the package would take the cookie along to any port of the same host, and
-    go from https to http."""
-    rebuild = session.rebuild_auth
-
-    def rebuild_auth(prepared_request: PreparedRequest, response: Response) -> None:
-        check_redirect(hub, response.url, str(prepared_request.url))
-        rebuild(prepared_request, response)
-        if door(str(prepared_request.url)) != door(endpoint):
-            for name in ("Authorization", "Cookie"):
-                prepared_request.headers.pop(name, None)
-
-    session.rebuild_auth = rebuild_auth  # type: ignore[method-assign]
-
-
-@contextmanager
-def _few_attempts() -> Iterator[None]:
-    """The package takes this limit from the environment when it is imported; the user's own comes first."""
-    mine = _ATTEMPTS not in os.environ
-    os.environ.setdefault(_ATTEMPTS, "1")
-    yield
-    if mine:
-        del os.environ[_ATTEMPTS]
-
-
-def _saved_token(config: Any) -> str | None:
-    """What `modelscope login` saved, read by the package's own code."""
+    config = HubConfig(token="", config_dir=settings.home / "no-modelscope-login")
+    config.config_dir = folder
     try:
         token: str | None = config.load_token()
     except (EOFError, AttributeError, ImportError, IndexError, ValueError) as error:

@@ -10,31 +10,19 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import urllib3
-from urllib3.exceptions import HTTPError
-
-from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, UnsupportedError, UsageError
+from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, UsageError
+from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import openxlab_keys
-from internlm_zoo.sources.http import (
-    Limits,
-    absent,
-    host_of,
-    open_pool,
-    refusal,
-    twice,
-    unreachable,
-    within_limits,
-)
+from internlm_zoo.sources.http import Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_snapshot
 
@@ -53,10 +41,9 @@ class OpenXLabSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._endpoint = endpoint
         self._keys = openxlab_keys(hub, settings)
-        self._pool = open_pool(endpoint, settings)
-        self._limits = Limits.of(settings)
+        self._asker = Asker.of(hub.name, endpoint, settings)
+        self._endpoint = self._asker.endpoint
         self._lock = threading.Lock()
         self._token: tuple[str, float] | None = None
         self._links: dict[tuple[str, str], Location] = {}
@@ -93,9 +80,9 @@ class OpenXLabSource:
         answer = self._post(_FILES, {**body, "clientFrom": "0", "ignore": None}, repo, self._authorization())
         try:
             entries = _entries(answer)
-            links = {(repo, path): _link(str(entry["url"])) for path, entry in entries.items()}
+            links = {(repo, path): self._link(str(entry["url"])) for path, entry in entries.items()}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self._nonsense() from error
+            raise self._asker.nonsense() from error
         self._links.update(links)
         return entries
 
@@ -114,28 +101,19 @@ class OpenXLabSource:
             proof = _proof(secret, str(challenge["nonce"]), str(challenge["algorithm"]))
             return str(self._post(f"{_OPEN}/getJwt", {"ak": access, "d": proof}, who, {})["jwt"])
         except (KeyError, TypeError) as error:
-            raise self._nonsense() from error
+            raise self._asker.nonsense() from error
 
     def _post(self, path: str, body: Mapping[str, Any], thing: str, headers: Mapping[str, str]) -> Any:
         """The innermost `data` of an answer that says success twice."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
-
-        def ask() -> urllib3.BaseHTTPResponse:
-            place, content = self._endpoint + path, json.dumps(body)
-            return self._pool.request("POST", place, body=content, headers=headers, redirect=False)
-
-        try:
-            answer = within_limits(ask, self._limits.listing, self._hub, self._endpoint)
-        except HTTPError as error:
-            raise unreachable(self._hub, self._endpoint, error) from error
+        answer = self._asker.post(self._endpoint + path, body, headers)
         if answer.status != 200:
-            raise refusal(answer.status, self._hub, thing, self._endpoint, answer.headers)
+            raise self._asker.refused(answer, thing)
         try:
-            outer = json.loads(answer.data)
+            outer = answer.json()
             inner = outer["data"] if outer["msgCode"] == _SUCCESS else outer
             code, said = str(inner["msgCode"]), inner.get("msg")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._nonsense() from error
+            raise self._asker.nonsense() from error
         if code != _SUCCESS:
             raise self._refused(path, thing, f"{code} {said or ''}".strip())
         return inner["data"]
@@ -147,21 +125,18 @@ class OpenXLabSource:
             )
         return NotFoundError(f"{self._hub} does not give {thing}: {reason}", host_of(self._endpoint))
 
-    def _nonsense(self) -> NetworkError:
-        return unreachable(self._hub, self._endpoint, "it sent something else than a listing")
+    def _link(self, url: str) -> Location:
+        """A signed link may say when it ends, in seconds since the epoch; or else it is taken to end soon."""
+        said = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}.get("expires", "")
+        is_moment = said.replace(".", "", 1).isdecimal()
+        ends = float(said) if is_moment else time.time() + _LINK_SECONDS
+        return Location(url, self._asker.own(url), expires=ends)
 
 
 def _entries(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Files are keyed by path; weights stand under their model's name and say their own file name."""
     weights = {str(entry["fileName"]): entry for entry in (answer.get("modelNames") or {}).values()}
     return {**weights, **(answer.get("filePaths") or {})}
-
-
-def _link(url: str) -> Location:
-    """A signed link may say when it ends, in seconds since the epoch; otherwise it is taken to end soon."""
-    said = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}.get("expires", "")
-    is_moment = said.replace(".", "", 1).isdecimal()
-    return Location(url, expires=float(said) if is_moment else time.time() + _LINK_SECONDS)
 
 
 def _proof(secret: str, nonce: str, algorithm: str) -> str:

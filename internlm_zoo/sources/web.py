@@ -2,7 +2,8 @@
 `python -m http.server` do.
 
 Such pages give names, and dates and sizes in nobody's format: these are not read, but name the snapshot.
-Links count that lead below the directory whose page they stand on; all others are ignored.
+Links count that lead below the directory whose page they stand on; all others are ignored. A page that has
+moved is read where it is now, and so are the files that it links to.
 """
 
 from __future__ import annotations
@@ -12,42 +13,39 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-import urllib3
-
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.http import Limits, absent, open_pool, refusal, twice, unreachable, within_limits
+from internlm_zoo.sources.http import Answer, Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
 _PAGES = 256
-_LARGEST = 16 << 20
 _DEFAULT_NAMES = (None, "main", "master")
 
 
 class WebSource:
-    """See `Source`. Has no credentials; follows no redirects."""
+    """See `Source`. Has no credentials but those in its address."""
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._endpoint = endpoint
-        self._pool = open_pool(endpoint, settings)
-        self._limits = Limits.of(settings)
+        self._asker = Asker.of(hub.name, endpoint, settings)
+        self._endpoint = self._asker.endpoint
+        self._moved: dict[str, str] = {}
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         check_path(repo, self._hub)
         pages = dict(self._walk(repo))
         found = listing_revision(
-            (path, hashlib.sha256(page.encode()).hexdigest()) for path, page in pages.items()
+            (path, hashlib.sha256(page.data).hexdigest()) for path, page in pages.items()
         )
         if revision not in (*_DEFAULT_NAMES, found):
             raise absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
         files = (
             RemoteFile(folder + name)
             for folder, page in pages.items()
-            for name in links_below(self._url(repo, folder), page)
+            for name in _links(page)
             if not name.endswith("/")
         )
         return check_snapshot(Snapshot(self._hub, repo, found, revision, tuple(files)))
@@ -55,39 +53,44 @@ class WebSource:
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
             raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
-        return Location(self._url(snapshot.repo, path))
+        url = self._root(snapshot.repo) + quote(path)
+        return Location(url, self._asker.own(url))
 
-    def _walk(self, repo: str) -> Iterator[tuple[str, str]]:
+    def _walk(self, repo: str) -> Iterator[tuple[str, Answer]]:
         """Path of every directory, ending in a slash but for the first, which is empty; and its page."""
         waiting, seen = [""], {""}
         while waiting:
             folder = waiting.pop()
-            url = self._url(repo, folder)
-            page = twice(lambda url=url: self._page(url, repo))  # type: ignore[misc]
+            page = self._page(repo, folder)
+            if not folder:
+                self._moved[repo] = page.url
             yield folder, page
-            deeper = {folder + name for name in links_below(url, page) if name.endswith("/")} - seen
+            deeper = {folder + name for name in _links(page) if name.endswith("/")} - seen
             seen |= deeper
             waiting += sorted(deeper)
             if len(seen) > _PAGES:
-                raise NotFoundError(f"it has more than {_PAGES} directories, so it is no release", url)
+                raise NotFoundError(f"it has more than {_PAGES} directories, so it is no release", page.url)
 
-    def _page(self, url: str, repo: str) -> str:
-        def ask() -> bytes:
-            with self._pool.request("GET", url, redirect=False, preload_content=False) as answer:
-                if answer.status != 200:
-                    raise refusal(answer.status, self._hub, repo, self._endpoint, answer.headers)
-                return answer.read(_LARGEST) if "html" in answer.headers.get("Content-Type", "") else b""
+    def _page(self, repo: str, folder: str) -> Answer:
+        url = self._root(repo) + quote(folder)
 
-        try:
-            page = within_limits(ask, self._limits.listing, self._hub, self._endpoint)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise unreachable(self._hub, self._endpoint, error) from error
-        if not page:
+        def ask() -> Answer:
+            page = self._asker.get(url)
+            if page.status != 200:
+                raise self._asker.refused(page, repo)
+            return page
+
+        page = twice(ask)
+        if "html" not in page.headers.get("Content-Type", ""):
             raise NotFoundError(f"{self._hub} shows no list of the files in {repo}", url)
-        return page.decode("utf-8", "replace")
+        return page
 
-    def _url(self, repo: str, path: str) -> str:
-        return f"{self._endpoint}/{quote(repo)}/{quote(path)}"
+    def _root(self, repo: str) -> str:
+        return self._moved.get(repo, f"{self._endpoint}/{quote(repo)}/")
+
+
+def _links(page: Answer) -> list[str]:
+    return links_below(page.url, page.data.decode("utf-8", "replace"))
 
 
 def links_below(url: str, page: str) -> list[str]:

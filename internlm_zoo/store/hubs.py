@@ -6,12 +6,13 @@ from __future__ import annotations
 import threading
 from urllib.parse import urlsplit
 
-from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, UsageError, ZooError
+from internlm_zoo.errors import AccessError, AddressError, IntegrityError, NotFoundError, UsageError, ZooError
 from internlm_zoo.registry import Hub
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source, resolve_by
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot, Source
+from internlm_zoo.sources.endpoints import endpoint_of
 from internlm_zoo.sources.listing import is_listing
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.layout import is_ours
@@ -81,6 +82,8 @@ class Hubs:
             asked = candidate.asked if candidate.stands_in or is_listing(locked.revision) else locked.revision
         try:
             return resolve_by(self.source(candidate.hub), release, asked)
+        except AddressError:
+            raise
         except UsageError as error:  # credentials that are incomplete, say: another hub may do without
             raise AccessError(error.what, error.where, error.fix) from error
 
@@ -120,7 +123,7 @@ def as_release(candidate: Candidate, snapshot: Snapshot) -> LockedRelease:
 def _check_scheme(location: Location, hub: Hub, settings: Settings) -> None:
     """Only a directory may name a file of this machine, and nobody may lead from https to http."""
     scheme = urlsplit(location.url).scheme
-    endpoint = urlsplit(hub.endpoint_in(settings.environ) or "").scheme
+    endpoint = urlsplit(endpoint_of(hub, settings.environ) or "").scheme
     remote = {"https"} if endpoint == "https" else {"http", "https"}
     allowed = {"file"} if hub.protocol == "directory" else remote
     if scheme not in allowed:

@@ -1,4 +1,4 @@
-"""Opens locations over HTTP(S) and `file://`: connections, proxies, certificates, redirects, ranges.
+"""Opens locations over HTTP(S) and `file://`: redirects, ranges, and what answers say of themselves.
 
 Redirects are followed here, not by urllib3, because a location's headers may hold credentials: they go to the
 location's own scheme, host and port, and to nobody else.
@@ -11,31 +11,30 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
-from urllib.request import proxy_bypass_environment, url2pathname  # type: ignore[attr-defined]
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import urllib3
 
-from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UsageError
+from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UnsupportedError
+from internlm_zoo.net.network import Network
+from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
+from internlm_zoo.net.trouble import reason
 from internlm_zoo.sources.base import Location
-from internlm_zoo.sources.http import door, downgrade, proxy_headers
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.rate import Rate
-from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, host, lie, silent
+from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, lie, silent
 from internlm_zoo.transfer.values import Patience
 
-_HOPS = 10
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _NO_BYTES = re.compile(r"bytes \*/0+")
-_PORTS = {"http": 80, "https": 443}
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
 _PIECE = 1 << 16
 
 
 class Client:
-    """Connections, shared by all transfers of a run; thread-safe. environ: for proxies and SSL_CERT_FILE.
-    rate: what they may bring together; None: as much as comes."""
+    """Connections, shared by all transfers of a run; thread-safe. environ: see Network. rate: what they may
+    bring together; None: as much as comes."""
 
     def __init__(
         self,
@@ -46,17 +45,8 @@ class Client:
     ) -> None:
         self.patience = patience
         self._rate = rate
-        self._environ = {name.lower(): value for name, value in environ.items()}
-        self._options: dict[str, Any] = {
-            "maxsize": connections,
-            "block": False,
-            "retries": False,
-            "timeout": urllib3.Timeout(connect=patience.connect, read=patience.stall),
-            "ca_certs": _certificates(environ),
-            "headers": {"User-Agent": "internlm-zoo", "Accept-Encoding": "identity"},
-        }
-        self._direct = urllib3.PoolManager(**self._options)
-        self._proxies: dict[str, urllib3.PoolManager] = {}
+        timeout = urllib3.Timeout(connect=patience.connect, read=patience.stall)
+        self._network = Network(environ, timeout, connections)
 
     @property
     def limited(self) -> bool:
@@ -64,8 +54,7 @@ class Client:
         return self._rate is not None
 
     def close(self) -> None:
-        for pool in (self._direct, *self._proxies.values()):
-            pool.clear()
+        self._network.close()
 
     @contextmanager
     def open(
@@ -91,66 +80,39 @@ class Client:
         if start and validator and not validator.startswith("W/"):
             headers["If-Range"] = validator
         url = location.url
-        for _ in range(_HOPS):
+        for _ in range(HOPS):
             own = location.headers if door(url) == door(location.url) else {}
             response = self._get(url, {**own, **headers})
             if start == 0 and _is_empty(response):
                 return _nothing(url, response)
-            if response.status not in _REDIRECTS:
+            if response.status not in STATUSES:
                 return _body(url, response, start)
             url = _next_hop(url, response)
-        raise lie(location.url, f"redirects more than {_HOPS} times")
+        raise lie(location.url, f"redirects more than {HOPS} times")
 
     def _get(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        pool = self._pool(url)
         try:
-            return pool.request(
+            return self._network.request(
                 "GET",
                 url,
-                headers={**pool.headers, **headers},
-                redirect=False,
+                {"Accept-Encoding": "identity", **headers},
                 preload_content=False,
                 enforce_content_length=False,  # Body knows more about what is missing
             )
-        except urllib3.exceptions.SSLError as error:
-            raise Refusal(
-                NetworkError(f"{host(url)} has no valid certificate: {error}"), Remedy.LEAVE
-            ) from error
+        except NetworkError as error:
+            raise Refusal(error, Remedy.LEAVE if error.lasting else Remedy.WAIT) from error
+        except UnsupportedError as error:
+            raise Refusal(error, Remedy.LEAVE) from error
         except urllib3.exceptions.LocationParseError as error:
             raise lie(url, "is not a host name") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise silent(url, _reason(error)) from error
-
-    def _pool(self, url: str) -> urllib3.PoolManager:
-        parts = urlsplit(url)
-        proxy = self._environ.get(f"{parts.scheme}_proxy") or self._environ.get("all_proxy")
-        if not proxy or proxy_bypass_environment(parts.netloc, {"no": self._environ.get("no_proxy", "")}):
-            return self._direct
-        if proxy not in self._proxies:
-            self._proxies[proxy] = urllib3.ProxyManager(
-                proxy, proxy_headers=proxy_headers(proxy), **self._options
-            )
-        return self._proxies[proxy]
-
-
-def _certificates(environ: Mapping[str, str]) -> str | None:
-    name = environ.get("SSL_CERT_FILE")
-    if name and not Path(name).is_file():
-        raise UsageError(
-            f"SSL_CERT_FILE names {name}, which is not a file", fix="unset it, or name a PEM file"
-        )
-    return name or None
+            raise silent(url, reason(error)) from error
 
 
 def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:
     _discard(response)
-    try:
-        target = urljoin(url, response.headers.get("Location", ""))
-        parts: SplitResult | None = urlsplit(target)
-        door(target)
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in _PORTS or not parts.hostname:
+    target = target_of(url, response.headers)
+    if target is None:
         raise lie(url, "redirects to something that is not a web address")
     if (wrong := downgrade(url, target)) is not None:
         raise lie(url, wrong)
@@ -230,25 +192,9 @@ def _reader(url: str, response: urllib3.BaseHTTPResponse) -> Any:
                 return bytes(read_some(amount, decode_content=False))
             return response.read(min(amount, _PIECE), decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise silent(url, _reason(error)) from error
+            raise silent(url, reason(error)) from error
 
     return read
-
-
-def _reason(error: BaseException) -> str:
-    """What happened, in words, without the objects that urllib3 prints."""
-    while error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
-        error = error.__cause__ or error.__context__ or error
-    return _SAID.get(type(error).__name__, str(error) or type(error).__name__)
-
-
-_SAID = {
-    "TimeoutError": "no byte came in time",
-    "timeout": "no byte came in time",
-    "ConnectionResetError": "the connection was reset",
-    "ConnectionRefusedError": "nobody listens there",
-    "RemoteDisconnected": "the connection was closed without an answer",
-}
 
 
 def _open_file(url: str, start: int) -> Body:

@@ -18,7 +18,7 @@ from internlm_zoo.errors import (
     UnsupportedError,
     ZooError,
 )
-from internlm_zoo.sources.http import retry_after
+from internlm_zoo.net.waiting import retry_after
 
 PAGE = "an HTML page instead of the file"
 POINTER = "an LFS pointer instead of the file"

@@ -87,7 +87,7 @@ class TestModelers(HubContract):
 
         app = web.Application()
         app.router.add_get("/{path:.*}", answer)
-        with start(app) as server, pytest.raises(NetworkError, match="redirects more than 5 times"):
+        with start(app) as server, pytest.raises(NetworkError, match="redirects more than 10 times"):
             open_source(self.hub(server.url), settings).resolve(REPO)
 
     def test_folders_without_end_are_left(self, settings: Settings) -> None:

@@ -1,0 +1,71 @@
+"""Requests, each by the way that the environment has for its URL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.poolmanager import PoolManager
+
+from internlm_zoo.net.pools import open_manager
+from internlm_zoo.net.proxies import Proxy, proxy_for
+from internlm_zoo.net.trouble import PROXY_AUTH, between, refused_by
+from internlm_zoo.net.trust import Trust, trust_of
+
+
+class Network:
+    """Connections that are kept for the next request; thread-safe. environ: for proxies and certificates,
+    which are looked at when they are needed. connections: kept for each host."""
+
+    def __init__(self, environ: Mapping[str, str], timeout: urllib3.Timeout, connections: int = 8) -> None:
+        self._environ = environ
+        self._options: dict[str, Any] = {"maxsize": connections, "block": False, "timeout": timeout}
+        self._managers: dict[tuple[Proxy | None, bool], PoolManager] = {}
+        self._opening = threading.Lock()
+
+    @cached_property
+    def _trust(self) -> Trust:
+        return trust_of(self._environ)
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer, whatever its status; it is asked for once, and no redirect is followed: whoever does
+        decides which headers go along. options: of urllib3's `request`.
+
+        Raises NetworkError where the proxy or the host's certificate is to blame, UnsupportedError for a
+        proxy that takes another package, AddressError and UsageError for variables that make no sense, and
+        urllib3's HTTPError or OSError for the host itself.
+        """
+        proxy = proxy_for(url, self._environ)
+        secure = "https" in (urlsplit(url).scheme, proxy and proxy.address.scheme)
+        manager = self._manager(proxy, secure)
+        said = {"User-Agent": "internlm-zoo", **headers}
+        try:
+            answer = manager.request(method, url, headers=said, redirect=False, **options)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            blamed = between(error, url, proxy, self._trust.named if secure else "nobody")
+            if blamed is None:
+                raise
+            raise blamed from error
+        if proxy is not None and answer.status == PROXY_AUTH:
+            answer.close()
+            raise refused_by(proxy, url, answer.status)
+        return answer
+
+    def close(self) -> None:
+        with self._opening:
+            for manager in self._managers.values():
+                manager.clear()
+
+    def _manager(self, proxy: Proxy | None, secure: bool) -> PoolManager:
+        """Certificates are read for connections that need them; that takes a while."""
+        with self._opening:
+            if (proxy, secure) not in self._managers:
+                trust = self._trust if secure else None
+                self._managers[proxy, secure] = open_manager(proxy, trust, self._options)
+            return self._managers[proxy, secure]

@@ -1,0 +1,95 @@
+"""urllib3's connection pools with our way to connect, and its proxies, blamed for what is their fault."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from http.client import HTTPException
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+from urllib3.poolmanager import PoolManager, ProxyManager
+
+from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.net.connect import connect
+from internlm_zoo.net.proxies import Proxy
+from internlm_zoo.net.trust import Trust
+
+
+class _Connecting:
+    """Mixed into urllib3's connections, both its versions 1.26 and 2."""
+
+    _dns_host: str
+    port: int
+    timeout: float | None
+    socket_options: Any
+
+    def _new_conn(self) -> socket.socket:
+        where: Any = self
+        try:
+            return connect(self._dns_host, self.port, self.timeout, self.socket_options or ())
+        except TimeoutError as error:
+            raise ConnectTimeoutError(where, "nothing came in time") from error
+        except OSError as error:
+            raise NewConnectionError(where, f"no connection: {error}") from error
+
+    def _tunnel(self) -> None:
+        """As http.client does it. urllib3 calls the proxy connected before it has let anybody through."""
+        try:
+            super()._tunnel()  # type: ignore[misc]
+        except (OSError, HTTPException) as error:
+            raise ProxyError("it lets nobody through", error) from error
+
+
+class _Connection(_Connecting, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_Connecting, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+_POOLS = {"http": _Pool, "https": _SecurePool}
+
+
+def open_manager(proxy: Proxy | None, trust: Trust | None, options: dict[str, Any]) -> PoolManager:
+    """A manager of pools whose connections go through the proxy. trust: None where nothing is encrypted.
+    options: of urllib3's connection pools.
+
+    Raises UnsupportedError for a SOCKS proxy without PySocks.
+    """
+    context = None if trust is None else trust.context
+    options = {**options, "ssl_context": context, "retries": False}
+    if proxy is not None and proxy.is_socks:
+        return _socks_manager(proxy, options)
+    manager: PoolManager
+    if proxy is None:
+        manager = PoolManager(**options)
+    else:
+        manager = ProxyManager(
+            proxy.address.url, proxy_headers=proxy.headers, proxy_ssl_context=context, **options
+        )
+    manager.pool_classes_by_scheme = _POOLS
+    return manager
+
+
+def _socks_manager(proxy: Proxy, options: dict[str, Any]) -> PoolManager:
+    try:
+        importlib.import_module("socks")  # else urllib3 prints a warning before it fails
+        from urllib3.contrib.socks import SOCKSProxyManager
+    except ImportError as error:
+        what = f"{proxy} speaks SOCKS, which takes a package that is not here"
+        fix = f"pip install 'internlm-zoo[socks]', or unset {proxy.variable}"
+        raise UnsupportedError(what, fix=fix) from error
+    address = proxy.address
+    return SOCKSProxyManager(address.url, address.user, address.password, **options)

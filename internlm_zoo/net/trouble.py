@@ -1,0 +1,105 @@
+"""Why nothing came, in words, for the libraries below print their objects; and who is to blame, where it is
+not the host that was asked, but a proxy on the way to it, or a certificate."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from http.client import IncompleteRead, RemoteDisconnected
+
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+
+from internlm_zoo.errors import NetworkError
+from internlm_zoo.net.addresses import host_of
+from internlm_zoo.net.proxies import Proxy
+
+_WORDS: dict[type[BaseException], str] = {
+    socket.gaierror: "no such host name is known",
+    ConnectionRefusedError: "nobody listens there",
+    RemoteDisconnected: "the connection was closed without an answer",
+    ConnectionResetError: "the connection was broken off",
+    BrokenPipeError: "the connection was broken off",
+    TimeoutError: "nothing came in time",
+    urllib3.exceptions.TimeoutError: "nothing came in time",
+    IncompleteRead: "the answer ended early",
+}
+# What libraries say whose classes we do not import.
+_PHRASES = {"timed out": "nothing came in time"}
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?(.*)")
+PROXY_AUTH = 407
+# Answers of a proxy that another moment may change.
+_PASSING = frozenset({408, 425, 429, *range(500, 600)})
+
+
+def reason(error: BaseException) -> str:
+    """What happened at the bottom of it."""
+    cause = _bottom(error)
+    words = next((words for kind, words in _WORDS.items() if isinstance(cause, kind)), None)
+    if words is None and isinstance(cause, ssl.SSLError) and cause.reason:
+        words = f"no TLS connection ({cause.reason.replace('_', ' ').lower()})"
+    said = (getattr(cause, "strerror", None) or str(cause)).partition("\n")[0]
+    return words or _PHRASES.get(said, said) or type(cause).__name__
+
+
+def between(error: BaseException, url: str, proxy: Proxy | None, trusted: str) -> NetworkError | None:
+    """The error for what is between us and the host of `url`; None if nothing is to blame but the host.
+
+    trusted: whose certificates are believed.
+    """
+    cause = _bottom(error)
+    at_proxy = proxy is not None and isinstance(error, _failing(proxy))
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        whose = proxy.address.place if proxy is not None and at_proxy else host_of(url)
+        return _no_certificate(whose, cause, trusted)
+    if proxy is None or not at_proxy:
+        return None
+    if (refused := _TUNNEL.match(str(cause))) is not None:
+        return refused_by(proxy, url, int(refused[1]), refused[2])
+    if hasattr(cause, "socket_err") or (proxy.looks_up_here and isinstance(cause, socket.gaierror)):
+        return _blamed(proxy, f"does not connect to {host_of(url)}: {reason(error)}")  # said by PySocks
+    return _blamed(proxy, f"does not answer: {reason(error)}")
+
+
+def refused_by(proxy: Proxy, url: str, status: int, said: str = "") -> NetworkError:
+    """The error for a proxy that answers with a status of its own instead of leading on to `url`."""
+    if status == PROXY_AUTH:
+        given = proxy.address.user is not None
+        what = (
+            f"refuses the user and password that {proxy.variable} has"
+            if given
+            else "wants a user and password"
+        )
+        error = _blamed(proxy, f"{what} (HTTP {status})")
+        error.fix = f"write them into {proxy.variable}: http://USER:PASSWORD@HOST:PORT"
+    else:
+        error = _blamed(proxy, f"does not connect to {host_of(url)}: {f'HTTP {status} {said}'.strip()}")
+    error.lasting = status not in _PASSING
+    return error
+
+
+def _failing(proxy: Proxy) -> tuple[type[Exception], ...]:
+    """What urllib3 raises where a proxy fails; of SOCKS ones it knows only that there is no connection."""
+    return (NewConnectionError, ConnectTimeoutError) if proxy.is_socks else (ProxyError,)
+
+
+def _blamed(proxy: Proxy, what: str) -> NetworkError:
+    fix = f"correct or unset {proxy.variable}, or except the host in NO_PROXY"
+    return NetworkError(f"{proxy} {what}", fix=fix)
+
+
+def _no_certificate(place: str, cause: ssl.SSLCertVerificationError, trusted: str) -> NetworkError:
+    what = f"{place} shows a certificate that {trusted} does not vouch for: {cause.verify_message}"
+    fix = "name the file of the authority that signs for this network in SSL_CERT_FILE"
+    error = NetworkError(what, fix=fix)
+    error.lasting = True
+    return error
+
+
+def _bottom(error: BaseException) -> BaseException:
+    while (
+        deeper := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    ) is not None:
+        error = deeper
+    return error

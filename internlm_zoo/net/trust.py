@@ -1,0 +1,137 @@
+"""Whose certificates are believed: those that the environment names, else those of this system.
+
+`SSL_CERT_FILE` and `SSL_CERT_DIR` are OpenSSL's variables and hold together; `REQUESTS_CA_BUNDLE` and
+`CURL_CA_BUNDLE` name a file or a folder. The first of these that is set counts, for whatever is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from internlm_zoo.errors import UsageError
+from internlm_zoo.net.addresses import tidy
+
+_OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# What `openssl rehash` makes of a folder; OpenSSL finds nothing in others.
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
+_PEM = (".pem", ".crt", ".cer")
+
+_Named = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """context: for connections. named: whose certificates it holds, for messages."""
+
+    context: ssl.SSLContext
+    named: str
+
+
+def trust_of(environ: Mapping[str, str]) -> Trust:
+    """Raises UsageError where a variable names no certificates."""
+    for names in (_OPENSSL, *((name,) for name in _BUNDLES)):
+        said = tuple((name, place) for name in names if (place := tidy(environ.get(name, ""))))
+        if said:
+            return _trust(said)
+    return _system_trust()
+
+
+@lru_cache(maxsize=8)
+def _trust(said: _Named) -> Trust:
+    """What is damaged or gone among several does not count as long as one of them is there."""
+    context, refusals, named = _empty_context(), [], []
+    for variable, text in said:
+        try:
+            _load(context, variable, text)
+        except UsageError as error:
+            refusals.append(error)
+        else:
+            named.append(f"{variable} ({text})")
+    if not named:
+        raise refusals[0]
+    return Trust(context, " and ".join(named))
+
+
+@lru_cache(maxsize=1)
+def _system_trust() -> Trust:
+    """A container without certificates of its own has those that came with Python's packages, if any."""
+    paths = ssl.get_default_verify_paths()
+    file, folder = Path(paths.openssl_cafile), Path(paths.openssl_capath)
+    context = _empty_context()
+    here = [place for place in (file, folder) if place.is_file() or (place.is_dir() and any(place.iterdir()))]
+    if not here:
+        return _packaged(context)
+    for place in here:
+        context.load_verify_locations(None if place.is_dir() else place, place if place.is_dir() else None)
+    return Trust(context, f"this system ({here[0]})")
+
+
+def _packaged(context: ssl.SSLContext) -> Trust:
+    try:
+        import certifi
+    except ImportError:
+        context.load_default_certs()  # of Windows or macOS, or none
+        return Trust(context, "this system")
+    context.load_verify_locations(certifi.where())
+    context.load_default_certs()
+    return Trust(context, f"certifi ({certifi.where()})")
+
+
+def _empty_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["http/1.1"])
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as curl: a certificate that is named is believed
+    return context
+
+
+def _load(context: ssl.SSLContext, variable: str, text: str) -> None:
+    """Raises UsageError if there is none in any of the places."""
+    places = text.split(os.pathsep) if variable == "SSL_CERT_DIR" else [text]
+    here = [Path(place).expanduser() for place in places if place]
+    if not any(place.exists() for place in here):
+        raise _unusable(variable, text, "which is not there")
+    try:
+        loaded = [
+            _load_folder(context, place) if place.is_dir() else _load_file(context, place) for place in here
+        ]
+    except (ssl.SSLError, OSError) as error:
+        raise _unusable(variable, text, f"which holds no certificate in PEM form ({_said(error)})") from error
+    if not any(loaded):
+        raise _unusable(variable, text, "which holds no certificate in PEM form")
+
+
+def _load_file(context: ssl.SSLContext, file: Path) -> bool:
+    if not file.exists():
+        return False
+    context.load_verify_locations(file)
+    return True
+
+
+def _load_folder(context: ssl.SSLContext, folder: Path) -> bool:
+    names = sorted(folder.iterdir())
+    if any(_HASHED.fullmatch(path.name) for path in names):
+        context.load_verify_locations(capath=folder)
+        return True
+    certificates = _certificates(names)
+    for path in certificates:
+        context.load_verify_locations(path)
+    return bool(certificates)
+
+
+def _certificates(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in _PEM and path.is_file()]
+
+
+def _said(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or str(error)
+
+
+def _unusable(variable: str, text: str, why: str) -> UsageError:
+    return UsageError(f"{variable} names {text}, {why}", fix=f"unset {variable}, or name a PEM file")
