@@ -16,7 +16,6 @@ from converters.errors import (
 
 __all__ = [
     "AccessError",
-    "AddressError",
     "Cancelled",
     "DiskError",
     "IntegrityError",
@@ -27,6 +26,7 @@ __all__ = [
     "PartlyDoneError",
     "UnsupportedError",
     "UsageError",
+    "VariableError",
     "ZooError",
 ]
 
@@ -37,8 +37,8 @@ class Cancelled(ZooError):
     exit_code = 130
 
 
-class AddressError(UsageError):
-    """What a variable names as a hub's or a proxy's address is none."""
+class VariableError(UsageError):
+    """A variable that says how hubs are reached, a proxy, say, or certificates, makes no sense."""
 
 
 class InternalError(ZooError):

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import urllib3
 
-from internlm_zoo.errors import AddressError
+from internlm_zoo.errors import VariableError
 
 WEB = {"http": 80, "https": 443}
 
@@ -58,7 +58,7 @@ def tidy(text: str) -> str:
 
 def parse_address(text: str, name: str, ports: Mapping[str, int], otherwise: str | None = None) -> Address:
     """The address in a variable. name: the variable's. ports: of each scheme that will do, where none is
-    written; otherwise: the scheme where none is written. Raises AddressError."""
+    written; otherwise: the scheme where none is written. Raises VariableError."""
     known = " or ".join(f"{scheme}://" for scheme in ports)
     text = tidy(text)
     if _UNWRITABLE.search(text):
@@ -110,8 +110,8 @@ def _split(url: str, name: str) -> tuple[SplitResult, int | None]:
     return parts, port
 
 
-def _unusable(name: str, why: str, shown: str | None = None) -> AddressError:
+def _unusable(name: str, why: str, shown: str | None = None) -> VariableError:
     says = f" ({shown[:80]})" if shown else ""
-    return AddressError(
+    return VariableError(
         f"{name}{says} is no address that can be used: {why}", fix=f"correct {name}, or unset it"
     )

@@ -38,8 +38,8 @@ class Network:
         decides which headers go along. options: of urllib3's `request`.
 
         Raises NetworkError where the proxy or the host's certificate is to blame, UnsupportedError for a
-        proxy that takes another package, AddressError and UsageError for variables that make no sense, and
-        urllib3's HTTPError or OSError for the host itself.
+        proxy that takes another package, VariableError for variables that make no sense, and urllib3's
+        HTTPError or OSError for the host itself.
         """
         proxy = proxy_for(url, self._environ)
         secure = "https" in (urlsplit(url).scheme, proxy and proxy.address.scheme)

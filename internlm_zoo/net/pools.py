@@ -88,8 +88,8 @@ def _socks_manager(proxy: Proxy, options: dict[str, Any]) -> PoolManager:
         importlib.import_module("socks")  # else urllib3 prints a warning before it fails
         from urllib3.contrib.socks import SOCKSProxyManager
     except ImportError as error:
-        what = f"{proxy} speaks SOCKS, which takes a package that is not here"
-        fix = f"pip install 'internlm-zoo[socks]', or unset {proxy.variable}"
+        what = f"{proxy} speaks SOCKS, which takes the extra internlm-zoo[socks]"
+        fix = f"pip install 'internlm-zoo[socks]', or name a proxy that speaks HTTP in {proxy.variable}"
         raise UnsupportedError(what, fix=fix) from error
     address = proxy.address
     return SOCKSProxyManager(address.url, address.user, address.password, **options)

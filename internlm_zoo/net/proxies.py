@@ -49,7 +49,7 @@ class Proxy:
 def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """The proxy for an http(s) URL; None where there is none, or the host is excepted.
 
-    Raises AddressError for an address that is none, but not for those of variables that do not apply.
+    Raises VariableError for an address that is none, but not for those of variables that do not apply.
     """
     _, no_proxy = _find("no_proxy", environ)
     if is_excepted(url, no_proxy):

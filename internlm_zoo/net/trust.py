@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from internlm_zoo.errors import UsageError
+from internlm_zoo.errors import VariableError
 from internlm_zoo.net.addresses import tidy
 
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -35,7 +35,7 @@ class Trust:
 
 
 def trust_of(environ: Mapping[str, str]) -> Trust:
-    """Raises UsageError where a variable names no certificates."""
+    """Raises VariableError where a variable names no certificates."""
     for names in (_OPENSSL, *((name,) for name in _BUNDLES)):
         said = tuple((name, place) for name in names if (place := tidy(environ.get(name, ""))))
         if said:
@@ -50,7 +50,7 @@ def _trust(said: _Named) -> Trust:
     for variable, text in said:
         try:
             _load(context, variable, text)
-        except UsageError as error:
+        except VariableError as error:
             refusals.append(error)
         else:
             named.append(f"{variable} ({text})")
@@ -92,7 +92,7 @@ def _empty_context() -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, variable: str, text: str) -> None:
-    """Raises UsageError if there is none in any of the places."""
+    """Raises VariableError if there is none in any of the places."""
     places = text.split(os.pathsep) if variable == "SSL_CERT_DIR" else [text]
     here = [Path(place).expanduser() for place in places if place]
     if not any(place.exists() for place in here):
@@ -133,5 +133,5 @@ def _said(error: OSError) -> str:
     return getattr(error, "reason", None) or error.strerror or str(error)
 
 
-def _unusable(variable: str, text: str, why: str) -> UsageError:
-    return UsageError(f"{variable} names {text}, {why}", fix=f"unset {variable}, or name a PEM file")
+def _unusable(variable: str, text: str, why: str) -> VariableError:
+    return VariableError(f"{variable} names {text}, {why}", fix=f"unset {variable}, or name a PEM file")

@@ -31,7 +31,7 @@ _ADAPTERS = {
 def open_source(hub: Hub, settings: Settings) -> Source:
     """The adapter for a hub; opens no connection yet.
 
-    Raises UnsupportedError if nothing here speaks its protocol, AddressError for an endpoint that is none,
+    Raises UnsupportedError if nothing here speaks its protocol, VariableError for an endpoint that is none,
     NetworkError if it would need a network and `settings.offline` forbids one.
     """
     endpoint = endpoint_of(hub, settings.environ)

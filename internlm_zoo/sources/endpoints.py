@@ -11,7 +11,7 @@ from internlm_zoo.registry.schema import Hub
 def endpoint_of(hub: Hub, environ: Mapping[str, str]) -> str | None:
     """A URL without a slash at its end, perhaps with user and password; a directory for hubs that are one.
 
-    Raises AddressError for what a variable, or whoever names the hub, gives as a web address and is none.
+    Raises VariableError for what a variable, or whoever names the hub, gives as a web address and is none.
     """
     variable = next((name for name in hub.endpoint_env if tidy(environ.get(name, ""))), None)
     endpoint = tidy(hub.endpoint_in(environ) or "")

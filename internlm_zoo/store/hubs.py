@@ -6,7 +6,14 @@ from __future__ import annotations
 import threading
 from urllib.parse import urlsplit
 
-from internlm_zoo.errors import AccessError, AddressError, IntegrityError, NotFoundError, UsageError, ZooError
+from internlm_zoo.errors import (
+    AccessError,
+    IntegrityError,
+    NotFoundError,
+    UsageError,
+    VariableError,
+    ZooError,
+)
 from internlm_zoo.registry import Hub
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
@@ -82,7 +89,7 @@ class Hubs:
             asked = candidate.asked if candidate.stands_in or is_listing(locked.revision) else locked.revision
         try:
             return resolve_by(self.source(candidate.hub), release, asked)
-        except AddressError:
+        except VariableError:
             raise
         except UsageError as error:  # credentials that are incomplete, say: another hub may do without
             raise AccessError(error.what, error.where, error.fix) from error

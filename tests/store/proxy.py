@@ -12,11 +12,11 @@ HOST = "hub.invalid"
 
 class Proxy:
     """A context manager. to: the port of this machine where everything goes, whatever host is asked for;
-    None: to the port that is asked for. user: NAME:PASSWORD that it wants to see. asked: first lines of the
-    requests it let through."""
+    None: to the port that is asked for. user: NAME:PASSWORD that it wants to see. refuses: a status and its
+    words, which it answers to everything. asked: first lines of the requests it let through."""
 
-    def __init__(self, to: int | None = None, user: str | None = None) -> None:
-        self._to, self._user = to, user
+    def __init__(self, to: int | None = None, user: str | None = None, refuses: str | None = None) -> None:
+        self._to, self._user, self._refuses = to, user, refuses
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.asked: list[str] = []
@@ -44,7 +44,10 @@ class Proxy:
             head, _, rest = head.partition(b"\r\n\r\n")
             first, *lines = head.decode().split("\r\n")
             if not self._admits(lines):
-                client.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                client.sendall(_refusal("407 Who are you"))
+                return
+            if self._refuses is not None:
+                client.sendall(_refusal(self._refuses))
                 return
             self.asked.append(first)
             with socket.create_connection(("127.0.0.1", self._to or _port(first))) as hub:
@@ -60,6 +63,10 @@ class Proxy:
             return True
         proof = "Basic " + base64.b64encode(self._user.encode()).decode()
         return any(line.lower() == f"proxy-authorization: {proof}".lower() for line in lines)
+
+
+def _refusal(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
 
 
 def _port(first: str) -> int:

@@ -1,0 +1,25 @@
+"""A world whose user may reach the hubs by odd ways only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.hubs.authority import Authority
+from tests.store.world import World, open_world
+
+
+@pytest.fixture(scope="package")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        world = open_world(tmp_path, stack)
+        world.environ["INTERNLM_ZOO_TIMEOUT"] = "5"
+        yield world
