@@ -23,10 +23,24 @@ _Summary = Annotated[
 _Deep = Annotated[
     bool, typer.Option("--deep", help="Hash every file of the mirror, not only those that were touched.")
 ]
+_MaxDelete = Annotated[
+    str | None,
+    typer.Option(
+        "--max-delete",
+        metavar="N|P%",
+        help="Stop rather than remove more files, or a greater part; 0: none. Default: the file's, else 25%.",
+    ),
+]
 
 
 @verb("plan", group="mirror", example="internlm-zoo mirror plan mirror.yaml")
-def mirror_plan(shell: Shell, file: _File, summary: _Summary = None, deep: _Deep = False) -> Answer:
+def mirror_plan(
+    shell: Shell,
+    file: _File,
+    summary: _Summary = None,
+    deep: _Deep = False,
+    max_delete: _MaxDelete = None,
+) -> Answer:
     """Show what `apply` would copy, replace and delete, and from where; change nothing.
 
     Exit code 0: nothing to do; 1: changes to come; 3: some releases could not be asked for.
@@ -34,7 +48,7 @@ def mirror_plan(shell: Shell, file: _File, summary: _Summary = None, deep: _Deep
     from internlm_zoo.mirror import plan
 
     with shell.progress() as progress:
-        report = plan(file, settings=shell.settings, deep=deep, progress=progress)
+        report = plan(file, settings=shell.settings, deep=deep, max_delete=max_delete, progress=progress)
     return _answer(report, summary)
 
 
@@ -44,6 +58,7 @@ def mirror_apply(
     file: _File,
     summary: _Summary = None,
     deep: _Deep = False,
+    max_delete: _MaxDelete = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit 1 if anything was changed, like git diff does.")
     ] = False,
@@ -51,12 +66,20 @@ def mirror_apply(
 ) -> Answer:
     """Make the mirror hold what the file asks for, every file checked; go on where a killed run stopped.
 
-    Exit code 0: done, whether or not there was anything to do; 3: some releases are not what they should be.
+    Exit code 0: done, whether or not there was anything to do; 3: some releases are not what they should be;
+    9: stopped before anything was done, because more would be removed than `--max-delete` allows.
     """
     from internlm_zoo.mirror import apply
 
     with shell.progress() as progress:
-        report = apply(file, settings=shell.settings, deep=deep, max_workers=max_workers, progress=progress)
+        report = apply(
+            file,
+            settings=shell.settings,
+            deep=deep,
+            max_delete=max_delete,
+            max_workers=max_workers,
+            progress=progress,
+        )
     return _answer(report, summary, changed=int(exit_code))
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from internlm_zoo.cli.tables import Column, Sheet, byte_count
 from internlm_zoo.mirror.report import ReleaseReport, Report
-from internlm_zoo.mirror.summary import file_counts
+from internlm_zoo.mirror.summary import file_counts, stopped, totals
 
 _SHORT = 12
 _STYLES = {"new": "green", "changed": "yellow", "failed": "red", "unwanted": "magenta", "removed": "magenta"}
@@ -20,6 +20,7 @@ _SENTENCES = {
     "drift": "The mirror differs from what it should be.",
     "partly": "Some releases could not be had; the others are as they should be.",
     "failed": "None of the releases could be had.",
+    "stopped": "Nothing was copied, replaced or removed.",
 }
 
 
@@ -27,11 +28,11 @@ def report_view(report: Report) -> RenderableType:
     """An apply does not name the files again that a plan has named. Notes were told as they came up."""
     parts: list[RenderableType] = [_releases(report)]
     files = [row for release in report.releases for row in _file_rows(release)]
-    if files and report.verb != "apply":
+    if files and (report.verb != "apply" or report.excess):
         titles = (Column("Release"), Column("File", narrow="fold"), Column("To do"), Column("Why"))
         parts += ["", Sheet([*titles, Column("Size", "right")], files)]
     parts += [Text(line, style=style) for line, style in _remarks(report)]
-    return Group(*parts, "", Text(_closing(report), style="bold"))
+    return Group(*parts, "", totals(report), Text(_closing(report), style="bold"))
 
 
 def _releases(report: Report) -> Sheet:
@@ -41,9 +42,10 @@ def _releases(report: Report) -> Sheet:
         Column("From"),
         Column("Revision", narrow="drop"),
     ]
-    bytes_title = "Fetched" if report.verb == "apply" else "To fetch"
+    applied = report.verb == "apply" and report.excess is None
+    bytes_title = "Fetched" if applied else "To fetch"
     columns += [Column("Files", narrow="fold"), Column(bytes_title, "right"), Column("State")]
-    return Sheet(columns, [_row(release, report.verb == "apply") for release in report.releases])
+    return Sheet(columns, [_row(release, applied) for release in report.releases])
 
 
 def _row(release: ReleaseReport, applied: bool) -> list[str | Text]:
@@ -52,16 +54,17 @@ def _row(release: ReleaseReport, applied: bool) -> list[str | Text]:
         release.format,
         (release.source or "-").partition(":")[0],
         (release.revision or release.before or "-")[:_SHORT],
-        file_counts(release, done=applied) or "-",
+        "; ".join(file_counts(release.files, done=applied)) or "-",
         byte_count(sum(release.served.values()) if applied else release.to_fetch),
         Text(release.state, style=_STYLES.get(release.state, "")),
     ]
 
 
 def _file_rows(release: ReleaseReport) -> Iterator[list[str | Text]]:
+    """Files that stay with their whole release are not named one by one."""
     for action in release.actions:
-        size = "" if action.kind == "delete" else byte_count(action.size)
-        yield [release.path, action.path, action.kind, action.why, size]
+        if (action.kind, action.why) != ("keep", "unwanted"):
+            yield [release.path, action.path, action.kind, action.why, byte_count(action.size)]
 
 
 def _remarks(report: Report) -> Iterator[tuple[str, str]]:
@@ -69,6 +72,8 @@ def _remarks(report: Report) -> Iterator[tuple[str, str]]:
     for release in report.releases:
         if release.problem:
             yield f"{release.path}: {release.problem}", "red"
+    if told := stopped(report):
+        yield told, "red"
     if report.left_out:
         yield f"no release in these formats: {', '.join(report.left_out)}", "dim"
     if not report.prune and any(release.state == "unwanted" for release in report.releases):

@@ -6,6 +6,7 @@ models: [internlm-chat-*, internlm2-7b]
 formats: [hf]                      # default: hf and original
 hubs: [modelscope, huggingface]    # who is asked, in this order; default: the registry's
 prune: true                        # remove what is no longer chosen; default: false
+max_delete: 25%                    # an apply that would remove more stops; files, or a percentage
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 
 from internlm_zoo.errors import NotFoundError, UnsupportedError
+from internlm_zoo.mirror.limit import DEFAULT, Limit
 from internlm_zoo.registry import Registry, RegistryError
 from internlm_zoo.registry.document import Problem, Step, data, place, read
 from internlm_zoo.registry.entry import Entry, Text
@@ -39,6 +41,9 @@ class MirrorFile(Entry):
     formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("hf", "original")
     hubs: tuple[Text, ...] = ()
     prune: bool = False
+    max_delete: Annotated[
+        Limit, PlainValidator(Limit.parse), WithJsonSchema({"type": ["integer", "string"]})
+    ] = DEFAULT
 
 
 def read_mirror_file(path: Path, registry: Registry) -> MirrorFile:

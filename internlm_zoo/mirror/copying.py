@@ -12,8 +12,9 @@ from pathlib import Path
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, UnsupportedError
 from internlm_zoo.mirror.destinations import Destination
-from internlm_zoo.mirror.planning import Action, Item, Seen, plan_item
+from internlm_zoo.mirror.planning import replan
 from internlm_zoo.mirror.survey import Ways, ask
+from internlm_zoo.mirror.values import Action, Item
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
@@ -58,16 +59,16 @@ class Copied:
     notes: tuple[str, ...] = ()
 
 
-def bring(item: Item, ways: Ways, seen: Seen, kit: Kit) -> Copied:
+def bring(item: Item, ways: Ways, kit: Kit) -> Copied:
     """Everything that the item's plan copies or changes, on the stage. Raises NoSpaceError, UsageError."""
     while item.problem is None and item.to_fetch:
         snapshot = _snapshot(item)
         try:
-            return _fetch(item, snapshot, ways, seen, kit)
+            return _fetch(item, snapshot, ways, kit)
         except _HUB_FAILURES as error:
             kit.progress.note(f"{item.shelf.path}: {error.what}; going on to the next hub")
             offer = ask(ways, {**item.offer.failures, snapshot.hub: error})
-            item = plan_item(item.shelf, offer, item.held, seen, kit.prune)
+            item = replan(item, offer, error, kit.prune)
     return Copied(item)
 
 
@@ -76,12 +77,10 @@ def _snapshot(item: Item) -> Snapshot:
     return item.offer.snapshot
 
 
-def _fetch(item: Item, snapshot: Snapshot, ways: Ways, seen: Seen, kit: Kit) -> Copied:
-    adopt = seen.extra & {action.path for action in item.to_fetch}
-    stage = kit.destination.stage(item.shelf.path, adopt)
+def _fetch(item: Item, snapshot: Snapshot, ways: Ways, kit: Kit) -> Copied:
+    stage = kit.destination.stage(item.shelf.path)
     if _is_of_another_listing(stage, snapshot):
         kit.destination.clear(item.shelf.path)
-        stage = kit.destination.stage(item.shelf.path, ())
     done = [_download(paths, snapshot, stage, ways, kit) for paths in _batches(item, snapshot, kit)]
     served: dict[str, int] = {}
     for hub, count in (pair for download in done for pair in download.served.items()):

@@ -1,54 +1,49 @@
 """`plan`, `apply` and `diff`: from a mirror file to a report.
 
 An apply killed at any moment is taken up by the next one: what the index says of a file is right, what it
-does not speak of is checked or fetched.
+does not speak of is checked or fetched. What an apply removes was planned, counted and held against the limit
+before it began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from internlm_zoo.mirror.config import MirrorFile, read_mirror_file
 from internlm_zoo.mirror.copying import Kit, bring
-from internlm_zoo.mirror.destinations import Destination, open_destination
-from internlm_zoo.mirror.index import Index
-from internlm_zoo.mirror.planning import Plan, Seen, make_plan
-from internlm_zoo.mirror.report import (
-    Report,
-    State,
-    item_notes,
-    make_report,
-    release_report,
-    unwanted_report,
-)
-from internlm_zoo.mirror.survey import Ways, survey, ways_to
+from internlm_zoo.mirror.job import Job, View, open_job
+from internlm_zoo.mirror.limit import excess
+from internlm_zoo.mirror.report import Report, Verb, make_report, release_report, unwanted_report
 from internlm_zoo.mirror.taking import take_in, take_out
-from internlm_zoo.mirror.wanted import Wanted, wanted
+from internlm_zoo.mirror.values import Plan
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import Registry, load_registry
 from internlm_zoo.settings import Settings
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.values import Patience
 
 
-def plan(file: Path, *, settings: Settings, deep: bool = False, progress: Progress | None = None) -> Report:
+def plan(
+    file: Path,
+    *,
+    settings: Settings,
+    deep: bool = False,
+    max_delete: str | int | None = None,
+    progress: Progress | None = None,
+) -> Report:
     """What an apply would do; nothing is changed. file: a mirror file, see config.py. deep: hash every file
-    of the mirror, not only those touched since they were taken in.
+    of the mirror, not only those touched since they were taken in. max_delete: instead of the mirror file's.
 
     Raises NotFoundError, RegistryError, UnsupportedError, UsageError for what is wrong with the mirror file,
     and IntegrityError for a mirror whose index cannot be read. A hub that is silent is in the report, not an
     error."""
-    return _look("plan", file, settings, deep, progress or Progress())
+    return _look("plan", open_job(file, settings, max_delete), deep, progress)
 
 
 def diff(file: Path, *, settings: Settings, deep: bool = False, progress: Progress | None = None) -> Report:
-    """How the mirror differs from the mirror file and the hubs, whatever an apply would do about it: releases
-    no longer chosen and unknown files count too. See `plan`."""
-    return _look("diff", file, settings, deep, progress or Progress())
+    """How the mirror differs from the mirror file and the hubs: what `plan` would change is drift, by the
+    same rules. See `plan`."""
+    return _look("diff", open_job(file, settings), deep, progress)
 
 
 def apply(
@@ -56,88 +51,55 @@ def apply(
     *,
     settings: Settings,
     deep: bool = False,
+    max_delete: str | int | None = None,
     max_workers: int = 8,
     progress: Progress | None = None,
 ) -> Report:
     """Make the mirror hold what the mirror file says. A release appears when all of its files are checked;
-    one that no hub delivers is left as it is and named in the report. A second apply moves no bytes.
+    one that no hub delivers is left as it is and named in the report. A second apply moves no bytes. If more
+    would be removed than the limit allows nothing is copied, replaced or removed, and the result is
+    `stopped`.
 
     max_workers: files at a time. Raises what `plan` raises, NoSpaceError, and UsageError if another apply is
     at work there."""
-    progress, job = progress or Progress(), _open(file, settings)
+    progress, job = progress or Progress(), open_job(file, settings, max_delete)
     with job.destination.guard():
-        view = job.view(deep, job.mirror.prune, progress)
+        view = job.view(deep, progress)
+        if excess(view.plan, job.limit):
+            return _planned("apply", job, view.plan)
         with closing(Client(settings.environ, Patience.of(settings), max_workers)) as client:
-            return _apply(
-                job, view, Kit(job.destination, settings, client, progress, max_workers, job.mirror.prune)
-            )
+            kit = Kit(job.destination, settings, client, progress, max_workers, job.mirror.prune)
+            return _apply(job, view, kit)
 
 
-@dataclass(frozen=True)
-class _View:
-    """The mirror, and the hubs, as they are now. ways, seen: by path of the release."""
-
-    plan: Plan
-    index: Index
-    ways: Mapping[str, Ways]
-    seen: Mapping[str, Seen]
+def _look(verb: Verb, job: Job, deep: bool, progress: Progress | None) -> Report:
+    return _planned(verb, job, job.view(deep, progress or Progress()).plan)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A mirror file, understood."""
-
-    mirror: MirrorFile
-    wanted: Wanted
-    destination: Destination
-    registry: Registry
-    settings: Settings
-
-    def view(self, deep: bool, prune: bool, progress: Progress) -> _View:
-        index = self.destination.index()
-        ways = ways_to(self.wanted.shelves, index, self.registry, self.settings)
-        seen = {}
-        for path in ways:
-            held = index.find(path)
-            files = held.files if held else ()
-            seen[path] = self.destination.examine(path, files, deep=deep, progress=progress)
-        found = make_plan(self.wanted, survey(ways), index, seen, prune)
-        for item in found.items:
-            for note in item_notes(item):
-                progress.note(f"{item.shelf.path}: {note}")
-        return _View(found, index, ways, seen)
+def _planned(verb: Verb, job: Job, plan: Plan) -> Report:
+    place = job.destination
+    unfinished = place.unfinished([shelf.path for shelf in job.wanted.shelves])
+    return make_report(verb, job.mirror, plan, job.limit, unfinished=unfinished, notes=place.warnings())
 
 
-def _open(file: Path, settings: Settings) -> _Job:
-    registry = load_registry(settings)
-    mirror = read_mirror_file(file, registry)
-    destination = open_destination(mirror.destination)
-    return _Job(mirror, wanted(mirror, registry, settings), destination, registry, settings)
-
-
-def _look(
-    verb: Literal["plan", "diff"], file: Path, settings: Settings, deep: bool, progress: Progress
-) -> Report:
-    job = _open(file, settings)
-    found = job.view(deep, job.mirror.prune or verb == "diff", progress).plan
-    releases = [*map(release_report, found.items), *map(unwanted_report, found.unwanted)]
-    return make_report(verb, job.mirror, found, releases)
-
-
-def _apply(job: _Job, view: _View, kit: Kit) -> Report:
-    index, done = view.index, []
+def _apply(job: Job, view: View, kit: Kit) -> Report:
+    index, releases, items, gone = view.index, [], [], []
     for item in view.plan.items:
-        path = item.shelf.path
-        copied = bring(item, view.ways[path], view.seen[path], kit)
-        if copied.item.problem is None and copied.item.changes:
-            index = take_in(copied, index, job.destination)
-        done.append(copied)
-    if view.plan.prune:
-        for held in view.plan.unwanted:
-            index = take_out(held, index, job.destination)
-    job.destination.tidy(view.ways.keys())
-    outcome = replace(view.plan, items=tuple(copied.item for copied in done))
-    releases = [release_report(copied.item, copied.served, copied.notes) for copied in done]
-    fate: State = "removed" if view.plan.prune else "unwanted"
-    releases += [unwanted_report(held, fate) for held in view.plan.unwanted]
-    return make_report("apply", job.mirror, outcome, releases)
+        copied = bring(item, view.ways[item.shelf.path], kit)
+        item = copied.item
+        if item.problem is None and item.changes:
+            index, item = take_in(copied, index, job.destination)
+        items.append(item)
+        releases.append(release_report(item, copied.served, copied.notes))
+    for leaving in view.plan.unwanted:
+        if view.plan.prune:
+            index, leaving = take_out(leaving, index, job.destination)
+        gone.append(leaving)
+        releases.append(unwanted_report(leaving, "removed" if view.plan.prune else "unwanted"))
+    unfinished = job.destination.unfinished(view.ways)
+    job.destination.tidy(view.ways)
+    outcome = replace(view.plan, items=tuple(items), unwanted=tuple(gone))
+    notes = job.destination.warnings()
+    return make_report(
+        "apply", job.mirror, outcome, job.limit, releases=releases, unfinished=unfinished, notes=notes
+    )

@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.registry.release import Format
+from internlm_zoo.serve.digests import git_blob_sha1
 
 NAME = "mirror.json"
+# Up to this size a hub may list a file by its git digest alone.
+_SMALL = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Origin:
 @dataclass(frozen=True)
 class Held:
     """One release in the mirror. path: its folder, `org/name`. revision: what it is served as, 40 hex digits;
-    None if its origin names no commit, or while not all of it is here. trust: see registry.lock."""
+    None if its origin names no commit, or while not all of it is here. trust: see registry.lock. found: files
+    that lay in the folder before the mirror; they are not the mirror's to replace or remove."""
 
     path: str
     model: str
@@ -59,6 +64,7 @@ class Held:
     trust: Literal["hub", "first-use"]
     names: tuple[Name, ...]
     files: tuple[HeldFile, ...]
+    found: tuple[str, ...] = ()
 
     def file(self, path: str) -> HeldFile | None:
         return next((file for file in self.files if file.path == path), None)
@@ -99,6 +105,11 @@ def parse(text: bytes, where: str) -> Index:
         raise IntegrityError(
             what, where, "remove it: `mirror apply` checks the files and writes it anew"
         ) from error
+
+
+def git_digest(file: Path, size: int) -> str | None:
+    """Of a small file: another hub may know it by nothing else."""
+    return git_blob_sha1(file.read_bytes()) if size <= _SMALL else None
 
 
 def dump(index: Index) -> str:

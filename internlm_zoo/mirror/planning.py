@@ -3,96 +3,22 @@ touched.
 
 A release is replaced only by what the first hub that answers has. If the hub it came from is silent now and
 the next one has something else, it stays as it is: a mirror that follows whichever hub is up today is no
-mirror.
+mirror. And nothing is replaced or removed that lay there before the mirror.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
 
-from internlm_zoo.errors import ZooError
+from internlm_zoo.errors import UsageError, ZooError
 from internlm_zoo.mirror.index import Held, HeldFile, Index
+from internlm_zoo.mirror.values import Action, Item, Offer, Plan, Seen, Unwanted, Why
 from internlm_zoo.mirror.wanted import Shelf, Wanted
 from internlm_zoo.sources.base import RemoteFile, Snapshot
 from internlm_zoo.transfer.refusal import gravest
 
-Kind = Literal["copy", "change", "delete"]
-Why = Literal["absent", "missing", "damaged", "behind", "gone", "extra"]
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What the hubs have for a shelf. snapshot: of the first that answers. failures: hub -> why it does
-    not."""
-
-    snapshot: Snapshot | None
-    failures: Mapping[str, ZooError] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """How the files of a release are at the destination. extra: files that the index does not know."""
-
-    damaged: frozenset[str] = frozenset()
-    missing: frozenset[str] = frozenset()
-    extra: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Action:
-    """why: absent (never copied), missing (was here), damaged (here, but not what it was), behind (the hub
-    has another one), gone (the hub has none any more), extra (nobody knows it). size: bytes to fetch, None if
-    unknown."""
-
-    kind: Kind
-    path: str
-    why: Why
-    size: int | None = None
-
-
-@dataclass(frozen=True)
-class Item:
-    """One shelf: what to do, and what is in the way of it. relabel: the files are right, but the index calls
-    them by an old revision or lacks a name."""
-
-    shelf: Shelf
-    offer: Offer
-    held: Held | None
-    actions: tuple[Action, ...] = ()
-    relabel: bool = False
-    problem: ZooError | None = None
-
-    @property
-    def changes(self) -> bool:
-        return bool(self.actions) or self.relabel
-
-    @property
-    def to_fetch(self) -> tuple[Action, ...]:
-        return tuple(action for action in self.actions if action.kind != "delete")
-
-    @property
-    def to_delete(self) -> tuple[Action, ...]:
-        return tuple(action for action in self.actions if action.kind == "delete")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """unwanted: releases that are held and not asked for; they go if prune."""
-
-    items: tuple[Item, ...]
-    unwanted: tuple[Held, ...]
-    left_out: tuple[str, ...]
-    prune: bool
-
-    @property
-    def changes(self) -> bool:
-        return any(item.changes for item in self.items) or self.prunes
-
-    @property
-    def prunes(self) -> bool:
-        return self.prune and bool(self.unwanted)
+_NAMED = 3
 
 
 def make_plan(
@@ -104,22 +30,36 @@ def make_plan(
         for shelf in wanted.shelves
     )
     paths = {shelf.path for shelf in wanted.shelves}
-    unwanted = tuple(held for held in index.releases if held.path not in paths)
+    unwanted = tuple(
+        Unwanted(held, seen[held.path], tuple(_leaving(held, seen[held.path], prune)))
+        for held in index.releases
+        if held.path not in paths
+    )
     return Plan(items, unwanted, wanted.left_out, prune)
 
 
 def plan_item(shelf: Shelf, offer: Offer, held: Held | None, seen: Seen, prune: bool) -> Item:
     """What to do about one shelf."""
-    if offer.snapshot is None:
-        return Item(shelf, offer, held, tuple(_repairs(held, seen)), problem=_nobody(offer.failures))
-    actions = tuple(_actions(offer.snapshot, held, seen, prune))
-    if (
-        held
-        and held.source.hub in offer.failures
-        and any(action.why in ("behind", "gone") for action in actions)
-    ):
-        return Item(shelf, offer, held, problem=_other_files(offer.failures[held.source.hub], offer.snapshot))
-    return Item(shelf, offer, held, actions, relabel=_is_relabelled(shelf, offer.snapshot, held))
+    snapshot = offer.snapshot
+    if snapshot is None:
+        return Item(shelf, offer, held, seen, tuple(_repairs(held, seen)), problem=_nobody(offer.failures))
+    actions = tuple(_actions(snapshot, held, seen, prune))
+    moved = any(action.why in ("behind", "gone") for action in actions)
+    if moved and held and (error := offer.failures.get(held.source.hub)):
+        return Item(shelf, offer, held, seen, problem=_other_files(error, snapshot))
+    if strange := [*_in_the_way(actions, snapshot, held)]:
+        return Item(shelf, offer, held, seen, problem=_not_ours(strange, shelf, snapshot))
+    return Item(shelf, offer, held, seen, actions, relabel=_is_relabelled(shelf, snapshot, held))
+
+
+def replan(item: Item, offer: Offer, error: ZooError, prune: bool) -> Item:
+    """The same for what the next hub has, after the one of the plan failed. What goes was planned: what the
+    next hub lacks besides is a problem."""
+    again = plan_item(item.shelf, offer, item.held, item.seen, prune)
+    more = {action.path for action in again.to_delete} - {action.path for action in item.to_delete}
+    if more and offer.snapshot is not None:
+        return Item(item.shelf, offer, item.held, item.seen, problem=_other_files(error, offer.snapshot))
+    return again
 
 
 def same(theirs: RemoteFile, ours: HeldFile, same_source: bool) -> bool:
@@ -142,16 +82,62 @@ def reasons(failures: Mapping[str, ZooError]) -> list[str]:
     ]
 
 
+def strangers(seen: Seen) -> tuple[str, ...]:
+    """What lies in the folder of a release that the mirror is about to begin, and is not of it."""
+    return tuple(sorted(seen.files.keys() - seen.right.keys()))
+
+
 def _actions(snapshot: Snapshot, held: Held | None, seen: Seen, prune: bool) -> Iterator[Action]:
     known = {file.path: file for file in held.files} if held else {}
     from_here = _same_source(snapshot, held)
     for file in snapshot.files:
-        why = _why(file, known.get(file.path), from_here, seen)
-        if why:
-            yield Action("copy" if why in ("absent", "missing") else "change", file.path, why, file.size)
+        ours = known.get(file.path)
+        why = _unheld(file, seen) if ours is None else _why(file, ours, from_here, seen)
+        if why == "here":
+            yield Action("keep", file.path, why, file.size)
+        elif why:
+            yield Action("update" if file.path in seen.files else "copy", file.path, why, file.size)
     offered = {file.path for file in snapshot.files}
-    yield from (Action("delete", path, "gone") for path in known if path not in offered)
-    yield from (Action("delete", path, "extra") for path in sorted(seen.extra - offered if prune else ()))
+    yield from (Action("delete", path, "gone", _size(path, seen)) for path in known if path not in offered)
+    for path in sorted(seen.files.keys() - offered - known.keys()):
+        yield _stray(path, held, seen, prune)
+
+
+def _leaving(held: Held, seen: Seen, prune: bool) -> Iterator[Action]:
+    known = {file.path for file in held.files}
+    for path in sorted(seen.files):
+        if path in known:
+            yield Action("delete" if prune else "keep", path, "unwanted", _size(path, seen))
+        else:
+            yield _stray(path, held, seen, prune)
+
+
+def _stray(path: str, held: Held | None, seen: Seen, prune: bool) -> Action:
+    """What the mirror did not put there stays, if it was there first."""
+    if _is_found(path, held):
+        return Action("keep", path, "found", _size(path, seen))
+    return Action("delete" if prune else "keep", path, "extra", _size(path, seen))
+
+
+def _in_the_way(actions: Iterable[Action], snapshot: Snapshot, held: Held | None) -> Iterator[str]:
+    """What lies where a file of the release, or a folder of it, is to be, and is not for us to remove."""
+    folders = {str(parent) for file in snapshot.files for parent in PurePosixPath(file.path).parents}
+    files = {file.path for file in snapshot.files}
+    for action in actions:
+        if action.why == "unknown" and _is_found(action.path, held):
+            yield action.path
+        elif action.kind == "keep" and action.why != "here":
+            above = {str(parent) for parent in PurePosixPath(action.path).parents}
+            if action.path in folders or not files.isdisjoint(above):
+                yield action.path
+
+
+def _is_found(path: str, held: Held | None) -> bool:
+    return held is None or path in held.found
+
+
+def _size(path: str, seen: Seen) -> int:
+    return seen.files[path].size if path in seen.files else 0
 
 
 def _repairs(held: Held | None, seen: Seen) -> Iterator[Action]:
@@ -160,12 +146,18 @@ def _repairs(held: Held | None, seen: Seen) -> Iterator[Action]:
         if file.path in seen.missing:
             yield Action("copy", file.path, "missing", file.size)
         elif file.path in seen.damaged:
-            yield Action("change", file.path, "damaged", file.size)
+            yield Action("update", file.path, "damaged", file.size)
 
 
-def _why(file: RemoteFile, ours: HeldFile | None, same_source: bool, seen: Seen) -> Why | None:
-    if ours is None:
+def _unheld(file: RemoteFile, seen: Seen) -> Why:
+    """Of a file that the index does not speak of."""
+    if file.path not in seen.files:
         return "absent"
+    right = seen.right.get(file.path)
+    return "here" if right is not None and same(file, right, False) else "unknown"
+
+
+def _why(file: RemoteFile, ours: HeldFile, same_source: bool, seen: Seen) -> Why | None:
     if not same(file, ours, same_source):
         return "behind"
     if file.path in seen.missing:
@@ -193,3 +185,10 @@ def _nobody(failures: Mapping[str, ZooError]) -> ZooError:
 def _other_files(error: ZooError, snapshot: Snapshot) -> ZooError:
     stays = f"{snapshot.hub} has other files, so the release stays as it is"
     return type(error)(f"{error.what}; {stays}", error.where, error.fix)
+
+
+def _not_ours(paths: list[str], shelf: Shelf, snapshot: Snapshot) -> ZooError:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    named = f"{', '.join(paths[:_NAMED])}{more}"
+    what = f"{named} is in the way of what {snapshot.hub} has, and not the mirror's to replace"
+    return UsageError(f"{what}: move it elsewhere, and apply again", shelf.path)

@@ -9,13 +9,17 @@ from typing import Literal
 
 from internlm_zoo.errors import PartlyDoneError, ZooError
 from internlm_zoo.mirror.config import MirrorFile
-from internlm_zoo.mirror.index import Held
-from internlm_zoo.mirror.planning import Action, Item, Plan, reasons
+from internlm_zoo.mirror.limit import Limit, excess
+from internlm_zoo.mirror.planning import reasons
+from internlm_zoo.mirror.values import Action, Item, Plan, Tallies, Tally, Unwanted
 from internlm_zoo.transfer.refusal import gravest
 
 Verb = Literal["plan", "apply", "diff"]
-Result = Literal["no change", "changes", "changed", "drift", "partly", "failed"]
+Result = Literal["no change", "changes", "changed", "drift", "partly", "failed", "stopped"]
 State = Literal["same", "new", "changed", "failed", "unwanted", "removed"]
+
+STOPPED = 9
+"""The exit code of an apply that would remove more than it may."""
 
 _DIFFERENT = 1
 _FOUND: Mapping[Verb, Result] = {"plan": "changes", "apply": "changed", "diff": "drift"}
@@ -24,9 +28,9 @@ _FOUND: Mapping[Verb, Result] = {"plan": "changes", "apply": "changed", "diff": 
 @dataclass(frozen=True)
 class ReleaseReport:
     """One release of the mirror. source: `hub:repo` it comes from. before, revision: what is held, and what
-    is to be or was taken in. same: files that are right already. to_fetch: bytes, None if a hub tells no
-    sizes. served: bytes that came, per hub. state `failed`: see problem; `unwanted`: no longer chosen;
-    `removed`: not any more."""
+    is to be or was taken in. files: what becomes, or became, of how many. actions: of which; of a release
+    that failed, what is wrong with it. to_fetch: bytes, None if a hub tells no sizes. served: bytes that
+    came, per hub. state `failed`: see problem; `unwanted`: no longer chosen; `removed`: not any more."""
 
     path: str
     model: str
@@ -35,7 +39,7 @@ class ReleaseReport:
     source: str | None
     before: str | None
     revision: str | None
-    same: int
+    files: Tallies
     actions: tuple[Action, ...] = ()
     to_fetch: int | None = 0
     served: Mapping[str, int] = field(default_factory=dict)
@@ -46,34 +50,57 @@ class ReleaseReport:
 @dataclass(frozen=True)
 class Report:
     """left_out: models that a glob means and that no hub has in these formats. prune: whether what is
-    unwanted goes. fetched_bytes: bytes of files that crossed the network, discarded ones too."""
+    unwanted goes. files: of all releases. unfinished: downloads of releases that are not asked for, which an
+    apply forgets. max_delete: the limit. excess: what goes beyond it; then nothing is, or will be, done.
+    fetched_bytes: bytes of files that crossed the network, discarded ones too. notes: about the place."""
 
     verb: Verb
     result: Result
     exit_code: int
     destination: Path
     prune: bool
+    files: Tallies
+    to_fetch: int | None
+    unfinished: Tally
+    max_delete: str
+    excess: str | None
     fetched_bytes: int
     releases: tuple[ReleaseReport, ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def make_report(verb: Verb, mirror: MirrorFile, plan: Plan, releases: Iterable[ReleaseReport]) -> Report:
-    """plan: as it was, or as it turned out."""
-    releases = tuple(releases)
-    problems = [item.problem for item in plan.items if item.problem]
-    done = plan.prunes or any(item.changes for item in plan.items if not item.problem)
-    differs = done if verb == "apply" else plan.changes
-    result, exit_code = _verdict(verb, differs, problems, len(plan.items))
+def make_report(
+    verb: Verb,
+    mirror: MirrorFile,
+    plan: Plan,
+    limit: Limit,
+    *,
+    releases: Iterable[ReleaseReport] | None = None,
+    unfinished: Tally = Tally(),
+    notes: tuple[str, ...] = (),
+) -> Report:
+    """plan: as it was, or as it turned out. releases: what became of them, if anything was done."""
+    beyond = None if releases else excess(plan, limit)
+    releases = tuple(releases or (*map(release_report, plan.items), *map(unwanted_report, plan.unwanted)))
+    result, exit_code = _verdict(verb, plan)
+    if verb == "apply" and beyond:
+        result, exit_code = "stopped", STOPPED
     return Report(
         verb=verb,
         result=result,
         exit_code=exit_code,
         destination=Path(mirror.destination),
         prune=mirror.prune,
+        files=plan.tallies,
+        to_fetch=_total(release.to_fetch for release in releases if not release.problem),
+        unfinished=unfinished,
+        max_delete=str(limit),
+        excess=beyond,
         fetched_bytes=sum(count for release in releases for count in release.served.values()),
         releases=releases,
         left_out=plan.left_out,
+        notes=notes,
     )
 
 
@@ -82,7 +109,6 @@ def release_report(
 ) -> ReleaseReport:
     """An item as planned, or as it turned out."""
     snapshot, held = item.offer.snapshot, item.held
-    sizes = [action.size for action in item.to_fetch]
     return ReleaseReport(
         path=item.shelf.path,
         model=item.shelf.model,
@@ -91,25 +117,17 @@ def release_report(
         source=f"{snapshot.hub}:{snapshot.repo}" if snapshot else None,
         before=held.source.revision if held else None,
         revision=snapshot.revision if snapshot else None,
-        same=(_count(held) if item.problem or not snapshot else len(snapshot.files)) - len(item.to_fetch),
+        files=item.tallies,
         actions=item.actions,
-        to_fetch=None if None in sizes else sum(size or 0 for size in sizes),
+        to_fetch=_total(action.size for action in item.to_fetch),
         served=served or {},
         problem=item.problem.what if item.problem else None,
         notes=(*item_notes(item), *notes),
     )
 
 
-def item_notes(item: Item) -> tuple[str, ...]:
-    """What a person should know of a release that has no problem."""
-    if item.problem:
-        return ()
-    same = "the files are the same, under another revision or another name"
-    relabelled = [same] if item.relabel and not item.actions else []
-    return (*reasons(item.offer.failures), *relabelled)
-
-
-def unwanted_report(held: Held, state: State = "unwanted") -> ReleaseReport:
+def unwanted_report(leaving: Unwanted, state: State = "unwanted") -> ReleaseReport:
+    held = leaving.held
     return ReleaseReport(
         path=held.path,
         model=held.model,
@@ -118,8 +136,44 @@ def unwanted_report(held: Held, state: State = "unwanted") -> ReleaseReport:
         source=f"{held.source.hub}:{held.source.repo}",
         before=held.source.revision,
         revision=None,
-        same=len(held.files),
+        files=leaving.tallies,
+        actions=leaving.actions,
     )
+
+
+def item_notes(item: Item) -> tuple[str, ...]:
+    """What a person should know of a release that has no problem."""
+    if item.problem:
+        return ()
+    same = "the files are the same, under another revision or another name"
+    relabelled = [same] if item.relabel and not item.acts else []
+    return (*reasons(item.offer.failures), *relabelled)
+
+
+def _total(sizes: Iterable[int | None]) -> int | None:
+    """None if one of them is unknown."""
+    sizes = tuple(sizes)
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def _verdict(verb: Verb, plan: Plan) -> tuple[Result, int]:
+    """What was found or done, and the exit code: for plan and diff a difference weighs more than a hub that
+    is silent; an apply that could not finish is never a success."""
+    problems = [item.problem for item in plan.items if item.problem]
+    done = plan.prunes or any(item.changes for item in plan.items if not item.problem)
+    differs = done if verb == "apply" else plan.changes
+    if problems and not differs and len(problems) == len(plan.items):
+        return "failed", _code(problems)
+    if verb == "apply" and problems:
+        return "partly", PartlyDoneError.exit_code
+    if differs:
+        return _FOUND[verb], 0 if verb == "apply" else _DIFFERENT
+    return ("partly", PartlyDoneError.exit_code) if problems else ("no change", 0)
+
+
+def _code(problems: Sequence[ZooError]) -> int:
+    codes = {problem.exit_code for problem in problems}
+    return codes.pop() if len(codes) == 1 else gravest(problems).exit_code
 
 
 def _state(item: Item) -> State:
@@ -127,20 +181,4 @@ def _state(item: Item) -> State:
         return "failed"
     if not item.changes:
         return "same"
-    return "changed" if item.held else "new"
-
-
-def _count(held: Held | None) -> int:
-    return len(held.files) if held else 0
-
-
-def _verdict(verb: Verb, differs: bool, problems: Sequence[ZooError], asked: int) -> tuple[Result, int]:
-    """What was found or done, and the exit code: for plan and diff a difference weighs more than a hub that
-    is silent; an apply that could not finish is never a success."""
-    if problems and not differs and len(problems) == asked:
-        return "failed", gravest(problems).exit_code
-    if verb == "apply" and problems:
-        return "partly", PartlyDoneError.exit_code
-    if differs:
-        return _FOUND[verb], 0 if verb == "apply" else _DIFFERENT
-    return ("partly", PartlyDoneError.exit_code) if problems else ("no change", 0)
+    return "changed" if item.held and item.held.files else "new"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from converters.progress import byte_count
 from internlm_zoo.errors import UsageError
 from internlm_zoo.mirror.report import ReleaseReport, Report
+from internlm_zoo.mirror.values import Kind, Tallies, Tally
 
 _FILES_SHOWN = 50
 _HEADINGS = {
@@ -16,12 +18,19 @@ _HEADINGS = {
     "drift": "the mirror and the hubs differ",
     "partly": "partly done",
     "failed": "failed",
+    "stopped": "stopped, nothing was done",
+}
+_COLUMNS = {
+    **dict.fromkeys(("Release", "Format", "From", "Revision"), "---"),
+    **dict.fromkeys(("Copy", "Update", "Delete", "Keep", "To fetch", "Fetched"), "---:"),
+    "State": "---",
 }
 # Per kind of action: done, and still to do.
-_WORDS = {
+_WORDS: Mapping[Kind, tuple[str, str]] = {
     "copy": ("copied", "to copy"),
-    "change": ("replaced", "to replace"),
+    "update": ("updated", "to update"),
     "delete": ("deleted", "to delete"),
+    "keep": ("kept", "kept"),
 }
 
 
@@ -40,43 +49,82 @@ def write_summary(report: Report, path: Path) -> None:
         raise UsageError(what, path, "name another file with --summary") from error
 
 
-def file_counts(release: ReleaseReport, *, done: bool) -> str:
-    """How many files stay as they are, and what becomes, or became, of the others."""
-    kinds = [action.kind for action in release.actions]
-    counts = [f"{release.same} as they are"] if release.same else []
-    counts += [
-        f"{kinds.count(kind)} {past if done else future}"
-        for kind, (past, future) in _WORDS.items()
-        if kind in kinds
+def file_counts(files: Tallies, *, done: bool) -> list[str]:
+    """How many files, of how many bytes, become what, or became; without what there is none of."""
+    tallies = {kind: getattr(files, kind) for kind in _WORDS}
+    return [
+        f"{tally.files} {_WORDS[kind][not done]}, {size(tally)}"
+        for kind, tally in tallies.items()
+        if tally.files
     ]
-    return ", ".join(counts)
+
+
+def size(tally: Tally) -> str:
+    """The bytes; how many files have a size that nobody says."""
+    unsized = f"{tally.unsized} of unknown size"
+    if not tally.unsized:
+        return byte_count(tally.bytes)
+    return unsized if tally.unsized == tally.files else f"{byte_count(tally.bytes)} and {unsized}"
+
+
+def totals(report: Report) -> str:
+    """Of all releases, in a sentence."""
+    done = report.verb == "apply" and report.excess is None
+    counts = file_counts(report.files, done=done)
+    left = report.unfinished
+    if left.files:
+        forgotten = "forgotten" if done else "to forget"
+        counts.append(f"unfinished downloads of other releases {forgotten}, {size(left)}")
+    return f"In all: {'; '.join(counts) or 'no file'}."
+
+
+def stopped(report: Report) -> str | None:
+    """What goes beyond the limit, and how to go on."""
+    if report.excess is None:
+        return None
+    start = "Stopped, and nothing was done" if report.verb == "apply" else "An apply would stop"
+    meant = f"`--max-delete {report.files.delete.files}`"
+    return f"{start}: {report.excess}. If that is meant, apply with {meant}; `mirror plan` names the files."
 
 
 def _head(report: Report) -> Iterator[str]:
     yield f"## Mirror {report.verb}: {_HEADINGS[report.result]}"
     yield ""
     yield f"`{report.destination}`, {len(report.releases)} releases, {_bytes(report.fetched_bytes)} fetched."
+    yield f"{totals(report)} max_delete is {report.max_delete}."
     if report.left_out:
         yield f"Without a release in these formats: {', '.join(report.left_out)}."
+    for note in (stopped(report), *report.notes):
+        if note:
+            yield f"**{_plain(note)}**"
     yield ""
 
 
 def _table(report: Report) -> Iterator[str]:
-    yield "| Release | Format | From | Revision | Files | To fetch | Fetched | State |"
-    yield "|---|---|---|---|---|---:|---:|---|"
+    yield f"| {' | '.join(_COLUMNS)} |"
+    yield f"|{'|'.join(_COLUMNS.values())}|"
     for release in report.releases:
         cells = [
             _code(release.path),
             release.format,
             release.source or "",
             _revisions(release),
-            file_counts(release, done=report.verb == "apply"),
+            *_counts(release.files),
             "unknown" if release.to_fetch is None else _bytes(release.to_fetch),
             _bytes(sum(release.served.values())),
             f"**{release.state}**" if release.state == "failed" else release.state,
         ]
         yield f"| {' | '.join(cells)} |"
+    fetch = "unknown" if report.to_fetch is None else _bytes(report.to_fetch)
+    total = ["**in all**", "", "", "", *_counts(report.files), fetch, _bytes(report.fetched_bytes), ""]
+    yield f"| {' | '.join(total)} |"
     yield ""
+
+
+def _counts(files: Tallies) -> Iterator[str]:
+    for kind in _WORDS:
+        tally = getattr(files, kind)
+        yield f"{tally.files}: {size(tally)}" if tally.files else ""
 
 
 def _problems(report: Report) -> Iterator[str]:
@@ -94,9 +142,10 @@ def _files(report: Report) -> Iterator[str]:
             continue
         yield f"<details><summary>{_plain(release.path)}: files ({len(release.actions)})</summary>"
         yield ""
+        done = report.verb == "apply" and report.excess is None
         for action in release.actions[:_FILES_SHOWN]:
-            done, to_do = _WORDS[action.kind]
-            yield f"- {done if report.verb == 'apply' else to_do}: {_code(action.path)} ({action.why})"
+            word = "not done" if release.problem else _WORDS[action.kind][not done]
+            yield f"- {word}: {_code(action.path)} ({action.why})"
         if len(release.actions) > _FILES_SHOWN:
             yield f"- and {len(release.actions) - _FILES_SHOWN} more"
         yield ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from internlm_zoo.errors import IntegrityError, NetworkError, NoSpaceError, ZooError
 from internlm_zoo.mirror.index import Held, Index
-from internlm_zoo.mirror.planning import Offer
+from internlm_zoo.mirror.values import Offer
 from internlm_zoo.mirror.wanted import Shelf
 from internlm_zoo.registry import Registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease

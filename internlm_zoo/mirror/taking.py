@@ -4,48 +4,74 @@ moment."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from internlm_zoo.mirror.copying import Copied
 from internlm_zoo.mirror.destinations import Destination
-from internlm_zoo.mirror.index import Held, HeldFile, Index, Origin
-from internlm_zoo.serve.digests import git_blob_sha1
+from internlm_zoo.mirror.index import Held, HeldFile, Index, Origin, git_digest
+from internlm_zoo.mirror.planning import strangers
+from internlm_zoo.mirror.values import Action, Item, Seen, Unwanted
 from internlm_zoo.store.values import DownloadedFile
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Up to this size a hub may list a file by its git digest alone.
-_SMALL = 10 * 1024 * 1024
 
 
-def take_in(copied: Copied, index: Index, destination: Destination) -> Index:
-    """The index, published, once the files are in place and those that are gone are removed. Killed in
-    between, the index speaks of no file that is not as it says."""
+def take_in(copied: Copied, index: Index, destination: Destination) -> tuple[Index, Item]:
+    """The index, published, once the files are in place and those that are gone are removed, and the item as
+    it turned out. Killed in between, the index speaks of no file that is not as it says, and says whose the
+    files are that lie there."""
     item = copied.item
     path = item.shelf.path
-    if index.find(path) and item.actions:
+    before = index.find(path)
+    if before is None:
+        index = index.put(replace(_held(copied, None, []), revision=None))
+        destination.publish(index)
+    elif item.actions:
         index = index.forget(path, [action.path for action in item.actions])
         destination.publish(index)
-    if item.to_delete:
-        destination.remove(path, [action.path for action in item.to_delete])
-    git = _git_digests(copied)
+    left = destination.remove(path, _stamps(item.to_delete, item.seen))
+    stage = copied.stage or Path()
+    git = {file.path: git_digest(stage / file.path, file.size or 0) for file in copied.files.values()}
     stamps = destination.take_in(path, list(copied.files))
     arrived = [_held_file(file, git, stamps) for file in copied.files.values()]
+    arrived += [item.seen.right[action.path] for action in item.actions if action.why == "here"]
     index = index.put(_held(copied, index.find(path), arrived))
     destination.publish(index)
     destination.clear(path)
-    return index
+    return index, replace(item, actions=_outcome(item.actions, copied, left))
 
 
-def take_out(held: Held, index: Index, destination: Destination) -> Index:
-    """The index, published, without a release that is gone. Killed in between, the next apply removes the
-    rest."""
+def take_out(leaving: Unwanted, index: Index, destination: Destination) -> tuple[Index, Unwanted]:
+    """The index, published, without a release that is gone, and what became of it. Killed in between, the
+    next apply removes the rest."""
+    held = leaving.held
     destination.publish(index.forget(held.path, [file.path for file in held.files]))
-    destination.remove(held.path)
+    going = [action for action in leaving.actions if action.kind == "delete"]
+    left = destination.remove(held.path, _stamps(going, leaving.seen))
     index = index.drop(held.path)
     destination.publish(index)
-    return index
+    return index, replace(leaving, actions=_outcome(leaving.actions, None, left))
+
+
+def _stamps(actions: Iterable[Action], seen: Seen) -> dict[str, str]:
+    """Of what lies there, when it was decided that it goes."""
+    return {action.path: seen.files[action.path].stamp for action in actions if action.path in seen.files}
+
+
+def _outcome(actions: Iterable[Action], copied: Copied | None, left: Iterable[str]) -> tuple[Action, ...]:
+    """The actions as they turned out, with the sizes of what came."""
+    came, left = copied.files if copied else {}, set(left)
+    done = []
+    for action in actions:
+        if action.path in left:
+            action = replace(action, kind="keep", why="touched")
+        elif action.kind in ("copy", "update") and action.path in came:
+            action = replace(action, size=came[action.path].size)
+        done.append(action)
+    return tuple(done)
 
 
 def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
@@ -64,16 +90,10 @@ def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
         trust=trust,
         names=shelf.names,
         files=tuple(sorted([*kept, *arrived], key=lambda file: file.path)),
+        found=before.found if before else strangers(copied.item.seen),
     )
 
 
-def _held_file(file: DownloadedFile, git: Mapping[str, str], stamps: Mapping[str, str]) -> HeldFile:
+def _held_file(file: DownloadedFile, git: Mapping[str, str | None], stamps: Mapping[str, str]) -> HeldFile:
     assert file.size is not None and file.sha256 is not None, "a fetched file is known in full"
     return HeldFile(file.path, file.size, file.sha256, git.get(file.path), stamps[file.path])
-
-
-def _git_digests(copied: Copied) -> dict[str, str]:
-    """Of the small files on the stage: another hub may know them by nothing else."""
-    stage = copied.stage or Path()
-    small = [file.path for file in copied.files.values() if (file.size or 0) <= _SMALL]
-    return {path: git_blob_sha1((stage / path).read_bytes()) for path in small}

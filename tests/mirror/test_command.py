@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import yaml
 
 import internlm_zoo.cli.mirror  # noqa: F401 - importing registers the commands
+from converters.progress import byte_count
 from internlm_zoo.cli.shell import run
-from tests.mirror.world import World
+from tests.mirror.world import CHAT, World
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -73,7 +75,9 @@ def test_the_summary_is_markdown_that_names_what_matters(
     assert text.startswith("## Mirror apply: partly done\n")
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(rows) == 4
-    assert all(row.count("|") == 9 for row in rows)
+    assert all(row.count("|") == 12 for row in rows)
+    chat = next(row for row in rows if "tiny-chat" in row)
+    assert f"| 5: {byte_count(sum(map(len, CHAT.values())))} |" in chat
     assert "**failed**" in text
     assert "tiny-listed" in text
     assert "- copied: `model.safetensors` (absent)" in text
@@ -137,12 +141,37 @@ def test_the_example_mirror_file_is_one_that_works(tmp_path: Path) -> None:
     assert wanted(mirror, registry, settings).shelves
 
 
-def test_the_example_workflow_runs_commands_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    workflow = yaml.safe_load((DOCS / "examples" / "mirror.yml").read_text())
+@pytest.mark.parametrize("name", ["mirror.yml", "mirror-check.yml"])
+def test_the_example_workflow_runs_commands_that_there_are(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workflow = yaml.safe_load((DOCS / "examples" / name).read_text())
     steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
     lines = [line.strip() for step in steps for line in step.splitlines() if "internlm-zoo mirror" in line]
-    assert {line.split()[2] for line in lines} == {"plan", "apply", "diff"}
+    assert lines
     for line in lines:
-        verb, options = line.split()[2], {word for word in line.split() if word.startswith("--")}
+        verb, options = line.split()[2], set(re.findall(r"--[a-z-]+", line))
         assert run(["mirror", verb, "--help"]) == 0
         assert options <= {word for word in capsys.readouterr().out.split() if word.startswith("--")}
+
+
+@pytest.mark.parametrize("name", ["mirror.yml", "mirror-check.yml"])
+def test_the_example_workflow_gives_strangers_nothing(name: str) -> None:
+    workflow = yaml.safe_load((DOCS / "examples" / name).read_text())
+    triggers = workflow[True]  # what YAML 1.1 makes of `on`
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["group"]
+    assert "pull_request_target" not in triggers
+    for job in workflow["jobs"].values():
+        assert not any("${{" in step.get("run", "") for step in job["steps"]), "text of others in a script"
+        assert any(step.get("with", {}).get("persist-credentials") is False for step in job["steps"])
+        if "self-hosted" in job["runs-on"]:
+            assert "pull_request" not in triggers
+            assert "github.repository ==" in job["if"]
+        else:
+            assert "secrets." not in str(job)
+
+
+def test_the_example_mirror_lies_outside_the_checkout() -> None:
+    example = yaml.safe_load((DOCS / "examples" / "mirror.yaml").read_text())
+    assert example["destination"].startswith("/")

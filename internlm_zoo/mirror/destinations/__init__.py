@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from internlm_zoo.mirror.index import HeldFile, Index
-from internlm_zoo.mirror.planning import Seen
+from internlm_zoo.mirror.values import Seen, Tally
 from internlm_zoo.progress import Progress
+from internlm_zoo.registry.lock import LockedFile
 
 
 class Destination(Protocol):
@@ -35,25 +36,44 @@ class Destination(Protocol):
         """How the files of a release are. deep: hash every one; otherwise those that were touched since."""
         ...
 
-    def stage(self, path: str, adopt: Iterable[str]) -> Path:
+    def recognise(
+        self, path: str, files: Iterable[LockedFile], *, progress: Progress
+    ) -> Mapping[str, HeldFile]:
+        """Those of the files, all with digests, that lie at their place and are right."""
+        ...
+
+    def local(self, path: str, file: str) -> Path | None:
+        """Where a file of a release can be read on this machine; None where it cannot."""
+        ...
+
+    def stage(self, path: str) -> Path:
         """A local folder in which the files of a release are gathered, out of sight of readers; it survives a
-        kill. adopt: files at their place that nobody vouches for, to be looked at there too."""
+        kill. It need not be there yet."""
         ...
 
     def take_in(self, path: str, files: Iterable[str]) -> Mapping[str, str]:
         """Move files from the stage to their place. Returns their stamps, see HeldFile."""
         ...
 
-    def remove(self, path: str, files: Iterable[str] | None = None) -> None:
-        """Remove files of a release, or all of it. What is not there is no error."""
+    def remove(self, path: str, files: Mapping[str, str]) -> tuple[str, ...]:
+        """Remove files of a release, by their stamps when that was decided. Returns those that were written
+        to since, and stay. What is not there is no error."""
         ...
 
     def clear(self, path: str) -> None:
         """Forget the stage of one release."""
         ...
 
+    def unfinished(self, wanted: Collection[str]) -> Tally:
+        """What lies on the stages of all releases but these."""
+        ...
+
     def tidy(self, wanted: Collection[str]) -> None:
         """Forget the stages of all releases but these."""
+        ...
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the place."""
         ...
 
 

@@ -11,18 +11,21 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from converters.filesystem import move, writing
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.guard import held
 from internlm_zoo.integrity.verify import verify
-from internlm_zoo.mirror.index import NAME, HeldFile, Index, dump, parse
-from internlm_zoo.mirror.planning import Seen
+from internlm_zoo.mirror.index import NAME, HeldFile, Index, dump, git_digest, parse
+from internlm_zoo.mirror.values import Lying, Seen, Tally
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.sources.paths import check_path
-from internlm_zoo.store.layout import place_of
+from internlm_zoo.store.layout import BOOKS, is_ours, place_of
+from internlm_zoo.transfer.digest import digest_file
+from internlm_zoo.transfer.values import Wanted
 
 _ELSEWHERE = "name another destination, or make this one writable"
 _GUARD = ".mirror.guard"
@@ -62,6 +65,7 @@ class DirectoryDestination:
         folder, files = self._folder(path), tuple(files)
         if not folder.is_dir():
             return Seen(missing=frozenset(file.path for file in files))
+        lying = dict(_lying(folder))
         report = verify(folder, _expected(files), quick=not deep, progress=progress)
         damaged = {wrong.path for wrong in report.wrong}
         unsure = [file for file in files if file.path not in {*damaged, *report.missing}]
@@ -70,18 +74,27 @@ class DirectoryDestination:
             touched = [file for file in unsure if _stamp(folder / file.path) != file.stamp]
             again = verify(folder, _expected(touched), progress=progress)
             damaged |= {wrong.path for wrong in again.wrong}
-        return Seen(frozenset(damaged), frozenset(report.missing), frozenset(report.extra))
+        return Seen(lying, frozenset(damaged), frozenset(report.missing))
 
-    def stage(self, path: str, adopt: Iterable[str]) -> Path:
-        folder, stage = self._folder(path), self._stage(path)
-        stage.mkdir(parents=True, exist_ok=True)
-        for file in adopt:
-            here, there = place_of(folder, file), place_of(stage, file)
-            if here.is_file() and not here.is_symlink() and not there.exists():
-                there.parent.mkdir(parents=True, exist_ok=True)
-                with suppress(OSError):  # no hard links here: it is fetched
-                    there.hardlink_to(here)
-        return stage
+    def recognise(
+        self, path: str, files: Iterable[LockedFile], *, progress: Progress
+    ) -> Mapping[str, HeldFile]:
+        folder = self._folder(path)
+        right = {}
+        for file in files:
+            place = place_of(folder, file.path)
+            if place.is_symlink() or not place.is_file() or file.size not in (None, place.stat().st_size):
+                continue
+            with suppress(OSError):  # what cannot be read cannot be told to be right
+                held = _recognised(place, file, progress)
+                right.update({file.path: held} if held else {})
+        return right
+
+    def local(self, path: str, file: str) -> Path | None:
+        return place_of(self._folder(path), file)
+
+    def stage(self, path: str) -> Path:
+        return self._stage(path)
 
     def take_in(self, path: str, files: Iterable[str]) -> Mapping[str, str]:
         folder, stage = self._folder(path), self._stage(path)
@@ -94,23 +107,39 @@ class DirectoryDestination:
             stamps[file] = _stamp(target)
         return stamps
 
-    def remove(self, path: str, files: Iterable[str] | None = None) -> None:
-        folder = self._folder(path)
-        if files is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        for file in files or ():
-            place_of(folder, file).unlink(missing_ok=True)
+    def remove(self, path: str, files: Mapping[str, str]) -> tuple[str, ...]:
+        folder, left = self._folder(path), []
+        for file, stamp in files.items():
+            place = folder / file  # as a walk found it, whatever it is called
+            if not (os.path.lexists(place) and place.parent.resolve().is_relative_to(folder.resolve())):
+                continue
+            if _stamp(place) == stamp:
+                place.unlink()
+            else:
+                left.append(file)
         _remove_empty(folder, self._root)
+        return tuple(left)
 
     def clear(self, path: str) -> None:
         _remove_stage(self._stage(path))
 
+    def unfinished(self, wanted: Collection[str]) -> Tally:
+        files = [lying for stage in self._stages(wanted) for _, lying in _lying(stage / BOOKS / "partial")]
+        files += [lying for stage in self._stages(wanted) for _, lying in _lying(stage)]
+        return Tally(len(files), sum(lying.size for lying in files))
+
     def tidy(self, wanted: Collection[str]) -> None:
-        incoming = self._root / _INCOMING
-        kept = {self._stage(path) for path in wanted}
-        for stage in list(incoming.iterdir()) if incoming.is_dir() else []:
-            if stage not in kept:
-                _remove_stage(stage)
+        for stage in self._stages(wanted):
+            _remove_stage(stage)
+
+    def warnings(self) -> tuple[str, ...]:
+        tree = _work_tree(self._root)
+        if tree is None:
+            return ()
+        return (
+            f"the mirror lies inside the git work tree {tree}, where `git clean -x` and actions/checkout "
+            "remove it; name a destination outside",
+        )
 
     def _check_root(self) -> None:
         if self._root.exists() and not self._root.is_dir():
@@ -124,6 +153,12 @@ class DirectoryDestination:
             raise IntegrityError(f"refused the release {path!r}: it has no place in the mirror", self._root)
         return folder
 
+    def _stages(self, wanted: Collection[str]) -> list[Path]:
+        """Those of other releases, as far as they are ours."""
+        incoming, kept = self._root / _INCOMING, {self._stage(path) for path in wanted}
+        found = sorted(incoming.iterdir()) if incoming.is_dir() else []
+        return [stage for stage in found if stage not in kept and (stage / BOOKS).is_dir()]
+
     def _stage(self, path: str) -> Path:
         check_path(path, str(self._root))
         return self._root / _INCOMING / path.replace("/", "--")
@@ -136,7 +171,37 @@ def _remove_stage(stage: Path) -> None:
 
 
 def _stamp(file: Path) -> str:
-    return str(file.stat().st_mtime_ns)
+    return str(file.lstat().st_mtime_ns)
+
+
+def _lying(folder: Path) -> Iterator[tuple[str, Lying]]:
+    """The files in a folder, links among them, by their paths with forward slashes."""
+    for parent, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in (*names, *links):
+            file = Path(parent, name)
+            path = file.relative_to(folder).as_posix()
+            with suppress(FileNotFoundError):
+                if not is_ours(path):
+                    yield path, Lying(file.lstat().st_size, _stamp(file))
+
+
+def _recognised(place: Path, file: LockedFile, progress: Progress) -> HeldFile | None:
+    stamp, size = _stamp(place), place.stat().st_size
+    progress.start(file.path, size)
+    try:
+        digest = digest_file(place, Wanted.of(file), partial(progress.advance, file.path))
+    finally:
+        progress.finish(file.path)
+    if digest.mismatch() is not None:
+        return None
+    return HeldFile(file.path, size, digest.sha256, git_digest(place, size), stamp)
+
+
+def _work_tree(root: Path) -> Path | None:
+    """The git work tree in which a folder lies, by its name or where links lead."""
+    places = (*root.parents, root, *root.resolve().parents)
+    return next((place for place in places if (place / ".git").exists()), None)
 
 
 def _expected(files: Iterable[HeldFile]) -> list[LockedFile]:
@@ -148,7 +213,7 @@ def _check_free(target: Path, folder: Path) -> None:
     for path in (target, *parents):
         if path.is_dir() if path == target else path.is_file():
             what = "something that is not part of the release is in the way"
-            raise UsageError(what, path, "move it elsewhere; with `prune: true` it is deleted")
+            raise UsageError(what, path, "move it elsewhere, and apply again")
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

@@ -1,0 +1,194 @@
+"""What a mirror is planned in: what the hubs offer, what lies there, and what becomes of each file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from internlm_zoo.errors import ZooError
+from internlm_zoo.mirror.index import Held, HeldFile
+from internlm_zoo.mirror.wanted import Shelf
+from internlm_zoo.sources.base import Snapshot
+
+Kind = Literal["copy", "update", "delete", "keep"]
+Why = Literal[
+    "absent",
+    "missing",
+    "damaged",
+    "behind",
+    "unknown",
+    "gone",
+    "extra",
+    "unwanted",
+    "found",
+    "here",
+    "touched",
+]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the hubs have for a shelf. snapshot: of the first that answers. failures: hub -> why it does
+    not."""
+
+    snapshot: Snapshot | None
+    failures: Mapping[str, ZooError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lying:
+    """A file as it lies at the destination. size in bytes. stamp: see HeldFile."""
+
+    size: int
+    stamp: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a release is at the destination. files: all that lies in its folder. damaged, missing: of those
+    that the index speaks of. right: files that the index does not know and that are what the hub lists."""
+
+    files: Mapping[str, Lying] = field(default_factory=dict)
+    damaged: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+    right: Mapping[str, HeldFile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What becomes of one file. Of files to keep, only those are named that nobody asks for, and those that
+    are new to the index.
+
+    why: absent (never copied), missing (was here), damaged (here, but not what it was), behind (the hub
+    has another one), unknown (the index does not know what lies there), gone (the hub has none any more),
+    extra (came into a release from elsewhere), unwanted (of a release that is not asked for), found (lay
+    there before the mirror, whose it is not), here (lay there, and is what the hub has), touched (was to go,
+    and was written to meanwhile). size: bytes of the file as it will be, or of one to delete or keep as it
+    is; None if the hub does not say."""
+
+    kind: Kind
+    path: str
+    why: Why
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """So many files, of so many bytes; unsized: how many of them the bytes do not count, for no hub says
+    their size."""
+
+    files: int = 0
+    bytes: int = 0
+    unsized: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.files + other.files, self.bytes + other.bytes, self.unsized + other.unsized)
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """What becomes of files. copy: to where none lies; update: in the place of one that differs, with the
+    bytes of the new ones; delete, keep: with the bytes of those that lie there. here: all that lie there
+    before."""
+
+    copy: Tally = Tally()
+    update: Tally = Tally()
+    delete: Tally = Tally()
+    keep: Tally = Tally()
+    here: Tally = Tally()
+
+    def __add__(self, other: Tallies) -> Tallies:
+        return Tallies(*(getattr(self, it.name) + getattr(other, it.name) for it in fields(self)))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One shelf: what to do, and what is in the way of it; with a problem nothing is done, and the actions
+    say what is known to be wrong. relabel: the files are right, but the index calls them by an old revision
+    or lacks a name."""
+
+    shelf: Shelf
+    offer: Offer
+    held: Held | None
+    seen: Seen
+    actions: tuple[Action, ...] = ()
+    relabel: bool = False
+    problem: ZooError | None = None
+
+    @property
+    def acts(self) -> bool:
+        return any(action.kind != "keep" or action.why == "here" for action in self.actions)
+
+    @property
+    def changes(self) -> bool:
+        return self.relabel or self.acts
+
+    @property
+    def to_fetch(self) -> tuple[Action, ...]:
+        return tuple(action for action in self.actions if action.kind in ("copy", "update"))
+
+    @property
+    def to_delete(self) -> tuple[Action, ...]:
+        return tuple(action for action in self.actions if action.kind == "delete")
+
+    @property
+    def tallies(self) -> Tallies:
+        return _tallies(() if self.problem else self.actions, self.seen)
+
+
+@dataclass(frozen=True)
+class Unwanted:
+    """A release that is held and not asked for, and what becomes of its files."""
+
+    held: Held
+    seen: Seen
+    actions: tuple[Action, ...]
+
+    @property
+    def tallies(self) -> Tallies:
+        return _tallies(self.actions, self.seen)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """prune: whether what nobody asks for goes."""
+
+    items: tuple[Item, ...]
+    unwanted: tuple[Unwanted, ...]
+    left_out: tuple[str, ...]
+    prune: bool
+
+    @property
+    def changes(self) -> bool:
+        return any(item.changes for item in self.items) or self.prunes
+
+    @property
+    def prunes(self) -> bool:
+        return self.prune and bool(self.unwanted)
+
+    @property
+    def tallies(self) -> Tallies:
+        parts = [*(item.tallies for item in self.items), *(it.tallies for it in self.unwanted)]
+        return sum(parts, Tallies())
+
+
+def _tallies(actions: Iterable[Action], seen: Seen) -> Tallies:
+    by_kind: dict[Kind, list[Action]] = {"copy": [], "update": [], "delete": [], "keep": []}
+    for action in actions:
+        by_kind[action.kind].append(action)
+    gone = [action for action in by_kind["delete"] if action.path in seen.files]
+    other = {action.path for action in (*by_kind["update"], *gone)}
+    kept = [lying.size for path, lying in seen.files.items() if path not in other]
+    return Tallies(
+        copy=_tally(action.size for action in by_kind["copy"]),
+        update=_tally(action.size for action in by_kind["update"]),
+        delete=_tally(action.size for action in gone),
+        keep=_tally(kept),
+        here=_tally(lying.size for lying in seen.files.values()),
+    )
+
+
+def _tally(sizes: Iterable[int | None]) -> Tally:
+    sizes = tuple(sizes)
+    return Tally(len(sizes), sum(size or 0 for size in sizes), sizes.count(None))
