@@ -75,7 +75,7 @@ def test_a_killed_apply_keeps_finished_files_of_a_hub_without_digests(world: Wor
     hub.clear()
     sent = hub.sent
     assert apply(world.file, settings=world.settings).result == "changed"
-    assert hub.sent - sent == 200_000
+    assert 200_000 <= hub.sent - sent <= 201_000, "what the stall let through may be counted late"
     assert world.held("AcmeLab/Tiny-chat-original") == {**ORIGINAL, "z_last.pt": weights(6, 200_000)}
 
 
