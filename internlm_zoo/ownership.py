@@ -1,7 +1,8 @@
-"""Names of unfinished files that say which process writes them, so that others can tell what a kill left.
+"""Names of unfinished files that say who writes them, so that others can tell what a kill left.
 
-`<key>.<process>-<machine>-<random>.part`. It does without locks, which do not work everywhere (some network
-file systems).
+`<key>.<owner>-<random>.part`, where `<owner>.life` in the same folder is held (converters/holding) by the
+process as long as it is at work there. So the names end with their process, whatever else has its id, its
+host name or its place in a container.
 """
 
 from __future__ import annotations
@@ -9,31 +10,105 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
-import sys
-import time
-import zlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from converters.holding import Guard, Holder, holder_of, take
+
 _FREE = "free"
-# A process id may be used again, and another machine's cannot be asked: after this many seconds without a
-# write the owner is taken for dead.
-_SILENCE = 60.0
+_LIFE = ".life"
 
 
-def own_name(key: str) -> str:
-    """A name that says it belongs to this process, drawn anew each time. key: without a dot."""
-    return f"{key}.{os.getpid()}-{machine()}-{secrets.token_hex(4)}.part"
+@dataclass
+class _Life:
+    guard: Guard
+    users: int = 0
+
+
+_lives: dict[tuple[int, Path], _Life] = {}
+_changing = threading.Lock()
+
+
+class Owner:
+    """This process, at work in a folder: a context manager. Made if it is not there, the folder shows a life
+    of it meanwhile. Raises OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = os.getpid(), folder.absolute()
+        with _changing:
+            life = _lives.get(self._key) or _lives.setdefault(self._key, _Life(_begun(folder)))
+            life.users += 1
+            self._token = life.guard.path.stem
+
+    def name(self, key: str) -> Path:
+        """One of its names there, drawn anew each time. key: without a dot."""
+        return self._folder / f"{key}.{self._token}-{secrets.token_hex(4)}.part"
+
+    def leave(self) -> None:
+        """Its names there belong to nobody from now on, unless it is there a second time."""
+        with _changing:
+            life = _lives.get(self._key)
+            if life is not None:
+                life.users -= 1
+                if not life.users:
+                    del _lives[self._key]
+                    life.guard.release()
+
+    def __enter__(self) -> Owner:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.leave()
+
+
+def _begun(folder: Path) -> Guard:
+    folder.mkdir(parents=True, exist_ok=True)
+    bury(folder)
+    while True:
+        life = take(folder / f"{secrets.token_hex(8)}{_LIFE}")
+        if isinstance(life, Guard):
+            return life
+
+
+def bury(folder: Path) -> None:
+    """Remove the lives that are over."""
+    for life in named(folder, "", _LIFE):
+        with suppress(OSError):  # another account's: it says the same as none
+            if holder_of(life) is None:
+                life.unlink(missing_ok=True)
+
+
+def holder_in(folder: Path) -> Holder | None:
+    """Some process that is at work there."""
+    holders = map(holder_of, named(folder, "", _LIFE))
+    return next((holder for holder in holders if holder is not None), None)
+
+
+@contextmanager
+def draft(folder: Path, key: str) -> Iterator[Path]:
+    """A name for what is to be renamed when it is whole; what a kill left under such names goes, and so does
+    what is left of this one in the end."""
+    with Owner(folder) as owner:
+        sweep(folder, key)
+        path = owner.name(key)
+        try:
+            yield path
+        finally:
+            discard(path)
 
 
 def free_name(key: str) -> str:
-    """The same of nobody."""
+    """A name of nobody's: whoever comes next may have it."""
     return f"{key}.{_FREE}-{secrets.token_hex(4)}.part"
 
 
 def abandoned(folder: Path, key: str = "") -> list[Path]:
     """What is there under such a name whose process no longer lives. key: "" for any."""
-    return [part for part in named(folder, key, ".part") if not is_owned(part)]
+    return [part for part in named(folder, key, ".part") if owner_of(part) is None]
 
 
 def named(folder: Path, key: str, *suffixes: str) -> list[Path]:
@@ -50,40 +125,17 @@ def named(folder: Path, key: str, *suffixes: str) -> list[Path]:
 def sweep(folder: Path, key: str) -> None:
     """Remove what is abandoned there: for drafts, which nobody goes on with."""
     for left in abandoned(folder, key):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+        discard(left)
 
 
-def is_owned(part: Path) -> bool:
-    """Whether a process that lives is writing it."""
-    process, _, rest = part.name.split(".")[1].partition("-")
-    if process == _FREE:
-        return False
-    try:
-        recent = time.time() - part.stat().st_mtime < _SILENCE
-    except FileNotFoundError:
-        return False
-    here = rest.startswith(machine())
-    return recent and (lives(int(process)) if here else True)
+def discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def machine() -> str:
-    """This one's short name."""
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
-
-
-def lives(process: int) -> bool:
-    """Whether a process of this machine does."""
-    if (
-        sys.platform == "win32"
-    ):  # os.kill would end it; a file in use cannot be renamed there, so that is safe
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def owner_of(part: Path) -> Holder | None:
+    """The process that lives and is writing it."""
+    token = part.name.split(".")[1].partition("-")[0]
+    return None if token == _FREE else holder_of(part.with_name(f"{token}{_LIFE}"))

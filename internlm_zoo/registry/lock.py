@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from internlm_zoo.guard import held
-from internlm_zoo.ownership import own_name, sweep
+from converters.holding import held
+from internlm_zoo.ownership import free_name, sweep
 from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
 from internlm_zoo.registry.explain import sentence
@@ -111,7 +111,7 @@ def record(settings: Settings, *releases: LockedRelease) -> None:
 
 def record_in(path: Path, *releases: LockedRelease) -> None:
     """Write releases into a lock file; what another process records at the same time is kept."""
-    with held(path.with_name(f"{path.name}.guard")):
+    with held(path.with_name(f"{path.name}.guard"), stay=True):
         write(path, read(path).updated(releases))
 
 
@@ -128,10 +128,10 @@ def read(path: Path) -> Lock:
 
 
 def write(path: Path, lock: Lock) -> None:
-    """Replace the file in one step: a reader sees the old lock or the new one."""
+    """Replace the file in one step: a reader sees the old lock or the new one. Nobody else writes it now."""
     key = path.name.replace(".", "-")
     sweep(path.parent, key)
-    draft = path.with_name(own_name(key))
+    draft = path.with_name(free_name(key))
     draft.write_text(dump(lock), encoding="utf-8", newline="\n")
     draft.replace(path)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from internlm_zoo.ownership import own_name, sweep
+from internlm_zoo.ownership import draft
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.caches import Caches, Spot
@@ -100,11 +100,11 @@ def take_in(store: Store, ledger: Ledger, found: Found) -> bool:
     """Make a found file a blob of the store; False if it changed since it was hashed."""
     blob = store.blob(found.known.sha256)
     at_rest = ledger.remembered(found.spot.path) is not None
-    with second_name(found, store.partial, hard=True) as draft:
-        if draft is None:
+    with second_name(found, store.partial, hard=True) as made:
+        if made is None:
             return False
-        keep_blob(store, draft.path, blob.name, ours=draft.how != "hard link")
-    if draft.how == "hard link" and at_rest:
+        keep_blob(store, made.path, blob.name, ours=made.how != "hard link")
+    if made.how == "hard link" and at_rest:
         _remember_both(ledger, found, blob)
     return True
 
@@ -122,19 +122,14 @@ def second_name(found: Found, partial_folder: Path, *, hard: bool) -> Iterator[D
     """A found file under a name of ours, to be moved where it belongs; None if it changed since it was
     hashed. hard: whether one file with two names will do."""
     key = f"adopted-{found.known.sha256}"
-    sweep(partial_folder, key)
-    partial_folder.mkdir(parents=True, exist_ok=True)
-    draft = partial_folder / own_name(key)
-    try:
-        how = _duplicate(found, draft, hard=hard)
-        yield Draft(draft, how) if how else None
-    finally:
-        draft.unlink(missing_ok=True)  # a rename onto another name of the same file leaves both
+    with draft(partial_folder, key) as path:  # a rename onto another name of the same file leaves both
+        how = _duplicate(found, path, hard=hard)
+        yield Draft(path, how) if how else None
 
 
-def _duplicate(found: Found, draft: Path, *, hard: bool) -> How | None:
+def _duplicate(found: Found, path: Path, *, hard: bool) -> How | None:
     try:
-        how = duplicate(found.spot.path, draft, hard=hard)
+        how = duplicate(found.spot.path, path, hard=hard)
         return how if Stamp.of(found.spot.path).is_but_linked(found.known.stamp) else None
     except FileNotFoundError:  # its owner removed it
         return None

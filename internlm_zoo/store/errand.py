@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from converters.holding import held
 from converters.progress import byte_count
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
-from internlm_zoo.guard import held
+from internlm_zoo.ownership import Owner
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.store.aliases import name_of
 from internlm_zoo.store.caches import Spot
@@ -27,8 +28,6 @@ from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.journal import clear, forget, waiting
 from internlm_zoo.transfer.seeding import seed, wrong_blocks
 from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
-
-_LOCK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -216,17 +215,18 @@ class Errand:
 
     @contextmanager
     def _alone(self, file: LockedFile) -> Iterator[None]:
-        """No other process that honours locks fetches the same content meanwhile. The lock's file goes when
-        the content is there, after all else that a kill may have left of it: whoever waits looks again."""
-        path = self._lock(file)
-        with held(path, self._pause):
+        """No other process fetches the same content meanwhile. The lock's file goes last, after all that a
+        kill may have left of the content: whoever waits looks again."""
+
+        def say(text: str) -> None:
+            self.means.progress.note(f"{file.path}: {text}")
+
+        with Owner(self.target.partial), held(self._lock(file), say, self._check):
             yield
             clear(self.target.partial, self.key(file))
-            with suppress(PermissionError):  # Windows removes it with the last one that waits
-                path.unlink(missing_ok=True)
 
-    def _pause(self) -> None:
-        if self.stop.wait(_LOCK_SECONDS):
+    def _check(self) -> None:
+        if self.stop.is_set():
             raise Stopped
 
 

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError, UnsupportedError
-from internlm_zoo.ownership import abandoned, own_name
+from internlm_zoo.ownership import draft
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
@@ -90,7 +88,7 @@ def show(release: LockedRelease, address: Address, settings: Settings, store: St
     folder = huggingface_cache(settings) / huggingface_folder(address.repo)
     snapshot = folder / "snapshots" / address.commit
     for file in release.files:
-        _blob(folder / "blobs" / address.names[file.path], file, store, ledger)
+        _blob(folder, address.names[file.path], file, store, ledger)
     if not _appears(folder, snapshot, release, address):
         _complete(folder, snapshot, release, address, ledger)
     place = f"{address.repo} is in the Hugging Face cache: {snapshot}"
@@ -123,13 +121,15 @@ def _derived(release: LockedRelease) -> str:
     return hashlib.sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
 
 
-def _blob(place: Path, file: LockedFile, store: Store, ledger: Ledger) -> None:
+def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: Ledger) -> None:
     assert file.sha256 is not None
+    place = folder / "blobs" / name
     blob = store.blob(file.sha256)
     if not place.exists():
-        with _draft(place.parent) as draft:
-            duplicate(blob, draft, hard=True)
-            draft.replace(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with draft(folder, _OURS) as made:
+            duplicate(blob, made, hard=True)
+            made.replace(place)
     elif not place.samefile(blob):
         _check(place, file, ledger)
 
@@ -143,12 +143,12 @@ def _check(place: Path, file: LockedFile, ledger: Ledger) -> None:
 def _appears(folder: Path, snapshot: Path, release: LockedRelease, address: Address) -> bool:
     """Shows all files at once; False if there is such a snapshot already."""
     snapshot.parent.mkdir(parents=True, exist_ok=True)
-    with _draft(folder) as draft:
-        draft.mkdir()
+    with draft(folder, _OURS) as made:
+        made.mkdir()
         for file in release.files:
-            _link(folder, place_of(draft, file.path), place_of(snapshot, file.path), address.names[file.path])
+            _link(folder, place_of(made, file.path), place_of(snapshot, file.path), address.names[file.path])
         try:
-            draft.rename(snapshot)
+            made.rename(snapshot)
         except OSError:
             if not snapshot.is_dir():
                 raise
@@ -161,10 +161,10 @@ def _complete(folder: Path, snapshot: Path, release: LockedRelease, address: Add
     for file in release.files:
         place = place_of(snapshot, file.path)
         if not place.exists():
-            with _draft(folder) as draft:
-                _link(folder, draft, place, address.names[file.path])
+            with draft(folder, _OURS) as made:
+                _link(folder, made, place, address.names[file.path])
                 place.parent.mkdir(parents=True, exist_ok=True)
-                draft.replace(place)
+                made.replace(place)
         elif not place.samefile(folder / "blobs" / address.names[file.path]):
             _check(place, file, ledger)
 
@@ -181,30 +181,10 @@ def _refer(folder: Path, address: Address) -> str | None:
     ref = folder / "refs" / address.ref
     if not ref.exists():
         ref.parent.mkdir(parents=True, exist_ok=True)
-        with _draft(folder) as draft:
-            draft.write_text(address.commit, encoding="utf-8")
-            draft.replace(ref)
+        with draft(folder, _OURS) as made:
+            made.write_text(address.commit, encoding="utf-8")
+            made.replace(ref)
     there = ref.read_text(encoding="utf-8").strip()
     if there == address.commit:
         return None
     return f"{address.ref} is {there[:12]}... in that cache and stays so: ask for revision {address.commit}"
-
-
-@contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
-    """A name beside the final ones; what a killed run left under such a name goes."""
-    for left in abandoned(folder, _OURS):
-        _discard(left)
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / own_name(_OURS)
-    try:
-        yield draft
-    finally:
-        _discard(draft)
-
-
-def _discard(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from converters.filesystem import copy, keeps_out, move, set_mode
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.ownership import own_name, sweep
+from internlm_zoo.ownership import bury, draft, sweep
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.record import Record, extend_record, says, write_record
@@ -56,34 +55,30 @@ def publish_release(store: Store, folder: Path, record: Record, stale: Collectio
     written where it shows them already: a store may be read-only. stale: paths of files in it that are not
     what they seem, and are linked anew."""
     _sweep(store)
-    shown = says(folder, record) and all(holds(store, folder, file) for file in record.release.files)
-    if shown and not stale:
+    files = record.release.files
+    wanting = [file for file in files if file.path in stale or not holds(store, folder, file)]
+    if not wanting and says(folder, record):
         return
-    draft = store.partial / own_name("release")
-    try:
-        draft.mkdir(parents=True)
-        wanting = [
-            file for file in record.release.files if file.path in stale or not holds(store, folder, file)
-        ]
-        links = _link_all(store, draft, folder, wanting)
-        if not _becomes(draft, folder, record):
+    with draft(store.partial, "release") as made:
+        made.mkdir()
+        links = _link_all(store, made, folder, wanting)
+        if not _becomes(made, folder, record):
             for link, path in links:
                 target = place_of(folder, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 move(link, target)
             extend_record(folder, record)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _sweep(store: Store) -> None:
     """What a kill left goes, where it is ours to remove."""
-    for key in _DRAFTS:
-        try:
+    try:
+        for key in _DRAFTS:
             sweep(store.partial, key)
-        except OSError as error:
-            if not keeps_out(error):
-                raise
+        bury(store.partial)
+    except OSError as error:
+        if not keeps_out(error):
+            raise
 
 
 def _becomes(draft: Path, folder: Path, record: Record) -> bool:

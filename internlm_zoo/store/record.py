@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from converters.formats.access import refusal
+from converters.holding import held
 from internlm_zoo.errors import IntegrityError
-from internlm_zoo.guard import held
-from internlm_zoo.ownership import own_name, sweep
+from internlm_zoo.ownership import free_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.layout import BOOKS
 
@@ -58,13 +58,19 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Replace the record in one step."""
+    """Replace the record in one step. Nobody else writes it now: see `_alone`."""
     path = folder / BOOKS / _NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, _DRAFT)
-    draft = path.with_name(own_name(_DRAFT))
+    draft = path.with_name(free_name(_DRAFT))
     draft.write_text(json.dumps(asdict(record), ensure_ascii=False, indent=1), encoding="utf-8")
     draft.replace(path)
+
+
+def replace_record(folder: Path, record: Record) -> None:
+    """Write it, whatever the folder held before."""
+    with _alone(folder):
+        write_record(folder, record)
 
 
 def extend_record(folder: Path, record: Record) -> None:
@@ -90,12 +96,9 @@ def _joined(before: Record, record: Record) -> Record:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else who honours locks extends the record meanwhile."""
-    guard = folder / BOOKS / f"{_NAME}.guard"
-    with held(guard):
+    """Nobody else writes the record meanwhile."""
+    with held(folder / BOOKS / f"{_NAME}.guard"):
         yield
-        with suppress(PermissionError):  # Windows removes it with the last one that waits
-            guard.unlink(missing_ok=True)
 
 
 def verified_digests(folder: Path) -> Mapping[str, str]:

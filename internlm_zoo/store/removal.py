@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import UsageError
-from internlm_zoo.ownership import abandoned, own_name
+from internlm_zoo.ownership import draft, holder_in
 from internlm_zoo.store.aliases import notes_of, notes_of_others
 from internlm_zoo.store.inventory import Holding, holdings
 from internlm_zoo.store.layout import Store
@@ -41,10 +41,10 @@ def leftovers(store: Store) -> Removal:
 
     Raises UsageError while a download is under way.
     """
-    left = abandoned(store.partial)
-    busy = [part for part in store.partial.glob("*.part") if part not in left]
-    if busy:
-        raise UsageError("a download is under way", busy[0], "wait for its end, and run it again")
+    holder = holder_in(store.partial)
+    if holder is not None:
+        what = f"a download is under way: {holder}"
+        raise UsageError(what, store.partial, "wait for its end, and run it again")
     needed = _needed(holdings(store))
     loose = [blob.name for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed]
     names = notes_of_others(store.aliases, needed)
@@ -54,10 +54,9 @@ def leftovers(store: Store) -> Removal:
 def remove(store: Store, removal: Removal) -> None:
     """Carry it out."""
     for folder in removal.releases:
-        aside = store.partial / own_name("removed")
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(aside)
-        shutil.rmtree(aside)
+        with draft(store.partial, "removed") as aside:
+            folder.rename(aside)
+            shutil.rmtree(aside)
         for parent in (folder.parent, folder.parent.parent):
             with suppress(OSError):  # other revisions are in it
                 parent.rmdir()

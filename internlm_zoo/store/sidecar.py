@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from converters.filesystem import keeps_out, move
-from internlm_zoo.ownership import own_name
+from internlm_zoo.ownership import draft
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Fetched
@@ -39,7 +39,6 @@ def read_blocks(store: Store, sha256: str | None) -> tuple[str, ...]:
 def _write(store: Store, fetched: Fetched) -> None:
     path = store.blocks(fetched.sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.partial.mkdir(parents=True, exist_ok=True)
-    draft = store.partial / own_name("blocks")
-    draft.write_text(json.dumps({"block": BLOCK, "blake3": fetched.blocks}), encoding="utf-8")
-    move(draft, path)
+    with draft(store.partial, "blocks") as made:
+        made.write_text(json.dumps({"block": BLOCK, "blake3": fetched.blocks}), encoding="utf-8")
+        move(made, path)

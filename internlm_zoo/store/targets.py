@@ -22,7 +22,7 @@ from internlm_zoo.store.caches import Spot
 from internlm_zoo.store.layout import BOOKS, Store, place_of
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import keep_blob, publish_release
-from internlm_zoo.store.record import Record, extend_record, read_record, write_record
+from internlm_zoo.store.record import Record, extend_record, read_record, replace_record
 from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.values import Fetched, Origin, Wanted
 
@@ -169,7 +169,7 @@ class FolderTarget:
                     f"{self.folder} is not empty and holds no download of {model}",
                     fix="choose another --local-dir, or add --force",
                 )
-            write_record(self.folder, Record(model, replace(release, files=()), len(release.files)))
+            replace_record(self.folder, Record(model, replace(release, files=()), len(release.files)))
 
     def look(self, file: LockedFile) -> Standing:
         path = place_of(self.folder, file.path)

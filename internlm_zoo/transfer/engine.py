@@ -45,7 +45,8 @@ def transfer(
     crew: Crew | None = None,
     known: Sequence[str] = (),
 ) -> Fetched:
-    """Bring the file into `folder` and check it; the caller gives it its final name.
+    """Bring the file into `folder` and check it; the caller gives it its final name, and is an Owner there
+    until then.
 
     folder, key: where the partial file lives and what names its content across runs. crew: who may help.
     known: the BLAKE3 of the file's blocks, if it was here and verified once. Raises IntegrityError,

@@ -1,8 +1,8 @@
 """What is left of a download after a kill: `<key>.<owner>.part` and, beside it, a small `.journal`.
 
-The owner stands in the name, drawn anew by each process that takes a file over (an atomic rename), so that
-two processes never write into one file, even where the lock that should keep them apart does not work (some
-network file systems): a partial file whose owner lives is left to it.
+The owner stands in the name, drawn anew by each process that takes a file over (an atomic rename): a partial
+file whose owner lives is left to it, and who was taken for dead, and was not, finds that its file has another
+name now.
 
 The journal is lines of JSON, appended: first what the file is to become, then each block as it is filled,
 with its BLAKE3 digest. A line that was torn, by a kill or a loss of power, ends it; a block that is not on
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from internlm_zoo.ownership import abandoned, free_name, is_owned, named, own_name
+from internlm_zoo.ownership import Owner, abandoned, free_name, named, owner_of
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Wanted
 
@@ -73,13 +73,13 @@ class Writer:
         self._file.close()
 
 
-def claim(folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
+def claim(owner: Owner, folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
     """A name for our own partial file, and the journal of what an earlier run left there (no blocks:
     nothing).
 
     Takes the fullest one over; the others, and whatever has no readable journal, go.
     """
-    mine = folder / own_name(key)
+    mine = owner.name(key)
     left = {part: _read(part, wanted) for part in abandoned(folder, key)}
     best = Journal(wanted)
     for part, journal in sorted(left.items(), key=lambda item: -item[1].here):
@@ -205,7 +205,7 @@ def _sweep(folder: Path, key: str) -> None:
     """Journals without their file: a kill between two renames leaves such."""
     for path in named(folder, key, _SUFFIX, ".new"):
         part = path.with_suffix(".part")
-        if not (part.exists() or is_owned(part)):
+        if not part.exists() and owner_of(part) is None:
             path.unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from converters.filesystem import flush, resize, writing
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks, Claim
 from internlm_zoo.transfer.journal import Journal, Kept
@@ -43,10 +44,14 @@ class Partial:
         self.changed = threading.Condition(threading.RLock())
         self._known = known
         with disk(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            self.path, left = journal.claim(folder, key, wanted)
-            self._file = self.path.open("r+b" if left.blocks else "x+b", buffering=0)
-            self._begin(left)
+            self._owner = Owner(folder)
+            try:
+                self.path, left = journal.claim(self._owner, folder, key, wanted)
+                self._file = self.path.open("r+b" if left.blocks else "x+b", buffering=0)
+                self._begin(left)
+            except BaseException:
+                self._owner.leave()
+                raise
         self.resumed = self.here
 
     def _begin(self, left: Journal) -> None:
@@ -77,9 +82,14 @@ class Partial:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Leave what is there to the next run, unless it was kept or dropped."""
-        if self._file.closed:
-            return
+        try:
+            if not self._file.closed:
+                self._leave()
+        finally:
+            self._owner.leave()
+
+    def _leave(self) -> None:
+        """To the next run, unless it was kept or dropped."""
         try:
             # On a full disk what the journal says already holds: the next run goes on from there.
             with self.changed, suppress(OSError):

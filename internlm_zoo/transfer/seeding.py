@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from internlm_zoo.ownership import own_name
+from internlm_zoo.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.journal import Journal, Kept
@@ -51,10 +51,9 @@ def seed(folder: Path, key: str, wanted: Wanted, damaged: Path, known: Sequence[
     for block, digest in enumerate(block_digests(damaged, wanted.size or 0)):
         if digest == (known[block] if known else digest):
             kept[block] = Kept(blocks.length(block), digest, (HERE,))
-    part = folder / own_name(key)
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with disk(folder), Owner(folder) as owner:
+        part = owner.name(key)
         shutil.copyfile(damaged, part)
         journal.Writer(part, Journal(wanted, kept)).close()
-    journal.release(part)
+        journal.release(part)
     return sum(entry.filled for entry in kept.values()) if known else 0

@@ -125,7 +125,7 @@ def test_diff_and_plan_agree_on_what_prune_removes(world: World) -> None:
     assert [it.actions for it in found.releases] == [it.actions for it in there.releases]
     assert applied(world, max_delete="100%").result == "changed"
     assert diff(world.file, settings=world.settings).result == "no change"
-    assert {path.name for path in world.mirror.iterdir()} == {".mirror.guard", "acme", "mirror.json"}
+    assert {path.name for path in world.mirror.iterdir()} == {"acme", "mirror.json"}
     assert world.held(BASE_AT) == BASE
 
 

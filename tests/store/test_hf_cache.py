@@ -90,17 +90,15 @@ def test_what_the_client_began_is_completed(world: World) -> None:
 
 
 def test_what_a_killed_run_left_goes(world: World) -> None:
-    blobs = cache(world) / "blobs"
     left = python(
         world,
-        "import pathlib; from internlm_zoo.ownership import own_name\n"
-        f"for folder in ({str(blobs)!r}, {str(blobs.parent)!r}):\n"
-        "    place = pathlib.Path(folder); place.mkdir(parents=True, exist_ok=True)\n"
-        "    (place / own_name('internlm-zoo')).write_bytes(b'x'); print(place)",
+        "import os, pathlib, sys; from internlm_zoo.ownership import Owner\n"
+        f"part = Owner(pathlib.Path({str(cache(world))!r})).name('internlm-zoo')\n"
+        "part.write_bytes(b'x'); print(part); sys.stdout.flush(); os._exit(0)",
     )
-    assert left == str(blobs.parent)
+    assert Path(left).exists()
     world.download(source="huggingface", hf_cache=True)
-    assert not list(cache(world).rglob("*.part"))
+    assert not [*cache(world).rglob("*.part"), *cache(world).rglob("*.life")]
 
 
 def test_a_branch_that_leads_elsewhere_is_left_alone(world: World) -> None:

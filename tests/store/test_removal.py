@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import internlm_zoo.cli.cache
 import internlm_zoo.cli.download
 from internlm_zoo.cli.shell import run
-from internlm_zoo.ownership import own_name
+from internlm_zoo.ownership import Owner
 from internlm_zoo.store.publish import publish_release
 from tests.store.world import FILES, ORIGINAL_FILES, World, content_below
 
@@ -97,12 +98,14 @@ def test_prune_takes_what_no_release_needs_and_nothing_else(zoo, world: World):
 
 
 def test_prune_does_not_disturb_a_download_under_way(zoo, world: World):
-    part = world.home / "partial" / own_name("cafe")  # of this process, which lives
-    part.parent.mkdir(parents=True)
-    part.write_bytes(b"on its way")
-    code, told = zoo("cache", "prune")
+    with Owner(world.home / "partial") as owner:  # this process, which lives
+        part = owner.name("cafe")
+        part.write_bytes(b"on its way")
+        code, told = zoo("cache", "prune")
     assert (code, part.exists()) == (2, True)
-    assert "under way" in told["error"]["what"]
+    assert "under way: `" in told["error"]["what"]
+    assert f"(process {os.getpid()} on {socket.gethostname()}, since 20" in told["error"]["what"]
+    assert zoo("cache", "prune")[0] == 0 and not part.exists()
 
 
 def test_a_blob_that_was_removed_before_its_release_was_shown_is_a_refusal(zoo, world: World, monkeypatch):

@@ -168,7 +168,9 @@ def test_a_hub_that_has_other_bytes_is_told_from_one_that_sent_them_wrongly(fetc
 
 
 def test_known_blocks_are_checked_as_they_arrive(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
-    known = fetch("one").blocks
+    whole = fetch("one")
+    known = whole.blocks
+    whole.path.unlink()  # the caller's
     hubs["one"].fault("flip", PATH, after=BLOCK + 17)
     done = fetch("one", "two", known=known)
     assert done.path.read_bytes() == DATA

@@ -304,7 +304,9 @@ def test_a_directory_is_an_origin_like_any_other(
     fetch: Fetch, hubs: dict[str, FaultyHub], root: Path
 ) -> None:
     place = Origin("folder", lambda: Location((root / REPO / PATH).as_uri()))
-    assert fetch(origins=[place]).served == {"folder": len(DATA)}
+    done = fetch(origins=[place])
+    assert done.served == {"folder": len(DATA)}
+    done.path.unlink()  # the caller's
     gone = Origin("folder", lambda: Location((root / "gone").as_uri()))
     assert fetch(origins=[gone, origin("one", hubs["one"])]).authors == ("one",)
 

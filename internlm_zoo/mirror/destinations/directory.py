@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from converters.filesystem import move, writing
+from converters.holding import Holder, take
 from internlm_zoo.errors import IntegrityError, UsageError
-from internlm_zoo.guard import held
 from internlm_zoo.integrity.verify import verify
 from internlm_zoo.mirror.index import NAME, HeldFile, Index, dump, git_digest, parse
 from internlm_zoo.mirror.values import Lying, Seen, Tally
@@ -41,12 +41,16 @@ class DirectoryDestination:
     @contextmanager
     def guard(self) -> Iterator[None]:
         self._check_root()
-        with writing(self._root, _ELSEWHERE), held(self._root / _GUARD, self._taken):
-            yield
-
-    def _taken(self) -> None:
-        what = "another `mirror apply` is at work there"
-        raise UsageError(what, self._root, "wait for it to end")
+        with writing(self._root, _ELSEWHERE):
+            self._root.mkdir(parents=True, exist_ok=True)
+            guard = take(self._root / _GUARD)
+            if isinstance(guard, Holder):
+                what = f"another `mirror apply` is at work there: {guard}"
+                raise UsageError(what, self._root, "wait for its end, and run it again")
+            try:
+                yield
+            finally:
+                guard.release()
 
     def index(self) -> Index:
         self._check_root()
