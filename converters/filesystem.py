@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-from converters.errors import DiskError, NoSpaceError, UsageError, ZooError
+from converters.errors import AccessError, DiskError, NoSpaceError, UsageError, ZooError
 
 # The call is not there, in this kernel or for this file system. fsync(2) says so with EINVAL: the file "does
 # not support synchronization".
@@ -40,6 +40,7 @@ FORBIDDEN = frozenset(
         errno.ELOOP,
         errno.EXDEV,
         errno.EMLINK,
+        errno.EEXIST,
     }
 )
 _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
@@ -88,14 +89,24 @@ def refusal_of(error: OSError, path: str | os.PathLike[str], elsewhere: str) -> 
         return NoSpaceError(what, where, f"make room and {_AGAIN}")
     if error.errno == errno.EFBIG:
         return _too_large(where, elsewhere)
+    if error.errno in FORBIDDEN and not Path(where).is_relative_to(path):  # nothing that was to be written
+        return AccessError(f"the system refuses it: {words}", where)
     if error.errno in FORBIDDEN:
-        return UsageError(f"cannot write there: {words}", where, elsewhere)
+        return UsageError(f"cannot write there: {_in_the_way(where) or words}", where, elsewhere)
     if error.errno in _TOO_MANY:
         fix = "allow more (`ulimit -n`), or let it do less at a time (--max-workers)"
         return UsageError(f"too many files are open: {words}", where, fix)
     if error.errno in _FAILING:
         return DiskError(f"the disk fails: {words}", where, f"see to it, or {elsewhere}; then run it again")
     return None
+
+
+def _in_the_way(path: str) -> str | None:
+    """What stands where a folder should be made."""
+    place = nearest(Path(path).absolute())
+    if place.is_symlink() and not place.exists():
+        return f"{place} is a link that leads nowhere"
+    return f"{place} is a file" if place.is_file() and str(place) != str(Path(path).absolute()) else None
 
 
 def _too_large(where: str, elsewhere: str) -> ZooError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from converters.redaction import keep_secrets_in
 from internlm_zoo.errors import UsageError
+from internlm_zoo.homes import NOWHERE, path_of
 
 _TRUE = frozenset({"1", "on", "true", "yes"})
 
@@ -62,10 +63,14 @@ class Settings:
 
 def _home(env: Mapping[str, str]) -> Path:
     if env.get("INTERNLM_ZOO_HOME"):
-        return Path(env["INTERNLM_ZOO_HOME"]).expanduser().absolute()
+        return path_of(env["INTERNLM_ZOO_HOME"], env).absolute()
     from platformdirs import user_data_path
 
-    return user_data_path("internlm-zoo", appauthor=False)
+    try:
+        home = user_data_path("internlm-zoo", appauthor=False)
+    except (RuntimeError, KeyError):  # its newer versions say so, the older ones leave the ~
+        return NOWHERE
+    return home if home.is_absolute() else NOWHERE
 
 
 def _truth(env: Mapping[str, str], name: str) -> bool:

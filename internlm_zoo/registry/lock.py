@@ -6,6 +6,7 @@ contact. One line per file and a fixed order, so that a change reads well in rev
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +117,9 @@ def record_in(path: Path, *releases: LockedRelease) -> None:
 
 
 def read(path: Path) -> Lock:
-    """A lock file; an empty lock if there is none. Raises RegistryError."""
-    if not path.exists():
+    """A lock file; an empty lock if there is none, or its folder is closed to this account. Raises
+    RegistryError."""
+    if not os.path.exists(path):  # noqa: PTH110 - which says no of what cannot be seen
         return Lock()
     tree = document.read(path)
     try:

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from internlm_zoo.errors import UsageError
+from internlm_zoo.homes import home_of, path_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 
@@ -30,7 +31,7 @@ def huggingface_token(hub: Hub, settings: Settings) -> str | None:
 def modelscope_folder(settings: Settings) -> Path:
     """Where `modelscope login` keeps its files."""
     moved = settings.environ.get("MODELSCOPE_HOME")
-    return Path(moved).expanduser() if moved else user_home(settings) / ".modelscope"
+    return path_of(moved, settings.environ) if moved else user_home(settings) / ".modelscope"
 
 
 def openxlab_keys(hub: Hub, settings: Settings) -> tuple[str, str] | None:
@@ -49,7 +50,7 @@ def openxlab_keys(hub: Hub, settings: Settings) -> tuple[str, str] | None:
 
 
 def user_home(settings: Settings) -> Path:
-    return Path(settings.environ["HOME"]) if settings.environ.get("HOME") else Path.home()
+    return home_of(settings.environ)
 
 
 def user_cache(settings: Settings) -> Path:
@@ -60,12 +61,13 @@ def user_cache(settings: Settings) -> Path:
 
 def huggingface_home(settings: Settings) -> Path:
     """Where huggingface_hub keeps its login and its cache."""
-    return Path(settings.environ.get("HF_HOME") or user_cache(settings) / "huggingface").expanduser()
+    named = settings.environ.get("HF_HOME")
+    return path_of(named, settings.environ) if named else user_cache(settings) / "huggingface"
 
 
 def _huggingface_file(settings: Settings) -> Path:
     named = settings.environ.get("HF_TOKEN_PATH")
-    return Path(named).expanduser() if named else huggingface_home(settings) / "token"
+    return path_of(named, settings.environ) if named else huggingface_home(settings) / "token"
 
 
 def _text(path: Path) -> str | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import UsageError
+from internlm_zoo.homes import path_of
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.credentials import huggingface_home, user_cache, user_home
@@ -51,12 +52,13 @@ class Spot:
 class Caches:
     """home: the store, whose own files are no finds. repos: folders of repositories with blobs named by their
     digests, snapshots: folders with the files of one release; both with their keepers. folders: what lies
-    below the user's, by name."""
+    below the user's, by name. closed: what could not be looked into, in sentences."""
 
     home: Path
     repos: Sequence[tuple[Path, str]] = ()
     snapshots: Sequence[tuple[Path, str]] = ()
     folders: Sequence[tuple[str, Mapping[str, Sequence[Path]]]] = ()
+    closed: Sequence[str] = ()
 
     def spots(self, file: LockedFile) -> Iterator[Spot]:
         """Where it may be, each place once, in the order in which to look."""
@@ -85,16 +87,40 @@ def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = 
     """names: repositories that hold the files, as owner/name. adopt: folders of the user's, searched at any
     depth. Raises UsageError if one is none."""
     hubs = ((huggingface_cache(settings), HUGGINGFACE), (_openmind_cache(settings), OPENMIND))
-    repos = [(repo, keeper) for hub, keeper in hubs for repo in sorted(hub.glob("models--*"))]
+    looks = Looks()
+    repos = [(repo, keeper) for hub, keeper in hubs for repo in looks.in_(hub, "models--*", keeper)]
     wanted = dict.fromkeys(name for name in names if name.count("/") == 1)
     snapshots = [
         (folder, keeper)
         for hub, keeper in hubs
         for name in wanted
-        for folder in sorted((hub / huggingface_folder(name) / "snapshots").glob("*"))
+        for folder in looks.in_(hub / huggingface_folder(name) / "snapshots", "*", keeper)
     ]
-    snapshots += [(folder, MODELSCOPE) for name in wanted for folder in _modelscope_folders(settings, name)]
-    return Caches(settings.home.resolve(), repos, snapshots, folders_of(adopt))
+    base = _modelscope_cache(settings)
+    snapshots += [
+        (folder, MODELSCOPE)
+        for name in wanted
+        for pattern in _modelscope_places(name)
+        for folder in looks.in_(base, pattern, MODELSCOPE)
+    ]
+    return Caches(settings.home.resolve(), repos, snapshots, folders_of(adopt), tuple(looks.closed.values()))
+
+
+class Looks:
+    """Into folders of other tools, which may be closed to this account: then they hold nothing for it.
+    closed: a sentence for each keeper of such."""
+
+    def __init__(self) -> None:
+        self.closed: dict[str, str] = {}
+
+    def in_(self, folder: Path, pattern: str, keeper: str) -> list[Path]:
+        """What matches there, sorted."""
+        try:
+            return sorted(folder.glob(pattern)) if folder.is_dir() else []
+        except OSError as error:
+            what = f"{keeper} cannot be looked into: {error.strerror} ({error.filename})"
+            self.closed.setdefault(keeper, what)
+            return []
 
 
 def folders_of(folders: Iterable[Path]) -> tuple[tuple[str, Mapping[str, Sequence[Path]]], ...]:
@@ -111,7 +137,7 @@ def taken(spots: Iterable[Spot | None]) -> list[str]:
 def huggingface_cache(settings: Settings) -> Path:
     """Where huggingface_hub keeps repositories."""
     named = settings.environ.get("HF_HUB_CACHE") or settings.environ.get("HUGGINGFACE_HUB_CACHE")
-    return Path(named).expanduser() if named else huggingface_home(settings) / "hub"
+    return path_of(named, settings.environ) if named else huggingface_home(settings) / "hub"
 
 
 def huggingface_folder(repo: str) -> str:
@@ -123,12 +149,16 @@ def _openmind_cache(settings: Settings) -> Path:
     return user_cache(settings) / "openmind" / "hub"
 
 
-def _modelscope_folders(settings: Settings, repo: str) -> Iterator[Path]:
+def _modelscope_cache(settings: Settings) -> Path:
     named = settings.environ.get("MODELSCOPE_CACHE")
-    base = Path(named).expanduser() if named else user_home(settings) / ".cache" / "modelscope"
+    return path_of(named, settings.environ) if named else user_home(settings) / ".cache" / "modelscope"
+
+
+def _modelscope_places(repo: str) -> list[str]:
+    """Patterns for the folders that may hold a repository there."""
     owner, name = repo.split("/")
-    for place in _MODELSCOPE_PLACES:
-        yield from sorted(base.glob(place.format(owner=owner, name=name, safe=name.replace(".", "___"))))
+    safe = name.replace(".", "___")
+    return [place.format(owner=owner, name=name, safe=safe) for place in _MODELSCOPE_PLACES]
 
 
 def _below(folder: Path) -> dict[str, list[Path]]:

@@ -20,6 +20,7 @@ from internlm_zoo.errors import (
     UsageError,
     ZooError,
 )
+from internlm_zoo.homes import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease
@@ -34,7 +35,6 @@ from internlm_zoo.store.record import read_record
 from internlm_zoo.store.release import fetch_release, plan_release
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, Means, Request
-from internlm_zoo.transfer.partial import disk
 from internlm_zoo.transfer.refusal import gravest
 from internlm_zoo.transfer.workers import unless
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from internlm_zoo.homes import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Registry, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease, record
@@ -20,7 +21,6 @@ from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import publish_release
 from internlm_zoo.store.record import Record, read_record
 from internlm_zoo.store.targets import StoreTarget
-from internlm_zoo.transfer.partial import disk
 from internlm_zoo.transfer.workers import work
 
 

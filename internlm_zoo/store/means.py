@@ -39,7 +39,10 @@ def open_means(
     progress = progress or Progress()
     names = (name for release in model.releases for name in (release.repo, *release.also_listed_as))
     ledger = Ledger(settings.home, keep=keep, fresh=fresh)
-    adopter = Adopter(caches_of(settings, names, adopt), ledger, progress)
+    caches = caches_of(settings, names, adopt)
+    for note in caches.closed:
+        progress.note(note)
+    adopter = Adopter(caches, ledger, progress)
     patience = Patience.of(settings)
     client = Client(settings.environ, patience, connections, rate_of(max_rate))
     try:

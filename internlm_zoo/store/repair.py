@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.homes import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
@@ -19,7 +20,6 @@ from internlm_zoo.store.means import open_means
 from internlm_zoo.store.record import Record, read_record
 from internlm_zoo.store.targets import FolderTarget, StoreTarget, Target
 from internlm_zoo.store.values import Means, Repaired
-from internlm_zoo.transfer.partial import disk
 from internlm_zoo.transfer.workers import work
 
 _CONNECTIONS = 8

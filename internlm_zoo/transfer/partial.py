@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from blake3 import blake3
 
-from converters.filesystem import flush, resize, writing
+from converters.filesystem import flush, resize
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.homes import disk
 from internlm_zoo.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks, Claim
@@ -279,8 +280,3 @@ class Partial:
         self._trailing.close()
         self._journal.close()
         self._file.close()
-
-
-def disk(path: Path) -> AbstractContextManager[None]:
-    """What the system refuses of writing there is an error with a way out; see `writing`."""
-    return writing(path, "use another --local-dir or INTERNLM_ZOO_HOME")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from internlm_zoo.homes import disk
 from internlm_zoo.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.journal import Journal, Kept
-from internlm_zoo.transfer.partial import disk
 from internlm_zoo.transfer.values import Wanted
 
 HERE = "the file that was here"
