@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from internlm_zoo.store.intake import Intake
-    from internlm_zoo.store.inventory import Holding, Share
+    from internlm_zoo.store.inventory import Holding, Share, Unread
     from internlm_zoo.store.removal import Removal
 
 # As many characters of a revision as tell it from others, `listing-...` included.
@@ -28,21 +29,25 @@ group("cache", "What the local store holds, where it is, checking it, taking thi
 def cache_list(shell: Shell) -> Answer:
     """Show the releases in the local store. Own: bytes that no other release and no other cache has."""
     from internlm_zoo.cli.tables import byte_count
-    from internlm_zoo.store.inventory import holdings, shares, usage
+    from internlm_zoo.store.inventory import inventory, shares, usage
     from internlm_zoo.store.layout import Store
 
     store = Store(shell.settings.home)
-    held, used = holdings(store), usage(store)
+    there, used = inventory(store), usage(store)
+    held = there.holdings
     rows = [_holding(*entry) for entry in zip(held, shares(held), strict=True)]
+    _tell(shell, there.unread)
     data = {
         "home": store.home,
         "releases": rows,
+        "unread": [_unread(one) for one in there.unread],
         "blob_bytes": used.blobs,
         "partial_bytes": used.partial,
     }
     unfinished = f", {byte_count(used.partial)} in unfinished downloads" if used.partial else ""
     shell.note(f"{byte_count(used.blobs)} in files{unfinished}, in {store.home}")
-    return Answer(data, _holdings_sheet(rows) if held else "the store is empty")
+    nothing = "no release in the store can be read" if there.unread else "the store is empty"
+    return Answer(data, _holdings_sheet(rows) if held else nothing)
 
 
 @verb("path", group="cache", example="internlm-zoo cache path internlm-chat-7b")
@@ -62,34 +67,25 @@ def cache_path(
 @verb("rm", group="cache", example="internlm-zoo cache rm internlm-chat-7b --dry-run")
 def cache_rm(
     shell: Shell,
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models in the store.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL|FOLDER...", help="Models in the store, or folders of releases in it."),
+    ],
     revision: Annotated[
         str | None, typer.Option("--revision", help="Only this revision, or what begins like it.")
     ] = None,
     dry_run: _DryRun = False,
 ) -> Answer:
     """Remove models from the store. Files that other releases have as well stay."""
-    from internlm_zoo.errors import NotFoundError
     from internlm_zoo.store.layout import Store
-    from internlm_zoo.store.locate import held
-    from internlm_zoo.store.removal import removal_of, remove
+    from internlm_zoo.store.removal import named_in, removal_of, remove
 
     store = Store(shell.settings.home)
-    chosen = []
-    for model in models:
-        found = [
-            holding
-            for holding in held(model, shell.settings)
-            if holding.record.release.revision.startswith(revision or "")
-        ]
-        if not found:
-            what = f"{model} is not in the store" + (f" at {revision}" if revision else "")
-            raise NotFoundError(what, store.home, "`internlm-zoo cache list` shows what is")
-        chosen += found
+    chosen = [one for name in models for one in named_in(store, name, shell.settings, revision)]
     removal = removal_of(store, chosen)
     if not dry_run:
         remove(store, removal)
-    return _removed(removal, dry_run)
+    return _removed(shell, removal, dry_run)
 
 
 @verb("prune", group="cache", example="internlm-zoo cache prune")
@@ -102,7 +98,7 @@ def cache_prune(shell: Shell, dry_run: _DryRun = False) -> Answer:
     removal = leftovers(store)
     if not dry_run:
         remove(store, removal)
-    return _removed(removal, dry_run)
+    return _removed(shell, removal, dry_run)
 
 
 @verb("adopt", group="cache", example="internlm-zoo cache adopt /mnt/disk/models")
@@ -179,14 +175,25 @@ def _intakes_sheet(intakes: list[Intake]) -> RenderableType:
     return Sheet(columns, rows)
 
 
-def _removed(removal: Removal, dry_run: bool) -> Answer:
+def _removed(shell: Shell, removal: Removal, dry_run: bool) -> Answer:
     from internlm_zoo.cli.tables import byte_count
 
     done = "would be removed" if dry_run else "removed"
     lines = [str(folder) for folder in removal.releases]
     lines.append(f"{len(lines)} releases, {len(removal.files)} files, {byte_count(removal.size)} {done}")
-    data = {**vars(removal), "bytes": removal.size, "dry_run": dry_run}
+    _tell(shell, removal.unread)
+    unread = [_unread(one) for one in removal.unread]
+    data = {**vars(removal), "unread": unread, "bytes": removal.size, "dry_run": dry_run}
     return Answer(data, "\n".join(lines))
+
+
+def _tell(shell: Shell, unread: Iterable[Unread]) -> None:
+    for one in unread:
+        shell.note(f"{one.path}: {one.error.what}, so its files are left as they are; {one.error.fix}")
+
+
+def _unread(one: Unread) -> dict[str, Any]:
+    return {"path": one.path, "what": one.error.what, "fix": one.error.fix}
 
 
 def _holding(holding: Holding, share: Share) -> dict[str, Any]:

@@ -92,13 +92,14 @@ def _corruption(world: World, model: str) -> Outcome:
 
 def _verify(world: World, model: str) -> Outcome:
     from internlm_zoo.integrity.verify import verify
+    from internlm_zoo.registry.lock import Lock
     from internlm_zoo.store.locate import downloads_of, expected_files
 
     reports = []
     for home in (*ENDPOINTS, "unlucky"):
         settings = world.settings(home)
         for folder in downloads_of(model, settings):
-            reports.append(verify(folder, expected_files(folder, settings), None))
+            reports.append(verify(folder, expected_files(folder, Lock.load(settings)), None))
     for report in reports:
         _require(
             report.ok, f"{len(report.wrong)} wrong, {len(report.missing)} missing files", str(report.path)

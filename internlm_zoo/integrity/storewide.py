@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from internlm_zoo.integrity.verify import VerifyReport, WrongFile, verify
+from internlm_zoo.integrity.verify import UNREAD, VerifyReport, WrongFile, unread, verify
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.inventory import holdings
+from internlm_zoo.store.inventory import inventory
 from internlm_zoo.store.layout import Store
-from internlm_zoo.store.locate import downloads_of, expected_files
+from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
 from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.values import Wanted
 from internlm_zoo.transfer.workers import work
@@ -44,19 +44,25 @@ def verify_store(
     settings: Settings,
     progress: Progress | None = None,
 ) -> list[VerifyReport]:
-    """Every release in the store, and the blobs of none; or the releases of some models only.
+    """Every release in the store, and the blobs of none; or the releases of some models only. Of a release
+    whose record tells nothing that is the report.
 
     Raises NotFoundError for a model that is not in the store.
     """
-    store = Store(settings.home)
-    folders = [path for model in models for path in downloads_of(model, settings)]
-    folders = folders if models else [holding.path for holding in holdings(store)]
-    expected = {folder: expected_files(folder, settings) for folder in folders}
+    store, progress = Store(settings.home), progress or Progress()
+    lock = lock_or_none(settings, progress.note)
+    named = [path for model in models for path in downloads_of(model, settings)]
+    expected, lost = {}, []
+    for folder in named if models else [one.path for one in inventory(store).all]:
+        try:
+            expected[folder] = expected_files(folder, lock)
+        except UNREAD as error:
+            lost.append(unread(folder, error))
     used = {_place(folder, file) for folder, files in expected.items() for file in files}
     used = {place for place in used if place.is_file()}
     loose = set() if models else {blob.resolve() for blob in store.blobs.glob("??/*")} - used
-    contents = _contents(used | loose, workers, progress or Progress())
-    reports = [_report(folder, files, contents) for folder, files in expected.items()]
+    contents = _contents(used | loose, workers, progress)
+    reports = [*lost, *(_report(folder, files, contents) for folder, files in expected.items())]
     return [*reports, _loose(store, sorted(loose), contents)] if loose else reports
 
 

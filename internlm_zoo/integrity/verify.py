@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 
 from converters.formats.access import is_directory, no_directory
-from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, UnsupportedError, ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.registry.quoted import Witness, witnesses
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.layout import Store, is_ours
-from internlm_zoo.store.locate import downloads_of, expected_files
-from internlm_zoo.store.record import read_record
+from internlm_zoo.store.layout import BOOKS, Store, is_ours
+from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
+from internlm_zoo.store.record import NAME, read_record
 from internlm_zoo.store.sidecar import read_blocks
 from internlm_zoo.store.values import Repaired
 from internlm_zoo.transfer.blocks import BLOCK
@@ -29,6 +29,9 @@ from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.seeding import wrong_blocks
 from internlm_zoo.transfer.values import Wanted
 from internlm_zoo.transfer.workers import work
+
+UNREAD = (IntegrityError, UnsupportedError, AccessError, NotFoundError)
+"""Why nothing may be known of one folder, which is no reason to leave out the others."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +81,39 @@ def verify_all(
     UnsupportedError for a conversion, and what `download` raises."""
     from internlm_zoo.integrity.converted import is_converted, verify_converted
 
-    reports, store = [], Store(settings.home)
-    for folder in downloads_of(name_or_dir, settings):
-        if read_record(folder) is None and is_converted(folder):
-            report = verify_converted(folder, workers, quick=quick, progress=progress)
-            if repair and not report.ok:
-                what = "a conversion is not mended, because nobody but its source has these files"
-                raise UnsupportedError(what, folder, "convert it again with --force")
-            reports.append(report)
+    folders, progress = downloads_of(name_or_dir, settings), progress or Progress()
+    lock, reports = lock_or_none(settings, progress.note), []
+    for folder in folders:
+        try:
+            conversion = read_record(folder) is None and is_converted(folder)
+            expected = () if conversion else expected_files(folder, lock)
+        except UNREAD as error:
+            if len(folders) == 1:
+                raise
+            reports.append(unread(folder, error))
             continue
-        expected = expected_files(folder, settings)
-        report = verify(folder, expected, workers, quick=quick, store=store, progress=progress)
-        report = _repaired(report, expected, settings, progress) if repair else report
-        reports.append(report if quick else replace(report, quoted=_quoted(report, expected, settings)))
+        if conversion:
+            report = verify_converted(folder, workers, quick=quick, progress=progress)
+            _refuse_repair(report, repair)
+        else:
+            report = verify(
+                folder, expected, workers, quick=quick, store=Store(settings.home), progress=progress
+            )
+            report = _repaired(report, expected, settings, progress) if repair else report
+            report = report if quick else replace(report, quoted=_quoted(report, expected, settings))
+        reports.append(report)
     return reports
+
+
+def unread(folder: Path, error: ZooError) -> VerifyReport:
+    """Of a release of which nothing says what should be in it."""
+    return VerifyReport(folder, 0, 0, False, (WrongFile(f"{BOOKS}/{NAME}", error.what),), (), ())
+
+
+def _refuse_repair(report: VerifyReport, repair: bool) -> None:
+    if repair and not report.ok:
+        what = "a conversion is not mended, because nobody but its source has these files"
+        raise UnsupportedError(what, report.path, "convert it again with --force")
 
 
 def _quoted(report: VerifyReport, expected: Iterable[LockedFile], settings: Settings) -> tuple[Witness, ...]:

@@ -14,9 +14,10 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from internlm_zoo.errors import IntegrityError
+from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.registry.release import Format
 from internlm_zoo.serve.digests import git_blob_sha1
+from internlm_zoo.store.record import is_newer
 
 NAME = "mirror.json"
 # Up to this size a hub may list a file by its git digest alone.
@@ -97,10 +98,13 @@ class Index:
 
 
 def parse(text: bytes, where: str) -> Index:
-    """Raises IntegrityError for what is not an index."""
+    """Raises IntegrityError for what is not an index, UnsupportedError for one of a newer version."""
     try:
         return _INDEX.validate_json(text)
     except ValidationError as error:
+        if is_newer(text, error, "schema", Index.schema):
+            newer = "the index of the mirror was written by a newer version of internlm-zoo"
+            raise UnsupportedError(newer, where, "update internlm-zoo, or mirror to another place") from error
         what = "the index of the mirror cannot be read"
         raise IntegrityError(
             what, where, "remove it: `mirror apply` checks the files and writes it anew"

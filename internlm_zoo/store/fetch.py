@@ -31,7 +31,7 @@ from internlm_zoo.store.layout import Store
 from internlm_zoo.store.means import open_means
 from internlm_zoo.store.plan import DownloadPlan
 from internlm_zoo.store.publish import holds
-from internlm_zoo.store.record import read_record
+from internlm_zoo.store.record import intact_record, read_record
 from internlm_zoo.store.release import fetch_release, plan_release
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, Means, Request
@@ -237,7 +237,7 @@ def verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooEr
 
 def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -> list[Candidate]:
     """The same, with what is complete here, or begun in the folder the user names, in front."""
-    begun = read_record(request.local_dir) if request.local_dir else None
+    begun = intact_record(request.local_dir) if request.local_dir else None
 
     def is_far(candidate: Candidate) -> bool:
         locked = candidate.locked

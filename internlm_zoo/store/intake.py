@@ -19,7 +19,7 @@ from internlm_zoo.store.caches import Caches, folders_of
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import publish_release
-from internlm_zoo.store.record import Record, read_record
+from internlm_zoo.store.record import Record, intact_record
 from internlm_zoo.store.targets import StoreTarget
 from internlm_zoo.transfer.workers import work
 
@@ -108,7 +108,7 @@ def _take(model: str, release: LockedRelease, store: Store, adopter: Adopter, dr
     stop = threading.Event()
     one = partial(_guess, target, adopter) if dry_run else partial(_file, target, adopter, stop)
     found = work([partial(one, file) for file in release.files], os.cpu_count() or 1, stop)
-    before = read_record(folder)
+    before = intact_record(folder)
     is_new = before is None or not before.whole
     return Intake(
         model,

@@ -1,15 +1,25 @@
-"""What the store holds: read from the releases' own records, without network and without hashing."""
+"""What the store holds: read from the releases' own records, without network and without hashing.
+
+A release whose record tells nothing is among them by its place, and by the blobs that its files are: it stops
+nobody from looking at the others, and nobody takes its blobs away.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.formats.access import refusal
+from internlm_zoo.errors import AccessError, IntegrityError, UnsupportedError, ZooError
 from internlm_zoo.store.layout import BOOKS, Store
-from internlm_zoo.store.record import Record, read_record
+from internlm_zoo.store.record import NAME, Record, read_record
+
+Inode = tuple[int, int]
+"""Device and number."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,28 @@ class Holding:
     @property
     def size(self) -> int:
         return sum(file.size or 0 for file in self.record.release.files)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A release of which its record tells nothing. path: its folder, or one above it that cannot be looked
+    into. error: why. inodes: of its files; None where they cannot be seen."""
+
+    path: Path
+    error: ZooError
+    inodes: frozenset[Inode] | None
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """In the order of their paths."""
+
+    holdings: tuple[Holding, ...]
+    unread: tuple[Unread, ...]
+
+    @property
+    def all(self) -> tuple[Holding | Unread, ...]:
+        return self.holdings + self.unread
 
 
 @dataclass(frozen=True)
@@ -41,14 +73,18 @@ class Usage:
     partial: int
 
 
-def holdings(store: Store) -> list[Holding]:
-    """Every release in the store, in the order of their paths. Raises IntegrityError for a damaged record."""
-    found = []
-    for books in sorted(store.releases.glob(f"*/*/*/{BOOKS}")):
-        record = read_record(books.parent)
-        if record is not None:
-            found.append(Holding(books.parent, record))
-    return found
+def inventory(store: Store) -> Inventory:
+    """Every release in the store."""
+    found = [_look(path) for path in _folders(store.releases, levels=3)]
+    return Inventory(
+        tuple(one for one in found if isinstance(one, Holding)),
+        tuple(one for one in found if isinstance(one, Unread)),
+    )
+
+
+def holdings(store: Store) -> tuple[Holding, ...]:
+    """Every release of which the record can be read."""
+    return inventory(store).holdings
 
 
 def shares(held: Sequence[Holding]) -> list[Share]:
@@ -68,12 +104,60 @@ def usage(store: Store) -> Usage:
     return Usage(_size(store.blobs), _size(store.partial))
 
 
-def _files(holding: Holding) -> dict[tuple[int, int], tuple[int, int]]:
-    """Device and inode of its files: size, and the number of names outside of the release."""
+def _folders(place: Path, levels: int) -> Iterator[Path | Unread]:
+    """<hub>/<repository>/<revision>, so many levels down; what cannot be looked into, as that."""
+    try:
+        below = sorted(Path(entry.path) for entry in os.scandir(place) if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Unread(place, refusal(place, error), None)
+        return
+    for folder in below:
+        if levels > 1:
+            yield from _folders(folder, levels - 1)
+        else:
+            yield folder
+
+
+def _look(place: Path | Unread) -> Holding | Unread:
+    if isinstance(place, Unread):
+        return place
+    try:
+        record = read_record(place)
+    except (IntegrityError, UnsupportedError, AccessError) as error:
+        return Unread(place, error, _inodes(place))
+    if record is None:
+        fix = f"download it again, which writes one; or remove it: internlm-zoo cache rm {place}"
+        lost = IntegrityError("the release has no record", place / BOOKS / NAME, fix)
+        return Unread(place, lost, _inodes(place))
+    return Holding(place, record)
+
+
+def _inodes(folder: Path) -> frozenset[Inode] | None:
+    """Of all its files, behind links; of our own books none."""
+    hidden: list[OSError] = []
+    found = set()
+    for parent, folders, names in os.walk(folder, onerror=hidden.append):
+        folders[:] = [name for name in folders if name != BOOKS]
+        for name in names:
+            with suppress(FileNotFoundError):
+                found.add(inode_of(Path(parent, name)))
+    return None if hidden else frozenset(found)
+
+
+def inode_of(path: Path) -> Inode:
+    """Raises OSError."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _files(holding: Holding) -> dict[Inode, tuple[int, int]]:
+    """Of its files: size, and the number of names outside of the release."""
     found = {}
     for file in holding.record.release.files:
         path = holding.path / file.path
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is gone, or not to be seen
             status = path.stat()
             links = status.st_nlink if path.is_symlink() else max(1, status.st_nlink - 1)
             found[status.st_dev, status.st_ino] = status.st_size, links

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.formats.access import is_directory
-from internlm_zoo.errors import IntegrityError, NotFoundError
+from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.registry.release import QUANTISED
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.candidates import FORMAT_ORDER
-from internlm_zoo.store.inventory import Holding, holdings
+from internlm_zoo.store.inventory import Holding, holdings, inventory
 from internlm_zoo.store.layout import Store
-from internlm_zoo.store.record import read_record
+from internlm_zoo.store.record import intact_record, read_record
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def find_model(
     registry = load_registry(settings)
     path = Path(name_or_dir)
     if is_directory(path):
-        record = read_record(path)
+        record = intact_record(path)
         model = registry.models.get(record.model) if record else None
         return Found(path, model, record.release if record else None)
     model = registry.model(str(name_or_dir))
@@ -65,7 +66,7 @@ def at_hand(model: str, settings: Settings, format: str | None = None) -> list[H
 
 def held(model: str, settings: Settings) -> list[Holding]:
     """What the store has of a model: hf before original, what is locked before other revisions."""
-    lock = Lock.load(settings)
+    lock = lock_or_none(settings)
 
     def rank(holding: Holding) -> tuple[int, bool]:
         release = holding.record.release
@@ -81,6 +82,7 @@ def downloads_of(name_or_dir: str, settings: Settings) -> list[Path]:
         return [Path(name_or_dir)]
     model = load_registry(settings).model(name_or_dir)
     found = [holding.path for holding in held(model.name, settings)]
+    found += [one.path for one in inventory(Store(settings.home)).unread if _is_of(one.path, model)]
     if not found:
         raise NotFoundError(
             f"{model.name} is not in the store", settings.home, f"internlm-zoo download {model.name}"
@@ -88,7 +90,26 @@ def downloads_of(name_or_dir: str, settings: Settings) -> list[Path]:
     return found
 
 
-def expected_files(folder: Path, settings: Settings) -> tuple[LockedFile, ...]:
+def _is_of(folder: Path, model: Model) -> bool:
+    """Whether a folder in the store is of a release of the model, by its place."""
+    return any(
+        folder.match(f"{release.hub}/{repo.replace('/', '--')}/*")
+        for release in model.releases
+        for repo in (release.repo, *release.also_listed_as)
+    )
+
+
+def lock_or_none(settings: Settings, note: Callable[[str], None] = lambda _: None) -> Lock:
+    """The lock, or an empty one, and a word about it, if it cannot be read: what is in the store has its own
+    records."""
+    try:
+        return Lock.load(settings)
+    except (UsageError, AccessError) as error:  # RegistryError is one of the first kind
+        note(f"nothing is held against the lock: {error}")
+        return Lock()
+
+
+def expected_files(folder: Path, lock: Lock) -> tuple[LockedFile, ...]:
     """The files that a download put into a folder, with the lock's digests where it has the release.
 
     Raises NotFoundError if nothing says what should be there.
@@ -102,7 +123,7 @@ def expected_files(folder: Path, settings: Settings) -> tuple[LockedFile, ...]:
             "the download into this folder is not finished", folder, "run it again, it goes on"
         )
     release = record.release
-    locked = Lock.load(settings).find(release.hub, release.repo, release.revision)
+    locked = lock.find(release.hub, release.repo, release.revision)
     if locked is None or locked.revision != release.revision:
         return release.files
     return tuple(_by_lock(file, locked.file(file.path), folder) for file in release.files)

@@ -1,7 +1,7 @@
 """`.internlm-zoo/release.json`: what a folder holds, written when its files are checked and in place.
 
 Every folder that `download` makes has one, in the store or elsewhere; `verify`, `cache list` and loading
-read it.
+read it. One that is damaged, or of a newer version, costs its own release and no other.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from converters.formats.access import refusal
 from converters.holding import held
-from internlm_zoo.errors import IntegrityError
+from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.ownership import free_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.layout import BOOKS
 
-_NAME, _DRAFT = "release.json", "record"
+NAME, _DRAFT = "release.json", "record"
+_UNKNOWN = frozenset({"unexpected_keyword_argument", "extra_forbidden", "literal_error"})
+VERSION = 1
+"""Of the record's form; a reader refuses a higher one."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Record:
     release: LockedRelease
     total: int
     checked: Mapping[str, int] = field(default_factory=dict)
+    version: Annotated[int, Field(le=VERSION)] = VERSION
 
     @property
     def whole(self) -> bool:
@@ -41,29 +46,70 @@ class Record:
 
 def read_record(folder: Path) -> Record | None:
     """None if the folder was not made by `download`, or not finished. Raises IntegrityError for a damaged
-    record, AccessError for one that cannot be read."""
-    path = folder / BOOKS / _NAME
+    record, UnsupportedError for one of a newer version, AccessError for one that cannot be read."""
+    path = folder / BOOKS / NAME
     try:
-        return _RECORD.validate_json(path.read_bytes())
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError as error:
+        raise _damaged(path) from error
     except OSError as error:
         raise refusal(path, error) from error
+    try:
+        return _RECORD.validate_json(text)
     except ValidationError as error:
-        raise IntegrityError(
-            "the record of the download is damaged",
-            path,
-            "move this one file elsewhere and download again",
-        ) from error
+        raise _newer(path) if is_newer(text, error, "version", VERSION) else _damaged(path) from error
+
+
+def intact_record(folder: Path) -> Record | None:
+    """The same, and None for a damaged one: whoever asks writes it anew."""
+    try:
+        return read_record(folder)
+    except IntegrityError:
+        return None
+
+
+def is_newer(text: bytes, error: ValidationError, key: str, known: int) -> bool:
+    """Whether a document is not as it should be because a later version of ours wrote it: by the number that
+    it has under a key, or because all that is wrong are names that this version does not know."""
+    try:
+        version = json.loads(text)[key]
+    except (ValueError, KeyError, TypeError):
+        version = None
+    unknown = all(found["type"] in _UNKNOWN for found in error.errors())
+    return unknown or (isinstance(version, int) and version > known)
+
+
+def _damaged(path: Path) -> IntegrityError:
+    folder = path.parent.parent
+    return IntegrityError(
+        "the record of the download is damaged",
+        path,
+        "download it again, which writes the record anew (into a --local-dir: with --force); or remove the "
+        f"release from the store: internlm-zoo cache rm {folder}",
+    )
+
+
+def _newer(path: Path) -> UnsupportedError:
+    folder = path.parent.parent
+    return UnsupportedError(
+        "the record of the download was written by a newer version of internlm-zoo",
+        path,
+        "update internlm-zoo, or use another INTERNLM_ZOO_HOME or --local-dir; "
+        f"internlm-zoo cache rm {folder} removes the release from the store",
+    )
 
 
 def write_record(folder: Path, record: Record) -> None:
     """Replace the record in one step. Nobody else writes it now: see `_alone`."""
-    path = folder / BOOKS / _NAME
+    path = folder / BOOKS / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, _DRAFT)
     draft = path.with_name(free_name(_DRAFT))
     draft.write_text(json.dumps(asdict(record), ensure_ascii=False, indent=1), encoding="utf-8")
+    if path.is_dir():
+        path.rmdir()
     draft.replace(path)
 
 
@@ -78,13 +124,13 @@ def extend_record(folder: Path, record: Record) -> None:
     if says(folder, record):
         return
     with _alone(folder):
-        before = read_record(folder)
+        before = intact_record(folder)
         write_record(folder, record if before is None else _joined(before, record))
 
 
 def says(folder: Path, record: Record) -> bool:
     """Whether the folder's record has all of this already."""
-    before = read_record(folder)
+    before = intact_record(folder)
     return before is not None and _joined(before, record) == before
 
 
@@ -97,14 +143,14 @@ def _joined(before: Record, record: Record) -> Record:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Nobody else writes the record meanwhile."""
-    with held(folder / BOOKS / f"{_NAME}.guard"):
+    with held(folder / BOOKS / f"{NAME}.guard"):
         yield
 
 
 def verified_digests(folder: Path) -> Mapping[str, str]:
     """sha256 of the files that were checked when they came into the folder and that nobody wrote to since, by
     size and time of change."""
-    record = read_record(folder)
+    record = intact_record(folder)
     if record is None:
         return {}
     return {

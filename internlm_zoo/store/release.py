@@ -31,8 +31,7 @@ def fetch_release(
     """others: where else the same bytes may be. Raises what `download` does, about this one release."""
     errand, chosen = _errand(candidate, others, request, means)
     release, target = errand.release, errand.target
-    if isinstance(target, FolderTarget):
-        target.begin(request.model)
+    target.begin(request.model)
     _check_space(errand, chosen)
     errand, probed = _probed(errand, chosen, request)
     means.progress.plan(len(chosen), replace(release, files=chosen).size)

@@ -12,28 +12,68 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from internlm_zoo.errors import UsageError
+from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo.homes import disk
 from internlm_zoo.ownership import draft, holder_in
+from internlm_zoo.settings import Settings
 from internlm_zoo.store.aliases import notes_of, notes_of_others
-from internlm_zoo.store.inventory import Holding, holdings
+from internlm_zoo.store.inventory import Holding, Inode, Inventory, Unread, inode_of, inventory
 from internlm_zoo.store.layout import Store
+from internlm_zoo.store.locate import held
+
+_LEVELS = 3  # <hub>/<repository>/<revision>: nothing above a release is taken for one
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What goes, or went. releases: folders. files: blobs and unfinished downloads. size: bytes of these."""
+    """What goes, or went. releases: folders. files: blobs and unfinished downloads. size: bytes of these.
+    unread: releases of which the record tells nothing; what their files are stays."""
 
     releases: tuple[Path, ...]
     files: tuple[Path, ...]
     size: int
+    unread: tuple[Unread, ...] = ()
 
 
-def removal_of(store: Store, chosen: Sequence[Holding]) -> Removal:
+def named_in(
+    store: Store, name: str, settings: Settings, revision: str | None = None
+) -> list[Holding | Unread]:
+    """What `cache rm` is to take: a model's releases, or the one whose folder is named, read or not. Raises
+    NotFoundError."""
+    there = inventory(store)
+    folder = Path(name).absolute()
+    if folder.resolve().is_relative_to(store.releases.resolve()):
+        below = folder.resolve().relative_to(store.releases.resolve())
+        found: list[Holding | Unread] = [
+            one for one in there.all if one.path == store.releases / below and len(below.parts) == _LEVELS
+        ]
+    else:
+        begins = revision or ""
+        found = [one for one in held(name, settings) if one.record.release.revision.startswith(begins)]
+    if found:
+        return found
+    what = f"{name} is not in the store" + (f" at {revision}" if revision else "")
+    raise NotFoundError(what, store.home, _where_else(there))
+
+
+def _where_else(there: Inventory) -> str:
+    rule = "`internlm-zoo cache list` shows what is"
+    if not there.unread:
+        return rule
+    first = there.unread[0].path
+    return f"{rule}; of a release whose record cannot be read name the folder: internlm-zoo cache rm {first}"
+
+
+def removal_of(store: Store, chosen: Sequence[Holding | Unread]) -> Removal:
     """Of some releases, with the blobs that only they have."""
-    paths = {holding.path for holding in chosen}
-    kept = _needed(holding for holding in holdings(store) if holding.path not in paths)
-    gone = _needed(chosen) - kept
-    return _removal(tuple(sorted(paths)), (*_places(store, sorted(gone)), *notes_of(store.aliases, gone)))
+    paths = {one.path for one in chosen}
+    there = inventory(store)
+    stay = [one for one in there.all if one.path not in paths]
+    needed = _needed(store, stay)
+    gone = set() if needed is None else (_needed(store, chosen) or set()) - needed
+    unread = tuple(one for one in stay if isinstance(one, Unread))
+    files = (*_places(store, sorted(gone)), *notes_of(store.aliases, gone))
+    return _removal(tuple(sorted(paths)), files, unread)
 
 
 def leftovers(store: Store) -> Removal:
@@ -45,30 +85,51 @@ def leftovers(store: Store) -> Removal:
     if holder is not None:
         what = f"a download is under way: {holder}"
         raise UsageError(what, store.partial, "wait for its end, and run it again")
-    needed = _needed(holdings(store))
+    there = inventory(store)
+    needed = _needed(store, there.all)
+    parts = sorted(store.partial.glob("*"))
+    if needed is None:  # nobody knows what is of no release
+        return _removal((), parts, there.unread)
     loose = [blob.name for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed]
     names = notes_of_others(store.aliases, needed)
-    return _removal((), (*_places(store, loose), *names, *sorted(store.partial.glob("*"))))
+    return _removal((), (*_places(store, loose), *names, *parts), there.unread)
 
 
 def remove(store: Store, removal: Removal) -> None:
-    """Carry it out."""
-    for folder in removal.releases:
-        with draft(store.partial, "removed") as aside:
-            folder.rename(aside)
-            shutil.rmtree(aside)
-        for parent in (folder.parent, folder.parent.parent):
-            with suppress(OSError):  # other revisions are in it
-                parent.rmdir()
-    for file in removal.files:
-        if file.is_dir():
-            shutil.rmtree(file)
+    """Carry it out. Raises UsageError where the system does not let it."""
+    with disk(store.home):
+        for folder in removal.releases:
+            _remove_release(store, folder)
+        for file in removal.files:
+            if file.is_dir():
+                shutil.rmtree(file)
+            else:
+                file.unlink(missing_ok=True)
+
+
+def _remove_release(store: Store, folder: Path) -> None:
+    with draft(store.partial, "removed") as aside:
+        folder.rename(aside)
+        shutil.rmtree(aside)
+    for parent in (folder.parent, folder.parent.parent):
+        with suppress(OSError):  # other revisions are in it
+            parent.rmdir()
+
+
+def _needed(store: Store, releases: Iterable[Holding | Unread]) -> set[str] | None:
+    """The contents of their blobs; None where one of them does not let itself be seen."""
+    contents: set[str] = set()
+    inodes: set[Inode] = set()
+    for one in releases:
+        if isinstance(one, Holding):
+            contents |= {file.sha256 for file in one.record.release.files if file.sha256}
+        elif one.inodes is None:
+            return None
         else:
-            file.unlink(missing_ok=True)
-
-
-def _needed(held: Iterable[Holding]) -> set[str]:
-    return {file.sha256 for holding in held for file in holding.record.release.files if file.sha256}
+            inodes |= one.inodes
+    if inodes:
+        contents |= {blob.name for blob in store.blobs.glob("??/*") if inode_of(blob) in inodes}
+    return contents
 
 
 def _places(store: Store, contents: Iterable[str]) -> Iterator[Path]:
@@ -78,9 +139,9 @@ def _places(store: Store, contents: Iterable[str]) -> Iterator[Path]:
         yield store.blocks(sha256)
 
 
-def _removal(releases: tuple[Path, ...], files: Iterable[Path]) -> Removal:
+def _removal(releases: tuple[Path, ...], files: Iterable[Path], unread: tuple[Unread, ...]) -> Removal:
     there = tuple(file for file in files if file.exists())
-    return Removal(releases, there, sum(size for file in there for size in _sizes(file)))
+    return Removal(releases, there, sum(size for file in there for size in _sizes(file)), unread)
 
 
 def _sizes(path: Path) -> Iterator[int]:

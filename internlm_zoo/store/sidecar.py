@@ -6,6 +6,9 @@ each block. It speaks of content, so it serves copies of the file outside the st
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+
+from blake3 import blake3
 
 from converters.filesystem import keeps_out, move
 from internlm_zoo.ownership import draft
@@ -31,14 +34,21 @@ def read_blocks(store: Store, sha256: str | None) -> tuple[str, ...]:
         return ()
     try:
         entry = json.loads(store.blocks(sha256).read_text(encoding="utf-8"))
-        return tuple(map(str, entry["blake3"])) if entry["block"] == BLOCK else ()
+        digests = tuple(map(str, entry["blake3"]))
+        return digests if entry["block"] == BLOCK and entry["check"] == _check(digests) else ()
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def _check(digests: Iterable[str]) -> str:
+    """Of the digests themselves: a wrong one would call a good block, and the hub that sent it, bad."""
+    return blake3("".join(digests).encode()).hexdigest()
 
 
 def _write(store: Store, fetched: Fetched) -> None:
     path = store.blocks(fetched.sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
+    entry = {"block": BLOCK, "blake3": fetched.blocks, "check": _check(fetched.blocks)}
     with draft(store.partial, "blocks") as made:
-        made.write_text(json.dumps({"block": BLOCK, "blake3": fetched.blocks}), encoding="utf-8")
+        made.write_text(json.dumps(entry), encoding="utf-8")
         move(made, path)

@@ -22,7 +22,7 @@ from internlm_zoo.store.caches import Spot
 from internlm_zoo.store.layout import BOOKS, Store, place_of
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import keep_blob, publish_release
-from internlm_zoo.store.record import Record, extend_record, read_record, replace_record
+from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
 from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.values import Fetched, Origin, Wanted
 
@@ -51,6 +51,10 @@ class Target(Protocol):
     @property
     def partial(self) -> Path:
         """Where unchecked bytes wait."""
+        ...
+
+    def begin(self, model: str) -> None:
+        """Before anything is written. Raises what keeps the folder from being used."""
         ...
 
     def look(self, file: LockedFile) -> Standing:
@@ -94,6 +98,9 @@ class StoreTarget:
     @property
     def partial(self) -> Path:
         return self.store.partial
+
+    def begin(self, model: str) -> None:
+        intact_record(self.folder)
 
     def look(self, file: LockedFile) -> Standing:
         known = _known(self.folder, self.store.aliases, self.release, file)
@@ -162,7 +169,8 @@ class FolderTarget:
 
     def begin(self, model: str) -> None:
         """Mark the folder as ours. Raises UsageError if it holds something else."""
-        record, release = read_record(self.folder), self.release
+        record = intact_record(self.folder) if self.force else read_record(self.folder)
+        release = self.release
         if record is None or (record.model, record.release.format) != (model, release.format):
             if not self.force and self.folder.is_dir() and any(self.folder.iterdir()):
                 raise UsageError(
@@ -224,7 +232,7 @@ def _known(folder: Path, aliases: Path, release: LockedRelease, file: LockedFile
 
 def _recorded(folder: Path, release: LockedRelease, file: LockedFile) -> Alias | None:
     """What an earlier download of this very release found."""
-    record = read_record(folder)
+    record = intact_record(folder)
     if record is None or (record.release.id, record.release.revision) != (release.id, release.revision):
         return None
     known = record.release.file(file.path)
