@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from converters.redaction import without_user
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
 from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
 from internlm_zoo.net.network import Network
@@ -110,7 +111,13 @@ class Asker:
 
     def refused(self, answer: Answer, thing: str) -> ZooError:
         """The error for an answer that is not 200."""
-        return refusal(answer.status, self.hub, thing, self.endpoint, answer.headers)
+        target = target_of(answer.url, answer.headers) if answer.status in STATUSES else None
+        if target is None:
+            return refusal(answer.status, self.hub, thing, answer.url, answer.headers)
+        what = f"{self.hub} at {host_of(self.endpoint)} has moved {thing} to {without_user(target)}"
+        error = NetworkError(f"{what} (HTTP {answer.status})", fix="use that address")
+        error.lasting = True
+        return error
 
     def _follow(self, url: str) -> Answer:
         for _ in range(HOPS):

@@ -72,21 +72,38 @@ class WebSource:
                 raise NotFoundError(f"it has more than {_PAGES} directories, so it is no release", page.url)
 
     def _page(self, repo: str, folder: str) -> Answer:
+        """The page of a directory. One that is cut, or links to nothing, counts when it comes a second time:
+        gateways send others in its place."""
         url = self._root(repo) + quote(folder)
+        doubted: list[Answer] = []
 
         def ask() -> Answer:
             page = self._asker.get(url)
             if page.status != 200:
                 raise self._asker.refused(page, repo)
+            if not doubted and not _is_sound(page):
+                doubted.append(page)
+                raise self._asker.nonsense()
             return page
 
         page = twice(ask)
-        if "html" not in page.headers.get("Content-Type", ""):
-            raise NotFoundError(f"{self._hub} shows no list of the files in {repo}", url)
+        if not _is_page(page):
+            raise NotFoundError(f"{self._hub} shows no list of the files in {repo}", page.url)
         return page
 
     def _root(self, repo: str) -> str:
         return self._moved.get(repo, f"{self._endpoint}/{quote(repo)}/")
+
+
+def _is_page(page: Answer) -> bool:
+    return "html" in page.headers.get("Content-Type", "") and bool(page.data)
+
+
+def _is_sound(page: Answer) -> bool:
+    """Whether it links to something, and ends what it begins."""
+    text = page.data.lower()
+    ends = b"<html" not in text or b"</html>" in text
+    return _is_page(page) and ends and text.rfind(b"<a ") < text.rfind(b"</a>") and bool(_links(page))
 
 
 def _links(page: Answer) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from internlm_zoo.transfer.refusal import PAGE, cut, disguise, lie, silent
+from internlm_zoo.transfer.refusal import PAGE, cut, disguise, doubted, lie, silent
 from internlm_zoo.transfer.values import Patience, Wanted
 
 # Larger ones are slower: the system hands out fresh memory for each.
@@ -18,7 +18,8 @@ CHUNK = 1 << 18
 class Body:
     """start: where in the file its first byte belongs. length: bytes it says it holds; total: bytes it says
     the whole file has; both None where it does not say. validator: its ETag. is_html: it calls itself a
-    page. read(n): up to n bytes as soon as some are there, b"" at the end, raises Refusal."""
+    page. read(n): up to n bytes as soon as some are there, b"" at the end, raises Refusal. certain: says in
+    so many words that there is nothing, if there is nothing."""
 
     url: str
     start: int
@@ -28,6 +29,8 @@ class Body:
     is_html: bool
     read: Callable[[int], bytes]
     close: Callable[[], None]
+    certain: bool = False
+    _first: bytes | None = None
 
     def __enter__(self) -> Body:
         return self
@@ -40,12 +43,20 @@ class Body:
         """Byte after its last, where it says how long it is."""
         return None if self.length is None else self.start + self.length
 
+    def begin(self, wanted: Wanted) -> bool:
+        """Whether there are bytes; those that come first are kept for `chunks`. Raises Refusal for a page or
+        a pointer in place of the file, or another length than is known."""
+        if self._first is None:
+            self._first = self.read(CHUNK)
+            self._judge(self._first, wanted)
+        return bool(self._first)
+
     def chunks(self, wanted: Wanted, patience: Patience) -> Iterator[bytes]:
-        """The bytes, held against what is known of the file: raises Refusal for a page or a pointer in
-        place of the file, too few or too many bytes, a connection slower than patience allows. Read to the
-        end, the connection serves the next request."""
-        chunk = self.read(CHUNK)
-        self._judge(chunk, wanted)
+        """The bytes, held against what is known of the file: raises Refusal as `begin`, and for too few or
+        too many bytes, or a connection slower than patience allows. Read to the end, the connection serves
+        the next request."""
+        self.begin(wanted)
+        chunk, self._first = self._first or b"", b""
         most = wanted.size if wanted.size is not None else self.total
         position, pace = self.start, Pace(patience.stall)
         while chunk:
@@ -63,7 +74,9 @@ class Body:
     def _judge(self, first: bytes, wanted: Wanted) -> None:
         mask = self._disguise(first, wanted)
         if mask:
-            raise lie(self.url, f"sends {mask} {wanted.path}")
+            raise (doubted if mask == PAGE else lie)(self.url, f"sends {mask} {wanted.path}")
+        if self.total == 0 and wanted.size:
+            raise doubted(self.url, f"says {wanted.path} is empty, and it has {wanted.size:,} bytes")
         if wanted.size is not None and self.total not in (None, wanted.size):
             raise lie(self.url, f"says {wanted.path} has {self.total:,} bytes, not {wanted.size:,}")
         if wanted.size is None and self.total is None and not wanted.has_digest:

@@ -27,7 +27,7 @@ from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, l
 from internlm_zoo.transfer.values import Patience
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_NO_BYTES = re.compile(r"bytes \*/0+")
+_NO_BYTES = re.compile(r"bytes \*/(\d+)")
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
 _PIECE = 1 << 16
 
@@ -83,12 +83,37 @@ class Client:
         for _ in range(HOPS):
             own = location.headers if door(url) == door(location.url) else {}
             response = self._get(url, {**own, **headers})
-            if start == 0 and _is_empty(response):
-                return _nothing(url, response)
+            if response.status == 416:
+                return self._past_the_end(url, {**own, **headers}, response, start)
             if response.status not in STATUSES:
                 return _body(url, response, start)
             url = _next_hop(url, response)
         raise lie(location.url, f"redirects more than {HOPS} times")
+
+    def _past_the_end(
+        self, url: str, headers: Mapping[str, str], response: urllib3.BaseHTTPResponse, start: int
+    ) -> Body:
+        """What there is from `start` on where the server has no such range: nothing, if the file ends there
+        (RFC 9110, section 15.5.17). Some servers do not say how long it is, and are asked another way."""
+        _discard(response)
+        said = _NO_BYTES.fullmatch(response.headers.get("Content-Range", "").strip())
+        length = int(said[1]) if said else self._length(url, headers, start)
+        if start and length == start:
+            return _nothing(url, response, start)
+        if start == 0 and said is None:
+            plain = {name: value for name, value in headers.items() if name != "Range"}
+            return _body(url, self._get(url, plain), 0)
+        if start == 0 and length == 0:
+            return _nothing(url, response, 0)
+        raise by_status(response.status, url, response.headers)
+
+    def _length(self, url: str, headers: Mapping[str, str], start: int) -> int | None:
+        """Of the whole file, as the server says with the last byte before `start`."""
+        if start == 0:
+            return None
+        answer = self._get(url, {**headers, "Range": f"bytes={start - 1}-{start - 1}"})
+        _discard(answer)
+        return _extent(url, answer, start - 1)[2] if answer.status == 206 else None
 
     def _get(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         try:
@@ -127,17 +152,11 @@ def _discard(response: urllib3.BaseHTTPResponse) -> None:
     response.close()
 
 
-def _is_empty(response: urllib3.BaseHTTPResponse) -> bool:
-    """Whether the file has no bytes, so that no range of it can be given (RFC 9110, section 15.5.17)."""
-    said = response.headers.get("Content-Range", "").strip()
-    return response.status == 416 and _NO_BYTES.fullmatch(said) is not None
-
-
-def _nothing(url: str, response: urllib3.BaseHTTPResponse) -> Body:
-    """What there is of an empty file; the answer itself holds a message, or a page, about the range."""
-    _discard(response)
+def _nothing(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
+    """The rest of a file that ends at `start`; the answer itself holds a message about the range."""
     etag = response.headers.get("ETag")
-    return Body(url, 0, 0, 0, etag, is_html=False, read=lambda amount: b"", close=response.close)
+    nothing = b""
+    return Body(url, start, 0, start, etag, False, lambda amount: nothing, response.close, certain=True)
 
 
 def _body(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:

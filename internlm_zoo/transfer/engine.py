@@ -22,7 +22,7 @@ from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.crew import Crew, Stopped
 from internlm_zoo.transfer.mending import mend
 from internlm_zoo.transfer.partial import Partial, WrongBlock
-from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, host, lie, silent, throttled
+from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, doubted, host, lie, silent, throttled
 from internlm_zoo.transfer.standing import Contestant, is_outpaced, next_of, verdict
 from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
 
@@ -209,6 +209,8 @@ class Run:
         door = f"{contestant.name} {host(location.url)}"
         end = None if claim.end == partial.wanted.size else claim.end
         with self.client.open(location, claim.position, partial.validator(door), end) as body:
+            if not body.begin(partial.wanted) and partial.wanted.size is None:
+                self._doubt(contestant, body)
             self._meet(contestant, claim, body, door)
             self._receive(contestant, claim, body)
 
@@ -223,6 +225,11 @@ class Run:
         if body.end is not None and claim.end is not None and body.end > claim.end:
             with partial.changed:
                 partial.blocks.extend(claim)
+
+    def _doubt(self, contestant: Contestant, body: Body) -> None:
+        """An answer without a byte counts at its second time, where nobody says that the file has some."""
+        if not body.certain and not contestant.doubts:
+            raise doubted(body.url, f"sends nothing of {self.path}")
 
     def _take_whole(self, contestant: Contestant, claim: Claim) -> None:
         """The whole file comes, not the part of it that was asked for."""

@@ -72,6 +72,7 @@ class Ranges:
         """What one answer gives of it."""
         door = host(location.url)
         with self._client.open(location, start, self._validators.get(door), end) as body:
+            body.begin(self._wanted)
             self._check(body, start, door)
             for chunk in body.chunks(self._wanted, self._client.patience):
                 self._delivers(location)
@@ -130,7 +131,9 @@ class Ranges:
             what = f"{refusal.error.what}; what was read before does not count any more"
             raise IntegrityError(what, self.name, "run it again") from refusal
         asks = refusal.remedy is Remedy.ASK
-        if wait is None or refusal.remedy is Remedy.LEAVE or (asks and not self._forget(location)):
+        trouble.doubts += refusal.remedy is Remedy.DOUBT
+        hopeless = refusal.remedy is Remedy.LEAVE or trouble.doubts > 1
+        if wait is None or hopeless or (asks and not self._forget(location)):
             raise self._named(refusal) from refusal
         if not asks:
             time.sleep(wait)
@@ -150,6 +153,7 @@ class _Trouble:
     patience: Patience
     failures: int = 0
     since: int = 0
+    doubts: int = 0
 
     def progress(self, amount: int) -> None:
         self.since += amount

@@ -28,6 +28,7 @@ class Remedy(Enum):
     """What to do about a location that did not deliver."""
 
     WAIT = "the same again after a while, another origin meanwhile"
+    DOUBT = "the same once more after a while: it may not have been meant"
     ASK = "ask the source where the bytes are now"
     RESTART = "drop what is here and begin at zero"
     YIELD = "another origin is faster"
@@ -46,6 +47,9 @@ class Refusal(Exception):
 
 
 _STATUSES: dict[int, tuple[Remedy, type[ZooError], str]] = {
+    202: (Remedy.WAIT, NetworkError, "has not got it ready"),
+    204: (Remedy.DOUBT, NetworkError, "answers without content"),
+    205: (Remedy.DOUBT, NetworkError, "answers without content"),
     400: (Remedy.ASK, NetworkError, "calls the request malformed"),
     401: (Remedy.ASK, AccessError, "wants other credentials"),
     403: (Remedy.ASK, AccessError, "gives no access"),
@@ -91,6 +95,11 @@ def cut(url: str, path: str, there: int, promised: int) -> Refusal:
 def lie(url: str, what: str) -> Refusal:
     """The answer contradicts the request, or what is known of the file."""
     return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.LEAVE)
+
+
+def doubted(url: str, what: str) -> Refusal:
+    """Something else came than the file: what a gateway says now and then, and once is not meant."""
+    return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.DOUBT)
 
 
 def changed(url: str, what: str) -> Refusal:

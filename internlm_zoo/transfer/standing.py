@@ -29,7 +29,7 @@ class Contestant:
     """An origin and how it has fared. location: None: to be asked for. fresh: asked for since it last
     delivered a byte. failures: in a row, without a block in between. connections: open now. rate: bytes per
     second of one of them, where it was measured. slow: left for that. whole: serves no parts of files.
-    error: why it is out."""
+    doubts: how often it sent something that may not have been meant. error: why it is out."""
 
     origin: Origin
     location: Location | None = None
@@ -42,6 +42,7 @@ class Contestant:
     rate: float | None = None
     slow: bool = False
     whole: bool = False
+    doubts: int = 0
     service: Service = field(default_factory=Service)
     error: ZooError | None = None
 
@@ -77,8 +78,10 @@ class Contestant:
         self.service += Service(retries=1)
         asks = refusal.remedy is Remedy.ASK
         stale = location is not self.location
+        self.doubts += refusal.remedy is Remedy.DOUBT
         if (
             refusal.remedy is Remedy.LEAVE
+            or (refusal.remedy is Remedy.DOUBT and self.doubts > 1)
             or (asks and self.fresh and not stale)
             or self.failures >= patience.tries
             or refusal.after > patience.longest_asked

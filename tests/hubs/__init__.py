@@ -36,6 +36,7 @@ a `delay` on top. Every kind works with every protocol:
     encoding        gzip, and says so
     lfs-pointer     the pointer text instead of the file
     etag-changes    another ETag with every answer
+    empty           200 without a byte
     expired         403 as object storage says it of a stale URL
     redirect        302 to the same file elsewhere                to="other-host", "other-port", "same", URL,
                                                                   "plain" (from a hub with TLS to one without)

@@ -308,6 +308,11 @@ def _etag_changes(fault: Fault, truth: Truth) -> web.StreamResponse:
     return truth.script(truth.pieces(), headers={hdrs.ETAG: f'"changed-{count}"'})
 
 
+def _empty(fault: Fault, truth: Truth) -> web.StreamResponse:
+    """A success without a byte, and without a word of the file."""
+    return web.Response(status=200, content_type="application/octet-stream")
+
+
 def _expired(fault: Fault, truth: Truth) -> web.StreamResponse:
     text = "<Error><Code>AccessDenied</Code><Message>Request has expired.</Message></Error>"
     return web.Response(status=403, text=text, content_type="application/xml")
@@ -329,6 +334,7 @@ ANSWERS: dict[str | int, Callable[[Fault, Truth], web.StreamResponse]] = {
     "encoding": _encoding,
     "lfs-pointer": _lfs_pointer,
     "etag-changes": _etag_changes,
+    "empty": _empty,
     "expired": _expired,
 }
 
