@@ -114,8 +114,9 @@ class Asker:
         target = target_of(answer.url, answer.headers) if answer.status in STATUSES else None
         if target is None:
             return refusal(answer.status, self.hub, thing, answer.url, answer.headers)
-        what = f"{self.hub} at {host_of(self.endpoint)} has moved {thing} to {without_user(target)}"
-        error = NetworkError(f"{what} (HTTP {answer.status})", fix="use that address")
+        place = without_user(target).partition("?")[0]
+        what = f"{self.hub} at {host_of(self.endpoint)} has moved {thing} to {place} (HTTP {answer.status})"
+        error = NetworkError(what, fix="use that address")
         error.lasting = True
         return error
 

@@ -63,7 +63,7 @@ class WebSource:
             folder = waiting.pop()
             page = self._page(repo, folder)
             if not folder:
-                self._moved[repo] = page.url
+                self._moved[repo] = urljoin(page.url, ".")
             yield folder, page
             deeper = {folder + name for name in _links(page) if name.endswith("/")} - seen
             seen |= deeper
@@ -107,7 +107,7 @@ def _is_sound(page: Answer) -> bool:
 
 
 def _links(page: Answer) -> list[str]:
-    return links_below(page.url, page.data.decode("utf-8", "replace"))
+    return links_below(urljoin(page.url, "."), page.data.decode("utf-8", "replace"))
 
 
 def links_below(url: str, page: str) -> list[str]:

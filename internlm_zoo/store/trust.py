@@ -32,7 +32,7 @@ def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], 
     """Hold what came from `hub` against what the others publish.
 
     others: releases of the same model and format. Raises IntegrityError if the path and size are published
-    with other bytes, and nowhere with these.
+    with other bytes, and nowhere with these, or if nothing came of what has bytes elsewhere.
     """
     published = [(other.hub.name, _published(other, path, hubs)) for other in others]
     known = [(name, file) for name, file in published if file and (file.sha256 or file.git_sha1)]
@@ -44,6 +44,9 @@ def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], 
         fetched.path.unlink()
         raise IntegrityError(f"{path} from {hub} is not what {name} publishes: {wrong}")
     sizes = ", ".join(f"{file.size:,} on {name}" for name, file in known if file.size is not None)
+    if sizes and not fetched.size:  # what a gateway sends that has nothing is no other version of the file
+        fetched.path.unlink()
+        raise IntegrityError(f"{path} is empty on {hub}, and has more bytes elsewhere: {sizes}")
     return Opinion(note=f"{path} has {fetched.size:,} bytes on {hub}, but {sizes}" if sizes else None)
 
 

@@ -105,6 +105,7 @@ IN_FILES = (
     Fault("a trickle", "slow", "too slow|stopped answering", {"rate": 100}),
     Fault("late", "delay", None, {"seconds": 0.1}),
     Fault("a web page", "html", "HTML page"),
+    Fault("an empty answer", "empty", "empty|sends nothing"),
     Fault("compressed", "encoding", "coding 'gzip'"),
     Fault("LFS pointer", "lfs-pointer", "LFS pointer|bytes"),
     Fault("another ETag each time", "etag-changes", None),
@@ -113,7 +114,7 @@ IN_FILES = (
     Fault("redirect, other port", "redirect", None, {"to": "other-port"}),
     Fault("redirect, other host", "redirect", None, {"to": "other-host"}),
     Fault("redirect to no web address", "redirect", "not a web address", {"to": "ftp://127.0.0.1/x"}),
-    *_statuses((400, 401, 403, 404, 410, 416, 429, 500, 503)),
+    *_statuses((202, 400, 401, 403, 404, 410, 416, 429, 500, 503)),
 )
 IN_LISTINGS = (
     Fault("one byte flipped", "flip", _NO_LISTING, {"after": 0}),
@@ -128,6 +129,7 @@ IN_LISTINGS = (
     Fault("a trickle", "slow", _LATE, {"rate": 20}),
     Fault("late", "delay", None, {"seconds": 0.1}),
     Fault("a web page", "html", _NO_LISTING),
+    Fault("an empty answer", "empty", f"{_NO_LISTING}|no list of the files"),
     Fault("compressed", "encoding", None),
     Fault("LFS pointer", "lfs-pointer", _NO_LISTING),
     Fault("another ETag each time", "etag-changes", None),
@@ -148,11 +150,11 @@ IN_LISTINGS = (
     Fault("HTTP 401", 401, "HTTP 401|gated"),
     Fault("HTTP 403", 403, "HTTP 403|gated"),
     Fault("HTTP 404", 404, "has no acme/tiny"),
-    *_statuses((429, 500, 503)),
+    *_statuses((202, 429, 500, 503)),
     Fault("everything reset", "reset", "does not answer", path="/*"),
 )
 SILENT = ("slow", "hang", "stall")
-PASSING = ("flip", "truncate", "stall", "hang", "reset", 429, 500, 503)
+PASSING = ("flip", "truncate", "stall", "hang", "reset", "html", "empty", 202, 429, 500, 503)
 
 
 @dataclass(frozen=True)
