@@ -56,8 +56,9 @@ def keep_secret(secret: str, user: str = "") -> None:
 
 
 def keep_secret_of(url: str) -> None:
-    """The password in a URL, or the user's name where that stands alone, and may be a token."""
-    userinfo, at, _ = url.partition("://")[2].rpartition("@")
+    """The password in a URL, with or without its scheme, or the user's name where that stands alone, and may
+    be a token."""
+    userinfo, at, _ = url.rpartition("://")[2].rpartition("@")
     if at:
         user, colon, password = userinfo.partition(":")
         keep_secret(password if colon else user, user if colon else "")
@@ -68,9 +69,7 @@ def keep_secrets_in(environ: Mapping[str, str]) -> None:
     for name, value in environ.items():
         if _SECRET_NAME.search(name):
             keep_secret(value)
-        elif "@" in value and "proxy" in name.lower() and "://" not in value:
-            keep_secret_of(f"http://{value}")
-        elif "@" in value and "://" in value:
+        elif "@" in value and ("://" in value or "proxy" in name.lower()):
             keep_secret_of(value)
 
 

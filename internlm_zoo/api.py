@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from converters.redaction import errors_redacted
 from internlm_zoo.errors import UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from internlm_zoo.store.plan import DownloadPlan
 
 
+@errors_redacted()
 def list_models(
     *, family: str | None = None, kind: Kind | None = None, settings: Settings | None = None
 ) -> list[Model]:
@@ -33,6 +35,7 @@ def list_models(
     return list(select(load_registry(_or_environment(settings)), family=family, kind=kind))
 
 
+@errors_redacted()
 def get_model(name: str, *, settings: Settings | None = None) -> Model:
     """One model of the registry. Raises NotFoundError that suggests the names nearest to a misspelt one."""
     from internlm_zoo.registry import load_registry
@@ -40,6 +43,7 @@ def get_model(name: str, *, settings: Settings | None = None) -> Model:
     return load_registry(_or_environment(settings)).model(name)
 
 
+@errors_redacted()
 def plan_download(
     model: str,
     files: Iterable[str] = (),
@@ -53,6 +57,7 @@ def plan_download(
     adopt: Iterable[str | Path] = (),
     hf_cache: bool = False,
     force: bool = False,
+    token_file: str | Path | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> DownloadPlan:
@@ -67,7 +72,7 @@ def plan_download(
     return plan(
         model,
         tuple(files),
-        settings=_or_environment(settings),
+        settings=_with_token(settings, token_file, source),
         format=format,
         source=source,
         revision=revision,
@@ -81,6 +86,7 @@ def plan_download(
     )
 
 
+@errors_redacted()
 def download(
     model: str | DownloadPlan,
     files: Iterable[str] = (),
@@ -96,6 +102,7 @@ def download(
     max_workers: int = 8,
     max_rate: str | int | None = None,
     force: bool = False,
+    token_file: str | Path | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     settings: Settings | None = None,
@@ -110,7 +117,7 @@ def download(
     local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
     the caches of huggingface_hub, modelscope and openmind_hub are looked at always. hf_cache: show the
     release in the cache of huggingface_hub, where `from_pretrained(NAME, local_files_only=True)` finds it.
-    max_rate: bytes per second, or "20MB".
+    max_rate: bytes per second, or "20MB". token_file: the source's token is in it; "HUB=FILE": that hub's.
     cancel: once it is set, from any thread, transfers stop within a second and keep what arrived.
     Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError, Cancelled.
     """
@@ -119,7 +126,7 @@ def download(
     from internlm_zoo.store.plan import DownloadPlan
 
     how: _How = {
-        "settings": _or_environment(settings),
+        "settings": _with_token(settings, token_file, source),
         "max_workers": max_workers,
         "max_rate": max_rate,
         "progress": progress,
@@ -146,6 +153,7 @@ def download(
     ).path
 
 
+@errors_redacted()
 def verify(
     model_or_dir: str | Path,
     *,
@@ -174,6 +182,7 @@ def verify(
     return next((report for report in reports if not report.ok), reports[0])
 
 
+@errors_redacted()
 def convert(
     src: str | Path,
     dst: str | Path,
@@ -247,6 +256,14 @@ class _How(TypedDict):
     max_rate: str | int | None
     progress: Progress | None
     cancel: threading.Event | None
+
+
+def _with_token(settings: Settings | None, token_file: str | Path | None, source: str) -> Settings:
+    if token_file is None:
+        return _or_environment(settings)
+    from internlm_zoo.sources.credentials import with_token_files
+
+    return with_token_files(_or_environment(settings), [str(token_file)], source)
 
 
 def _or_environment(settings: Settings | None) -> Settings:

@@ -99,7 +99,9 @@ def _opened(
     with ExitStack() as stack:
         found: Found | RemoteFolder
         if from_hub:
-            folder: Folder = (found := stack.enter_context(_remote(str(src), options.to, registry, settings)))
+            folder: Folder = (
+                found := stack.enter_context(_remote(str(src), options.to, registry, settings, progress))
+            )
         else:
             found = _found(src, options.to, registry, settings, progress)
             folder = LocalFolder(found.path, verified_digests(found.path))
@@ -111,12 +113,15 @@ def _opened(
         yield _Source(folder, known, model, registry)
 
 
-def _remote(name: str, to: str, registry: Registry, settings: Settings) -> RemoteFolder:
+def _remote(
+    name: str, to: str, registry: Registry, settings: Settings, progress: Progress | None
+) -> RemoteFolder:
     from internlm_zoo.store.remote import open_remote
 
     if is_directory(name) and name not in registry.models:
         raise UsageError(f"{name} is a directory", "--from-hub", "leave it out, or name hub:owner/repository")
-    return open_remote(name, settings, format=_source_format(name, to, registry))
+    tell = (progress or Progress()).note
+    return open_remote(name, settings, format=_source_format(name, to, registry), tell=tell)
 
 
 def _found(

@@ -17,6 +17,7 @@ from converters.errors import (
 __all__ = [
     "AccessError",
     "Cancelled",
+    "CredentialError",
     "DiskError",
     "IntegrityError",
     "InternalError",
@@ -39,6 +40,12 @@ class Cancelled(ZooError):
 
 class VariableError(UsageError):
     """A variable that says how hubs are reached, a proxy, say, or certificates, makes no sense."""
+
+
+class CredentialError(AccessError, UsageError):
+    """A token or key that cannot be one, or is half a pair: the user's mistake, and another hub may do."""
+
+    exit_code = 2
 
 
 class InternalError(ZooError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,8 @@ def inspect(
     """
     registry = load_registry(settings)
     named = registry.model(known_as) if known_as else None
-    with _opened(str(target), registry, settings) as (folder, model, release):
+    tell = (progress or Progress()).note
+    with _opened(str(target), registry, settings, tell) as (folder, model, release):
         entry = named or model
         if fix_index:
             _fix_index(folder, given, known_facts(entry, registry), weights, progress or Progress())
@@ -86,7 +87,7 @@ def _with_shape(found: Inspection, registry: Registry) -> Inspection:
 
 @contextmanager
 def _opened(
-    target: str, registry: Registry, settings: Settings
+    target: str, registry: Registry, settings: Settings, tell: Callable[[str], None]
 ) -> Iterator[tuple[Folder, Model | None, LockedRelease | None]]:
     from internlm_zoo.store.locate import at_hand, find_model
 
@@ -99,5 +100,5 @@ def _opened(
         raise no_directory(target)
     from internlm_zoo.store.remote import open_remote
 
-    with open_remote(target, settings) as remote:
+    with open_remote(target, settings, tell=tell) as remote:
         yield remote, remote.model, remote.release

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.redaction import errors_redacted
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from internlm_zoo.smoke.result import SmokeResult
 
 
+@errors_redacted()
 def load(
     model_or_dir: str | Path,
     *,
@@ -51,6 +53,7 @@ def load(
     return loaded.model, loaded.tokenizer
 
 
+@errors_redacted()
 def score(
     model_or_dir: str | Path,
     conversation: Sequence[dict[str, str]] | str,
@@ -82,6 +85,7 @@ def score(
     return score_of(loaded, conversation)
 
 
+@errors_redacted()
 def smoke_test(
     model_or_dir: str | Path,
     *,

@@ -10,6 +10,7 @@ from pathlib import Path
 from converters.redaction import keep_secrets_in
 from internlm_zoo.errors import UsageError
 from internlm_zoo.homes import NOWHERE, path_of
+from internlm_zoo.secret import Secret
 
 _TRUE = frozenset({"1", "on", "true", "yes"})
 
@@ -18,7 +19,8 @@ _TRUE = frozenset({"1", "on", "true", "yes"})
 class Settings:
     """home: where the store lives. offline: no sockets. registry: an overlay file. sources: hub names in the
     order `--source auto` tries them (empty: as the registry says). environ: for the endpoint and credential
-    variables that hubs name in the registry; never printed.
+    variables that hubs name in the registry; never printed. logins: credentials from files that were named
+    for a hub, or for the URL of one.
     """
 
     home: Path
@@ -26,6 +28,7 @@ class Settings:
     registry: Path | None = None
     sources: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    logins: Mapping[str, tuple[Secret, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -49,7 +49,7 @@ class _Where(TypedDict):
     from_hub: bool
 
 
-@verb("convert", example="internlm-zoo convert internlm-20b/ internlm-20b-hf/ --to hf")
+@verb("convert", example="internlm-zoo convert internlm-20b/ internlm-20b-hf/ --to hf", asks_hubs=True)
 def convert(
     shell: Shell,
     src: Annotated[

@@ -32,7 +32,9 @@ class Format(str, Enum):
     fp8 = "fp8"
 
 
-@verb("download", example="internlm-zoo download internlm-chat-7b --source auto", alias="pull")
+@verb(
+    "download", example="internlm-zoo download internlm-chat-7b --source auto", alias="pull", asks_hubs=True
+)
 def download(
     shell: Shell,
     model: Annotated[str, typer.Argument(help="A model of the registry; `list` shows them.")],
@@ -97,7 +99,7 @@ def download(
     return Answer(done, str(done.path))
 
 
-@verb("verify", example="internlm-zoo verify internlm-chat-7b")
+@verb("verify", example="internlm-zoo verify internlm-chat-7b", asks_hubs=True)
 def verify(
     shell: Shell,
     target: Annotated[

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from converters import Inspection
 
 
-@verb("inspect", example="internlm-zoo inspect internlm-20b/ --deep")
+@verb("inspect", example="internlm-zoo inspect internlm-20b/ --deep", asks_hubs=True)
 def inspect(
     shell: Shell,
     target: Annotated[

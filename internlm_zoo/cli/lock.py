@@ -19,7 +19,7 @@ _DIFFERENT, _PARTLY = 1, 3
 _SHORT = 20
 
 
-@verb("lock", example="internlm-zoo lock internlm-chat-7b --check")
+@verb("lock", example="internlm-zoo lock internlm-chat-7b --check", asks_hubs=True)
 def lock(
     shell: Shell,
     models: Annotated[list[str] | None, typer.Argument(help="Models; all of them if none is named.")] = None,
@@ -46,6 +46,8 @@ def lock(
     found = [item.now for item in resolved if item.now]
     if found and not check:
         record_in(target, *found)
+    for note in dict.fromkeys(note for item in resolved for note in item.notes):
+        shell.note(note)
     for item in resolved:
         if item.error:
             shell.note(f"{item.model} on {item.release.id}: {item.error}")
@@ -81,6 +83,7 @@ def _facts(item: Resolved) -> dict[str, Any]:
         "changes": changes(item.before, now) if item.before and now else [],
         "quoted": _witnesses(item),
         "error": item.error and str(item.error),
+        "notes": item.notes,
     }
 
 

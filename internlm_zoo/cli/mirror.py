@@ -33,7 +33,7 @@ _MaxDelete = Annotated[
 ]
 
 
-@verb("plan", group="mirror", example="internlm-zoo mirror plan mirror.yaml")
+@verb("plan", group="mirror", example="internlm-zoo mirror plan mirror.yaml", asks_hubs=True)
 def mirror_plan(
     shell: Shell,
     file: _File,
@@ -52,7 +52,12 @@ def mirror_plan(
     return _answer(report, summary)
 
 
-@verb("apply", group="mirror", example="internlm-zoo mirror apply mirror.yaml --summary mirror.md")
+@verb(
+    "apply",
+    group="mirror",
+    example="internlm-zoo mirror apply mirror.yaml --summary mirror.md",
+    asks_hubs=True,
+)
 def mirror_apply(
     shell: Shell,
     file: _File,
@@ -83,7 +88,7 @@ def mirror_apply(
     return _answer(report, summary, changed=int(exit_code))
 
 
-@verb("diff", group="mirror", example="internlm-zoo mirror diff mirror.yaml --deep")
+@verb("diff", group="mirror", example="internlm-zoo mirror diff mirror.yaml --deep", asks_hubs=True)
 def mirror_diff(shell: Shell, file: _File, summary: _Summary = None, deep: _Deep = False) -> Answer:
     """Compare the mirror with the file and the hubs: what moved, is damaged, missing or not asked for.
 

@@ -11,7 +11,7 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +89,14 @@ def group(name: str, help: str) -> None:
 
 
 def verb(
-    name: str, *, example: str, group: str | None = None, alias: str | None = None
+    name: str, *, example: str, group: str | None = None, alias: str | None = None, asks_hubs: bool = False
 ) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
-    """Register a command. example: the line its help starts with. alias: a second, hidden name."""
+    """Register a command. example: the line its help starts with. alias: a second, hidden name. asks_hubs:
+    whether it takes credentials, with `--token-file`."""
 
     def register(function: Callable[..., Answer | None]) -> Callable[..., None]:
         home = app if group is None else _groups[group]
-        command = _command(function)
+        command = _command(function, _HUB_OPTIONS if asks_hubs else [])
         text = inspect.getdoc(function) or ""
         help_text, summary = f"Example: {example}\n\n{text}", text.partition("\n\n")[0]
         home.command(name, help=help_text, short_help=summary)(command)
@@ -160,7 +161,9 @@ def _with_dashes(arg: str) -> str:
     return name.replace("_", "-") + equals + value if name.startswith("--") else arg
 
 
-def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
+def _command(
+    function: Callable[..., Answer | None], more: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
     # Not typing.get_type_hints: Python 3.10's wraps what defaults to None in Optional, out of typer's sight.
     signature = inspect.signature(function, eval_str=True)
     own = list(signature.parameters.values())[1:]
@@ -183,7 +186,7 @@ def _command(function: Callable[..., Answer | None]) -> Callable[..., None]:
             raise typer.Exit(answer.exit_code)
 
     # typer reads the signature to build the options, and takes annotations from __annotations__ first.
-    parameters = [*own, *_COMMON]
+    parameters = [*own, *more, *_COMMON]
     command.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del command.__wrapped__
@@ -206,6 +209,17 @@ def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 _PANEL = "Common options"
+_TOKEN_HELP = "Holds the token for --source, or with HUB=FILE for that hub."
+_HUB_OPTIONS = [
+    _option(
+        "token_files",
+        Annotated[
+            list[str] | None,
+            typer.Option("--token-file", metavar="[HUB=]FILE", help=_TOKEN_HELP, rich_help_panel=_PANEL),
+        ],
+        None,
+    )
+]
 _COMMON = [
     _option(
         "as_json",
@@ -247,6 +261,10 @@ def _shell(options: dict[str, Any]) -> Shell:
     as_json, quiet, debug = (options.pop(name) for name in ("as_json", "quiet", "debug"))
     settings = Settings.from_environment()
     settings = settings.with_options(offline=options.pop("offline"), registry=options.pop("registry"))
+    if files := options.pop("token_files", None):
+        from internlm_zoo.sources.credentials import with_token_files
+
+        settings = with_token_files(settings, files, options.get("source", ""))
     return Shell(settings=settings, json=as_json, quiet=quiet, debug=debug)
 
 

@@ -18,7 +18,7 @@ _SHORT = 12
 _SHOWN = 3
 
 
-@verb("status", example="internlm-zoo status internlm-chat-7b")
+@verb("status", example="internlm-zoo status internlm-chat-7b", asks_hubs=True)
 def status(
     shell: Shell,
     models: Annotated[list[str] | None, typer.Argument(help="Models; all of them if none is named.")] = None,
@@ -35,6 +35,8 @@ def status(
     registry = load_registry(shell.settings)
     chosen = [registry.model(name) for name in models] if models else list(registry.models.values())
     found = ask(chosen, registry, Lock.load(shell.settings), shell.settings)
+    for note in dict.fromkeys(note for one in found for note in one.notes):
+        shell.note(note)
     for one in found:
         if one.error:
             shell.note(f"{one.model} on {one.release.id}: {one.error}")
@@ -54,6 +56,7 @@ def _facts(one: Standing) -> dict[str, Any]:
         "updated": one.updated and one.updated.isoformat(),
         "differing": one.differing,
         "error": one.error and str(one.error),
+        "notes": one.notes,
     }
 
 

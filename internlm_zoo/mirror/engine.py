@@ -67,7 +67,9 @@ def apply(
         view = job.view(deep, progress)
         if excess(view.plan, job.limit):
             return _planned("apply", job, view.plan)
-        with closing(Client(settings.environ, Patience.of(settings), max_workers)) as client:
+        with closing(
+            Client(settings.environ, Patience.of(settings), max_workers, tell=progress.note)
+        ) as client:
             kit = Kit(job.destination, settings, client, progress, max_workers, job.mirror.prune)
             return _apply(job, view, kit)
 

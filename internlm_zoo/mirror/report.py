@@ -147,7 +147,8 @@ def item_notes(item: Item) -> tuple[str, ...]:
         return ()
     same = "the files are the same, under another revision or another name"
     relabelled = [same] if item.relabel and not item.acts else []
-    return (*reasons(item.offer.failures), *relabelled)
+    told = item.offer.snapshot.notes if item.offer.snapshot else ()
+    return (*reasons(item.offer.failures), *told, *relabelled)
 
 
 def _total(sizes: Iterable[int | None]) -> int | None:

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import urllib3
 
+from converters.redaction import keep_secret_of
 from internlm_zoo.errors import VariableError
 
 WEB = {"http": 80, "https": 443}
@@ -61,6 +62,7 @@ def parse_address(text: str, name: str, ports: Mapping[str, int], otherwise: str
     written; otherwise: the scheme where none is written. Raises VariableError."""
     known = " or ".join(f"{scheme}://" for scheme in ports)
     text = tidy(text)
+    keep_secret_of(text)
     if _UNWRITABLE.search(text):
         raise _unusable(name, "it holds a line break or a blank")
     begins = _SCHEME.match(text)

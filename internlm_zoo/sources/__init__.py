@@ -6,14 +6,17 @@ A new protocol is one module and one line in `_ADAPTERS`, and passes tests/sourc
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, UnsupportedError
 from internlm_zoo.registry.release import Release
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot, Source
+from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.endpoints import endpoint_of
+from internlm_zoo.sources.login import Visitor
 
 __all__ = ["open_source", "resolve_by", "resolve_release"]
 
@@ -44,7 +47,12 @@ def open_source(hub: Hub, settings: Settings) -> Source:
         raise NetworkError(f"{hub.name} was not asked: offline mode is on", fix="leave out --offline")
     module, adapter = _ADAPTERS[hub.protocol]
     source = getattr(importlib.import_module(f"{__name__}.{module}"), adapter)
-    return cast(Source, source(hub, endpoint, settings))
+    known: Source = source(hub, endpoint, settings)
+    login = login_of(hub, settings)
+    if "@" in urlsplit(endpoint).netloc or not (login.values or login.notes):
+        return known
+    nobody, nothing = hub.model_copy(update={"token_env": ()}), replace(settings, logins={})
+    return Visitor(login, known, lambda: source(nobody, endpoint, nothing))
 
 
 def resolve_release(release: Release, hub: Hub, settings: Settings, revision: str | None = None) -> Snapshot:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from internlm_zoo.sources.login import Login
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class RemoteFile:
 @dataclass(frozen=True)
 class Snapshot:
     """What a name means now. revision: the hub's immutable id where it has one; requested: what was asked.
-    updated: when it last changed, where the hub says so."""
+    updated: when it last changed, where the hub says so. notes: on how it was had."""
 
     hub: str
     repo: str
@@ -30,6 +33,7 @@ class Snapshot:
     requested: str | None
     files: tuple[RemoteFile, ...]
     updated: datetime | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def file(self, path: str) -> RemoteFile | None:
         return next((file for file in self.files if file.path == path), None)
@@ -38,11 +42,13 @@ class Snapshot:
 @dataclass(frozen=True)
 class Location:
     """Where the bytes of one file are. headers may hold credentials, meant for the URL's own host alone.
-    expires: seconds since the epoch after which the source must be asked again."""
+    expires: seconds since the epoch after which the source must be asked again. login: whose credentials
+    they are."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     expires: float | None = None
+    login: Login | None = field(default=None, repr=False, compare=False)
 
 
 class Source(Protocol):

@@ -1,4 +1,5 @@
-"""Finds the user's credentials for a hub: the environment's, else those its own client saved. Never writes.
+"""Finds the user's credentials for a hub: a file that was named for it, else the environment's, else those
+its own client saved. Never writes.
 
 Only a hub that names credential variables in the registry is given any: a saved login goes nowhere else.
 Where the files lie: huggingface_hub `constants.HF_TOKEN_PATH`, modelscope_hub `config.HubConfig`,
@@ -8,45 +9,99 @@ openxlab `config.const.DEFAULT_CONFIG_DIR`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from internlm_zoo.errors import UsageError
+from internlm_zoo.errors import AccessError, CredentialError, UsageError
 from internlm_zoo.homes import home_of, path_of
+from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.schema import Hub
+from internlm_zoo.secret import Secret, read_text, secret_of
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.login import Login
+
+Secrets = tuple[Secret, ...]
 
 
-def named_in_environment(hub: Hub, settings: Settings) -> str | None:
-    """The first of the hub's token variables that is set."""
-    return next((settings.environ[name] for name in hub.token_env if settings.environ.get(name)), None)
+def named(hub: Hub, settings: Settings) -> Secrets:
+    """From a file that was named for the hub, or from its variables.
 
-
-def huggingface_token(hub: Hub, settings: Settings) -> str | None:
-    """The environment's token, or the one `hf auth login` saved."""
+    A hub whose place a URL has taken is given only what was named for that URL."""
     if not hub.token_env:
-        return None
-    return named_in_environment(hub, settings) or _text(_huggingface_file(settings))
+        return settings.logins.get(hub.endpoint or "", ())
+    if hub.name in settings.logins:
+        return settings.logins[hub.name]
+    found = {name: secret_of(settings.environ.get(name, ""), name) for name in hub.token_env}
+    secrets = tuple(filter(None, found.values()))
+    if hub.protocol != "openxlab":
+        return secrets[:1]
+    if secrets and None in found.values():
+        missing = next(name for name, secret in found.items() if secret is None)
+        what = f"{hub.name} needs an access key and a secret key, but {missing} is not set"
+        raise CredentialError(what, fix=f"set {missing}")
+    return secrets
+
+
+def login_of(hub: Hub, settings: Settings) -> Login:
+    """Raises CredentialError for what cannot be one."""
+    secrets = named(hub, settings)
+    saved = _SAVED.get(hub.protocol or "")
+    if secrets or saved is None or not hub.token_env:
+        return Login(hub.name, secrets)
+    path, understand = saved(settings)
+    try:
+        return Login(hub.name, understand(path))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return Login(hub.name)
+    except OSError as error:
+        return Login(hub.name, note=f"a login for {hub.name} may be in {path}, but: {error.strerror}")
+
+
+def with_token_files(settings: Settings, files: Sequence[str], source: str = "") -> Settings:
+    """The settings with the credentials in files that are named as `HUB=FILE`, or as a FILE for the source.
+
+    Raises UsageError where it is not said whose they are, CredentialError for what is in them.
+    """
+    hubs = load_registry(settings).hubs
+    logins = dict(settings.logins)
+    for text in files:
+        name, equals, path = text.partition("=")
+        if not (equals and name in hubs):
+            name, path = source, text
+        logins[name] = _of_file(path_of(path, settings.environ), _taker(name, text, hubs))
+    return replace(settings, logins=logins)
+
+
+def _taker(name: str, text: str, hubs: Mapping[str, Hub]) -> str:
+    """The protocol that the credentials are for."""
+    if "://" in name:
+        return ""
+    takers = [hub.name for hub in hubs.values() if hub.token_env]
+    if name in takers:
+        return hubs[name].protocol or ""
+    what = (
+        f"{name} takes no token" if name in hubs else f"--token-file {text} does not say for which hub it is"
+    )
+    raise UsageError(what, fix=f"write HUB={text}, with one of {', '.join(takers)}")
+
+
+def _of_file(path: Path, protocol: str) -> Secrets:
+    """Raises CredentialError, also for a file that holds nothing."""
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise CredentialError(f"the token file cannot be read: {error.strerror}", path) from error
+    secrets = (_keys if protocol == "openxlab" else _one)(text, path)
+    if not secrets:
+        raise CredentialError("the token file is empty", path)
+    return secrets
 
 
 def modelscope_folder(settings: Settings) -> Path:
     """Where `modelscope login` keeps its files."""
     moved = settings.environ.get("MODELSCOPE_HOME")
     return path_of(moved, settings.environ) if moved else user_home(settings) / ".modelscope"
-
-
-def openxlab_keys(hub: Hub, settings: Settings) -> tuple[str, str] | None:
-    """Access key and secret key, from the environment or `openxlab config`; UsageError if only one is set."""
-    if not hub.token_env:
-        return None
-    keys = [settings.environ.get(name, "").strip() for name in hub.token_env]
-    if all(keys):
-        return keys[0], keys[1]
-    if any(keys):
-        missing = hub.token_env[keys.index("")]
-        raise UsageError(
-            f"{hub.name} needs an access key and a secret key, but {missing} is not set", fix=f"set {missing}"
-        )
-    return _openxlab_file(user_home(settings) / ".openxlab" / "config.json")
 
 
 def user_home(settings: Settings) -> Path:
@@ -65,22 +120,50 @@ def huggingface_home(settings: Settings) -> Path:
     return path_of(named, settings.environ) if named else user_cache(settings) / "huggingface"
 
 
-def _huggingface_file(settings: Settings) -> Path:
+def _huggingface(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
     named = settings.environ.get("HF_TOKEN_PATH")
-    return path_of(named, settings.environ) if named else huggingface_home(settings) / "token"
+    place = path_of(named, settings.environ) if named else huggingface_home(settings) / "token"
+    return place, lambda path: _one(read_text(path), path)
 
 
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8").strip() or None if path.is_file() else None
+def _openxlab(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
+    place = user_home(settings) / ".openxlab" / "config.json"
+    return place, lambda path: _keys(read_text(path), path)
 
 
-def _openxlab_file(path: Path) -> tuple[str, str] | None:
-    if not path.is_file():
-        return None
+def _modelscope(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
+    """Read by the package's own code, which is not needed where nothing is."""
+
+    def understand(path: Path) -> Secrets:
+        path.stat()
+        from modelscope_hub import HubConfig
+
+        # An empty token is explicit: no other is looked for. Construction would touch the folder.
+        config = HubConfig(token="", config_dir=settings.home / "no-modelscope-login")
+        config.config_dir = path.parents[1]
+        try:
+            return _one(config.load_token() or "", path)
+        except (EOFError, AttributeError, ImportError, IndexError, ValueError) as error:
+            what = "the saved ModelScope login cannot be read"
+            raise AccessError(what, path, "modelscope login") from error
+
+    return modelscope_folder(settings) / "credentials" / "cookies", understand
+
+
+def _one(text: str, path: Path) -> Secrets:
+    return tuple(filter(None, [secret_of(text, str(path))]))
+
+
+def _keys(text: str, path: Path) -> Secrets:
+    """OpenXLab's, as `openxlab config` writes them."""
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return str(saved["ak"]).strip(), str(saved["sk"]).strip()
+        said = json.loads(text)
+        keys = [secret_of(str(said[name]), str(path)) for name in ("ak", "sk")]
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            "the saved OpenXLab keys cannot be read", path, "openxlab config, or set the variables"
-        ) from error
+        what = "the saved OpenXLab keys cannot be read"
+        raise CredentialError(what, path, "openxlab config, or set the variables") from error
+    return tuple(filter(None, keys)) if all(keys) else ()
+
+
+# protocol -> where its own client saves a login, and how that is understood
+_SAVED = {"huggingface": _huggingface, "modelscope": _modelscope, "openxlab": _openxlab}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Unfinished
 from dataclasses import dataclass, field
@@ -181,6 +181,11 @@ def twice(ask: Callable[[], T]) -> T:
             raise
     time.sleep(pause)
     return ask()
+
+
+def bearer(values: Sequence[str]) -> dict[str, str]:
+    """The header that most hubs take a token in; none without one."""
+    return {"Authorization": f"Bearer {values[0]}"} if values else {}
 
 
 def unreachable(hub: str, url: str, why: str) -> NetworkError:

@@ -15,8 +15,8 @@ from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.credentials import huggingface_token
-from internlm_zoo.sources.http import Answer, Asker, absent, twice, unreachable
+from internlm_zoo.sources.credentials import login_of
+from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
 from internlm_zoo.sources.paths import check_snapshot
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ class HuggingFaceSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        token = huggingface_token(hub, settings)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._asker = Asker.of(hub.name, endpoint, settings, headers)
+        self._asker = Asker.of(hub.name, endpoint, settings, bearer(login_of(hub, settings).values))
         self._endpoint = self._asker.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:

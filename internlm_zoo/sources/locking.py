@@ -27,7 +27,7 @@ _WORKERS = 8
 @dataclass(frozen=True)
 class Resolved:
     """One release as its hub has it now. before: what is recorded. error: why there is no `now`. updated:
-    when it last changed, where the hub says so."""
+    when it last changed, where the hub says so. notes: on how it answered."""
 
     model: str
     release: Release
@@ -35,6 +35,7 @@ class Resolved:
     now: LockedRelease | None
     error: ZooError | None = None
     updated: datetime | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def state(self) -> Literal["new", "same", "changed", "unreachable"]:
@@ -126,7 +127,7 @@ class _Asker:
         except ZooError as error:
             return Resolved(model, release, before, None, error)
         now = remembering(locked(snapshot, release.format), before)
-        return Resolved(model, release, before, now, updated=snapshot.updated)
+        return Resolved(model, release, before, now, updated=snapshot.updated, notes=snapshot.notes)
 
     def _snapshot(self, release: Release) -> Snapshot:
         with self._guard:

@@ -20,8 +20,8 @@ from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.credentials import named_in_environment
-from internlm_zoo.sources.http import Answer, Asker, absent, twice, unreachable
+from internlm_zoo.sources.credentials import login_of
+from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
 _DEFAULT_BRANCH = "main"
@@ -41,9 +41,7 @@ class ModelersSource:
         self._hub = hub.name
         variable = next(iter(hub.token_env), None)
         self._how_to_log_in = variable and f"set {variable} to a token of an account that may read it"
-        token = named_in_environment(hub, settings)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._asker = Asker.of(hub.name, endpoint, settings, headers)
+        self._asker = Asker.of(hub.name, endpoint, settings, bearer(login_of(hub, settings).values))
         self._endpoint = self._asker.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, UsageError
+from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.credentials import modelscope_folder, named_in_environment
-from internlm_zoo.sources.http import Answer, Asker, absent, refusal, twice
+from internlm_zoo.sources.credentials import login_of
+from internlm_zoo.sources.http import Answer, Asker, absent, bearer, refusal, twice
 from internlm_zoo.sources.listing import is_listing, listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
@@ -37,8 +38,7 @@ class ModelScopeSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        token = (named_in_environment(hub, settings) or _saved_token(settings)) if hub.token_env else None
-        self._asker = Asker.of(hub.name, endpoint, settings, _headers(token))
+        self._asker = Asker.of(hub.name, endpoint, settings, _headers(login_of(hub, settings).values))
         self._endpoint = self._asker.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
@@ -112,26 +112,8 @@ def _fullest(entries: list[Entry]) -> str:
     return str(folders.most_common(1)[0][0])
 
 
-def _saved_token(settings: Settings) -> str | None:
-    """What `modelscope login` saved, read by the package's own code, which is not needed where nothing is."""
-    folder = modelscope_folder(settings)
-    if not folder.is_dir():
-        return None
-    from modelscope_hub import HubConfig
-
-    # An empty token is explicit: none is looked for. The folder is set later: construction would touch it.
-    config = HubConfig(token="", config_dir=settings.home / "no-modelscope-login")
-    config.config_dir = folder
-    try:
-        token: str | None = config.load_token()
-    except (EOFError, AttributeError, ImportError, IndexError, ValueError) as error:
-        what = "the saved ModelScope login cannot be read"
-        raise AccessError(what, config.credentials_dir, "modelscope login") from error
-    return token
-
-
-def _headers(token: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
+def _headers(values: Sequence[str]) -> dict[str, str]:
+    return {**bearer(values), "Cookie": f"m_session_id={values[0]}"} if values else {}
 
 
 def _branch(revision: str | None) -> str:

@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from converters.redaction import keep_secret
 from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.credentials import openxlab_keys
+from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_snapshot
@@ -41,7 +42,7 @@ class OpenXLabSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._keys = openxlab_keys(hub, settings)
+        self._keys = login_of(hub, settings).values
         self._asker = Asker.of(hub.name, endpoint, settings)
         self._endpoint = self._asker.endpoint
         self._lock = threading.Lock()
@@ -88,10 +89,11 @@ class OpenXLabSource:
 
     def _authorization(self) -> dict[str, str]:
         """A bare JWT for the user's key pair; nothing without one, which public repositories accept."""
-        if self._keys is None:
+        if not self._keys:
             return {}
         if self._token is None or self._token[1] < time.monotonic():
             self._token = (self._sign_in(*self._keys), time.monotonic() + _TOKEN_SECONDS)
+            keep_secret(self._token[0])
         return {"Authorization": self._token[0]}
 
     def _sign_in(self, access: str, secret: str) -> str:

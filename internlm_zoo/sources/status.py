@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Literal
 
-from internlm_zoo.errors import AccessError, NotFoundError, ZooError
+from internlm_zoo.errors import AccessError, CredentialError, NotFoundError, ZooError
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
@@ -28,7 +28,7 @@ _FURNITURE = frozenset({".gitattributes", ".gitignore", "configuration.json", "l
 class Standing:
     """One release. state: first (what the others of its format are held against), same, older, newer or
     different (by dates, where both hubs say them), unknown (nothing to compare by), unreachable, gone.
-    differing: paths of the files that are not the same or not on both hubs."""
+    differing: paths of the files that are not the same or not on both hubs. notes: on how it answered."""
 
     model: str
     release: Release
@@ -37,6 +37,7 @@ class Standing:
     updated: datetime | None = None
     differing: tuple[str, ...] = ()
     error: ZooError | None = None
+    notes: tuple[str, ...] = ()
 
 
 def status(models: Iterable[Model], registry: Registry, lock: Lock, settings: Settings) -> list[Standing]:
@@ -56,13 +57,15 @@ def _stand(group: list[Resolved]) -> Iterator[Standing]:
     for item in group:
         if item.now is None:
             gone = isinstance(item.error, NotFoundError | AccessError)
+            gone = gone and not isinstance(item.error, CredentialError)
             yield Standing(item.model, item.release, "gone" if gone else "unreachable", error=item.error)
         elif item is first or first is None or first.now is None:
-            yield Standing(item.model, item.release, "first", item.now, item.updated)
+            yield Standing(item.model, item.release, "first", item.now, item.updated, notes=item.notes)
         else:
             differing = tuple(_differing(first.now, item.now))
             state = _state(first, item) if differing else _agreement(first.now, item.now)
-            yield Standing(item.model, item.release, state, item.now, item.updated, differing)
+            found = (state, item.now, item.updated, differing)
+            yield Standing(item.model, item.release, *found, notes=item.notes)
 
 
 def _state(first: Resolved, item: Resolved) -> State:

@@ -4,10 +4,12 @@ missing."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from internlm_zoo.errors import (
     AccessError,
+    CredentialError,
     IntegrityError,
     NotFoundError,
     UsageError,
@@ -29,8 +31,11 @@ class Hubs:
     """The hubs as this run has met them: each is asked once, and an answer, or a failure, is kept.
     Thread-safe."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tell: Callable[[str], None] = lambda note: None) -> None:
+        """tell: whom to tell what a person should know of an answer."""
         self._settings = settings
+        self._tell = tell
+        self._told: set[str] = set()
         self._asking = threading.Lock()
         self._opening = threading.Lock()
         self._sources: dict[tuple[str, str | None], Source] = {}
@@ -56,6 +61,10 @@ class Hubs:
             answer = self._answers[candidate.key]
         if isinstance(answer, ZooError):
             raise answer
+        for note in answer.notes:
+            if note not in self._told:
+                self._told.add(note)
+                self._tell(note)
         return answer
 
     def locate(self, candidate: Candidate, file: LockedFile) -> Location:
@@ -89,9 +98,9 @@ class Hubs:
             asked = candidate.asked if candidate.stands_in or is_listing(locked.revision) else locked.revision
         try:
             return resolve_by(self.source(candidate.hub), release, asked)
-        except VariableError:
+        except (CredentialError, VariableError):
             raise
-        except UsageError as error:  # credentials that are incomplete, say: another hub may do without
+        except UsageError as error:  # a name that cannot be one of its own, say: another hub may do
             raise AccessError(error.what, error.where, error.fix) from error
 
 

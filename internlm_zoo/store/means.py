@@ -44,8 +44,15 @@ def open_means(
         progress.note(note)
     adopter = Adopter(caches, ledger, progress)
     patience = Patience.of(settings)
-    client = Client(settings.environ, patience, connections, rate_of(max_rate))
+    told: list[str] = []
+
+    def tell(note: str) -> None:
+        told.append(note)
+        progress.note(note)
+
+    client = Client(settings.environ, patience, connections, rate_of(max_rate), tell)
+    store, hubs = Store(settings.home), Hubs(settings, tell)
     try:
-        yield Means(settings, Store(settings.home), Hubs(settings), client, progress, everywhere, adopter)
+        yield Means(settings, store, hubs, client, progress, everywhere, adopter, told=told)
     finally:
         client.close()

@@ -75,7 +75,7 @@ def plan_release(
         PlannedFile(e.file.path, e.file.size, e.file.sha256, e.source, _bytes(e.services), _taken_from(e))
         for e in got
     )
-    notes = tuple(_closing_notes(errand.release.hub, got))
+    notes = (*means.told, *_closing_notes(errand.release.hub, got))
     return DownloadPlan(files, errand.target.folder, errand.release, request, notes)
 
 
@@ -150,7 +150,7 @@ def _answer(
     sources = dict(probed.services)
     for name, service in (item for entry in got for item in entry.services.items()):
         sources[name] = sources.get(name, Service()) + service
-    notes = [*probed.notes, *(note for entry in got for note in entry.notes)]
+    notes = [*errand.means.told, *probed.notes, *(note for entry in got for note in entry.notes)]
     notes += _closing_notes(release.hub, got)
     files = tuple(
         DownloadedFile(e.file.path, e.file.size, e.file.sha256, e.source, _taken_from(e))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
@@ -130,22 +130,28 @@ def _whole(ranges: Ranges, wanted: Wanted) -> bytes:
     return content
 
 
-def open_remote(name: str, settings: Settings, *, format: str | None = None) -> RemoteFolder:
+def open_remote(
+    name: str,
+    settings: Settings,
+    *,
+    format: str | None = None,
+    tell: Callable[[str], None] = lambda note: None,
+) -> RemoteFolder:
     """A model of the registry, or `hub:repo[@revision]`, at the first hub that has it; or the URL of a hub's
     page of a release, or of a directory that a web server lists.
 
     format: None for whichever there is, hf before original, no quantised one. Digests come from the lock, or
-    else from the hub. Raises NotFoundError, AccessError, NetworkError (also in offline mode), IntegrityError,
-    UnsupportedError, UsageError.
+    else from the hub. tell: whom to tell of rejected credentials. Raises NotFoundError, AccessError,
+    NetworkError (also in offline mode), IntegrityError, UnsupportedError, UsageError.
     """
-    hubs, failures = Hubs(settings), []
+    hubs, failures = Hubs(settings, tell), []
     for door, known_as in _doors(name, load_registry(settings), Lock.load(settings), settings, format):
         try:
             snapshot = hubs.snapshot(door)
         except HUB_FAILURES as error:
             failures.append((door, error))
             continue
-        client = Client(settings.environ, Patience.of(settings), CONNECTIONS)
+        client = Client(settings.environ, Patience.of(settings), CONNECTIONS, tell=tell)
         return RemoteFolder(door, door.locked or as_release(door, snapshot), known_as, hubs, client)
     raise verdict(name, failures)
 

@@ -42,7 +42,7 @@ class Request:
 class Means:
     """everywhere: all releases of the model, whatever the user asked for, to compare with. adopter: looks
     where the files may be already. hopeless: why no hub delivered a content in this run, by format and
-    content."""
+    content. told: notes on the hubs that this run has met."""
 
     settings: Settings
     store: Store
@@ -52,6 +52,7 @@ class Means:
     everywhere: Sequence[Candidate]
     adopter: Adopter
     hopeless: dict[tuple[str | None, str], ZooError] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ location's own scheme, host and port, and to nobody else.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
 from internlm_zoo.net.trouble import reason
 from internlm_zoo.sources.base import Location
+from internlm_zoo.sources.login import REFUSALS
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.rate import Rate
 from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, lie, silent
@@ -34,7 +36,7 @@ _PIECE = 1 << 16
 
 class Client:
     """Connections, shared by all transfers of a run; thread-safe. environ: see Network. rate: what they may
-    bring together; None: as much as comes."""
+    bring together; None: as much as comes. tell: whom to tell of rejected credentials."""
 
     def __init__(
         self,
@@ -42,9 +44,11 @@ class Client:
         patience: Patience,
         connections: int = 8,
         rate: Rate | None = None,
+        tell: Callable[[str], None] = lambda note: None,
     ) -> None:
         self.patience = patience
         self._rate = rate
+        self._tell = tell
         timeout = urllib3.Timeout(connect=patience.connect, read=patience.stall)
         self._network = Network(environ, timeout, connections)
 
@@ -81,10 +85,10 @@ class Client:
             headers["If-Range"] = validator
         url = location.url
         for _ in range(HOPS):
-            own = location.headers if door(url) == door(location.url) else {}
-            response = self._get(url, {**own, **headers})
+            response = self._ask(url, location, headers)
             if response.status == 416:
-                return self._past_the_end(url, {**own, **headers}, response, start)
+                headers = {**_own(url, location), **headers}
+                return self._past_the_end(url, headers, response, start)
             if response.status not in STATUSES:
                 return _body(url, response, start)
             url = _next_hop(url, response)
@@ -115,6 +119,22 @@ class Client:
         _discard(answer)
         return _extent(url, answer, start - 1)[2] if answer.status == 206 else None
 
+    def _ask(self, url: str, location: Location, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        """With the location's credentials at its own door; without, where these are rejected."""
+        own, login = _own(url, location), location.login
+        response = self._get(url, {**own, **headers})
+        if login is None or not own or response.status not in REFUSALS:
+            return response
+        _discard(response)
+        bare = self._get(url, headers)
+        if bare.status >= HTTPStatus.BAD_REQUEST:
+            _discard(bare)
+            refusal = by_status(response.status, url, response.headers)
+            raise Refusal(login.blamed(refusal.error), refusal.remedy, refusal.after)
+        if (note := login.rejected()) is not None:
+            self._tell(note)
+        return bare
+
     def _get(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         try:
             return self._network.request(
@@ -132,6 +152,12 @@ class Client:
             raise lie(url, "is not a host name") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise silent(url, reason(error)) from error
+
+
+def _own(url: str, location: Location) -> Mapping[str, str]:
+    """The location's credentials, as far as they go to a URL."""
+    is_rejected = location.login is not None and location.login.is_rejected
+    return location.headers if door(url) == door(location.url) and not is_rejected else {}
 
 
 def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:

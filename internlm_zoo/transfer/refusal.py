@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from internlm_zoo.errors import (
     AccessError,
+    CredentialError,
     IntegrityError,
     NetworkError,
     NotFoundError,
@@ -121,7 +122,7 @@ def gravest(errors: Iterable[ZooError]) -> type[ZooError]:
     kinds = [type(error) for error in errors]
     if any(issubclass(kind, IntegrityError) for kind in kinds):
         return IntegrityError
-    for agreed in (NotFoundError, AccessError, UnsupportedError):
+    for agreed in (NotFoundError, CredentialError, AccessError, UnsupportedError):
         if all(issubclass(kind, agreed) for kind in kinds):
             return agreed
     absent = (NotFoundError, AccessError)

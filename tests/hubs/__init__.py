@@ -38,6 +38,8 @@ a `delay` on top. Every kind works with every protocol:
     etag-changes    another ETag with every answer
     empty           200 without a byte
     expired         403 as object storage says it of a stale URL
+    rejects         a refusal that repeats what was sent          status=401
+                    (only to who sends credentials)
     redirect        302 to the same file elsewhere                to="other-host", "other-port", "same", URL,
                                                                   "plain" (from a hub with TLS to one without)
     evil-name       listings hold one more file, called `path`    "../evil", "/etc/x", "CON", ...

@@ -89,6 +89,8 @@ def _strikes(fault: Fault, request: web.Request, answer: web.StreamResponse) -> 
         return False
     if fault.kind == "redirect":
         return not request.app.get(STORAGE) and "redirected" not in request.query
+    if fault.kind == "rejects":
+        return hdrs.AUTHORIZATION in request.headers or hdrs.COOKIE in request.headers
     if fault.kind == "flip" and isinstance(answer, FileBody):
         return answer.offset <= fault.after < answer.offset + answer.count
     return fault.kind not in ("ignore-range", "part") or answer.status == 206
@@ -318,6 +320,16 @@ def _expired(fault: Fault, truth: Truth) -> web.StreamResponse:
     return web.Response(status=403, text=text, content_type="application/xml")
 
 
+def _rejects(fault: Fault, truth: Truth) -> web.StreamResponse:
+    """As Hugging Face answers to an expired token; it repeats what was sent, as some do."""
+    sent = " ".join(truth.request.headers.get(name, "") for name in (hdrs.AUTHORIZATION, hdrs.COOKIE))
+    what = f"Invalid credentials in Authorization header: {sent}"
+    status = fault.how.get("status", 401)
+    body = {"error": what, "Code": status, "Success": False, "Message": what}
+    headers = {"X-Error-Message": "Invalid credentials in Authorization header"}
+    return web.json_response(body, status=status, headers=headers)
+
+
 ANSWERS: dict[str | int, Callable[[Fault, Truth], web.StreamResponse]] = {
     "flip": _flip,
     "truncate": _truncate,
@@ -336,6 +348,7 @@ ANSWERS: dict[str | int, Callable[[Fault, Truth], web.StreamResponse]] = {
     "etag-changes": _etag_changes,
     "empty": _empty,
     "expired": _expired,
+    "rejects": _rejects,
 }
 
 

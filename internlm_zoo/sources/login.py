@@ -1,0 +1,88 @@
+"""What a hub is told of its user, until it rejects that: then it is asked as by a stranger, and that is said.
+
+An expired token shuts even what is public: Hugging Face answers 401 to whoever sends one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TypeVar
+
+from internlm_zoo.errors import AccessError, ZooError
+from internlm_zoo.secret import Secret
+from internlm_zoo.sources.base import Location, Snapshot, Source
+
+# What a hub answers to whoever it does not know, and to whoever it knows and does not let in.
+REFUSALS = frozenset({401, 403})
+
+T = TypeVar("T")
+
+
+class Login:
+    """The credentials for one hub. secrets: one, or for OpenXLab two; none: a stranger. note: what its user
+    should know of where they were looked for. Thread-safe."""
+
+    def __init__(self, hub: str, secrets: Sequence[Secret] = (), note: str | None = None) -> None:
+        self.values = tuple(secret.value for secret in secrets)
+        self.is_rejected = not secrets
+        self.notes: tuple[str, ...] = (note,) if note else ()
+        self._hub = hub
+        self._origin = " and ".join(dict.fromkeys(secret.origin for secret in secrets))
+        self._what, self._it = ("keys", "them") if len(secrets) > 1 else ("token", "it")
+        self._lock = threading.Lock()
+
+    def rejected(self) -> str | None:
+        """Send them no more. What there is to say of it, if nobody has yet."""
+        with self._lock:
+            if self.is_rejected:
+                return None
+            self.is_rejected = True
+            note = (
+                f"{self._hub} rejects the {self._what} from {self._origin}, and works without: "
+                f"renew {self._it}, or unset {self._it}"
+            )
+            self.notes += (note,)
+            return note
+
+    def blamed(self, refused: ZooError) -> ZooError:
+        """The refusal, where nothing was had without them either."""
+        what = f"{refused.what}; the {self._what} from {self._origin} was sent, and rejected"
+        fix = f"renew {self._it}, or {refused.fix}" if refused.fix else f"renew {self._it}"
+        return type(refused)(what, refused.where, fix)
+
+
+class Visitor:
+    """See `Source`. known: asks with the credentials of the login; stranger: opens one that has none."""
+
+    def __init__(self, login: Login, known: Source, stranger: Callable[[], Source]) -> None:
+        self._login = login
+        self._known = known
+        self._open_stranger = stranger
+
+    def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
+        found = self._ask(lambda source: source.resolve(repo, revision))
+        return replace(found, notes=(*found.notes, *self._login.notes))
+
+    def locate(self, snapshot: Snapshot, path: str) -> Location:
+        location = self._ask(lambda source: source.locate(snapshot, path))
+        return replace(location, login=self._login) if location.headers else location
+
+    def _ask(self, question: Callable[[Source], T]) -> T:
+        if self._login.is_rejected:
+            return question(self._stranger)
+        try:
+            return question(self._known)
+        except AccessError as refused:
+            try:
+                found = question(self._stranger)
+            except ZooError:
+                raise self._login.blamed(refused) from refused
+        self._login.rejected()
+        return found
+
+    @cached_property
+    def _stranger(self) -> Source:
+        return self._open_stranger()
