@@ -113,7 +113,8 @@ def download(
     made with.
     format: None for hf before original; a quantised one (gguf, awq, gptq, fp8) by its name only. source: auto
     (the next hub where one fails), a hub of the registry, or a URL or directory that mirrors the hubs.
-    include, exclude: globs of file names.
+    files, include, exclude: paths and globs over them: a file is wanted if it is one of the first or matches
+    one of the second, where neither means all, and never if it matches one of the third.
     local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
     the caches of huggingface_hub, modelscope and openmind_hub are looked at always. hf_cache: show the
     release in the cache of huggingface_hub, where `from_pretrained(NAME, local_files_only=True)` finds it.

@@ -38,7 +38,9 @@ class Format(str, Enum):
 def download(
     shell: Shell,
     model: Annotated[str, typer.Argument(help="A model of the registry; `list` shows them.")],
-    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Only these files.")] = None,
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="These files, by their paths.")
+    ] = None,
     format: Annotated[
         Format | None,
         typer.Option("--format", help="Default: hf before original; quantised only by name."),
@@ -48,7 +50,7 @@ def download(
     ] = "auto",
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit.")] = None,
     include: Annotated[
-        list[str] | None, typer.Option("--include", help="Only files that match this glob.")
+        list[str] | None, typer.Option("--include", help="And files that match this glob; with neither: all.")
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", help="No files that match this glob.")

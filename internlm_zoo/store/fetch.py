@@ -231,7 +231,8 @@ def verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooEr
         return failures[0][1]
     worst = gravest(error for _, error in failures)
     reasons = "; ".join(f"{candidate.release.id}: {error.what}" for candidate, error in failures)
-    fix = next((error.fix for _, error in failures if isinstance(error, worst) and error.fix), None)
+    by_weight = sorted((error for _, error in failures), key=lambda error: not isinstance(error, worst))
+    fix = next((error.fix for error in by_weight if error.fix), None)
     return worst(f"no source delivers {model}: {reasons}", fix=fix)
 
 

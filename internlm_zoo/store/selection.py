@@ -1,9 +1,9 @@
-"""Which files of a release are wanted: named ones, or all, narrowed by globs."""
+"""Which files of a release are wanted: those that are named, those that a glob means, or all."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -13,25 +13,43 @@ from internlm_zoo.registry.lock import LockedFile, LockedRelease
 
 @dataclass(frozen=True)
 class Selection:
-    """files: exact paths (none: all). include, exclude: globs over whole paths; `*` crosses folders."""
+    """files: exact paths. include, exclude: globs over whole paths; `*` crosses folders, and what ends in a
+    slash means all below a folder. A file is wanted if it is named or included, or if nothing is named nor
+    included; and never if it is excluded."""
 
     files: Sequence[str] = ()
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
 
     def of(self, release: LockedRelease) -> tuple[LockedFile, ...]:
-        """Raises NotFoundError if a named file is not there, or nothing matches."""
-        for path in self.files:
-            if release.file(path) is None:
-                near = difflib.get_close_matches(path, [file.path for file in release.files], n=3)
-                fix = f"did you mean {' or '.join(near)}?" if near else "`--dry-run` lists what there is"
-                raise NotFoundError(f"there is no file {path}", release.id, fix)
+        """Raises NotFoundError if a named file is not there, whatever else is, or nothing is wanted."""
+        paths = [file.path for file in release.files]
+        if missing := [path for path in self.files if path not in paths]:
+            what = f"there is no file {' and no '.join(missing)}"
+            raise NotFoundError(what, release.id, _hint(missing[0], paths))
         chosen = tuple(file for file in release.files if self.wants(file.path))
         if not chosen:
-            raise NotFoundError("no file is selected", release.id, "`--dry-run` lists what there is")
+            raise NotFoundError("no file is selected", release.id, _LOOK)
         return chosen
 
     def wants(self, path: str) -> bool:
-        named = not self.files or path in self.files
-        included = not self.include or any(fnmatchcase(path, glob) for glob in self.include)
-        return named and included and not any(fnmatchcase(path, glob) for glob in self.exclude)
+        everything = not (self.files or self.include)
+        chosen = everything or path in self.files or _matches(path, self.include)
+        return chosen and not _matches(path, self.exclude)
+
+
+_LOOK = "`--dry-run` lists what there is"
+
+
+def _matches(path: str, globs: Iterable[str]) -> bool:
+    return any(fnmatchcase(path, f"{glob}*" if glob.endswith("/") else glob) for glob in globs)
+
+
+def _hint(missing: str, paths: Sequence[str]) -> str:
+    """What may have been meant: a glob, another spelling, or a file of that name in a folder."""
+    if any(fnmatchcase(path, missing) for path in paths):
+        return f"a glob goes with an option: --include '{missing}'"
+    name = missing.rsplit("/", 1)[-1].casefold()
+    same = [path for path in paths if path.rsplit("/", 1)[-1].casefold() == name]
+    near = same or difflib.get_close_matches(missing, paths, n=3)
+    return f"did you mean {' or '.join(near[:3])}?" if near else _LOOK

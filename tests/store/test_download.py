@@ -147,6 +147,21 @@ def test_files_globs_and_their_limits(world: World) -> None:
     assert world.sent["modelscope"] == len(FILES["config.json"]) + len(FILES["sub/读我.md"])
 
 
+def test_files_that_are_named_and_those_that_match_a_glob_come_both(world: World) -> None:
+    out = world.folder / "out"
+    both = {"include": ["*.md"], "local_dir": out, "source": "modelscope"}
+    assert set(content_below(world.download("tokenizer.model", **both).path)) == {
+        "sub/读我.md",
+        "tokenizer.model",
+    }
+    plan = world.plan("tokenizer.model", source="modelscope", include=["sub/"], exclude=["*.model"])
+    assert [file.path for file in plan.files] == ["sub/读我.md"]
+    for wrong, meant in (("*.md", "--include"), ("读我.md", "sub/读我.md"), ("Config.json", "config.json")):
+        with pytest.raises(NotFoundError, match="there is no file") as caught:
+            world.download("config.json", wrong, source="modelscope", include=["*"])
+        assert meant in (caught.value.fix or "")
+
+
 def test_a_dry_run_writes_nothing_and_foretells_what_is_fetched(world: World) -> None:
     world.download("tokenizer.model", source="huggingface")
     before = sorted(world.home.rglob("*"))
