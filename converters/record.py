@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 from blake3 import blake3
 
 from converters.beside.generation import GENERATION
+from converters.bystanders import files_below
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.discover import TOKENIZER_FILES
 from converters.errors import AccessError, IntegrityError, NotFoundError, UnsupportedError, ZooError
@@ -153,7 +154,7 @@ def check(
     """
     folder = local_folder(directory)
     wanted = expected(folder)
-    here = set(_files(folder.path)) - {RECORD}
+    here = set(_files(folder.path, wanted.files)) - {RECORD}
     missing, extra = sorted(wanted.files.keys() - here), sorted(here - wanted.files.keys())
     intruding = dict(intruders(extra))
     present = {name: file for name, file in wanted.files.items() if name in here}
@@ -174,13 +175,9 @@ def check(
     return Check(len(wanted.files), size, tuple(wrong), tuple(missing), tuple(added))
 
 
-def _files(folder: Path) -> Iterator[str]:
+def _files(folder: Path, wanted: Collection[str]) -> Iterator[str]:
     """What lies in it and below; a link that leads nowhere is nothing."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            file = Path(parent, name)
-            if os.path.isfile(file):  # noqa: PTH113 (what cannot be seen is missing)
-                yield file.relative_to(folder).as_posix()
+    return (path for path in files_below(folder, wanted) if os.path.isfile(folder / path))  # noqa: PTH113 (what cannot be seen is missing)
 
 
 def _difference(folder: LocalFolder, name: str, file: _File, *, quick: bool) -> str | None:

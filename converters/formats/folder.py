@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from converters.bystanders import is_of_a_system
 from converters.errors import IntegrityError
 from converters.formats.access import is_directory, no_directory, reading
 from converters.formats.bytesource import ByteSource, LocalFile
@@ -78,7 +79,7 @@ class LocalFolder:
             return sorted(
                 path.name
                 for path in folder.iterdir()
-                if not os.path.isdir(path)  # noqa: PTH112 (a link to what cannot be seen is a file like others)
+                if not is_of_a_system(path.name) and not os.path.isdir(path)  # noqa: PTH112 (a link to what cannot be seen is a file like others)
             )
 
     def where(self, name: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from converters.bystanders import is_empty, is_of_a_system
 from converters.errors import IntegrityError, UsageError
 from converters.plan import Plan
 from converters.sinks.exchange import exchange
@@ -45,7 +46,7 @@ class Staging:
             raise UsageError(
                 "a mount point cannot be replaced in one step", given, "choose a directory in it"
             )
-        empty = self.target.is_dir() and not any(self.target.iterdir())
+        empty = self.target.is_dir() and is_empty(self.target)
         self.occupied = self.target.exists() and not empty
 
     def begin(self, plan: Plan, engine: str) -> None:
@@ -94,7 +95,15 @@ class Staging:
                 self.target,
                 f"the result is whole: it is {self.path}, to be moved by hand",
             ) from error
+        self._carry_over()
         _remove(self.path)
+
+    def _carry_over(self) -> None:
+        """What a system left in the old directory, a trash can say, is not ours to remove."""
+        for left in self.path.iterdir() if self.path.is_dir() else ():
+            if is_of_a_system(left.name):
+                with suppress(OSError):
+                    left.rename(self.target / left.name)
 
     def _replace(self) -> None:
         """What was there takes the finished directory's old place."""

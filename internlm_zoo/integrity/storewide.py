@@ -13,7 +13,7 @@ from internlm_zoo.integrity.verify import UNREAD, VerifyReport, WrongFile, unrea
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.inventory import inventory
+from internlm_zoo.store.inventory import blobs_of, inventory
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
 from internlm_zoo.transfer.digest import digest_file
@@ -60,7 +60,7 @@ def verify_store(
             lost.append(unread(folder, error))
     used = {_place(folder, file) for folder, files in expected.items() for file in files}
     used = {place for place in used if place.is_file()}
-    loose = set() if models else {blob.resolve() for blob in store.blobs.glob("??/*")} - used
+    loose = set() if models else {blob.resolve() for blob in blobs_of(store)} - used
     contents = _contents(used | loose, workers, progress)
     reports = [*lost, *(_report(folder, files, contents) for folder, files in expected.items())]
     return [*reports, _loose(store, sorted(loose), contents)] if loose else reports

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from converters.bystanders import files_below
 from converters.formats.access import is_directory, no_directory
 from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, UnsupportedError, ZooError
 from internlm_zoo.progress import Progress
@@ -155,7 +156,7 @@ def verify(
     if not is_directory(path):
         raise no_directory(path)
     wanted = {file.path: file for file in expected}
-    found = set(_files(path))
+    found = set(_files(path, wanted))
     here = [file for name, file in sorted(wanted.items()) if name in found]
     progress = progress or Progress()
     sizes = [file.size for file in here if file.size is not None]
@@ -175,15 +176,12 @@ def verify(
     )
 
 
-def _files(folder: Path) -> Iterator[str]:
+def _files(folder: Path, wanted: Collection[str]) -> Iterator[str]:
     """Paths of the files in a folder, with forward slashes; our own bookkeeping and dangling links are
     none."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            file = Path(parent, name)
-            path = file.relative_to(folder).as_posix()
-            if not is_ours(path) and os.path.exists(file):  # noqa: PTH110 (what cannot be seen is missing)
-                yield path
+    for path in files_below(folder, wanted):
+        if not is_ours(path) and os.path.exists(folder / path):  # noqa: PTH110 (what cannot be seen is missing)
+            yield path
 
 
 def _check(

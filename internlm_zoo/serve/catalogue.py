@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from converters.bystanders import is_of_a_system
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.digests import DigestCache, git_blob_sha1, is_lfs, lfs_pointer
 from internlm_zoo.serve.index import Index, Indexed, read_index
@@ -158,12 +159,14 @@ class Catalogue:
 
 
 def _subfolders(folder: Path) -> Iterator[Path]:
-    return (child for child in folder.iterdir() if child.is_dir())
+    return (child for child in folder.iterdir() if not is_of_a_system(child.name) and child.is_dir())
 
 
 def _walk(folder: str | Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
     with os.scandir(folder) as found:
         for child in found:
+            if is_of_a_system(child.name):
+                continue
             if child.is_dir(follow_symlinks=False):
                 yield from _walk(child.path, f"{prefix}{child.name}/")
             else:

@@ -6,13 +6,12 @@ Nobody publishes digests for a directory, so they are made by reading the files;
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from converters.bystanders import LISTED, files_below
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
@@ -39,7 +38,8 @@ class DirectorySource:
         if not folder.is_dir():
             raise NotFoundError(f"{self._hub} has no {repo}", self._root)
         with ThreadPoolExecutor() as pool:
-            files = tuple(pool.map(lambda path: _remote_file(folder, path), _walk(folder)))
+            paths = sorted(files_below(folder, LISTED))
+            files = tuple(pool.map(lambda path: _remote_file(folder, path), paths))
         found = listing_revision((file.path, file.sha256 or "") for file in files)
         if revision not in (*_DEFAULT_NAMES, found):
             raise NotFoundError(f"{self._hub} has no revision {revision} of {repo}", folder)
@@ -55,13 +55,6 @@ class DirectorySource:
     def _folder(self, repo: str) -> Path:
         check_path(repo, self._hub)
         return self._root / repo
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    """Paths of all files, with forward slashes, sorted."""
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        yield from ((Path(parent) / name).relative_to(folder).as_posix() for name in sorted(names))
 
 
 def _remote_file(folder: Path, path: str) -> RemoteFile:

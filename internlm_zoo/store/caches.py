@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.bystanders import is_of_a_system
 from internlm_zoo.errors import UsageError
 from internlm_zoo.homes import path_of
 from internlm_zoo.registry.lock import LockedFile
@@ -166,7 +167,7 @@ def _below(folder: Path) -> dict[str, list[Path]]:
         raise UsageError("there is no such folder to adopt files from", folder)
     found: dict[str, list[Path]] = {}
     for parent, folders, names in os.walk(folder.absolute()):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_of_a_system(name))
         for name in names:
             found.setdefault(name, []).append(Path(parent, name))
     return found

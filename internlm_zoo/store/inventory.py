@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.bystanders import is_of_a_system
 from converters.formats.access import refusal
 from internlm_zoo.errors import AccessError, IntegrityError, UnsupportedError, ZooError
 from internlm_zoo.store.layout import BOOKS, Store
@@ -107,7 +108,8 @@ def usage(store: Store) -> Usage:
 def _folders(place: Path, levels: int) -> Iterator[Path | Unread]:
     """<hub>/<repository>/<revision>, so many levels down; what cannot be looked into, as that."""
     try:
-        below = sorted(Path(entry.path) for entry in os.scandir(place) if entry.is_dir(follow_symlinks=False))
+        entries = [entry for entry in os.scandir(place) if not is_of_a_system(entry.name)]
+        below = sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return
     except OSError as error:
@@ -144,6 +146,11 @@ def _inodes(folder: Path) -> frozenset[Inode] | None:
             with suppress(FileNotFoundError):
                 found.add(inode_of(Path(parent, name)))
     return None if hidden else frozenset(found)
+
+
+def blobs_of(store: Store) -> list[Path]:
+    """All of them, of releases or not."""
+    return [blob for blob in sorted(store.blobs.glob("??/*")) if not is_of_a_system(blob.name)]
 
 
 def inode_of(path: Path) -> Inode:

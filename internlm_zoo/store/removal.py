@@ -17,7 +17,7 @@ from internlm_zoo.homes import disk
 from internlm_zoo.ownership import draft, holder_in
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.aliases import notes_of, notes_of_others
-from internlm_zoo.store.inventory import Holding, Inode, Inventory, Unread, inode_of, inventory
+from internlm_zoo.store.inventory import Holding, Inode, Inventory, Unread, blobs_of, inode_of, inventory
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.locate import held
 
@@ -90,7 +90,7 @@ def leftovers(store: Store) -> Removal:
     parts = sorted(store.partial.glob("*"))
     if needed is None:  # nobody knows what is of no release
         return _removal((), parts, there.unread)
-    loose = [blob.name for blob in sorted(store.blobs.glob("??/*")) if blob.name not in needed]
+    loose = [blob.name for blob in blobs_of(store) if blob.name not in needed]
     names = notes_of_others(store.aliases, needed)
     return _removal((), (*_places(store, loose), *names, *parts), there.unread)
 
@@ -128,7 +128,7 @@ def _needed(store: Store, releases: Iterable[Holding | Unread]) -> set[str] | No
         else:
             inodes |= one.inodes
     if inodes:
-        contents |= {blob.name for blob in store.blobs.glob("??/*") if inode_of(blob) in inodes}
+        contents |= {blob.name for blob in blobs_of(store) if inode_of(blob) in inodes}
     return contents
 
 

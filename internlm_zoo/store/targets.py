@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from converters.bystanders import is_empty
 from converters.filesystem import move, nearest
 from internlm_zoo.errors import UsageError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
@@ -172,7 +173,7 @@ class FolderTarget:
         record = intact_record(self.folder) if self.force else read_record(self.folder)
         release = self.release
         if record is None or (record.model, record.release.format) != (model, release.format):
-            if not self.force and self.folder.is_dir() and any(self.folder.iterdir()):
+            if not self.force and self.folder.is_dir() and not is_empty(self.folder):
                 raise UsageError(
                     f"{self.folder} is not empty and holds no download of {model}",
                     fix="choose another --local-dir, or add --force",

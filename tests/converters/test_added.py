@@ -88,3 +88,12 @@ def test_a_changed_weight_beside_an_added_file_is_still_wrong(zoo, dst):
     assert [file["path"] for file in found["wrong"]] == [shard.name]
     code, out, _ = zoo("verify", dst)
     assert code == 1 and "added" in out
+
+
+def test_what_a_system_or_a_tool_left_is_not_even_named(zoo, dst):
+    """A Mac writes such a shadow beside every file on a disk that is not its own."""
+    for name in ("._model.safetensors", "._config.json", ".DS_Store", "desktop.ini", ".git/config"):
+        put(dst, name, b"Mac OS X")
+    code, out, _ = zoo("verify", dst)
+    assert code == 0 and "added" not in out
+    assert "._" not in zoo("inspect", dst, "--json")[1]

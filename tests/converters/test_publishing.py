@@ -133,6 +133,22 @@ def test_an_empty_directory_or_with_force_a_file_is_replaced_too(tmp_path, src, 
     assert [path.name for path in tmp_path.iterdir()] == ["dst"]
 
 
+def test_what_a_system_left_in_a_target_is_no_content_and_stays(tmp_path, src, wanted):
+    dst, left = tmp_path / "dst", {".DS_Store": b"icons", "Thumbs.db": b"pictures"}
+    (dst / ".Trash-1000" / "files").mkdir(parents=True)
+    (dst / ".Trash-1000" / "files" / "thesis.pdf").write_bytes(b"deleted by mistake")
+    for name, data in left.items():
+        (dst / name).write_bytes(data)
+    converters.convert(src, dst, to="hf", evidence=False)
+    assert (dst / ".Trash-1000" / "files" / "thesis.pdf").read_bytes() == b"deleted by mistake"
+    assert {path.name: path.read_bytes() for path in dst.iterdir() if path.is_file()} == wanted | left
+    assert [path.name for path in tmp_path.iterdir()] == ["dst"]
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="not empty"):
+        converters.convert(src, tmp_path / "used", to="hf", evidence=False)
+
+
 MAIN = "import sys; from internlm_zoo.cli import main; sys.exit(main())"
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from converters.bystanders import LISTED, files_below
 from converters.filesystem import move, writing
 from converters.holding import Holder, take
 from internlm_zoo.errors import IntegrityError, UsageError
@@ -69,7 +70,7 @@ class DirectoryDestination:
         folder, files = self._folder(path), tuple(files)
         if not folder.is_dir():
             return Seen(missing=frozenset(file.path for file in files))
-        lying = dict(_lying(folder))
+        lying = dict(_lying(folder, {file.path for file in files} | LISTED))
         report = verify(folder, _expected(files), quick=not deep, progress=progress)
         damaged = {wrong.path for wrong in report.wrong}
         unsure = [file for file in files if file.path not in {*damaged, *report.missing}]
@@ -178,16 +179,12 @@ def _stamp(file: Path) -> str:
     return str(file.lstat().st_mtime_ns)
 
 
-def _lying(folder: Path) -> Iterator[tuple[str, Lying]]:
+def _lying(folder: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, Lying]]:
     """The files in a folder, links among them, by their paths with forward slashes."""
-    for parent, folders, names in os.walk(folder):
-        links = [name for name in folders if Path(parent, name).is_symlink()]
-        for name in (*names, *links):
-            file = Path(parent, name)
-            path = file.relative_to(folder).as_posix()
-            with suppress(FileNotFoundError):
-                if not is_ours(path):
-                    yield path, Lying(file.lstat().st_size, _stamp(file))
+    for path in files_below(folder, wanted, links=True):
+        with suppress(FileNotFoundError):
+            if not is_ours(path):
+                yield path, Lying((folder / path).lstat().st_size, _stamp(folder / path))
 
 
 def _recognised(place: Path, file: LockedFile, progress: Progress) -> HeldFile | None:

@@ -1,0 +1,74 @@
+"""What systems and tools leave in folders unasked: nobody's content, whose presence says nothing.
+
+A folder in which nothing else lies is empty. A checkpoint's weights are not among it, and of a download it is
+neither part nor extra.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+# By file systems, desktops and file servers, at any depth. Names are compared without regard to case.
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "ext2, ext3, ext4": ("lost+found",),
+    "macOS": (
+        *("._*", ".ds_store", ".spotlight-v100", ".fseventsd", ".trashes", ".temporaryitems", ".localized"),
+        *(".documentrevisions-v100", ".apdisk", ".appledouble", ".volumeicon.icns", "icon\r"),
+    ),
+    "Windows": ("system volume information", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+    "Linux desktops": (".trash", ".trash-*", ".directory"),
+    "snapshots": (".snapshot", ".snapshots", "~snapshot", ".zfs", ".ckpt"),
+    "NFS, FUSE, SMB, of files that are still open": (".nfs*", ".fuse_hidden*", ".smbdelete*"),
+    "Synology, QNAP": ("@eadir", "#recycle", "#snapshot", "@recycle", ".@__thumb"),
+}
+# By tools that fetch, version or synchronise what a folder holds: a path from the folder on.
+TOOLS: dict[str, tuple[str, ...]] = {
+    "git": (".git", ".gitattributes", ".gitignore"),
+    "huggingface_hub": (".cache/huggingface", ".huggingface"),
+    "modelscope": (".msc", ".mv", ".mdl", "._____temp", ".cache/modelscope"),
+    "openMind": (".cache/openmind",),
+    "Syncthing": (".stfolder", ".stversions", ".stignore"),
+}
+LISTED = frozenset({".gitattributes", ".gitignore"})
+"""Those that a repository has for git, and that hubs list as files of the release all the same."""
+
+_BY_SYSTEMS = tuple(name for names in SYSTEMS.values() for name in names)
+_BY_TOOLS = tuple(path for paths in TOOLS.values() for path in paths)
+
+
+def is_of_a_system(name: str) -> bool:
+    """Of a file or folder, whatever it is in."""
+    folded = name.casefold()
+    return any(fnmatchcase(folded, pattern) for pattern in _BY_SYSTEMS)
+
+
+def is_bystander(path: str) -> bool:
+    """Of a path inside a folder, with forward slashes: whether it is, or lies in, what a system or a tool
+    left."""
+    by_tool = any(path == left or path.startswith(f"{left}/") for left in _BY_TOOLS)
+    return by_tool or any(map(is_of_a_system, path.split("/")))
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing lies in a folder but what a system left. Raises OSError."""
+    return all(map(is_of_a_system, os.listdir(folder)))  # noqa: PTH208 - names are enough
+
+
+def files_below(folder: Path, wanted: Collection[str] = (), *, links: bool = False) -> Iterator[str]:
+    """Paths of the files in a folder, with forward slashes; what systems and tools left is not looked at,
+    unless it is wanted. links: list links to folders, too, which are not followed."""
+    for parent, folders, names in os.walk(folder):
+        below = Path(parent).relative_to(folder)
+        more = [name for name in folders if links and Path(parent, name).is_symlink()]
+        folders[:] = [name for name in folders if _is_looked_at((below / name).as_posix(), wanted)]
+        for name in (*names, *more):
+            path = (below / name).as_posix()
+            if _is_looked_at(path, wanted):
+                yield path
+
+
+def _is_looked_at(path: str, wanted: Collection[str]) -> bool:
+    return not is_bystander(path) or any(file == path or file.startswith(f"{path}/") for file in wanted)
