@@ -25,10 +25,17 @@ _MODULES = (
 
 def main(args: list[str] | None = None) -> None:
     """The `internlm-zoo` entry point. args: defaults to the process's own; always exits."""
-    from internlm_zoo.cli.outlets import own_the_descriptors
-    from internlm_zoo.cli.shell import run
+    from internlm_zoo.cli.signals import code_of, heed, outcome
 
-    own_the_descriptors()
-    for module in _MODULES:
-        importlib.import_module(f"internlm_zoo.cli.{module}")
-    sys.exit(run(sys.argv[1:] if args is None else args))
+    heed()
+    try:
+        from internlm_zoo.cli.outlets import own_the_descriptors
+        from internlm_zoo.cli.shell import run
+
+        own_the_descriptors()
+        for module in _MODULES:
+            importlib.import_module(f"internlm_zoo.cli.{module}")
+        code = run(sys.argv[1:] if args is None else args)
+    except KeyboardInterrupt as error:
+        code = code_of(error)
+    sys.exit(outcome(code))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import ssl
-import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,13 +53,12 @@ def serve(
     root = Path(directory)
     tokens = _tokens(token_file, shell.settings.environ)
     tls = _tls(certificate, key)
-    stop = _stop_on_signals()
     with start(build_app(root, tokens=tokens), port=port, host=host, tls=tls) as server:
         shell.say(_announcement(root, server, guarded=bool(tokens)))
         shell.note(f"serving {root} at {server.url}; Ctrl-C stops it")
-        # Not one long wait: on Windows a signal is noticed only between two waits.
-        while not stop.wait(_POLL_SECONDS):
-            pass
+        with suppress(KeyboardInterrupt):  # to be told to stop is how it ends well
+            while True:
+                time.sleep(_POLL_SECONDS)  # Windows notices a signal only between two waits
 
 
 def _tokens(file: Path | None, environ: Mapping[str, str]) -> frozenset[str]:
@@ -90,13 +89,6 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
         what = "it is not a PEM certificate with its private key, without a password"
         raise UsageError(what, certificate, "name the file of the key with --key") from error
     return context
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _announcement(root: Path, server: Server, *, guarded: bool) -> Answer:

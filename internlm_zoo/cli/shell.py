@@ -2,7 +2,7 @@
 
 A command is a function that takes a `Shell` first and returns an `Answer`; `verb` gives it `--json`,
 `--quiet`, `--offline`, `--registry`, turns errors into a sentence (or a JSON document) and an exit code, and
-Ctrl-C into 130.
+a signal into its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import typer
 
 from internlm_zoo.cli.document import print_json
 from internlm_zoo.cli.outlets import NobodyReads, outlets
+from internlm_zoo.cli.signals import code_of, word_of
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
 from internlm_zoo.settings import Settings
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from internlm_zoo.progress import Progress
 
-INTERRUPTED = 130
 CLOSED_PIPE = 141  # 128 and SIGPIPE, as of any program in front of `head`
 # click's UsageError, wherever this typer keeps its click.
 _ParseError: Any = typer.BadParameter.__bases__[0]
@@ -133,8 +133,8 @@ def _run(args: list[str]) -> int:
         else:
             error.show()
         return UsageError.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return code_of(error)
     except Exception as error:  # noqa: BLE001  # what nobody foresaw is said in one sentence, here alone
         _fail(_unforeseen(error), _talking(args))
         return InternalError.exit_code
@@ -179,9 +179,9 @@ def _command(
         except ZooError as error:
             _fail(error, shell)
             raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt:
-            shell.note("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as error:
+            shell.note(word_of(error))
+            raise typer.Exit(code_of(error)) from None
         if answer is not None and answer.exit_code:
             raise typer.Exit(answer.exit_code)
 

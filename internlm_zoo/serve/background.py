@@ -17,7 +17,7 @@ from aiohttp import web
 from internlm_zoo.errors import UsageError
 from internlm_zoo.serve.app import build_app
 
-_GRACE_SECONDS = 1.0
+_GRACE_SECONDS = 0.5
 _LAST_PORT = 65535
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -32,7 +32,7 @@ class Server:
     _thread: threading.Thread
 
     def close(self) -> None:
-        """Stop answering; transfers under way are cut off after a second. Harmless when already closed."""
+        """Stop answering; transfers under way have half a second more. Harmless when already closed."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()

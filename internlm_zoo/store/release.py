@@ -36,13 +36,9 @@ def fetch_release(
     errand, probed = _probed(errand, chosen, request)
     means.progress.plan(len(chosen), replace(release, files=chosen).size)
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
-    got = work(
-        [partial(_fetch, errand, file) for file in largest_first],
-        request.max_workers,
-        errand.stop,
-        request.cancel,
-        errand.crew.help,
-    )
+    jobs = [partial(_fetch, errand, file) for file in largest_first]
+    with errand.crew as crew:
+        got = work(jobs, request.max_workers, errand.stop, request.cancel, crew.help)
     release = _learned(errand, got)
     here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
     checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}

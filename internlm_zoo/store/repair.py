@@ -44,7 +44,8 @@ def repair(
     ):
         errand = Errand(own, others, record.release, _target(folder, record.release, means), means)
         jobs = [partial(errand.fetch, file) for file in files]
-        mended = work(jobs, _CONNECTIONS, errand.stop, help=errand.crew.help)
+        with errand.crew as crew:
+            mended = work(jobs, _CONNECTIONS, errand.stop, help=crew.help)
         checked = {got.file.path: got.changed for got in mended if got.changed is not None}
         errand.target.finish(replace(record, checked={**record.checked, **checked}))
     return tuple(

@@ -19,14 +19,28 @@ class Helped(Protocol):
         """Do a part of it; False if there is none to do now."""
         ...
 
+    def save(self) -> None:
+        """Have the next run find what is done of it."""
+        ...
+
 
 class Crew:
-    """stop: ends every wait. Thread-safe."""
+    """stop: ends every wait. Thread-safe. As a context manager, saves in the end what is left under way."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
         self._lock = threading.Lock()
         self._under_way: list[Helped] = []
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """What is still under way, in threads that wait for a hub, may never come to its own end."""
+        with self._lock:
+            under_way = list(self._under_way)
+        for work in under_way:
+            work.save()
 
     @contextmanager
     def at(self, work: Helped) -> Iterator[None]:

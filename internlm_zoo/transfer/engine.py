@@ -123,6 +123,9 @@ class Run:
             self._failed = error
         return True
 
+    def save(self) -> None:
+        self.partial.save()
+
     def _is_fast(self) -> bool:
         """Whether more connections would not help; nobody knows in the first moment."""
         seconds = time.monotonic() - self._began

@@ -49,7 +49,7 @@ class Journal:
 
 
 class Writer:
-    """Appends to the journal of a partial file that is ours. Raises OSError."""
+    """Appends to the journal of a partial file that is ours. lines: so far. Raises OSError."""
 
     def __init__(self, part: Path, journal: Journal) -> None:
         """Begins it anew with what is known already, in one step."""
@@ -61,10 +61,12 @@ class Writer:
         fresh.write_bytes(b"".join(map(_encoded, lines)))
         fresh.replace(target)
         self._file = target.open("ab", buffering=0)
+        self.lines = len(lines)
 
     def block(self, block: int, kept: Kept) -> None:
         """What is here of a block now; 0 bytes: nothing of it counts."""
         self._file.write(_encoded(_line(block, kept)))
+        self.lines += 1
 
     def door(self, door: str, etag: str) -> None:
         self._file.write(_encoded({"door": door, "etag": etag}))

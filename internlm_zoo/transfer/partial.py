@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,10 @@ from internlm_zoo.transfer.trailing import Trailing
 from internlm_zoo.transfer.values import Wanted
 
 _READ = 1 << 20
+# How much of a slow connection's work a kill may cost.
+_NOTE_SECONDS = 1.0
+# Of a journal, beyond those that count.
+_SPARE_LINES = 2000
 
 
 class WrongBlock(Exception):
@@ -61,6 +66,7 @@ class Partial:
         self._kept: dict[int, Kept] = {}
         self._authors: dict[int, set[str]] = {}
         self._hashers: dict[int, blake3] = {}
+        self._noted: dict[int, float] = {}
         self._validators = dict(left.validators)
         for block, kept in left.blocks.items():
             self._resume(block, kept)
@@ -92,10 +98,7 @@ class Partial:
     def _leave(self) -> None:
         """To the next run, unless it was kept or dropped."""
         try:
-            # On a full disk what the journal says already holds: the next run goes on from there.
-            with self.changed, suppress(OSError):
-                for block in list(self._hashers):
-                    self._note(block)
+            self.save()
         finally:
             self._close()
             if self.here:
@@ -160,6 +163,14 @@ class Partial:
                 self._authors.setdefault(block, set()).add(author)
                 self.blocks.advance(claim, len(piece))
                 self._complete_if_full(block)
+                self._note_at_times(block)
+
+    def save(self) -> None:
+        """Note what is here of blocks that are not full. On a full disk what the journal says already holds:
+        the next run goes on from there."""
+        with self.changed, suppress(OSError):
+            for block in list(self._hashers):
+                self._note(block)
 
     def reset(self) -> None:
         """Begin again at zero, in a new file: whoever else may have the old one open cannot harm the new
@@ -256,10 +267,31 @@ class Partial:
         with disk(self.path):
             self._journal.block(block, self._kept[block])
 
+    def _note_at_times(self, block: int) -> None:
+        """A process that is killed again and again may never fill a block."""
+        now = time.monotonic()
+        if block in self._hashers and now - self._noted.setdefault(block, now) >= _NOTE_SECONDS:
+            self._noted[block] = now
+            with disk(self.path):
+                self._note(block)
+
     def _note(self, block: int) -> None:
         """What is here of a block that is not full."""
-        if filled := self.blocks.filled(block):
-            self._journal.block(block, Kept(filled, self._hashers[block].hexdigest(), self.authors_of(block)))
+        if not (kept := self._unfilled(block)).filled:
+            return
+        if self._journal.lines > _SPARE_LINES + 2 * len(self._kept):
+            self._write_journal_anew()
+        self._journal.block(block, kept)
+
+    def _unfilled(self, block: int) -> Kept:
+        return Kept(self.blocks.filled(block), self._hashers[block].hexdigest(), self.authors_of(block))
+
+    def _write_journal_anew(self) -> None:
+        unfilled = {block: self._unfilled(block) for block in self._hashers}
+        self._journal.close()
+        self._journal = journal.Writer(
+            self.path, Journal(self._asked, {**self._kept, **unfilled}, self._validators)
+        )
 
     def _lose(self, block: int) -> None:
         self.blocks.fill(block, 0)

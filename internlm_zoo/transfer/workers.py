@@ -13,9 +13,7 @@ from internlm_zoo.errors import Cancelled
 T = TypeVar("T")
 
 # How long an interrupted run gives its threads to write their journals; a hub that is silent holds nobody up.
-_FAREWELL_SECONDS = 2.0
-# The same where the process lives on, and its threads with it.
-_CANCEL_SECONDS = 0.5
+_FAREWELL_SECONDS = 0.5
 # Windows notices a Ctrl-C only between two waits; a caller's wish to stop is looked at as often.
 _PATIENCE_SECONDS = 0.2
 
@@ -51,8 +49,7 @@ def work(
             results[index] = outcome
     finally:
         stop.set()
-        farewell = _CANCEL_SECONDS if cancel is not None and cancel.is_set() else _FAREWELL_SECONDS
-        deadline = time.monotonic() + farewell
+        deadline = time.monotonic() + _FAREWELL_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
     return [results[index] for index in range(len(jobs))]

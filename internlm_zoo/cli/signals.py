@@ -1,0 +1,106 @@
+"""SIGINT, SIGTERM and SIGHUP end a command alike: what is done is kept, within a second it is over.
+
+The program is often process 1 of a container, for which the system ignores what it does not handle. One that
+was ignored already (nohup) stays so. Python hears of a signal only between two steps of its own, so a thread
+sees to the second; a second signal ends at once. The Python API leaves signals to its caller: this is for the
+command line alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 128 + signal.SIGINT
+
+_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up", "SIGBREAK": "interrupted"}
+_SECONDS = 0.9
+_SHOW_CURSOR = b"\x1b[?25h"
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that ends the command. Whatever lets a KeyboardInterrupt pass lets it pass."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+        self.word = _WORDS[signal.Signals(number).name]
+
+
+@dataclass
+class _Course:
+    """first: the signal that ends this process; 0: none came yet. unwinding: another one ends it at once."""
+
+    first: int = 0
+    unwinding: bool = False
+
+
+_course = _Course()
+
+
+def heed() -> None:
+    """From now on, in a process that is the command line's own."""
+    for name in _WORDS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+    if sys.platform != "win32":
+        _watch()
+
+
+def outcome(code: int) -> int:
+    """The exit code of the process, whose command came to this one: a library may have made something else of
+    a signal. What comes from now on ends it at once."""
+    _course.unwinding = True
+    return 128 + _course.first if code and _course.first else code
+
+
+def word_of(error: KeyboardInterrupt) -> str:
+    return error.word if isinstance(error, Ended) else _WORDS["SIGINT"]
+
+
+def code_of(error: BaseException | None) -> int:
+    """The exit code of an interrupt, also of one in the guise of another exception."""
+    while error is not None:
+        if isinstance(error, Ended):
+            return error.exit_code
+        error = error.__cause__ or error.__context__
+    return INTERRUPTED
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    if _course.unwinding:
+        _leave(number)
+    _course.first, _course.unwinding = number, True
+    raise Ended(number)
+
+
+def _watch() -> None:
+    """The system writes each signal into a pipe, whatever the main thread is at."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    with suppress(RuntimeError):  # no more threads: the main thread is heard of all the same
+        threading.Thread(target=_see_to_the_end, args=(reading,), name="signals", daemon=True).start()
+
+
+def _see_to_the_end(reading: int) -> None:
+    ending = {getattr(signal, name) for name in _WORDS if hasattr(signal, name)}
+    while (number := os.read(reading, 1)[0]) not in ending:
+        pass
+    _course.first = number
+    time.sleep(_SECONDS)
+    _leave(number)
+
+
+def _leave(number: int) -> NoReturn:
+    if os.isatty(2):
+        os.write(2, _SHOW_CURSOR)
+    os._exit(128 + number)
