@@ -53,12 +53,15 @@ def serve(
     root = Path(directory)
     tokens = _tokens(token_file, shell.settings.environ)
     tls = _tls(certificate, key)
-    with start(build_app(root, tokens=tokens), port=port, host=host, tls=tls) as server:
+    # To be told to stop is how it ends well.
+    with (
+        suppress(KeyboardInterrupt),
+        start(build_app(root, tokens=tokens), port=port, host=host, tls=tls) as server,
+    ):
         shell.say(_announcement(root, server, guarded=bool(tokens)))
         shell.note(f"serving {root} at {server.url}; Ctrl-C stops it")
-        with suppress(KeyboardInterrupt):  # to be told to stop is how it ends well
-            while True:
-                time.sleep(_POLL_SECONDS)  # Windows notices a signal only between two waits
+        while True:
+            time.sleep(_POLL_SECONDS)  # Windows notices a signal only between two waits
 
 
 def _tokens(file: Path | None, environ: Mapping[str, str]) -> frozenset[str]:

@@ -19,12 +19,7 @@ from tests.openmind import client_python, leading_to
 from tests.serve import content
 
 # Two groups of verbs: with a single command the command line would take no verb at all.
-CODE = """
-import sys
-import internlm_zoo.cli.catalogue, internlm_zoo.cli.serve
-from internlm_zoo.cli.shell import run
-sys.exit(run(sys.argv[1:]))
-"""
+CODE = "from internlm_zoo.cli import main; main()"
 FACTS = f"/api/models/{content.REPO}"
 
 
