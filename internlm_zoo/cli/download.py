@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internlm_zoo.cli.fetching import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
 from internlm_zoo.cli.shell import Answer, Shell, verb
 
 if TYPE_CHECKING:
@@ -38,38 +39,25 @@ class Format(str, Enum):
 def download(
     shell: Shell,
     model: Annotated[str, typer.Argument(help="A model of the registry; `list` shows them.")],
-    files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="These files, by their paths.")
-    ] = None,
+    files: Files = None,
     format: Annotated[
         Format | None,
         typer.Option("--format", help="Default: hf before original; quantised only by name."),
     ] = None,
-    source: Annotated[
-        str, typer.Option("--source", help="auto, a hub, or a URL or directory that mirrors the hubs.")
-    ] = "auto",
+    source: Source = "auto",
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit.")] = None,
-    include: Annotated[
-        list[str] | None, typer.Option("--include", help="And files that match this glob; with neither: all.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="No files that match this glob.")
-    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
     local_dir: Annotated[
         Path | None, typer.Option("--local-dir", help="Plain files in this folder instead of the store.")
     ] = None,
-    adopt: Annotated[
-        list[Path] | None,
-        typer.Option("--adopt", metavar="DIR", help="Look for the files below this folder, too."),
-    ] = None,
+    adopt: Adopt = None,
     hf_cache: Annotated[
         bool,
         typer.Option("--hf-cache", help="Show it in the Hugging Face cache, too, for from_pretrained(NAME)."),
     ] = False,
-    max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8,
-    max_rate: Annotated[
-        str | None, typer.Option("--max-rate", help="At most so much per second, as 20MB.")
-    ] = None,
+    max_workers: MaxWorkers = 8,
+    max_rate: MaxRate = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Check again what is here; use a --local-dir that is not empty.")

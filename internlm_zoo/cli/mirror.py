@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from internlm_zoo.cli.fetching import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
 from internlm_zoo.cli.shell import Answer, Shell, group, verb
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 group("mirror", "Keep a directory in step with the hubs.")
 
 _File = Annotated[
-    Path, typer.Argument(metavar="FILE", help="The mirror file; docs/mirror.md says what is in it.")
+    Path, typer.Argument(metavar="MIRROR.yaml", help="The mirror file; docs/mirror.md says what is in it.")
 ]
 _Summary = Annotated[
     Path | None, typer.Option("--summary", metavar="FILE.md", help="Write the report there too, as Markdown.")
@@ -37,18 +38,24 @@ _MaxDelete = Annotated[
 def mirror_plan(
     shell: Shell,
     file: _File,
-    summary: _Summary = None,
-    deep: _Deep = False,
+    files: Files = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    source: Source = "auto",
+    adopt: Adopt = None,
     max_delete: _MaxDelete = None,
+    deep: _Deep = False,
+    summary: _Summary = None,
 ) -> Answer:
-    """Show what `apply` would copy, replace and delete, and from where; change nothing.
+    """Show what `apply` would copy, update, delete and keep, and from where; change nothing.
 
     Exit code 0: nothing to do; 1: changes to come; 3: some releases could not be asked for.
     """
-    from internlm_zoo.mirror import plan
+    from internlm_zoo.mirror import Orders, plan
 
+    orders = Orders(deep, files or (), include or (), exclude or (), source, adopt or (), max_delete)
     with shell.progress() as progress:
-        report = plan(file, settings=shell.settings, deep=deep, max_delete=max_delete, progress=progress)
+        report = plan(file, settings=shell.settings, orders=orders, progress=progress)
     return _answer(report, summary)
 
 
@@ -61,43 +68,64 @@ def mirror_plan(
 def mirror_apply(
     shell: Shell,
     file: _File,
-    summary: _Summary = None,
-    deep: _Deep = False,
+    files: Files = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    source: Source = "auto",
+    adopt: Adopt = None,
     max_delete: _MaxDelete = None,
+    max_workers: MaxWorkers = 8,
+    max_rate: MaxRate = None,
+    deep: _Deep = False,
+    summary: _Summary = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit 1 if anything was changed, like git diff does.")
     ] = False,
-    max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8,
 ) -> Answer:
     """Make the mirror hold what the file asks for, every file checked; go on where a killed run stopped.
 
     Exit code 0: done, whether or not there was anything to do; 3: some releases are not what they should be;
     9: stopped before anything was done, because more would be removed than `--max-delete` allows.
     """
-    from internlm_zoo.mirror import apply
+    from internlm_zoo.mirror import Orders, apply
 
+    orders = Orders(
+        deep,
+        files or (),
+        include or (),
+        exclude or (),
+        source,
+        adopt or (),
+        max_delete,
+        max_workers=max_workers,
+        max_rate=max_rate,
+    )
     with shell.progress() as progress:
-        report = apply(
-            file,
-            settings=shell.settings,
-            deep=deep,
-            max_delete=max_delete,
-            max_workers=max_workers,
-            progress=progress,
-        )
+        report = apply(file, settings=shell.settings, orders=orders, progress=progress)
     return _answer(report, summary, changed=int(exit_code))
 
 
 @verb("diff", group="mirror", example="internlm-zoo mirror diff mirror.yaml --deep", asks_hubs=True)
-def mirror_diff(shell: Shell, file: _File, summary: _Summary = None, deep: _Deep = False) -> Answer:
-    """Compare the mirror with the file and the hubs: what moved, is damaged, missing or not asked for.
+def mirror_diff(
+    shell: Shell,
+    file: _File,
+    files: Files = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    source: Source = "auto",
+    adopt: Adopt = None,
+    deep: _Deep = False,
+    summary: _Summary = None,
+) -> Answer:
+    """Compare the mirror with the file and the hubs: what moved, is damaged, missing or to be removed.
 
     Exit code 0: no difference; 1: drift; 3: some releases could not be asked for.
     """
-    from internlm_zoo.mirror import diff
+    from internlm_zoo.mirror import Orders, diff
 
+    orders = Orders(deep, files or (), include or (), exclude or (), source, adopt or ())
     with shell.progress() as progress:
-        report = diff(file, settings=shell.settings, deep=deep, progress=progress)
+        report = diff(file, settings=shell.settings, orders=orders, progress=progress)
     return _answer(report, summary)
 
 

@@ -12,6 +12,14 @@ from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.summary import file_counts, stopped, totals
 
 _SHORT = 12
+_FILE_COLUMNS = (
+    Column("Release"),
+    Column("File", narrow="fold"),
+    Column("To do"),
+    Column("Why"),
+    Column("Size", "right"),
+    Column("Taken from", narrow="fold"),
+)
 _STYLES = {"new": "green", "changed": "yellow", "failed": "red", "unwanted": "magenta", "removed": "magenta"}
 _SENTENCES = {
     "no change": "The mirror is what it should be.",
@@ -29,8 +37,7 @@ def report_view(report: Report) -> RenderableType:
     parts: list[RenderableType] = [_releases(report)]
     files = [row for release in report.releases for row in _file_rows(release)]
     if files and (report.verb != "apply" or report.excess):
-        titles = (Column("Release"), Column("File", narrow="fold"), Column("To do"), Column("Why"))
-        parts += ["", Sheet([*titles, Column("Size", "right")], files)]
+        parts += ["", Sheet(_FILE_COLUMNS, files)]
     parts += [Text(line, style=style) for line, style in _remarks(report)]
     return Group(*parts, "", totals(report), Text(_closing(report), style="bold"))
 
@@ -44,7 +51,8 @@ def _releases(report: Report) -> Sheet:
     ]
     applied = report.verb == "apply" and report.excess is None
     bytes_title = "Fetched" if applied else "To fetch"
-    columns += [Column("Files", narrow="fold"), Column(bytes_title, "right"), Column("State")]
+    columns += [Column("Files", narrow="fold"), Column(bytes_title, "right")]
+    columns += [Column("At hand", "right"), Column("State")]
     return Sheet(columns, [_row(release, applied) for release in report.releases])
 
 
@@ -56,6 +64,7 @@ def _row(release: ReleaseReport, applied: bool) -> list[str | Text]:
         (release.revision or release.before or "-")[:_SHORT],
         "; ".join(file_counts(release.files, done=applied)) or "-",
         byte_count(sum(release.served.values()) if applied else release.to_fetch),
+        byte_count(release.at_hand) if release.at_hand else "",
         Text(release.state, style=_STYLES.get(release.state, "")),
     ]
 
@@ -64,7 +73,8 @@ def _file_rows(release: ReleaseReport) -> Iterator[list[str | Text]]:
     """Files that stay with their whole release are not named one by one."""
     for action in release.actions:
         if (action.kind, action.why) != ("keep", "unwanted"):
-            yield [release.path, action.path, action.kind, action.why, byte_count(action.size)]
+            size, whence = byte_count(action.size), action.taken_from or ""
+            yield [release.path, action.path, action.kind, action.why, size, whence]
 
 
 def _remarks(report: Report) -> Iterator[tuple[str, str]]:

@@ -6,28 +6,30 @@ digests, and a killed run is taken up where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, UnsupportedError
 from internlm_zoo.mirror.destinations import Destination
+from internlm_zoo.mirror.index import Held
+from internlm_zoo.mirror.orders import Orders
 from internlm_zoo.mirror.planning import replan
 from internlm_zoo.mirror.survey import Ways, ask
-from internlm_zoo.mirror.values import Action, Item
+from internlm_zoo.mirror.values import Action, Item, Rules
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
 from internlm_zoo.store.adopt import Adopter
-from internlm_zoo.store.caches import Caches
+from internlm_zoo.store.caches import Folders, caches_of
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.record import read_record
 from internlm_zoo.store.release import fetch_release
 from internlm_zoo.store.selection import Selection
-from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
+from internlm_zoo.store.values import DownloadedFile, Means, Request
 from internlm_zoo.transfer.client import Client
 
 # What leaves the next hub to be tried.
@@ -36,14 +38,26 @@ _HUB_FAILURES = (AccessError, IntegrityError, NetworkError, NotFoundError, Unsup
 
 @dataclass(frozen=True)
 class Kit:
-    """What every copy works with. prune: unknown files are to go."""
+    """What every copy works with. ordered: whether the user chose the order of hubs. folders: of the user's,
+    with what lies below them. shelved: where the mirror has contents, by their digests; more as they come."""
 
     destination: Destination
     settings: Settings
     client: Client
     progress: Progress
-    max_workers: int
-    prune: bool
+    ledger: Ledger
+    orders: Orders
+    rules: Rules
+    ordered: bool
+    folders: Folders
+    shelved: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
+
+    def shelve(self, held: Held, without: Collection[str] = ()) -> None:
+        """Make known what a release of the mirror has."""
+        for file in (file for file in held.files if file.path not in without):
+            if place := self.destination.local(held.path, file.path):
+                for digest in filter(None, (file.sha256, file.git_sha1)):
+                    self.shelved.setdefault(digest, []).append((place, "the mirror"))
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ def bring(item: Item, ways: Ways, kit: Kit) -> Copied:
         except _HUB_FAILURES as error:
             kit.progress.note(f"{item.shelf.path}: {error.what}; going on to the next hub")
             offer = ask(ways, {**item.offer.failures, snapshot.hub: error})
-            item = replan(item, offer, error, kit.prune)
+            item = replan(item, offer, error, kit.rules)
     return Copied(item)
 
 
@@ -81,7 +95,7 @@ def _fetch(item: Item, snapshot: Snapshot, ways: Ways, kit: Kit) -> Copied:
     stage = kit.destination.stage(item.shelf.path)
     if _is_of_another_listing(stage, snapshot):
         kit.destination.clear(item.shelf.path)
-    done = [_download(paths, snapshot, stage, ways, kit) for paths in _batches(item, snapshot, kit)]
+    done = [fetch_release(*errand(item, paths, ways, kit)) for paths in _batches(item, snapshot, kit)]
     served: dict[str, int] = {}
     for hub, count in (pair for download in done for pair in download.served.items()):
         served[hub] = served.get(hub, 0) + count
@@ -99,26 +113,31 @@ def _batches(item: Item, snapshot: Snapshot, kit: Kit) -> Iterator[Sequence[Acti
     """All files at once where their digests tell a later run what it has. Where they do not, what is known of
     a file is what was recorded when its batch was complete."""
     actions = item.to_fetch
-    size = len(actions) if _has_digests(snapshot) else kit.max_workers
+    size = len(actions) if _has_digests(snapshot) else kit.orders.max_workers
     return (actions[start : start + size] for start in range(0, len(actions), size))
 
 
-def _download(actions: Sequence[Action], snapshot: Snapshot, stage: Path, ways: Ways, kit: Kit) -> Download:
-    lock = Lock.load(kit.settings)
-    own = next(it for it in ways.candidates if it.hub.name == snapshot.hub)
-    candidate = _at(own, snapshot, lock)
+def errand(
+    item: Item, actions: Sequence[Action], ways: Ways, kit: Kit
+) -> tuple[Candidate, Sequence[Candidate], Request, Means]:
+    """What brings the files of the actions: the arguments of `fetch_release` and `plan_release`."""
+    snapshot, orders, shelf = _snapshot(item), kit.orders, item.shelf
+    own = next(it for it in shelf.candidates if it.hub.name == snapshot.hub)
     request = Request(
-        model=ways.shelf.model,
+        model=shelf.model,
         selection=Selection(tuple(action.path for action in actions)),
-        local_dir=stage,
-        max_workers=kit.max_workers,
+        source=own.hub.name if kit.ordered else orders.source,
+        local_dir=kit.destination.stage(shelf.path),
+        max_workers=orders.max_workers,
         force=True,
     )
+    caches = caches_of(kit.settings, [name.repo for name in shelf.names])
+    caches = replace(caches, folders=kit.folders, contents=kit.shelved)
+    adopter = Adopter(caches, kit.ledger, kit.progress)
     store = Store(kit.settings.home)
-    nowhere = Adopter(Caches(kit.settings.home), Ledger(kit.settings.home), kit.progress)
-    means = Means(kit.settings, store, ways.hubs, kit.client, kit.progress, ways.candidates, nowhere)
-    others = [other for other in ways.candidates if other is not own]
-    return fetch_release(candidate, others, request, means)
+    means = Means(kit.settings, store, ways.hubs, kit.client, kit.progress, shelf.candidates, adopter)
+    others = [other for other in shelf.candidates if other is not own]
+    return _at(own, snapshot, Lock.load(kit.settings)), others, request, means
 
 
 def _at(candidate: Candidate, snapshot: Snapshot, lock: Lock) -> Candidate:

@@ -7,75 +7,57 @@ before it began.
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from internlm_zoo.mirror.copying import Kit, bring
 from internlm_zoo.mirror.job import Job, View, open_job
 from internlm_zoo.mirror.limit import excess
+from internlm_zoo.mirror.orders import Orders
 from internlm_zoo.mirror.report import Report, Verb, make_report, release_report, unwanted_report
 from internlm_zoo.mirror.taking import take_in, take_out
 from internlm_zoo.mirror.values import Plan
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
-from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.values import Patience
 
 
 def plan(
-    file: Path,
-    *,
-    settings: Settings,
-    deep: bool = False,
-    max_delete: str | int | None = None,
-    progress: Progress | None = None,
+    file: Path, *, settings: Settings, orders: Orders = Orders(), progress: Progress | None = None
 ) -> Report:
-    """What an apply would do; nothing is changed. file: a mirror file, see config.py. deep: hash every file
-    of the mirror, not only those touched since they were taken in. max_delete: instead of the mirror file's.
+    """What an apply would do; nothing is changed. file: a mirror file, see config.py.
 
-    Raises NotFoundError, RegistryError, UnsupportedError, UsageError for what is wrong with the mirror file,
-    and IntegrityError for a mirror whose index cannot be read. A hub that is silent is in the report, not an
-    error."""
-    return _look("plan", open_job(file, settings, max_delete), deep, progress)
+    Raises NotFoundError, MirrorFileError, UnsupportedError, UsageError for what is wrong with the mirror file
+    or the orders, and IntegrityError for a mirror whose index cannot be read. A hub that is silent is in the
+    report, not an error."""
+    return _look("plan", open_job(file, settings, orders), progress)
 
 
-def diff(file: Path, *, settings: Settings, deep: bool = False, progress: Progress | None = None) -> Report:
+def diff(
+    file: Path, *, settings: Settings, orders: Orders = Orders(), progress: Progress | None = None
+) -> Report:
     """How the mirror differs from the mirror file and the hubs: what `plan` would change is drift, by the
     same rules. See `plan`."""
-    return _look("diff", open_job(file, settings), deep, progress)
+    return _look("diff", open_job(file, settings, orders), progress)
 
 
 def apply(
-    file: Path,
-    *,
-    settings: Settings,
-    deep: bool = False,
-    max_delete: str | int | None = None,
-    max_workers: int = 8,
-    progress: Progress | None = None,
+    file: Path, *, settings: Settings, orders: Orders = Orders(), progress: Progress | None = None
 ) -> Report:
     """Make the mirror hold what the mirror file says. A release appears when all of its files are checked;
     one that no hub delivers is left as it is and named in the report. A second apply moves no bytes. If more
     would be removed than the limit allows nothing is copied, replaced or removed, and the result is
     `stopped`.
 
-    max_workers: files at a time. Raises what `plan` raises, NoSpaceError, and UsageError if another apply is
-    at work there."""
-    progress, job = progress or Progress(), open_job(file, settings, max_delete)
-    with job.destination.guard():
-        view = job.view(deep, progress)
-        if excess(view.plan, job.limit):
-            return _planned("apply", job, view.plan)
-        with closing(
-            Client(settings.environ, Patience.of(settings), max_workers, tell=progress.note)
-        ) as client:
-            kit = Kit(job.destination, settings, client, progress, max_workers, job.mirror.prune)
-            return _apply(job, view, kit)
+    Raises what `plan` raises, NoSpaceError, and UsageError if another apply is at work there."""
+    job = open_job(file, settings, orders)
+    with job.destination.guard(), job.kit(progress or Progress(), writes=True) as kit:
+        view = job.view(kit)
+        return _planned("apply", job, view.plan) if excess(view.plan, job.limit) else _apply(job, view, kit)
 
 
-def _look(verb: Verb, job: Job, deep: bool, progress: Progress | None) -> Report:
-    return _planned(verb, job, job.view(deep, progress or Progress()).plan)
+def _look(verb: Verb, job: Job, progress: Progress | None) -> Report:
+    with job.kit(progress or Progress(), writes=False) as kit:
+        return _planned(verb, job, job.view(kit).plan)
 
 
 def _planned(verb: Verb, job: Job, plan: Plan) -> Report:
@@ -91,6 +73,8 @@ def _apply(job: Job, view: View, kit: Kit) -> Report:
         item = copied.item
         if item.problem is None and item.changes:
             index, item = take_in(copied, index, job.destination)
+            if held := index.find(item.shelf.path):
+                kit.shelve(held)
         items.append(item)
         releases.append(release_report(item, copied.served, copied.notes))
     for leaving in view.plan.unwanted:

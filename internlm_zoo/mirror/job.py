@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from internlm_zoo.errors import UsageError
-from internlm_zoo.mirror.config import MirrorFile, read_mirror_file
+from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo.mirror.config import MirrorFile
+from internlm_zoo.mirror.copying import Kit
 from internlm_zoo.mirror.destinations import Destination, open_destination
 from internlm_zoo.mirror.index import Held, Index
 from internlm_zoo.mirror.limit import Limit
+from internlm_zoo.mirror.nearby import look_nearby
+from internlm_zoo.mirror.orders import Orders
 from internlm_zoo.mirror.planning import make_plan
+from internlm_zoo.mirror.reading import read_mirror_file
 from internlm_zoo.mirror.report import item_notes
 from internlm_zoo.mirror.survey import Ways, survey, ways_to
-from internlm_zoo.mirror.values import Offer, Plan, Seen
-from internlm_zoo.mirror.wanted import Wanted, wanted
+from internlm_zoo.mirror.values import Offer, Plan, Rules, Seen
+from internlm_zoo.mirror.wanted import Wanted
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import Registry, load_registry
+from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
+from internlm_zoo.store.caches import folders_of
+from internlm_zoo.store.candidates import AUTO
+from internlm_zoo.store.ledger import Ledger
+from internlm_zoo.store.selection import Selection, hint
+from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.rate import rate_of
+from internlm_zoo.transfer.values import Patience
+
+_LOOK = "`mirror plan` lists what there is"
 
 
 @dataclass(frozen=True)
@@ -38,30 +52,59 @@ class Job:
     mirror: MirrorFile
     wanted: Wanted
     destination: Destination
-    registry: Registry
     settings: Settings
+    orders: Orders
     limit: Limit
 
-    def view(self, deep: bool, progress: Progress) -> View:
+    @property
+    def rules(self) -> Rules:
+        """A run that is about some files alone removes none that it was not asked about."""
+        narrow = self.orders.choice
+        return Rules(self.mirror.prune and narrow == Selection(), self.mirror.choice, narrow)
+
+    @contextmanager
+    def kit(self, progress: Progress, *, writes: bool) -> Iterator[Kit]:
+        """What brings files, or looks where they are. writes: whether digests of what is found here may be
+        remembered."""
+        settings, orders = self.settings, self.orders
+        rate, patience = rate_of(orders.max_rate), Patience.of(settings)
+        with closing(Client(settings.environ, patience, orders.max_workers, rate, progress.note)) as client:
+            yield Kit(
+                destination=self.destination,
+                settings=settings,
+                client=client,
+                progress=progress,
+                ledger=Ledger(settings.home, keep=writes),
+                orders=orders,
+                rules=self.rules,
+                ordered=bool(self.mirror.hubs or settings.sources) or orders.source != AUTO,
+                folders=folders_of(orders.adopt),
+            )
+
+    def view(self, kit: Kit) -> View:
+        """Raises NotFoundError if nothing has a file that the orders name."""
+        progress = kit.progress
         for warning in self.destination.warnings():
             progress.note(warning)
         index = self.destination.index()
-        ways = ways_to(self.wanted.shelves, index, self.registry, self.settings)
+        ways = ways_to(self.wanted.shelves, index, self.settings, progress.note)
         offers = survey(ways)
+        _check_named(self.orders.choice, offers.values())
         paths = dict.fromkeys((*ways, *(held.path for held in index.releases)))
-        seen = {path: self._seen(path, index.find(path), offers.get(path), deep, progress) for path in paths}
-        found = make_plan(self.wanted, offers, index, seen, self.mirror.prune)
+        seen = {path: self._seen(path, index.find(path), offers.get(path), progress) for path in paths}
+        for held in index.releases:
+            kit.shelve(held, without=seen[held.path].damaged | seen[held.path].missing)
+        found = make_plan(self.wanted, offers, index, seen, self.rules)
+        found = replace(found, items=tuple(look_nearby(found.items, ways, kit)))
         for item in found.items:
             for note in item_notes(item):
                 progress.note(f"{item.shelf.path}: {note}")
         return View(found, index, ways)
 
-    def _seen(
-        self, path: str, held: Held | None, offer: Offer | None, deep: bool, progress: Progress
-    ) -> Seen:
+    def _seen(self, path: str, held: Held | None, offer: Offer | None, progress: Progress) -> Seen:
         """offer: None for a release that is not asked for; of that nothing is hashed."""
         files = held.files if held and offer else ()
-        seen = self.destination.examine(path, files, deep=deep, progress=progress)
+        seen = self.destination.examine(path, files, deep=self.orders.deep, progress=progress)
         known, snapshot = {file.path for file in files}, offer.snapshot if offer else None
         unknown = [
             LockedFile(it.path, it.size, it.sha256, it.git_sha1)
@@ -72,14 +115,23 @@ class Job:
         return replace(seen, right=self.destination.recognise(path, unknown, progress=progress))
 
 
-def open_job(file: Path, settings: Settings, max_delete: str | int | None = None) -> Job:
-    """max_delete: instead of the mirror file's. Raises what is wrong with the file, UsageError for a
-    max_delete that is none."""
+def open_job(file: Path, settings: Settings, orders: Orders) -> Job:
+    """Raises what is wrong with the file, UsageError for orders that make no sense."""
     registry = load_registry(settings)
-    mirror = read_mirror_file(file, registry)
+    mirror, found = read_mirror_file(file, registry, settings, orders.source)
     destination = open_destination(mirror.destination)
-    limit = mirror.max_delete if max_delete is None else _limit(max_delete)
-    return Job(mirror, wanted(mirror, registry, settings), destination, registry, settings, limit)
+    limit = mirror.max_delete if orders.max_delete is None else _limit(orders.max_delete)
+    return Job(mirror, found, destination, settings, orders, limit)
+
+
+def _check_named(choice: Selection, offers: Iterable[Offer]) -> None:
+    """A release need not have a file that is named, but one of them must."""
+    there = {file.path for offer in offers if offer.snapshot for file in offer.snapshot.files}
+    for path in choice.files if there else ():
+        if path not in there:
+            raise NotFoundError(f"no release has a file {path}", fix=hint(path, sorted(there)) or _LOOK)
+    if there and not any(map(choice.wants, there)):
+        raise NotFoundError("no file is chosen", fix=_LOOK)
 
 
 def _limit(text: str | int) -> Limit:

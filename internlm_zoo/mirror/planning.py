@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
-from internlm_zoo.errors import UsageError, ZooError
+from internlm_zoo.errors import NotFoundError, UsageError, ZooError
 from internlm_zoo.mirror.index import Held, HeldFile, Index
-from internlm_zoo.mirror.values import Action, Item, Offer, Plan, Seen, Unwanted, Why
+from internlm_zoo.mirror.values import Action, Item, Kind, Offer, Plan, Rules, Seen, Unwanted, Why
 from internlm_zoo.mirror.wanted import Shelf, Wanted
 from internlm_zoo.sources.base import RemoteFile, Snapshot
 from internlm_zoo.transfer.refusal import gravest
@@ -22,40 +22,47 @@ _NAMED = 3
 
 
 def make_plan(
-    wanted: Wanted, offers: Mapping[str, Offer], index: Index, seen: Mapping[str, Seen], prune: bool
+    wanted: Wanted, offers: Mapping[str, Offer], index: Index, seen: Mapping[str, Seen], rules: Rules
 ) -> Plan:
-    """offers, seen: by path. prune: remove unwanted releases and unknown files too."""
+    """offers, seen: by path."""
     items = tuple(
-        plan_item(shelf, offers[shelf.path], index.find(shelf.path), seen[shelf.path], prune)
+        plan_item(shelf, offers[shelf.path], index.find(shelf.path), seen[shelf.path], rules)
         for shelf in wanted.shelves
     )
     paths = {shelf.path for shelf in wanted.shelves}
     unwanted = tuple(
-        Unwanted(held, seen[held.path], tuple(_leaving(held, seen[held.path], prune)))
+        Unwanted(held, seen[held.path], tuple(_leaving(held, seen[held.path], rules)))
         for held in index.releases
         if held.path not in paths
     )
-    return Plan(items, unwanted, wanted.left_out, prune)
+    return Plan(items, unwanted, wanted.left_out, rules.prune)
 
 
-def plan_item(shelf: Shelf, offer: Offer, held: Held | None, seen: Seen, prune: bool) -> Item:
+def plan_item(shelf: Shelf, offer: Offer, held: Held | None, seen: Seen, rules: Rules) -> Item:
     """What to do about one shelf."""
     snapshot = offer.snapshot
     if snapshot is None:
         return Item(shelf, offer, held, seen, tuple(_repairs(held, seen)), problem=_nobody(offer.failures))
-    actions = tuple(_actions(snapshot, held, seen, prune))
-    moved = any(action.why in ("behind", "gone") for action in actions)
+    offered = [file for file in snapshot.files if rules.choice.wants(file.path)]
+    if not offered:
+        return Item(shelf, offer, held, seen, problem=_nothing_chosen(snapshot))
+    every = tuple(_actions(snapshot, offered, held, seen, rules))
+    actions = tuple(action for action in every if action.stays or rules.narrow.wants(action.path))
+    moved = [action.path for action in every if action.why in ("behind", "gone")]
     if moved and held and (error := offer.failures.get(held.source.hub)):
         return Item(shelf, offer, held, seen, problem=_other_files(error, snapshot))
-    if strange := [*_in_the_way(actions, snapshot, held)]:
-        return Item(shelf, offer, held, seen, problem=_not_ours(strange, shelf, snapshot))
+    if strange := [*_in_the_way(actions, [it.path for it in offered if rules.narrow.wants(it.path)], held)]:
+        return Item(shelf, offer, held, seen, problem=_not_ours(strange, snapshot))
+    if mixed := [path for path in moved if not rules.narrow.wants(path)]:
+        problem = None if all(action.stays for action in actions) else _mixed(mixed)
+        return Item(shelf, offer, held, seen, problem=problem)
     return Item(shelf, offer, held, seen, actions, relabel=_is_relabelled(shelf, snapshot, held))
 
 
-def replan(item: Item, offer: Offer, error: ZooError, prune: bool) -> Item:
+def replan(item: Item, offer: Offer, error: ZooError, rules: Rules) -> Item:
     """The same for what the next hub has, after the one of the plan failed. What goes was planned: what the
     next hub lacks besides is a problem."""
-    again = plan_item(item.shelf, offer, item.held, item.seen, prune)
+    again = plan_item(item.shelf, offer, item.held, item.seen, rules)
     more = {action.path for action in again.to_delete} - {action.path for action in item.to_delete}
     if more and offer.snapshot is not None:
         return Item(item.shelf, offer, item.held, item.seen, problem=_other_files(error, offer.snapshot))
@@ -87,48 +94,55 @@ def strangers(seen: Seen) -> tuple[str, ...]:
     return tuple(sorted(seen.files.keys() - seen.right.keys()))
 
 
-def _actions(snapshot: Snapshot, held: Held | None, seen: Seen, prune: bool) -> Iterator[Action]:
+def _actions(
+    snapshot: Snapshot, offered: Iterable[RemoteFile], held: Held | None, seen: Seen, rules: Rules
+) -> Iterator[Action]:
     known = {file.path: file for file in held.files} if held else {}
     from_here = _same_source(snapshot, held)
-    for file in snapshot.files:
+    for file in offered:
         ours = known.get(file.path)
         why = _unheld(file, seen) if ours is None else _why(file, ours, from_here, seen)
         if why == "here":
             yield Action("keep", file.path, why, file.size)
         elif why:
-            yield Action("update" if file.path in seen.files else "copy", file.path, why, file.size)
-    offered = {file.path for file in snapshot.files}
-    yield from (Action("delete", path, "gone", _size(path, seen)) for path in known if path not in offered)
-    for path in sorted(seen.files.keys() - offered - known.keys()):
-        yield _stray(path, held, seen, prune)
+            kind: Kind = "update" if file.path in seen.files else "copy"
+            yield Action(kind, file.path, why, file.size, fetch=file.size)
+    chosen, there = {file.path for file in offered}, {file.path for file in snapshot.files}
+    for path in (path for path in known if path not in chosen):
+        if path in there:
+            yield Action("delete" if rules.prune else "keep", path, "unchosen", _size(path, seen))
+        else:
+            yield Action("delete", path, "gone", _size(path, seen))
+    for path in sorted(seen.files.keys() - chosen - known.keys()):
+        yield _stray(path, held, seen, rules)
 
 
-def _leaving(held: Held, seen: Seen, prune: bool) -> Iterator[Action]:
+def _leaving(held: Held, seen: Seen, rules: Rules) -> Iterator[Action]:
     known = {file.path for file in held.files}
     for path in sorted(seen.files):
         if path in known:
-            yield Action("delete" if prune else "keep", path, "unwanted", _size(path, seen))
+            yield Action("delete" if rules.prune else "keep", path, "unwanted", _size(path, seen))
         else:
-            yield _stray(path, held, seen, prune)
+            yield _stray(path, held, seen, rules)
 
 
-def _stray(path: str, held: Held | None, seen: Seen, prune: bool) -> Action:
+def _stray(path: str, held: Held | None, seen: Seen, rules: Rules) -> Action:
     """What the mirror did not put there stays, if it was there first."""
     if _is_found(path, held):
         return Action("keep", path, "found", _size(path, seen))
-    return Action("delete" if prune else "keep", path, "extra", _size(path, seen))
+    return Action("delete" if rules.prune else "keep", path, "extra", _size(path, seen))
 
 
-def _in_the_way(actions: Iterable[Action], snapshot: Snapshot, held: Held | None) -> Iterator[str]:
-    """What lies where a file of the release, or a folder of it, is to be, and is not for us to remove."""
-    folders = {str(parent) for file in snapshot.files for parent in PurePosixPath(file.path).parents}
-    files = {file.path for file in snapshot.files}
+def _in_the_way(actions: Iterable[Action], wanted: Iterable[str], held: Held | None) -> Iterator[str]:
+    """What lies where a wanted file, or a folder of it, is to be, and is not for us to remove."""
+    wanted = set(wanted)
+    folders = {str(parent) for path in wanted for parent in PurePosixPath(path).parents}
     for action in actions:
         if action.why == "unknown" and _is_found(action.path, held):
             yield action.path
-        elif action.kind == "keep" and action.why != "here":
+        elif action.stays:
             above = {str(parent) for parent in PurePosixPath(action.path).parents}
-            if action.path in folders or not files.isdisjoint(above):
+            if action.path in folders or not wanted.isdisjoint(above):
                 yield action.path
 
 
@@ -187,8 +201,21 @@ def _other_files(error: ZooError, snapshot: Snapshot) -> ZooError:
     return type(error)(f"{error.what}; {stays}", error.where, error.fix)
 
 
-def _not_ours(paths: list[str], shelf: Shelf, snapshot: Snapshot) -> ZooError:
+def _not_ours(paths: list[str], snapshot: Snapshot) -> ZooError:
+    what = f"{_named(paths)} is in the way of what {snapshot.hub} has, and not the mirror's to replace"
+    return UsageError(f"{what}: move it elsewhere, and apply again")
+
+
+def _mixed(paths: list[str]) -> ZooError:
+    what = f"{_named(paths)} moved on the hub as well, and files of two revisions are never mixed"
+    return UsageError(f"{what}: apply without choosing files")
+
+
+def _nothing_chosen(snapshot: Snapshot) -> ZooError:
+    names = ", ".join(file.path for file in snapshot.files[:_NAMED])
+    return NotFoundError(f"include and exclude choose none of its files; {snapshot.hub} has {names}, ...")
+
+
+def _named(paths: list[str]) -> str:
     more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    named = f"{', '.join(paths[:_NAMED])}{more}"
-    what = f"{named} is in the way of what {snapshot.hub} has, and not the mirror's to replace"
-    return UsageError(f"{what}: move it elsewhere, and apply again", shelf.path)
+    return f"{', '.join(paths[:_NAMED])}{more}"

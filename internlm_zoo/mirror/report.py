@@ -29,8 +29,9 @@ _FOUND: Mapping[Verb, Result] = {"plan": "changes", "apply": "changed", "diff": 
 class ReleaseReport:
     """One release of the mirror. source: `hub:repo` it comes from. before, revision: what is held, and what
     is to be or was taken in. files: what becomes, or became, of how many. actions: of which; of a release
-    that failed, what is wrong with it. to_fetch: bytes, None if a hub tells no sizes. served: bytes that
-    came, per hub. state `failed`: see problem; `unwanted`: no longer chosen; `removed`: not any more."""
+    that failed, what is wrong with it. to_fetch: bytes, None if a hub tells no sizes. at_hand: bytes that are
+    on this machine already. served: bytes that came, per hub. state `failed`: see problem; `unwanted`: no
+    longer chosen; `removed`: not any more."""
 
     path: str
     model: str
@@ -42,6 +43,7 @@ class ReleaseReport:
     files: Tallies
     actions: tuple[Action, ...] = ()
     to_fetch: int | None = 0
+    at_hand: int = 0
     served: Mapping[str, int] = field(default_factory=dict)
     problem: str | None = None
     notes: tuple[str, ...] = ()
@@ -61,6 +63,7 @@ class Report:
     prune: bool
     files: Tallies
     to_fetch: int | None
+    at_hand: int
     unfinished: Tally
     max_delete: str
     excess: str | None
@@ -91,9 +94,10 @@ def make_report(
         result=result,
         exit_code=exit_code,
         destination=Path(mirror.destination),
-        prune=mirror.prune,
+        prune=plan.prune,
         files=plan.tallies,
         to_fetch=_total(release.to_fetch for release in releases if not release.problem),
+        at_hand=sum(release.at_hand for release in releases if not release.problem),
         unfinished=unfinished,
         max_delete=str(limit),
         excess=beyond,
@@ -119,7 +123,8 @@ def release_report(
         revision=snapshot.revision if snapshot else None,
         files=item.tallies,
         actions=item.actions,
-        to_fetch=_total(action.size for action in item.to_fetch),
+        to_fetch=_total(action.fetch for action in item.to_fetch),
+        at_hand=_at_hand(item.to_fetch),
         served=served or {},
         problem=item.problem.what if item.problem else None,
         notes=(*item_notes(item), *notes),
@@ -149,6 +154,10 @@ def item_notes(item: Item) -> tuple[str, ...]:
     relabelled = [same] if item.relabel and not item.acts else []
     told = item.offer.snapshot.notes if item.offer.snapshot else ()
     return (*reasons(item.offer.failures), *told, *relabelled)
+
+
+def _at_hand(actions: Iterable[Action]) -> int:
+    return sum((it.size or 0) - it.fetch for it in actions if it.fetch is not None)
 
 
 def _total(sizes: Iterable[int | None]) -> int | None:

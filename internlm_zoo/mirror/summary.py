@@ -22,7 +22,7 @@ _HEADINGS = {
 }
 _COLUMNS = {
     **dict.fromkeys(("Release", "Format", "From", "Revision"), "---"),
-    **dict.fromkeys(("Copy", "Update", "Delete", "Keep", "To fetch", "Fetched"), "---:"),
+    **dict.fromkeys(("Copy", "Update", "Delete", "Keep", "To fetch", "At hand", "Fetched"), "---:"),
     "State": "---",
 }
 # Per kind of action: done, and still to do.
@@ -75,6 +75,11 @@ def totals(report: Report) -> str:
     if left.files:
         forgotten = "forgotten" if done else "to forget"
         counts.append(f"unfinished downloads of other releases {forgotten}, {size(left)}")
+    if not done and report.files.copy.files + report.files.update.files:
+        fetch = "an unknown number of bytes" if report.to_fetch is None else byte_count(report.to_fetch)
+        counts.append(f"{fetch} to fetch")
+    if report.at_hand:
+        counts.append(f"{byte_count(report.at_hand)} {'were' if done else 'are'} on this machine")
     return f"In all: {'; '.join(counts) or 'no file'}."
 
 
@@ -111,12 +116,14 @@ def _table(report: Report) -> Iterator[str]:
             _revisions(release),
             *_counts(release.files),
             "unknown" if release.to_fetch is None else _bytes(release.to_fetch),
+            _bytes(release.at_hand),
             _bytes(sum(release.served.values())),
             f"**{release.state}**" if release.state == "failed" else release.state,
         ]
         yield f"| {' | '.join(cells)} |"
     fetch = "unknown" if report.to_fetch is None else _bytes(report.to_fetch)
-    total = ["**in all**", "", "", "", *_counts(report.files), fetch, _bytes(report.fetched_bytes), ""]
+    total = ["**in all**", "", "", "", *_counts(report.files), fetch, _bytes(report.at_hand)]
+    total += [_bytes(report.fetched_bytes), ""]
     yield f"| {' | '.join(total)} |"
     yield ""
 

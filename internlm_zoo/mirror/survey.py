@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,6 @@ from internlm_zoo.errors import IntegrityError, NetworkError, NoSpaceError, ZooE
 from internlm_zoo.mirror.index import Held, Index
 from internlm_zoo.mirror.values import Offer
 from internlm_zoo.mirror.wanted import Shelf
-from internlm_zoo.registry import Registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
@@ -27,22 +26,18 @@ class Ways:
     what is locked, or held, at which revision. silent: hubs that answered nobody, whatever the shelf."""
 
     shelf: Shelf
-    candidates: tuple[Candidate, ...]
     hubs: Hubs
     known: Lock
     silent: dict[str, NetworkError]
 
 
 def ways_to(
-    shelves: Iterable[Shelf], index: Index, registry: Registry, settings: Settings
+    shelves: Iterable[Shelf], index: Index, settings: Settings, tell: Callable[[str], None]
 ) -> dict[str, Ways]:
-    """By path. Nothing is asked yet."""
+    """By path. Nothing is asked yet. tell: hears what hubs have to say, see Hubs."""
     silent: dict[str, NetworkError] = {}
     known = Lock().updated(map(_as_locked, index.releases)).updated(Lock.load(settings).releases)
-    return {
-        shelf.path: Ways(shelf, _candidates(shelf, registry), Hubs(settings), known, silent)
-        for shelf in shelves
-    }
+    return {shelf.path: Ways(shelf, Hubs(settings, tell), known, silent) for shelf in shelves}
 
 
 def survey(ways: Mapping[str, Ways]) -> dict[str, Offer]:
@@ -54,7 +49,7 @@ def survey(ways: Mapping[str, Ways]) -> dict[str, Offer]:
 def ask(ways: Ways, failures: Mapping[str, ZooError] | None = None) -> Offer:
     """What the first hub has that answers and is not among the failures."""
     failed = dict(failures or {})
-    for candidate in ways.candidates:
+    for candidate in ways.shelf.candidates:
         hub = candidate.hub.name
         if hub in failed:
             continue
@@ -98,10 +93,4 @@ def _as_locked(held: Held) -> LockedRelease:
     source = held.source
     return LockedRelease(
         source.hub, source.repo, source.revision, source.revision, held.format, held.trust, files
-    )
-
-
-def _candidates(shelf: Shelf, registry: Registry) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(registry.hub(release.hub), release, release.revision, None) for release in shelf.releases
     )

@@ -69,9 +69,14 @@ def _outcome(actions: Iterable[Action], copied: Copied | None, left: Iterable[st
         if action.path in left:
             action = replace(action, kind="keep", why="touched")
         elif action.kind in ("copy", "update") and action.path in came:
-            action = replace(action, size=came[action.path].size)
+            action = _as_it_came(action, came[action.path])
         done.append(action)
     return tuple(done)
+
+
+def _as_it_came(action: Action, file: DownloadedFile) -> Action:
+    whence = str(file.taken_from) if file.taken_from else None
+    return replace(action, size=file.size, fetch=file.size if file.source else 0, taken_from=whence)
 
 
 def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:

@@ -10,6 +10,7 @@ from internlm_zoo.errors import ZooError
 from internlm_zoo.mirror.index import Held, HeldFile
 from internlm_zoo.mirror.wanted import Shelf
 from internlm_zoo.sources.base import Snapshot
+from internlm_zoo.store.selection import Selection
 
 Kind = Literal["copy", "update", "delete", "keep"]
 Why = Literal[
@@ -20,6 +21,7 @@ Why = Literal[
     "unknown",
     "gone",
     "extra",
+    "unchosen",
     "unwanted",
     "found",
     "here",
@@ -56,21 +58,39 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """prune: remove what nobody asks for. choice: the files that releases are to have, by the mirror file.
+    narrow: those that this run is about."""
+
+    prune: bool
+    choice: Selection
+    narrow: Selection
+
+
+@dataclass(frozen=True)
 class Action:
     """What becomes of one file. Of files to keep, only those are named that nobody asks for, and those that
     are new to the index.
 
     why: absent (never copied), missing (was here), damaged (here, but not what it was), behind (the hub
     has another one), unknown (the index does not know what lies there), gone (the hub has none any more),
-    extra (came into a release from elsewhere), unwanted (of a release that is not asked for), found (lay
-    there before the mirror, whose it is not), here (lay there, and is what the hub has), touched (was to go,
-    and was written to meanwhile). size: bytes of the file as it will be, or of one to delete or keep as it
-    is; None if the hub does not say."""
+    extra (came into a release from elsewhere), unchosen (`include` and `exclude` leave it out), unwanted (of
+    a release that is not asked for), found (lay there before the mirror, whose it is not), here (lay there,
+    and is what the hub has), touched (was to go, and was written to meanwhile). size: bytes of the file as it
+    will be, or of one to delete or keep as it is; None if the hub does not say. fetch: bytes of it to come
+    from hubs; the others are on this machine. taken_from: where, if it is another file."""
 
     kind: Kind
     path: str
     why: Why
     size: int | None = None
+    fetch: int | None = 0
+    taken_from: str | None = None
+
+    @property
+    def stays(self) -> bool:
+        """Whether nothing is done about the file."""
+        return self.kind == "keep" and self.why != "here"
 
 
 @dataclass(frozen=True)
@@ -118,7 +138,7 @@ class Item:
 
     @property
     def acts(self) -> bool:
-        return any(action.kind != "keep" or action.why == "here" for action in self.actions)
+        return not all(action.stays for action in self.actions)
 
     @property
     def changes(self) -> bool:

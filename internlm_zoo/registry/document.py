@@ -55,8 +55,9 @@ class RegistryError(UsageError):
         return f"{self.where}: {self.what}"
 
 
-def read(path: Path) -> MappingNode:
-    """The root of a YAML file; an empty mapping for an empty file.
+def read(path: Path, kind: str = "registry file", holds: str = "hubs, families, models") -> MappingNode:
+    """The root of a YAML file; an empty mapping for an empty file. kind, holds: what it is called, and has,
+    in messages.
 
     Raises RegistryError for what is not YAML or not a mapping, for a doubled key and an anchor inside itself.
     """
@@ -66,11 +67,11 @@ def read(path: Path) -> MappingNode:
     except yaml.YAMLError as error:
         raise RegistryError([_syntax(path, error)]) from error
     except OSError as error:
-        raise UsageError(f"the registry file cannot be read: {error.strerror}", path) from error
+        raise UsageError(f"the {kind} cannot be read: {error.strerror}", path) from error
     if root is None:
         return MappingNode("tag:yaml.org,2002:map", [], *_start(path))
     if not isinstance(root, MappingNode):
-        raise RegistryError([Problem(_place(root), "a registry file is a mapping of hubs, families, models")])
+        raise RegistryError([Problem(_place(root), f"a {kind} is a mapping of {holds}")])
     problems = list(_check(root, ()))
     if problems:
         raise RegistryError(problems)

@@ -37,7 +37,7 @@ def sentence(found: ErrorDetails, schema: dict[str, Any] | None = None) -> str:
         return f"{field} is {found['input']!r}; allowed: {_allowed(found)}"
     if kind == "value_error":
         return f"{field}: {found['ctx']['error']}"
-    reason = found["msg"].replace("Input", "it", 1).replace("dictionary", "mapping")
+    reason = found["msg"].replace("Input", "it", 1).replace("dictionary", "mapping").replace("tuple", "list")
     return f"{field} is {found['input']!r}; {reason}"
 
 

@@ -13,7 +13,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.bystanders import is_of_a_system
@@ -36,6 +36,8 @@ _MODELSCOPE_PLACES = (
     "{owner}/{safe}",
     "{owner}/{name}",
 )
+# Each with the files below it, by name.
+Folders = Sequence[tuple[str, Mapping[str, Sequence[Path]]]]
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -53,13 +55,15 @@ class Spot:
 class Caches:
     """home: the store, whose own files are no finds. repos: folders of repositories with blobs named by their
     digests, snapshots: folders with the files of one release; both with their keepers. folders: what lies
-    below the user's, by name. closed: what could not be looked into, in sentences."""
+    below the user's, by name. closed: what could not be looked into, in sentences. contents: files by a
+    digest that their keeper recorded, with the keeper."""
 
     home: Path
     repos: Sequence[tuple[Path, str]] = ()
     snapshots: Sequence[tuple[Path, str]] = ()
-    folders: Sequence[tuple[str, Mapping[str, Sequence[Path]]]] = ()
+    folders: Folders = ()
     closed: Sequence[str] = ()
+    contents: Mapping[str, Sequence[tuple[Path, str]]] = field(default_factory=dict)
 
     def spots(self, file: LockedFile) -> Iterator[Spot]:
         """Where it may be, each place once, in the order in which to look."""
@@ -82,6 +86,8 @@ class Caches:
         for name, below in self.folders:
             for path in below.get(file.path.rsplit("/", 1)[-1], ()):
                 yield path, name
+        for digest in filter(None, (file.sha256, file.git_sha1)):
+            yield from self.contents.get(digest, ())
 
 
 def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = ()) -> Caches:
@@ -124,7 +130,7 @@ class Looks:
             return []
 
 
-def folders_of(folders: Iterable[Path]) -> tuple[tuple[str, Mapping[str, Sequence[Path]]], ...]:
+def folders_of(folders: Iterable[Path]) -> Folders:
     """What lies below some folders, by name. Raises UsageError if one is none."""
     return tuple((str(folder), _below(folder)) for folder in folders)
 

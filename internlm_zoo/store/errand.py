@@ -15,6 +15,7 @@ from converters.progress import byte_count
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
 from internlm_zoo.ownership import Owner
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.sources.base import Location
 from internlm_zoo.store.aliases import name_of
 from internlm_zoo.store.caches import Spot
 from internlm_zoo.store.candidates import Candidate
@@ -69,7 +70,7 @@ class Errand:
         there = self.target.look(file)
         if there.sha256 is not None:
             return _here(file, there)
-        if (spot := self.means.adopter.guess(file)) is not None:
+        if (spot := self.means.adopter.guess(file) or self._near(file)) is not None:
             return Got(file, file, spot=spot)
         hub = self.candidate.hub.name
         left = max(waiting(self.target.partial, self.key(file)), self._right_in(there.damaged, file))
@@ -160,7 +161,7 @@ class Errand:
         try:
             return transfer(
                 Wanted.of(file),
-                [*self.target.near(file), *self._origins(file)],
+                self._origins(file),
                 self.target.partial,
                 key,
                 client=self.means.client,
@@ -173,12 +174,22 @@ class Errand:
             hopeless[content] = error
             raise
 
+    def _near(self, file: LockedFile) -> Spot | None:
+        """The blob of the store that it would be copied from."""
+        blob = self.target.near(file)
+        if blob is None:
+            return None
+        status = blob.stat()
+        return Spot(blob, "the store", status.st_size, status.st_dev)
+
     def _origins(self, file: LockedFile) -> list[Origin]:
-        """The hubs that may have it, in the order to be asked; without a digest only the release's own,
-        because others' bytes could not be told apart."""
+        """The store, and the hubs that may have it, in the order to be asked; without a digest only the
+        release's own, because others' bytes could not be told apart."""
+        blob = self.target.near(file)
+        here = [] if blob is None else [Origin(STORE, lambda: Location(blob.as_uri()))]
         doors = self.order or self.doors if file.has_digest else (self.candidate,)
         names = [door.hub.name for door in doors]
-        return [
+        return here + [
             Origin(
                 door.hub.name if names.count(door.hub.name) == 1 else door.release.id,
                 partial(self.means.hubs.locate, door, file),

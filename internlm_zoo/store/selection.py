@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -26,7 +26,7 @@ class Selection:
         paths = [file.path for file in release.files]
         if missing := [path for path in self.files if path not in paths]:
             what = f"there is no file {' and no '.join(missing)}"
-            raise NotFoundError(what, release.id, _hint(missing[0], paths))
+            raise NotFoundError(what, release.id, hint(missing[0], paths) or _LOOK)
         chosen = tuple(file for file in release.files if self.wants(file.path))
         if not chosen:
             raise NotFoundError("no file is selected", release.id, _LOOK)
@@ -45,11 +45,11 @@ def _matches(path: str, globs: Iterable[str]) -> bool:
     return any(fnmatchcase(path, f"{glob}*" if glob.endswith("/") else glob) for glob in globs)
 
 
-def _hint(missing: str, paths: Sequence[str]) -> str:
+def hint(missing: str, paths: Collection[str]) -> str | None:
     """What may have been meant: a glob, another spelling, or a file of that name in a folder."""
     if any(fnmatchcase(path, missing) for path in paths):
         return f"a glob goes with an option: --include '{missing}'"
     name = missing.rsplit("/", 1)[-1].casefold()
     same = [path for path in paths if path.rsplit("/", 1)[-1].casefold() == name]
     near = same or difflib.get_close_matches(missing, paths, n=3)
-    return f"did you mean {' or '.join(near[:3])}?" if near else _LOOK
+    return f"did you mean {' or '.join(near[:3])}?" if near else None

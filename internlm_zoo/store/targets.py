@@ -16,7 +16,6 @@ from converters.bystanders import is_empty
 from converters.filesystem import move, nearest
 from internlm_zoo.errors import UsageError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
-from internlm_zoo.sources.base import Location
 from internlm_zoo.store.adopt import Found, second_name, take_in
 from internlm_zoo.store.aliases import Alias, forget, name_of, remember, remembered
 from internlm_zoo.store.caches import Spot
@@ -25,7 +24,7 @@ from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
 from internlm_zoo.transfer.digest import digest_file
-from internlm_zoo.transfer.values import Fetched, Origin, Wanted
+from internlm_zoo.transfer.values import Fetched, Wanted
 
 # What the store is called among the origins of a file.
 STORE = "store"
@@ -62,8 +61,8 @@ class Target(Protocol):
         """Whether the file is here and right."""
         ...
 
-    def near(self, file: LockedFile) -> Iterable[Origin]:
-        """Places on this machine that should have the bytes."""
+    def near(self, file: LockedFile) -> Path | None:
+        """A blob of the store that should have the bytes, if they are to be copied from there."""
         ...
 
     def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
@@ -124,8 +123,8 @@ class StoreTarget:
         except OSError:  # it cannot be read
             return False
 
-    def near(self, file: LockedFile) -> Iterable[Origin]:
-        return ()
+    def near(self, file: LockedFile) -> Path | None:
+        return None
 
     def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
         remember(self.store.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
@@ -195,9 +194,13 @@ class FolderTarget:
             raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
         return Standing(damaged=path)
 
-    def near(self, file: LockedFile) -> Iterable[Origin]:
-        if file.sha256 is not None and (blob := self.store.blob(file.sha256)).is_file():
-            yield Origin(STORE, lambda: Location(blob.as_uri()))
+    def near(self, file: LockedFile) -> Path | None:
+        if not file.has_digest:
+            return None
+        known = remembered(self.store.aliases, name_of(self.release, file))
+        sha256 = file.sha256 or (known.sha256 if known else None)
+        blob = self.store.blob(sha256) if sha256 else None
+        return blob if blob is not None and blob.is_file() else None
 
     def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
         target = place_of(self.folder, file.path)

@@ -75,7 +75,7 @@ def test_the_summary_is_markdown_that_names_what_matters(
     assert text.startswith("## Mirror apply: partly done\n")
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(rows) == 4
-    assert all(row.count("|") == 12 for row in rows)
+    assert all(row.count("|") == 13 for row in rows)
     chat = next(row for row in rows if "tiny-chat" in row)
     assert f"| 5: {byte_count(sum(map(len, CHAT.values())))} |" in chat
     assert "**failed**" in text
@@ -103,7 +103,7 @@ def test_a_summary_that_cannot_be_written_is_a_sentence(
         ({"hubs": ["elsewhere"]}, 2, ("elsewhere",)),
         ({"destination": ""}, 2, ("destination",)),
         ({"destination": "s3://bucket/mirror"}, 7, ("destination", "s3://")),
-        ({"models": ["tiny-listed"]}, 4, ("tiny-listed",)),
+        ({"models": ["tiny-listed"]}, 2, ("tiny-listed", ":1")),
     ],
 )
 def test_a_mistake_in_the_mirror_file_is_named(
@@ -130,15 +130,13 @@ def test_a_mirror_file_that_is_not_there_is_named(shell: World, capsys: pytest.C
 
 
 def test_the_example_mirror_file_is_one_that_works(tmp_path: Path) -> None:
-    from internlm_zoo.mirror.config import read_mirror_file
-    from internlm_zoo.mirror.wanted import wanted
+    from internlm_zoo.mirror.reading import read_mirror_file
     from internlm_zoo.registry import load_registry
     from internlm_zoo.settings import Settings
 
     settings = Settings(home=tmp_path)
-    registry = load_registry(settings)
-    mirror = read_mirror_file(DOCS / "examples" / "mirror.yaml", registry)
-    assert wanted(mirror, registry, settings).shelves
+    _, found = read_mirror_file(DOCS / "examples" / "mirror.yaml", load_registry(settings), settings)
+    assert found.shelves
 
 
 @pytest.mark.parametrize("name", ["mirror.yml", "mirror-check.yml"])

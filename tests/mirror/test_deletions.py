@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import internlm_zoo.cli.mirror  # noqa: F401 - importing registers the commands
-from internlm_zoo.cli.shell import run
-from internlm_zoo.mirror import Report, apply, diff, plan
+from internlm_zoo.mirror import Orders, Report, apply, diff, plan
 from internlm_zoo.progress import Progress
+from tests.mirror.conftest import Shell
 from tests.mirror.world import BASE, CHAT, World, weights
 
 CHAT_AT, BASE_AT = "acme/tiny-chat", "acme/tiny-base"
 HF = {"formats": ["hf"], "hubs": ["huggingface"]}
-
-Shell = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def shell(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    settings = world.settings
-    for name, value in settings.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("INTERNLM_ZOO_HOME", str(settings.home))
-    monkeypatch.setenv("INTERNLM_ZOO_REGISTRY", str(settings.registry))
-
-    def call(verb: str, *options: str) -> tuple[int, str]:
-        capsys.readouterr()
-        code = run(["mirror", verb, str(world.file), *options])
-        return code, capsys.readouterr().out
-
-    return call
 
 
 def tree(world: World) -> dict[str, tuple[int, int]]:
@@ -47,8 +27,8 @@ def tree(world: World) -> dict[str, tuple[int, int]]:
     }
 
 
-def applied(world: World, **options: Any) -> Report:
-    return apply(world.file, settings=world.settings, **options)
+def applied(world: World, progress: Progress | None = None, **orders: Any) -> Report:
+    return apply(world.file, settings=world.settings, orders=Orders(**orders), progress=progress)
 
 
 def planned(world: World) -> Report:

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from internlm_zoo.errors import IntegrityError, UsageError
-from internlm_zoo.mirror import ReleaseReport, Report, apply, diff, plan
+from internlm_zoo.mirror import Orders, ReleaseReport, Report, apply, diff, plan
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from tests.mirror.world import BASE, CHAT, ORIGINAL, World
@@ -26,16 +27,16 @@ class Heard(Progress):
         self.notes.append(text)
 
 
-def applied(world: World, **options: object) -> Report:
-    return apply(world.file, settings=world.settings, **options)  # type: ignore[arg-type]
+def applied(world: World, progress: Progress | None = None, **orders: Any) -> Report:
+    return apply(world.file, settings=world.settings, orders=Orders(**orders), progress=progress)
 
 
 def planned(world: World) -> Report:
     return plan(world.file, settings=world.settings)
 
 
-def compared(world: World, **options: object) -> Report:
-    return diff(world.file, settings=world.settings, **options)  # type: ignore[arg-type]
+def compared(world: World, **orders: Any) -> Report:
+    return diff(world.file, settings=world.settings, orders=Orders(**orders))
 
 
 def release(report: Report, path: str) -> ReleaseReport:

@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from internlm_zoo.mirror import Report, apply, diff, plan
+from internlm_zoo.mirror import Orders, Report, apply, diff, plan
 from internlm_zoo.mirror.values import Tallies
 from internlm_zoo.settings import Settings
 
@@ -75,7 +75,7 @@ def test_what_the_plan_says_is_what_the_apply_does(
         write(root / "hub", first)
         theirs = meddle(mirror, meddled) if early else {}
         ask(file, ["tiny-a", "tiny-b"], prune)
-        apply(file, settings=zoo, max_delete="100%")
+        apply(file, settings=zoo, orders=Orders(max_delete="100%"))
         if not early:
             meddle(mirror, meddled)
         write(root / "hub", later)
@@ -83,7 +83,7 @@ def test_what_the_plan_says_is_what_the_apply_does(
         before = contents(mirror)
         said = plan(file, settings=zoo)
         assert contents(mirror) == before
-        did = apply(file, settings=zoo, max_delete="100%")
+        did = apply(file, settings=zoo, orders=Orders(max_delete="100%"))
         assert_done(said, did, before, contents(mirror))
         failed = any(release.problem for release in did.releases)
         assert failed or diff(file, settings=zoo).result == "no change"

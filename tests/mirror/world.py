@@ -86,6 +86,7 @@ REPOS: Mapping[str, Mapping[str, Mapping[str, bytes]]] = {
 class World:
     root: Path
     hubs: dict[str, FaultyHub] = field(default_factory=dict)
+    more: dict[str, str] = field(default_factory=dict)
 
     @property
     def mirror(self) -> Path:
@@ -102,7 +103,7 @@ class World:
 
     @property
     def environ(self) -> dict[str, str]:
-        return {ENDPOINTS[name]: hub.url for name, hub in self.hubs.items()}
+        return {**{ENDPOINTS[name]: hub.url for name, hub in self.hubs.items()}, **self.more}
 
     @property
     def sent(self) -> int:

@@ -1,0 +1,167 @@
+"""Reads a mirror file, or names everything that is wrong with it at once, each mistake with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase, translate
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from pydantic import ValidationError
+
+from internlm_zoo.errors import NotFoundError, UnsupportedError
+from internlm_zoo.mirror.config import MirrorFile
+from internlm_zoo.mirror.wanted import Shelf, Wanted, wanted
+from internlm_zoo.registry import Registry, RegistryError
+from internlm_zoo.registry.document import Problem, Step, data, place, read
+from internlm_zoo.registry.explain import sentence
+from internlm_zoo.registry.naming import near
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources.paths import check_path
+from internlm_zoo.store.candidates import AUTO
+
+Finding = tuple[tuple[Step, ...], str]
+
+_ONE_LETTER = 1  # a drive, not a URL scheme
+_NOTHING = "(?!)"  # what fnmatch makes of [z-a]
+_WILDCARDS = str.maketrans("", "", "*?[]!")
+
+
+class MirrorFileError(RegistryError):
+    """All that is wrong with a mirror file, a line for each mistake."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        problems = sorted(problems, key=lambda problem: problem.place.line)
+        super().__init__(problems)
+        self.what = "\n  ".join(map(str, problems))
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def read_mirror_file(
+    path: Path, registry: Registry, settings: Settings, source: str = AUTO
+) -> tuple[MirrorFile, Wanted]:
+    """The file, and what it asks for. source: see Orders. Raises NotFoundError if there is no such file or
+    hub, MirrorFileError for mistakes in it, UnsupportedError for a destination that is not a directory."""
+    if not path.is_file():
+        fix = "write one: it names a destination and models (docs/mirror.md)"
+        raise NotFoundError("there is no such mirror file", path, fix)
+    tree = read(path, "mirror file", "destination, models, ...")
+    plain = data(tree)
+    findings = [*_malformed(plain), *_dangling(plain, registry)]
+    mirror = _sound(plain, {str(steps[0]) for steps, _ in findings if steps})
+    found = wanted(mirror, registry, settings, source) if mirror else None
+    if mirror and found:
+        findings += _unfit(mirror, found)
+    if findings or mirror is None or found is None:
+        raise MirrorFileError([Problem(place(tree, steps), message) for steps, message in findings])
+    where = str(place(tree, ("destination",)))
+    return mirror.model_copy(update={"destination": _directory(mirror.destination, path, where)}), found
+
+
+def _malformed(plain: Mapping[str, Any]) -> Iterator[Finding]:
+    schema = MirrorFile.model_json_schema()
+    try:
+        MirrorFile.model_validate(plain)
+    except ValidationError as error:
+        for found in error.errors(include_url=False):
+            yield found["loc"], sentence(found, schema).replace("the registry", "the mirror file", 1)
+
+
+def _sound(plain: Mapping[str, Any], bad: set[str]) -> MirrorFile | None:
+    """The file without the fields that are wrong, to find what is wrong with the others; None if those are
+    that say what is wanted."""
+    if bad & {"models", "formats", "hubs"}:
+        return None
+    good = {name: value for name, value in plain.items() if name not in bad}
+    return MirrorFile.model_validate({"destination": "unknown", **good})
+
+
+def _dangling(plain: Mapping[str, Any], registry: Registry) -> Iterator[Finding]:
+    """Names that lead nowhere, globs that are none, and what is said twice."""
+    for number, pattern in _texts(plain, "models"):
+        if not any(fnmatchcase(name, pattern) for name in registry.models):
+            yield ("models", number), _no_model(pattern, registry)
+    for number, hub in _texts(plain, "hubs"):
+        if hub not in registry.hubs:
+            yield ("hubs", number), f"there is no hub '{hub}'; known: {', '.join(registry.hubs)}"
+        elif registry.hubs[hub].protocol is None:
+            yield ("hubs", number), f"nothing can be downloaded from '{hub}'"
+    for field in ("include", "exclude"):
+        for number, glob in _texts(plain, field):
+            if what := _bad_glob(glob):
+                yield (field, number), f"{glob!r} matches no file: {what}"
+    for field in ("models", "formats", "hubs", "include", "exclude"):
+        met: set[str] = set()
+        for number, text in _texts(plain, field):
+            if text in met:
+                yield (field, number), f"{field} names {text!r} twice"
+            met.add(text)
+
+
+def _texts(plain: Mapping[str, Any], field: str) -> Iterator[tuple[int, str]]:
+    """The texts of a list, with their places in it; what else is there is found elsewhere."""
+    listed = plain.get(field)
+    for number, text in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(text, str) and text:
+            yield number, text
+
+
+def _bad_glob(glob: str) -> str | None:
+    """Why a glob over the paths inside a release cannot match."""
+    try:
+        pattern = translate(glob)
+        re.compile(pattern)
+    except re.error as error:
+        return f"{error.msg} in its brackets"
+    if _NOTHING in pattern:
+        return "a range in its brackets runs backwards"
+    if glob.startswith(("/", "./", "../")) or "\\" in glob or "//" in glob:
+        return "paths start inside the release, without a slash, and their folders end with /"
+    return "a [ is not closed" if _open(glob) else None
+
+
+def _open(glob: str) -> bool:
+    """Whether a bracket is open at the end; fnmatch would take it for itself."""
+    rest = re.sub(r"\[!?\]?[^\]]*\]", "", glob)
+    return "[" in rest
+
+
+def _unfit(mirror: MirrorFile, found: Wanted) -> Iterator[Finding]:
+    """What the mirror file asks for and cannot have: models named in full of which no hub has a release, and
+    two releases in one folder."""
+    for number, name in enumerate(mirror.models):
+        if name in found.left_out:
+            formats = " or ".join(mirror.formats)
+            yield ("models", number), f"{name} has no release in {formats} format that can be copied"
+    by_path: dict[str, Shelf] = {}
+    for shelf in found.shelves:
+        check_path(shelf.path)
+        other = by_path.setdefault(shelf.path.casefold(), shelf)
+        if other is not shelf:
+            both = f"{other.model} ({other.format}) and {shelf.model} ({shelf.format})"
+            yield ("models", _number(mirror, shelf.model)), f"{both} would both lie in {shelf.path}"
+
+
+def _number(mirror: MirrorFile, model: str) -> int:
+    return next(number for number, pattern in enumerate(mirror.models) if fnmatchcase(model, pattern))
+
+
+def _directory(destination: str, file: Path, where: str) -> str:
+    parts = urlsplit(destination)
+    if parts.scheme == "file":
+        return url2pathname(parts.path)
+    if len(parts.scheme) > _ONE_LETTER:
+        what = f"destination: a mirror goes to a directory, not to {parts.scheme}://"
+        raise UnsupportedError(what, where, "name a directory")
+    return str(file.absolute().parent / Path(destination).expanduser())
+
+
+def _no_model(pattern: str, registry: Registry) -> str:
+    guesses = near(pattern.translate(_WILDCARDS), registry.models, 3)
+    hint = f"did you mean {' or '.join(guesses)}?" if guesses else "`internlm-zoo list` shows them all"
+    return f"no model is called '{pattern}'; {hint}"
