@@ -87,7 +87,7 @@ class Job:
         for warning in self.destination.warnings():
             progress.note(warning)
         index = self.destination.index()
-        ways = ways_to(self.wanted.shelves, index, self.settings, progress.note)
+        ways = ways_to(self.wanted.shelves, index, self.settings)
         offers = survey(ways)
         _check_named(self.orders.choice, offers.values())
         paths = dict.fromkeys((*ways, *(held.path for held in index.releases)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -31,13 +31,11 @@ class Ways:
     silent: dict[str, NetworkError]
 
 
-def ways_to(
-    shelves: Iterable[Shelf], index: Index, settings: Settings, tell: Callable[[str], None]
-) -> dict[str, Ways]:
-    """By path. Nothing is asked yet. tell: hears what hubs have to say, see Hubs."""
+def ways_to(shelves: Iterable[Shelf], index: Index, settings: Settings) -> dict[str, Ways]:
+    """By path. Nothing is asked yet."""
     silent: dict[str, NetworkError] = {}
     known = Lock().updated(map(_as_locked, index.releases)).updated(Lock.load(settings).releases)
-    return {shelf.path: Ways(shelf, Hubs(settings, tell), known, silent) for shelf in shelves}
+    return {shelf.path: Ways(shelf, Hubs(settings), known, silent) for shelf in shelves}
 
 
 def survey(ways: Mapping[str, Ways]) -> dict[str, Offer]:
