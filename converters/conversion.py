@@ -145,7 +145,7 @@ def carry_out(
         raise UsageError("the target would replace its own source", target, "choose another target")
     told = progress or Silence()
     staging = Staging(target)
-    with refusals_named(staging.target):
+    with refusals_named(staging.target), staging.alone(told.note):
         if staging.occupied and not execution.force:
             report = _already_there(plan, target, beside, execution.workers, told)
             staging.sweep()

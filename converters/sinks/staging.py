@@ -9,12 +9,13 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from converters.bystanders import is_empty, is_of_a_system
 from converters.errors import IntegrityError, UsageError
+from converters.holding import held
 from converters.plan import Plan
 from converters.sinks.exchange import exchange
 from converters.sinks.journal import JOURNAL
@@ -40,14 +41,29 @@ class Staging:
     def _look(self, given: Path) -> None:
         _check_names(self.target, self.path)
         _check_place(given, next(parent for parent in self.target.parents if parent.exists()))
-        if self._old.exists() and not self.target.exists():  # killed between two renames
-            self._old.rename(self.target)
         if _is_mount_point(self.target):
             raise UsageError(
                 "a mount point cannot be replaced in one step", given, "choose a directory in it"
             )
+
+    @property
+    def occupied(self) -> bool:
         empty = self.target.is_dir() and is_empty(self.target)
-        self.occupied = self.target.exists() and not empty
+        return self.target.exists() and not empty
+
+    @contextmanager
+    def alone(self, say: Callable[[str], None]) -> Iterator[None]:
+        """No other conversion makes the same target meanwhile. say: told for whom it has to wait."""
+        missing = [parent for parent in self.target.parents if not parent.exists()]
+        try:
+            with held(self.target.with_name(f".{self.target.name}.guard"), say):
+                if self._old.exists() and not self.target.exists():  # killed between two renames
+                    self._old.rename(self.target)
+                yield
+        finally:
+            with suppress(OSError):  # something is in it now
+                for parent in missing:
+                    parent.rmdir()
 
     def begin(self, plan: Plan, engine: str) -> None:
         """Keep the weights that an interrupted run of the same conversion wrote, and nothing else."""

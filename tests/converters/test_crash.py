@@ -6,8 +6,10 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -229,3 +231,30 @@ def test_fifty_kills_at_random_times(tmp_path, src, way, wanted):
                 killed += process.wait(120) == -signal.SIGKILL
         assert_a_rerun_finishes(src, dst, way, wanted)
     assert killed >= 25
+
+
+def test_two_of_one_target_take_turns_and_the_second_says_for_whom_it_waits(tmp_path, src, way, wanted):
+    dst = folder(tmp_path, "shared")
+    with child(src, dst, way) as first:
+        while not dst.with_name(f".{dst.name}.converting").exists():
+            time.sleep(0.001)
+        os.kill(first.pid, signal.SIGSTOP)
+        heard = []
+        second = threading.Thread(
+            target=converters.convert, args=(src, dst), kwargs=way | {"progress": Notes(heard)}
+        )
+        second.start()
+        while not any(note.startswith("waiting for `python") for note in heard):
+            time.sleep(0.01)
+        os.kill(first.pid, signal.SIGCONT)
+        assert first.wait(120) == 0
+        second.join()
+    assert f"(process {first.pid} on {socket.gethostname()}, since 20" in "".join(heard)
+    assert content(dst) == wanted
+    assert [path.name for path in dst.parent.iterdir()] == [dst.name]
+
+
+class Notes(Counter):
+    def __init__(self, heard):
+        super().__init__()
+        self.note = heard.append

@@ -1,0 +1,122 @@
+"""Containers that are killed and started again: always process 1, always the same host name, one volume."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.environment import Environment
+from tests.environment.places import COMMAND
+from tests.store.world import REPO, WEIGHTS, World, content_below, write
+
+BLOCK = 8 << 20
+SIZE = 3 * BLOCK + 12_345
+CONNECTIONS = 3
+LIVES = 20
+DOWNLOAD = ("download", "tiny", "--source", "huggingface", "--max-workers", str(CONNECTIONS))
+_POD = Environment("pod", "process 1 with a host name of its own", namespaces="-pfmu")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(_POD.why_not is not None, reason=str(_POD.why_not)),
+]
+
+
+@pytest.fixture
+def volume(world: World) -> World:
+    write(world.root / REPO, {WEIGHTS: random.Random(6).randbytes(SIZE)})
+    world.environ |= {"INTERNLM_ZOO_TIMEOUT": "20", "PYTHONPATH": str(Path(__file__).parents[2])}
+    return world
+
+
+def pod(world: World, *args: str, host: str = "pod-0", words: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """The command line in a container; killed, it takes its processes with it."""
+    inside = ["sh", "-c", f'hostname {host}; exec "$@"', "sh", *words]
+    through = ["unshare", "-pfmu", "--kill-child", "--mount-proc", *inside]
+    return subprocess.Popen(
+        [*through, sys.executable, *COMMAND, *args],
+        env={**os.environ, **world.environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def journal_of(world: World) -> dict[int, int]:
+    """Bytes of each block of the weights that the next life can count on, by the journals there."""
+    blocks: dict[int, int] = {}
+    for path in world.home.glob("partial/*.journal"):
+        lines = path.read_text().splitlines()
+        if lines and json.loads(lines[0])["wanted"]["path"] == WEIGHTS:
+            for line in map(json.loads, lines[1:]):
+                if "block" in line:
+                    blocks[line["block"]] = line["filled"]
+    return blocks
+
+
+def on_disk(world: World) -> int:
+    return sum(path.stat().st_blocks * 512 for path in world.home.glob("partial/*"))
+
+
+def lives_until_more_is_kept(world: World) -> int:
+    """Start a container, and kill it as soon as it has noted more than it found."""
+    before = sum(journal_of(world).values())
+    process = pod(world, *DOWNLOAD, "--max-rate", "1MB")
+    while process.poll() is None and sum(journal_of(world).values()) <= before:
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()[1]
+    process.kill()
+    process.communicate()
+    return sum(journal_of(world).values()) - before
+
+
+def ends_well(world: World, *args: str, **how: str) -> str:
+    process = pod(world, *args, **how)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def test_a_crash_loop_makes_progress_in_bounded_room(volume: World) -> None:
+    hub = volume.hubs["huggingface"]
+    for _ in range(LIVES):
+        assert lives_until_more_is_kept(volume) > 0
+        assert on_disk(volume) <= SIZE + CONNECTIONS * BLOCK
+        assert len(list(volume.home.glob("partial/*.part"))) <= CONNECTIONS
+    kept, before = sum(journal_of(volume).values()), hub.sent
+    assert json.loads(ends_well(volume, "cache", "prune", "--dry-run", "--json"))["bytes"] > kept
+    folder = Path(ends_well(volume, *DOWNLOAD).strip())
+    assert content_below(folder) == content_below(volume.root / REPO)
+    assert hub.sent - before <= SIZE - kept + CONNECTIONS * 1000
+    assert hub.sent <= SIZE + LIVES * CONNECTIONS * BLOCK
+    assert list(volume.home.glob("partial/*")) == []
+
+
+def test_what_a_killed_container_left_can_be_pruned(volume: World) -> None:
+    lives_until_more_is_kept(volume)
+    ends_well(volume, "cache", "prune")
+    assert list(volume.home.glob("partial/*")) == []
+
+
+def test_two_containers_of_one_name_share_a_volume_and_the_work(volume: World) -> None:
+    """Both are process 1 of pod-0; the second says for whom it waits."""
+    hub = volume.hubs["huggingface"]
+    first = pod(volume, *DOWNLOAD, "--max-rate", "3MB")
+    hub.wait(lambda: hub.sent > BLOCK)
+    refused = pod(volume, "cache", "prune")
+    assert refused.communicate(timeout=60)[1].count("a download is under way: `") == 1
+    second = pod(volume, *DOWNLOAD, host="pod-0")
+    outs = [process.communicate(timeout=120) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], outs
+    assert [err.count("waiting for `") for _, err in outs] == [0, 1]
+    assert "(process 1 on pod-0, since 20" in outs[1][1]
+    assert hub.sent <= SIZE + 1_000_000
+    assert list(volume.home.glob("partial/*")) == []
