@@ -20,6 +20,7 @@ from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.registry.quoted import Witness, witnesses
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.paths import folded
 from internlm_zoo.store.layout import BOOKS, Store, is_ours
 from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
 from internlm_zoo.store.record import NAME, read_record
@@ -156,7 +157,7 @@ def verify(
     if not is_directory(path):
         raise no_directory(path)
     wanted = {file.path: file for file in expected}
-    found = set(_files(path, wanted))
+    found = _spelt_as_wanted(path, set(_files(path, wanted)), wanted)
     here = [file for name, file in sorted(wanted.items()) if name in found]
     progress = progress or Progress()
     sizes = [file.size for file in here if file.size is not None]
@@ -182,6 +183,13 @@ def _files(folder: Path, wanted: Collection[str]) -> Iterator[str]:
     for path in files_below(folder, wanted):
         if not is_ours(path) and os.path.exists(folder / path):  # noqa: PTH110 (what cannot be seen is missing)
             yield path
+
+
+def _spelt_as_wanted(folder: Path, found: set[str], wanted: Collection[str]) -> set[str]:
+    """What was found, by the names that were asked for: a disk for which case does not count may list a file
+    otherwise."""
+    respelt = {folded(path): path for path in set(wanted) - found if (folder / path).is_file()}
+    return {respelt.get(folded(path), path) if path not in wanted else path for path in found}
 
 
 def _check(

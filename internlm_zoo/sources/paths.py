@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from internlm_zoo.errors import IntegrityError, NotFoundError
 from internlm_zoo.sources.base import RemoteFile, Snapshot
@@ -31,19 +31,31 @@ def check_path(path: str, where: str | None = None) -> None:
 
 
 def check_listing(paths: Iterable[str], where: str | None = None) -> None:
-    """Check every path, and that no two are one file, or a file and a folder, where case does not count."""
-    seen: dict[str, str] = {}
+    """Check every path, and that none is there twice, or a file and a folder."""
+    seen: set[str] = set()
     for path in paths:
         check_path(path, where)
-        folded = _folded(path)
-        if folded in seen:
-            what = f"refused the listing: {seen[folded]!r} and {path!r} are one file on some systems"
-            raise IntegrityError(what, where)
-        seen[folded] = path
-    for path in seen.values():
+        if path in seen:
+            raise IntegrityError(f"refused the listing: {path!r} is in it twice", where)
+        seen.add(path)
+    for path in seen:
         for folder in _folders(path):
-            if _folded(folder) in seen:
+            if folder in seen:
                 raise IntegrityError(f"refused the listing: {folder!r} is a file and a folder", where)
+
+
+def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Of paths that are all different, a file and another, or a folder of another, that are one where neither
+    case nor the way an accent is written counts."""
+    seen: dict[str, str] = {}
+    paths = sorted(paths)
+    for path in paths:
+        first = seen.setdefault(folded(path), path)
+        if first != path:
+            yield first, path
+    for folder in sorted({folder for path in paths for folder in _folders(path)}):
+        if folded(folder) in seen:
+            yield seen[folded(folder)], folder
 
 
 def check_snapshot(snapshot: Snapshot) -> Snapshot:
@@ -97,7 +109,8 @@ def _reason_of_part(part: str) -> str | None:
     return None
 
 
-def _folded(path: str) -> str:
+def folded(path: str) -> str:
+    """The same for all spellings that some system takes for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 

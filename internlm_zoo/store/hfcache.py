@@ -27,6 +27,7 @@ from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.linking import duplicate
 from internlm_zoo.store.publish import link_blob
+from internlm_zoo.store.twins import check_twins
 
 _PROTOCOL, _DEFAULT_REF, _OURS = "huggingface", "main", "internlm-zoo"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -87,6 +88,7 @@ def show(release: LockedRelease, address: Address, settings: Settings, store: St
     """Put the release into the user's cache. Raises IntegrityError where other bytes lie under its names."""
     folder = huggingface_cache(settings) / huggingface_folder(address.repo)
     snapshot = folder / "snapshots" / address.commit
+    check_twins(snapshot, folder, (file.path for file in release.files))
     for file in release.files:
         _blob(folder, address.names[file.path], file, store, ledger)
     if not _appears(folder, snapshot, release, address):

@@ -20,6 +20,7 @@ from internlm_zoo.store.plan import DownloadPlan, PlannedFile
 from internlm_zoo.store.probe import WORTH, Probe, probe
 from internlm_zoo.store.record import Record
 from internlm_zoo.store.targets import FolderTarget, StoreTarget
+from internlm_zoo.store.twins import check_twins
 from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
 from internlm_zoo.transfer.values import Service
 from internlm_zoo.transfer.workers import work
@@ -32,6 +33,7 @@ def fetch_release(
     errand, chosen = _errand(candidate, others, request, means)
     release, target = errand.release, errand.target
     target.begin(request.model)
+    check_twins(target.folder, target.partial, (file.path for file in chosen))
     _check_space(errand, chosen)
     errand, probed = _probed(errand, chosen, request)
     means.progress.plan(len(chosen), replace(release, files=chosen).size)

@@ -1,4 +1,4 @@
-"""Builds shim.c, once, and says how a process is started with it."""
+"""Builds shim.c and folding.c, once, and says how a process is started with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-_SOURCE = Path(__file__).with_name("shim.c")
+_HERE = Path(__file__).parent
 
 # What may fail: the call's name in shim.c.
 CALLS = {
@@ -60,14 +60,19 @@ def why_not() -> str | None:
 
 
 @cache
-def built() -> Path:
+def built(source: str = "shim.c") -> Path:
     """The shared library, where every account may read it."""
     folder = Path(tempfile.mkdtemp(prefix="shim-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o755)
-    command = ["cc", "-shared", "-fPIC", "-O1", "-o", folder / "shim.so", _SOURCE, "-ldl"]
+    command = ["cc", "-shared", "-fPIC", "-O1", "-o", folder / "shim.so", _HERE / source, "-ldl"]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return folder / "shim.so"
+
+
+def folding(root: Path) -> dict[str, str]:
+    """Variables for a process for which case does not count below `root`."""
+    return {"LD_PRELOAD": str(built("folding.c")), "FOLD_ROOT": os.path.realpath(root)}
 
 
 def preloaded(faults: str, root: Path | None = None) -> dict[str, str]:

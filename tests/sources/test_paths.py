@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import IntegrityError
-from internlm_zoo.sources.paths import check_listing, check_path
+from internlm_zoo.sources.paths import check_listing, check_path, twins
 
 HARMLESS = [
     "config.json",
@@ -67,17 +67,24 @@ def test_a_name_that_means_harm_is_refused(path: str) -> None:
 @pytest.mark.parametrize(
     "paths",
     [
-        ("model.bin", "Model.bin"),
-        ("a/b", "A/b/c"),
         ("weights", "weights/model.bin"),
-        ("stra\u00dfe", "STRASSE"),
-        ("caf\u00e9", "cafe\u0301"),
         ("same", "same"),
     ],
 )
 def test_two_names_for_one_file_are_refused(paths: tuple[str, ...]) -> None:
     with pytest.raises(IntegrityError):
         check_listing(paths)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("Model.bin", "model.bin"), ("a/b", "A/b"), ("STRASSE", "stra\u00dfe"), ("cafe\u0301", "caf\u00e9")],
+)
+def test_two_names_that_some_systems_take_for_one_are_found_and_not_refused(pair: tuple[str, str]) -> None:
+    beside = ("config.json", f"{pair[1]}/more" if pair[0] == "a/b" else "sub/config.json")
+    paths = (pair[0], *beside) if pair[0] == "a/b" else (*pair, *beside)
+    check_listing(paths)
+    assert list(twins(paths)) == [pair]
 
 
 def test_a_refusal_says_the_name_and_where_it_was_listed() -> None:

@@ -116,7 +116,7 @@ def test_one_hub_alone_with_a_bad_body_is_an_integrity_error(world: World, kind:
     assert world.published() == []
 
 
-@pytest.mark.parametrize("name", ["../evil", "/evil", "sub/../../evil", "C:\\evil", "CON", "CONFIG.json"])
+@pytest.mark.parametrize("name", ["../evil", "/evil", "sub/../../evil", "C:\\evil", "CON"])
 def test_a_hostile_file_name_is_refused_before_a_byte_is_written(world: World, name: str) -> None:
     world.fault("evil-name", name)
     with pytest.raises(IntegrityError) as caught:
