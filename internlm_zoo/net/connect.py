@@ -2,11 +2,13 @@
 
 A name has often addresses of IPv6 and of IPv4, and one of the two leads nowhere in many networks. Tried one
 after the other, a dead address costs the whole patience; here the next is tried a moment later, beside it.
+Which address answered is remembered, so that the moment is lost once.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import selectors
 import socket
 import time
@@ -24,6 +26,9 @@ _UNDER_WAY = frozenset(
 
 Info = tuple[Any, ...]
 
+# Host and port -> the address that answered last.
+_answered: dict[tuple[str, int], Any] = {}
+
 
 def connect(
     host: str, port: int, timeout: float | None, options: Iterable[Sequence[Any]] = ()
@@ -33,9 +38,12 @@ def connect(
     Raises socket.gaierror for a name that is unknown, TimeoutError if no address answers within `timeout`
     seconds, all together, else the OSError of the first address.
     """
-    waiting = _alternating(socket.getaddrinfo(host.strip("[]"), port, socket.AF_UNSPEC, socket.SOCK_STREAM))
+    infos = socket.getaddrinfo(host.strip("[]"), port, socket.AF_UNSPEC, socket.SOCK_STREAM)
+    last = _answered.get((host, port))
+    waiting = sorted(_alternating(infos), key=lambda info: info[4] != last)
     with _Race(tuple(options)) as race:
         winner = race.run(waiting, None if timeout is None else time.monotonic() + timeout)
+    _answered[host, port] = race.answered
     winner.settimeout(timeout)
     return winner
 
@@ -48,7 +56,9 @@ def _alternating(infos: Sequence[Info]) -> list[Info]:
 
 
 class _Race:
-    """Attempts under way. Those that have not won are closed in the end."""
+    """Attempts under way. Those that have not won are closed in the end. answered: the winner's address."""
+
+    answered: Any = None
 
     def __init__(self, options: Sequence[Sequence[Any]]) -> None:
         self._options = options
@@ -91,11 +101,11 @@ class _Race:
             self._failed = self._failed or error
             attempt.close()
         else:
-            self._selector.register(attempt, selectors.EVENT_WRITE)
+            self._selector.register(attempt, selectors.EVENT_WRITE, address)
 
     def _expect(self, code: int) -> None:
         if code not in _UNDER_WAY:
-            raise OSError(code, errno.errorcode.get(code, "connect"))
+            raise _refused(code)
 
     def _await(self, seconds: float | None, deadline: float | None) -> socket.socket | None:
         """Whoever gets through, within so many seconds or until all that are under way have failed."""
@@ -111,6 +121,7 @@ class _Race:
                 self._selector.unregister(attempt)
                 code = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if code == 0:
+                    self.answered = key.data
                     return attempt
                 attempt.close()
                 self._failed = self._failed or _refused(code)
@@ -118,6 +129,4 @@ class _Race:
 
 
 def _refused(code: int) -> OSError:
-    import os
-
     return OSError(code, os.strerror(code))  # Python makes it the subclass that the number means

@@ -53,6 +53,19 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return addresses
 
 
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that are tried from now on."""
+    tried: list[str] = []
+    truth = socket.socket.connect_ex
+
+    def connect_ex(self: socket.socket, address: Any) -> int:
+        tried.append(address[0])
+        return truth(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+    return tried
+
+
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_a_dead_address_costs_a_moment_and_not_the_patience(
     world: World, resolved: list[str], name: str
@@ -68,18 +81,24 @@ def test_a_dead_address_costs_a_moment_and_not_the_patience(
 
 def test_addresses_of_both_families_take_turns(resolved: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Many dead ones of IPv6 do not keep those of IPv4 waiting (RFC 8305, section 4)."""
-    tried: list[str] = []
-    truth = socket.socket.connect_ex
-
-    def connect_ex(self: socket.socket, address: Any) -> int:
-        tried.append(address[0])
-        return truth(self, address)
-
+    tried = recorded(monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
         resolved += ["100::1", "100::2", "100::3", "127.0.0.1"]
         connect(NAME, server.getsockname()[1], 5.0).close()
     assert tried == ["100::1", "127.0.0.1"]
+
+
+def test_the_address_that_answered_is_the_first_to_be_tried_again(
+    resolved: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the moment is lost once, and not with every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server, nobody_answers(server.getsockname()[1]):
+        port = server.getsockname()[1]
+        resolved += [DEAD, "127.0.0.1"]
+        connect(NAME, port, 5.0).close()
+        tried = recorded(monkeypatch)
+        connect(NAME, port, 5.0).close()
+    assert tried == ["127.0.0.1"]
 
 
 def test_the_patience_is_that_of_all_addresses_together(resolved: list[str]) -> None:
