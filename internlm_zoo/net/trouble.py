@@ -50,7 +50,7 @@ def between(error: BaseException, url: str, proxy: Proxy | None, trusted: str) -
     """
     cause = _bottom(error)
     at_proxy = proxy is not None and isinstance(error, _failing(proxy))
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if _is_about_a_certificate(cause):
         whose = proxy.address.place if proxy is not None and at_proxy else host_of(url)
         return _no_certificate(whose, cause, trusted)
     if proxy is None or not at_proxy:
@@ -89,8 +89,14 @@ def _blamed(proxy: Proxy, what: str) -> NetworkError:
     return NetworkError(f"{proxy} {what}", fix=fix)
 
 
-def _no_certificate(place: str, cause: ssl.SSLCertVerificationError, trusted: str) -> NetworkError:
-    what = f"{place} shows a certificate that {trusted} does not vouch for: {cause.verify_message}"
+def _is_about_a_certificate(cause: BaseException) -> bool:
+    """By OpenSSL, or by urllib3 1.26, which compares names with a class of its own."""
+    return isinstance(cause, ssl.SSLCertVerificationError) or type(cause).__name__ == "CertificateError"
+
+
+def _no_certificate(place: str, cause: BaseException, trusted: str) -> NetworkError:
+    why = getattr(cause, "verify_message", None) or str(cause)
+    what = f"{place} shows a certificate that {trusted} does not vouch for: {why}"
     fix = "name the file of the authority that signs for this network in SSL_CERT_FILE"
     error = NetworkError(what, fix=fix)
     error.lasting = True

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 from internlm_zoo.errors import VariableError
@@ -87,6 +88,8 @@ def _packaged(context: ssl.SSLContext) -> Trust:
 def _empty_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["http/1.1"])
+    # Version 1.26 does not tell OpenSSL about hosts that are addresses, and compares all names itself.
+    context.check_hostname = not version("urllib3").startswith("1.")
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as curl: a certificate that is named is believed
     return context
 

@@ -50,10 +50,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
 
 
 @pytest.fixture(autouse=True)
-def well(hub: FaultyHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def well(hub: FaultyHub) -> None:
     hub.clear()
     hub.requests.clear()
-    monkeypatch.setattr("internlm_zoo.sources.http.PAUSE_SECONDS", 0.0)
 
 
 def listed(protocol: str, url: str, folder: Path) -> set[str]:
@@ -78,6 +77,7 @@ def test_a_connection_that_is_closed_before_the_answer_is_opened_again(
         assert listed(protocol, url, tmp_path) == {PATH, "nothing.txt"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_listing_is_not_asked_for_sooner_than_the_hub_wants(
     hub: FaultyHub, tmp_path: Path, protocol: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,6 +101,20 @@ def test_a_variable_that_names_no_certificates_is_a_usage_error(
     with pytest.raises(UsageError, match=f"{variable} names .*here") as caught:
         world.download(source="huggingface", format="hf")
     assert what in caught.value.what and caught.value.exit_code == 2
+
+
+def test_a_certificate_of_another_host_is_refused(
+    world: World, secure: FaultyHub, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: truth("127.0.0.1", *rest, **more))
+    world.environ |= {
+        "HF_ENDPOINT": secure.url.replace("127.0.0.1", "other.invalid"),
+        "SSL_CERT_FILE": str(authority.pem),
+    }
+    with pytest.raises(NetworkError, match=r"does not vouch for.*other\.invalid"):
+        world.download(source="huggingface", format="hf")
+    assert secure.requests == []
 
 
 def test_certificates_are_not_looked_at_where_nothing_is_encrypted(world: World) -> None:
