@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 HIDDEN = "***"
 LEAST = 6
@@ -35,6 +35,7 @@ _USERINFO = re.compile(r"(?<=://)[^/?#\s'\"<>]*@")
 _SIGNED = re.compile(
     r"(?i)(?<=[?&])([\w-]*(?:signature|credential|token|secret|accesskeyid|password)|sig|sign|ak|sk)=[^&\s'\"<>]+"
 )
+_DELIMITERS = re.compile(r"[/?#@:]")
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 
 _lock = threading.Lock()
@@ -61,7 +62,10 @@ def keep_secret_of(url: str) -> None:
     userinfo, at, _ = url.rpartition("://")[2].rpartition("@")
     if at:
         user, colon, password = userinfo.partition(":")
-        keep_secret(password if colon else user, user if colon else "")
+        secret, user = (password, user) if colon else (user, "")
+        keep_secret(secret, user)
+        for piece in _DELIMITERS.split(secret):  # where it was not percent-encoded, and the URL is cut there
+            keep_secret(piece)
 
 
 def keep_secrets_in(environ: Mapping[str, str]) -> None:
@@ -114,19 +118,25 @@ def without_user(url: str) -> str:
 
 def _forms_of(secret: str, user: str) -> Iterator[str]:
     """Every way in which a library may write it."""
-    plain = unquote(secret)
-    for word in {secret, plain}:
+    for word in {secret, unquote(secret)}:
         data = word.encode("utf-8", "surrogateescape")
-        yield from (word, repr(word)[1:-1], repr(data)[2:-1], json.dumps(word)[1:-1], html.escape(word))
-        for coded in (
-            quote(word, safe="", errors="replace"),
-            quote(word, errors="replace"),
-            quote_plus(word, errors="replace"),
-        ):
-            yield from (coded, _PERCENT.sub(lambda found: found[0].lower(), coded))
+        yield from _escaped(word)
+        yield from (repr(data)[2:-1], json.dumps(word)[1:-1], html.escape(word))
+        for unharmed in ("", "/"):
+            coded = quote(data, safe=unharmed)
+            yield from (coded, coded.replace("%20", "+"), _PERCENT.sub(lambda found: found[0].lower(), coded))
         for behind in {b"", f"{user}:".encode(), f"{unquote(user)}:".encode()}:
             for encode in (base64.b64encode, base64.urlsafe_b64encode):
                 yield encode(behind + data).decode().rstrip("=")
+
+
+def _escaped(word: str) -> set[str]:
+    """As Python writes it in a text, and that text in another: which quotes it escapes depends on these."""
+    forms = {word}
+    for _ in range(2):
+        forms |= {repr(form)[1:-1] for form in forms}
+        forms |= {form.replace("\\", "\\\\").replace(mark, f"\\{mark}") for form in forms for mark in "'\""}
+    return forms
 
 
 def _learn(found: set[str]) -> None:
