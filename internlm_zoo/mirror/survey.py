@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from internlm_zoo.errors import IntegrityError, NetworkError, NoSpaceError, ZooError
+from internlm_zoo.errors import IntegrityError, NetworkError, NoSpaceError, VariableError, ZooError
 from internlm_zoo.mirror.index import Held, Index
 from internlm_zoo.mirror.values import Offer
 from internlm_zoo.mirror.wanted import Shelf
@@ -53,7 +53,7 @@ def ask(ways: Ways, failures: Mapping[str, ZooError] | None = None) -> Offer:
             continue
         try:
             return _offer(ways, candidate, failed)
-        except NoSpaceError:
+        except (NoSpaceError, VariableError):
             raise
         except ZooError as error:
             failed[hub] = error

@@ -115,5 +115,5 @@ def _split(url: str, name: str) -> tuple[SplitResult, int | None]:
 def _unusable(name: str, why: str, shown: str | None = None) -> VariableError:
     says = f" ({shown[:80]})" if shown else ""
     return VariableError(
-        f"{name}{says} is no address that can be used: {why}", fix=f"correct {name}, or unset it"
+        f"{name}{says} is no address that can be used: {why}", fix=f"correct {name}, or leave it out"
     )

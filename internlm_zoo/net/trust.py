@@ -46,17 +46,17 @@ def trust_of(environ: Mapping[str, str]) -> Trust:
 
 @lru_cache(maxsize=8)
 def _trust(said: _Named) -> Trust:
-    """What is damaged or gone among several does not count as long as one of them is there."""
-    context, refusals, named = _empty_context(), [], []
+    """A folder without certificates does not matter beside a file that has some: it is often set for all."""
+    context = _empty_context()
+    named: list[str] = []
     for variable, text in said:
         try:
             _load(context, variable, text)
-        except VariableError as error:
-            refusals.append(error)
+        except VariableError:
+            if not named:
+                raise
         else:
             named.append(f"{variable} ({text})")
-    if not named:
-        raise refusals[0]
     return Trust(context, " and ".join(named))
 
 

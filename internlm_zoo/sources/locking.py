@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from internlm_zoo.errors import NetworkError, ZooError
+from internlm_zoo.errors import NetworkError, VariableError, ZooError
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.registry.release import Format
@@ -124,6 +124,8 @@ class _Asker:
         before = next(filter(None, recorded), None)
         try:
             snapshot = self._snapshot(release)
+        except VariableError:
+            raise
         except ZooError as error:
             return Resolved(model, release, before, None, error)
         now = remembering(locked(snapshot, release.format), before)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo.net.addresses import WEB, parse_address
 from internlm_zoo.registry import Hub, Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.registry.release import QUANTISED, Format
@@ -114,6 +115,8 @@ def _stand_in(hub: Hub, source: str) -> Hub | None:
         raise UsageError(f"--source {source} is neither a hub, a directory nor an http(s) URL")
     if scheme != "file" and hub.protocol in (None, "directory"):
         return None
+    if scheme != "file":
+        parse_address(source, "--source", WEB)
     protocol = "directory" if scheme == "file" else hub.protocol
     facts = {"protocol": protocol, "endpoint": source, "endpoint_env": (), "token_env": ()}
     return hub.model_copy(update=facts)

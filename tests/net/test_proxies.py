@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
+import internlm_zoo.cli.lock
+import internlm_zoo.cli.status  # noqa: F401 - importing registers the commands
 from internlm_zoo.errors import NetworkError, UnsupportedError, UsageError, ZooError
 from tests.net.socks import Socks
 from tests.store.proxy import HOST, Proxy
 from tests.store.world import ENDPOINTS, FILES, World, content_below
 
+Zoo = Callable[..., tuple[int, str, str]]
 HF = "HF_ENDPOINT"
 PASSWORD = "simsim-simsim"
 
@@ -236,3 +239,19 @@ def test_an_endpoint_that_is_none_is_refused_by_its_variable(
     said = f"{caught.value.what} {caught.value.fix}"
     assert ENDPOINTS[name] in said and why in said and PASSWORD not in said
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["download", "status", "lock", "inspect"])
+def test_every_command_ends_with_2_and_one_sentence(
+    world: World, zoo: Zoo, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for name, value in world.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.example")
+    code, _, err = zoo(command, "tiny")
+    assert code == 2 and "HF_ENDPOINT (hf-mirror.example) is no address" in err
+
+
+def test_a_source_that_is_no_address_is_refused_by_its_option(world: World) -> None:
+    with pytest.raises(UsageError, match="--source is no address that can be used: its port"):
+        world.download(source=f"http://ali:{PASSWORD}@127.0.0.1:99999")

@@ -117,6 +117,13 @@ def test_a_certificate_of_another_host_is_refused(
     assert secure.requests == []
 
 
+def test_a_folder_that_is_gone_does_not_matter_beside_a_file(
+    world: World, secure: FaultyHub, authority: Authority
+) -> None:
+    world.environ |= {"SSL_CERT_FILE": str(authority.pem), "SSL_CERT_DIR": "/nowhere/at-all"}
+    assert content_below(world.download(source="huggingface", format="hf").path) == FILES
+
+
 def test_certificates_are_not_looked_at_where_nothing_is_encrypted(world: World) -> None:
     world.environ["SSL_CERT_FILE"] = "/nowhere/at-all.pem"
     assert content_below(world.download(source="huggingface", format="hf").path) == FILES
