@@ -57,6 +57,13 @@ class Network:
             raise refused_by(proxy, url, answer.status)
         return answer
 
+    def way(self, url: str) -> str:
+        """Who may have answered in the host's place, as a clause; empty where nobody can have."""
+        proxy = proxy_for(url, self._environ)
+        if proxy is None or proxy.is_socks or urlsplit(url).scheme == "https":
+            return ""
+        return f", by way of the proxy {proxy.address.place} ({proxy.variable})"
+
     def close(self) -> None:
         with self._opening:
             for manager in self._managers.values():

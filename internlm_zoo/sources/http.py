@@ -113,7 +113,8 @@ class Asker:
         """The error for an answer that is not 200."""
         target = target_of(answer.url, answer.headers) if answer.status in STATUSES else None
         if target is None:
-            return refusal(answer.status, self.hub, thing, answer.url, answer.headers)
+            way = self.network.way(answer.url)
+            return refusal(answer.status, self.hub, thing, answer.url, answer.headers, way)
         place = without_user(target).partition("?")[0]
         what = f"{self.hub} at {host_of(self.endpoint)} has moved {thing} to {place} (HTTP {answer.status})"
         error = NetworkError(what, fix="use that address")
@@ -194,16 +195,19 @@ def unreachable(hub: str, url: str, why: str) -> NetworkError:
     return NetworkError(what, fix="try again later, or name another source with --source")
 
 
-def refusal(status: int, hub: str, repo: str, url: str, headers: Mapping[str, str] | None = None) -> ZooError:
-    """The error for an HTTP status that is not a success. headers: they may ask to wait."""
+def refusal(
+    status: int, hub: str, repo: str, url: str, headers: Mapping[str, str] | None = None, way: str = ""
+) -> ZooError:
+    """The error for an HTTP status that is not a success. headers: they may ask to wait. way: by which it
+    came, as a clause."""
     if status in (401, 403):
-        what = f"{hub} does not give {repo} to this user: HTTP {status}"
+        what = f"{hub} does not give {repo} to this user: HTTP {status}{way}"
         return AccessError(what, host_of(url), f"log in to {hub}, or ask the owner for access")
     if status == 404:
         return absent(hub, repo, url)
     after = retry_after((headers or {}).get("Retry-After", ""))
     asked = f", and it asks to wait {after:.0f} s" if after else ""
-    error = unreachable(hub, url, f"HTTP {status}{asked}")
+    error = unreachable(hub, url, f"HTTP {status}{way}{asked}")
     error.after = after
     return error
 

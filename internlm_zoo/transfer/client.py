@@ -90,7 +90,7 @@ class Client:
                 headers = {**_own(url, location), **headers}
                 return self._past_the_end(url, headers, response, start)
             if response.status not in STATUSES:
-                return _body(url, response, start)
+                return self._body(url, response, start)
             url = _next_hop(url, response)
         raise lie(location.url, f"redirects more than {HOPS} times")
 
@@ -106,10 +106,16 @@ class Client:
             return _nothing(url, response, start)
         if start == 0 and said is None:
             plain = {name: value for name, value in headers.items() if name != "Range"}
-            return _body(url, self._get(url, plain), 0)
+            return self._body(url, self._get(url, plain), 0)
         if start == 0 and length == 0:
             return _nothing(url, response, 0)
         raise by_status(response.status, url, response.headers)
+
+    def _body(self, url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
+        if response.status in (200, 206):
+            return _body(url, response, start)
+        response.close()
+        raise by_status(response.status, url, response.headers, self._network.way(url))
 
     def _length(self, url: str, headers: Mapping[str, str], start: int) -> int | None:
         """Of the whole file, as the server says with the last byte before `start`."""
@@ -186,11 +192,9 @@ def _nothing(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
 
 
 def _body(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
-    """The answer as it describes itself, once its status, coding and range are those of the request."""
+    """The answer as it describes itself, once its coding and range are those of the request."""
     headers = response.headers
     try:
-        if response.status not in (200, 206):
-            raise by_status(response.status, url, headers)
         coding = headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in ("", "identity"):
             raise lie(url, f"sends the file in the content coding {coding!r}, not as it is")

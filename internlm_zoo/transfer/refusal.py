@@ -63,8 +63,8 @@ _STATUSES: dict[int, tuple[Remedy, type[ZooError], str]] = {
 }
 
 
-def by_status(status: int, url: str, headers: Mapping[str, str]) -> Refusal:
-    """The refusal that an HTTP status other than 200 and 206 means."""
+def by_status(status: int, url: str, headers: Mapping[str, str], way: str = "") -> Refusal:
+    """The refusal that an HTTP status other than 200 and 206 means. way: by which it came, as a clause."""
     unknown = (
         (Remedy.WAIT, NetworkError, "is in trouble")
         if status >= 500
@@ -74,7 +74,7 @@ def by_status(status: int, url: str, headers: Mapping[str, str]) -> Refusal:
     fix = "log in, or ask the repository's owner for access" if error is AccessError else None
     after = retry_after(headers.get("Retry-After", ""))
     asked = f", and asks to wait {after:.0f} s" if after else ""
-    return Refusal(error(f"{host(url)} {what} (HTTP {status}){asked}", fix=fix), remedy, after)
+    return Refusal(error(f"{host(url)} {what} (HTTP {status}{way}){asked}", fix=fix), remedy, after)
 
 
 def silent(url: str, cause: object) -> Refusal:

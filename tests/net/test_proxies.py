@@ -11,7 +11,7 @@ import pytest
 
 import internlm_zoo.cli.lock
 import internlm_zoo.cli.status  # noqa: F401 - importing registers the commands
-from internlm_zoo.errors import NetworkError, UnsupportedError, UsageError, ZooError
+from internlm_zoo.errors import AccessError, NetworkError, UnsupportedError, UsageError, ZooError
 from tests.net.socks import Socks
 from tests.store.proxy import HOST, Proxy
 from tests.store.world import ENDPOINTS, FILES, World, content_below
@@ -172,6 +172,16 @@ def test_a_proxy_that_opens_no_tunnel_is_named(world: World, status: str) -> Non
         said = refused(world, NetworkError)
     assert f"the proxy 127.0.0.1:{proxy.port}, named by HTTPS_PROXY, " in said
     assert f"HTTP {status[:3]}" in said and PASSWORD not in said
+
+
+@pytest.mark.parametrize("status", ["407 Who are you", "403 Forbidden", "502 Bad Gateway"])
+def test_a_proxy_that_answers_itself_is_named(world: World, status: str) -> None:
+    """Of what is not encrypted nobody can say whether the hub or the proxy answered."""
+    with Proxy(refuses=status) as proxy:
+        world.environ |= {HF: f"http://{HOST}", "http_proxy": f"127.0.0.1:{proxy.port}"}
+        said = refused(world, AccessError if status.startswith("403") else NetworkError)
+    assert f"the proxy 127.0.0.1:{proxy.port}" in said
+    assert "http_proxy" in said and f"HTTP {status[:3]}" in said
 
 
 def test_the_next_hub_steps_in_for_one_behind_a_dead_proxy(world: World) -> None:
