@@ -229,7 +229,7 @@ class HubContract(SourceContract):
                 self.opened(hub, settings).resolve(REPO)
 
     @pytest.mark.parametrize(
-        "path", ["../evil", "/etc/passwd", "C:evil", "a\\evil", "nul.txt", "CONFIG.json"]
+        "path", ["../evil", "/etc/passwd", "C:evil", "a\\evil", "nul.txt", "config.json"]
     )
     def test_a_hostile_listing_is_refused(self, root: Path, settings: Settings, path: str) -> None:
         with FaultyHub(root) as hub:
