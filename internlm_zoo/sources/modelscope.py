@@ -61,7 +61,7 @@ class ModelScopeSource:
 
     def _list(self, repo: str, branch: str) -> list[Entry]:
         """Every entry; of folders that hold more than the server lists at once, one by one."""
-        found: dict[str, Entry] = {}
+        found: list[Entry] = []
         waiting, met = [""], 0
         while waiting:
             folder = waiting.pop()
@@ -74,11 +74,11 @@ class ModelScopeSource:
                     f"{self._hub} lists at most {_CUT_AT} files of one folder, and there are as many or more"
                 )
                 raise UnsupportedError(what, f"{repo}/{_fullest(entries)}", "use another source")
-            found.update({entry["Path"]: entry for entry in entries})
+            found += entries
             met += 1
             if met > _FOLDERS:
                 raise NotFoundError(f"{repo} has more than {_FOLDERS} large folders, so it is no release")
-        return list(found.values())
+        return found
 
     def _page(self, repo: str, branch: str, folder: str, recursive: bool) -> list[Entry]:
         query = {"Revision": branch, "Recursive": str(recursive), **({"Root": folder} if folder else {})}

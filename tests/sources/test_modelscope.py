@@ -3,14 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError
+from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, UnsupportedError
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source
 from internlm_zoo.sources.base import Source
 from tests.hubs import FaultyHub
 from tests.sources.contract import FILES, REPO, TOKEN, HubContract, fetch, write_files
-from tests.sources.hostile import hub_that_lists
+from tests.sources.hostile import hub_that_answers, hub_that_lists
 
 
 class TestModelScope(HubContract):
@@ -52,6 +53,12 @@ class TestModelScope(HubContract):
         with self.serve(tmp_path / "many") as endpoint:
             files = open_source(self.hub(endpoint), settings).resolve(REPO).files
         assert {file.path for file in files} == set(names)
+
+    def test_a_file_that_is_listed_twice_is_refused(self, settings: Settings) -> None:
+        entries = [{"Path": "config.json", "Size": size, "Sha256": "0" * 64} for size in (1, 2)]
+        twice = hub_that_answers(web.json_response, {"Code": 200, "Data": {"Files": entries}})
+        with twice as hub, pytest.raises(IntegrityError, match=r"config\.json"):
+            open_source(self.hub(hub.url), settings).resolve(REPO)
 
     def test_a_folder_that_cannot_be_listed_whole_is_refused(
         self, tmp_path: Path, settings: Settings
