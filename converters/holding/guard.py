@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -140,10 +141,13 @@ def _made(path: Path) -> Guard:
 
 
 def _said(file: int) -> Holder:
-    """Say in the file that it is ours, if there is room, and it lets us."""
-    holder = this_process(os.fstat(file).st_dev)
+    """Say in the file that it is ours, to all accounts, if there is room, and it lets us."""
+    status = os.fstat(file)
+    holder = this_process(status.st_dev)
     with suppress(OSError):
         rewrite(file, encoded(holder))
+    with suppress(OSError, AttributeError):  # Windows has no fchmod
+        os.fchmod(file, stat.S_IMODE(status.st_mode) | 0o444)
     return holder
 
 

@@ -54,6 +54,8 @@ def transfer(
     What arrived stays for the next run."""
     with Partial(folder, key, wanted, known) as partial:
         progress.start(wanted.path, wanted.size, partial.here)
+        if partial.note:
+            progress.note(f"{wanted.path}: {partial.note}")
         try:
             run = Run(partial, [Contestant(origin) for origin in origins], client, stop, progress)
             with crew.at(run) if crew is not None else nullcontext():

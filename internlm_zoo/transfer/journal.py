@@ -11,6 +11,7 @@ the disk as its line says is fetched again."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -75,23 +76,33 @@ class Writer:
         self._file.close()
 
 
-def claim(owner: Owner, folder: Path, key: str, wanted: Wanted) -> tuple[Path, Journal]:
-    """A name for our own partial file, and the journal of what an earlier run left there (no blocks:
-    nothing).
+@dataclass(frozen=True)
+class Claimed:
+    """A name for our own partial file, and the journal of what is in it (no blocks: there is none). note: of
+    what could not be taken over."""
 
-    Takes the fullest one over; the others, and whatever has no readable journal, go.
+    path: Path
+    journal: Journal
+    note: str | None = None
+
+
+def claim(owner: Owner, folder: Path, key: str, wanted: Wanted) -> Claimed:
+    """What earlier runs left there: takes the fullest over; the others, and whatever has no journal, go.
+
+    What is another account's is copied where it cannot be had, and left where it cannot be read.
     """
-    mine = owner.name(key)
+    mine, note = owner.name(key), None
     left = {part: _read(part, wanted) for part in abandoned(folder, key)}
     best = Journal(wanted)
     for part, journal in sorted(left.items(), key=lambda item: -item[1].here):
-        if journal.here and not best.here and _take(part, mine):
+        if _is_closed_to_us(part):
+            note = f"another account's part of it cannot be read, and it begins anew ({part}; chmod a+r)"
+            continue
+        if journal.here and not best.here and _take(part, mine, journal):
             best = journal
-            with suppress(FileNotFoundError):  # somebody swept it; it is read already
-                _beside(part).replace(_beside(mine))
         remove(part)
     _sweep(folder, key)
-    return mine, best
+    return Claimed(mine, best, note)
 
 
 def waiting(folder: Path, key: str) -> int:
@@ -116,8 +127,9 @@ def release(part: Path) -> None:
 
 
 def remove(part: Path) -> None:
-    """The partial file and its journal."""
-    part.unlink(missing_ok=True)
+    """The partial file and its journal, as far as they may be removed."""
+    with suppress(PermissionError):
+        part.unlink(missing_ok=True)
     forget(part)
 
 
@@ -131,7 +143,8 @@ def clear(folder: Path, key: str) -> None:
 def forget(part: Path) -> None:
     """The journal alone: the file itself has got its final name."""
     for path in beside(part):
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
 
 
 def _beside(part: Path) -> Path:
@@ -211,9 +224,27 @@ def _sweep(folder: Path, key: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def _take(part: Path, mine: Path) -> bool:
+def _take(part: Path, mine: Path, journal: Journal) -> bool:
     try:
+        part.open("r+b").close()
         part.rename(mine)
+    except PermissionError:
+        _copy(part, mine, journal)
     except OSError:  # somebody was faster, or (Windows) has it open
         return False
+    with suppress(OSError):  # it is read already
+        _beside(part).replace(_beside(mine))
     return True
+
+
+def _copy(part: Path, mine: Path, journal: Journal) -> None:
+    """What the journal says is there; the holes in between stay holes."""
+    with part.open("rb") as source, mine.open("xb") as target:
+        for block, kept in sorted(journal.blocks.items()):
+            source.seek(block * BLOCK)
+            target.seek(block * BLOCK)
+            target.write(source.read(kept.filled))
+
+
+def _is_closed_to_us(part: Path) -> bool:
+    return any(path.exists() and not os.access(path, os.R_OK) for path in (part, _beside(part)))

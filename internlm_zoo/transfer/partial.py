@@ -41,8 +41,8 @@ class Partial:
     """Takes over what an earlier run left in `folder` under `key`, or begins; a context manager, thread-safe.
 
     known: the BLAKE3 of the file's blocks, where they were verified before. changed: tells of blocks that are
-    filled and of stretches that are free. resumed: bytes an earlier run left. Whatever writes raises
-    NoSpaceError on a full disk; what is there stays for the next run.
+    filled and of stretches that are free. resumed: bytes an earlier run left. note: of what it left that is
+    of no use. Whatever writes raises NoSpaceError on a full disk; what is there stays for the next run.
     """
 
     def __init__(self, folder: Path, key: str, wanted: Wanted, known: Sequence[str] = ()) -> None:
@@ -52,9 +52,10 @@ class Partial:
         with disk(folder):
             self._owner = Owner(folder)
             try:
-                self.path, left = journal.claim(self._owner, folder, key, wanted)
-                self._file = self.path.open("r+b" if left.blocks else "x+b", buffering=0)
-                self._begin(left)
+                left = journal.claim(self._owner, folder, key, wanted)
+                self.path, self.note = left.path, left.note
+                self._file = self.path.open("r+b" if left.journal.blocks else "x+b", buffering=0)
+                self._begin(left.journal)
             except BaseException:
                 self._owner.leave()
                 raise

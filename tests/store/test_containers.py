@@ -15,6 +15,7 @@ import pytest
 
 from tests.environment import Environment
 from tests.environment.places import COMMAND
+from tests.store.leftovers import noted, on_disk
 from tests.store.world import REPO, WEIGHTS, World, content_below, write
 
 BLOCK = 8 << 20
@@ -50,32 +51,16 @@ def pod(world: World, *args: str, host: str = "pod-0", words: Sequence[str] = ()
     )
 
 
-def journal_of(world: World) -> dict[int, int]:
-    """Bytes of each block of the weights that the next life can count on, by the journals there."""
-    blocks: dict[int, int] = {}
-    for path in world.home.glob("partial/*.journal"):
-        lines = path.read_text().splitlines()
-        if lines and json.loads(lines[0])["wanted"]["path"] == WEIGHTS:
-            for line in map(json.loads, lines[1:]):
-                if "block" in line:
-                    blocks[line["block"]] = line["filled"]
-    return blocks
-
-
-def on_disk(world: World) -> int:
-    return sum(path.stat().st_blocks * 512 for path in world.home.glob("partial/*"))
-
-
 def lives_until_more_is_kept(world: World) -> int:
     """Start a container, and kill it as soon as it has noted more than it found."""
-    before = sum(journal_of(world).values())
+    before = noted(world)
     process = pod(world, *DOWNLOAD, "--max-rate", "1MB")
-    while process.poll() is None and sum(journal_of(world).values()) <= before:
+    while process.poll() is None and noted(world) <= before:
         time.sleep(0.02)
     assert process.poll() is None, process.communicate()[1]
     process.kill()
     process.communicate()
-    return sum(journal_of(world).values()) - before
+    return noted(world) - before
 
 
 def ends_well(world: World, *args: str, **how: str) -> str:
@@ -91,7 +76,7 @@ def test_a_crash_loop_makes_progress_in_bounded_room(volume: World) -> None:
         assert lives_until_more_is_kept(volume) > 0
         assert on_disk(volume) <= SIZE + CONNECTIONS * BLOCK
         assert len(list(volume.home.glob("partial/*.part"))) <= CONNECTIONS
-    kept, before = sum(journal_of(volume).values()), hub.sent
+    kept, before = noted(volume), hub.sent
     assert json.loads(ends_well(volume, "cache", "prune", "--dry-run", "--json"))["bytes"] > kept
     folder = Path(ends_well(volume, *DOWNLOAD).strip())
     assert content_below(folder) == content_below(volume.root / REPO)
