@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from converters.sidecars import check_sidecars
 from converters.sinks.files import write_json
 from converters.sinks.space import check_space, refusals_named
 from converters.sinks.staging import Staging
+from converters.threads import alongside
 from converters.weights import CONFIG, MODEL_CONFIG, RECORD
 
 
@@ -179,11 +180,11 @@ def _run(
         _write_others(plan, staging.path, beside)
         stream = Stream(plan.supply, files, plan.normalised, plan.elements)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
-    with ThreadPoolExecutor(1) as aside:  # a lone large input would keep one processor busy, and one idle
-        inputs = aside.submit(record.input_digests, plan.source, evidence=evidence, workers=workers)
-        readable = evidence and not plan.quantised
-        fingerprints = prove(plan, written.digests, staging.path, workers, told) if readable else {}
-    said = record.content(plan, staging.path, inputs.result(), fingerprints, evidence=evidence)
+    # Beside it, for a lone large input would keep one processor busy, and one idle.
+    inputs = alongside(partial(record.input_digests, plan.source, evidence=evidence, workers=workers))
+    readable = evidence and not plan.quantised
+    fingerprints = prove(plan, written.digests, staging.path, workers, told) if readable else {}
+    said = record.content(plan, staging.path, inputs(), fingerprints, evidence=evidence)
     write_json(staging.path / RECORD, said)
     staging.publish()
     return _report(plan, target, fingerprints, kept=written.kept)

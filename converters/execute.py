@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from converters.formats.tensors import ELEMENT_TYPES
 from converters.gather import Bytes, Sources, gather
 from converters.pieces import Piece, extent_of, intersection
 from converters.rows import convert_to, normalise_rows
+from converters.threads import in_threads
 from converters.tied import EMBEDDING, HEAD, conflict
 
 T = TypeVar("T")
@@ -146,9 +146,4 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T], workers: int | None)
     """`work` on every item, results in order. The first error cancels what has not begun, and is raised."""
     if workers is not None and workers < 1:
         raise UsageError(f"{workers} workers can do nothing", "--workers", "give 1 or more")
-    with ThreadPoolExecutor(workers or default_workers()) as pool:
-        try:
-            return list(pool.map(work, items))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    return in_threads(work, items, workers or default_workers())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+
+from converters.threads import available
 
 # In the order `--help` shows them.
 _MODULES = (
@@ -22,6 +25,15 @@ _MODULES = (
     "demo",
 )
 
+# Libraries that make one for every processor and, where they get none, interrupt the process (OpenBLAS raises
+# SIGINT in blas_thread_init), end it (OpenMP) or panic (Rust's rayon, in tokenizers).
+_FEW_THREADS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+}
+
 
 def main(args: list[str] | None = None) -> None:
     """The `internlm-zoo` entry point. args: defaults to the process's own; always exits."""
@@ -33,9 +45,18 @@ def main(args: list[str] | None = None) -> None:
         from internlm_zoo.cli.shell import run
 
         own_the_descriptors()
+        _ask_for_few_threads()
         for module in _MODULES:
             importlib.import_module(f"internlm_zoo.cli.{module}")
         code = run(sys.argv[1:] if args is None else args)
     except KeyboardInterrupt as error:
         code = code_of(error)
     sys.exit(outcome(code))
+
+
+def _ask_for_few_threads() -> None:
+    """Where there is not one for every processor. Tokenizers get one text at a time, and need none."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not available(os.cpu_count() or 1):
+        for name, value in _FEW_THREADS.items():
+            os.environ.setdefault(name, value)

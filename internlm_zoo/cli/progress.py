@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from converters.threads import started
 from internlm_zoo.progress import Progress
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ def _written(console: Console, tally: Tally, seconds: float) -> Iterator[None]:
                 tally.note(sentence(view))
 
     writer = threading.Thread(target=write, name="progress", daemon=True)
-    writer.start()
+    writes = started(writer)
     try:
         yield
     finally:
         over.set()
-        writer.join()
+        if writes:
+            writer.join()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from converters.threads import in_threads
 from internlm_zoo.errors import IntegrityError, NetworkError, NoSpaceError, VariableError, ZooError
 from internlm_zoo.mirror.index import Held, Index
 from internlm_zoo.mirror.values import Offer
@@ -40,8 +40,7 @@ def ways_to(shelves: Iterable[Shelf], index: Index, settings: Settings) -> dict[
 
 def survey(ways: Mapping[str, Ways]) -> dict[str, Offer]:
     """Offers by path; several shelves are asked for at a time."""
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        return dict(zip(ways, pool.map(ask, ways.values()), strict=True))
+    return dict(zip(ways, in_threads(ask, list(ways.values()), _WORKERS), strict=True))
 
 
 def ask(ways: Ways, failures: Mapping[str, ZooError] | None = None) -> Offer:

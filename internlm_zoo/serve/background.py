@@ -7,16 +7,20 @@ import errno
 import socket
 import ssl
 import threading
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from aiohttp import web
 
+from converters.threads import available, started
 from internlm_zoo.errors import UsageError
 from internlm_zoo.serve.app import build_app
 
+_READERS = 8
 _GRACE_SECONDS = 0.5
 _LAST_PORT = 65535
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -62,7 +66,10 @@ def start(
         raise UsageError(f"{port} is no port", "--port", f"0 for any free one, or up to {_LAST_PORT}")
     app = build_app(served) if isinstance(served, Path) else served
     ready: Future[Server] = Future()
-    threading.Thread(target=_run, args=(app, host, port, tls, ready), name="hub", daemon=True).start()
+    hub = threading.Thread(target=_run, args=(app, host, port, tls, ready), name="hub", daemon=True)
+    if not started(hub):
+        fix = "allow more: ulimit -u, or the container's limit of processes"
+        raise UsageError("the system gives no thread for the server", fix=fix)
     return ready.result()
 
 
@@ -76,9 +83,23 @@ def _run(
             raise
         ready.set_exception(_not_to_be_had(host, port, error))
     except Exception as error:
+        if ready.done() and isinstance(error, RuntimeError) and not available(1):
+            return  # asyncio takes leave of its readers by one more thread
         if ready.done():
             raise
         ready.set_exception(error)  # or whoever waits for the server would wait for ever
+
+
+class _Patient(ThreadPoolExecutor):
+    """Reads files for the server; where the system gives no more threads, in the server's own."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except RuntimeError:
+            done: Future[Any] = Future()
+            done.set_result(fn(*args, **kwargs))
+            return done
 
 
 def _not_to_be_had(host: str, port: int, error: OSError) -> UsageError:
@@ -93,6 +114,7 @@ def _not_to_be_had(host: str, port: int, error: OSError) -> UsageError:
 async def _serve(
     app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, ready: Future[Server]
 ) -> None:
+    asyncio.get_running_loop().set_default_executor(_Patient(_READERS))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS, handler_cancellation=True)
     await runner.setup()
     try:

@@ -6,12 +6,12 @@ Nobody publishes digests for a directory, so they are made by reading the files;
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from converters.bystanders import LISTED, files_below
+from converters.threads import in_threads
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
@@ -20,6 +20,7 @@ from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
 _CHUNK = 1 << 20
+_WORKERS = 8
 _DEFAULT_NAMES = (None, "main", "master")
 
 
@@ -37,9 +38,8 @@ class DirectorySource:
         folder = self._folder(repo)
         if not folder.is_dir():
             raise NotFoundError(f"{self._hub} has no {repo}", self._root)
-        with ThreadPoolExecutor() as pool:
-            paths = sorted(files_below(folder, LISTED))
-            files = tuple(pool.map(lambda path: _remote_file(folder, path), paths))
+        paths = sorted(files_below(folder, LISTED))
+        files = tuple(in_threads(lambda path: _remote_file(folder, path), paths, _WORKERS))
         found = listing_revision((file.path, file.sha256 or "") for file in files)
         if revision not in (*_DEFAULT_NAMES, found):
             raise NotFoundError(f"{self._hub} has no revision {revision} of {repo}", folder)

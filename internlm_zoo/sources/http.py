@@ -19,6 +19,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from converters.redaction import without_user
+from converters.threads import started
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
 from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
 from internlm_zoo.net.network import Network
@@ -156,7 +157,8 @@ class Asker:
             except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
                 outcome.set_exception(error)
 
-        threading.Thread(target=work, name=f"ask {self.hub}", daemon=True).start()
+        if not started(threading.Thread(target=work, name=f"ask {self.hub}", daemon=True)):
+            work()
         try:
             return outcome.result(self.limits.listing)
         except Unfinished as error:

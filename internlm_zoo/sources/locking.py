@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from converters.threads import in_threads
 from internlm_zoo.errors import NetworkError, VariableError, ZooError
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
@@ -70,8 +70,7 @@ def resolve_all(
         for release in model.releases
         if registry.hub(release.hub).protocol is not None
     ]
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        return list(pool.map(lambda item: asker.ask(*item), releases))
+    return in_threads(lambda item: asker.ask(*item), releases, _WORKERS)
 
 
 def locked(snapshot: Snapshot, format: Format | None) -> LockedRelease:

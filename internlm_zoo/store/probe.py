@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from converters.threads import started
 from internlm_zoo.errors import ZooError
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.candidates import Candidate
@@ -49,8 +50,7 @@ def probe(doors: Sequence[Candidate], file: LockedFile, means: Means) -> Probe:
     them."""
     looks = [_Look(door) for door in doors]
     threads = [threading.Thread(target=_look, args=(look, file, means), daemon=True) for look in looks]
-    for thread in threads:
-        thread.start()
+    threads = list(filter(started, threads))
     deadline = time.monotonic() + _SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from converters.threads import in_threads
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.transfer.passing import Passing
 from internlm_zoo.transfer.ranges import Ranges
@@ -92,9 +92,8 @@ class RangedFile:
                 for start, end in _joined(ranges, self.size)
                 if end - start <= _SHORT and self._known(start, end) is None
             ]
-            with ThreadPoolExecutor(CONNECTIONS) as pool:
-                for (start, _), data in zip(wanted, pool.map(self._whole, wanted), strict=True):
-                    self._remember(start, data)
+            for (start, _), data in zip(wanted, in_threads(self._whole, wanted, CONNECTIONS), strict=True):
+                self._remember(start, data)
 
     def close(self) -> None:
         """Connections and what was kept; headers stay."""

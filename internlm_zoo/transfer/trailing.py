@@ -12,6 +12,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from converters.threads import started
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.digest import Digest
@@ -49,8 +50,8 @@ class Trailing:
     def start(self) -> None:
         """Follow in a thread of its own: for a file that takes a while."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._follow, name="digest", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._follow, name="digest", daemon=True)
+            self._thread = thread if started(thread) else None
 
     def close(self) -> None:
         with self._changed:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import TypeVar
 
+from converters.threads import started
 from internlm_zoo.errors import Cancelled
 
 T = TypeVar("T")
@@ -38,8 +40,9 @@ def work(
         )
         for number in range(max(1, workers) if help else min(max(1, workers), len(jobs)))
     ]
-    for thread in threads:
-        thread.start()
+    threads = list(takewhile(started, threads))
+    if not threads:
+        return list(_one_by_one(jobs, cancel))
     results: dict[int, T] = {}
     try:
         while len(results) < len(jobs):
@@ -91,3 +94,10 @@ def _serve(
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
             done.put((index, error))
             return
+
+
+def _one_by_one(jobs: Sequence[Callable[[], T]], cancel: threading.Event | None) -> Iterator[T]:
+    """In this thread, where the system gives no other."""
+    for job in jobs:
+        unless(cancel)
+        yield job()

@@ -1,7 +1,7 @@
 /* Makes calls to the system fail, below one folder: an odd file system of our own. Linux and glibc; LD_PRELOAD.
  *
  *   SHIM_FAULTS   call[@n]=errno, separated by commas: "chmod=1,fsync=22,write@1000000=122". The first n calls
- *                 (of write: bytes; of thread: threads) succeed. errno 0: the call does nothing and says that it did.
+ *                 succeed (of write: bytes; of thread: as many live at a time). errno 0: the call does nothing and says that it did.
  *   SHIM_ROOT     the folder; without it, everywhere.
  *
  * What a call here stands for is in the table at the end of tests/environment/shim.py.
@@ -131,8 +131,32 @@ CALL(ssize_t, pread64, (int f, void *a, size_t n, off64_t i), (f, a, n, i), "rea
 #define FAILED error
 CALL(int, posix_fallocate, (int f, off_t i, off_t n), (f, i, n), "allocate", below_file(f), 1)
 CALL(int, posix_fallocate64, (int f, off64_t i, off64_t n), (f, i, n), "allocate", below_file(f), 1)
-CALL(int, pthread_create, (pthread_t *t, const pthread_attr_t *o, void *(*f)(void *), void *a), (t, o, f, a), "thread", 1, 1)
 CALL(int, getpwuid_r, (uid_t u, struct passwd *p, char *b, size_t n, struct passwd **r), (u, p, b, n, r), "passwd", (*r = NULL, 1), 1)
+
+/* Threads that have ended make room for others. */
+struct begun { void *(*work)(void *); void *given; };
+static void ended(void *nothing) {
+    for (int i = 0; i < known; i++)
+        if (!strcmp(faults[i].call, "thread")) __atomic_add_fetch(&faults[i].spared, 1, __ATOMIC_SEQ_CST);
+}
+static void *counted(void *given) {
+    struct begun begun = *(struct begun *)given;
+    void *result;
+    free(given);
+    pthread_cleanup_push(ended, NULL);
+    result = begun.work(begun.given);
+    pthread_cleanup_pop(1);
+    return result;
+}
+int pthread_create(pthread_t *t, const pthread_attr_t *o, void *(*f)(void *), void *a) {
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    struct begun *begun = malloc(sizeof *begun);
+    int error;
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+    if ((error = verdict("thread", 1, 1)) >= 0 && (ended(NULL), error)) return free(begun), error;
+    *begun = (struct begun){f, a};
+    return real(t, o, counted, begun);
+}
 
 #undef FAILED
 #define FAILED MAP_FAILED

@@ -40,7 +40,7 @@ CALLS = {
     "write": "write, pwrite; @n counts bytes",
     "statvfs": "statvfs (how much room there is)",
     "mmap": "mmap of a file",
-    "thread": "pthread_create; @n threads can be made",
+    "thread": "pthread_create; @n threads may live at a time",
     "passwd": "getpwuid: the account has no entry",
 }
 

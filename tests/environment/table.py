@@ -105,7 +105,7 @@ _ALL = (
     Environment("quota", "the account's quota is used up after 200 kB", "write@200000=EDQUOT"),
     Environment("bad disk", "writing fails after 200 kB", "write@200000=EIO"),
     Environment("stale handle", "the file server forgets its files", "write@200000=ESTALE"),
-    Environment("few threads", "12 threads, then no more", "thread@12=EAGAIN"),
+    Environment("few threads", "12 threads at a time", "thread@12=EAGAIN"),
     Environment("no threads", "no thread at all", "thread=EAGAIN"),
     Environment(
         "nobody",
