@@ -5,16 +5,14 @@ Index readers take a `ByteSource` or a path, so that a file on disk and one behi
 
 from __future__ import annotations
 
-import io
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
 from converters.errors import IntegrityError
 from converters.formats.access import check_is_file, reading
+from converters.handles import Handle
 
 _CHUNK = 1 << 20
 
@@ -83,9 +81,9 @@ class LocalFile:
         self.name = os.fspath(path)
         check_is_file(path)
         with reading(path):
-            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 (closed by close)
-            self.size = self._file.seek(0, io.SEEK_END)
-        self._lock = threading.Lock()
+            self._handle = Handle(path)
+            with self._handle.opened() as file:
+                self.size = os.fstat(file).st_size
 
     def read(self, offset: int, length: int) -> bytes:
         if offset < 0 or length < 0 or offset + length > self.size:
@@ -121,7 +119,7 @@ class LocalFile:
         """Nothing to prepare: a disk answers at once."""
 
     def close(self) -> None:
-        self._file.close()
+        self._handle.close()
 
     def __enter__(self) -> LocalFile:
         return self
@@ -141,19 +139,11 @@ class LocalFile:
 
     def _read_some_into(self, offset: int, buffer: memoryview) -> int:
         with reading(self.name):
-            if hasattr(os, "preadv"):
-                return os.preadv(self._file.fileno(), [buffer], offset)
-            with self._lock:
-                self._file.seek(offset)
-                return self._file.readinto(buffer) or 0
+            return self._handle.read_into(buffer, offset)
 
     def _read_some(self, offset: int, length: int) -> bytes:
         with reading(self.name):
-            if hasattr(os, "pread"):
-                return os.pread(self._file.fileno(), length, offset)
-            with self._lock:
-                self._file.seek(offset)
-                return self._file.read(length) or b""
+            return self._handle.read(length, offset)
 
 
 class HeldFile:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from converters.batches import Batch
 from converters.filesystem import reserve
+from converters.handles import Handle
 from converters.progress import Progress
 from converters.targets import TargetFile
 
@@ -83,28 +84,16 @@ class _Output:
     """One file, its space reserved."""
 
     def __init__(self, path: Path, size: int) -> None:
-        self._file = os.fdopen(
-            os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering=0
-        )
-        self._lock = threading.Lock()
+        self._handle = Handle(path, os.O_RDWR | os.O_CREAT)
         try:
-            reserve(self._file.fileno(), size)
+            with self._handle.opened() as file:
+                reserve(file, size)
         except OSError:
-            self._file.close()
+            self.close()
             raise
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            done = self._write_some(offset, view)
-            offset, view = offset + done, view[done:]
-
-    def _write_some(self, offset: int, view: memoryview) -> int:
-        if hasattr(os, "pwrite"):
-            return os.pwrite(self._file.fileno(), view, offset)
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.write(view) or 0
+        self._handle.write(memoryview(data), offset)
 
     def close(self) -> None:
-        self._file.close()
+        self._handle.close()

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import TypeVar
 
+from converters.handles import spare
 from converters.threads import started
 from internlm_zoo.errors import Cancelled
 
 T = TypeVar("T")
 
+# The partial file, its journal, its owner's lock, the lock of its content, whoever digests it, a connection.
+_FILES_OF_EACH = 7
 # How long an interrupted run gives its threads to write their journals; a hub that is silent holds nobody up.
 _FAREWELL_SECONDS = 0.5
 # Windows notices a Ctrl-C only between two waits; a caller's wish to stop is looked at as often.
@@ -29,16 +32,18 @@ def work(
 ) -> list[T]:
     """What the jobs return, in their order. The first error, or an interrupt, sets `stop` and is raised once
     the other jobs have noticed. cancel: the caller's; once it is set, Cancelled is raised. help: what a
-    worker does, again and again, while others still have jobs."""
+    worker does, again and again, while others still have jobs. There are fewer workers where fewer files may
+    be open."""
     waiting: queue.SimpleQueue[tuple[int, Callable[[], T]]] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, T | BaseException]] = queue.SimpleQueue()
     for entry in enumerate(jobs):
         waiting.put(entry)
+    count = max(1, min(workers, spare() // _FILES_OF_EACH))
     threads = [
         threading.Thread(
             target=_serve, args=(waiting, done, stop, help), name=f"transfer-{number}", daemon=True
         )
-        for number in range(max(1, workers) if help else min(max(1, workers), len(jobs)))
+        for number in range(count if help else min(count, len(jobs)))
     ]
     threads = list(takewhile(started, threads))
     if not threads:
