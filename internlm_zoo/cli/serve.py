@@ -13,6 +13,7 @@ import typer
 
 from internlm_zoo.cli.shell import Answer, Shell, verb
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
+from internlm_zoo.secret import read_text, secret_of
 
 if TYPE_CHECKING:
     from internlm_zoo.serve.background import Server
@@ -66,10 +67,13 @@ def serve(
 
 def _tokens(file: Path | None, environ: Mapping[str, str]) -> frozenset[str]:
     if file is None:
-        return frozenset({environ[TOKEN_VARIABLE]} if environ.get(TOKEN_VARIABLE) else ())
-    if not file.is_file():
-        raise NotFoundError("there is no such token file", file)
-    tokens = frozenset(file.read_text(encoding="utf-8").split())
+        token = secret_of(environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE)
+        return frozenset({token.value} if token else ())
+    try:
+        found = [secret_of(word, str(file)) for word in read_text(file).split()]
+    except FileNotFoundError as error:
+        raise NotFoundError("there is no such token file", file) from error
+    tokens = frozenset(secret.value for secret in found if secret)
     if not tokens:
         raise UsageError(
             "the token file holds no token", file, fix="write one token a line, or leave --token-file out"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from converters.progress import byte_count
+from converters.redaction import redacted
 from internlm_zoo.errors import UsageError
 from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.values import Kind, Tallies, Tally
@@ -40,10 +41,11 @@ def markdown(report: Report) -> str:
 
 
 def write_summary(report: Report, path: Path) -> None:
-    """Raises UsageError if the file cannot be written."""
+    """Without secrets; what is no text in a name is escaped. Raises UsageError if it cannot be written."""
+    text = redacted(markdown(report)).encode("utf-8", "backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(markdown(report), encoding="utf-8", newline="\n")
+        path.write_bytes(text)
     except OSError as error:
         what = f"the summary cannot be written: {error.strerror}"
         raise UsageError(what, path, "name another file with --summary") from error

@@ -44,6 +44,7 @@ CANARIES = {
 }
 FILE, PROXY, ENDPOINT = "canary-file-8", "canary@proxy:9", "canary/endpoint?10"
 SECRETS = (*CANARIES.values(), FILE, PROXY, ENDPOINT)
+TYPED = "canary typed #11"
 USER = "ann"
 
 # What the commands' own arguments and options are given, by their names.
@@ -174,6 +175,16 @@ def fault_before_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Settings, "with_options", fail)
 
 
+def url_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which works, with a password in it."""
+    url = world.hubs["huggingface"].url
+    world.environ["SPOKEN"] = url.replace("://", f"://{USER}:{quote(TYPED, safe='')}@")
+
+
+def wrong_url_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.environ["SPOKEN"] = f"http://{USER}:{quote(TYPED, safe='')}@127.0.0.1:9"
+
+
 def word_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a secret was typed as a name."""
     world.environ["SPOKEN"] = CANARIES["HF_TOKEN"]
@@ -181,7 +192,7 @@ def word_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 QUICK = (fault_of_ours, fault_before_all)
 SLOW = (in_trouble, wrong_bytes, nothing, no_header, dead, no_tls, dead_proxy, bad_proxy, bad_endpoint)
-SLOW = (*SLOW, rejected, password_of_a_hub, word_of_the_user)
+SLOW = (*SLOW, rejected, password_of_a_hub, url_of_the_user, wrong_url_of_the_user, word_of_the_user)
 Failure = Callable[[World, pytest.MonkeyPatch], None]
 
 
@@ -247,7 +258,7 @@ def test_no_error_of_the_python_functions_holds_a_secret(
     failure(world, monkeypatch)
     settings = Settings.from_environment(world.environ)
     token_file = None if "SPOKEN" in world.environ else f"huggingface={world.folder / 'token'}"
-    for source in ENDPOINTS:
+    for source in filter(None, (*ENDPOINTS, world.environ.get("SPOKEN"))):
         for function in (zoo.download, zoo.plan_download):
             try:
                 function("tiny", source=source, token_file=token_file, settings=settings)
@@ -262,7 +273,7 @@ def assert_none(text: str, where: str) -> None:
 
 
 def _forms() -> Iterator[str]:
-    for secret in SECRETS:
+    for secret in (*SECRETS, TYPED):
         yield secret
         yield quote(secret, safe="")
         yield quote(secret)

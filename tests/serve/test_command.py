@@ -95,7 +95,7 @@ def test_lines_to_paste_on_stdout_and_the_rest_on_stderr(root: Path) -> None:
 
 def test_a_token_guards_and_is_not_shown(root: Path, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
-    tokens.write_text("from-file\nanother\n")
+    tokens.write_bytes("from-file\r\nanother\r\n".encode("utf-16"))  # as PowerShell's > writes it
     with serving(root, "--port", "0", "--json", INTERNLM_ZOO_SERVE_TOKEN="from-env") as process:
         assert _guards(process, "from-env")
     with serving(root, "--port", "0", "--json", "--token-file", tokens) as process:
