@@ -104,8 +104,13 @@ def _no_certificate(place: str, cause: BaseException, trusted: str) -> NetworkEr
 
 
 def _bottom(error: BaseException) -> BaseException:
-    while (
-        deeper := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    ) is not None:
+    while (deeper := _deeper(error)) is not None:
         error = deeper
     return error
+
+
+def _deeper(error: BaseException) -> BaseException | None:
+    """What an error came from; urllib3 makes some of its own without raising them from what they hold."""
+    held = (item for item in error.args if isinstance(item, BaseException))
+    context = None if error.__suppress_context__ else error.__context__
+    return error.__cause__ or context or next(held, None)

@@ -13,6 +13,7 @@ import pytest
 from internlm_zoo.errors import NetworkError, UsageError
 from tests.hubs import FaultyHub
 from tests.hubs.authority import Authority
+from tests.store.proxy import HOST, Proxy
 from tests.store.world import ENDPOINTS, FILES, World, content_below
 
 
@@ -66,6 +67,24 @@ def test_every_variable_holds_for_listings_and_bytes(
     world.environ[variable] = str(make(authority, folder))
     assert content_below(world.download(source=name, format="hf").path) == FILES
     assert {seen.scheme for seen in secure.requests} == {"https"}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_may_speak_https_and_needs_a_certificate_too(
+    world: World, authority: Authority, scheme: str
+) -> None:
+    """Also around what is encrypted for the hub."""
+    tls = authority.server if scheme == "https" else None
+    with FaultyHub(world.root, tls=tls) as hub:
+        port = int(hub.url.rpartition(":")[2])
+        with Proxy(port, tls=authority.server) as proxy:
+            place = f"127.0.0.1:{proxy.port}"
+            world.environ |= {"HF_ENDPOINT": f"{scheme}://{HOST}", f"{scheme}_proxy": f"https://{place}"}
+            with pytest.raises(NetworkError, match=f"{place} shows a certificate that this system"):
+                world.download(source="huggingface", format="hf")
+            world.environ["SSL_CERT_FILE"] = str(authority.pem)
+            assert content_below(world.download(source="huggingface", format="hf").path) == FILES
+    assert proxy.asked
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])

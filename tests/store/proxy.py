@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import ssl
 import threading
 from contextlib import suppress
 
@@ -13,10 +14,17 @@ HOST = "hub.invalid"
 class Proxy:
     """A context manager. to: the port of this machine where everything goes, whatever host is asked for;
     None: to the port that is asked for. user: NAME:PASSWORD that it wants to see. refuses: a status and its
-    words, which it answers to everything. asked: first lines of the requests it let through."""
+    words, which it answers to everything. tls: it is spoken to by https. asked: first lines of the requests
+    it let through."""
 
-    def __init__(self, to: int | None = None, user: str | None = None, refuses: str | None = None) -> None:
-        self._to, self._user, self._refuses = to, user, refuses
+    def __init__(
+        self,
+        to: int | None = None,
+        user: str | None = None,
+        refuses: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._to, self._user, self._refuses, self._tls = to, user, refuses, tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.asked: list[str] = []
@@ -37,7 +45,11 @@ class Proxy:
             threading.Thread(target=self._answer, args=(client,), daemon=True).start()
 
     def _answer(self, client: socket.socket) -> None:
-        with client, suppress(OSError):
+        with suppress(OSError):
+            self._speak(client if self._tls is None else self._tls.wrap_socket(client, server_side=True))
+
+    def _speak(self, client: socket.socket) -> None:
+        with client:
             head = b""
             while b"\r\n\r\n" not in head:
                 head += client.recv(4096)
