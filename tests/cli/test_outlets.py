@@ -94,17 +94,6 @@ def test_a_name_that_the_locale_cannot_read_is_text_in_json(monkeypatch):
     assert json.loads(terminal.text()[0])["error"]["where"] == "模型/x"
 
 
-def test_a_summary_says_names_that_are_no_text_too(monkeypatch, tmp_path):
-    folder = tmp_path / os.fsdecode(b"bad\xff")
-    folder.mkdir()
-    (folder / "mirror.yaml").write_text("destination: there\nmodels: [demo-internlm2-chat]\nformats: [hf]\n")
-    Terminal(monkeypatch, "utf-8")
-    monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
-    summary = tmp_path / "summary.md"
-    assert run(["mirror", "plan", str(folder / "mirror.yaml"), "--summary", str(summary)]) == 1
-    assert "bad\\udcff" in summary.read_text(encoding="utf-8")
-
-
 def full(monkeypatch: pytest.MonkeyPatch, *names: str) -> Terminal:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full on this system")

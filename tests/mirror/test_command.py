@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,17 @@ def test_the_summary_is_markdown_that_names_what_matters(
     assert "**failed**" in text
     assert "tiny-listed" in text
     assert "- copied: `model.safetensors` (absent)" in text
+
+
+def test_a_summary_names_what_is_no_text(
+    shell: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / os.fsdecode(b"bad\xff")
+    folder.mkdir()
+    (folder / "mirror.yaml").write_bytes(shell.file.read_bytes())
+    summary = tmp_path / "summary.md"
+    assert run(["mirror", "plan", str(folder / "mirror.yaml"), "--summary", str(summary)]) == 1
+    assert "bad\\udcff" in summary.read_text(encoding="utf-8")
 
 
 def test_a_summary_that_cannot_be_written_is_a_sentence(
