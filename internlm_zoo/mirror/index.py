@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.registry.release import Format
 from internlm_zoo.serve.digests import git_blob_sha1
-from internlm_zoo.store.record import is_newer
+from internlm_zoo.store.record import parsed
+from internlm_zoo.versions import is_newer
 
 NAME = "mirror.json"
 # Up to this size a hub may list a file by its git digest alone.
@@ -102,7 +103,7 @@ def parse(text: bytes, where: str) -> Index:
     try:
         return _INDEX.validate_json(text)
     except ValidationError as error:
-        if is_newer(text, error, "schema", Index.schema):
+        if is_newer(parsed(text), error, "schema", Index.schema):
             newer = "the index of the mirror was written by a newer version of internlm-zoo"
             raise UnsupportedError(newer, where, "update internlm-zoo, or mirror to another place") from error
         what = "the index of the mirror cannot be read"

@@ -14,8 +14,10 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from yaml.nodes import MappingNode
 
 from converters.holding import held
+from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.ownership import free_name, sweep
 from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
@@ -23,8 +25,13 @@ from internlm_zoo.registry.explain import sentence
 from internlm_zoo.registry.load import shipped
 from internlm_zoo.registry.release import Format
 from internlm_zoo.settings import Settings
+from internlm_zoo.versions import is_newer
 
 NAME = "registry.lock"
+_VERSION = 1  # of its form; none is written until there is a second
+_NEWER = "the lock was written by a newer version of internlm-zoo"
+_UPDATE = "update internlm-zoo, or use another INTERNLM_ZOO_HOME"
+_FIX = "move it elsewhere: `internlm-zoo lock` and downloads write it anew, with what the hubs have then"
 _HEADER = "# Written by `internlm-zoo lock` and by first downloads; not meant to be edited by hand.\n"
 _STRICT = ConfigDict(extra="forbid")
 
@@ -118,15 +125,28 @@ def record_in(path: Path, *releases: LockedRelease) -> None:
 
 def read(path: Path) -> Lock:
     """A lock file; an empty lock if there is none, or its folder is closed to this account. Raises
-    RegistryError."""
+    RegistryError for a damaged one, UnsupportedError for one of a newer version."""
     if not os.path.exists(path):  # noqa: PTH110 - which says no of what cannot be seen
         return Lock()
-    tree = document.read(path)
+    tree = _read(path)
+    content = document.data(tree)
     try:
-        return Lock(_RELEASES.validate_python(document.data(tree) or {"releases": ()})["releases"])
+        return Lock(_RELEASES.validate_python(content)["releases"])
     except ValidationError as error:
+        if is_newer(content, error, "version", _VERSION):
+            raise UnsupportedError(_NEWER, path, _UPDATE) from error
         problems = [Problem(document.place(tree, found["loc"]), sentence(found)) for found in error.errors()]
-        raise RegistryError(problems, fix="remove the file; `internlm-zoo lock` writes it anew") from error
+        raise RegistryError(problems, fix=_FIX) from error
+    except KeyError as error:  # emptied, or in UTF-16: for no release there would be a list of none
+        raise RegistryError([Problem(document.place(tree, ()), "the lock is cut short")], _FIX) from error
+
+
+def _read(path: Path) -> MappingNode:
+    try:
+        return document.read(path, kind="lock", holds="releases")
+    except UsageError as error:
+        error.fix = error.fix or _FIX
+        raise
 
 
 def write(path: Path, lock: Lock) -> None:

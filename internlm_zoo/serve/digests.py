@@ -1,8 +1,8 @@
 """Content digests of served files: computed once per file state, remembered in memory.
 
-A file's state is its device, inode, size and modification time. Hugging Face lists a large file by its sha256
-and the git blob sha1 of its LFS pointer, a small one by its own git blob sha1 (format facts: git hash-object,
-the git-lfs pointer specification v1).
+A file's state is its device, inode, size and times of change, of which nobody can set back the second.
+Hugging Face lists a large file by its sha256 and the git blob sha1 of its LFS pointer, a small one by its own
+git blob sha1 (format facts: git hash-object, the git-lfs pointer specification v1).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DigestCache:
         return self._once("git", file, stat)
 
     def _once(self, kind: str, file: Path, stat: os.stat_result) -> str:
-        key = (kind, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        key = (kind, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         with self._lock:
             found = self._known.get(key)
             if found is None:

@@ -79,16 +79,22 @@ class Errand:
     def fetch(self, file: LockedFile) -> Got:
         there = self.target.look(file)
         if there.sha256 is not None and not self._is_unfinished(file):
-            return _here(file, there)
+            return self._found(file, there)
         with self._alone(file):
             there = self.target.look(file)
             if there.sha256 is not None:
-                return _here(file, there)
+                return self._found(file, there)
             return self._adopt(file) or self._transfer(file, there.damaged)
 
     def _is_unfinished(self, file: LockedFile) -> bool:
         """Whether somebody is at it, or was killed when it was nearly done, and we may finish it."""
         return self._lock(file).exists() and os.access(self.target.partial, os.W_OK)
+
+    def _found(self, file: LockedFile, there: Standing) -> Got:
+        got = _here(file, there)
+        for note in got.notes:
+            self.means.progress.note(note)
+        return got
 
     def _adopt(self, file: LockedFile) -> Got | None:
         for found in self.means.adopter.matches(file, self.stop):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.formats.access import is_directory
-from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, UsageError
+from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
@@ -104,7 +104,7 @@ def lock_or_none(settings: Settings, note: Callable[[str], None] = lambda _: Non
     records."""
     try:
         return Lock.load(settings)
-    except (UsageError, AccessError) as error:  # RegistryError is one of the first kind
+    except (UsageError, UnsupportedError) as error:  # RegistryError is one of the first kind
         note(f"nothing is held against the lock: {error}")
         return Lock()
 

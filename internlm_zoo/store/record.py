@@ -21,9 +21,9 @@ from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.ownership import free_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.layout import BOOKS
+from internlm_zoo.versions import is_newer
 
 NAME, _DRAFT = "release.json", "record"
-_UNKNOWN = frozenset({"unexpected_keyword_argument", "extra_forbidden", "literal_error"})
 VERSION = 1
 """Of the record's form; a reader refuses a higher one."""
 
@@ -59,7 +59,7 @@ def read_record(folder: Path) -> Record | None:
     try:
         return _RECORD.validate_json(text)
     except ValidationError as error:
-        raise _newer(path) if is_newer(text, error, "version", VERSION) else _damaged(path) from error
+        raise _newer(path) if is_newer(parsed(text), error, "version", VERSION) else _damaged(path) from error
 
 
 def intact_record(folder: Path) -> Record | None:
@@ -70,15 +70,12 @@ def intact_record(folder: Path) -> Record | None:
         return None
 
 
-def is_newer(text: bytes, error: ValidationError, key: str, known: int) -> bool:
-    """Whether a document is not as it should be because a later version of ours wrote it: by the number that
-    it has under a key, or because all that is wrong are names that this version does not know."""
+def parsed(text: bytes) -> object:
+    """JSON, or None for what is none."""
     try:
-        version = json.loads(text)[key]
-    except (ValueError, KeyError, TypeError):
-        version = None
-    unknown = all(found["type"] in _UNKNOWN for found in error.errors())
-    return unknown or (isinstance(version, int) and version > known)
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _damaged(path: Path) -> IntegrityError:

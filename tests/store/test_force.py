@@ -83,6 +83,16 @@ def test_force_fetches_the_bad_blocks_alone(world: World, zoo, monkeypatch, wher
     assert (folder / WEIGHTS).read_bytes() == LARGE
 
 
+def test_force_says_what_it_found(world: World, zoo, monkeypatch) -> None:
+    for name, value in world.environ.items():
+        monkeypatch.setenv(name, value)
+    folder = world.download().path
+    without_links(folder)
+    edit_unseen(folder / WEIGHTS)
+    code, _, err = zoo("download", "tiny", "--force")
+    assert code == 0 and f"{WEIGHTS} in the release was not what it should be" in err
+
+
 def test_a_copy_in_a_release_that_was_written_to_is_noticed_without_force(world: World) -> None:
     folder = world.download().path
     without_links(folder)
