@@ -91,5 +91,6 @@ def _remarks(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _closing(report: Report) -> str:
-    fetched = f" {byte_count(report.fetched_bytes)} fetched." if report.verb == "apply" else ""
+    applied = report.verb == "apply" and report.excess is None
+    fetched = f" {byte_count(report.fetched_bytes)} fetched." if applied else ""
     return f"{_SENTENCES[report.result]}{fetched} {report.destination}"

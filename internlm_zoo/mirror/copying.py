@@ -6,7 +6,7 @@ digests, and a killed run is taken up where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from internlm_zoo.mirror.index import Held
 from internlm_zoo.mirror.orders import Orders
 from internlm_zoo.mirror.planning import replan
 from internlm_zoo.mirror.survey import Ways, ask
-from internlm_zoo.mirror.values import Action, Item, Rules
+from internlm_zoo.mirror.values import Item, Rules
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
@@ -26,10 +26,9 @@ from internlm_zoo.store.caches import Folders, caches_of
 from internlm_zoo.store.candidates import Candidate
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
-from internlm_zoo.store.record import read_record
 from internlm_zoo.store.release import fetch_release
 from internlm_zoo.store.selection import Selection
-from internlm_zoo.store.values import DownloadedFile, Means, Request
+from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
 from internlm_zoo.transfer.client import Client
 
 # What leaves the next hub to be tried.
@@ -74,16 +73,20 @@ class Copied:
 
 
 def bring(item: Item, ways: Ways, kit: Kit) -> Copied:
-    """Everything that the item's plan copies or changes, on the stage. Raises NoSpaceError, UsageError."""
+    """Everything that the item's plan copies or updates, on the stage. Raises NoSpaceError, UsageError."""
     while item.problem is None and item.to_fetch:
-        snapshot = _snapshot(item)
         try:
-            return _fetch(item, snapshot, ways, kit)
+            return _copied(item, fetch_release(*errand(item, ways, kit)))
         except _HUB_FAILURES as error:
             kit.progress.note(f"{item.shelf.path}: {error.what}; going on to the next hub")
-            offer = ask(ways, {**item.offer.failures, snapshot.hub: error})
+            offer = ask(ways, {**item.offer.failures, _snapshot(item).hub: error})
             item = replan(item, offer, error, kit.rules)
     return Copied(item)
+
+
+def _copied(item: Item, done: Download) -> Copied:
+    files = {file.path: file for file in done.files}
+    return Copied(item, files, done.path, done.served, done.trust == "hub", done.notes)
 
 
 def _snapshot(item: Item) -> Snapshot:
@@ -91,41 +94,13 @@ def _snapshot(item: Item) -> Snapshot:
     return item.offer.snapshot
 
 
-def _fetch(item: Item, snapshot: Snapshot, ways: Ways, kit: Kit) -> Copied:
-    stage = kit.destination.stage(item.shelf.path)
-    if _is_of_another_listing(stage, snapshot):
-        kit.destination.clear(item.shelf.path)
-    done = [fetch_release(*errand(item, paths, ways, kit)) for paths in _batches(item, snapshot, kit)]
-    served: dict[str, int] = {}
-    for hub, count in (pair for download in done for pair in download.served.items()):
-        served[hub] = served.get(hub, 0) + count
-    return Copied(
-        item,
-        files={file.path: file for download in done for file in download.files},
-        stage=stage,
-        served=served,
-        vouched=all(download.trust == "hub" for download in done),
-        notes=tuple(dict.fromkeys(note for download in done for note in download.notes)),
-    )
-
-
-def _batches(item: Item, snapshot: Snapshot, kit: Kit) -> Iterator[Sequence[Action]]:
-    """All files at once where their digests tell a later run what it has. Where they do not, what is known of
-    a file is what was recorded when its batch was complete."""
-    actions = item.to_fetch
-    size = len(actions) if _has_digests(snapshot) else kit.orders.max_workers
-    return (actions[start : start + size] for start in range(0, len(actions), size))
-
-
-def errand(
-    item: Item, actions: Sequence[Action], ways: Ways, kit: Kit
-) -> tuple[Candidate, Sequence[Candidate], Request, Means]:
-    """What brings the files of the actions: the arguments of `fetch_release` and `plan_release`."""
+def errand(item: Item, ways: Ways, kit: Kit) -> tuple[Candidate, Sequence[Candidate], Request, Means]:
+    """What brings the files of the item: the arguments of `fetch_release` and `plan_release`."""
     snapshot, orders, shelf = _snapshot(item), kit.orders, item.shelf
     own = next(it for it in shelf.candidates if it.hub.name == snapshot.hub)
     request = Request(
         model=shelf.model,
-        selection=Selection(tuple(action.path for action in actions)),
+        selection=Selection(tuple(action.path for action in item.to_fetch)),
         source=own.hub.name if kit.ordered else orders.source,
         local_dir=kit.destination.stage(shelf.path),
         max_workers=orders.max_workers,
@@ -148,13 +123,3 @@ def _at(candidate: Candidate, snapshot: Snapshot, lock: Lock) -> Candidate:
         asked=snapshot.revision,
         locked=locked if locked and locked.revision == snapshot.revision else None,
     )
-
-
-def _is_of_another_listing(stage: Path, snapshot: Snapshot) -> bool:
-    """Whether the files on the stage cannot be told from those that are wanted now."""
-    record = None if _has_digests(snapshot) else read_record(stage)
-    return record is not None and record.release.revision != snapshot.revision
-
-
-def _has_digests(snapshot: Snapshot) -> bool:
-    return all(file.sha256 or (file.git_sha1 and file.size is not None) for file in snapshot.files)

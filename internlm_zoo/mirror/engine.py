@@ -44,12 +44,15 @@ def apply(
     file: Path, *, settings: Settings, orders: Orders = Orders(), progress: Progress | None = None
 ) -> Report:
     """Make the mirror hold what the mirror file says. A release appears when all of its files are checked;
-    one that no hub delivers is left as it is and named in the report. A second apply moves no bytes. If more
+    one that no hub delivers is left as it is and named in the report. A second apply moves no bytes, and
+    needs no place that can be written to. If more
     would be removed than the limit allows nothing is copied, replaced or removed, and the result is
     `stopped`.
 
     Raises what `plan` raises, NoSpaceError, and UsageError if another apply is at work there."""
     job = open_job(file, settings, orders)
+    if job.destination.closed() and (report := _look("apply", job, progress)).result == "no change":
+        return report
     with job.destination.guard(), job.kit(progress or Progress(), writes=True) as kit:
         view = job.view(kit)
         return _planned("apply", job, view.plan) if excess(view.plan, job.limit) else _apply(job, view, kit)

@@ -28,7 +28,7 @@ def look_nearby(items: Iterable[Item], ways: Mapping[str, Ways], kit: Kit) -> It
 
 
 def _looked(item: Item, ways: Ways, kit: Kit, coming: Mapping[str, str]) -> Item:
-    candidate, others, request, means = errand(item, item.to_fetch, ways, kit)
+    candidate, others, request, means = errand(item, ways, kit)
     planned = {file.path: file for file in plan_release(candidate, others, request, means).files}
     return replace(item, actions=tuple(_known(it, planned.get(it.path), item, coming) for it in item.actions))
 

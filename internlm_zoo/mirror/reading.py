@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 from pydantic import ValidationError
 
-from internlm_zoo.errors import NotFoundError, UnsupportedError
+from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.wanted import Shelf, Wanted, wanted
 from internlm_zoo.registry import Registry, RegistryError
@@ -47,7 +47,11 @@ def read_mirror_file(
 ) -> tuple[MirrorFile, Wanted]:
     """The file, and what it asks for. source: see Orders. Raises NotFoundError if there is no such file or
     hub, MirrorFileError for mistakes in it, UnsupportedError for a destination that is not a directory."""
-    if not path.is_file():
+    if path.is_dir():
+        raise UsageError(
+            "this is a folder, not a mirror file", path, f"name a file, as {path / 'mirror.yaml'}"
+        )
+    if not path.exists():
         fix = "write one: it names a destination and models (docs/mirror.md)"
         raise NotFoundError("there is no such mirror file", path, fix)
     tree = read(path, "mirror file", "destination, models, ...")

@@ -23,6 +23,10 @@ class Destination(Protocol):
         """Hold while changing it. Raises UsageError if another apply does, or if it cannot be written to."""
         ...
 
+    def closed(self) -> bool:
+        """Whether nothing can be written there."""
+        ...
+
     def index(self) -> Index:
         """Empty for a mirror that is new. Raises IntegrityError, UsageError if it is no place for a
         mirror."""

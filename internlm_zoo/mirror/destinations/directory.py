@@ -53,6 +53,9 @@ class DirectoryDestination:
             finally:
                 guard.release()
 
+    def closed(self) -> bool:
+        return self._root.is_dir() and not os.access(self._root, os.W_OK)
+
     def index(self) -> Index:
         self._check_root()
         path = self._root / NAME

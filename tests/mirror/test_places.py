@@ -1,0 +1,50 @@
+"""Mirrors that lie where this account may not write: compared, and left alone when they are right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.environment.places import run_in
+from tests.environment.table import ENVIRONMENTS
+from tests.mirror.test_plan_is_done import OVERLAY, contents, write
+
+pytestmark = pytest.mark.slow
+FILES = {"config.json": "one", "model.safetensors": "weights"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    (tmp_path / "overlay.yaml").write_text(OVERLAY.format(place=tmp_path / "hub"))
+    write(tmp_path / "hub", {"acme/a": FILES, "acme/b": FILES})
+    wanted = {"destination": "mirror", "models": ["tiny-a", "tiny-b"], "formats": ["hf"], "prune": True}
+    (tmp_path / "mirror.yaml").write_text(json.dumps(wanted))
+    homes = {
+        "INTERNLM_ZOO_HOME": str(tmp_path / "home"),
+        "INTERNLM_ZOO_REGISTRY": str(tmp_path / "overlay.yaml"),
+    }
+    for closed in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest's own are for one account
+        closed.chmod(0o755)
+    (tmp_path / "mirror").mkdir()
+    return tmp_path, homes
+
+
+@pytest.mark.parametrize("name", ["read-only", "not ours"])
+def test_a_mirror_that_cannot_be_written_to(place: tuple[Path, dict[str, str]], name: str) -> None:
+    root, homes = place
+    mirror, file = root / "mirror", root / "mirror.yaml"
+    assert run_in(ENVIRONMENTS["plain"], ["mirror", "apply", file, "-q"], homes, mirror).code == 0
+    before = contents(mirror)
+    for verb in ("plan", "diff", "apply"):
+        done = run_in(ENVIRONMENTS[name], ["mirror", verb, file, "-q"], homes, mirror)
+        assert (done.code, done.err) == (0, ""), verb
+    (root / "hub" / "acme" / "a" / "README.md").write_text("new")
+    done = run_in(ENVIRONMENTS[name], ["mirror", "plan", file, "-q"], homes, mirror)
+    assert (done.code, done.err) == (1, "")
+    done = run_in(ENVIRONMENTS[name], ["mirror", "apply", file, "-q"], homes, mirror)
+    assert done.code == 2
+    assert "cannot write there" in done.err
+    assert str(mirror) in done.err
+    assert contents(mirror) == before
