@@ -25,8 +25,9 @@ def place(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         "INTERNLM_ZOO_HOME": str(tmp_path / "home"),
         "INTERNLM_ZOO_REGISTRY": str(tmp_path / "overlay.yaml"),
     }
-    for closed in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest's own are for one account
-        closed.chmod(0o755)
+    for closed in (tmp_path, *tmp_path.parents):
+        if closed.name.startswith(("pytest-", "popen-", tmp_path.name)):  # for one account alone
+            closed.chmod(0o755)
     (tmp_path / "mirror").mkdir()
     return tmp_path, homes
 
