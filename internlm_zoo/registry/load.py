@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from yaml.nodes import Node
 
+from converters.redaction import keep_secret_of
 from internlm_zoo.registry import document, overlay
 from internlm_zoo.registry.arithmetic import contradictions
 from internlm_zoo.registry.document import Problem, RegistryError
@@ -58,6 +59,8 @@ def _validated(tree: Node, base: Path) -> Registry:
 
 
 def _registry(file: RegistryFile, tree: Node, base: Path) -> Registry:
+    for hub in file.hubs.values():
+        keep_secret_of(hub.endpoint or "")
     return Registry(
         hubs=file.hubs,
         families=file.families,

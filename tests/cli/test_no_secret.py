@@ -44,7 +44,7 @@ CANARIES = {
 }
 FILE, PROXY, ENDPOINT = "canary-file-8", "canary@proxy:9", "canary/endpoint?10"
 SECRETS = (*CANARIES.values(), FILE, PROXY, ENDPOINT)
-TYPED = "canary typed #11"
+TYPED = "canary typed 11"
 USER = "ann"
 
 # What the commands' own arguments and options are given, by their names.
@@ -185,6 +185,12 @@ def wrong_url_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     world.environ["SPOKEN"] = f"http://{USER}:{quote(TYPED, safe='')}@127.0.0.1:9"
 
 
+def password_in_the_registry(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = f"endpoint: http://{USER}:{TYPED.replace(' ', '/')}@127.0.0.1:9, endpoint_env: []"
+    path = world.folder / "overlay.yaml"
+    path.write_text(f"hubs:\n  huggingface: {{{hub}}}\n" + path.read_text())
+
+
 def word_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a secret was typed as a name."""
     world.environ["SPOKEN"] = CANARIES["HF_TOKEN"]
@@ -192,7 +198,15 @@ def word_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 QUICK = (fault_of_ours, fault_before_all)
 SLOW = (in_trouble, wrong_bytes, nothing, no_header, dead, no_tls, dead_proxy, bad_proxy, bad_endpoint)
-SLOW = (*SLOW, rejected, password_of_a_hub, url_of_the_user, wrong_url_of_the_user, word_of_the_user)
+SLOW = (
+    *SLOW,
+    rejected,
+    password_of_a_hub,
+    url_of_the_user,
+    password_in_the_registry,
+    wrong_url_of_the_user,
+    word_of_the_user,
+)
 Failure = Callable[[World, pytest.MonkeyPatch], None]
 
 
@@ -243,7 +257,7 @@ def test_no_command_says_or_saves_a_secret(
             caplog.clear()
     assert codes != {2}, "they come further than to their options"
     for path in world.folder.rglob("*"):
-        if path.is_file() and path != world.folder / "token" and world.root not in path.parents:
+        if path.is_file() and path.name not in ("token", "overlay.yaml") and world.root not in path.parents:
             assert_none(path.read_bytes().decode("latin-1"), str(path))
 
 
