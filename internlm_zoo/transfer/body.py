@@ -43,13 +43,16 @@ class Body:
         """Byte after its last, where it says how long it is."""
         return None if self.length is None else self.start + self.length
 
-    def begin(self, wanted: Wanted) -> bool:
-        """Whether there are bytes; those that come first are kept for `chunks`. Raises Refusal for a page or
-        a pointer in place of the file, or another length than is known."""
-        if self._first is None:
-            self._first = self.read(CHUNK)
-            self._judge(self._first, wanted)
-        return bool(self._first)
+    def begin(self, wanted: Wanted, *, again: bool = True) -> None:
+        """Look at the first bytes, which are kept for `chunks`. Raises Refusal for a page or a pointer in
+        place of the file, or another length than is known. again: it was asked for before; if not, an answer
+        without a byte is doubted where nobody has said how long the file is."""
+        if self._first is not None:
+            return
+        self._first = self.read(CHUNK)
+        self._judge(self._first, wanted)
+        if not (self._first or self.certain or again) and wanted.size is None:
+            raise doubted(self.url, f"sends nothing of {wanted.path}", is_usual=True)
 
     def chunks(self, wanted: Wanted, patience: Patience) -> Iterator[bytes]:
         """The bytes, held against what is known of the file: raises Refusal as `begin`, and for too few or

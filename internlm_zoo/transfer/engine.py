@@ -22,7 +22,7 @@ from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.crew import Crew, Stopped
 from internlm_zoo.transfer.mending import mend
 from internlm_zoo.transfer.partial import Partial, WrongBlock
-from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, doubted, host, lie, silent, throttled
+from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, host, lie, silent, throttled
 from internlm_zoo.transfer.standing import Contestant, is_outpaced, next_of, verdict
 from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
 
@@ -214,8 +214,7 @@ class Run:
         door = f"{contestant.name} {host(location.url)}"
         end = None if claim.end == partial.wanted.size else claim.end
         with self.client.open(location, claim.position, partial.validator(door), end) as body:
-            if not body.begin(partial.wanted) and partial.wanted.size is None:
-                self._doubt(contestant, body)
+            body.begin(partial.wanted, again=contestant.doubts > 0)
             self._meet(contestant, claim, body, door)
             self._receive(contestant, claim, body)
 
@@ -230,11 +229,6 @@ class Run:
         if body.end is not None and claim.end is not None and body.end > claim.end:
             with partial.changed:
                 partial.blocks.extend(claim)
-
-    def _doubt(self, contestant: Contestant, body: Body) -> None:
-        """An answer without a byte counts at its second time, where nobody says that the file has some."""
-        if not body.certain and not contestant.doubts:
-            raise doubted(body.url, f"sends nothing of {self.path}")
 
     def _take_whole(self, contestant: Contestant, claim: Claim) -> None:
         """The whole file comes, not the part of it that was asked for."""
@@ -290,7 +284,8 @@ class Run:
     ) -> None:
         """Take the consequences of a refusal."""
         where = f"at byte {claim.position:,} of {self.path}"
-        self.say(f"{contestant.name}: {refusal.error.what}, {where}")
+        if not refusal.is_usual:
+            self.say(f"{contestant.name}: {refusal.error.what}, {where}")
         with self.partial.changed:
             contestant.bear(refusal, location, began, self.client.patience)
         if refusal.remedy is Remedy.RESTART:

@@ -38,13 +38,16 @@ class Remedy(Enum):
 
 class Refusal(Exception):
     """One location did not deliver. error: what to tell if nobody else does. after: seconds it asked us to
-    wait."""
+    wait. is_usual: it happens where nothing is wrong."""
 
-    def __init__(self, error: ZooError, remedy: Remedy, after: float = 0.0) -> None:
+    def __init__(
+        self, error: ZooError, remedy: Remedy, after: float = 0.0, *, is_usual: bool = False
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.remedy = remedy
         self.after = after
+        self.is_usual = is_usual
 
 
 _STATUSES: dict[int, tuple[Remedy, type[ZooError], str]] = {
@@ -98,9 +101,9 @@ def lie(url: str, what: str) -> Refusal:
     return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.LEAVE)
 
 
-def doubted(url: str, what: str) -> Refusal:
+def doubted(url: str, what: str, *, is_usual: bool = False) -> Refusal:
     """Something else came than the file: what a gateway says now and then, and once is not meant."""
-    return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.DOUBT)
+    return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.DOUBT, is_usual=is_usual)
 
 
 def changed(url: str, what: str) -> Refusal:

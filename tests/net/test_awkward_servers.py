@@ -51,7 +51,11 @@ def downloaded(endpoint: str, folder: Path) -> Download:
 @pytest.mark.parametrize("tells", [True, False], ids=["with the length", "without"])
 def test_an_empty_file_of_which_there_is_no_range_is_empty(tmp_path: Path, tells: bool) -> None:
     with serving(Awkward(THERE, tells=tells)) as server:
-        assert content_below(downloaded(server.url, tmp_path).path) == FILES
+        done = downloaded(server.url, tmp_path)
+        assert content_below(done.path) == FILES
+        asked = [part for path, part in server.seen if path.endswith("empty.txt")]
+    assert asked == ["bytes=0-", *([] if tells else [None])]
+    assert not any("empty.txt" in note for note in done.notes)
 
 
 @pytest.mark.parametrize("tells", [True, False], ids=["with the length", "without"])

@@ -160,8 +160,9 @@ def test_a_file_of_which_nobody_knows_the_length_is_empty_when_it_is_so_twice(
     hub: FaultyHub, fetch: Callable[..., Fetched]
 ) -> None:
     hub.fault("empty", "/*/nothing.txt")
-    assert fetch(Wanted("nothing.txt")).path.read_bytes() == b""
-    assert len(hub.requests) == 2
+    done = fetch(Wanted("nothing.txt"))
+    assert done.path.read_bytes() == b""
+    assert len(hub.requests) == 2 and done.notes == ()
 
 
 class first_closes:
