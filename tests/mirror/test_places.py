@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +19,18 @@ FILES = {"config.json": "one", "model.safetensors": "weights"}
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    (tmp_path / "overlay.yaml").write_text(OVERLAY.format(place=tmp_path / "hub"))
-    write(tmp_path / "hub", {"acme/a": FILES, "acme/b": FILES})
+def place() -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder that every account may enter, with a mirror file, and the environment that goes with it."""
+    root = Path(tempfile.mkdtemp(prefix="everybodys-"))
+    root.chmod(0o755)
+    (root / "overlay.yaml").write_text(OVERLAY.format(place=root / "hub"))
+    write(root / "hub", {"acme/a": FILES, "acme/b": FILES})
     wanted = {"destination": "mirror", "models": ["tiny-a", "tiny-b"], "formats": ["hf"], "prune": True}
-    (tmp_path / "mirror.yaml").write_text(json.dumps(wanted))
-    homes = {
-        "INTERNLM_ZOO_HOME": str(tmp_path / "home"),
-        "INTERNLM_ZOO_REGISTRY": str(tmp_path / "overlay.yaml"),
-    }
-    for closed in (tmp_path, *tmp_path.parents):
-        if closed.name.startswith(("pytest-", "popen-", tmp_path.name)):  # for one account alone
-            closed.chmod(0o755)
-    (tmp_path / "mirror").mkdir()
-    return tmp_path, homes
+    (root / "mirror.yaml").write_text(json.dumps(wanted))
+    (root / "mirror").mkdir()
+    overlay = str(root / "overlay.yaml")
+    yield root, {"INTERNLM_ZOO_HOME": str(root / "home"), "INTERNLM_ZOO_REGISTRY": overlay}
+    shutil.rmtree(root)
 
 
 @pytest.mark.parametrize("name", ["read-only", "not ours"])
