@@ -40,23 +40,24 @@ class Owner:
         self._folder = folder
         self._key = os.getpid(), folder.absolute()
         with _changing:
-            life = _lives.get(self._key) or _lives.setdefault(self._key, _Life(_begun(folder)))
+            life = _lives.get(self._key)
+            if life is None or not life.guard.is_ours():
+                life = _lives[self._key] = _Life(_begun(folder))
             life.users += 1
-            self._token = life.guard.path.stem
+            self._life = life
 
     def name(self, key: str) -> Path:
         """One of its names there, drawn anew each time. key: without a dot."""
-        return self._folder / f"{key}.{self._token}-{secrets.token_hex(4)}.part"
+        return self._folder / f"{key}.{self._life.guard.path.stem}-{secrets.token_hex(4)}.part"
 
     def leave(self) -> None:
         """Its names there belong to nobody from now on, unless it is there a second time."""
         with _changing:
-            life = _lives.get(self._key)
-            if life is not None:
-                life.users -= 1
-                if not life.users:
+            self._life.users -= 1
+            if not self._life.users:
+                self._life.guard.release()
+                if _lives.get(self._key) is self._life:
                     del _lives[self._key]
-                    life.guard.release()
 
     def __enter__(self) -> Owner:
         return self

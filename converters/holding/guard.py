@@ -51,13 +51,17 @@ class Guard:
         """Let others have it. stay: the file is left, and says that it is free."""
         _beats.drop(self._beat)
         try:
-            if is_at(self.path, self._file) and (stay or os.name == "nt" or not is_gone(self.path)):
+            if self.is_ours() and (stay or os.name == "nt" or not is_gone(self.path)):
                 with suppress(OSError):
                     rewrite(self._file, _FREE)
         finally:
             self.close()
             if os.name == "nt" and not stay:  # an open file cannot be removed there
                 is_gone(self.path)
+
+    def is_ours(self) -> bool:
+        """Whether nobody took us for dead."""
+        return is_at(self.path, self._file)
 
     def close(self) -> None:
         _ours.discard(self)

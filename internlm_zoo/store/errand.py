@@ -27,6 +27,7 @@ from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.crew import Crew, Stopped
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.journal import clear, forget, waiting
+from internlm_zoo.transfer.partial import TakenOver
 from internlm_zoo.transfer.seeding import seed, wrong_blocks
 from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
 
@@ -80,11 +81,12 @@ class Errand:
         there = self.target.look(file)
         if there.sha256 is not None and not self._is_unfinished(file):
             return self._found(file, there)
-        with self._alone(file):
-            there = self.target.look(file)
-            if there.sha256 is not None:
-                return self._found(file, there)
-            return self._adopt(file) or self._transfer(file, there.damaged)
+        while True:
+            with suppress(TakenOver), self._alone(file):
+                there = self.target.look(file)
+                if there.sha256 is not None:
+                    return self._found(file, there)
+                return self._adopt(file) or self._transfer(file, there.damaged)
 
     def _is_unfinished(self, file: LockedFile) -> bool:
         """Whether somebody is at it, or was killed when it was nearly done, and we may finish it."""

@@ -24,6 +24,8 @@ from internlm_zoo.transfer.values import Wanted
 
 _VERSION = 2
 _SUFFIX = ".journal"
+# Of a journal, beyond twice those that count.
+_SPARE_LINES = 2000
 
 
 @dataclass(frozen=True)
@@ -50,30 +52,43 @@ class Journal:
 
 
 class Writer:
-    """Appends to the journal of a partial file that is ours. lines: so far. Raises OSError."""
+    """Appends to the journal of a partial file that is ours; writes it anew, in one step, where most of it no
+    longer counts. Raises OSError."""
 
     def __init__(self, part: Path, journal: Journal) -> None:
-        """Begins it anew with what is known already, in one step."""
-        target = _beside(part)
-        fresh = target.with_suffix(".new")
+        self._path = _beside(part)
+        self._journal = journal
+        self._begin()
+
+    def block(self, block: int, kept: Kept) -> None:
+        """What is here of a block now; 0 bytes: nothing of it counts."""
+        self._journal.blocks[block] = kept
+        self._append(_line(block, kept))
+
+    def door(self, door: str, etag: str) -> None:
+        self._journal.validators[door] = etag
+        self._append({"door": door, "etag": etag})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _begin(self) -> None:
+        journal, fresh = self._journal, self._path.with_suffix(".new")
         lines = [{"version": _VERSION, "block": BLOCK, "wanted": asdict(journal.wanted)}]
         lines += [{"door": door, "etag": etag} for door, etag in journal.validators.items()]
         lines += [_line(block, kept) for block, kept in sorted(journal.blocks.items())]
         fresh.write_bytes(b"".join(map(_encoded, lines)))
-        fresh.replace(target)
-        self._file = target.open("ab", buffering=0)
-        self.lines = len(lines)
+        fresh.replace(self._path)
+        self._file = self._path.open("ab", buffering=0)
+        self._left = _SPARE_LINES + len(lines)
 
-    def block(self, block: int, kept: Kept) -> None:
-        """What is here of a block now; 0 bytes: nothing of it counts."""
-        self._file.write(_encoded(_line(block, kept)))
-        self.lines += 1
-
-    def door(self, door: str, etag: str) -> None:
-        self._file.write(_encoded({"door": door, "etag": etag}))
-
-    def close(self) -> None:
-        self._file.close()
+    def _append(self, line: dict[str, Any]) -> None:
+        self._file.write(_encoded(line))
+        self._left -= 1
+        if not self._left:
+            old = self._file
+            self._begin()
+            old.close()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from converters.filesystem import flush, resize
+from converters.holding.locks import is_at
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.homes import disk
 from internlm_zoo.ownership import Owner
@@ -25,8 +26,8 @@ from internlm_zoo.transfer.values import Wanted
 _READ = 1 << 20
 # How much of a slow connection's work a kill may cost.
 _NOTE_SECONDS = 1.0
-# Of a journal, beyond those that count.
-_SPARE_LINES = 2000
+# Without a write; another process may have taken the file over meanwhile.
+_NAP_SECONDS = 10.0
 
 
 class WrongBlock(Exception):
@@ -35,6 +36,10 @@ class WrongBlock(Exception):
     def __init__(self, block: int, expected: str, found: str) -> None:
         super().__init__(f"block {block}: expected blake3 {expected}, found {found}")
         self.block = block
+
+
+class TakenOver(Exception):
+    """Another process took this one for dead, and goes on with the file."""
 
 
 class Partial:
@@ -48,6 +53,7 @@ class Partial:
     def __init__(self, folder: Path, key: str, wanted: Wanted, known: Sequence[str] = ()) -> None:
         self.wanted = self._asked = wanted
         self.changed = threading.Condition(threading.RLock())
+        self._looked = time.time()
         self._known = known
         with disk(folder):
             self._owner = Owner(folder)
@@ -149,8 +155,10 @@ class Partial:
             self._trailing.start()
 
     def write(self, claim: Claim, offset: int, chunk: bytes, author: str) -> None:
-        """What of a chunk, whose first byte belongs at `offset`, is in the claim. Raises WrongBlock."""
+        """What of a chunk, whose first byte belongs at `offset`, is in the claim. Raises WrongBlock,
+        TakenOver."""
         with self.changed:
+            self._look_after_a_nap()
             if not self.blocks.holds(claim):
                 return
             end = offset + len(chunk) if claim.end is None else claim.end
@@ -248,6 +256,14 @@ class Partial:
             journal.remove(self.path)
             raise
 
+    def _look_after_a_nap(self) -> None:
+        """Nobody is taken for dead before a minute has passed."""
+        now = time.time()
+        if abs(now - self._looked) >= _NAP_SECONDS:
+            self._looked = now
+            if not is_at(self.path, self._file.fileno()):
+                raise TakenOver
+
     def _put(self, position: int, data: memoryview) -> None:
         self._file.seek(position)
         while data:
@@ -278,21 +294,8 @@ class Partial:
 
     def _note(self, block: int) -> None:
         """What is here of a block that is not full."""
-        if not (kept := self._unfilled(block)).filled:
-            return
-        if self._journal.lines > _SPARE_LINES + 2 * len(self._kept):
-            self._write_journal_anew()
-        self._journal.block(block, kept)
-
-    def _unfilled(self, block: int) -> Kept:
-        return Kept(self.blocks.filled(block), self._hashers[block].hexdigest(), self.authors_of(block))
-
-    def _write_journal_anew(self) -> None:
-        unfilled = {block: self._unfilled(block) for block in self._hashers}
-        self._journal.close()
-        self._journal = journal.Writer(
-            self.path, Journal(self._asked, {**self._kept, **unfilled}, self._validators)
-        )
+        if filled := self.blocks.filled(block):
+            self._journal.block(block, Kept(filled, self._hashers[block].hexdigest(), self.authors_of(block)))
 
     def _lose(self, block: int) -> None:
         self.blocks.fill(block, 0)
