@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from internlm_zoo.errors import AccessError
 from internlm_zoo.settings import Settings
@@ -25,6 +26,17 @@ class TestHuggingFace(HubContract):
         with FaultyHub(root) as hub:
             self.opened(hub, settings).resolve(REPO)
             assert [seen.path for seen in hub.requests] == [f"/api/models/{REPO}"]
+
+    @pytest.mark.parametrize("revision", [None, "main"])
+    def test_the_question_is_that_of_the_official_client(
+        self, root: Path, settings: Settings, revision: str | None
+    ) -> None:
+        with FaultyHub(root) as hub:
+            HfApi(endpoint=hub.url, token=TOKEN).model_info(REPO, revision=revision, files_metadata=True)
+            self.opened(hub, settings, TOKEN).resolve(REPO, revision)
+            theirs, ours = hub.requests
+        assert (ours.path, ours.headers["Authorization"]) == (theirs.path, theirs.headers["Authorization"])
+        assert ours.query["blobs"].lower() == theirs.query["blobs"].lower()
 
     def test_bytes_are_located_at_the_commit_not_at_the_branch(self, source: Source) -> None:
         snapshot = source.resolve(REPO, "main")

@@ -45,6 +45,23 @@ class TestModelScope(HubContract):
         with changed as hub, pytest.raises(NotFoundError, match="changed"):
             open_source(self.hub(hub.url), settings).resolve(REPO, first.revision)
 
+    def test_the_question_is_that_of_the_official_client(
+        self, root: Path, settings: Settings, tmp_path: Path
+    ) -> None:
+        from modelscope_hub import HubApi, HubConfig
+
+        with FaultyHub(root) as hub:
+            official = HubApi(HubConfig(endpoint=hub.url, token=TOKEN, config_dir=tmp_path / "theirs"))
+            listed = official.legacy.list_repo_files(REPO, "model", "master", recursive=True)
+            ours = self.opened(hub, settings, TOKEN).resolve(REPO)
+            first, second = hub.requests
+        assert (second.path, second.query) == (first.path, first.query)
+        for name in ("Authorization", "Cookie"):
+            assert second.headers[name] == first.headers[name]
+        assert {file.path for file in ours.files} == {
+            entry["Path"] for entry in listed if entry["Type"] == "blob"
+        }
+
     def test_more_files_than_a_listing_holds_are_listed_by_folder(
         self, tmp_path: Path, settings: Settings
     ) -> None:
