@@ -145,25 +145,26 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def verified_digests(folder: Path) -> Mapping[str, str]:
-    """sha256 of the files that were checked when they came into the folder and that nobody wrote to since, by
-    size and time of change."""
+    """sha256 of the files that were checked when they came into the folder and that nobody wrote to since: of
+    the same size and time of change, in an inode that is no younger than the record."""
     record = intact_record(folder)
     if record is None:
         return {}
+    written = (folder / BOOKS / NAME).stat().st_mtime_ns
     return {
         file.path: file.sha256
         for file in record.release.files
-        if file.sha256 and _stamp(folder / file.path) == (file.size, record.checked.get(file.path))
+        if file.sha256
+        and _is_untouched(folder / file.path, file.size, record.checked.get(file.path), written)
     }
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of change of a file; None if there is none."""
+def _is_untouched(path: Path, size: int | None, mtime_ns: int | None, written: int) -> bool:
     try:
-        stat = path.stat()
+        status = path.stat()
     except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
+        return False
+    return (status.st_size, status.st_mtime_ns) == (size, mtime_ns) and status.st_ctime_ns <= written
 
 
 _RECORD = TypeAdapter(Record)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from internlm_zoo.store.record import verified_digests
 from internlm_zoo.transfer.blocks import BLOCK
 from tests.store.test_adopt import aged, edit
 from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, write
@@ -141,3 +142,12 @@ def test_an_edit_of_an_adopted_original_is_noticed(
         happened(world, tmp_path / "disk")
     again = world.download(source="modelscope")
     assert content_below(again.path) == FILES
+
+
+def test_what_a_conversion_takes_over_unread_was_not_edited_either(world: World) -> None:
+    """Its record states digests of a download; see test_record.py of the converters."""
+    for folder in (world.download().path, world.download(local_dir=world.folder / "out").path):
+        assert set(verified_digests(folder)) == set(FILES)
+        edit_unseen(folder / WEIGHTS)
+        assert set(verified_digests(folder)) == set(FILES) - {WEIGHTS}
+        world.download(force=True)
