@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from converters.bystanders import is_of_a_system
 from converters.formats.access import refusal
@@ -130,7 +131,7 @@ def _look(place: Path | Unread) -> Holding | Unread:
     except (IntegrityError, UnsupportedError, AccessError) as error:
         return Unread(place, error, _inodes(place))
     if record is None:
-        fix = f"download it again, which writes one; or remove it: internlm-zoo cache rm {place}"
+        fix = f"download it again, which writes one; or remove it: internlm-zoo cache rm {quote(str(place))}"
         lost = IntegrityError("the release has no record", place / BOOKS / NAME, fix)
         return Unread(place, lost, _inodes(place))
     return Holding(place, record)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -84,7 +85,7 @@ def _damaged(path: Path) -> IntegrityError:
         "the record of the download is damaged",
         path,
         "download it again, which writes the record anew (into a --local-dir: with --force); or remove the "
-        f"release from the store: internlm-zoo cache rm {folder}",
+        f"release from the store: internlm-zoo cache rm {quote(str(folder))}",
     )
 
 
@@ -94,7 +95,7 @@ def _newer(path: Path) -> UnsupportedError:
         "the record of the download was written by a newer version of internlm-zoo",
         path,
         "update internlm-zoo, or use another INTERNLM_ZOO_HOME or --local-dir; "
-        f"internlm-zoo cache rm {folder} removes the release from the store",
+        f"internlm-zoo cache rm {quote(str(folder))} removes the release from the store",
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.homes import disk
@@ -60,7 +61,7 @@ def _where_else(there: Inventory) -> str:
     rule = "`internlm-zoo cache list` shows what is"
     if not there.unread:
         return rule
-    first = there.unread[0].path
+    first = quote(str(there.unread[0].path))
     return f"{rule}; of a release whose record cannot be read name the folder: internlm-zoo cache rm {first}"
 
 

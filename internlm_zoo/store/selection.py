@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from shlex import quote
 
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
@@ -46,9 +47,12 @@ def _matches(path: str, globs: Iterable[str]) -> bool:
 
 
 def hint(missing: str, paths: Collection[str]) -> str | None:
-    """What may have been meant: a glob, another spelling, or a file of that name in a folder."""
+    """What may have been meant: a glob, a folder, another spelling, or a file of that name in a folder."""
+    below = f"{missing.rstrip('/')}/"
+    if any(path.startswith(below) for path in paths):
+        return f"that is a folder: --include {quote(below)}"
     if any(fnmatchcase(path, missing) for path in paths):
-        return f"a glob goes with an option: --include '{missing}'"
+        return f"a glob goes with an option: --include {quote(missing)}"
     name = missing.rsplit("/", 1)[-1].casefold()
     same = [path for path in paths if path.rsplit("/", 1)[-1].casefold() == name]
     near = same or difflib.get_close_matches(missing, paths, n=3)

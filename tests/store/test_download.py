@@ -156,7 +156,12 @@ def test_files_that_are_named_and_those_that_match_a_glob_come_both(world: World
     }
     plan = world.plan("tokenizer.model", source="modelscope", include=["sub/"], exclude=["*.model"])
     assert [file.path for file in plan.files] == ["sub/读我.md"]
-    for wrong, meant in (("*.md", "--include"), ("读我.md", "sub/读我.md"), ("Config.json", "config.json")):
+    for wrong, meant in (
+        ("*.md", "--include"),
+        ("sub", "--include sub/"),
+        ("读我.md", "sub/读我.md"),
+        ("Config.json", "config.json"),
+    ):
         with pytest.raises(NotFoundError, match="there is no file") as caught:
             world.download("config.json", wrong, source="modelscope", include=["*"])
         assert meant in (caught.value.fix or "")
