@@ -18,8 +18,8 @@ from internlm_zoo.store.errand import Errand, Got
 from internlm_zoo.store.hubs import as_release
 from internlm_zoo.store.plan import DownloadPlan, PlannedFile
 from internlm_zoo.store.probe import WORTH, Probe, probe
-from internlm_zoo.store.record import Record
-from internlm_zoo.store.targets import FolderTarget, StoreTarget
+from internlm_zoo.store.record import Record, intact_record
+from internlm_zoo.store.targets import FolderTarget, StoreTarget, Target
 from internlm_zoo.store.twins import check_twins
 from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
 from internlm_zoo.transfer.values import Service
@@ -33,7 +33,7 @@ def fetch_release(
     errand, chosen = _errand(candidate, others, request, means)
     release, target = errand.release, errand.target
     target.begin(request.model)
-    check_twins(target.folder, target.partial, (file.path for file in chosen))
+    _check_names(target, chosen)
     _check_space(errand, chosen)
     errand, probed = _probed(errand, chosen, request)
     means.progress.plan(len(chosen), replace(release, files=chosen).size)
@@ -95,6 +95,13 @@ def _target(release: LockedRelease, request: Request, means: Means) -> StoreTarg
         return FolderTarget(means.store, request.local_dir.absolute(), release, request.force)
     folder = means.store.release(release.hub, release.repo, release.revision)
     return StoreTarget(means.store, folder, release, means.adopter.ledger, request.force)
+
+
+def _check_names(target: Target, chosen: Sequence[LockedFile]) -> None:
+    """That each file has a place of its own, also beside those that came before."""
+    there = intact_record(target.folder)
+    before = [file.path for file in there.release.files] if there else []
+    check_twins(target.folder, target.partial, {*before, *(file.path for file in chosen)})
 
 
 def _check_space(errand: Errand, chosen: Sequence[LockedFile]) -> None:

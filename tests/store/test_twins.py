@@ -78,6 +78,14 @@ def test_where_it_does_not_the_pair_is_named_and_one_can_be_left_out(
     code, out, err = run(world, disk, kind, *command, "--local-dir", disk / "out")
     assert code == 0, err
     assert {file["path"] for file in json.loads(out)["files"]} == twins.keys() - {"README.md"}
+    if kind == "shim":  # its twin, later, does not take its place
+        into = ("--local-dir", disk / "out")
+        assert (
+            run(world, disk, kind, "download", "tiny", "README.md", "--source", "modelscope", *into)[0] == 7
+        )
+        assert run(world, disk, kind, *command)[0] == 0
+        assert run(world, disk, kind, "download", "tiny", "README.md", "--source", "modelscope")[0] == 7
+        assert run(world, disk, kind, "verify", "tiny")[0] == 0
 
 
 @pytest.mark.slow
