@@ -32,7 +32,8 @@ class Beats:
     def drop(self, call: Callable[[], None]) -> None:
         with self._changed:
             self._calls.discard(call)
-            self._changed.notify_all()
+            if not self._calls:
+                self._changed.notify_all()
 
     def _run(self) -> None:
         while True:

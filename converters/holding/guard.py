@@ -108,9 +108,8 @@ def _waited_for(path: Path, say: Callable[[str], None], check: Callable[[], None
 
 
 def _waiting(holder: Holder, path: Path) -> str:
-    near = holder.is_of_this_machine
-    gone = "" if near else f"; if that is gone, this goes on after {SILENCE:.0f} s without a sign of it"
-    return f"waiting for {holder}, which holds {path}{gone}"
+    gone = "" if holder.is_of_this_machine else f", or after {SILENCE:.0f} s without a sign of it"
+    return f"waiting for {holder}, which holds {path}; this goes on when that ends{gone}"
 
 
 def take(path: Path) -> Guard | Holder:

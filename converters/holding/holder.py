@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -55,17 +55,23 @@ SOMEBODY = Holder("", "", "", 0, None, 0, "", "", 0.0)
 
 def this_process(device: int) -> Holder:
     """The holder of a file on this device from now on."""
+    return replace(_self(os.getpid()), nonce=secrets.token_hex(8), device=device, since=time.time())
+
+
+@cache
+def _self(process: int) -> Holder:
+    """What does not change of this process. process: its id, which a child has not."""
     number = _number()
     return Holder(
-        nonce=secrets.token_hex(8),
+        nonce="",
         boot=_boot(),
         numbering=_numbering(),
         process=number,
         began=_began(number),
-        device=device,
+        device=0,
         host=socket.gethostname(),
         command=_command(),
-        since=time.time(),
+        since=0.0,
     )
 
 

@@ -5,8 +5,9 @@
     assert done.code == 0, done.err
 
 `ENVIRONMENTS` is the table, by name; a test may make an `Environment` of its own. See table.py, and shim.c
-with shim.py for the calls that can be made to fail. `everybodys` is a folder that every account may enter
-(pytest's own are the owner's alone): `open_world(everybodys, stack)` for what runs as somebody else.
+with shim.py for the calls that can be made to fail, and for a clock that is wrong (SHIM_CLOCK, in seconds).
+`everybodys` is a folder that every account may enter (pytest's own are the owner's alone):
+`open_world(everybodys, stack)` for what runs as somebody else.
 """
 
 from tests.environment.places import Done, run_in, words

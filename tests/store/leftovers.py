@@ -1,4 +1,4 @@
-"""What a killed download left in a store."""
+"""What a killed download left in a store, or beside a mirror."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.store.world import WEIGHTS, World
 def noted(world: World) -> int:
     """Bytes of the weights that the next run can count on, by the journals there."""
     blocks: dict[int, int] = {}
-    for path in world.home.glob("partial/*.journal"):
+    for path in world.folder.rglob("partial/*.journal"):
         lines = path.read_text().split("\n")[:-1]
         if lines and json.loads(lines[0])["wanted"]["path"] == WEIGHTS:
             for line in map(json.loads, lines[1:]):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,12 +38,12 @@ def volume(world: World) -> World:
     return world
 
 
-def pod(world: World, *args: str, host: str = "pod-0", words: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """The command line in a container; killed, it takes its processes with it."""
-    inside = ["sh", "-c", f'hostname {host}; exec "$@"', "sh", *words]
+def pod(world: World, *args: str, before: str = "") -> subprocess.Popen[str]:
+    """The command line in a container; killed, it takes its processes with it. before: what it does first."""
+    inside = ["sh", "-c", 'hostname pod-0; exec "$@"', "sh"]
     through = ["unshare", "-pfmu", "--kill-child", "--mount-proc", *inside]
     return subprocess.Popen(
-        [*through, sys.executable, *COMMAND, *args],
+        [*through, sys.executable, "-c", f"{before}\n{COMMAND[1]}", *args],
         env={**os.environ, **world.environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -51,10 +51,10 @@ def pod(world: World, *args: str, host: str = "pod-0", words: Sequence[str] = ()
     )
 
 
-def lives_until_more_is_kept(world: World) -> int:
+def lives_until_more_is_kept(world: World, *args: str) -> int:
     """Start a container, and kill it as soon as it has noted more than it found."""
     before = noted(world)
-    process = pod(world, *DOWNLOAD, "--max-rate", "1MB")
+    process = pod(world, *(args or DOWNLOAD), "--max-rate", "1MB")
     while process.poll() is None and noted(world) <= before:
         time.sleep(0.02)
     assert process.poll() is None, process.communicate()[1]
@@ -63,8 +63,8 @@ def lives_until_more_is_kept(world: World) -> int:
     return noted(world) - before
 
 
-def ends_well(world: World, *args: str, **how: str) -> str:
-    process = pod(world, *args, **how)
+def ends_well(world: World, *args: str) -> str:
+    process = pod(world, *args)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out
@@ -96,12 +96,46 @@ def test_two_containers_of_one_name_share_a_volume_and_the_work(volume: World) -
     hub = volume.hubs["huggingface"]
     first = pod(volume, *DOWNLOAD, "--max-rate", "3MB")
     hub.wait(lambda: hub.sent > BLOCK)
+    inside = int(Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()[0])
+    os.kill(inside, signal.SIGSTOP)
     refused = pod(volume, "cache", "prune")
     assert refused.communicate(timeout=60)[1].count("a download is under way: `") == 1
-    second = pod(volume, *DOWNLOAD, host="pod-0")
+    second = pod(volume, *DOWNLOAD)
+    assert second.stderr is not None
+    heard = ""
+    while "waiting for `" not in heard:
+        heard = second.stderr.readline()
+        assert heard, "it did not wait"
+    assert "(process 1 on pod-0, since 20" in heard
+    os.kill(inside, signal.SIGCONT)
     outs = [process.communicate(timeout=120) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], outs
-    assert [err.count("waiting for `") for _, err in outs] == [0, 1]
-    assert "(process 1 on pod-0, since 20" in outs[1][1]
+    assert "waiting" not in outs[0][1] + outs[1][1]
     assert hub.sent <= SIZE + 1_000_000
     assert list(volume.home.glob("partial/*")) == []
+
+
+def test_a_mirror_and_its_guard_are_gone_on_with(volume: World) -> None:
+    hub, file = volume.hubs["huggingface"], volume.folder / "mirror.yaml"
+    file.write_text("destination: mirror\nmodels: [tiny]\nformats: [hf]\nhubs: [huggingface]\n")
+    lives_until_more_is_kept(volume, "mirror", "apply", str(file))
+    kept, before = noted(volume), hub.sent
+    ends_well(volume, "mirror", "apply", str(file))
+    assert hub.sent - before <= SIZE - kept + 1_000_000
+    assert content_below(volume.folder / "mirror" / REPO) == content_below(volume.root / REPO)
+
+
+def test_a_conversion_is_gone_on_with_and_leaves_nothing(volume: World, tmp_path: Path) -> None:
+    from tests.converters.oracle import INTERNLM2, make_model, write_original
+
+    source = write_original(tmp_path / "source", make_model(INTERNLM2), INTERNLM2, 2)
+    convert = ("convert", str(source), str(tmp_path / "out" / "hf"), "--to", "hf", "--workers", "1")
+    hangs = (
+        "import os, time; os.fsync = os.pwrite = lambda *a: (print('hangs', flush=True), time.sleep(3600))"
+    )
+    process = pod(volume, *convert, before=hangs)
+    assert process.stdout is not None and process.stdout.readline() == "hangs\n"
+    process.kill()
+    process.communicate()
+    assert "waiting" not in ends_well(volume, *convert)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["hf"]

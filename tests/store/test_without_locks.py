@@ -120,7 +120,7 @@ def test_what_another_machine_holds_counts_until_it_is_silent(world: World, star
         heard = process.stderr.readline()
         assert heard, "it did not wait"
     assert "`-c" not in heard and "on pod-9, since 20" in heard
-    assert "if that is gone, this goes on after 60 s without a sign of it" in heard
+    assert "this goes on when that ends, or after 60 s without a sign of it" in heard
     as_of_another_machine(world, silent=61)
     ended(world, process)
 
