@@ -19,6 +19,7 @@ from tests.store.world import ENDPOINTS, FILES, World, content_below
 Zoo = Callable[..., tuple[int, str, str]]
 HF = "HF_ENDPOINT"
 PASSWORD = "simsim-simsim"
+SLOW = pytest.mark.slow
 
 
 def port_of(world: World, name: str) -> int:
@@ -41,7 +42,14 @@ def without_socks(monkeypatch: pytest.MonkeyPatch) -> None:
 # How they are written
 
 
-@pytest.mark.parametrize("spelt", ["{}", "http://{}/", '"http://{}"', " 'http://{}'\n", "HTTP://{}"])
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        "{}",
+        " 'http://{}'\n",
+        *(pytest.param(s, marks=SLOW) for s in ("http://{}/", '"http://{}"', "HTTP://{}")),
+    ],
+)
 def test_a_proxy_is_understood_however_it_is_written(world: World, spelt: str) -> None:
     with Proxy(port_of(world, "huggingface")) as proxy:
         place = spelt.format(f"127.0.0.1:{proxy.port}")
@@ -88,7 +96,7 @@ def test_socks_beside_proxies_for_the_web_is_not_needed(world: World, without_so
     assert proxy.asked
 
 
-@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4", "socks"])
+@pytest.mark.parametrize("scheme", ["socks5", "socks"])
 def test_socks_alone_is_refused_with_the_name_of_the_extra(
     world: World, without_socks: None, scheme: str
 ) -> None:
@@ -104,8 +112,9 @@ def test_without_socks_the_hubs_that_need_none_step_in(world: World, without_soc
     assert any("internlm-zoo[socks]" in note for note in done.notes)
 
 
-@pytest.mark.parametrize("user", [None, "ali:open sesame@home"])
-@pytest.mark.parametrize("scheme", ["socks5h", "socks"])
+@pytest.mark.parametrize(
+    ("scheme", "user"), [("socks5h", "ali:open sesame@home"), pytest.param("socks", None, marks=SLOW)]
+)
 def test_listings_and_bytes_go_through_socks(world: World, scheme: str, user: str | None) -> None:
     pytest.importorskip("socks", reason="PySocks is not installed (extra socks)")
     with Socks(port_of(world, "modelscope"), user) as proxy:
@@ -251,7 +260,9 @@ def test_an_endpoint_that_is_none_is_refused_by_its_variable(
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["download", "status", "lock", "inspect"])
+@pytest.mark.parametrize(
+    "command", ["status", *(pytest.param(c, marks=SLOW) for c in ("download", "lock", "inspect"))]
+)
 def test_every_command_ends_with_2_and_one_sentence(
     world: World, zoo: Zoo, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

@@ -45,11 +45,11 @@ def a_hashed_folder(authority: Authority, folder: Path) -> Path:
     ("name", "variable", "make"),
     [
         ("huggingface", "SSL_CERT_DIR", a_folder),
-        ("modelscope", "SSL_CERT_DIR", a_hashed_folder),
         ("modelers", "REQUESTS_CA_BUNDLE", the_file),
-        ("openxlab", "REQUESTS_CA_BUNDLE", a_folder),
-        ("huggingface", "CURL_CA_BUNDLE", the_file),
-        ("modelscope", "CURL_CA_BUNDLE", the_file),
+        pytest.param("modelscope", "SSL_CERT_DIR", a_hashed_folder, marks=pytest.mark.slow),
+        pytest.param("openxlab", "REQUESTS_CA_BUNDLE", a_folder, marks=pytest.mark.slow),
+        pytest.param("huggingface", "CURL_CA_BUNDLE", the_file, marks=pytest.mark.slow),
+        pytest.param("modelscope", "CURL_CA_BUNDLE", the_file, marks=pytest.mark.slow),
     ],
 )
 def test_every_variable_holds_for_listings_and_bytes(
