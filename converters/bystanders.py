@@ -7,8 +7,9 @@ neither part nor extra.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 
 # By file systems, desktops and file servers, at any depth. Names are compared without regard to case.
@@ -36,13 +37,13 @@ LISTED = frozenset({".gitattributes", ".gitignore"})
 """Those that a repository has for git, and that hubs list as files of the release all the same."""
 
 _BY_SYSTEMS = tuple(name for names in SYSTEMS.values() for name in names)
+_IS_BY_SYSTEMS = re.compile("|".join(map(translate, _BY_SYSTEMS))).match
 _BY_TOOLS = tuple(path for paths in TOOLS.values() for path in paths)
 
 
 def is_of_a_system(name: str) -> bool:
     """Of a file or folder, whatever it is in."""
-    folded = name.casefold()
-    return any(fnmatchcase(folded, pattern) for pattern in _BY_SYSTEMS)
+    return _IS_BY_SYSTEMS(name.casefold()) is not None
 
 
 def is_bystander(path: str) -> bool:

@@ -53,10 +53,11 @@ class Kit:
 
     def shelve(self, held: Held, without: Collection[str] = ()) -> None:
         """Make known what a release of the mirror has."""
-        for file in (file for file in held.files if file.path not in without):
-            if place := self.destination.local(held.path, file.path):
-                for digest in filter(None, (file.sha256, file.git_sha1)):
-                    self.shelved.setdefault(digest, []).append((place, "the mirror"))
+        folder = self.destination.local(held.path)
+        for file in held.files if folder else ():
+            for digest in filter(None, (file.sha256, file.git_sha1)):
+                if folder and file.path not in without:
+                    self.shelved.setdefault(digest, []).append((folder / file.path, "the mirror"))
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,9 @@ class Job:
         _check_named(self.orders.choice, offers.values())
         paths = dict.fromkeys((*ways, *(held.path for held in index.releases)))
         seen = {path: self._seen(path, index.find(path), offers.get(path), progress) for path in paths}
-        for held in index.releases:
-            kit.shelve(held, without=seen[held.path].damaged | seen[held.path].missing)
         found = make_plan(self.wanted, offers, index, seen, self.rules)
+        for held in index.releases if any(item.to_fetch for item in found.items) else ():
+            kit.shelve(held, without=seen[held.path].damaged | seen[held.path].missing)
         found = replace(found, items=tuple(look_nearby(found.items, ways, kit)))
         for item in found.items:
             for note in item_notes(item):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from internlm_zoo.mirror.copying import Kit, errand
 from internlm_zoo.mirror.survey import Ways
 from internlm_zoo.mirror.values import Action, Item
+from internlm_zoo.sources.base import RemoteFile
 from internlm_zoo.store.plan import PlannedFile
 from internlm_zoo.store.release import plan_release
 
@@ -30,17 +31,22 @@ def look_nearby(items: Iterable[Item], ways: Mapping[str, Ways], kit: Kit) -> It
 def _looked(item: Item, ways: Ways, kit: Kit, coming: Mapping[str, str]) -> Item:
     candidate, others, request, means = errand(item, ways, kit)
     planned = {file.path: file for file in plan_release(candidate, others, request, means).files}
-    return replace(item, actions=tuple(_known(it, planned.get(it.path), item, coming) for it in item.actions))
+    listed = {file.path: file for file in item.offer.snapshot.files} if item.offer.snapshot else {}
+    return replace(
+        item,
+        actions=tuple(
+            _known(action, planned[action.path], listed[action.path], coming)
+            if action.path in planned
+            else action
+            for action in item.actions
+        ),
+    )
 
 
-def _known(action: Action, planned: PlannedFile | None, item: Item, coming: Mapping[str, str]) -> Action:
-    if planned is None:
-        return action
+def _known(action: Action, planned: PlannedFile, listed: RemoteFile, coming: Mapping[str, str]) -> Action:
     if planned.source is None:
         return replace(action, fetch=0, taken_from=str(planned.taken_from) if planned.taken_from else None)
-    snapshot = item.offer.snapshot
-    listed = snapshot.file(action.path) if snapshot else None
-    for digest in filter(None, (listed.sha256, listed.git_sha1) if listed else ()):
+    for digest in filter(None, (listed.sha256, listed.git_sha1)):
         if digest in coming:
             return replace(action, fetch=0, taken_from=coming[digest])
     return replace(action, fetch=None if action.size is None else planned.to_fetch)

@@ -135,15 +135,16 @@ def _stray(path: str, held: Held | None, seen: Seen, rules: Rules) -> Action:
 
 def _in_the_way(actions: Iterable[Action], wanted: Iterable[str], held: Held | None) -> Iterator[str]:
     """What lies where a wanted file, or a folder of it, is to be, and is not for us to remove."""
-    wanted = set(wanted)
-    folders = {str(parent) for path in wanted for parent in PurePosixPath(path).parents}
-    for action in actions:
-        if action.why == "unknown" and _is_found(action.path, held):
-            yield action.path
-        elif action.stays:
-            above = {str(parent) for parent in PurePosixPath(action.path).parents}
-            if action.path in folders or not wanted.isdisjoint(above):
-                yield action.path
+    staying = {action.path for action in actions if action.stays}
+    yield from (it.path for it in actions if it.why == "unknown" and _is_found(it.path, held))
+    if staying:
+        wanted = set(wanted)
+        folders = {parent for path in wanted for parent in _above(path)}
+        yield from sorted(path for path in staying if path in folders or not wanted.isdisjoint(_above(path)))
+
+
+def _above(path: str) -> list[str]:
+    return [str(parent) for parent in PurePosixPath(path).parents]
 
 
 def _is_found(path: str, held: Held | None) -> bool:

@@ -195,10 +195,10 @@ class FolderTarget:
         return Standing(damaged=path)
 
     def near(self, file: LockedFile) -> Path | None:
-        if not file.has_digest:
-            return None
-        known = remembered(self.store.aliases, name_of(self.release, file))
-        sha256 = file.sha256 or (known.sha256 if known else None)
+        sha256 = file.sha256
+        if sha256 is None and file.has_digest:
+            known = remembered(self.store.aliases, name_of(self.release, file))
+            sha256 = known.sha256 if known else None
         blob = self.store.blob(sha256) if sha256 else None
         return blob if blob is not None and blob.is_file() else None
 

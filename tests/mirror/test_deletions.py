@@ -200,6 +200,20 @@ def test_what_lay_there_before_the_mirror_is_never_replaced_or_removed(world: Wo
     assert not (mine / "model.safetensors").exists()
 
 
+def test_what_systems_and_tools_leave_is_neither_counted_nor_removed(world: World) -> None:
+    world.ask(models=["tiny-chat"], prune=True, **HF)
+    applied(world)
+    left = [".git/HEAD", ".cache/huggingface/x.lock", "sub/.DS_Store", "lost+found/1"]
+    for path in left:
+        (world.mirror / CHAT_AT / path).parent.mkdir(parents=True, exist_ok=True)
+        (world.mirror / CHAT_AT / path).write_text("x")
+    report = planned(world)
+    assert (report.result, report.files.here.files) == ("no change", len(CHAT))
+    world.ask(models=["tiny-base"], prune=True, **HF)
+    applied(world, max_delete="100%")
+    assert sorted(world.held(CHAT_AT)) == sorted(left)
+
+
 def test_a_file_written_to_after_it_was_planned_to_go_stays(world: World) -> None:
     world.ask(**HF)
     applied(world)

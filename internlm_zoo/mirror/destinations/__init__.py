@@ -46,8 +46,8 @@ class Destination(Protocol):
         """Those of the files, all with digests, that lie at their place and are right."""
         ...
 
-    def local(self, path: str, file: str) -> Path | None:
-        """Where a file of a release can be read on this machine; None where it cannot."""
+    def local(self, path: str) -> Path | None:
+        """The folder in which the files of a release can be read on this machine, if there is one."""
         ...
 
     def stage(self, path: str) -> Path:

@@ -77,9 +77,9 @@ class DirectoryDestination:
         report = verify(folder, _expected(files), quick=not deep, progress=progress)
         damaged = {wrong.path for wrong in report.wrong}
         unsure = [file for file in files if file.path not in {*damaged, *report.missing}]
-        damaged |= {file.path for file in unsure if place_of(folder, file.path).is_symlink()}
-        if not deep:
-            touched = [file for file in unsure if _stamp(folder / file.path) != file.stamp]
+        damaged |= {file.path for file in unsure if (folder / file.path).is_symlink()}
+        touched = [file for file in unsure if _stamp(folder / file.path) != file.stamp]
+        if touched and not deep:
             again = verify(folder, _expected(touched), progress=progress)
             damaged |= {wrong.path for wrong in again.wrong}
         return Seen(lying, frozenset(damaged), frozenset(report.missing))
@@ -98,8 +98,8 @@ class DirectoryDestination:
                 right.update({file.path: held} if held else {})
         return right
 
-    def local(self, path: str, file: str) -> Path | None:
-        return place_of(self._folder(path), file)
+    def local(self, path: str) -> Path | None:
+        return self._folder(path)
 
     def stage(self, path: str) -> Path:
         return self._stage(path)
@@ -183,11 +183,13 @@ def _stamp(file: Path) -> str:
 
 
 def _lying(folder: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, Lying]]:
-    """The files in a folder, links among them, by their paths with forward slashes."""
+    """The files in a folder, links among them, by their paths with forward slashes. wanted: see
+    files_below."""
     for path in files_below(folder, wanted, links=True):
         with suppress(FileNotFoundError):
             if not is_ours(path):
-                yield path, Lying((folder / path).lstat().st_size, _stamp(folder / path))
+                status = (folder / path).lstat()
+                yield path, Lying(status.st_size, str(status.st_mtime_ns))
 
 
 def _recognised(place: Path, file: LockedFile, progress: Progress) -> HeldFile | None:
