@@ -83,7 +83,8 @@ def writing(path: str | os.PathLike[str], elsewhere: str = "choose another place
 
 def refusal_of(error: OSError, path: str | os.PathLike[str], elsewhere: str) -> ZooError | None:
     """See `writing`; None for what is not of a file system."""
-    where, words = os.fspath(error.filename or path), error.strerror or str(error)
+    named = os.fsdecode(error.filename or "")  # relative where it was reached by a descriptor
+    where, words = named if Path(named).is_absolute() else os.fspath(path), error.strerror or str(error)
     if error.errno in FULL:
         what = "the disk is full" if error.errno == errno.ENOSPC else f"this account may use no more: {words}"
         return NoSpaceError(what, where, f"make room and {_AGAIN}")
@@ -92,7 +93,8 @@ def refusal_of(error: OSError, path: str | os.PathLike[str], elsewhere: str) -> 
     if error.errno in FORBIDDEN and not Path(where).is_relative_to(path):  # nothing that was to be written
         return AccessError(f"the system refuses it: {words}", where)
     if error.errno in FORBIDDEN:
-        return UsageError(f"cannot write there: {_in_the_way(where) or words}", where, elsewhere)
+        blocked = error.errno in (errno.EEXIST, errno.ENOTDIR) and _in_the_way(where)
+        return UsageError(f"cannot write there: {blocked or words}", where, elsewhere)
     if error.errno in _TOO_MANY:
         fix = "allow more (`ulimit -n`), or let it do less at a time (--max-workers)"
         return UsageError(f"too many files are open: {words}", where, fix)
@@ -103,10 +105,11 @@ def refusal_of(error: OSError, path: str | os.PathLike[str], elsewhere: str) -> 
 
 def _in_the_way(path: str) -> str | None:
     """What stands where a folder should be made."""
-    place = nearest(Path(path).absolute())
-    if place.is_symlink() and not place.exists():
+    whole = Path(path).absolute()
+    place = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
+    if place.is_symlink() and not os.path.exists(place):  # noqa: PTH110
         return f"{place} is a link that leads nowhere"
-    return f"{place} is a file" if place.is_file() and str(place) != str(Path(path).absolute()) else None
+    return f"{place} is a file" if place.is_file() else None
 
 
 def _too_large(where: str, elsewhere: str) -> ZooError:
@@ -209,8 +212,8 @@ def _move_over(source: Path, target: Path) -> None:
 
 
 def nearest(path: Path) -> Path:
-    """The path, or the folder above it that exists."""
-    return next(place for place in (path, *path.parents) if os.path.lexists(place))
+    """The path, or the folder above it that exists, and may be seen."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110
 
 
 def room(path: Path) -> int | None:

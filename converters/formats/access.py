@@ -21,7 +21,7 @@ _FIXES = {
     errno.EIO: "the disk or the network file system fails: fetch it again, to another place",
     errno.ESTALE: "the network file system lost it: run it again",
 }
-_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def refusal(path: str | os.PathLike[str], error: OSError) -> ZooError:
@@ -63,6 +63,6 @@ def is_directory(path: str | os.PathLike[str]) -> bool:
     try:
         return stat.S_ISDIR(Path(path).stat().st_mode)
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in NOTHING_THERE:
             return False
         raise refusal(path, error) from error

@@ -65,4 +65,5 @@ def refusals_named(target: Path) -> Iterator[None]:
             raise refusal from error
         what = f"the system refuses it: {error.strerror or error}"
         fix = "choose another target, or run it again: it goes on where it stopped"
-        raise AccessError(what, error.filename or target, fix) from error
+        where = error.filename if Path(error.filename or "").is_absolute() else target
+        raise AccessError(what, where, fix) from error

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from converters.bystanders import is_empty, is_of_a_system
-from converters.errors import IntegrityError, UsageError
+from converters.errors import IntegrityError, PartlyDoneError, UsageError
 from converters.holding import held
 from converters.plan import Plan
 from converters.sinks.exchange import exchange
@@ -112,7 +112,15 @@ class Staging:
                 f"the result is whole: it is {self.path}, to be moved by hand",
             ) from error
         self._carry_over()
-        _remove(self.path)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """What was there before: the result is in its place, whatever becomes of it."""
+        try:
+            _remove(self.path)
+        except OSError as error:
+            what = f"the result is in place; what was there before cannot be removed: {error.strerror}"
+            raise PartlyDoneError(what, self.path, "have its owner remove it") from error
 
     def _carry_over(self) -> None:
         """What a system left in the old directory, a trash can say, is not ours to remove."""

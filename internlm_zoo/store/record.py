@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from converters.formats.access import refusal
+from converters.formats.access import NOTHING_THERE, refusal
 from converters.holding import held
 from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.ownership import free_name, sweep
@@ -51,11 +51,11 @@ def read_record(folder: Path) -> Record | None:
     path = folder / BOOKS / NAME
     try:
         text = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except IsADirectoryError as error:
         raise _damaged(path) from error
     except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return None
         raise refusal(path, error) from error
     try:
         return _RECORD.validate_json(text)

@@ -53,7 +53,7 @@ def test_every_verb_that_reads_it_works_and_writes_nothing(complete, zoo_in, nam
 
 @pytest.mark.parametrize("name", ["read-only", "not ours"])
 @pytest.mark.parametrize(
-    "args", [("cache", "rm", "tiny"), ("download", "tiny", "--format", "original"), ("cache", "adopt", ".")]
+    "args", [("cache", "rm", "tiny"), ("download", "tiny", "--format", "original"), ("lock", "tiny")]
 )
 def test_a_verb_that_changes_it_says_that_it_cannot(complete, zoo_in, name, args):
     before = content_below(complete.home)
