@@ -84,6 +84,8 @@ def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
     shelf, snapshot = copied.item.shelf, copied.item.offer.snapshot
     assert snapshot is not None, "nothing is taken in without an offer"
     kept = before.files if before else ()
+    files = sorted([*kept, *arrived], key=lambda file: file.path)
+    found = before.found if before else strangers(copied.item.seen)
     vouched = copied.vouched and (not kept or before is None or before.trust == "hub")
     trust: Literal["hub", "first-use"] = "hub" if vouched else "first-use"
     return Held(
@@ -94,8 +96,8 @@ def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
         source=Origin(snapshot.hub, snapshot.repo, snapshot.revision),
         trust=trust,
         names=shelf.names,
-        files=tuple(sorted([*kept, *arrived], key=lambda file: file.path)),
-        found=before.found if before else strangers(copied.item.seen),
+        files=tuple(files),
+        found=tuple(path for path in found if path not in {file.path for file in files}),
     )
 
 

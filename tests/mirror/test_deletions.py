@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from internlm_zoo.errors import UsageError
 from internlm_zoo.mirror import Orders, Report, apply, diff, plan
 from internlm_zoo.progress import Progress
 from tests.mirror.conftest import Shell
@@ -162,6 +164,29 @@ def test_a_hub_that_lists_half_of_one_release_of_many_is_stopped(world: World) -
     assert (report.result, tree(world)) == ("stopped", before)
     assert report.excess is not None
     assert f"3 of the 5 files of {CHAT_AT}" in report.excess
+
+
+def test_a_hub_that_lists_nothing_removes_nothing(world: World) -> None:
+    world.ask(models=["tiny-chat"], prune=True, **HF)
+    applied(world)
+    before = tree(world)
+    for path in CHAT:
+        world.put("huggingface", CHAT_AT, path, None)
+    assert applied(world, max_delete="100%").exit_code == 4
+    assert tree(world) == before
+
+
+def test_a_model_that_left_the_registry_goes_only_within_the_limit(world: World) -> None:
+    world.ask(models=["tiny-[bc]*"], prune=True, **HF)
+    applied(world)
+    overlay = world.root / "overlay.yaml"
+    overlay.write_text(re.sub(r"  tiny-chat:.*?(?=  tiny-base:)", "", overlay.read_text(), flags=re.S))
+    before = tree(world)
+    assert (applied(world).result, tree(world)) == ("stopped", before)
+    world.ask(models=["tiny-chat", "tiny-base"], prune=True, **HF)
+    with pytest.raises(UsageError, match="no model is called 'tiny-chat'"):
+        applied(world)
+    assert tree(world) == before
 
 
 def test_a_replaced_file_is_no_deletion(world: World) -> None:

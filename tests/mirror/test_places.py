@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment.places import run_in
-from tests.environment.table import ENVIRONMENTS
+from tests.environment.table import ENVIRONMENTS, Environment
 from tests.mirror.test_plan_is_done import OVERLAY, contents, write
 
 pytestmark = pytest.mark.slow
@@ -50,3 +50,18 @@ def test_a_mirror_that_cannot_be_written_to(place: tuple[Path, dict[str, str]], 
     assert "cannot write there" in done.err
     assert str(mirror) in done.err
     assert contents(mirror) == before
+
+
+def test_a_removal_that_fails_half_way_is_gone_on_with(place: tuple[Path, dict[str, str]]) -> None:
+    root, homes = place
+    mirror, file = root / "mirror", root / "mirror.yaml"
+    command = ["mirror", "apply", file, "-q", "--max-delete", "100%"]
+    assert run_in(ENVIRONMENTS["plain"], command, homes, mirror).code == 0
+    file.write_text(file.read_text().replace('"tiny-a", ', ""))
+    stuck = Environment("stuck", "one file can be removed, and no other", "unlink@1=EACCES")
+    done = run_in(stuck, command, homes, mirror)
+    assert done.code == 2
+    assert "acme/a/model.safetensors" in done.err
+    assert len(contents(mirror)) == 3
+    assert run_in(ENVIRONMENTS["plain"], command, homes, mirror).code == 0
+    assert sorted(contents(mirror)) == ["acme/b/config.json", "acme/b/model.safetensors"]
