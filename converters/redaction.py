@@ -6,8 +6,8 @@ made (errors.py), whatever the command line prints (internlm_zoo/cli/outlets.py)
 on, the logging records and warnings of all libraries in the process. It stands beside errors.py, and for the
 same reason. What is hidden: each secret as it is, percent-encoded, as base64 (also behind a user's name, as
 basic authentication has it), and as Python and JSON escape it; the user and password of any URL; and what
-the query of a signed link holds. A secret of fewer than LEAST characters would take ordinary words along,
-and is only hidden where its place in a URL or in base64 gives it away.
+the query of a signed link holds. A secret of fewer than LEAST characters, or a password that is a plain word,
+would take ordinary words along, and is only hidden where its place in a URL or in base64 gives it away.
 """
 
 from __future__ import annotations
@@ -28,14 +28,18 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 HIDDEN = "***"
 LEAST = 6
 
-_SECRET_NAME = re.compile(
-    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|COOKIE|AK|SK|API_KEY|ACCESS_KEY|SECRET_KEY)$", re.I
+# Variables of ours and of the hubs' own clients. Others are not in play, and their words may be ordinary.
+_OURS = re.compile(
+    r"(?:HF|HUGGING_?FACE|MODELSCOPE|OPENXLAB|OPENMIND|INTERNLM_ZOO)_(?:\w+_)?"
+    r"(?:TOKEN|SECRET|PASSWORD|COOKIES?|AK|SK)",
+    re.IGNORECASE,
 )
+_ADDRESS = re.compile(r"\w+_(?:PROXY|ENDPOINT)", re.IGNORECASE)
+_WORD = re.compile(r"[a-z]{1,11}")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s'\"<>]*@")
 _SIGNED = re.compile(
     r"(?i)(?<=[?&])([\w-]*(?:signature|credential|token|secret|accesskeyid|password)|sig|sign|ak|sk)=[^&\s'\"<>]+"
 )
-_DELIMITERS = re.compile(r"[/?#@:]")
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 
 _lock = threading.Lock()
@@ -50,31 +54,30 @@ def keep_secret(secret: str, user: str = "") -> None:
     of several is one.
     """
     words = {secret, secret.strip(), *re.split(r"[\s\0\ufeff]+", secret)}
-    found = {form for word in words for form in _forms_of(word, user) if len(form) >= LEAST}
-    with _lock:
-        if not found <= _forms:
-            _learn(found)
+    _keep({form for word in words for form in _forms_of(word, user)})
 
 
 def keep_secret_of(url: str) -> None:
     """The password in a URL, with or without its scheme, or the user's name where that stands alone, and may
-    be a token."""
+    be a token. A plain word is hidden only where it gives itself away."""
     userinfo, at, _ = url.rpartition("://")[2].rpartition("@")
-    if at:
-        user, colon, password = userinfo.partition(":")
-        secret, user = (password, user) if colon else (user, "")
-        keep_secret(secret, user)
-        for piece in _DELIMITERS.split(secret):  # where it was not percent-encoded, and the URL is cut there
-            keep_secret(piece)
+    if not at:
+        return
+    user, colon, password = userinfo.partition(":")
+    secret, user = (password, user) if colon else (user, "")
+    _keep(set(_basic(secret, user)))
+    if not _WORD.fullmatch(secret):
+        keep_secret(secret)
 
 
 def keep_secrets_in(environ: Mapping[str, str]) -> None:
-    """What an environment holds under the names that credentials go by, and in URLs of proxies and hubs."""
+    """What an environment holds under the names that credentials go by, and in addresses of proxies and
+    hubs."""
     for name, value in environ.items():
-        if _SECRET_NAME.search(name):
+        if _OURS.fullmatch(name):
             keep_secret(value)
-        elif "@" in value and ("://" in value or "proxy" in name.lower()):
-            keep_secret_of(value)
+        elif _ADDRESS.fullmatch(name):
+            keep_secret_of(value.strip())
 
 
 def redacted(text: str) -> str:
@@ -97,6 +100,8 @@ def redact_error(error: BaseException) -> None:
             continue
         seen.add(id(one))
         one.args = tuple(map(_plain, one.args))
+        if isinstance(one, OSError):  # which is written by these instead
+            one.filename, one.filename2 = _plain(one.filename), _plain(one.filename2)
         waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
 
 
@@ -125,9 +130,8 @@ def _forms_of(secret: str, user: str) -> Iterator[str]:
         for unharmed in ("", "/"):
             coded = quote(data, safe=unharmed)
             yield from (coded, coded.replace("%20", "+"), _PERCENT.sub(lambda found: found[0].lower(), coded))
-        for behind in {b"", f"{user}:".encode(), f"{unquote(user)}:".encode()}:
-            for encode in (base64.b64encode, base64.urlsafe_b64encode):
-                yield encode(behind + data).decode().rstrip("=")
+        yield from _base64(data)
+    yield from _basic(secret, user)
 
 
 def _escaped(word: str) -> set[str]:
@@ -139,13 +143,28 @@ def _escaped(word: str) -> set[str]:
     return forms
 
 
-def _learn(found: set[str]) -> None:
+def _basic(secret: str, user: str) -> Iterator[str]:
+    """As basic authentication writes it."""
+    for behind, word in ((f"{user}:", secret), (f"{unquote(user)}:", unquote(secret))):
+        yield from _base64((behind + word).encode("utf-8", "surrogateescape"))
+
+
+def _base64(data: bytes) -> Iterator[str]:
+    yield base64.b64encode(data).decode().rstrip("=")
+    yield base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _keep(forms: set[str]) -> None:
     global _known
-    if not _forms:
-        _watch_libraries()
-    _forms.update(found)
-    # The longer first: a form may be the beginning of another.
-    _known = re.compile("|".join(map(re.escape, sorted(_forms, key=len, reverse=True))))
+    found = {form for form in forms if len(form) >= LEAST}
+    with _lock:
+        if found <= _forms:
+            return
+        if not _forms:
+            _watch_libraries()
+        _forms.update(found)
+        # The longer first: a form may be the beginning of another.
+        _known = re.compile("|".join(map(re.escape, sorted(_forms, key=len, reverse=True))))
 
 
 def _plain(value: Any) -> Any:

@@ -70,6 +70,13 @@ def read_text(path: Path) -> str:
         raise CredentialError(what, fix="write it anew, as plain text") from error
 
 
+def place_of(path: Path) -> Path:
+    """The path of a token file. Where there is none, it may be the token itself, given in its place."""
+    if path.name == str(path) and not path.suffix and not path.exists():
+        keep_secret(path.name)
+    return path
+
+
 def _bare(text: str) -> str:
     return re.sub(f"^{_AROUND}|{_AROUND}$", "", text)
 

@@ -13,7 +13,7 @@ import typer
 
 from internlm_zoo.cli.shell import Answer, Shell, verb
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
-from internlm_zoo.secret import read_text, secret_of
+from internlm_zoo.secret import place_of, read_text, secret_of
 
 if TYPE_CHECKING:
     from internlm_zoo.serve.background import Server
@@ -70,7 +70,7 @@ def _tokens(file: Path | None, environ: Mapping[str, str]) -> frozenset[str]:
         token = secret_of(environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE)
         return frozenset({token.value} if token else ())
     try:
-        found = [secret_of(word, str(file)) for word in read_text(file).split()]
+        found = [secret_of(word, str(file)) for word in read_text(place_of(file)).split()]
     except FileNotFoundError as error:
         raise NotFoundError("there is no such token file", file) from error
     tokens = frozenset(secret.value for secret in found if secret)

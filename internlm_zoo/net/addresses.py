@@ -100,8 +100,8 @@ def _split(url: str, name: str) -> tuple[SplitResult, int | None]:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise _unusable(name, "its port is not a number from 1 to 65535, or its host is none") from error
+    except ValueError:  # which quotes a piece of the address
+        raise _unusable(name, "its port is not a number from 1 to 65535, or its host is none") from None
     if port == 0:
         raise _unusable(name, "its port is not a number from 1 to 65535")
     if not parts.hostname:

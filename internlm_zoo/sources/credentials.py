@@ -17,7 +17,7 @@ from internlm_zoo.errors import AccessError, CredentialError, UsageError
 from internlm_zoo.homes import home_of, path_of
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.schema import Hub
-from internlm_zoo.secret import Secret, read_text, secret_of
+from internlm_zoo.secret import Secret, place_of, read_text, secret_of
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.login import Login
 
@@ -68,7 +68,7 @@ def with_token_files(settings: Settings, files: Sequence[str], source: str = "")
     for text in files:
         name, equals, path = text.partition("=")
         if not (equals and name in hubs):
-            name, path = source, text
+            name, path = source, str(place_of(Path(text)))
         logins[name] = _of_file(path_of(path, settings.environ), _taker(name, text, hubs))
     return replace(settings, logins=logins)
 
@@ -91,7 +91,8 @@ def _of_file(path: Path, protocol: str) -> Secrets:
     try:
         text = read_text(path)
     except OSError as error:
-        raise CredentialError(f"the token file cannot be read: {error.strerror}", path) from error
+        what = f"the token file cannot be read: {error.strerror}"
+        raise CredentialError(what, path, "name a file that holds the token") from error
     secrets = (_keys if protocol == "openxlab" else _one)(text, path)
     if not secrets:
         raise CredentialError("the token file is empty", path)

@@ -216,7 +216,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         world = open_world(tmp_path, stack)
         (tmp_path / "mirror.yaml").write_text(MIRROR)
         (tmp_path / "token").write_text(FILE)
-        urls = {"SOMEBODYS_URL": PROXY, "ANOTHER_URL": ENDPOINT}
+        urls = {"ftp_proxy": PROXY, "ANOTHER_ENDPOINT": ENDPOINT}
         world.environ |= {
             name: f"https://{USER}:{quote(word, safe='')}@host.example" for name, word in urls.items()
         }
@@ -247,6 +247,8 @@ def test_no_command_says_or_saves_a_secret(
         [["--debug"], ["--json"]] if failure in (*QUICK, rejected) else [["--json", "--debug"]],
     )
     for name, words in commands().items():
+        if failure is fault_of_ours and "--token-file" not in words:
+            continue  # they ask no hub
         args = [*(word.format(**where) for word in words), *BEGINS.get(name, [])]
         for mode in modes:
             codes.add(code := run([*args, *mode]))

@@ -17,7 +17,7 @@ from internlm_zoo.cli.shell import run
 for _module in cli._MODULES:
     __import__(f"internlm_zoo.cli.{_module}")
 
-ENCODINGS = ("ascii", "cp1252", "gbk")
+ENCODINGS = ("ascii", pytest.param("cp1252", marks=pytest.mark.slow), "gbk")
 COMMANDS = [
     ["list"],
     ["list", "--json"],

@@ -51,9 +51,11 @@ def test_of_several_lines_each_is_hidden():
     assert redacted("canary-four, canary-three") == "***, ***"
 
 
-@pytest.mark.parametrize("word", ["", "a", "user", "proxy"])
-def test_short_words_are_hidden_in_urls_only(word):
+@pytest.mark.parametrize("word", ["", "a", "user", "proxy", "internlm", "password"])
+def test_short_and_plain_words_are_hidden_in_urls_and_base64_only(word):
     keep_secret_of(f"http://me:{word}@proxy.example:3128")
+    coded = base64.b64encode(f"me:{word}".encode()).decode()
+    assert len(word) < 4 or redacted(f"Basic {coded}").rstrip("=") == "Basic ***"
     assert redacted(f"the {word} user of the proxy, a proxy") == f"the {word} user of the proxy, a proxy"
     assert redacted(f"via http://me:{word}@proxy.example:3128/") == "via http://proxy.example:3128/"
 
@@ -77,15 +79,18 @@ def test_what_a_signed_link_holds_is_hidden():
 def test_an_environment_is_known_by_its_names_and_urls():
     keep_secrets_in(
         {
-            "MY_HUB_TOKEN": "canary-five",
+            "HF_TOKEN": "canary-five",
+            "INTERNLM_ZOO_SERVE_TOKEN": "canary-nine",
             "OPENXLAB_SK": "canary-six",
             "https_proxy": "ann:canary-seven@proxy:1",
             "HF_ENDPOINT": "https://canary-eight@hub.example",
             "TOKENIZERS_PARALLELISM": "canary-not",
+            "POSTGRES_PASSWORD": "canary-not",
+            "DATABASE_URL": "postgres://ann:canary-not@host",
         }
     )
-    text = "canary-five canary-six canary-seven canary-eight canary-not"
-    assert redacted(text) == "*** *** *** *** canary-not"
+    text = "canary-five canary-nine canary-six canary-seven canary-eight canary-not"
+    assert redacted(text) == "*** *** *** *** *** canary-not"
 
 
 def test_errors_say_no_secret_anywhere():

@@ -181,8 +181,10 @@ def test_what_surrounds_a_token_in_a_variable_is_not_part_of_it(world, call, pri
     assert call("download", "tiny", "config.json", "--source", name, "--format", "hf")[0] == 0
 
 
-@pytest.mark.parametrize("coding", CODED)
-@pytest.mark.parametrize("place", ["saved", "HF_TOKEN_PATH", "--token-file"])
+@pytest.mark.parametrize(
+    ("place", "coding"),
+    [*(("saved", coding) for coding in CODED), ("HF_TOKEN_PATH", "utf-16"), ("--token-file", "utf-16")],
+)
 def test_token_files_are_read_in_the_codings_of_their_writers(world, call, private, tmp_path, place, coding):
     private("huggingface")
     path = tmp_path / ".cache" / "huggingface" / "token" if place == "saved" else tmp_path / "a token"
@@ -220,9 +222,14 @@ def test_what_cannot_be_a_header_is_refused_by_the_name_of_its_variable(world, c
     assert not world.hubs[name].requests
 
 
-@pytest.mark.parametrize("place", ["saved", "HF_TOKEN_PATH", "--token-file"])
 @pytest.mark.parametrize(
-    "content", [f"{SECRET}\n{SECRET}".encode(), SECRET.encode("utf-16-le"), b"\xff\xfa" + SECRET.encode()]
+    ("place", "content"),
+    [
+        ("saved", f"{SECRET}\n{SECRET}".encode()),
+        ("HF_TOKEN_PATH", SECRET.encode("utf-16-le")),
+        ("--token-file", b"\xff\xfa" + SECRET.encode()),
+    ],
+    ids=["lines", "no byte order mark", "no text"],
 )
 def test_what_cannot_be_a_header_is_refused_by_the_name_of_its_file(world, call, tmp_path, place, content):
     path = tmp_path / ".cache" / "huggingface" / "token" if place == "saved" else tmp_path / "mine"
@@ -302,6 +309,14 @@ def test_a_token_file_without_a_token_is_refused(world, call, tmp_path, content)
         path.write_bytes(content)
     code, _, err = call("download", "tiny", "--source", "huggingface", "--token-file", path)
     assert code == 2 and str(path) in err and not world.requests
+
+
+@pytest.mark.parametrize("command", ["download tiny --source modelscope", "serve .", "lock", "status tiny"])
+def test_a_token_in_place_of_its_file_is_not_shown(call, command):
+    token = f"typed-{command.split()[0]}-77"  # that nobody has told us of
+    for mode in ("--debug", "--json"):
+        code, out, err = call(*command.split(), "--token-file", token, mode)
+        assert code in (2, 4) and "token" in out + err and token not in out + err
 
 
 def test_the_python_functions_take_a_token_file(world, private, tmp_path):
