@@ -1,17 +1,22 @@
-"""Mirrors that lie where this account may not write: compared, and left alone when they are right."""
+"""Mirrors where this account may not write, removals cut short, and the steps of the example workflows."""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.environment.places import run_in
-from tests.environment.table import ENVIRONMENTS, Environment
+from tests.environment.places import COMMAND, run_in
+from tests.environment.table import ENVIRONMENTS, ROOT, Environment
 from tests.mirror.test_plan_is_done import OVERLAY, contents, write
 
 pytestmark = pytest.mark.slow
@@ -65,3 +70,24 @@ def test_a_removal_that_fails_half_way_is_gone_on_with(place: tuple[Path, dict[s
     assert len(contents(mirror)) == 3
     assert run_in(ENVIRONMENTS["plain"], command, homes, mirror).code == 0
     assert sorted(contents(mirror)) == ["acme/b/config.json", "acme/b/model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "max_delete"), [("mirror.yml", ""), ("mirror.yml", "100%"), ("mirror-check.yml", "")]
+)
+def test_the_steps_of_the_example_workflows_run(
+    place: tuple[Path, dict[str, str]], name: str, max_delete: str
+) -> None:
+    root, homes = place
+    workflow = yaml.safe_load((ROOT / "docs" / "examples" / name).read_text())
+    (job,) = workflow["jobs"].values()
+    lines = [step["run"] for step in job["steps"] if "internlm-zoo mirror" in step.get("run", "")]
+    summary = root / "summary.md"
+    env = {**os.environ, **homes, "GITHUB_STEP_SUMMARY": str(summary), "MAX_DELETE": max_delete}
+    env["PYTHONPATH"] = str(ROOT)
+    program = f'internlm-zoo() {{ {shlex.quote(sys.executable)} -c {shlex.quote(COMMAND[1])} "$@"; }}\n'
+    for line in lines:
+        done = subprocess.run(["bash", "-e", "-c", program + line], env=env, cwd=root, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert summary.read_text().startswith("## Mirror ")
+    assert len(contents(root / "mirror")) == (0 if name == "mirror-check.yml" else 4)
