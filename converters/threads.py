@@ -33,10 +33,13 @@ def available(count: int) -> bool:
     return len(begun) == count
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
+def in_threads(
+    work: Callable[[T], R], items: Sequence[T], workers: int, stop: Callable[[], None] = lambda: None
+) -> list[R]:
     """`work` on every item, results in order; the caller's thread is one of the workers.
 
-    The first error leaves what has not begun, and is raised once the others are done with what they have.
+    The first error, or an interrupt, leaves what has not begun, and is raised once the others are done with
+    what they have. stop: has that be soon.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(items)):
@@ -67,6 +70,8 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], workers: int) -> list
         failed.append(error)
         raise
     finally:
+        if failed:
+            stop()
         for helper in helpers:
             helper.join()
     if failed:

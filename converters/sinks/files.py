@@ -55,7 +55,7 @@ def write_files(
         if stream.source.folder.in_order:
             waiting.sort(key=lambda number: stream.source.first_byte(batches[number].tensors))
             workers = 1
-        in_parallel(run, waiting, workers)
+        in_parallel(run, waiting, workers, outputs.stop)
         entries = journal.entries.values()
         return Written(kept, {name: digest for entry in entries for name, digest in entry.digests.items()})
 

@@ -27,6 +27,11 @@ class Outputs:
         self._directory = directory
         self._progress = progress
         self._lock = threading.Lock()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Nothing more is written: whoever is at it ends with the next block."""
+        self._stopped = True
 
     @property
     def sealed(self) -> tuple[str, ...]:
@@ -37,6 +42,9 @@ class Outputs:
         return self._files[name].layout.needs_crc
 
     def write(self, name: str, offset: int, data: memoryview) -> None:
+        """Raises OSError, also once it was told to stop."""
+        if self._stopped:
+            raise InterruptedError("another thread failed, or was interrupted")
         encode = self._files[name].layout.encode
         if encode:
             offset, data = encode(offset, data)

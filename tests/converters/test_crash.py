@@ -258,3 +258,29 @@ class Notes(Counter):
     def __init__(self, heard):
         super().__init__()
         self.note = heard.append
+
+
+def test_an_interrupt_does_not_wait_for_a_large_tensor_that_a_thread_is_at(tmp_path):
+    """In a caller's own process, whose threads live on."""
+    dims = replace(INTERNLM2, layers=1, hidden=256, vocab=1 << 16)
+    src, dst = write_original(tmp_path / "large", make_model(dims), dims, 1), tmp_path / "out"
+    main, large = threading.current_thread(), threading.Event()
+
+    class Interrupts(Counter):
+        """The main thread is interrupted while another one writes a tensor of some tens of blocks."""
+
+        def advance(self, task, amount):
+            if threading.current_thread() is main:
+                assert large.wait(60)
+                raise KeyboardInterrupt
+            self.steps += large.is_set()
+            if amount > 1 << 18:
+                large.set()
+                time.sleep(0.02)
+
+    counter = Interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        converters.convert(src, dst, to="hf", workers=2, progress=counter)
+    assert counter.steps < 8
+    converters.convert(src, dst, to="hf")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
