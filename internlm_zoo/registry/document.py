@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.reader import ReaderError
 
 from internlm_zoo.errors import UsageError
 
@@ -165,6 +166,9 @@ def _doubled(node: MappingNode) -> Iterator[Problem]:
 
 
 def _syntax(path: Path, error: yaml.YAMLError) -> Problem:
+    if isinstance(error, ReaderError):
+        line = path.read_bytes()[: error.position].count(b"\n") + 1
+        return Problem(Place(str(path), line), f"this is not text in UTF-8: {error.reason}")
     mark = getattr(error, "problem_mark", None)
     reason = getattr(error, "problem", None) or "not YAML"
     return Problem(Place(str(path), mark.line + 1 if mark else 1), reason)

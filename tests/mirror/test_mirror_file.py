@@ -93,7 +93,8 @@ def test_releases_that_cannot_be_had_or_share_a_folder_are_named_with_their_line
         (b"destination: x\n\tmodels: [a]\n", ("mirror.yaml:2",)),
         (b"destination: x\ndestination: y\nmodels: [tiny-one]\n", ("mirror.yaml:2", "twice")),
         (b"destination: x\nmodels: tiny-one\n", ("mirror.yaml:2", "list")),
-        (b"destination: \xff\xfe\xfa\n", ("mirror.yaml:1",)),
+        ("# ok\ndestination: x # 镜像\n".encode("gbk"), ("mirror.yaml:2", "UTF-8")),
+        (b"destination: x\nmodels: [a\x07]\n", ("mirror.yaml:2", "control characters")),
         (b"a: &x [*x]\n", ("anchor",)),
     ],
 )
