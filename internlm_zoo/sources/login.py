@@ -50,7 +50,7 @@ class Login:
     def blamed(self, refused: ZooError) -> ZooError:
         """The refusal, where nothing was had without them either."""
         what = f"{refused.what}; the {self._what} from {self._origin} was sent, and rejected"
-        fix = f"renew {self._it}, or {refused.fix}" if refused.fix else f"renew {self._it}"
+        fix = f"renew the {self._what}, or {refused.fix}" if refused.fix else f"renew the {self._what}"
         return type(refused)(what, refused.where, fix)
 
 
