@@ -53,9 +53,9 @@ def is_bystander(path: str) -> bool:
     return by_tool or any(map(is_of_a_system, path.split("/")))
 
 
-def is_empty(folder: Path) -> bool:
-    """Whether nothing lies in a folder but what a system left. Raises OSError."""
-    return all(map(is_of_a_system, os.listdir(folder)))  # noqa: PTH208 - names are enough
+def is_empty(folder: Path, but: Collection[str] = ()) -> bool:
+    """Whether nothing lies in a folder but what a system left, or has one of these names. Raises OSError."""
+    return all(path.name in but or is_of_a_system(path.name) for path in folder.iterdir())
 
 
 def files_below(folder: Path, wanted: Collection[str] = (), *, links: bool = False) -> Iterator[str]:

@@ -172,7 +172,7 @@ class FolderTarget:
         record = intact_record(self.folder) if self.force else read_record(self.folder)
         release = self.release
         if record is None or (record.model, record.release.format) != (model, release.format):
-            if not self.force and self.folder.is_dir() and not is_empty(self.folder):
+            if not self.force and self.folder.is_dir() and not is_empty(self.folder, but=(BOOKS,)):
                 raise UsageError(
                     f"{self.folder} is not empty and holds no download of {model}",
                     fix="choose another --local-dir, or add --force",

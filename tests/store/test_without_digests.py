@@ -140,7 +140,8 @@ def test_a_folder_is_finished_after_a_kill_at_any_step(world: World) -> None:
         there = {path for path, data in content_below(out).items() if data} if out.is_dir() else set()
         before = len(world.hubs["openxlab"].requests)
         again = start(world, *command)
-        assert (again.communicate(), again.returncode)[1] == 0, step
+        _, err = again.communicate()
+        assert again.returncode == 0, (step, err)
         assert content_below(out) == FILES
         asked = " ".join(str(seen) for seen in world.hubs["openxlab"].requests[before:])
         assert not any(path in asked for path in there - {"sub/读我.md"}), (step, there)
