@@ -183,7 +183,7 @@ class Errand:
             raise
 
     def _near(self, file: LockedFile) -> Spot | None:
-        """The blob of the store that it would be copied from."""
+        """The file of the store that it would be copied from."""
         blob = self.target.near(file)
         if blob is None:
             return None

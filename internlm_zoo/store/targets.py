@@ -62,7 +62,7 @@ class Target(Protocol):
         ...
 
     def near(self, file: LockedFile) -> Path | None:
-        """A blob of the store that should have the bytes, if they are to be copied from there."""
+        """A file of the store that should have the bytes, if they are to be copied from there."""
         ...
 
     def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
@@ -124,7 +124,11 @@ class StoreTarget:
             return False
 
     def near(self, file: LockedFile) -> Path | None:
-        return None
+        """The release's own copy, where it has one that is right."""
+        copy = self.folder / file.path
+        if file.sha256 is None or copy.is_symlink() or not copy.is_file():
+            return None
+        return copy if self._is_right(copy, file.sha256) else None
 
     def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
         remember(self.store.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))

@@ -84,6 +84,17 @@ def test_force_fetches_the_bad_blocks_alone(world: World, zoo, monkeypatch, wher
     assert (folder / WEIGHTS).read_bytes() == LARGE
 
 
+def test_a_damaged_blob_is_taken_from_the_releases_own_copy(world: World) -> None:
+    folder = world.download().path
+    blob = (folder / WEIGHTS).resolve()
+    without_links(folder)
+    edit_unseen(blob)
+    sent = world.sent
+    done = world.download(force=True)
+    assert (content_below(folder), blob.read_bytes()) == (FILES, FILES[WEIGHTS])
+    assert (world.sent, done.fetched_bytes) == (sent, 0)
+
+
 def test_force_says_what_it_found(world: World, zoo, monkeypatch) -> None:
     for name, value in world.environ.items():
         monkeypatch.setenv(name, value)
