@@ -51,6 +51,8 @@ def main(args: list[str] | None = None) -> None:
         code = run(sys.argv[1:] if args is None else args)
     except KeyboardInterrupt as error:
         code = code_of(error)
+    except SystemExit as error:  # of a library that has handlers of its own, as Ray's
+        code = error.code if isinstance(error.code, int) else 1
     sys.exit(outcome(code))
 
 

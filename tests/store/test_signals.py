@@ -169,6 +169,25 @@ def test_a_second_signal_ends_at_once_what_does_not_come_to_its_end(slow: World,
     assert process.wait(60) == 143
 
 
+RAYS = """
+import signal, sys
+import internlm_zoo.cli.shell as shell
+def run(args, run=shell.run):
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+    return run(args)
+shell.run = run
+"""
+
+
+@pytest.mark.slow
+def test_the_code_is_ours_where_a_library_has_a_handler_of_its_own(slow: World, start: Start) -> None:
+    slow.hubs["huggingface"].fault("stall", WEIGHTS)
+    process = start("download", "tiny", "--source", "huggingface", before=RAYS)
+    slow.hubs["huggingface"].wait(lambda: slow.hubs["huggingface"].downloads(WEIGHTS))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+
+
 @pytest.mark.slow
 def test_what_is_ignored_stays_so(slow: World, start: Start) -> None:
     """As nohup has it."""

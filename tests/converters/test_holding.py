@@ -1,0 +1,77 @@
+"""A held file belongs to one process, for as long as that lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from converters.holding import Guard, Holder, held, holder_of, take
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+PARENT = """
+import os, sys, time
+from pathlib import Path
+from converters.holding import take
+guard = take(Path(sys.argv[1]))
+child = os.fork()
+if child:
+    print(child, flush=True)
+time.sleep(3600)
+"""
+
+
+def test_a_child_that_outlives_its_parent_does_not_hold_what_that_held(tmp_path: Path) -> None:
+    path = tmp_path / "file.guard"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        holder = holder_of(path)
+        assert holder is not None and holder.process == parent.pid
+        parent.kill()
+        parent.wait()
+        for _ in range(500):  # the child may be a moment behind
+            if isinstance(guard := take(path), Guard):
+                break
+            time.sleep(0.01)
+        assert isinstance(guard, Guard)
+        guard.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_cut_short_when_it_was_made_is_no_holder_for_long(tmp_path: Path) -> None:
+    path = tmp_path / "file.guard"
+    path.write_bytes(b"")
+    assert isinstance(take(path), Holder)
+    moment = time.time() - 3
+    os.utime(path, (moment, moment))
+    guard = take(path)
+    assert isinstance(guard, Guard)
+    guard.release()
+
+
+def test_whoever_waits_for_a_change_of_records_says_for_whom(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and through the log where a caller gave no other way."""
+    path = tmp_path / "records.guard"
+    guard = take(path)
+    assert isinstance(guard, Guard)
+
+    def until_said() -> None:
+        if caplog.messages:
+            guard.release()
+
+    with held(path, check=until_said):
+        pass
+    (said,) = caplog.messages
+    assert said.startswith("waiting for `") and f"(process {os.getpid()} on " in said
+    assert said.endswith(f"which holds {path}; this goes on when that ends")
