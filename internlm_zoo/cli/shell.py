@@ -195,9 +195,15 @@ def _command(
 
 @contextmanager
 def _refusals_named() -> Iterator[None]:
-    """What the system refuses of a file is no fault of the program, whoever touched the file."""
+    """What the system refuses of a file, or cannot name, is no fault of the program, whoever touched it."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        coding = sys.getfilesystemencoding()
+        if coding == "utf-8" or error.encoding != coding:
+            raise
+        what = f"the locale cannot write the name of a file, its characters are {coding}"
+        raise UsageError(what, str(error.object), "set PYTHONUTF8=1, or LC_ALL=C.UTF-8") from error
     except OSError as error:
         if error.filename is None:  # a closed pipe, or what a library calls an OSError
             raise
