@@ -100,8 +100,9 @@ def redact_error(error: BaseException) -> None:
             continue
         seen.add(id(one))
         one.args = tuple(map(_plain, one.args))
-        if isinstance(one, OSError):  # which is written by these instead
-            one.filename, one.filename2 = _plain(one.filename), _plain(one.filename2)
+        for name in ("filename", "filename2"):  # which an OSError is written by instead
+            if (value := getattr(one, name, None)) is not None:
+                setattr(one, name, _plain(value))
         waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
 
 

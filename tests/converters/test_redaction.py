@@ -13,7 +13,14 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from converters.errors import UsageError
-from converters.redaction import errors_redacted, keep_secret, keep_secret_of, keep_secrets_in, redacted
+from converters.redaction import (
+    errors_redacted,
+    keep_secret,
+    keep_secret_of,
+    keep_secrets_in,
+    redact_error,
+    redacted,
+)
 
 CANARY = "cänary/+ 'one'\\x"
 FORMS = {
@@ -113,6 +120,15 @@ def test_no_error_leaves_with_a_secret_nor_one_that_it_came_from():
     with pytest.raises(ValueError, match=r"Illegal header value b'Bearer \*\*\*'") as caught:
         ask()
     assert secret not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_error_of_the_system_names_no_file_that_is_a_secret():
+    secret = "canary-" + "twelve"
+    keep_secret(secret)
+    with pytest.raises(OSError, match="canary") as caught:
+        open(secret)  # noqa: SIM115
+    redact_error(caught.value)
+    assert secret not in f"{caught.value} {caught.value!r} {caught.value.filename}"
 
 
 def test_libraries_log_and_warn_without_secrets(caplog):

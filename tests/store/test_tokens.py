@@ -118,6 +118,15 @@ def test_a_token_that_runs_out_after_the_listing_is_rejected_with_the_bytes(worl
     assert len(refused) <= 1
 
 
+def test_a_token_that_is_rejected_with_the_bytes_stops_no_reading_by_ranges(world, call):
+    log_in(world, "huggingface")
+    world.fault("rejects", "*", hubs="huggingface")
+    _, out, err = call("inspect", "huggingface:acme/tiny", "--json")
+    assert err.count("huggingface rejects the token from HF_TOKEN") == 1
+    assert "config.json" in out or "error" not in out
+    assert [seen.status for seen in world.hubs["huggingface"].downloads("config.json")] == [401, 206]
+
+
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_rejected_token_is_blamed_where_nothing_is_had_without_it(world, call, private, name):
     private(name)
