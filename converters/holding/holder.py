@@ -125,9 +125,11 @@ def _numbering() -> str:
 
 
 def _began(process: int) -> int | None:
-    """proc(5), /proc/[pid]/stat, field 22; the second, a name in parentheses, may hold anything."""
+    """proc(5), /proc/[pid]/stat, field 22; the second, a name in parentheses, may hold anything. None for one
+    that is no more, or waits for its parent to notice (a zombie), which many a process 1 never does."""
     try:
-        return int((_PROC / str(process) / "stat").read_bytes().rpartition(b")")[2].split()[19])
+        fields = (_PROC / str(process) / "stat").read_bytes().rpartition(b")")[2].split()
+        return None if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, IndexError, ValueError):
         return None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from converters.holding import Guard, Holder, held, holder_of, take
+from tests.environment import ENVIRONMENTS, words
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 PARENT = """
@@ -75,3 +76,38 @@ def test_whoever_waits_for_a_change_of_records_says_for_whom(
     (said,) = caplog.messages
     assert said.startswith("waiting for `") and f"(process {os.getpid()} on " in said
     assert said.endswith(f"which holds {path}; this goes on when that ends")
+
+
+TURNS = """
+import os, random, signal, sys
+from pathlib import Path
+from converters.holding import held
+folder, random = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
+for _ in range(30):
+    with held(folder / "file.guard", stay=random.random() < 0.5):
+        (folder / "inside").mkdir()  # fails if there are two
+        (folder / "count").write_text(str(1 + int((folder / "count").read_text())))
+        print("counted", flush=True)
+        (folder / "inside").rmdir()
+        if random.random() < 0.02:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["plain", "no flock", "lying flock", "no times"])
+def test_never_two_hold_it_and_the_dead_hold_nobody_up(tmp_path: Path, where: str) -> None:
+    """Nobody notices the dead here before the end: they are zombies until then."""
+    (tmp_path / "count").write_text("0")
+    through = words(ENVIRONMENTS[where], tmp_path)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "ODD": str(tmp_path)}
+    processes = [
+        subprocess.Popen(
+            [*through, sys.executable, "-c", TURNS, str(tmp_path), str(seed)],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for seed in range(6)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120) for process in reversed(processes)]
+    assert {process.returncode for process in processes} == {0, -signal.SIGKILL}, said
+    assert int((tmp_path / "count").read_text()) == sum(out.count("counted") for out, _ in said)
