@@ -105,7 +105,7 @@ class Job:
         """offer: None for a release that is not asked for; of that nothing is hashed."""
         files = held.files if held and offer else ()
         seen = self.destination.examine(path, files, deep=self.orders.deep, progress=progress)
-        known, snapshot = {file.path for file in files}, offer.snapshot if offer else None
+        known, snapshot = {file.path for file in files} - seen.damaged, offer.snapshot if offer else None
         unknown = [
             LockedFile(it.path, it.size, it.sha256, it.git_sha1)
             for it in (snapshot.files if snapshot else ())

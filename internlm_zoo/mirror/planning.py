@@ -100,8 +100,7 @@ def _actions(
     known = {file.path: file for file in held.files} if held else {}
     from_here = _same_source(snapshot, held)
     for file in offered:
-        ours = known.get(file.path)
-        why = _unheld(file, seen) if ours is None else _why(file, ours, from_here, seen)
+        why = _why(file, known.get(file.path), from_here, seen)
         if why == "here":
             yield Action("keep", file.path, why, file.size)
         elif why:
@@ -164,15 +163,13 @@ def _repairs(held: Held | None, seen: Seen) -> Iterator[Action]:
             yield Action("update", file.path, "damaged", file.size)
 
 
-def _unheld(file: RemoteFile, seen: Seen) -> Why:
-    """Of a file that the index does not speak of."""
-    if file.path not in seen.files:
-        return "absent"
+def _why(file: RemoteFile, ours: HeldFile | None, same_source: bool, seen: Seen) -> Why | None:
+    """What is the matter with a file that the hub has; None if nothing. ours: what the index says of it."""
     right = seen.right.get(file.path)
-    return "here" if right is not None and same(file, right, False) else "unknown"
-
-
-def _why(file: RemoteFile, ours: HeldFile, same_source: bool, seen: Seen) -> Why | None:
+    if right is not None and same(file, right, False):
+        return "here"
+    if ours is None:
+        return "unknown" if file.path in seen.files else "absent"
     if not same(file, ours, same_source):
         return "behind"
     if file.path in seen.missing:

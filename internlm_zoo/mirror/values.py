@@ -49,7 +49,8 @@ class Lying:
 @dataclass(frozen=True)
 class Seen:
     """How a release is at the destination. files: all that lies in its folder. damaged, missing: of those
-    that the index speaks of. right: files that the index does not know and that are what the hub lists."""
+    that the index speaks of. right: files that are what the hub lists, of which the index says nothing or
+    something else."""
 
     files: Mapping[str, Lying] = field(default_factory=dict)
     damaged: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from internlm_zoo.mirror import Orders, Report, apply, diff, plan
@@ -30,6 +30,8 @@ models:
     <<: *a
     releases: [{{hub: disk, repo: acme/b, format: hf}}]
 """
+# Without shrinking: it takes minutes here, and a case is small as it is.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 NAMES = ("config.json", "weights/1", "weights/2", "weights", "README.md")
 Tree = Mapping[str, str]
 
@@ -45,7 +47,7 @@ trees = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["", "one", "oth
 hubs = st.fixed_dictionaries({"acme/a": trees, "acme/b": trees})
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(
     hubs, hubs, hubs, st.booleans(), st.booleans(), st.sets(st.sampled_from(["tiny-a", "tiny-b"]), min_size=1)
 )
@@ -55,6 +57,14 @@ hubs = st.fixed_dictionaries({"acme/a": trees, "acme/b": trees})
     {"acme/a": {"weights/1": "one"}, "acme/b": {}},
     False,
     True,
+    {"tiny-a"},
+)
+@example(
+    {"acme/a": {"config.json": ""}, "acme/b": {}},
+    {"acme/a": {"config.json": "one"}, "acme/b": {}},
+    {"acme/a": {"config.json": "one", "README.md": ""}, "acme/b": {}},
+    False,
+    False,
     {"tiny-a"},
 )
 def test_what_the_plan_says_is_what_the_apply_does(
