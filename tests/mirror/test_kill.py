@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from internlm_zoo.mirror import Orders, apply, diff, plan
 from tests.mirror.world import BASE, CHAT, ORIGINAL, World, weights
@@ -35,8 +36,12 @@ def kill_an_apply(world: World, when: Callable[[], bool], *options: str) -> None
 
 
 def written(world: World) -> int:
-    """Bytes of unfinished files."""
-    return sum(part.stat().st_size for part in world.mirror.rglob("*.part"))
+    """Bytes of unfinished files, some of which are finished meanwhile."""
+    total = 0
+    for part in world.mirror.rglob("*.part"):
+        with suppress(FileNotFoundError):
+            total += part.stat().st_size
+    return total
 
 
 def assert_true(world: World) -> None:
