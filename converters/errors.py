@@ -63,7 +63,8 @@ class AccessError(ZooError):
 
 
 class DiskError(ZooError):
-    """The disk, or the server behind it, fails at what it was asked: no other source helps."""
+    """The disk, or the server behind it, fails at what it was asked, or keeps what is there to itself: no
+    other source helps."""
 
     exit_code = 4
 

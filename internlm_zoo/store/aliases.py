@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,11 @@ def remember(folder: Path, name: str, alias: Alias) -> None:
 
 
 def remembered(folder: Path, name: str) -> Alias | None:
-    """None where nothing is known, or what is there is damaged."""
-    for note in (folder / name[:2]).glob(f"{name}.*"):
-        try:
-            return Alias(_content(note), note.read_text(encoding="utf-8") or None)
-        except (OSError, ValueError):
-            continue
+    """None where nothing is known, or what is there is damaged, or closed to this account."""
+    with suppress(OSError):
+        for note in (folder / name[:2]).glob(f"{name}.*"):
+            with suppress(OSError, ValueError):
+                return Alias(_content(note), note.read_text(encoding="utf-8") or None)
     return None
 
 

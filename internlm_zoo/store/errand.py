@@ -218,8 +218,13 @@ class Errand:
 
     def needs(self, file: LockedFile) -> int:
         """Bytes of disk it will take, judging by names alone."""
-        blob = file.sha256 and self.means.store.blob(file.sha256).exists()
-        if file.size is None or (blob and isinstance(self.target, StoreTarget)):
+        if file.size is None:
+            return 0
+        if (
+            isinstance(self.target, StoreTarget)
+            and file.sha256
+            and self.means.store.blob(file.sha256).exists()
+        ):
             return 0
         if (self.target.folder / file.path).exists() or self.target.links(self.means.adopter.spots(file)):
             return 0

@@ -16,9 +16,9 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from converters.formats.access import NOTHING_THERE, refusal
+from converters.formats.access import NOTHING_THERE
 from converters.holding import held
-from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.errors import DiskError, IntegrityError, UnsupportedError
 from internlm_zoo.ownership import free_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.layout import BOOKS
@@ -47,7 +47,7 @@ class Record:
 
 def read_record(folder: Path) -> Record | None:
     """None if the folder was not made by `download`, or not finished. Raises IntegrityError for a damaged
-    record, UnsupportedError for one of a newer version, AccessError for one that cannot be read."""
+    record, UnsupportedError for one of a newer version, DiskError for one that cannot be read."""
     path = folder / BOOKS / NAME
     try:
         text = path.read_bytes()
@@ -56,7 +56,8 @@ def read_record(folder: Path) -> Record | None:
     except OSError as error:
         if error.errno in NOTHING_THERE:
             return None
-        raise refusal(path, error) from error
+        what = f"it cannot be read: {error.strerror}"
+        raise DiskError(what, path, "let this account read it, or use another INTERNLM_ZOO_HOME") from error
     try:
         return _RECORD.validate_json(text)
     except ValidationError as error:

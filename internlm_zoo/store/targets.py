@@ -6,6 +6,7 @@ and what happens when they are, or when another tool's cache has them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -204,7 +205,8 @@ class FolderTarget:
             known = remembered(self.store.aliases, name_of(self.release, file))
             sha256 = known.sha256 if known else None
         blob = self.store.blob(sha256) if sha256 else None
-        return blob if blob is not None and blob.is_file() else None
+        is_there = blob is not None and os.path.isfile(blob)  # noqa: PTH113 - no, where the store is closed
+        return blob if is_there else None
 
     def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
         target = place_of(self.folder, file.path)

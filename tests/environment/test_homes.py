@@ -75,6 +75,23 @@ def test_the_closed_homes_of_clients_are_said_and_left(world, zoo_in, closed, so
 
 
 @pytest.mark.slow
+def test_a_store_in_a_closed_home_is_left_by_a_folder_elsewhere_and_refused_by_name(world, zoo_in, closed):
+    home = {"HOME": str(closed), "INTERNLM_ZOO_HOME": str(closed / "store")}
+    out = world.folder / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    done = zoo_in(STRANGER, *GOOD, "--local-dir", out / "tiny", **home)
+    assert done.code == 0, done.err
+    assert content_below(out / "tiny") == FILES
+    for args in (("list",), ("show", "tiny")):
+        assert zoo_in(STRANGER, *args, **home).code == 0
+    for args in (GOOD, ("cache", "list"), ("cache", "rm", "tiny"), ("verify", "tiny")):
+        refused = zoo_in(STRANGER, *args, **home)
+        assert refused.code in (2, 4) and str(closed / "store") in refused.err, refused.err
+        assert "going on to the next source" not in refused.err and "Traceback" not in refused.err
+
+
+@pytest.mark.slow
 def test_a_home_that_takes_nothing_does_not_stop_a_folder_elsewhere(world, zoo_in):
     done = zoo_in("read-only and empty", *GOOD, "--local-dir", world.folder / "out")
     assert done.code == 0, done.err
