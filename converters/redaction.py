@@ -100,9 +100,8 @@ def redact_error(error: BaseException) -> None:
             continue
         seen.add(id(one))
         one.args = tuple(map(_plain, one.args))
-        for name in ("filename", "filename2"):  # which an OSError is written by instead
-            if (value := getattr(one, name, None)) is not None:
-                setattr(one, name, _plain(value))
+        if isinstance(one, OSError) and one.filename is not None:  # which it is written by instead
+            one.filename = _plain(one.filename)
         waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
 
 
