@@ -72,7 +72,9 @@ def _malformed(plain: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         MirrorFile.model_validate(plain)
     except ValidationError as error:
-        for found in error.errors(include_url=False):
+        errors = error.errors(include_url=False)
+        inside = {found["loc"][:-1] for found in errors if found["loc"]}
+        for found in (it for it in errors if it["type"] != "too_short" or it["loc"] not in inside):
             yield found["loc"], sentence(found, schema).replace("the registry", "the mirror file", 1)
 
 

@@ -13,6 +13,15 @@ from internlm_zoo.registry.document import Problem, Step, place
 from internlm_zoo.registry.naming import near, quoted
 from internlm_zoo.registry.schema import EvaluationTable, Family, Model, RegistryFile
 
+# What pydantic says, and what is meant.
+_WORDS = (
+    ("Input should", "it should"),
+    ("Tuple should", "it should"),
+    ("tuple", "list"),
+    ("dictionary", "mapping"),
+    (" after validation", ""),
+)
+
 Finding = tuple[tuple[Step, ...], str]
 
 
@@ -37,7 +46,9 @@ def sentence(found: ErrorDetails, schema: dict[str, Any] | None = None) -> str:
         return f"{field} is {found['input']!r}; allowed: {_allowed(found)}"
     if kind == "value_error":
         return f"{field}: {found['ctx']['error']}"
-    reason = found["msg"].replace("Input", "it", 1).replace("dictionary", "mapping").replace("tuple", "list")
+    reason = found["msg"]
+    for theirs, ours in _WORDS:
+        reason = reason.replace(theirs, ours)
     return f"{field} is {found['input']!r}; {reason}"
 
 

@@ -32,7 +32,7 @@ models:
   - tiny-onee
   - 7
   - tiny-one
-formats: [hf, ggml]
+formats: [ggml]
 hubs:
   - modelscope
   - hugingface
@@ -70,9 +70,23 @@ def test_all_mistakes_come_at_once_each_with_its_line(check, encode: str) -> Non
     code, told = check(content)
     assert code == 2
     lines = [line.partition("mirror.yaml:")[2] for line in told.splitlines() if "mirror.yaml:" in line]
-    assert [int(line.partition(":")[0]) for line in lines] == [2, 5, 6, 7, 8, 11, 13, 14, 15, 16, 17, 18]
+    assert [int(line.partition(":")[0]) for line in lines] == [
+        2,
+        5,
+        6,
+        7,
+        8,
+        11,
+        13,
+        14,
+        15,
+        16,
+        17,
+        18,
+    ]
     for word in ("tiny-onee", "'tiny-one' twice", "ggml", "hugingface", "12.5", "max_delete?", "backwards"):
         assert word in told, word
+    assert "at least 1" not in told, "a list with a wrong item is not called empty as well"
     assert "registry" not in told.replace("registry.yaml", "")
     _, document = check(content, "--json")
     assert all(f"mirror.yaml:{line}" in json.loads(document)["error"]["what"] for line in (2, 18))
@@ -93,6 +107,7 @@ def test_releases_that_cannot_be_had_or_share_a_folder_are_named_with_their_line
         (b"destination: x\n\tmodels: [a]\n", ("mirror.yaml:2",)),
         (b"destination: x\ndestination: y\nmodels: [tiny-one]\n", ("mirror.yaml:2", "twice")),
         (b"destination: x\nmodels: tiny-one\n", ("mirror.yaml:2", "list")),
+        (b"destination: x\nmodels: []\n", ("models is []; it should have at least 1 item, not 0",)),
         ("# ok\ndestination: x # 镜像\n".encode("gbk"), ("mirror.yaml:2", "UTF-8")),
         (b"destination: x\nmodels: [a\x07]\n", ("mirror.yaml:2", "control characters")),
         (b"a: &x [*x]\n", ("anchor",)),
