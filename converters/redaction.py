@@ -40,6 +40,7 @@ _USERINFO = re.compile(r"(?<=://)[^/?#\s'\"<>]*@")
 _SIGNED = re.compile(
     r"(?i)(?<=[?&])([\w-]*(?:signature|credential|token|secret|accesskeyid|password)|sig|sign|ak|sk)=[^&\s'\"<>]+"
 )
+_CUTS = re.compile(r"[/?#]")
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 
 _lock = threading.Lock()
@@ -59,15 +60,18 @@ def keep_secret(secret: str, user: str = "") -> None:
 
 def keep_secret_of(url: str) -> None:
     """The password in a URL, with or without its scheme, or the user's name where that stands alone, and may
-    be a token. A plain word is hidden only where it gives itself away."""
+    be a token. A plain word is hidden only where it gives itself away, unless it is a piece of a password
+    that should have been percent-encoded: errors of libraries quote such pieces."""
     userinfo, at, _ = url.rpartition("://")[2].rpartition("@")
     if not at:
         return
     user, colon, password = userinfo.partition(":")
     secret, user = (password, user) if colon else (user, "")
     _keep(set(_basic(secret, user)))
-    if not _WORD.fullmatch(secret):
-        keep_secret(secret)
+    pieces = _CUTS.split(secret)
+    if len(pieces) > 1 or not _WORD.fullmatch(secret):
+        for piece in (secret, *pieces):
+            keep_secret(piece)
 
 
 def keep_secrets_in(environ: Mapping[str, str]) -> None:

@@ -255,7 +255,8 @@ def test_no_command_says_or_saves_a_secret(
             codes.add(code := run([*args, *mode]))
             out = capsys.readouterr()
             assert_none(out.out + out.err + caplog.text, f"{name} {mode} ({code})")
-            if "--json" in mode and out.out and failure is not fault_of_ours:
+            # A library prints while it is imported, of an endpoint that is none.
+            if "--json" in mode and out.out and failure not in (fault_of_ours, bad_endpoint):
                 json.loads(out.out)
             caplog.clear()
     assert codes != {2}, "they come further than to their options"
