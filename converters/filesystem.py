@@ -43,7 +43,7 @@ FORBIDDEN = frozenset(
         errno.EEXIST,
     }
 )
-_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
+TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
 # The disk or its server does not do what it should.
 _FAILING = frozenset(
     getattr(errno, name)
@@ -95,7 +95,7 @@ def refusal_of(error: OSError, path: str | os.PathLike[str], elsewhere: str) -> 
     if error.errno in FORBIDDEN:
         blocked = error.errno in (errno.EEXIST, errno.ENOTDIR) and _in_the_way(where)
         return UsageError(f"cannot write there: {blocked or words}", where, elsewhere)
-    if error.errno in _TOO_MANY:
+    if error.errno in TOO_MANY:
         fix = "allow more (`ulimit -n`), or let it do less at a time (--max-workers)"
         return UsageError(f"too many files are open: {words}", where, fix)
     if error.errno in _FAILING:

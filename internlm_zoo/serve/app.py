@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
+from converters.filesystem import TOO_MANY
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.access import Gate
 from internlm_zoo.serve.catalogue import Catalogue
@@ -33,9 +35,20 @@ def build_app(root: Path, *, tokens: Collection[str] = frozenset()) -> web.Appli
     return app_for(Catalogue(root), Gate(frozenset(tokens)))
 
 
+@web.middleware
+async def _later_if_too_many_files(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Where few may be open, clients ask again."""
+    try:
+        return await handler(request)
+    except OSError as error:
+        if error.errno not in TOO_MANY:
+            raise
+        return web.Response(status=503, headers={hdrs.RETRY_AFTER: "1"}, text="too many files are open")
+
+
 def app_for(catalogue: Catalogue, gate: Gate, *, url_seconds: float = 3600) -> web.Application:
     """The application over a catalogue of one's own. url_seconds: the life of OpenXLab's URLs."""
-    app = web.Application()
+    app = web.Application(middlewares=[_later_if_too_many_files])
     app.add_routes(HuggingFace(catalogue, gate).routes())
     app.add_routes(ModelScope(catalogue, gate).routes())
     app.add_routes(Modelers(catalogue, gate).routes())

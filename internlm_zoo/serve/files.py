@@ -10,12 +10,15 @@ import asyncio
 import re
 from collections.abc import Mapping
 from email.utils import formatdate
+from typing import BinaryIO
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from converters.filesystem import TOO_MANY
 from internlm_zoo.serve.catalogue import Entry
 
+_TURNS, _TURN_SECONDS = 50, 0.1
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -40,14 +43,25 @@ class FileBody(web.StreamResponse):
     async def _send(self, request: web.BaseRequest) -> None:
         if request.transport is None:
             raise ConnectionResetError("the client has gone")
-        stream = await asyncio.to_thread(self.entry.file.open, "rb")
-        with stream:
+        with await self._open(request.transport) as stream:
             loop = asyncio.get_running_loop()
             sent = await loop.sendfile(request.transport, stream, self.offset, self.count)
         if sent != self.count:
             # The file shrank under us; the length is already announced, so only the connection can say it.
             request.transport.abort()
             raise ConnectionResetError(f"{self.entry.path} is shorter than it was")
+
+    async def _open(self, transport: asyncio.Transport) -> BinaryIO:
+        """Waits for its turn where few files may be open; the client asks again where that takes too long."""
+        for _ in range(_TURNS):
+            try:
+                return await asyncio.to_thread(self.entry.file.open, "rb")
+            except OSError as error:
+                if error.errno not in TOO_MANY:
+                    raise
+            await asyncio.sleep(_TURN_SECONDS)
+        transport.abort()
+        raise ConnectionResetError("too many files are open")
 
 
 def send(request: web.Request, entry: Entry, etag: str, headers: Mapping[str, str]) -> web.StreamResponse:
