@@ -80,7 +80,7 @@ def test_a_crash_loop_makes_progress_in_bounded_room(volume: World) -> None:
     assert json.loads(ends_well(volume, "cache", "prune", "--dry-run", "--json"))["bytes"] > kept
     folder = Path(ends_well(volume, *DOWNLOAD).strip())
     assert content_below(folder) == content_below(volume.root / REPO)
-    assert hub.sent - before <= SIZE - kept + CONNECTIONS * 1000
+    assert hub.sent - before <= SIZE - kept + 100_000
     assert hub.sent <= SIZE + LIVES * CONNECTIONS * BLOCK
     assert list(volume.home.glob("partial/*")) == []
 
