@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.shell import Answer, Shell, group, verb
+from internlm_zoo.homes import disk
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -84,7 +85,8 @@ def cache_rm(
     chosen = [one for name in models for one in named_in(store, name, shell.settings, revision)]
     removal = removal_of(store, chosen)
     if not dry_run:
-        remove(store, removal)
+        with disk(store.home):
+            remove(store, removal)
     return _removed(shell, removal, dry_run)
 
 
@@ -95,9 +97,10 @@ def cache_prune(shell: Shell, dry_run: _DryRun = False) -> Answer:
     from internlm_zoo.store.removal import leftovers, remove
 
     store = Store(shell.settings.home)
-    removal = leftovers(store)
-    if not dry_run:
-        remove(store, removal)
+    with disk(store.home):
+        removal = leftovers(store)
+        if not dry_run:
+            remove(store, removal)
     return _removed(shell, removal, dry_run)
 
 

@@ -32,6 +32,7 @@ def lock(
 
     Exit code 3 if some releases could not be asked for; what could be is recorded.
     """
+    from internlm_zoo.homes import disk
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.lock import Lock, read, record_in, user_lock
     from internlm_zoo.registry.quoted import sentences
@@ -45,7 +46,8 @@ def lock(
     )
     found = [item.now for item in resolved if item.now]
     if found and not check:
-        record_in(target, *found)
+        with disk(target.parent):
+            record_in(target, *found)
     for note in dict.fromkeys(note for item in resolved for note in item.notes):
         shell.note(note)
     for item in resolved:
