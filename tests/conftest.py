@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
+
+from tests.environment import open_folder
 
 OFFICIAL_CALL = "official client call"
 
@@ -50,7 +49,5 @@ def zoo(capsys, monkeypatch, tmp_path):
 @pytest.fixture
 def everybodys():
     """A folder that every account may enter and write to; pytest's own are the owner's alone."""
-    folder = Path(tempfile.mkdtemp(prefix="everybodys-"))
-    folder.chmod(0o777)
-    yield folder
-    shutil.rmtree(folder)
+    with open_folder() as folder:
+        yield folder

@@ -1,9 +1,10 @@
-"""Writes the tables of docs/faults.md: every fault of the tests' hubs, and what `download` makes of it.
+"""Writes the tables of docs/faults.md: what `download` makes of every fault of the tests' hubs, and what each
+verb makes of every odd environment.
 
     python tools/fault_table.py
 
-What stands between the two marks is replaced. Takes about a minute; the same cases are tests/store/
-test_fault_table.py, which holds the document to be current.
+What stands between the two marks is replaced. Takes some minutes; the same cases are
+tests/store/test_fault_table.py and tests/environment/test_verbs.py, which hold the document to be current.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ BEGIN, END = "<!-- begin: make fault-table -->\n", "<!-- end -->"
 
 def main() -> None:
     sys.path.insert(0, str(ROOT))
+    from tests.environment import verbs
     from tests.store import fault_directory, fault_table
 
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -27,7 +29,7 @@ def main() -> None:
     _, _, after = rest.partition(END)
     with tempfile.TemporaryDirectory() as folder:
         directory = fault_directory.table(fault_directory.outcomes(Path(folder)))
-    tables = f"{fault_table.table(fault_table.outcomes())}\n{directory}"
+    tables = f"{fault_table.table(fault_table.outcomes())}\n{directory}\n{verbs.table(verbs.outcomes())}"
     DOCUMENT.write_text(f"{before}{BEGIN}\n{tables}{END}{after}", encoding="utf-8")
     print(f"{DOCUMENT.relative_to(ROOT)} is written")
 

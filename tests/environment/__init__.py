@@ -10,7 +10,7 @@ with shim.py for the calls that can be made to fail, and for a clock that is wro
 `open_world(everybodys, stack)` for what runs as somebody else.
 """
 
-from tests.environment.places import Done, run_in, words
+from tests.environment.places import Done, open_folder, run_in, words
 from tests.environment.table import ENVIRONMENTS, NOBODY, Environment
 
-__all__ = ["ENVIRONMENTS", "NOBODY", "Done", "Environment", "run_in", "words"]
+__all__ = ["ENVIRONMENTS", "NOBODY", "Done", "Environment", "open_folder", "run_in", "words"]

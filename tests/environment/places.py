@@ -7,9 +7,12 @@ done.code, done.out, done.err
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,3 +53,14 @@ def words(environment: Environment, odd: Path) -> list[str]:
     script = f'{{ {environment.before}; }} && exec {environment.through} env {spelt} "$@"'
     namespaces = ["unshare", *environment.namespaces.split()] if environment.namespaces else []
     return [*namespaces, "sh", "-c", script, "sh"]
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that every account may enter and write to."""
+    folder = Path(tempfile.mkdtemp(prefix="everybodys-"))
+    folder.chmod(0o777)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

@@ -46,7 +46,7 @@ def in_the_open() -> str:
 class Environment:
     """what: in one line. faults: as `shim.preloaded` takes them. namespaces: options of `unshare`. before: a
     shell line that runs first, as root. through: words before the command. complete: whether it is for a
-    store that has the release already."""
+    store that has the release already. kept: whether what is written there outlives the command."""
 
     name: str
     what: str
@@ -55,6 +55,7 @@ class Environment:
     before: str = "true"
     through: str = ""
     complete: bool = False
+    kept: bool = True
 
     @property
     def why_not(self) -> str | None:
@@ -121,6 +122,7 @@ _ALL = (
         "a disk of 256 kB",
         namespaces="-m",
         before='mkdir -p "$ODD" && mount -t tmpfs -o size=256k tmpfs "$ODD"',
+        kept=False,
     ),
     Environment(
         "read-only",
