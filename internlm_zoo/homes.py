@@ -34,10 +34,10 @@ def path_of(text: str, environ: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def disk(path: Path) -> Iterator[None]:
+def disk(path: Path, elsewhere: str = "use another --local-dir or INTERNLM_ZOO_HOME") -> Iterator[None]:
     """What the system refuses of writing there is an error with a way out; see `writing`."""
     if path.is_relative_to(NOWHERE):
         fix = "set INTERNLM_ZOO_HOME, or HOME, to a folder that you may write to"
         raise UsageError("this account has no home directory, so there is no place for the store", fix=fix)
-    with writing(path, "use another --local-dir or INTERNLM_ZOO_HOME"):
+    with writing(path, elsewhere):
         yield

@@ -117,7 +117,7 @@ def named(folder: Path, key: str, *suffixes: str) -> list[Path]:
     longer than the files."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 - a Path for each name would, too
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     start = f"{key}." if key else ""
     return [folder / name for name in names if name.startswith(start) and name.endswith(suffixes)]

@@ -46,7 +46,7 @@ def lock(
     )
     found = [item.now for item in resolved if item.now]
     if found and not check:
-        with disk(target.parent):
+        with disk(target.absolute().parent, "name another lock file with --file"):
             record_in(target, *found)
     for note in dict.fromkeys(note for item in resolved for note in item.notes):
         shell.note(note)

@@ -6,6 +6,7 @@ under way is left alone: what it has brought already may belong to no release ye
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from internlm_zoo.ownership import draft, holder_in
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.aliases import notes_of, notes_of_others
 from internlm_zoo.store.inventory import Holding, Inode, Inventory, Unread, blobs_of, inode_of, inventory
-from internlm_zoo.store.layout import Store
+from internlm_zoo.store.layout import BOOKS, Store
 from internlm_zoo.store.locate import held
 
 _LEVELS = 3  # <hub>/<repository>/<revision>: nothing above a release is taken for one
@@ -110,11 +111,26 @@ def remove(store: Store, removal: Removal) -> None:
 
 def _remove_release(store: Store, folder: Path) -> None:
     with draft(store.partial, "removed") as aside:
-        folder.rename(aside)
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            aside = _emptied(folder)
         shutil.rmtree(aside)
     for parent in (folder.parent, folder.parent.parent):
         with suppress(OSError):  # other revisions are in it
             parent.rmdir()
+
+
+def _emptied(folder: Path) -> Path:
+    """The same with nothing in it but the record, where it cannot be renamed (a lower layer's in overlayfs):
+    what a kill leaves of it is still known as a release, and can be named."""
+    for path in folder.iterdir():
+        if path.name == BOOKS:
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return folder
 
 
 def _needed(store: Store, releases: Iterable[Holding | Unread]) -> set[str] | None:

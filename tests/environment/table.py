@@ -155,6 +155,7 @@ _ALL = (
         "HOME is not set, the account has no entry",
         "passwd=ENOENT",
         before="unset HOME INTERNLM_ZOO_HOME",
+        kept=False,
     ),
     Environment("no /proc", "/proc is not mounted", namespaces="-m", before="mount -t tmpfs tmpfs /proc"),
     Environment("no /tmp", "no folder for temporary files", before="export TMPDIR=/nonexistent"),
