@@ -125,6 +125,15 @@ _ALL = (
         kept=False,
     ),
     Environment(
+        "image layer",
+        "a complete store that came with a container's image (overlayfs)",
+        namespaces="-m",
+        before='top=$(mktemp -d) && mount -t tmpfs tmpfs "$top" && mkdir "$top/upper" "$top/work" && '
+        'mount -t overlay overlay -o "lowerdir=$ODD,upperdir=$top/upper,workdir=$top/work" "$ODD"',
+        complete=True,
+        kept=False,
+    ),
+    Environment(
         "read-only",
         "a complete store, mounted read-only",
         namespaces="-m",
