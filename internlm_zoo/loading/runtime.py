@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 
-from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.errors import UnsupportedError, UsageError
 
 _PACKAGES = ("torch", "transformers", "accelerate", "sentencepiece")
 _CHATTY = ("accelerate", "transformers")
 
 
 def require_torch() -> None:
-    """Raises UnsupportedError if what the `torch` extra installs is not there."""
+    """Raises UnsupportedError if what the `torch` extra installs is not there, and UsageError if it does not
+    start: huggingface_hub reads variables as it is imported."""
     for package in _PACKAGES:
         try:
-            importlib.import_module(package)
+            with redirect_stdout(sys.stderr):  # where it says what it thinks of them
+                importlib.import_module(package)
+        except ValueError as error:
+            what = f"{package} does not start with the variables of this environment: {error}"
+            raise UsageError(what, fix="correct or unset those that it reads; HF_ENDPOINT is one") from error
         except ModuleNotFoundError as error:
             if error.name != package:
                 raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from converters.filesystem import FULL
 from converters.progress import byte_count
 from converters.redaction import redacted
-from internlm_zoo.errors import UsageError
+from internlm_zoo.errors import NoSpaceError, UsageError
 from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.values import Kind, Tallies, Tally
 
@@ -41,14 +42,16 @@ def markdown(report: Report) -> str:
 
 
 def write_summary(report: Report, path: Path) -> None:
-    """Without secrets; what is no text in a name is escaped. Raises UsageError if it cannot be written."""
+    """Without secrets; what is no text in a name is escaped. Raises UsageError if it cannot be written,
+    NoSpaceError if the disk is full."""
     text = redacted(markdown(report)).encode("utf-8", "backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
     except OSError as error:
         what = f"the summary cannot be written: {error.strerror}"
-        raise UsageError(what, path, "name another file with --summary") from error
+        kind = NoSpaceError if error.errno in FULL else UsageError
+        raise kind(what, path, "name another file with --summary") from error
 
 
 def file_counts(files: Tallies, *, done: bool) -> list[str]:

@@ -29,7 +29,7 @@ def test_it_does_what_it_is_for_or_says_what_is_in_its_way(got: Mapping[Case, Ou
     outcome = got[case]
     assert "Traceback" not in outcome.done.err
     assert outcome.right or outcome.done.code in REFUSALS, outcome.done
-    assert outcome.right or re.search(r"^error: .*/", outcome.done.err, re.MULTILINE), "names no path"
+    assert outcome.right or re.search(r"^error: .*(/|\n  fix: )", outcome.done.err, re.MULTILINE)
     assert outcome.again, "what it left is in the way of the next run"
 
 

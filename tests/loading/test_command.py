@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,20 @@ def test_generate_prints_the_text_and_nothing_else_anywhere(directories, tmp_pat
     )
     assert done.stderr == ""
     assert json.loads(done.stdout).keys() == {"model", "prompt", "text"}
+
+
+def test_an_address_that_the_libraries_cannot_read_is_a_mistake_of_the_environment(directories):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from internlm_zoo.cli import main; main()", "load"),
+            *(directories[BASE, "hf"], "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:99999"},
+    )
+    assert done.returncode == 2
+    assert "HF_ENDPOINT" in json.loads(done.stdout)["error"]["fix"]
 
 
 def test_raw_text_and_a_turn_of_a_chat_are_different_prompts(zoo, directories):

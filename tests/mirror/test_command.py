@@ -185,3 +185,12 @@ def test_the_example_workflow_gives_strangers_nothing(name: str) -> None:
 def test_the_example_mirror_lies_outside_the_checkout() -> None:
     example = yaml.safe_load((DOCS / "examples" / "mirror.yaml").read_text())
     assert example["destination"].startswith("/")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_summary_for_which_there_is_no_room_is_a_full_disk(
+    shell: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, answer = mirror("plan", shell, capsys, "--summary", "/dev/full")
+    assert code == 8
+    assert "summary" in answer["error"]["what"]
