@@ -26,7 +26,7 @@ class Meanwhile(Silence):
 
 
 def staged(tmp_path):
-    (folder,) = (path for path in tmp_path.iterdir() if path.name.startswith("."))
+    (folder,) = (path for path in tmp_path.iterdir() if path.name.startswith(".") and path.is_dir())
     return folder
 
 

@@ -161,6 +161,6 @@ def test_even_fewer_threads_are_enough(world, zoo_in, threads):
 
 
 def test_every_environment_has_its_test():
-    """Those of homes and accounts are in test_homes.py."""
-    elsewhere = {"plain", "read-only", "not ours", "nobody", "no threads"}
+    """Those of homes and accounts are in test_homes.py; test_verbs.py tries all of them."""
+    elsewhere = {"plain", "image layer", "read-only", "not ours", "nobody", "no threads"}
     assert {*QUICK, *WORKED_AROUND, *REFUSED, *elsewhere} == set(ENVIRONMENTS)

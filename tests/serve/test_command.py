@@ -17,6 +17,7 @@ import urllib3
 from tests.hubs.authority import Authority
 from tests.openmind import client_python, leading_to
 from tests.serve import content
+from tests.store.processes import interruptible
 
 # Two groups of verbs: with a single command the command line would take no verb at all.
 CODE = "from internlm_zoo.cli import main; main()"
@@ -33,7 +34,12 @@ def root(tmp_path: Path) -> Path:
 def serving(*args: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", CODE, "serve", *map(str, args)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | env,
+        preexec_fn=None if os.name == "nt" else interruptible,
     )
     try:
         yield process
