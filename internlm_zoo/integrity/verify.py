@@ -14,7 +14,7 @@ from pathlib import Path
 
 from converters.bystanders import files_below
 from converters.formats.access import is_directory, no_directory
-from internlm_zoo.errors import AccessError, IntegrityError, NotFoundError, UnsupportedError, ZooError
+from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
@@ -23,7 +23,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import folded
 from internlm_zoo.store.layout import BOOKS, Store, is_ours
 from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
-from internlm_zoo.store.record import NAME, read_record
+from internlm_zoo.store.record import NAME, UNREADABLE, read_record
 from internlm_zoo.store.sidecar import read_blocks
 from internlm_zoo.store.values import Repaired
 from internlm_zoo.transfer.blocks import BLOCK
@@ -32,7 +32,7 @@ from internlm_zoo.transfer.seeding import wrong_blocks
 from internlm_zoo.transfer.values import Wanted
 from internlm_zoo.transfer.workers import work
 
-UNREAD = (IntegrityError, UnsupportedError, AccessError, NotFoundError)
+UNREAD = (*UNREADABLE, AccessError, NotFoundError)
 """Why nothing may be known of one folder, which is no reason to leave out the others."""
 
 

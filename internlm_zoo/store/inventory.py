@@ -16,9 +16,9 @@ from shlex import quote
 
 from converters.bystanders import is_of_a_system
 from converters.formats.access import refusal
-from internlm_zoo.errors import AccessError, IntegrityError, UnsupportedError, ZooError
+from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.store.layout import BOOKS, Store
-from internlm_zoo.store.record import NAME, Record, read_record
+from internlm_zoo.store.record import NAME, UNREADABLE, Record, read_record
 
 Inode = tuple[int, int]
 """Device and number."""
@@ -128,7 +128,7 @@ def _look(place: Path | Unread) -> Holding | Unread:
         return place
     try:
         record = read_record(place)
-    except (IntegrityError, UnsupportedError, AccessError) as error:
+    except UNREADABLE as error:
         return Unread(place, error, _inodes(place))
     if record is None:
         fix = f"download it again, which writes one; or remove it: internlm-zoo cache rm {quote(str(place))}"

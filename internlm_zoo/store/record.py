@@ -45,6 +45,10 @@ class Record:
         return len(self.release.files) == self.total
 
 
+# What `read_record` raises.
+UNREADABLE = (IntegrityError, UnsupportedError, DiskError)
+
+
 def read_record(folder: Path) -> Record | None:
     """None if the folder was not made by `download`, or not finished. Raises IntegrityError for a damaged
     record, UnsupportedError for one of a newer version, DiskError for one that cannot be read."""
