@@ -18,6 +18,7 @@ from converters.redaction import keep_secret
 from internlm_zoo.errors import CredentialError
 
 _MOST = 1 << 16  # bytes; more is no credential, and may be a device that never ends
+_TOKEN = 20  # characters; no hub gives out shorter ones, and a mistyped name should be seen
 _AROUND = r"[\s\0\ufeff\u200b]+"
 _QUOTED = re.compile(r"(['\"])(.*)\1", re.DOTALL)
 _CODINGS = (
@@ -72,7 +73,7 @@ def read_text(path: Path) -> str:
 
 def place_of(path: Path) -> Path:
     """The path of a token file. Where there is none, it may be the token itself, given in its place."""
-    if path.name == str(path) and not path.suffix and not path.exists():
+    if path.name == str(path) and len(path.name) >= _TOKEN and not path.suffix and not path.exists():
         keep_secret(path.name)
     return path
 

@@ -322,10 +322,14 @@ def test_a_token_file_without_a_token_is_refused(world, call, tmp_path, content)
 
 @pytest.mark.parametrize("command", ["download tiny --source modelscope", "serve .", "lock", "status tiny"])
 def test_a_token_in_place_of_its_file_is_not_shown(call, command):
-    token = f"typed-{command.split()[0]}-77"  # that nobody has told us of
+    token = f"hf_{command.split()[0]}{'aQ7' * 10}"  # that nobody has told us of
     for mode in ("--debug", "--json"):
         code, out, err = call(*command.split(), "--token-file", token, mode)
         assert code in (2, 4) and "token" in out + err and token not in out + err
+
+
+def test_a_mistyped_token_file_is_named(call):
+    assert "(my-tokn)" in call("download", "tiny", "--source", "modelscope", "--token-file", "my-tokn")[2]
 
 
 def test_the_python_functions_take_a_token_file(world, private, tmp_path):
