@@ -69,13 +69,16 @@ def begun(world: World, start: Start, where: str, **how: str) -> subprocess.Pope
     return process
 
 
-def ended(world: World, process: subprocess.Popen[str]) -> str:
-    """What was said by a download that ended well."""
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert content_below(Path(out.strip())) == content_below(world.root / REPO)
+def ended(world: World, *processes: subprocess.Popen[str]) -> list[str]:
+    """What was said by downloads that ended well, and left nothing once the last of them had."""
+    said = []
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert content_below(Path(out.strip())) == content_below(world.root / REPO)
+        said.append(err)
     assert list(world.home.glob("partial/*")) == []
-    return err
+    return said
 
 
 def dropped(process: subprocess.Popen[str]) -> None:
@@ -106,7 +109,7 @@ def test_without_locks_a_killed_download_is_gone_on_with_and_a_living_one_left_a
     first = start(where)
     hub.wait(lambda: hub.sent > before)
     second = start(where)
-    said = [ended(world, process) for process in (first, second)]
+    said = ended(world, first, second)
     assert hub.sent - before <= SIZE - kept + 100_000
     assert "waiting for `" not in said[0]
 
@@ -147,8 +150,7 @@ def test_who_was_taken_for_dead_and_wakes_up_writes_into_nobodys_file(world: Wor
         assert other.poll() is None, other.communicate()[1]
         time.sleep(0.01)
     sleeper.send_signal(signal.SIGCONT)
-    assert "waiting for `" in ended(world, sleeper)
-    ended(world, other)
+    assert "waiting for `" in ended(world, sleeper, other)[0]
 
 
 @pytest.mark.parametrize("where", [HONEST, "no times"])
