@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -19,15 +19,26 @@ _RESERVE = 16
 _ENOUGH = 4096
 _BINARY = getattr(os, "O_BINARY", 0)
 
+Opener = Callable[[str, int], int]
+"""A descriptor of a path, opened with these flags."""
+
+
+def _ours(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o666)
+
 
 class Handle:
-    """A file, readable and writable at offsets from any thread. Raises OSError, at once and later."""
+    """A file, readable and writable at offsets from any thread. opener: opens it, each time. Raises OSError,
+    at once and later, and what the opener raises."""
 
-    def __init__(self, path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], flags: int = os.O_RDONLY, opener: Opener = _ours
+    ) -> None:
         self._path = os.fspath(path)
         self._flags = (flags & ~(os.O_CREAT | os.O_EXCL)) | _BINARY
+        self._opener = opener
         self._lock = threading.Lock()
-        file = os.open(path, flags | _BINARY, 0o666)
+        file = opener(self._path, flags | _BINARY)
         self._kept = file if file < limit() - _RESERVE else None
         if self._kept is None:
             os.close(file)
@@ -38,7 +49,7 @@ class Handle:
         if self._kept is not None:
             yield self._kept
             return
-        file = os.open(self._path, self._flags)
+        file = self._opener(self._path, self._flags)
         try:
             yield file
         finally:

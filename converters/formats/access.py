@@ -1,4 +1,10 @@
-"""What the system refuses of a file or a directory becomes an error that names it, wherever it is read."""
+"""The door to files that others have made: what is opened is a regular file, and nothing is waited for.
+
+What the system refuses of a file or a directory becomes an error that names it, wherever it is read. A pipe
+would be waited for until somebody writes, a socket and a terminal for as long, /dev/zero never ends, and
+opening some devices does something. So the name is looked at first, it is opened without waiting (open(2),
+O_NONBLOCK), and what was opened is looked at again: it may be another by then.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +14,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from converters.errors import AccessError, NotFoundError, ZooError
+from converters.errors import AccessError, IntegrityError, NotFoundError, ZooError
 
 # What a person can do about it.
 _FIXES = {
@@ -21,6 +28,8 @@ _FIXES = {
     errno.EIO: "the disk or the network file system fails: fetch it again, to another place",
     errno.ESTALE: "the network file system lost it: run it again",
 }
+_BINARY = getattr(os, "O_BINARY", 0)
+_AT_ONCE = _BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
@@ -41,14 +50,49 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
         raise refusal(path, error) from error
 
 
-def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Raises AccessError for what is no regular file: a directory, or a pipe, which would wait for ever."""
-    with reading(path):
-        mode = Path(path).stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise AccessError("it is a directory, and a file is expected here", os.fspath(path))
-    if not stat.S_ISREG(mode):
-        raise AccessError("it is a pipe or a device, and a file is expected here", os.fspath(path))
+def regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file, links followed, for its caller to close; an `opener` for open().
+
+    Raises OSError as os.open does, and for anything that is no regular file, at once.
+    """
+    _check_regular(path, Path(path).stat())
+    file = _opened(path, flags)
+    try:
+        _check_regular(path, os.fstat(file))
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+@contextmanager
+def opened_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A regular file to read. Raises NotFoundError, and AccessError for what is none or fails meanwhile."""
+    with reading(path), open(path, "rb", opener=regular) as file:
+        yield file
+
+
+def content_of(path: str | os.PathLike[str], most: int) -> bytes:
+    """A small file, whole. Raises what `opened_file` does, and IntegrityError if it has more bytes."""
+    with opened_file(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise IntegrityError(f"it has more than {most:,} bytes, more than any such file", os.fspath(path))
+    return content
+
+
+def _opened(path: str | os.PathLike[str], flags: int) -> int:
+    try:
+        return os.open(path, flags | _AT_ONCE)
+    except BlockingIOError:  # another holds a lease on the file, which the system takes back meanwhile
+        return os.open(path, flags | _BINARY)
+
+
+def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a directory, and a file is expected here", path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.ESPIPE, "it is a pipe or a device, and a file is expected here", path)
 
 
 def no_directory(path: str | os.PathLike[str]) -> NotFoundError:

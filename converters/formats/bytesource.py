@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from converters.errors import IntegrityError
-from converters.formats.access import check_is_file, reading
-from converters.handles import Handle
+from converters.formats.access import reading, regular
+from converters.handles import Handle, Opener
 
 _CHUNK = 1 << 20
 
@@ -74,14 +74,13 @@ class Zeros:
 
 
 class LocalFile:
-    """A file on disk as a ByteSource; a context manager. Raises NotFoundError if there is none, and
-    AccessError if it cannot be read, at once or later."""
+    """A regular file on disk as a ByteSource; a context manager. opener: as `regular`, or stricter. Raises
+    NotFoundError if there is none, and AccessError if it cannot be read, at once or later."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], opener: Opener = regular) -> None:
         self.name = os.fspath(path)
-        check_is_file(path)
         with reading(path):
-            self._handle = Handle(path)
+            self._handle = Handle(path, opener=opener)
             with self._handle.opened() as file:
                 self.size = os.fstat(file).st_size
 

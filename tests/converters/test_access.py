@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import converters
-from converters.errors import AccessError, NotFoundError
+from converters.errors import AccessError, IntegrityError, NotFoundError
+from converters.formats.access import content_of, regular
 from tests.converters.oracle import INTERNLM2, make_model, write_original
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="its links and pipes are others")
@@ -111,6 +113,49 @@ def test_a_source_that_is_no_directory_is_named(zoo, tmp_path, whole, verb, plac
     code, out, err = zoo(*args)
     assert (code, out) == (4, "")
     assert str(src) in err
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+NO_FILES = {
+    "pipe": os.mkfifo,
+    "socket": a_socket,
+    "endless device": lambda path: path.symlink_to("/dev/zero"),
+    "terminal": lambda path: path.symlink_to("/dev/tty"),
+    "directory": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("what", NO_FILES)
+def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path, monkeypatch, what):
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    NO_FILES[what](Path("it"))
+    with pytest.raises(AccessError, match="a file is expected here"):
+        content_of(Path("it"), 100)
+
+
+def test_a_pipe_that_takes_a_files_place_while_it_is_opened_is_not_waited_for(tmp_path, monkeypatch):
+    file, real = tmp_path / "file", os.open
+    file.write_bytes(b"x")
+
+    def swapped(path, flags, *rest, **more):
+        a_pipe(Path(path))
+        return real(path, flags, *rest, **more)
+
+    with monkeypatch.context() as raced:
+        raced.setattr(os, "open", swapped)
+        with pytest.raises(OSError, match="a file is expected here"):
+            regular(file)
+
+
+def test_a_small_file_that_is_not_small_is_not_read_to_its_end(tmp_path):
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(IntegrityError, match="more than 1,000 bytes"):
+        content_of(tmp_path / "large", 1000)
 
 
 TARGETS = {
