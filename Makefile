@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table engine-matrix lint wheel clients clean
+.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table engine-matrix fuzz lint wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -41,6 +41,10 @@ fault-table: $(STAMP)
 kill-table: $(STAMP)
 	$(BIN)/python tools/kill_table.py
 
+# FUZZ: options and names of readers, see tests/fuzz/__main__.py
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
 engine-matrix: $(STAMP)
 	$(BIN)/python tools/engine_matrix.py
 
@@ -61,4 +65,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[torch,chart,gguf,dev]'
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray]' || echo "no ray for this Python: its tests will be skipped"
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]' || echo "no atheris for this Python: there is no make fuzz"
 	touch $(STAMP)

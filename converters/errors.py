@@ -10,24 +10,43 @@ from pathlib import Path
 
 from converters.redaction import redacted
 
+LINE, LINES = 2000, 200
+"""Characters of a line, and lines, of one text of an error: what it quotes may be as long as its input."""
+
 
 class ZooError(Exception):
     """Something the user can act on.
 
     what: one sentence saying what is wrong. where: the file, tensor, field or host it is about.
-    fix: what to do next. exit_code: what the command line exits with. None of the texts holds a secret.
+    fix: what to do next. exit_code: what the command line exits with. None of the texts holds a secret, or
+    is longer than LINES of LINE characters.
     """
 
     exit_code = 1
 
     def __init__(self, what: str, where: str | Path | None = None, fix: str | None = None) -> None:
-        super().__init__(redacted(what))
-        self.what = redacted(what)
-        self.where = None if where is None else redacted(str(where))
-        self.fix = None if fix is None else redacted(fix)
+        self.what = _bounded(redacted(what))
+        super().__init__(self.what)
+        self.where = None if where is None else _bounded(redacted(str(where)))
+        self.fix = None if fix is None else _bounded(redacted(fix))
 
     def __str__(self) -> str:
         return self.what if self.where is None else f"{self.what} ({self.where})"
+
+
+def _bounded(text: str) -> str:
+    lines = text.split("\n")
+    if len(lines) > LINES:
+        lines[LINES:] = [f"... and {len(lines) - LINES} lines more"]
+    return "\n".join(map(_shortened, lines))
+
+
+def _shortened(line: str) -> str:
+    """Its ends: they say what it is, and where it is wrong."""
+    if len(line) <= LINE:
+        return line
+    left_out = len(line) - LINE
+    return f"{line[: LINE // 2]}... [{left_out} characters] ...{line[-LINE // 2 :]}"
 
 
 class UsageError(ZooError):

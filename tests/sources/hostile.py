@@ -16,7 +16,7 @@ Files = Mapping[str, Mapping[str, Any]]
 
 def hub_that_lists(protocol: str, files: Files, *, commit: str = COMMIT, **more: str) -> Server:
     """Answers every request with this listing. more: what only some protocols say."""
-    return hub_that_answers(web.json_response, _LISTINGS[protocol](files, commit, **more))
+    return hub_that_answers(web.json_response, LISTINGS[protocol](files, commit, **more))
 
 
 def hub_that_answers(response: Any, *words: Any) -> Server:
@@ -74,7 +74,7 @@ def _openxlab(files: Files, commit: str) -> dict[str, Any]:
     }
 
 
-_LISTINGS: dict[str, Callable[..., dict[str, Any]]] = {
+LISTINGS: dict[str, Callable[..., dict[str, Any]]] = {
     "huggingface": _huggingface,
     "modelscope": _modelscope,
     "modelers": _modelers,

@@ -1,0 +1,14 @@
+"""Every reader of what strangers or damaged disks write, by name: a module for each kind of document."""
+
+from __future__ import annotations
+
+from tests.fuzz.contract import Reader
+from tests.fuzz.readers import beside, catalogue, containers, hubs, store
+
+READERS: dict[str, Reader] = {
+    **containers.READERS,
+    **beside.READERS,
+    **hubs.READERS,
+    **store.READERS,
+    **catalogue.READERS,
+}

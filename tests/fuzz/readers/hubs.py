@@ -1,0 +1,65 @@
+"""Listings of every protocol, as their adapters read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from internlm_zoo.registry import Hub
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources import open_source
+from internlm_zoo.sources.http import Answer
+from tests.fuzz.contract import Reader
+from tests.sources.hostile import LISTINGS
+
+REPO = "org/name"
+_SETTINGS = Settings(home=Path("/nonexistent"), environ={"HOME": "/nonexistent"})
+_PAGE = b'<html><a href="../">up</a><a href="config.json">config.json</a><a href="model.bin">x</a></html>'
+_FILES = {"config.json": {"size": 10}, "model.safetensors": {"size": 2000, "sha256": "a" * 64}}
+
+
+@dataclass(frozen=True)
+class _Canned:
+    """An asker that always gets the same answer."""
+
+    asker: Any
+    data: bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.asker, name)
+
+    def get(self, url: str) -> Answer:
+        return Answer(url, 200, {"Content-Type": "text/html"}, self.data)
+
+    def post(self, url: str, content: Any, headers: Any) -> Answer:
+        return Answer(url, 200, {}, self.data)
+
+
+def _listing(protocol: str) -> Callable[[bytes], object]:
+    hub = Hub(name="somewhere", title="Somewhere", protocol=protocol, endpoint="http://127.0.0.1:9")
+
+    def read(data: bytes) -> object:
+        source = open_source(hub, _SETTINGS)
+        source._asker = _Canned(source._asker, data)
+        with patch("internlm_zoo.sources.http.PAUSE_SECONDS", 0):
+            snapshot = source.resolve(REPO)
+            return [source.locate(snapshot, file.path) for file in snapshot.files]
+
+    return read
+
+
+def _honest(protocol: str) -> Callable[[], list[bytes]]:
+    return lambda: [json.dumps(LISTINGS[protocol](_FILES, "0123456789abcdef" * 2 + "01234567")).encode()]
+
+
+READERS = {
+    **{
+        f"listing-{protocol}": Reader(_listing(protocol), _honest(protocol), is_json=True)
+        for protocol in LISTINGS
+    },
+    "listing-web": Reader(_listing("web"), lambda: [_PAGE]),
+}
