@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from internlm_zoo.net.redirects import target_of
+from internlm_zoo.net.waiting import retry_after
 from internlm_zoo.registry import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source
@@ -56,7 +58,18 @@ def _honest(protocol: str) -> Callable[[], list[bytes]]:
     return lambda: [json.dumps(LISTINGS[protocol](_FILES, "0123456789abcdef" * 2 + "01234567")).encode()]
 
 
+def _header(read: Callable[[str], object]) -> Callable[[bytes], object]:
+    """As http.client gives them: any characters of latin-1 but line ends."""
+    return lambda data: read(data.decode("latin-1").replace("\n", "").replace("\r", ""))
+
+
+def _target(location: str) -> str | None:
+    return target_of("https://hub.example/a/b", {"Location": location})
+
+
 READERS = {
+    "header-retry-after": Reader(_header(retry_after), lambda: [b"120", b"Fri, 31 Dec 1999 23:59:59 GMT"]),
+    "header-location": Reader(_header(_target), lambda: [b"/x", b"https://[::1]:8000/a?b#c"]),
     **{
         f"listing-{protocol}": Reader(_listing(protocol), _honest(protocol), is_json=True)
         for protocol in LISTINGS

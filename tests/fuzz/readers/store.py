@@ -7,15 +7,22 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from blake3 import blake3
+
+from converters.holding.holder import decoded, encoded, this_process
+from converters.sinks.journal import Journal
 from internlm_zoo.mirror import index as mirror_index
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.serve.index import read_index
+from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.record import Record, read_record
+from internlm_zoo.store.sidecar import read_blocks
 from tests.fuzz.contract import Reader
 from tests.fuzz.readers.files import in_file
 
-FILE = LockedFile("config.json", 2, "a" * 64)
+DIGEST = "a" * 64
+FILE = LockedFile("config.json", 2, DIGEST)
 RELEASE = LockedRelease("huggingface", "org/name", "0" * 40, None, "hf", "hub", (FILE,))
 MIRRORED = {
     "path": "org/name",
@@ -25,16 +32,22 @@ MIRRORED = {
     "source": {"hub": "huggingface", "repo": "org/name", "revision": "0" * 40},
     "trust": "hub",
     "names": [{"hub": "huggingface", "repo": "org/name"}],
-    "files": [{"path": "config.json", "size": 2, "sha256": "a" * 64, "git_sha1": None, "stamp": "1"}],
+    "files": [{"path": "config.json", "size": 2, "sha256": DIGEST, "git_sha1": None, "stamp": "1"}],
 }
 INDEX = {"schema": 1, "releases": [MIRRORED]}
+JOURNAL = b'[0, {"crcs": {"model_tp0_pp0.pt": {"output.weight": 7}}, "digests": {"head": "ab"}}]\n'
+BLOCKS = {
+    "block": 1 << 23,
+    "blake3": ["a" * 64, "b" * 64],
+    "check": blake3(("a" * 64 + "b" * 64).encode()).hexdigest(),
+}
 LEDGER = {
     "path": "x",
     "size": 1,
     "mtime_ns": 1,
     "ctime_ns": 1,
     "inode": 1,
-    "sha256": "a" * 64,
+    "sha256": DIGEST,
     "git_sha1": None,
 }
 
@@ -51,6 +64,15 @@ def _served(path: Path) -> object:
     return read_index(path.parent)
 
 
+def _digests(path: Path) -> object:
+    return read_blocks(Store(path.parents[2]), DIGEST)
+
+
+def _conversion(path: Path) -> object:
+    with Journal(path) as journal:
+        return journal.entries
+
+
 READERS = {
     "release": Reader(
         in_file(".internlm-zoo/release.json", lambda path: read_record(path.parents[1])),
@@ -58,6 +80,9 @@ READERS = {
         is_json=True,
     ),
     "ledger": Reader(in_file("adopted.jsonl", _ledger), lambda: [json.dumps(LEDGER).encode() + b"\n"]),
+    "block-digests": Reader(in_file(f"blocks/aa/{DIGEST}.json", _digests), _json(BLOCKS), is_json=True),
+    "conversion-journal": Reader(in_file("journal", _conversion), lambda: [JOURNAL]),
+    "holder": Reader(decoded, lambda: [encoded(this_process(0))], is_json=True),
     "mirror-index": Reader(lambda data: mirror_index.parse(data, "mirror.json"), _json(INDEX), is_json=True),
     "served-index": Reader(in_file("mirror.json", _served), _json(INDEX), is_json=True),
 }
