@@ -38,6 +38,7 @@ def load(
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
     from internlm_zoo.loading.load import load_model
+    from internlm_zoo.loading.tokenizer import stock
 
     loaded = load_model(
         model_or_dir,
@@ -50,7 +51,7 @@ def load(
         weights=weights,
         progress=progress,
     )
-    return loaded.model, loaded.tokenizer
+    return loaded.model, loaded.tokenizer and stock(loaded.tokenizer)
 
 
 @errors_redacted()

@@ -57,10 +57,13 @@ def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
     (name,) = config["architectures"]
     if name not in _CLASSES:
         raise UnsupportedError(f"{name} is not a stock Llama class", "architectures")
+    pad, rows = config.get("pad_token_id"), config["vocab_size"]
+    if isinstance(pad, int) and not -rows <= pad < rows:
+        raise UnsupportedError(f"it is {pad}, and the embedding has {rows} rows", "pad_token_id")
     try:
         with torch.device("meta"):
             model = getattr(transformers, name)(transformers.LlamaConfig(**config | {"dtype": dtype}))
-    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError, StrictDataclassError) as error:
         raise UnsupportedError(f"transformers makes no Llama of this config: {error}", "config") from error
     return model.requires_grad_(False)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from converters.beside.generation import stated_generation
+from converters.beside.generation import GENERATION, stated_generation
 from converters.tokenizer.text import check_text
-from internlm_zoo.errors import NotFoundError, UnsupportedError
+from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.load import Loaded
 from internlm_zoo.loading.runtime import one_thread, quiet
@@ -17,11 +17,13 @@ from internlm_zoo.loading.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerFast
+
+    from internlm_zoo.loading.confined.tokenizer import ConfinedTokenizer
 
 Message = dict[str, str]
 # Parameters up to which a second thread costs more than it brings.
 _SMALL = 20_000_000
+_EOS = "eos_token_id"
 
 
 def generate(loaded: Loaded, prompt: str, *, max_new_tokens: int = 64, raw: bool = False) -> str:
@@ -55,18 +57,13 @@ def encode(loaded: Loaded, text: str) -> list[int]:
 def encode_turns(loaded: Loaded, messages: Sequence[Message], *, answer: bool = True) -> list[int]:
     """Token ids of a conversation by its chat template, which says itself where bos goes. answer: whether it
     waits for the model's. Raises what `encode` raises, UnsupportedError without a template."""
-    from jinja2 import TemplateError
-
     tokenizer = _tokenizer(loaded)
-    if tokenizer.chat_template is None:
+    if not tokenizer.has_template:
         raise UnsupportedError("there is no chat template for it", loaded.plan.directory.title, fix="--raw")
-    try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=answer)
-    except TemplateError as error:
-        raise UnsupportedError(
-            f"its chat template refuses this conversation: {error}", loaded.plan.directory.title, fix="--raw"
-        ) from error
-    return _ids(loaded, text, add_special_tokens=False)
+    for message in messages:
+        for text in message.values():
+            check_text(text)
+    return _ids(loaded, tokenizer.render(messages, answer=answer), special=False)
 
 
 def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:
@@ -75,26 +72,37 @@ def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:
     A tokenizer drops the space in front of the first word it decodes, so the prompt is decoded along.
     """
     tokenizer = _tokenizer(loaded)
-    before = tokenizer.decode(list(ids), skip_special_tokens=True)
-    return str(tokenizer.decode([*ids, *written], skip_special_tokens=True))[len(before) :]
+    before = tokenizer.decode(ids)
+    return tokenizer.decode([*ids, *written])[len(before) :]
 
 
 def stop_ids(loaded: Loaded) -> frozenset[int]:
     """Ids of the tokens that end a text: the registry's, as this model's own tokenizer numbers them, and
-    those that its generation_config.json names, or of an unknown family its config.json."""
+    those that its generation_config.json names, or of an unknown family its config.json.
+
+    Raises UnsupportedError if these name no token of the model.
+    """
     directory = loaded.plan.directory
     tokens = [token.token for token in directory.stop_tokens if token.token]
-    stated = stated_generation(directory.checkpoint).get("eos_token_id")
-    if stated is None and directory.family is None and "eos_token_id" in directory.checkpoint.facts:
-        stated = directory.checkpoint.facts["eos_token_id"].value
-    named = stated if isinstance(stated, list | tuple) else [stated]
-    ids = (*named, *(token_id(loaded, token) for token in tokens))
+    ids = (*_stated_stops(directory), *(token_id(loaded, token) for token in tokens))
     return frozenset(id for id in ids if id is not None)
 
 
+def _stated_stops(directory: ModelDirectory) -> Sequence[int]:
+    checkpoint = directory.checkpoint
+    stated, where = stated_generation(checkpoint).get(_EOS), GENERATION
+    if stated is None and directory.family is None and _EOS in checkpoint.facts:
+        stated, where = checkpoint.facts[_EOS].value, checkpoint.facts[_EOS].origin
+    named = [] if stated is None else stated if isinstance(stated, list | tuple) else [stated]
+    for id in named:
+        if type(id) is not int or not 0 <= id < checkpoint.sizes["vocab"]:
+            what = f"it names {id!r:.80} as {_EOS}, and the vocabulary has {checkpoint.sizes['vocab']} tokens"
+            raise UnsupportedError(what, f"{directory.path}: {where}", "correct it there")
+    return named
+
+
 def token_id(loaded: Loaded, token: str) -> int | None:
-    found: int | None = _tokenizer(loaded).backend_tokenizer.token_to_id(token)
-    return found
+    return _tokenizer(loaded).id_of(token)
 
 
 def greedy(
@@ -147,13 +155,25 @@ def _forward(loaded: Loaded, ids: Sequence[int], **options: object) -> Any:
         return loaded.model(input_ids=torch.tensor([list(ids)], device=device), **options)
 
 
-def _ids(loaded: Loaded, text: str, **options: bool) -> list[int]:
+def _ids(loaded: Loaded, text: str, *, special: bool = True) -> list[int]:
+    """At least one. Raises UnsupportedError for a token that the embedding has no row for, UsageError for
+    a text of which nothing becomes a token."""
     check_text(text)
-    with quiet():
-        return list(_tokenizer(loaded)(text, **options).input_ids)
+    tokenizer = _tokenizer(loaded)
+    ids, rows = tokenizer.encode(text, special=special), loaded.plan.directory.checkpoint.sizes["vocab"]
+    if not ids:
+        raise UsageError("it has no token to go on from", "the text")
+    beyond = [id for id in ids if not 0 <= id < rows]
+    if beyond:
+        raise UnsupportedError(
+            f"its tokenizer makes the id {beyond[0]} of this text, and the embedding has {rows} rows",
+            tokenizer.where,
+            "put the tokenizer of this very model there",
+        )
+    return ids
 
 
-def _tokenizer(loaded: Loaded) -> PreTrainedTokenizerFast:
+def _tokenizer(loaded: Loaded) -> ConfinedTokenizer:
     """Raises NotFoundError where there is none, or why what is there cannot be used."""
     tokenizer = loaded.tokenizer
     if tokenizer is None:

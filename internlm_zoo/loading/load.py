@@ -19,7 +19,9 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
+
+    from internlm_zoo.loading.confined.tokenizer import ConfinedTokenizer
 
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
@@ -40,7 +42,7 @@ class Loaded:
     counterpart. seconds: wall time of the load."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast | None
+    tokenizer: ConfinedTokenizer | None
     plan: Plan
     seconds: float
 
@@ -99,11 +101,13 @@ def execute(plan: Plan) -> Loaded:
     Raises UnsupportedError for a device that is not here, IntegrityError for a tensor missing or too many.
     """
     from internlm_zoo.loading.build import build_model
+    from internlm_zoo.loading.confined.process import warm_up
     from internlm_zoo.loading.memory import check_present
     from internlm_zoo.loading.tokenizer import find_tokenizer
 
     start = time.perf_counter()
     check_present([part.device for part in plan.placement.parts])
+    warm_up()  # it imports for half a second, meanwhile the model is built
     directory = plan.directory
     with naming_models(directory.registry, directory.model, lambda: directory.checkpoint):
         model = build_model(directory.checkpoint, plan.placement, plan.dtype)

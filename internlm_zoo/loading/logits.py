@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.generate import all_logits
 from internlm_zoo.loading.load import Plan, execute, plan_load
-from internlm_zoo.loading.runtime import quiet
 from internlm_zoo.loading.tokenizer import find_tokenizer
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
@@ -96,9 +95,8 @@ def _texts(plans: Sequence[Plan], vocabulary: int) -> tuple[list[list[int]], tup
     one, other = (find_tokenizer(plan.directory) for plan in plans)
     if one is None or other is None:
         return [], ()
-    with quiet():
-        cut = {text: (list(one(text).input_ids), list(other(text).input_ids)) for text in TEXTS}
-    same = {text: a for text, (a, b) in cut.items() if a == b and all(id < vocabulary for id in a)}
+    cut = {text: (one.encode(text), other.encode(text)) for text in TEXTS}
+    same = {text: a for text, (a, b) in cut.items() if a == b and all(0 <= id < vocabulary for id in a)}
     return list(same.values()), tuple(text for text in TEXTS if text not in same)
 
 

@@ -1,19 +1,20 @@
 """The tokenizer of a model directory: its tokenizer.json, or its tokenizer.model turned into one.
 
 Only the class that reads tokenizer.json is used, whatever class or code the directory's own config asks for.
+It runs in a process of its own, within limits (`confined/`); `stock` makes one for Python callers.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.beside.files import FAST, SENTENCEPIECE, files_in
+from converters.beside.files import FAST, SENTENCEPIECE, SETTINGS, TEMPLATE, TokenizerFiles, files_in
 from converters.beside.rewrite import for_transformers
 from converters.filesystem import scratch
 from converters.formats.folder import LocalFolder
 from internlm_zoo.conversion import tokenizer_facts
 from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.loading.confined.tokenizer import AGAIN, ConfinedTokenizer
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.runtime import quiet
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
+def find_tokenizer(directory: ModelDirectory) -> ConfinedTokenizer | None:
     """`read_tokenizer`, but None too for a sentencepiece model that has no exact counterpart: the model runs
     without. Raises IntegrityError for damaged files."""
     try:
@@ -30,7 +31,7 @@ def find_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
         return None
 
 
-def read_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
+def read_tokenizer(directory: ModelDirectory) -> ConfinedTokenizer | None:
     """The directory's tokenizer as a conversion would write it, None if it has none; with the model's chat
     template if it lacks its own.
 
@@ -41,24 +42,35 @@ def read_tokenizer(directory: ModelDirectory) -> PreTrainedTokenizerFast | None:
         return None
     facts = tokenizer_facts(directory.chat_template, directory.special_tokens)
     made = for_transformers(files, facts, directory.checkpoint.sizes["vocab"])
-    with scratch() as folder:
-        for name, content in made.files.items():
-            (folder / name).write_bytes(content)
-        return _read(folder, directory)
+    tokenizer = ConfinedTokenizer(
+        made.files, str(directory.path), _template_file(files, directory), directory.chat_template
+    )
+    tokenizer.open()
+    return tokenizer
 
 
-def _read(folder: Path, directory: ModelDirectory) -> PreTrainedTokenizerFast:
+def stock(tokenizer: ConfinedTokenizer) -> PreTrainedTokenizerFast:
+    """The same in this process, without limits: for Python callers, whose it is then. Its files have been
+    built to a tokenizer in the other process before."""
     from transformers import PreTrainedTokenizerFast
 
-    try:
-        with quiet():
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a damaged file: the tokenizers library raises nothing more specific
-        raise IntegrityError(
-            f"its tokenizer files cannot be read: {type(error).__name__}: {error}",
-            directory.path,
-            "fetch them again, or make them anew from tokenizer.model",
-        ) from error
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = directory.chat_template
-    return tokenizer
+    with scratch() as folder:
+        for name, content in tokenizer.files.items():
+            (folder / name).write_bytes(content)
+        try:
+            with quiet():
+                made = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # a damaged file: the tokenizers library raises nothing more specific
+            what = f"its tokenizer files cannot be read: {type(error).__name__}: {error}"
+            raise IntegrityError(what, tokenizer.where, AGAIN) from error
+    if made.chat_template is None:
+        made.chat_template = tokenizer.fallback
+    return made
+
+
+def _template_file(files: TokenizerFiles, directory: ModelDirectory) -> str:
+    """Where a person finds the chat template: a file, or the model of the registry that has one."""
+    if TEMPLATE in files.content:
+        return files.path(TEMPLATE)
+    stated = files.json(SETTINGS).get("chat_template")
+    return directory.title if stated is None else files.path(SETTINGS)

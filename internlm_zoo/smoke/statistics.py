@@ -97,7 +97,7 @@ def score_check(loaded: Loaded) -> Check:
 
 def _conversations(loaded: Loaded) -> Sequence[Sequence[Message] | str]:
     """Two answers to each question, or texts where there is no chat template."""
-    if loaded.tokenizer is None or loaded.tokenizer.chat_template is None:
+    if loaded.tokenizer is None or not loaded.tokenizer.has_template:
         return BEGINNINGS
     return [
         [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
