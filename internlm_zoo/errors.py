@@ -21,6 +21,7 @@ __all__ = [
     "DiskError",
     "IntegrityError",
     "InternalError",
+    "ListingError",
     "NetworkError",
     "NoSpaceError",
     "NotFoundError",
@@ -63,3 +64,7 @@ class NetworkError(ZooError):
     exit_code = 5
     after = 0.0
     lasting = False
+
+
+class ListingError(NetworkError):
+    """A hub answers, and what it lists of one repository is no listing; of others it may be one."""

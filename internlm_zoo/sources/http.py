@@ -20,7 +20,14 @@ from urllib3.exceptions import HTTPError
 
 from converters.redaction import without_user
 from converters.threads import started
-from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.errors import (
+    AccessError,
+    IntegrityError,
+    ListingError,
+    NetworkError,
+    NotFoundError,
+    ZooError,
+)
 from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
@@ -34,8 +41,10 @@ LISTING_SECONDS = 40.0
 PAUSE_SECONDS = 0.5
 # Between the two times that a question is asked.
 _PAUSES = 2.0
-_LARGEST = 64 << 20
+LARGEST = 64 << 20
+"""Bytes of one answer. 100,000 files of Hugging Face take 26 MB."""
 _TIMEOUT = "INTERNLM_ZOO_TIMEOUT"
+_NO_LISTING = "it sent something else than a listing"
 
 T = TypeVar("T")
 
@@ -65,10 +74,6 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     data: bytes
-
-    def json(self) -> Any:
-        """Raises ValueError."""
-        return json.loads(self.data)
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,14 @@ class Asker:
         """The credentials that go to a URL."""
         return self.headers if door(url) == door(self.endpoint) else {}
 
-    def nonsense(self) -> NetworkError:
-        return unreachable(self.hub, self.endpoint, "it sent something else than a listing")
+    def nonsense(self, why: str = "") -> NetworkError:
+        """The error for what is no answer of a hub at all, such as a page of a gateway."""
+        return unreachable(self.hub, self.endpoint, f"{_NO_LISTING}: {why}" if why else _NO_LISTING)
+
+    def misfit(self, why: str) -> ListingError:
+        """The error for what is not as the protocol has it. why: field, and what it should be."""
+        what = f"{self.hub} at {host_of(self.endpoint)} gives no listing that can be used: {why}"
+        return ListingError(what, fix="name another source with --source, or tell the hub's owner")
 
     def refused(self, answer: Answer, thing: str) -> ZooError:
         """The error for an answer that is not 200."""
@@ -135,9 +146,9 @@ class Asker:
     def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
         options: dict[str, Any] = {"preload_content": False, **({} if body is None else {"body": body})}
         with self.network.request(method, url, {**self.own(url), **headers}, **options) as said:
-            data = said.read(_LARGEST + 1, decode_content=True)
-            if len(data) > _LARGEST:
-                raise unreachable(self.hub, self.endpoint, f"it sends more than {_LARGEST >> 20} MiB")
+            data = said.read(LARGEST + 1, decode_content=True)
+            if len(data) > LARGEST:
+                raise unreachable(self.hub, self.endpoint, f"it sends more than {LARGEST >> 20} MiB")
             return Answer(url, said.status, said.headers, data)
 
     def _check(self, url: str, target: str) -> None:

@@ -1,28 +1,71 @@
 """Hugging Face: one request lists a repository at a commit.
 
-The request is that of `huggingface_hub.HfApi.model_info`, and its answer is read by the same package. It is
-made here, because the package would go by rules of its own about proxies, certificates, redirects and the
-saved login. Digests: sha256 of LFS files, git blob sha1 of the others.
+The request is that of `huggingface_hub.HfApi.model_info`. It is made here, because the package would go by
+rules of its own about proxies, certificates, redirects and the saved login, and takes what comes for what it
+should be. Digests: sha256 of LFS files, git blob sha1 of the others.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
 from urllib.parse import quote
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
 
 from internlm_zoo.errors import AccessError, UsageError, ZooError
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.answers import Digest, moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
 from internlm_zoo.sources.paths import check_snapshot
 
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
-
 _ERROR = "X-Error-Code"  # huggingface_hub.utils.hf_raise_for_status
+
+
+@dataclass(frozen=True)
+class _Lfs:
+    sha256: Digest
+    size: int
+
+
+@dataclass(frozen=True)
+class _Sibling:
+    """blob_id: of an LFS file it is that of its pointer, so it says nothing about the bytes."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel)
+
+    rfilename: str
+    size: int | None = None
+    blob_id: Digest | None = None
+    lfs: _Lfs | None = None
+
+    @property
+    def remote(self) -> RemoteFile:
+        if self.lfs is None:
+            return RemoteFile(self.rfilename, self.size, git_sha1=self.blob_id)
+        return RemoteFile(self.rfilename, self.lfs.size, sha256=self.lfs.sha256)
+
+
+@dataclass(frozen=True)
+class _Info:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel)
+
+    sha: str | None = None
+    siblings: tuple[_Sibling, ...] | None = None
+    last_modified: str | None = None
+
+    @property
+    def updated(self) -> datetime | None:
+        return moment(self.last_modified)
+
+
+_FORM = TypeAdapter(_Info)
 
 
 class HuggingFaceSource:
@@ -42,8 +85,8 @@ class HuggingFaceSource:
         except HFValidationError as error:
             raise UsageError(f"{repo!r} is not a Hugging Face repository name") from error
         info = twice(lambda: self._info(repo, revision))
-        files = tuple(_remote_file(sibling) for sibling in info.siblings or ())
-        return check_snapshot(Snapshot(self._hub, repo, str(info.sha), revision, files, info.last_modified))
+        files = tuple(sibling.remote for sibling in info.siblings or ())
+        return check_snapshot(Snapshot(self._hub, repo, str(info.sha), revision, files, info.updated))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         from huggingface_hub import hf_hub_url
@@ -53,17 +96,12 @@ class HuggingFaceSource:
         url = hf_hub_url(snapshot.repo, path, revision=snapshot.revision, endpoint=self._endpoint)
         return Location(url, self._asker.headers)
 
-    def _info(self, repo: str, revision: str | None) -> ModelInfo:
-        from huggingface_hub.hf_api import ModelInfo
-
+    def _info(self, repo: str, revision: str | None) -> _Info:
         at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
         answer = self._asker.get(f"{self._endpoint}/api/models/{repo}{at}?blobs=true")
         if answer.status != 200:
             raise self._refused(answer, repo, revision)
-        try:
-            info = ModelInfo(**answer.json())  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise self._asker.nonsense() from error
+        info = read(_FORM, answer, self._asker)
         if not info.sha:
             raise unreachable(self._hub, self._endpoint, "its answer names no commit")
         return info
@@ -76,10 +114,3 @@ class HuggingFaceSource:
             fix = f"accept the conditions on the page of {repo}, then hf auth login"
             return AccessError(f"{repo} is gated on {self._hub}", host_of(self._endpoint), fix)
         return self._asker.refused(answer, repo)
-
-
-def _remote_file(sibling: RepoSibling) -> RemoteFile:
-    """An LFS file's blob id is that of its pointer, so it says nothing about the bytes."""
-    if sibling.lfs is None:
-        return RemoteFile(sibling.rfilename, sibling.size, git_sha1=sibling.blob_id)
-    return RemoteFile(sibling.rfilename, sibling.lfs.size, sha256=sibling.lfs.sha256)

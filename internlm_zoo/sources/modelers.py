@@ -8,17 +8,18 @@ git blob sha1, one of 64 the sha256. Credentials: the package reads none from th
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
-from datetime import datetime, timezone
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from internlm_zoo.errors import AccessError, NotFoundError, UsageError, ZooError
+from pydantic import TypeAdapter
+
+from internlm_zoo.errors import AccessError, NetworkError, UsageError, ZooError
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.allowance import Allowance
+from internlm_zoo.sources.answers import moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
@@ -27,11 +28,55 @@ from internlm_zoo.sources.paths import check_path, check_snapshot
 _DEFAULT_BRANCH = "main"
 _NO_SUCH_REVISION = ("ref_not_exist", "branch_or_path_not_found")
 _NOT_ON_WHITE_LIST = 418
-_FOLDERS = 256
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
-Node = dict[str, Any]
+
+@dataclass(frozen=True)
+class _Node:
+    """A file or a folder. etag: a digest of another length is passed on, and refused as none."""
+
+    path: str
+    type: str
+    size: int | None = None
+    etag: str | None = None
+
+    @property
+    def remote(self) -> RemoteFile:
+        etag = (self.etag or "").removeprefix("W/").strip('"').lower() or None
+        is_sha256 = etag is not None and len(etag) == 64
+        digests = (etag, None) if is_sha256 else (None, etag)
+        return RemoteFile(self.path, self.size, *digests)
+
+
+@dataclass(frozen=True)
+class _Commit:
+    commit_sha: str
+    created: str | None = None
+
+
+@dataclass(frozen=True)
+class _LastCommit:
+    commit: _Commit
+
+
+@dataclass(frozen=True)
+class _Folder:
+    tree: tuple[_Node, ...]
+    last_commit: _LastCommit | None = None
+
+
+@dataclass(frozen=True)
+class _Listing:
+    data: _Folder
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    code: str | None = None
+
+
+_LISTING = TypeAdapter(_Listing)
+_REFUSAL = TypeAdapter(_Refusal)
 
 
 class ModelersSource:
@@ -48,10 +93,7 @@ class ModelersSource:
         check_path(repo, self._hub)
         if repo.count("/") != 1:
             raise UsageError(f"{repo!r} is not a Modelers repository name (owner/name)")
-        try:
-            return check_snapshot(self._list(repo, revision))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._asker.nonsense() from error
+        return check_snapshot(self._list(repo, revision))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
@@ -60,49 +102,42 @@ class ModelersSource:
         return Location(f"{self._endpoint}/api/v1/file/{place}", self._asker.headers)
 
     def _list(self, repo: str, revision: str | None) -> Snapshot:
-        root = self._folder(repo, "", revision or _DEFAULT_BRANCH)
-        last = root["last_commit"]["commit"]
-        is_commit = revision is not None and _COMMIT.fullmatch(revision)
-        commit = str(revision if is_commit else last["commit_sha"])
+        allowed = Allowance(self._asker, repo)
+        root = self._folder(allowed, "", revision or _DEFAULT_BRANCH)
+        last = root.last_commit.commit if root.last_commit else _Commit("")
+        commit = revision if revision and _COMMIT.fullmatch(revision) else last.commit_sha
         if not _COMMIT.fullmatch(commit):
             raise unreachable(self._hub, self._endpoint, "its answer names no commit")
-        files = tuple(map(_remote_file, self._below(root["tree"], repo, commit)))
-        return Snapshot(self._hub, repo, commit, revision, files, _moment(last.get("created")))
+        files = tuple(node.remote for node in self._below(root, allowed, commit))
+        return Snapshot(self._hub, repo, commit, revision, files, moment(last.created))
 
-    def _below(self, tree: Iterable[Node], repo: str, commit: str) -> list[Node]:
-        """The files of a listing and of every folder in it, sorted by path."""
-        waiting, files, met = list(tree), [], set()
+    def _below(self, root: _Folder, allowed: Allowance, commit: str) -> list[_Node]:
+        """The files of a folder and of every folder in it, sorted by path."""
+        waiting, files, met = list(root.tree), [], set()
         while waiting:
             node = waiting.pop()
-            path = str(node["path"])
-            if node["type"] == "file":
+            if node.type == "file":
                 files.append(node)
-            elif node["type"] == "dir" and path not in met:
-                met.add(path)
-                waiting += self._folder(repo, path, commit)["tree"]
-            if len(met) > _FOLDERS:
-                what = f"{self._hub} lists more than {_FOLDERS} folders in {repo}, so it is no release"
-                raise NotFoundError(what, host_of(self._endpoint))
-        return sorted(files, key=lambda node: str(node["path"]))
+            elif node.type == "dir" and node.path not in met:
+                met.add(node.path)
+                waiting += self._folder(allowed, node.path, commit).tree
+        return sorted(files, key=lambda node: node.path)
 
-    def _folder(self, repo: str, path: str, revision: str) -> Node:
+    def _folder(self, allowed: Allowance, path: str, revision: str) -> _Folder:
         """What one folder holds at a branch or commit."""
-        url = f"{self._endpoint}/api/v1/file/{quote(repo)}?{urlencode({'path': path, 'ref': revision})}"
+        query = urlencode({"path": path, "ref": revision})
+        url = f"{self._endpoint}/api/v1/file/{quote(allowed.repo)}?{query}"
 
-        def ask() -> Node:
-            answer = self._asker.get(url)
+        def ask() -> _Folder:
+            answer = allowed.get(url)
             if answer.status != 200:
-                raise self._refused(answer, repo, revision)
-            try:
-                folder: Node = answer.json()["data"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise self._asker.nonsense() from error
-            return folder
+                raise self._refused(answer, allowed.repo, revision)
+            return read(_LISTING, answer, self._asker).data
 
         return twice(ask)
 
     def _refused(self, answer: Answer, repo: str, revision: str) -> ZooError:
-        if answer.status == 404 and _code(answer.data) in _NO_SUCH_REVISION:
+        if answer.status == 404 and self._code(answer) in _NO_SUCH_REVISION:
             return absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
         if answer.status == _NOT_ON_WHITE_LIST:
             what = f"{self._hub} does not give {repo}: it is not on the hub's white list (HTTP 418)"
@@ -112,33 +147,9 @@ class ModelersSource:
             error.fix = self._how_to_log_in
         return error
 
-
-def _remote_file(node: Node) -> RemoteFile:
-    """A digest of another length is passed on, and refused as none."""
-    etag = str(node.get("etag") or "").removeprefix("W/").strip('"').lower() or None
-    size = node.get("size")
-    is_sha256 = etag is not None and len(etag) == 64
-    return RemoteFile(
-        str(node["path"]),
-        None if size is None else int(size),
-        sha256=etag if is_sha256 else None,
-        git_sha1=None if is_sha256 else etag,
-    )
-
-
-def _code(body: bytes) -> str | None:
-    """What the hub says is missing; None where the body is not its own."""
-    try:
-        said = json.loads(body)
-    except ValueError:
-        return None
-    return said.get("code") if isinstance(said, dict) else None
-
-
-def _moment(text: object) -> datetime | None:
-    """A time as the hub writes it, with or without fractions and zone; None for anything else."""
-    found = _MOMENT.fullmatch(str(text))
-    if found is None:
-        return None
-    zone = (found[2] or "Z").replace("Z", "+00:00")
-    return datetime.fromisoformat(found[1] + zone).astimezone(timezone.utc)
+    def _code(self, answer: Answer) -> str | None:
+        """What the hub says is missing; None where the body is not its own."""
+        try:
+            return read(_REFUSAL, answer, self._asker).code
+        except NetworkError:
+            return None

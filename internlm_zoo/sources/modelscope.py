@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime, timezone
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 from urllib.parse import quote, urlencode
 
-from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.alias_generators import to_pascal
+
+from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.allowance import Allowance
+from internlm_zoo.sources.answers import Digest, moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, refusal, twice
@@ -27,10 +32,59 @@ from internlm_zoo.sources.paths import check_path, check_snapshot
 _DEFAULT_BRANCH = "master"
 _MAIN = "main"  # what Hugging Face calls it
 _CUT_AT = 3000
-_FOLDERS = 256
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PASCAL = ConfigDict(alias_generator=to_pascal)
 
-Entry = dict[str, Any]
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file or a folder. revision: the commit that changed it last. committed_date: of that, in seconds
+    since the epoch."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
+
+    path: str
+    type: str = "blob"
+    size: int | None = None
+    sha256: Digest | None = None
+    revision: str | None = None
+    committed_date: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        return self.type == "tree"
+
+    @property
+    def remote(self) -> RemoteFile:
+        return RemoteFile(self.path, self.size, self.sha256 or None)
+
+
+@dataclass(frozen=True)
+class _Data:
+    __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
+
+    files: tuple[_Entry, ...] | None
+
+
+@dataclass(frozen=True)
+class _Listing:
+    __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
+
+    data: _Data
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What the hub says of its own answer."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
+
+    success: bool | None = None
+    code: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+
+
+_LISTING = TypeAdapter(_Listing)
+_VERDICT = TypeAdapter(_Verdict)
 
 
 class ModelScopeSource:
@@ -46,11 +100,12 @@ class ModelScopeSource:
         if repo.count("/") != 1:
             raise UsageError(f"{repo!r} is not a ModelScope repository name (owner/name)")
         entries = self._list(repo, _branch(revision))
-        files = tuple(_remote_file(entry) for entry in entries if entry.get("Type") != "tree")
+        files = tuple(entry.remote for entry in entries if not entry.is_folder)
         found = _revision(entries, files, revision)
         if is_listing(revision) and found != revision:
             raise absent(self._hub, f"{revision} of {repo}, its files have changed since", self._endpoint)
-        return check_snapshot(Snapshot(self._hub, repo, found, revision, files, _updated(entries)))
+        updated = moment(max((entry.committed_date or 0.0 for entry in entries), default=0.0) or None)
+        return check_snapshot(Snapshot(self._hub, repo, found, revision, files, updated))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
@@ -59,57 +114,44 @@ class ModelScopeSource:
         url = f"{self._endpoint}/api/v1/models/{quote(snapshot.repo)}/repo?{query}"
         return Location(url, self._asker.headers)
 
-    def _list(self, repo: str, branch: str) -> list[Entry]:
+    def _list(self, repo: str, branch: str) -> list[_Entry]:
         """Every entry; of folders that hold more than the server lists at once, one by one."""
-        found: list[Entry] = []
-        waiting, met = [""], 0
+        allowed = Allowance(self._asker, repo)
+        found: list[_Entry] = []
+        waiting = [""]
         while waiting:
             folder = waiting.pop()
-            entries = self._page(repo, branch, folder, recursive=True)
+            entries = self._page(allowed, branch, folder, recursive=True)
             if len(entries) >= _CUT_AT:
-                entries = self._page(repo, branch, folder, recursive=False)
-                waiting += [entry["Path"] for entry in entries if entry.get("Type") == "tree"]
+                entries = self._page(allowed, branch, folder, recursive=False)
+                waiting += [entry.path for entry in entries if entry.is_folder]
             if len(entries) >= _CUT_AT:
                 what = (
                     f"{self._hub} lists at most {_CUT_AT} files of one folder, and there are as many or more"
                 )
                 raise UnsupportedError(what, f"{repo}/{_fullest(entries)}", "use another source")
             found += entries
-            met += 1
-            if met > _FOLDERS:
-                raise NotFoundError(f"{repo} has more than {_FOLDERS} large folders, so it is no release")
         return found
 
-    def _page(self, repo: str, branch: str, folder: str, recursive: bool) -> list[Entry]:
-        query = {"Revision": branch, "Recursive": str(recursive), **({"Root": folder} if folder else {})}
-        url = f"{self._endpoint}/api/v1/models/{quote(repo)}/repo/files?{urlencode(query)}"
+    def _page(self, allowed: Allowance, branch: str, folder: str, recursive: bool) -> tuple[_Entry, ...]:
+        repo, root = allowed.repo, {"Root": folder} if folder else {}
+        query = urlencode({"Revision": branch, "Recursive": str(recursive), **root})
+        url = f"{self._endpoint}/api/v1/models/{quote(repo)}/repo/files?{query}"
+        return twice(lambda: self._entries(allowed.get(url), f"{repo} at {branch}"))
 
-        def ask() -> list[Entry]:
-            answer = self._asker.get(url)
-            try:
-                entries = self._entries(answer, f"{repo} at {branch}")
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise self._asker.nonsense() from error
-            return entries
-
-        return twice(ask)
-
-    def _entries(self, answer: Answer, thing: str) -> list[Entry]:
-        """Raises what answers that are no listing mean; ValueError and its like for what is not the hub's."""
+    def _entries(self, answer: Answer, thing: str) -> tuple[_Entry, ...]:
+        """Raises what answers that are no listing mean."""
         if answer.status != 200:
             raise self._asker.refused(answer, thing)
-        said = answer.json()
-        if said.get("Success") is False and said.get("Code") != 200:
-            raise refusal(int(said["Code"]), self._hub, thing, self._endpoint, answer.headers)
-        entries = said["Data"]["Files"] or []
-        if not all(isinstance(entry["Path"], str) and entry.get("Type", "blob") for entry in entries):
-            raise ValueError("a file without a path")
-        return list(entries)
+        verdict = read(_VERDICT, answer, self._asker)
+        if verdict.success is False and verdict.code not in (None, 200):
+            raise refusal(verdict.code, self._hub, thing, self._endpoint, answer.headers)
+        return read(_LISTING, answer, self._asker).data.files or ()
 
 
-def _fullest(entries: list[Entry]) -> str:
-    folders = Counter(entry["Path"].rpartition("/")[0] for entry in entries)
-    return str(folders.most_common(1)[0][0])
+def _fullest(entries: Iterable[_Entry]) -> str:
+    folders = Counter(entry.path.rpartition("/")[0] for entry in entries)
+    return folders.most_common(1)[0][0]
 
 
 def _headers(values: Sequence[str]) -> dict[str, str]:
@@ -121,25 +163,15 @@ def _branch(revision: str | None) -> str:
     return _DEFAULT_BRANCH if revision in (None, _MAIN) or is_listing(revision) else str(revision)
 
 
-def _remote_file(entry: Entry) -> RemoteFile:
-    size = entry.get("Size")
-    sha256 = entry.get("Sha256") or None
-    return RemoteFile(entry["Path"], None if size is None else int(size), sha256 and sha256.lower())
-
-
-def _updated(entries: list[Entry]) -> datetime | None:
-    """Of the newest commit that the listing names; its times are seconds since the epoch."""
-    times = [float(entry["CommittedDate"]) for entry in entries if entry.get("CommittedDate")]
-    return datetime.fromtimestamp(max(times), timezone.utc) if times else None
-
-
-def _revision(entries: list[Entry], files: tuple[RemoteFile, ...], asked: str | None) -> str:
+def _revision(entries: Sequence[_Entry], files: Sequence[RemoteFile], asked: str | None) -> str:
     """The commit that was asked for, else the newest that the listing names, else a name for the listing."""
     if asked and _COMMIT.fullmatch(asked):
         return asked
-    dated = [entry for entry in entries if _COMMIT.fullmatch(str(entry.get("Revision")))]
-    if dated and not is_listing(asked):
-        return str(
-            max(dated, key=lambda entry: (entry.get("CommittedDate") or 0, entry["Revision"]))["Revision"]
-        )
+    commits = [
+        (entry.committed_date or 0.0, entry.revision)
+        for entry in entries
+        if entry.revision and _COMMIT.fullmatch(entry.revision)
+    ]
+    if commits and not is_listing(asked):
+        return max(commits)[1]
     return listing_revision((file.path, file.sha256 or "") for file in files)

@@ -13,14 +13,20 @@ import hmac
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic.alias_generators import to_camel
 
 from converters.redaction import keep_secret
 from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, UsageError
-from internlm_zoo.net.addresses import host_of
+from internlm_zoo.net.addresses import WEB, host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.answers import fitted, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Asker, absent, twice
@@ -35,6 +41,90 @@ _DEFAULT_NAMES = (None, "main", "master")
 _TOKEN_SECONDS = 600.0
 _LINK_SECONDS = 600.0
 _MARGIN_SECONDS = 30.0
+LONGEST_URL = 8192
+"""Characters of a signed link; servers refuse longer ones."""
+_LONGEST_TOKEN = 8192
+_SHOWN = 200
+
+_T = TypeVar("_T")
+
+
+def _web_address(url: str) -> str:
+    """Raises ValueError for what is none."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in WEB and parts.hostname and parts.port != 0:
+            return url
+    raise ValueError("it should be a web address")
+
+
+_Url = Annotated[
+    str, Field(max_length=LONGEST_URL, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_web_address)
+]
+_CAMEL = ConfigDict(alias_generator=to_camel, protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class _File:
+    """hash: of 128 bytes of it, in a form of the hub's own."""
+
+    url: _Url
+    hash: str | None = None
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Likewise; under the name of its model, so it says that of the file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
+
+    file_name: str
+    url: _Url
+    hash: str | None = None
+
+
+@dataclass(frozen=True)
+class _Files:
+    """file_paths: by the path of each."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
+
+    model_names: dict[str, _Weights] | None = None
+    file_paths: dict[str, _File] | None = None
+
+    def by_path(self) -> dict[str, _File | _Weights]:
+        weights = {file.file_name: file for file in (self.model_names or {}).values()}
+        return {**weights, **(self.file_paths or {})}
+
+
+@dataclass(frozen=True)
+class _Challenge:
+    nonce: str
+    algorithm: str
+
+
+@dataclass(frozen=True)
+class _Permit:
+    """jwt: goes into a header."""
+
+    jwt: Annotated[str, Field(max_length=_LONGEST_TOKEN, pattern=r"^[!-~]+$")] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What surrounds every answer, twice."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
+
+    msg_code: str
+    msg: str | None = None
+    data: Any = None
+
+
+_SAID = TypeAdapter(_Said)
+_LISTING = TypeAdapter(_Files)
+_CHALLENGE = TypeAdapter(_Challenge)
+_PERMIT = TypeAdapter(_Permit)
 
 
 class OpenXLabSource:
@@ -47,45 +137,41 @@ class OpenXLabSource:
         self._endpoint = self._asker.endpoint
         self._lock = threading.Lock()
         self._token: tuple[str, float] | None = None
-        self._links: dict[tuple[str, str], Location] = {}
+        self._links: dict[tuple[str, str], tuple[str, float]] = {}  # and when they were told
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         with self._lock:
-            entries = twice(lambda: self._list(repo))
-        found = listing_revision((path, str(entry.get("hash") or "")) for path, entry in entries.items())
+            files = twice(lambda: self._list(repo))
+        found = listing_revision((path, file.hash or "") for path, file in files.items())
         if revision not in (*_DEFAULT_NAMES, found):
             raise absent(
                 self._hub, f"revision {revision} of {repo} (it keeps only the current one)", self._endpoint
             )
-        files = tuple(RemoteFile(path) for path in entries)
-        return check_snapshot(Snapshot(self._hub, repo, found, revision, files))
+        listed = tuple(map(RemoteFile, files))
+        return check_snapshot(Snapshot(self._hub, repo, found, revision, listed))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         """Each link is given out once: whoever comes back for the same file needs a fresh one."""
-        key = (snapshot.repo, path)
         with self._lock:
-            link = self._links.pop(key, None)
+            link = self._link(snapshot.repo, path)
             if link is None or (link.expires or 0) < time.time() + _MARGIN_SECONDS:
                 twice(lambda: self._list(snapshot.repo))
-                link = self._links.pop(key, None)
+                link = self._link(snapshot.repo, path)
         if link is None:
             raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         return link
 
-    def _list(self, repo: str) -> dict[str, dict[str, Any]]:
+    def _list(self, repo: str) -> dict[str, _File | _Weights]:
         """path -> what the hub says of it; remembers the links."""
         user, _, name = repo.partition("/")
         if not user or not name:
             raise UsageError(f"{repo!r} is not an OpenXLab repository name (user/name)")
         body = {"userName": user, "repositoryName": name, "modelNames": None, "filePaths": None}
-        answer = self._post(_FILES, {**body, "clientFrom": "0", "ignore": None}, repo, self._authorization())
-        try:
-            entries = _entries(answer)
-            links = {(repo, path): self._link(str(entry["url"])) for path, entry in entries.items()}
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self._asker.nonsense() from error
-        self._links.update(links)
-        return entries
+        body |= {"clientFrom": "0", "ignore": None}
+        files = self._post(_LISTING, _FILES, body, repo, self._authorization()).by_path()
+        now = time.time()
+        self._links.update({(repo, path): (file.url, now) for path, file in files.items()})
+        return files
 
     def _authorization(self) -> dict[str, str]:
         """A bare JWT for the user's key pair; nothing without one, which public repositories accept."""
@@ -98,27 +184,28 @@ class OpenXLabSource:
 
     def _sign_in(self, access: str, secret: str) -> str:
         who = "a token for these keys"
-        try:
-            challenge = self._post(f"{_OPEN}/auth", {"ak": access}, who, {})
-            proof = _proof(secret, str(challenge["nonce"]), str(challenge["algorithm"]))
-            return str(self._post(f"{_OPEN}/getJwt", {"ak": access, "d": proof}, who, {})["jwt"])
-        except (KeyError, TypeError) as error:
-            raise self._asker.nonsense() from error
+        challenge = self._post(_CHALLENGE, f"{_OPEN}/auth", {"ak": access}, who, {})
+        proof = _proof(secret, challenge.nonce, challenge.algorithm)
+        return self._post(_PERMIT, f"{_OPEN}/getJwt", {"ak": access, "d": proof}, who, {}).jwt
 
-    def _post(self, path: str, body: Mapping[str, Any], thing: str, headers: Mapping[str, str]) -> Any:
+    def _post(
+        self,
+        form: TypeAdapter[_T],
+        path: str,
+        body: Mapping[str, Any],
+        thing: str,
+        headers: Mapping[str, str],
+    ) -> _T:
         """The innermost `data` of an answer that says success twice."""
         answer = self._asker.post(self._endpoint + path, body, headers)
         if answer.status != 200:
             raise self._asker.refused(answer, thing)
-        try:
-            outer = answer.json()
-            inner = outer["data"] if outer["msgCode"] == _SUCCESS else outer
-            code, said = str(inner["msgCode"]), inner.get("msg")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._asker.nonsense() from error
-        if code != _SUCCESS:
-            raise self._refused(path, thing, f"{code} {said or ''}".strip())
-        return inner["data"]
+        said = read(_SAID, answer, self._asker)
+        if said.msg_code == _SUCCESS:
+            said = fitted(_SAID, said.data, self._asker, "data")
+        if said.msg_code != _SUCCESS:
+            raise self._refused(path, thing, f"{said.msg_code} {said.msg or ''}".strip()[:_SHOWN])
+        return fitted(form, said.data, self._asker, "data.data")
 
     def _refused(self, path: str, thing: str, reason: str) -> AccessError | NotFoundError:
         if path.startswith(_OPEN):
@@ -127,23 +214,19 @@ class OpenXLabSource:
             )
         return NotFoundError(f"{self._hub} does not give {thing}: {reason}", host_of(self._endpoint))
 
-    def _link(self, url: str) -> Location:
+    def _link(self, repo: str, path: str) -> Location | None:
         """A signed link may say when it ends, in seconds since the epoch; or else it is taken to end soon."""
+        if (repo, path) not in self._links:
+            return None
+        url, told = self._links.pop((repo, path))
         said = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}.get("expires", "")
         is_moment = said.replace(".", "", 1).isdecimal()
-        ends = float(said) if is_moment else time.time() + _LINK_SECONDS
-        return Location(url, self._asker.own(url), expires=ends)
-
-
-def _entries(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Files are keyed by path; weights stand under their model's name and say their own file name."""
-    weights = {str(entry["fileName"]): entry for entry in (answer.get("modelNames") or {}).values()}
-    return {**weights, **(answer.get("filePaths") or {})}
+        return Location(url, self._asker.own(url), expires=float(said) if is_moment else told + _LINK_SECONDS)
 
 
 def _proof(secret: str, nonce: str, algorithm: str) -> str:
     if algorithm not in _ALGORITHMS:
         raise UnsupportedError(
-            f"OpenXLab asks for the signature algorithm {algorithm!r}, which is not known here"
+            f"OpenXLab asks for the signature algorithm {algorithm[:_SHOWN]!r}, which is not known here"
         )
     return base64.b64encode(hmac.digest(secret.encode(), nonce.encode(), _ALGORITHMS[algorithm])).decode()

@@ -18,7 +18,21 @@ _WINDOWS_RESERVED = frozenset(
     | {f"{device}{digit}" for device in ("com", "lpt") for digit in "0123456789¹²³"}
 )
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs"})
-_LONGEST_NAME = 255
+
+FILES = 100_000
+"""In one listing. Hugging Face advises to keep a repository below that."""
+LARGEST_FILE = 8 * 10**12
+"""In bytes. Hugging Face takes no file above 0.5 TB, and the largest checkpoints are some TB in all."""
+LONGEST_NAME = 255
+"""In bytes, as most file systems have it."""
+LONGEST_PATH = 768
+"""In bytes: with 255 for the folder that it is put into, what macOS takes; Linux takes four times that."""
+DEEPEST_PATH = 32
+"""Names in one path."""
+
+_EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+_EMPTY_SHA1 = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git hash-object /dev/null
+_SHOWN = 100
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
@@ -27,7 +41,7 @@ def check_path(path: str, where: str | None = None) -> None:
     """Raise IntegrityError unless `path` is a plain relative path, with forward slashes. where: its list."""
     reason = _reason(path)
     if reason:
-        raise IntegrityError(f"refused the file name {path!r}: {reason}", where)
+        raise IntegrityError(f"refused the file name {_shown(path)}: {reason}", where)
 
 
 def check_listing(paths: Iterable[str], where: str | None = None) -> None:
@@ -36,12 +50,12 @@ def check_listing(paths: Iterable[str], where: str | None = None) -> None:
     for path in paths:
         check_path(path, where)
         if path in seen:
-            raise IntegrityError(f"refused the listing: {path!r} is in it twice", where)
+            raise IntegrityError(f"refused the listing: {_shown(path)} is in it twice", where)
         seen.add(path)
     for path in seen:
         for folder in _folders(path):
             if folder in seen:
-                raise IntegrityError(f"refused the listing: {folder!r} is a file and a folder", where)
+                raise IntegrityError(f"refused the listing: {_shown(folder)} is a file and a folder", where)
 
 
 def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -66,9 +80,11 @@ def check_snapshot(snapshot: Snapshot) -> Snapshot:
     where = f"{snapshot.hub}: {snapshot.repo}"
     if not snapshot.files:
         raise NotFoundError(f"{snapshot.hub} lists no file in {snapshot.repo}", where)
+    if len(snapshot.files) > FILES:
+        raise IntegrityError(f"refused the listing: it has more than {FILES:,} files", where)
     check_path(snapshot.revision, where)
     if "/" in snapshot.revision:
-        raise IntegrityError(f"refused the revision {snapshot.revision!r}: it is not one name", where)
+        raise IntegrityError(f"refused the revision {_shown(snapshot.revision)}: it is not one name", where)
     check_listing((file.path for file in snapshot.files), where)
     for file in snapshot.files:
         _check_facts(file, where)
@@ -76,11 +92,38 @@ def check_snapshot(snapshot: Snapshot) -> Snapshot:
 
 
 def _check_facts(file: RemoteFile, where: str) -> None:
+    wrong = _wrong_size(file) or next(_wrong_digests(file), None)
+    if wrong:
+        raise IntegrityError(f"refused the listing: {_shown(file.path)} has {wrong}", where)
+
+
+def _wrong_size(file: RemoteFile) -> str | None:
     if file.size is not None and file.size < 0:
-        raise IntegrityError(f"refused the listing: {file.path!r} has a size of {file.size} bytes", where)
-    for name, value, form in (("sha256", file.sha256, _SHA256), ("git sha1", file.git_sha1, _SHA1)):
-        if value is not None and not form.fullmatch(value):
-            raise IntegrityError(f"refused the listing: the {name} of {file.path!r} is not a digest", where)
+        return "a size below zero"
+    too_large = file.size is not None and file.size > LARGEST_FILE
+    return f"a size above {LARGEST_FILE:,} bytes" if too_large else None
+
+
+def _wrong_digests(file: RemoteFile) -> Iterator[str]:
+    """No bytes have digests of another form, nor any but no bytes those of nothing."""
+    digests = (
+        ("sha256", file.sha256, _SHA256, _EMPTY_SHA256),
+        ("git sha1", file.git_sha1, _SHA1, _EMPTY_SHA1),
+    )
+    for name, value, form, of_nothing in digests:
+        if value is None:
+            continue
+        if not form.fullmatch(value):
+            yield f"a {name} that is not a digest"
+        elif file.size is not None and (value == of_nothing) != (file.size == 0):
+            yield f"{'no byte' if file.size == 0 else 'bytes'}, and a {name} that says otherwise"
+
+
+def _shown(text: str) -> str:
+    """As it may stand in a message."""
+    return (
+        repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r} and {len(text) - _SHOWN:,} characters more"
+    )
 
 
 def _reason(path: str) -> str | None:
@@ -88,11 +131,20 @@ def _reason(path: str) -> str | None:
         return "it is empty"
     if path.startswith("/"):
         return "it is absolute"
-    if any(unicodedata.category(character) in _INVISIBLE for character in path):
+    if len(path.encode("utf-8", "surrogatepass")) > LONGEST_PATH:
+        return f"it is longer than {LONGEST_PATH} bytes"
+    if path.count("/") >= DEEPEST_PATH:
+        return f"it has more than {DEEPEST_PATH} parts"
+    if not _is_plain(path) and any(unicodedata.category(sign) in _INVISIBLE for sign in path):
         return "it holds a control or invisible character"
     if "\\" in path or ":" in path:
         return "it means another place on Windows"
     return next(filter(None, map(_reason_of_part, path.split("/"))), None)
+
+
+def _is_plain(path: str) -> bool:
+    """Soon told of most names."""
+    return path.isascii() and path.isprintable()
 
 
 def _reason_of_part(part: str) -> str | None:
@@ -104,8 +156,8 @@ def _reason_of_part(part: str) -> str | None:
         return f"{part!r} is a device on Windows"
     if part.lower() == ".git":
         return "it would write into a git repository"
-    if len(part.encode()) > _LONGEST_NAME:
-        return f"a name longer than {_LONGEST_NAME} bytes"
+    if len(part.encode()) > LONGEST_NAME:
+        return f"a name longer than {LONGEST_NAME} bytes"
     return None
 
 

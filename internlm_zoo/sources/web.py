@@ -9,20 +9,41 @@ moved is read where it is now, and so are the files that it links to.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from contextlib import suppress
+from dataclasses import dataclass
+from html import unescape
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.allowance import Allowance
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.http import Answer, Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
-from internlm_zoo.sources.paths import check_path, check_snapshot
+from internlm_zoo.sources.paths import FILES, check_path, check_snapshot
 
-_PAGES = 256
+LINKS = FILES + 100
+"""On one page: files, and what servers put above them."""
+LONGEST_LINK = 8192
+"""Characters, of which a name that may be a file's needs no more, however it is written."""
+
 _DEFAULT_NAMES = (None, "main", "master")
+# Neither looks further than the next bracket, whatever stands there.
+_TAG = re.compile(r"<a\s([^<>]*)>", re.IGNORECASE)
+_HREF = re.compile(r"""(?<![\w-])href\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"']+))""", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What a directory shows. url: of the directory, where it is now. names: of the files in it, and of
+    directories with a slash. digest: of the page."""
+
+    url: str
+    names: tuple[str, ...]
+    digest: str
 
 
 class WebSource:
@@ -37,15 +58,13 @@ class WebSource:
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         check_path(repo, self._hub)
         pages = dict(self._walk(repo))
-        found = listing_revision(
-            (path, hashlib.sha256(page.data).hexdigest()) for path, page in pages.items()
-        )
+        found = listing_revision((path, page.digest) for path, page in pages.items())
         if revision not in (*_DEFAULT_NAMES, found):
             raise absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
         files = (
             RemoteFile(folder + name)
             for folder, page in pages.items()
-            for name in _links(page)
+            for name in page.names
             if not name.endswith("/")
         )
         return check_snapshot(Snapshot(self._hub, repo, found, revision, tuple(files)))
@@ -56,40 +75,46 @@ class WebSource:
         url = self._root(snapshot.repo) + quote(path)
         return Location(url, self._asker.own(url))
 
-    def _walk(self, repo: str) -> Iterator[tuple[str, Answer]]:
+    def _walk(self, repo: str) -> Iterator[tuple[str, _Page]]:
         """Path of every directory, ending in a slash but for the first, which is empty; and its page."""
-        waiting, seen = [""], {""}
+        allowed, waiting, seen = Allowance(self._asker, repo), [""], {""}
         while waiting:
             folder = waiting.pop()
-            page = self._page(repo, folder)
+            page = self._page(allowed, folder)
             if not folder:
-                self._moved[repo] = urljoin(page.url, ".")
+                self._moved[repo] = page.url
             yield folder, page
-            deeper = {folder + name for name in _links(page) if name.endswith("/")} - seen
+            deeper = {folder + name for name in page.names if name.endswith("/")} - seen
             seen |= deeper
             waiting += sorted(deeper)
-            if len(seen) > _PAGES:
-                raise NotFoundError(f"it has more than {_PAGES} directories, so it is no release", page.url)
 
-    def _page(self, repo: str, folder: str) -> Answer:
+    def _page(self, allowed: Allowance, folder: str) -> _Page:
         """The page of a directory. One that is cut, or links to nothing, counts when it comes a second time:
         gateways send others in its place."""
-        url = self._root(repo) + quote(folder)
+        url = self._root(allowed.repo) + quote(folder)
         doubted: list[Answer] = []
 
-        def ask() -> Answer:
-            page = self._asker.get(url)
-            if page.status != 200:
-                raise self._asker.refused(page, repo)
-            if not doubted and not _is_sound(page):
-                doubted.append(page)
+        def ask() -> _Page:
+            answer = allowed.get(url)
+            if answer.status != 200:
+                raise self._asker.refused(answer, allowed.repo)
+            page = self._read(answer)
+            if not doubted and not (page.names and _is_sound(answer)):
+                doubted.append(answer)
                 raise self._asker.nonsense()
+            if not _is_page(answer):
+                raise NotFoundError(f"{self._hub} shows no list of the files in {allowed.repo}", answer.url)
             return page
 
-        page = twice(ask)
-        if not _is_page(page):
-            raise NotFoundError(f"{self._hub} shows no list of the files in {repo}", page.url)
-        return page
+        return twice(ask)
+
+    def _read(self, answer: Answer) -> _Page:
+        here = urljoin(answer.url, ".")
+        try:
+            names = links_below(here, answer.data.decode("utf-8", "replace")) if _is_page(answer) else []
+        except ValueError as error:
+            raise self._asker.misfit(str(error)) from error
+        return _Page(here, tuple(names), hashlib.sha256(answer.data).hexdigest())
 
     def _root(self, repo: str) -> str:
         return self._moved.get(repo, f"{self._endpoint}/{quote(repo)}/")
@@ -100,36 +125,43 @@ def _is_page(page: Answer) -> bool:
 
 
 def _is_sound(page: Answer) -> bool:
-    """Whether it links to something, and ends what it begins."""
+    """Whether it ends what it begins."""
     text = page.data.lower()
     ends = b"<html" not in text or b"</html>" in text
-    return _is_page(page) and ends and text.rfind(b"<a ") < text.rfind(b"</a>") and bool(_links(page))
-
-
-def _links(page: Answer) -> list[str]:
-    return links_below(urljoin(page.url, "."), page.data.decode("utf-8", "replace"))
+    return _is_page(page) and ends and text.rfind(b"<a ") < text.rfind(b"</a>")
 
 
 def links_below(url: str, page: str) -> list[str]:
-    """Names of the files, and of directories with a slash, that a page links to in the directory it shows."""
-    links = _Links()
-    links.feed(page)
-    here, names = urlsplit(url), []
-    for target in links.targets:
+    """Names of the files, and of directories with a slash, that a page links to in the directory it shows.
+    Raises ValueError, with a clause, for more links, or longer ones, than a page of files has."""
+    here = urlsplit(url)
+    names = (_name_below(url, here.path, target) for target in _targets(page))
+    return list(dict.fromkeys(filter(None, names)))
+
+
+def _name_below(url: str, folder: str, target: str) -> str | None:
+    """None for what is elsewhere, or is no address."""
+    with suppress(ValueError):
         there = urlsplit(urljoin(url, target))
-        path, folder = unquote(there.path), unquote(here.path)
+        path, folder = unquote(there.path), unquote(folder)
         name = path.removeprefix(folder)
-        below = there[:2] == here[:2] and path.startswith(folder) and name
-        if below and "/" not in name.removesuffix("/"):
-            names.append(name)
-    return list(dict.fromkeys(names))
+        if there[:2] == urlsplit(url)[:2] and path.startswith(folder) and "/" not in name.removesuffix("/"):
+            return name
+    return None
 
 
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.targets: list[str] = []
+def _targets(page: str) -> Iterator[str]:
+    for number, tag in enumerate(_TAG.finditer(_without_comments(page))):
+        if number == LINKS:
+            raise ValueError(f"a page has more than {LINKS:,} links")
+        found = _HREF.search(tag[1])
+        target = found and next(filter(None, found.groups()), None)
+        if target and len(target) > LONGEST_LINK:
+            raise ValueError(f"a link has more than {LONGEST_LINK:,} characters")
+        if target:
+            yield unescape(target)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.targets += [value for name, value in attrs if name == "href" and value]
+
+def _without_comments(page: str) -> str:
+    text, *rest = page.split("<!--")
+    return text + "".join(part.partition("-->")[2] for part in rest)

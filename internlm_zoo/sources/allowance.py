@@ -1,0 +1,46 @@
+"""How much of a listing is taken that comes in several answers, whatever each of them keeps within."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from internlm_zoo.errors import ListingError, NotFoundError
+from internlm_zoo.net.addresses import host_of
+from internlm_zoo.sources.http import LARGEST, Answer, Asker
+
+FOLDERS = 256
+"""Requests for one listing, where a hub lists by the folder: a repository of more is no release."""
+ROUNDS = 5
+"""Times the patience with one answer that all of them may take."""
+
+
+@dataclass
+class Allowance:
+    """What one listing has taken so far. repo: whose it is. size: in bytes."""
+
+    asker: Asker
+    repo: str
+    began: float = field(default_factory=time.monotonic)
+    requests: int = 0
+    size: int = 0
+
+    def get(self, url: str) -> Answer:
+        """As `Asker.get`. Raises NotFoundError for too many folders, ListingError for too much else."""
+        self.requests += 1
+        hub, seconds = self.asker.hub, ROUNDS * self.asker.limits.listing
+        if self.requests > FOLDERS:
+            what = f"{hub} lists {self.repo} in more than {FOLDERS} folders, so it is no release"
+            raise NotFoundError(what, host_of(self.asker.endpoint))
+        if time.monotonic() - self.began > seconds:
+            raise self._spent(f"it did not end within {seconds:.0f} s")
+        answer = self.asker.get(url)
+        self.size += len(answer.data)
+        if self.size > LARGEST:
+            raise self._spent(f"it has more than {LARGEST >> 20} MiB")
+        return answer
+
+    def _spent(self, why: str) -> ListingError:
+        error = self.asker.misfit(why)
+        error.lasting = True
+        return error

@@ -1,0 +1,79 @@
+"""Holds what a hub answers against the form that its protocol has, at the door: behind it nothing is doubted.
+
+A form is a dataclass of the fields that are read; others are skipped. A number is no text, no boolean and no
+float. pydantic reads the JSON: numbers of 4,300 digits and 200 values within each other at most, strict
+UTF-8, no halves of surrogate pairs. Of a key that an object has twice the last counts, as everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Annotated, Any, TypeVar
+
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+
+from internlm_zoo.errors import NetworkError
+from internlm_zoo.sources.http import Answer, Asker
+
+VALUES = 4_000_000
+"""Values in one answer, which bounds the memory that reading it takes. 100,000 files of Hugging Face are 0.9
+million, and as many of ModelScope, with all that it tells of them, 2 million."""
+
+Digest = Annotated[str, StringConstraints(to_lower=True)]
+"""Hex digits, which hubs write in either case; whether they are a digest is for `check_snapshot` to say."""
+
+_SHOWN = 80
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+
+T = TypeVar("T")
+
+
+def read(form: TypeAdapter[T], answer: Answer, asker: Asker) -> T:
+    """The answer as a value of the form. Raises NetworkError for what is no JSON, ListingError for what does
+    not fit, naming the field and what it should be."""
+    if sum(map(answer.data.count, (b",", b"[", b"{"))) > VALUES:
+        raise asker.misfit(f"it has more than {VALUES:,} values")
+    try:
+        return form.validate_json(answer.data, strict=True)
+    except ValidationError as error:
+        raise _refused(error, asker) from None
+
+
+def fitted(form: TypeAdapter[T], part: Any, asker: Asker, where: str) -> T:
+    """A part of an answer, all of texts, as a value of the form. where: its place in the answer. Raises
+    ListingError."""
+    try:
+        return form.validate_python(part)
+    except ValidationError as error:
+        raise _refused(error, asker, where) from None
+
+
+def _refused(error: ValidationError, asker: Asker, *where: str) -> NetworkError:
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if found["type"] == "json_invalid":
+        return asker.nonsense(found["msg"])
+    said = found["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
+    return asker.misfit(f"{_place((*where, *found['loc']))}{said}")
+
+
+def moment(said: str | float | None) -> datetime | None:
+    """A time as hubs write it: a text, with or without fractions and zone, or seconds since the epoch. None
+    for what is no time that there is: it is told, and decides nothing."""
+    try:
+        if isinstance(said, float):
+            return datetime.fromtimestamp(said, timezone.utc)
+        found = _MOMENT.fullmatch(said or "")
+        if found is None:
+            return None
+        zone = (found[2] or "Z").replace("Z", "+00:00")
+        return datetime.fromisoformat(found[1] + zone).astimezone(timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _place(path: Sequence[int | str]) -> str:
+    """As it is written in messages, siblings[3].size; the hub has chosen some of the words."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+    return f"{text[:_SHOWN]}: " if text else ""
