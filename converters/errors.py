@@ -33,6 +33,11 @@ class ZooError(Exception):
     def __str__(self) -> str:
         return self.what if self.where is None else f"{self.what} ({self.where})"
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What a person is told, each a line of its own."""
+        return (str(self),)
+
 
 def _bounded(text: str) -> str:
     lines = text.split("\n")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.shell import Answer, Shell, group, verb
+from internlm_zoo.cli.shell import Shell, group, verb
+from internlm_zoo.cli.telling import Answer
 from internlm_zoo.homes import disk
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def cache_list(shell: Shell) -> Answer:
     unfinished = f", {byte_count(used.partial)} in unfinished downloads" if used.partial else ""
     shell.note(f"{byte_count(used.blobs)} in files{unfinished}, in {store.home}")
     nothing = "no release in the store can be read" if there.unread else "the store is empty"
-    return Answer(data, _holdings_sheet(rows) if held else nothing)
+    return Answer(data, _holdings_sheet(rows) if held else [nothing])
 
 
 @verb("path", group="cache", example="internlm-zoo cache path internlm-chat-7b")
@@ -62,7 +63,7 @@ def cache_path(
     from internlm_zoo.store.locate import downloads_of
 
     path = downloads_of(model, shell.settings)[0] if model else shell.settings.home
-    return Answer({"path": path}, str(path))
+    return Answer({"path": path}, path)
 
 
 @verb("rm", group="cache", example="internlm-zoo cache rm internlm-chat-7b --dry-run")
@@ -120,7 +121,8 @@ def cache_adopt(
     if not intakes:
         shell.note("`internlm-zoo lock` records releases, so that their files are known")
     data = {"dry_run": dry_run, "releases": [_intake(intake) for intake in intakes]}
-    return Answer(data, _intakes_sheet(intakes) if intakes else "no file of a locked release is there")
+    nothing = "no file of a locked release is there"
+    return Answer(data, _intakes_sheet(intakes) if intakes else [nothing])
 
 
 @verb("verify", group="cache", example="internlm-zoo cache verify")
@@ -142,7 +144,7 @@ def cache_verify(
         reports = verify_store(models or (), workers, settings=shell.settings, progress=progress)
     ok = all(report.ok for report in reports)
     data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
-    return Answer(data, verdicts(reports) if reports else "the store is empty", exit_code=0 if ok else 1)
+    return Answer(data, verdicts(reports) if reports else ["the store is empty"], exit_code=0 if ok else 1)
 
 
 def _intake(intake: Intake) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def _removed(shell: Shell, removal: Removal, dry_run: bool) -> Answer:
     _tell(shell, removal.unread)
     unread = [_unread(one) for one in removal.unread]
     data = {**vars(removal), "unread": unread, "bytes": removal.size, "dry_run": dry_run}
-    return Answer(data, "\n".join(lines))
+    return Answer(data, lines)
 
 
 def _tell(shell: Shell, unread: Iterable[Unread]) -> None:

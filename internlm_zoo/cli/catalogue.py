@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.shell import Answer, Shell, group, verb
+from internlm_zoo.cli.shell import Shell, group, verb
+from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from internlm_zoo.registry.query import Registry
@@ -82,7 +84,7 @@ def evals(
         from internlm_zoo.registry.chart import draw
 
         draw(tables, chart, asked or evaluations.own_columns(registry))
-        return Answer({"chart": chart, "tables": [table.id for table in tables]}, str(chart))
+        return Answer({"chart": chart, "tables": [table.id for table in tables]}, chart)
     return Answer(tables, evaluation_tables(tables, asked))
 
 
@@ -98,10 +100,10 @@ def validate(
         registry = read_registry(file or shell.settings.registry)
     except RegistryError as error:
         lines = [str(problem) for problem in error.problems]
-        return Answer({"valid": False, "problems": error.problems}, "\n".join(lines), error.exit_code)
+        return Answer({"valid": False, "problems": error.problems}, lines, error.exit_code)
     counts = {name: len(getattr(registry, name)) for name in ("hubs", "families", "models", "evaluations")}
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return Answer({"valid": True, **counts}, f"valid: {told}")
+    return Answer({"valid": True, **counts}, [f"valid: {told}"])
 
 
 @verb("schema", group="registry", example="internlm-zoo registry schema > registry.schema.json")
@@ -109,7 +111,7 @@ def schema(shell: Shell) -> Answer:
     """Print the JSON Schema of registry files, for editors."""
     from internlm_zoo.registry.schema import json_schema
 
-    return Answer(json_schema(), _json(json_schema()))
+    return _document(json_schema())
 
 
 @verb("export", group="registry", example="internlm-zoo registry export > registry.json")
@@ -126,7 +128,7 @@ def export(shell: Shell) -> Answer:
         "evaluations": [table.model_dump(mode="json") for table in registry.evaluations],
         "other_architectures": [other.model_dump(mode="json") for other in registry.other_architectures],
     }
-    return Answer(data, _json(data))
+    return _document(data)
 
 
 def _kind(kind: str | None) -> Kind | None:
@@ -172,7 +174,8 @@ def _facts(registry: Registry, model: Model) -> dict[str, Any]:
     }
 
 
-def _json(data: Any) -> str:
-    import json
+def _document(data: Any) -> Answer:
+    """What is JSON for people, too."""
+    from internlm_zoo.plain import escaped_json
 
-    return json.dumps(data, indent=2, ensure_ascii=False)
+    return Answer(data, escaped_json(json.dumps(data, indent=2, ensure_ascii=False)))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count, number
 from internlm_zoo.errors import UsageError
+from internlm_zoo.plain import plain
 from internlm_zoo.registry.naming import near
 from internlm_zoo.registry.query import Registry, parameter_count
 from internlm_zoo.registry.release import QUANTISED
@@ -161,7 +162,7 @@ def models_table(
     pairs = enumerate(pairwise(models)) if grouped else ()
     ends = frozenset(line for line, (model, following) in pairs if model.family != following.family)
     sheet = Sheet([field.column for field in fields], rows, sections=ends)
-    return Group(sheet, "", Text(_legend(registry, models, columns), style="dim"))
+    return Group(sheet, "", Text(plain(_legend(registry, models, columns)), style="dim"))
 
 
 def _field(name: str, option: str) -> Field:

@@ -8,6 +8,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from internlm_zoo.cli.tables import Column, Sheet
+from internlm_zoo.plain import plain
 from internlm_zoo.registry.schema import EvaluationRow, EvaluationTable
 
 _PAPER, _BEST = "*", "†"
@@ -31,24 +32,24 @@ class _Scores:
         table = self._table
         title = f"{table.section} · {table.source} · {table.id}"
         categories = any(row.category for row in table.rows)
-        plain = categories and not console.is_terminal
-        columns = [Column("Category")] if plain else []
+        in_pipe = categories and not console.is_terminal
+        columns = [Column("Category")] if in_pipe else []
         columns += [Column("Benchmark"), *(self._column(model) for model in table.models)]
-        yield Sheet(columns, list(self._rows(plain, categories)), title=title)
+        yield Sheet(columns, list(self._rows(in_pipe, categories)), title=title)
 
     def _column(self, model: str) -> Column:
-        head, dash, tail = model.rpartition("-")
+        head, dash, tail = plain(model).rpartition("-")
         return Column(f"{head}{dash}\n{tail}", "right", "cyan" if model in self._asked else "", narrow="drop")
 
-    def _rows(self, plain: bool, categories: bool) -> Iterator[list[str | Text]]:
+    def _rows(self, in_pipe: bool, categories: bool) -> Iterator[list[str | Text]]:
         heading = None
         for row in self._table.rows:
-            if categories and not plain and row.category != heading:
+            if categories and not in_pipe and row.category != heading:
                 heading = row.category
-                yield [Text(heading or "", style="bold"), *[""] * len(self._table.models)]
-            name = f"  {row.benchmark}" if categories and not plain else row.benchmark
+                yield [Text(plain(heading or ""), style="bold"), *[""] * len(self._table.models)]
+            name = f"  {row.benchmark}" if categories and not in_pipe else row.benchmark
             scores: list[str | Text] = [self._score(row, model) for model in self._table.models]
-            yield [row.category or "", name, *scores] if plain else [name, *scores]
+            yield [row.category or "", name, *scores] if in_pipe else [name, *scores]
 
     def _score(self, row: EvaluationRow, model: str) -> Text:
         best, paper = model in row.best_in_class, model in row.from_original_paper

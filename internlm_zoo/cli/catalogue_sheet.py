@@ -10,6 +10,7 @@ from rich.text import Text
 
 from internlm_zoo.cli.catalogue_facts import fact_lines
 from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count
+from internlm_zoo.plain import plain
 from internlm_zoo.registry.explain import dotted
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.registry.query import Registry
@@ -50,12 +51,11 @@ def _title(registry: Registry, model: Model) -> Text:
     released = f"released {model.release_date}" if model.release_date else "release date unknown"
     if model.update_date:
         released += f", updated {model.update_date}"
-    title = Text(model.display_name, style="bold cyan")
-    title.append(f"  {model.name}", style="default not bold")
-    title.append(
-        f"\n{registry.family_of(model).title} family · {model.kind} · {model.size} · {released}",
-        "not bold default",
-    )
+    title = Text(plain(model.display_name), style="bold cyan")
+    title.append(f"  {plain(model.name)}", style="default not bold")
+    family = registry.family_of(model).title
+    about = plain(f"{family} family · {model.kind} · {model.size} · {released}")
+    title.append(f"\n{about}", "not bold default")
     return title
 
 
@@ -67,7 +67,7 @@ def _facts(registry: Registry, model: Model) -> Sheet:
 def _releases(registry: Registry, model: Model, locked: Sequence[LockedRelease | None]) -> Sheet:
     columns = [Column("Hub"), Column("Format"), Column("Repository", style="cyan", narrow="fold")]
     rows: list[list[str | Text]] = [
-        [registry.hubs[release.hub].title, _format(release), _repository(registry, release)]
+        [registry.hubs[release.hub].title, _format(release), _repository(release)]
         for release in model.releases
     ]
     if any(locked):
@@ -99,11 +99,10 @@ def _history(registry: Registry, model: Model) -> list[RenderableType]:
     return ["", Sheet(columns, rows, title="Known revisions, quoted by public sources and not confirmed")]
 
 
-def _repository(registry: Registry, release: Release) -> Text:
-    page = registry.hubs[release.hub].page_of(release.repo)
-    text = Text(release.repo, style=f"link {page}" if page else "")
+def _repository(release: Release) -> Text:
+    text = Text(plain(release.repo))
     for name in release.also_listed_as:
-        text.append(f"\nalso {name}", style="dim")
+        text.append(f"\nalso {plain(name)}", style="dim")
     return text
 
 
@@ -120,7 +119,7 @@ def _files(model: Model, release: Release, found: LockedRelease | None) -> list[
         hint = _UNRESOLVED.format(name=model.name)
         known = [name for name in release.known_files if name not in release.quoted_files]
         named = [_item(f"{name}  (named by a source, no digest)") for name in known]
-        return ["", Text(title, style="bold"), _item(hint), *_quoted(release), *named]
+        return ["", Text(plain(title), style="bold"), _item(hint), *_quoted(release), *named]
     columns = [Column("Path"), Column("Size", "right"), Column("sha256", style="dim", narrow="crop")]
     rows = [[file.path, byte_count(file.size), file.sha256 or UNKNOWN] for file in found.files]
     return ["", Sheet(columns, rows, title=f"{title}, revision {found.revision}")]
@@ -137,4 +136,4 @@ def _quoted(release: Release) -> list[RenderableType]:
 
 
 def _item(line: str, style: str = "") -> Padding:
-    return Padding(Text(line, style=style), (0, 0, 0, 2), expand=False)
+    return Padding(Text(plain(line), style=style), (0, 0, 0, 2), expand=False)

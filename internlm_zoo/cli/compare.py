@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from internlm_zoo.cli.facts import Set, Weights, Workers, facts_given
-from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def fingerprint(
     digests = converters.fingerprint(
         directory, given=facts_given(settings or []), weights=weights, workers=workers
     )
-    return Answer(digests, "\n".join(f"{digest}  {name}" for name, digest in digests.items()))
+    return Answer(digests, [f"{digest}  {name}" for name, digest in digests.items()])
 
 
 @verb("compare", example="internlm-zoo compare internlm-20b/ internlm-20b-hf/")
@@ -66,7 +67,7 @@ def compare(
     found = converters.compare(one, other, given=given, weights=sets, workers=workers)
     code = 0 if found.same else 1
     if not logits:
-        return Answer(found, _verdict(found), exit_code=code)
+        return Answer(found, [_verdict(found)], exit_code=code)
     from internlm_zoo.loading.logits import compare_logits
 
     with shell.progress() as progress:
@@ -80,7 +81,7 @@ def compare(
             progress=progress,
         )
     data = {**asdict(found), "logits": asdict(run)}
-    return Answer(data, f"{_verdict(found)}\n{_logits(run)}", exit_code=code)
+    return Answer(data, [_verdict(found), _logits(run)], exit_code=code)
 
 
 def _of_each(weights: list[str]) -> tuple[str | None, str | None]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from internlm_zoo.cli.facts import KnownAs, Set, Weights, Workers, facts_given
-from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -155,7 +156,7 @@ def convert(
     family = report.plan.source.family
     if family and (opened := opened_by(family, to.value)):
         shell.note(opened)
-    return Answer(_report_data(report), str(report.path))
+    return Answer(_report_data(report), report.path)
 
 
 def _summary(report: Report) -> str:

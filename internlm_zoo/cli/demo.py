@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converters.filesystem import scratch
-from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from internlm_zoo.cli.tables import Sheet
@@ -42,7 +43,8 @@ def demo(
         for hub, url in world.hubs.items():
             shell.note(f"{hub} on {url}")
         for model in MODELS:
-            shell.note(f"\n{model}")
+            shell.note("")
+            shell.note(model)
             for proof in journey(world, model):
                 proofs.append(proof)
                 _tell(shell, proof, verbose)

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from converters.redaction import redacted
+from internlm_zoo.plain import escaped_json
 
 _BYTES = "surrogateescape"
 
 
 def print_json(data: Any) -> None:
     """Numbers for which JSON has no word, infinity and what is no number, are null. Characters beyond ASCII
-    are as they are where stdout is UTF-8, which JSON is read as, and escaped elsewhere."""
+    are as they are where stdout is UTF-8, which JSON is read as, and escaped elsewhere; those that a terminal
+    would obey, or that nobody sees, always are."""
     plain = _texts(json.loads(json.dumps(data, default=_plain), parse_constant=lambda _: None))
     document = json.dumps(plain, ensure_ascii=False, indent=2)
     if not document.isascii() and not _is_utf8(document, sys.stdout.encoding):
         document = json.dumps(plain, indent=2)
+    document = escaped_json(document)
     sys.stdout.write(document + "\n")
 
 

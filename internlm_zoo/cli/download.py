@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.fetching import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
-from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -86,7 +87,7 @@ def download(
             return _planned(plan_download(model, **what))
         done = fetch(model, max_workers=max_workers, max_rate=max_rate, **what)
     shell.note(_summary(done))
-    return Answer(done, str(done.path))
+    return Answer(done, done.path)
 
 
 @verb("verify", example="internlm-zoo verify internlm-chat-7b", asks_hubs=True)
@@ -156,17 +157,16 @@ def _planned(plan: DownloadPlan) -> Answer:
 
 def _table(plan: DownloadPlan) -> RenderableType:
     from rich.console import Group
-    from rich.text import Text
 
     from internlm_zoo.cli.tables import Column, Sheet, byte_count
 
     rows = [[file.path, byte_count(file.size), file.whence] for file in plan.files]
     columns = [Column("File", narrow="fold"), Column("Size", "right"), Column("From", narrow="fold")]
     title = f"{plan.hub}:{plan.repo} at {plan.revision}"
-    return Group(Sheet(columns, rows, title=title), "", Text(plan.summary))
+    return Group(Sheet(columns, rows, title=title), "", plan.summary)
 
 
-def verdicts(reports: list[VerifyReport]) -> RenderableType:
+def verdicts(reports: list[VerifyReport]) -> RenderableType | list[str]:
     """One line per file that is not as it should be, or per folder if there is none."""
     from internlm_zoo.cli.tables import Column, Sheet, byte_count
 
@@ -185,10 +185,10 @@ def verdicts(reports: list[VerifyReport]) -> RenderableType:
         titles = ("File", "Is", "Why", "In")
         return Sheet([Column(title, narrow="keep" if title == "Is" else "fold") for title in titles], rows)
     how = "all of the right size" if reports[0].quick else "all as they should be"
-    return "\n".join(
+    return [
         f"{_files(report.checked)} checked, {byte_count(report.size)}, {how}{_added(report)}: {report.path}"
         for report in reports
-    )
+    ]
 
 
 def _added(report: VerifyReport) -> str:

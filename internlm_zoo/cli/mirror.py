@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from internlm_zoo.cli.fetching import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
-from internlm_zoo.cli.shell import Answer, Shell, group, verb
+from internlm_zoo.cli.shell import Shell, group, verb
+from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from internlm_zoo.mirror import Report

@@ -10,6 +10,7 @@ from rich.text import Text
 from internlm_zoo.cli.tables import Column, Sheet, byte_count
 from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.summary import file_counts, stopped, totals
+from internlm_zoo.plain import plain
 
 _SHORT = 12
 _FILE_COLUMNS = (
@@ -38,8 +39,8 @@ def report_view(report: Report) -> RenderableType:
     files = [row for release in report.releases for row in _file_rows(release)]
     if files and (report.verb != "apply" or report.excess):
         parts += ["", Sheet(_FILE_COLUMNS, files)]
-    parts += [Text(line, style=style) for line, style in _remarks(report)]
-    return Group(*parts, "", totals(report), Text(_closing(report), style="bold"))
+    parts += [Text(plain(line), style=style) for line, style in _remarks(report)]
+    return Group(*parts, "", totals(report), Text(plain(_closing(report)), style="bold"))
 
 
 def _releases(report: Report) -> Sheet:

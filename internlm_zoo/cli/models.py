@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.facts import KnownAs, Set, Weights, facts_given
-from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""stdout and stderr as the command line uses them: no secret passes, no character is too much for them, and
-one that takes nothing is a sentence, not a traceback.
+"""stdout and stderr as the command line uses them: no secret passes, nor what a terminal would obey if it is
+not ours; no character is too much for them, and one that takes nothing is a sentence, not a traceback.
 
-What a library prints, a warning and a traceback go this way too. A character that an encoding lacks is drawn
+What a library prints, a warning and a traceback go this way too. Colours and what moves the cursor come
+through `passing`, as of a display whose texts are plain already. A character that an encoding lacks is drawn
 with ASCII where that is as good, else written as Python escapes it. A result that stdout does not take is an
 error; what is only told, on stderr, is lost where nobody listens: the work is worth more.
 """
@@ -13,13 +14,14 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from converters.redaction import redacted
 from internlm_zoo.errors import AccessError, NoSpaceError, ZooError
+from internlm_zoo.plain import escaped
 
 _BYTES = "surrogateescape"
 _PLAIN = "internlm-zoo: plain"
@@ -62,12 +64,16 @@ class Outlet:
         return getattr(self._stream, "errors", None)
 
     def write(self, text: str) -> int:
+        self.let_pass(escaped(text))
+        return len(text)
+
+    def let_pass(self, text: str) -> None:
+        """Write what may be obeyed: our own colours, and a path that another program is to read."""
         clean = redacted(text)
         try:
             self._whole().write(_fitting(clean, self.encoding, self.errors))
         except OSError as error:
             self._lost(error)
-        return len(text)
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
@@ -112,6 +118,38 @@ class Result(Outlet):
         if isinstance(error, BrokenPipeError):
             raise NobodyReads from error
         raise undelivered(error) from error
+
+
+class Passing:
+    """An outlet for what is ours. stream: gives the outlet, which may be another one at each moment."""
+
+    def __init__(self, stream: Callable[[], Any]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        let_pass(text, self._stream())
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream(), name)
+
+
+def let_pass(text: str, stream: Any = None) -> None:
+    """Write it where it is not escaped. stream: an outlet; default: stdout."""
+    stream = stream or sys.stdout
+    getattr(stream, "let_pass", stream.write)(text)
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """What is written meanwhile is ours, as a help text."""
+    out, err = sys.stdout, sys.stderr
+    ours: tuple[Any, Any] = Passing(lambda: out), Passing(lambda: err)
+    sys.stdout, sys.stderr = ours
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
 
 
 def undelivered(error: OSError) -> ZooError:

@@ -3,17 +3,18 @@ log."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from converters.threads import started
+from internlm_zoo.cli.outlets import let_pass
 from internlm_zoo.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from internlm_zoo.cli.screen import Screen
     from internlm_zoo.display.tally import Tally
 
 _DRAWINGS_PER_SECOND = 8
@@ -22,7 +23,7 @@ _SECONDS_BETWEEN_LINES = 3.0
 
 @contextmanager
 def open_progress(
-    console: Console, *, quiet: bool, seconds: float = _SECONDS_BETWEEN_LINES
+    console: Screen, *, quiet: bool, seconds: float = _SECONDS_BETWEEN_LINES
 ) -> Iterator[Progress]:
     """The progress that suits where the console goes. seconds: between two lines where it is no terminal."""
     if quiet:
@@ -35,33 +36,72 @@ def open_progress(
         yield tally
 
 
-def _tally(console: Console) -> Tally:
+def _tally(console: Screen) -> Tally:
     from internlm_zoo.display.tally import Tally
 
     class Told(Tally):
         def note(self, text: str) -> None:
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            console.tell(text)
 
     return Told()
 
 
 @contextmanager
-def _drawn(console: Console, tally: Tally) -> Iterator[None]:
+def _drawn(console: Screen, tally: Tally) -> Iterator[None]:
     from rich.live import Live
 
     from internlm_zoo.display.drawing import Drawing
 
-    with Live(
+    display = Live(
         get_renderable=lambda: Drawing(tally.view()),
         console=console,
         refresh_per_second=_DRAWINGS_PER_SECOND,
         transient=True,
-    ):
+        redirect_stdout=False,  # which would obey the colours and links in what is written
+        redirect_stderr=False,
+    )
+    with display, _lines_told(console):
         yield
 
 
+class _Lines:
+    """Stands for stderr while a display is drawn: what libraries write goes above it, by whole lines."""
+
+    def __init__(self, console: Screen, stream: Any) -> None:
+        self._console, self._stream = console, stream
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._console.tell(line)
+        return len(text)
+
+    def let_pass(self, text: str) -> None:
+        let_pass(text, self._stream)
+
+    def close(self) -> None:
+        if self._begun:
+            self.write("\n")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
-def _written(console: Console, tally: Tally, seconds: float) -> Iterator[None]:
+def _lines_told(console: Screen) -> Iterator[None]:
+    stderr = sys.stderr
+    lines: Any = _Lines(console, stderr)
+    sys.stderr = lines
+    try:
+        yield
+    finally:
+        sys.stderr = stderr
+        lines.close()
+
+
+@contextmanager
+def _written(console: Screen, tally: Tally, seconds: float) -> Iterator[None]:
     """A thread writes, so that a log also shows that nothing moves."""
     from internlm_zoo.display.drawing import sentence
 

@@ -10,7 +10,8 @@ import typer
 
 from internlm_zoo.cli.facts import KnownAs, Set, Weights
 from internlm_zoo.cli.models import Devices, Dtype, ModelArgument, how_to_load
-from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import NotFoundError, UsageError
 
 Conversation = list[dict[str, str]]
@@ -48,8 +49,7 @@ def score(
         require_scoring(plan.directory)
         loaded = execute(plan)
     scores = [score_of(loaded, conversation) for conversation in asked]
-    text = "\n".join(f"{value:.4f}" for value in scores)
-    return Answer({"model": plan.directory.title, "scores": scores}, text)
+    return Answer({"model": plan.directory.title, "scores": scores}, [f"{value:.4f}" for value in scores])
 
 
 def _asked(prompt: str | None, answer: str | None, chat: list[Path], raw: bool) -> list[Conversation | str]:

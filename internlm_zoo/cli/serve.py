@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.shell import Answer, Shell, verb
+from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.secret import place_of, read_text, secret_of
 
@@ -110,4 +111,4 @@ def _announcement(root: Path, server: Server, *, guarded: bool) -> Answer:
         "environment": variables,
         "repositories": Catalogue(root).names(),
     }
-    return Answer(data, "\n".join(f"export {name}={value}" for name, value in variables.items()))
+    return Answer(data, [f"export {name}={value}" for name, value in variables.items()])

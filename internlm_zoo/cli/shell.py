@@ -18,23 +18,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from internlm_zoo.cli.document import print_json
-from internlm_zoo.cli.outlets import NobodyReads, outlets
+from internlm_zoo.cli.outlets import NobodyReads, outlets, passing
 from internlm_zoo.cli.signals import code_of, word_of
+from internlm_zoo.cli.telling import Answer, misread, say, tell, tell_error
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from internlm_zoo.progress import Progress
 
 CLOSED_PIPE = 141  # 128 and SIGPIPE, as of any program in front of `head`
 # click's UsageError, wherever this typer keeps its click.
 _ParseError: Any = typer.BadParameter.__bases__[0]
 
+
+class _Command(TyperCommand):
+    """Its help is ours, and may have colours."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        with passing():
+            super().format_help(ctx, formatter)
+
+
+class _Group(TyperGroup):
+    """As `_Command`."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        with passing():
+            super().format_help(ctx, formatter)
+
+
 app = typer.Typer(
+    cls=_Group,
     help="Get InternLM models from any hub, know they are intact, convert, load and try them.",
     epilog="Example: internlm-zoo download internlm-chat-7b --source auto",
     no_args_is_help=True,
@@ -42,15 +59,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _groups: dict[str, typer.Typer] = {}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """data: what `--json` prints. view: what a person sees on stdout (text, or anything rich renders)."""
-
-    data: Any
-    view: RenderableType | None = None
-    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,26 +73,27 @@ class Shell:
     def note(self, text: str) -> None:
         """Tell a person something on stderr, unless they asked for quiet."""
         if not self.quiet:
-            _stderr().print(text, soft_wrap=True, markup=False, highlight=False)
+            tell(text)
 
     def say(self, answer: Answer) -> None:
         """Answer now: a command that goes on afterwards does, and returns nothing more."""
-        _say(answer, self)
+        say(answer, as_json=self.json)
         sys.stdout.flush()
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Bars where stderr is a terminal, quiet lines elsewhere, nothing with -q."""
         from internlm_zoo.cli.progress import open_progress
+        from internlm_zoo.cli.screen import stderr
 
-        with open_progress(_stderr(), quiet=self.quiet) as progress:
+        with open_progress(stderr(), quiet=self.quiet) as progress:
             yield progress
 
 
 def group(name: str, help: str) -> None:
     """Declare a family of verbs, like `cache list` and `cache path`."""
     if name not in _groups:
-        _groups[name] = typer.Typer(help=help, no_args_is_help=True)
+        _groups[name] = typer.Typer(cls=_Group, help=help, no_args_is_help=True)
         app.add_typer(_groups[name], name=name)
 
 
@@ -99,9 +108,9 @@ def verb(
         command = _command(function, _HUB_OPTIONS if asks_hubs else [])
         text = inspect.getdoc(function) or ""
         help_text, summary = f"Example: {example}\n\n{text}", text.partition("\n\n")[0]
-        home.command(name, help=help_text, short_help=summary)(command)
+        home.command(name, cls=_Command, help=help_text, short_help=summary)(command)
         if alias:
-            home.command(alias, help=help_text, hidden=True)(command)
+            home.command(alias, cls=_Command, help=help_text, hidden=True)(command)
         return command
 
     return register
@@ -131,7 +140,7 @@ def _run(args: list[str]) -> int:
         if "--json" in args:
             _fail(UsageError(error.format_message(), fix="internlm-zoo --help"), _talking(args))
         else:
-            error.show()
+            misread(error)
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort) as error:
         return code_of(error)
@@ -274,48 +283,5 @@ def _shell(options: dict[str, Any]) -> Shell:
     return Shell(settings=settings, json=as_json, quiet=quiet, debug=debug)
 
 
-def _say(answer: Answer, shell: Shell) -> None:
-    if shell.json:
-        print_json(answer.data)
-    elif answer.view is not None:
-        if isinstance(answer.view, str):
-            sys.stdout.write(answer.view + "\n")
-        else:
-            _stdout().print(answer.view)
-
-
 def _fail(error: ZooError, shell: Shell) -> None:
-    if shell.debug:
-        traceback.print_exception(error)
-    if shell.json and _print_error(error):
-        return
-    console = _stderr()
-    console.print(f"error: {error}", style="bold red", soft_wrap=True, markup=False, highlight=False)
-    if error.fix:
-        console.print(f"  fix: {error.fix}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _print_error(error: ZooError) -> bool:
-    """Whether stdout takes it; else stderr is told."""
-    facts = {"what": error.what, "where": error.where, "fix": error.fix, "exit_code": error.exit_code}
-    try:
-        print_json({"error": {"name": type(error).__name__, **facts}})
-        sys.stdout.flush()
-    except ZooError:
-        return False
-    return True
-
-
-@functools.cache
-def _stdout() -> Any:
-    from rich.console import Console
-
-    # A pipe has no width; a table cut at 80 columns would lose what the next program needs.
-    return Console(width=None if sys.stdout.isatty() else 1000)
-
-
-@functools.cache
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
+    tell_error(error, as_json=shell.json, debug=shell.debug)

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from converters import progress
-from converters.redaction import redacted
+from internlm_zoo.cli.screen import plain_text
+from internlm_zoo.plain import plain
 
 UNKNOWN = "unknown"
 _GAP = 2  # spaces between columns
@@ -43,7 +44,7 @@ class Sheet:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
-            yield Text(self.title, style="bold")
+            yield Text(plain(self.title), style="bold")
         drawn = console.is_terminal
         shown = self._fitting(options.max_width) if drawn else range(len(self.columns))
         yield self._table(shown, drawn)
@@ -55,7 +56,8 @@ class Sheet:
         """The numbers of the columns to show: all, or as many of the droppable ones as the width allows."""
         shown = list(range(len(self.columns)))
         widths = [
-            _width(column, [row[number] for row in self.rows]) for number, column in enumerate(self.columns)
+            _width(column, [_cell(row[number]) for row in self.rows])
+            for number, column in enumerate(self.columns)
         ]
         for number in reversed(range(len(self.columns))):
             if sum(widths[place] + _GAP for place in shown) - _GAP <= width:
@@ -75,7 +77,7 @@ class Sheet:
         )
         for column in (self.columns[number] for number in shown):
             table.add_column(
-                column.header if drawn else _one_line(column.header),
+                Text(column.header if drawn else _one_line(column.header)),
                 justify=column.justify,
                 style=column.style,
                 no_wrap=column.narrow not in ("fold", "crop"),
@@ -87,9 +89,9 @@ class Sheet:
         return table
 
 
-def _width(column: Column, cells: Sequence[str | Text]) -> int:
+def _width(column: Column, cells: Sequence[Text]) -> int:
     """Characters that the column needs; a column that may give way needs few."""
-    texts = [column.header, *(str(cell) for cell in cells)]
+    texts = [column.header, *(cell.plain for cell in cells)]
     widest = max(cell_len(line) for text in texts for line in text.split("\n"))
     return min(widest, _LEAST) if column.narrow in ("fold", "crop") else widest
 
@@ -102,8 +104,8 @@ def _one_line(header: str) -> str:
 def _cell(cell: str | Text) -> Text:
     """Not markup: names of files may hold brackets. A secret is found before a cell is broken over lines."""
     if isinstance(cell, Text):
-        return cell
-    return Text(redacted(cell), style="dim" if cell == UNKNOWN else "")
+        return plain_text(cell)
+    return Text(plain(cell), style="dim" if cell == UNKNOWN else "")
 
 
 def byte_count(size: int | None) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from internlm_zoo.plain import markdown_text
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -35,17 +37,13 @@ def write(proofs: Sequence[Proof], directory: Path) -> tuple[Path, Path]:
 
 def _markdown(proofs: Sequence[Proof]) -> str:
     rows = [
-        f"| {'✓' if proof.ok else '✗'} | {proof.step} | {proof.model} | {_cell(proof.proved)} | "
+        f"| {'✓' if proof.ok else '✗'} | {proof.step} | {proof.model} | {markdown_text(proof.proved)} | "
         + " | ".join(figures(proof))
         + " |"
         for proof in proofs
     ]
     head = ["# internlm-zoo demo", "", "|  | step | model | proved | MB | s |", "|---|---|---|---|--:|--:|"]
     return "\n".join([*head, *rows]) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def figures(proof: Proof) -> tuple[str, str]:

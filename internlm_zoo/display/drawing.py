@@ -14,6 +14,7 @@ from rich.text import Text
 
 from converters.progress import byte_count
 from internlm_zoo.display.tally import Amount, View
+from internlm_zoo.plain import plain
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _LEAST_NAME = 14
@@ -120,10 +121,13 @@ def _rows(active: dict[str, Amount], width: int, signs: str) -> Iterator[Text]:
         if need and need + 1 <= room:
             shown.append(number)
             room -= need + 1
-    name_width = min(max(map(cell_len, active)), _LEAST_NAME + max(0, room))
+    labels = {name: plain(name) for name in active}
+    name_width = min(max(map(cell_len, labels.values())), _LEAST_NAME + max(0, room))
     bar_width = min(_MOST_BAR, _LEAST_BAR + max(0, room - (name_width - _LEAST_NAME)))
     for name, amount in active.items():
-        line = Text(set_cell_size(shorten(name, name_width), name_width), no_wrap=True, overflow="crop")
+        line = Text(
+            set_cell_size(shorten(labels[name], name_width), name_width), no_wrap=True, overflow="crop"
+        )
         for number in sorted(shown):
             line.append(" ")
             if number == _BAR:
@@ -142,7 +146,7 @@ def _cells(amount: Amount) -> tuple[str, ...]:
         "",  # the bar is drawn when its width is known
         portion(amount.done, amount.total),
         "" if amount.rate is None else _speed(amount.rate).rjust(_RATE_WIDTH),
-        shorten(", ".join(amount.sources), _MOST_SOURCES),
+        shorten(plain(", ".join(amount.sources)), _MOST_SOURCES),
         f"+ {byte_count(amount.resumed)} resumed" if amount.resumed else "",
     )
 

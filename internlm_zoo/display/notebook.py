@@ -12,6 +12,7 @@ from rich.console import Console
 
 from internlm_zoo.display.drawing import Drawing
 from internlm_zoo.display.tally import Tally
+from internlm_zoo.plain import plain
 
 _SECONDS_BETWEEN_DRAWINGS = 0.5
 _WIDTH = 110
@@ -54,6 +55,6 @@ class NotebookProgress(Tally):
     def _page(self) -> str:
         console = Console(file=io.StringIO(), record=True, width=_WIDTH, force_terminal=True)
         console.print(Drawing(self.view()))
-        notes = "".join(f"{html.escape(note)}\n" for note in self._notes)
+        notes = "".join(f"{html.escape(plain(note))}\n" for note in self._notes)
         drawing = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
         return f"<pre>{notes}</pre>{drawing}" if notes else drawing

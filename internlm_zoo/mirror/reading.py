@@ -12,6 +12,7 @@ from urllib.request import url2pathname
 
 from pydantic import ValidationError
 
+from converters.errors import LINES
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.wanted import Shelf, Wanted, wanted
@@ -36,10 +37,15 @@ class MirrorFileError(RegistryError):
     def __init__(self, problems: list[Problem]) -> None:
         problems = sorted(problems, key=lambda problem: problem.place.line)
         super().__init__(problems)
-        self.what = "\n  ".join(map(str, problems))
+        self.what = "\n  ".join(map(str, problems[:LINES]))
 
     def __str__(self) -> str:
         return self.what
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        first, *more = map(str, self.problems[:LINES])
+        return (first, *(f"  {problem}" for problem in more))
 
 
 def read_mirror_file(

@@ -11,6 +11,7 @@ from converters.redaction import redacted
 from internlm_zoo.errors import NoSpaceError, UsageError
 from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.values import Kind, Tallies, Tally
+from internlm_zoo.plain import markdown_code, markdown_text
 
 _FILES_SHOWN = 50
 _HEADINGS = {
@@ -100,13 +101,14 @@ def stopped(report: Report) -> str | None:
 def _head(report: Report) -> Iterator[str]:
     yield f"## Mirror {report.verb}: {_HEADINGS[report.result]}"
     yield ""
-    yield f"`{report.destination}`, {len(report.releases)} releases, {_bytes(report.fetched_bytes)} fetched."
+    place, fetched = markdown_code(str(report.destination)), _bytes(report.fetched_bytes)
+    yield f"{place}, {len(report.releases)} releases, {fetched} fetched."
     yield f"{totals(report)} max_delete is {report.max_delete}."
     if report.left_out:
-        yield f"Without a release in these formats: {', '.join(report.left_out)}."
+        yield f"Without a release in these formats: {markdown_text(', '.join(report.left_out))}."
     for note in (stopped(report), *report.notes):
         if note:
-            yield f"**{_plain(note)}**"
+            yield f"**{markdown_text(note)}**"
     yield ""
 
 
@@ -115,9 +117,9 @@ def _table(report: Report) -> Iterator[str]:
     yield f"|{'|'.join(_COLUMNS.values())}|"
     for release in report.releases:
         cells = [
-            _code(release.path),
+            markdown_code(release.path),
             release.format,
-            release.source or "",
+            markdown_code(release.source or ""),
             _revisions(release),
             *_counts(release.files),
             "unknown" if release.to_fetch is None else _bytes(release.to_fetch),
@@ -142,9 +144,9 @@ def _counts(files: Tallies) -> Iterator[str]:
 def _problems(report: Report) -> Iterator[str]:
     for release in report.releases:
         if release.problem:
-            yield f"- {_code(release.path)} **{_plain(release.problem)}**"
+            yield f"- {markdown_code(release.path)} **{markdown_text(release.problem)}**"
         for note in release.notes:
-            yield f"- {_code(release.path)} {_plain(note)}"
+            yield f"- {markdown_code(release.path)} {markdown_text(note)}"
     yield ""
 
 
@@ -152,12 +154,12 @@ def _files(report: Report) -> Iterator[str]:
     for release in report.releases:
         if not release.actions:
             continue
-        yield f"<details><summary>{_plain(release.path)}: files ({len(release.actions)})</summary>"
+        yield f"<details><summary>{markdown_text(release.path)}: files ({len(release.actions)})</summary>"
         yield ""
         done = report.verb == "apply" and report.excess is None
         for action in release.actions[:_FILES_SHOWN]:
             word = "not done" if release.problem else _WORDS[action.kind][not done]
-            yield f"- {word}: {_code(action.path)} ({action.why})"
+            yield f"- {word}: {markdown_code(action.path)} ({markdown_text(action.why)})"
         if len(release.actions) > _FILES_SHOWN:
             yield f"- and {len(release.actions) - _FILES_SHOWN} more"
         yield ""
@@ -168,17 +170,8 @@ def _files(report: Report) -> Iterator[str]:
 def _revisions(release: ReleaseReport) -> str:
     before, now = (release.before or "")[:12], (release.revision or "")[:12]
     moved = before and now and release.before != release.revision
-    return f"{_code(before)} → {_code(now)}" if moved else _code(now or before)
+    return f"{markdown_code(before)} → {markdown_code(now)}" if moved else markdown_code(now or before)
 
 
 def _bytes(count: int) -> str:
     return f"{count:,} bytes" if count < 100_000 else f"{count / 1e6:,.1f} MB"
-
-
-def _code(text: str) -> str:
-    """Text of a hub's, which may hold what Markdown would take for its own."""
-    return f"`{text.replace('`', chr(39)).replace('|', '¦')}`" if text else ""
-
-
-def _plain(text: str) -> str:
-    return text.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

@@ -51,9 +51,6 @@ class Hub(Named):
         )
         return str(Path(__file__).parents[1] / "demo" / "models") if named == BUNDLED else named
 
-    def page_of(self, repo: str) -> str | None:
-        return self.page.format(repo=repo) if self.page else None
-
 
 class SpecialToken(Entry):
     """A token with a role. id and piece are null where no source states them."""

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from internlm_zoo.cli.progress import open_progress
+from internlm_zoo.cli.screen import Screen
 from internlm_zoo.display.drawing import Drawing, sentence, shorten
 from internlm_zoo.display.tally import Tally
 from tests.store.world import WEIGHTS, World, open_world
@@ -187,7 +188,7 @@ def test_no_color_is_honoured(tally, monkeypatch):
 
 def test_a_log_gets_a_line_every_few_seconds_also_while_nothing_moves():
     out = io.StringIO()
-    with open_progress(Console(file=out, width=30), quiet=False, seconds=0.05) as progress:
+    with open_progress(Screen(out, width=30), quiet=False, seconds=0.05) as progress:
         time.sleep(0.2)
         assert out.getvalue() == ""
         progress.plan(2, 3000)
@@ -206,7 +207,7 @@ def test_a_log_gets_a_line_every_few_seconds_also_while_nothing_moves():
 def test_colours_that_are_forced_into_a_pipe_make_it_no_terminal(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     out = io.StringIO()
-    with open_progress(Console(file=out), quiet=False, seconds=0.05) as progress:
+    with open_progress(Screen(out), quiet=False, seconds=0.05) as progress:
         progress.start("a", 2000, 500)
         time.sleep(0.2)
     assert "\x1b[1A" not in out.getvalue() and "\r" not in out.getvalue()
