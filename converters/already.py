@@ -58,9 +58,11 @@ def held_against(
         differences = _differences(plan, folder, LocalFolder(made), then, workers)
     except (KeyError, TypeError, AttributeError):
         differences = [f"its {RECORD} is not one that this program wrote"]
+    plan.source.folder.confirm()
     if differences:
         raise _other(folder, "; ".join(differences))
     if _digested(then):
+        folder.confirm()
         return dict(then["fingerprint"]["tensors"])
     return _proved(plan, folder, workers, progress)
 
@@ -197,4 +199,5 @@ def _proved(plan: Plan, folder: LocalFolder, workers: int | None, progress: Prog
     try:
         return prove(plan, {}, folder.path, workers, progress)
     except ZooError as error:
+        plan.source.folder.confirm()
         raise _other(folder, error.what) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from converters import layouts
@@ -104,6 +104,11 @@ class Checkpoint:
             for piece in self.tensors[name].pieces
             if piece.file != ZEROS
         )
+
+    def files_of(self, name: str) -> set[str]:
+        """Those in which a logical tensor lies."""
+        tensor = self.tensors[name]
+        return {PurePath(piece.file).name for piece in (*tensor.pieces, *tensor.replicas)}
 
     @property
     def tied(self) -> bool:

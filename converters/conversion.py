@@ -16,7 +16,7 @@ from converters.carry import Beside, lay_beside
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.describe import notes_of, twins
 from converters.engines import THREADS, Engine, open_engine
-from converters.errors import UsageError
+from converters.errors import IntegrityError, UsageError
 from converters.evidence import prove
 from converters.execute import Stream, check_replicas
 from converters.filesystem import scratch
@@ -174,20 +174,40 @@ def _run(
     told: Progress,
 ) -> Report:
     workers, evidence = execution.workers, execution.evidence
-    with Sources(plan.source.folder) as files:
+    source = plan.source
+    with Sources(source.folder, confirmed=False) as files:
         check_replicas(plan.source, files)
         staging.begin(plan, execution.engine)
         _write_others(plan, staging.path, beside)
         stream = Stream(plan.supply, files, plan.normalised, plan.elements)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
-    # Beside it, for a lone large input would keep one processor busy, and one idle.
-    inputs = alongside(partial(record.input_digests, plan.source, evidence=evidence, workers=workers))
     readable = evidence and not plan.quantised
-    fingerprints = prove(plan, written.digests, staging.path, workers, told) if readable else {}
+    touched = source.folder.renew(source.files if readable else ())
+    # Beside it, for a lone large input would keep one processor busy, and one idle.
+    inputs = alongside(partial(record.input_digests, source, evidence=evidence, workers=workers))
+    fingerprints = _proved(plan, written.digests, touched, staging.path, workers, told) if readable else {}
     said = record.content(plan, staging.path, inputs(), fingerprints, evidence=evidence)
     write_json(staging.path / RECORD, said)
+    source.folder.confirm()
     staging.publish()
     return _report(plan, target, fingerprints, kept=written.kept)
+
+
+def _proved(
+    plan: Plan,
+    passed: Mapping[str, str],
+    touched: Mapping[str, IntegrityError],
+    path: Path,
+    workers: int | None,
+    told: Progress,
+) -> Mapping[str, str]:
+    """The fingerprints of the result. touched: files of the source whose tensors are read a second time, each
+    with what is wrong if they are others then."""
+    known = {name: it for name, it in passed.items() if not plan.source.files_of(name) & touched.keys()}
+    try:
+        return prove(plan, known, path, workers, told)
+    except IntegrityError as error:
+        raise next(iter(touched.values()), error) from error
 
 
 def _already_there(plan: Plan, target: Path, beside: Beside, workers: int | None, told: Progress) -> Report:

@@ -30,10 +30,15 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Sources:
-    """The files of a folder, opened once; a context manager. Reads may come from any thread."""
+    """The files of a folder, opened once; a context manager. Reads may come from any thread.
 
-    def __init__(self, folder: Folder) -> None:
+    confirmed: whether leaving it raises IntegrityError for a file that changed meanwhile; otherwise its user
+    looks. Where something is wrong with the bytes because of that, it is said instead.
+    """
+
+    def __init__(self, folder: Folder, *, confirmed: bool = True) -> None:
         self._folder = folder
+        self._confirmed = confirmed
         self._stack = ExitStack()
         self._files: dict[str, ByteSource] = {}
         self._lock = threading.Lock()
@@ -53,6 +58,8 @@ class Sources:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+        if isinstance(error, IntegrityError) or (error is None and self._confirmed):
+            self._folder.confirm()
 
 
 def gather(block: Block, pieces: Sequence[Piece], itemsize: int, sources: Sources, out: Bytes) -> None:

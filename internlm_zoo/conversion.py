@@ -104,7 +104,7 @@ def _opened(
             )
         else:
             found = _found(src, options.to, registry, settings, progress)
-            folder = LocalFolder(found.path, verified_digests(found.path))
+            folder = LocalFolder(found.path, partial(verified_digests, found.path))
         refuse_quantised(found.release, registry)
         model = given or found.model
         known = known_facts(model, registry)

@@ -33,7 +33,7 @@ from ray.exceptions import (
 )
 
 from converters.engines import RAY, Engine
-from converters.errors import PartlyDoneError, UnsupportedError, UsageError
+from converters.errors import NotFoundError, PartlyDoneError, UnsupportedError, UsageError
 from converters.execute import Stream
 from converters.formats.folder import Folder, LocalFolder
 from converters.gather import Sources
@@ -205,7 +205,7 @@ def _on_node(job: _Job, number: int) -> _Done:
     _check_shared(job)
     file = job.plan.files[number]
     attempt = Path(tempfile.mkdtemp(dir=job.attempts))
-    with Sources(job.plan.source.folder) as sources:
+    with Sources(job.plan.source.folder, confirmed=False) as sources:
         stream = Stream(job.plan.supply, sources, job.plan.normalised, job.plan.elements)
         alone = replace(job.plan, files=(file,))
         written = files.write_files(alone, stream, attempt, 1, job.evidence, Silence())
@@ -223,7 +223,7 @@ def _check_version(job: _Job) -> None:
 def _check_shared(job: _Job) -> None:
     try:
         same = is_begun(job.staging, job.plan, RAY)
-    except FileNotFoundError:
+    except NotFoundError:
         same = False
     if not same:
         raise UsageError(

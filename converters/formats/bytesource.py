@@ -12,6 +12,7 @@ from typing import Protocol
 
 from converters.errors import IntegrityError
 from converters.formats.access import reading, regular
+from converters.formats.identity import Identity, changed
 from converters.handles import Handle, Opener
 
 _CHUNK = 1 << 20
@@ -74,23 +75,24 @@ class Zeros:
 
 
 class LocalFile:
-    """A regular file on disk as a ByteSource; a context manager. opener: as `regular`, or stricter. Raises
-    NotFoundError if there is none, and AccessError if it cannot be read, at once or later."""
+    """A regular file on disk as a ByteSource; a context manager. opener: as `regular`, or stricter. identity:
+    as it was when it was opened. Raises NotFoundError if there is none, and AccessError if it cannot be read,
+    at once or later."""
 
     def __init__(self, path: str | os.PathLike[str], opener: Opener = regular) -> None:
         self.name = os.fspath(path)
         with reading(path):
             self._handle = Handle(path, opener=opener)
             with self._handle.opened() as file:
-                self.size = os.fstat(file).st_size
+                self.identity = Identity.of(os.fstat(file))
+
+    @property
+    def size(self) -> int:
+        return self.identity.size
 
     def read(self, offset: int, length: int) -> bytes:
         if offset < 0 or length < 0 or offset + length > self.size:
-            raise IntegrityError(
-                f"bytes {offset}..{offset + length} are wanted of a file of {self.size}",
-                self.name,
-                "the file is truncated or damaged: fetch it again",
-            )
+            raise self._short(offset, length)
         first = self._read_some(offset, length)
         if len(first) == length:
             return first
@@ -101,11 +103,7 @@ class LocalFile:
         while done < len(buffer):
             count = self._read_some_into(offset + done, buffer[done:])
             if not count:
-                raise IntegrityError(
-                    f"bytes {offset}..{offset + len(buffer)} are wanted of a file of {self.size}",
-                    self.name,
-                    "the file is truncated or damaged: fetch it again",
-                )
+                raise self._short(offset, len(buffer))
             done += count
 
     def expect(self, offset: int, length: int) -> None:
@@ -132,9 +130,21 @@ class LocalFile:
         while len(parts) < length:
             part = self._read_some(offset + len(parts), length - len(parts))
             if not part:
-                raise IntegrityError("the file became shorter while it was read", self.name)
+                raise self._short(offset, length)
             parts += part
         return bytes(parts)
+
+    def _short(self, offset: int, length: int) -> IntegrityError:
+        """What to say of bytes that are not there: whether they were, when it was opened."""
+        with reading(self.name), self._handle.opened() as file:
+            now = Identity.of(os.fstat(file))
+        if now.size != self.size:
+            return changed(self.name, self.identity, now)
+        return IntegrityError(
+            f"bytes {offset}..{offset + length} are wanted of a file of {self.size}",
+            self.name,
+            "the file is truncated or damaged: fetch it again",
+        )
 
     def _read_some_into(self, offset: int, buffer: memoryview) -> int:
         with reading(self.name):

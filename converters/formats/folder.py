@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from converters.bystanders import is_of_a_system
-from converters.errors import IntegrityError
+from converters.errors import IntegrityError, NotFoundError
 from converters.formats.access import is_directory, no_directory, reading
 from converters.formats.bytesource import ByteSource, LocalFile
+from converters.formats.identity import Identity, changed
 
 _SMALL = 64 << 20
 
@@ -55,13 +56,29 @@ class Folder(Protocol):
         Raises IntegrityError if what was read of it is not what it should be."""
         ...
 
+    def confirm(self) -> None:
+        """Raises IntegrityError for a file that is not what it was when it was opened first."""
+        ...
+
+    def renew(self, names: Collection[str]) -> Mapping[str, IntegrityError]:
+        """As `confirm`, but of these files those are returned that look the same and were touched, each with
+        what to say if its bytes turn out to be others. They count from now on as they are now."""
+        ...
+
+
+def nothing_verified() -> Mapping[str, str]:
+    """Of a folder of which nobody knows more than it shows."""
+    return {}
+
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A directory. verified: sha256 of files whose bytes were checked before and have not changed since."""
+    """A directory. verified: gives, at this moment, the sha256 of files whose bytes were checked before and
+    have not changed since. seen: the files that were opened, as they were then."""
 
     path: Path
-    verified: Mapping[str, str] = field(default_factory=dict)
+    verified: Callable[[], Mapping[str, str]] = nothing_verified
+    seen: dict[str, Identity] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -86,16 +103,44 @@ class LocalFolder:
         return str(self.path / name)
 
     def open(self, name: str) -> LocalFile:
-        return LocalFile(self.path / name)
+        """Raises NotFoundError, AccessError, and IntegrityError if it is not what it was the first time."""
+        file = LocalFile(self.path / name)
+        before = self.seen.setdefault(name, file.identity)
+        if not file.identity.looks_like(before):
+            file.close()
+            raise changed(file.name, before, file.identity)
+        return file
 
     def identity(self, name: str) -> str:
         file = self.path / name
         with reading(file):
-            stat = file.stat()
-        return repr((os.path.realpath(file), stat.st_size, stat.st_mtime_ns))
+            now = Identity.of(file.stat())
+        return repr((os.path.realpath(file), self.seen.setdefault(name, now)))
 
     def known_sha256(self, name: str) -> str | None:
-        return self.verified.get(name)
+        return self.verified().get(name)
+
+    def confirm(self) -> None:
+        self.renew(())
+
+    def renew(self, names: Collection[str]) -> Mapping[str, IntegrityError]:
+        touched = {}
+        for name, before in [*self.seen.items()]:
+            if (now := self._now(name)) == before:
+                continue
+            error = changed(self.where(name), before, now)
+            if now is None or name not in names or not now.looks_like(before):
+                raise error
+            self.seen[name], touched[name] = now, error
+        return touched
+
+    def _now(self, name: str) -> Identity | None:
+        """Of what lies there; None if nothing does."""
+        try:
+            with reading(self.path / name):
+                return Identity.of((self.path / name).stat())
+        except NotFoundError:
+            return None
 
     def known_digest(self, name: str) -> Mapping[str, str] | None:
         sha256 = self.known_sha256(name)

@@ -42,6 +42,7 @@ def fix_index(
     """
     if not isinstance(folder, LocalFolder):
         raise UsageError("an index can be written into a directory on disk only", folder.name)
+    folder = LocalFolder(folder.path)  # which nobody reads on with: a file of it is replaced
     open_checkpoint(folder, given, known, weights)
     found = discover(folder, weights)
     if found.stale is None:

@@ -92,6 +92,7 @@ def inspect(
         findings += _sidecars(folder, seen, workers)
         statistics = _statistics(seen, checkpoint, workers, progress or Silence())
         findings += [*suspicions(statistics), *_digests(folder, seen)]
+    folder.confirm()
     return Inspection(
         folder.name,
         {**_by_names(seen), **(_by_checkpoint(checkpoint) if checkpoint else _by_contents(seen, contents))},

@@ -180,8 +180,8 @@ def _remove(path: Path) -> None:
 
 
 def is_begun(path: Path, plan: Plan, engine: str) -> bool:
-    """Whether what lies there is of this conversion by this engine. Raises FileNotFoundError if the source
-    is gone."""
+    """Whether what lies there is of this conversion by this engine. Raises NotFoundError if the source is
+    gone."""
     mark = path / _IDENTITY
     return mark.is_file() and mark.read_text() == identity_of(plan, engine)
 

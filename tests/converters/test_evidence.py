@@ -41,7 +41,7 @@ def flip_last_byte(path):
 @FAMILY
 def test_one_bit_that_the_disk_lost_stops_the_run(tmp_path, dims):
     src = write_original(tmp_path / "src", make_model(dims), dims, 2)
-    lost = Meanwhile(READ_BACK, lambda: flip_last_byte(staged(tmp_path) / "model.safetensors"))
+    lost = Meanwhile(WRITTEN, lambda: flip_last_byte(staged(tmp_path) / "model.safetensors"))
     with pytest.raises(IntegrityError, match="not in the result what it is in the source"):
         converters.convert(src, tmp_path / "dst", to="hf", progress=lost)
     assert not (tmp_path / "dst").exists()
@@ -64,16 +64,6 @@ def test_two_tensors_that_changed_places_are_named(tmp_path, dims):
     with pytest.raises(IntegrityError, match=r"layers\.[01]\.mlp\.gate\.weight"):
         converters.convert(src, tmp_path / "dst", to="original", tp=2, progress=Meanwhile(WRITTEN, swap))
     assert not (tmp_path / "dst").exists()
-
-
-def test_a_source_that_changes_afterwards_does_not_matter(tmp_path):
-    """Its digests were taken from the bytes that were converted."""
-    src = write_hf(tmp_path / "src", make_model(INTERNLM2), INTERNLM2)
-    before = converters.fingerprint(src)
-    changes = Meanwhile(WRITTEN, lambda: flip_last_byte(src / "model.safetensors"))
-    report = converters.convert(src, tmp_path / "dst", to="original", tp=2, progress=changes)
-    assert report.fingerprints == before == converters.fingerprint(tmp_path / "dst")
-    assert converters.fingerprint(src) != before
 
 
 def test_without_evidence_nothing_is_read_back(tmp_path):
