@@ -26,6 +26,11 @@ def is_excepted(url: str, no_proxy: str) -> bool:
     return any(_fits(entry, host, port) for entry in entries if entry)
 
 
+def is_address(host: str) -> bool:
+    """Whether it is one already, and no name."""
+    return _ip(host) is not None
+
+
 def _fits(entry: str, host: str, port: int | None) -> bool:
     if entry == "*":
         return True

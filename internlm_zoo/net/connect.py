@@ -17,14 +17,15 @@ from contextlib import ExitStack
 from itertools import chain, zip_longest
 from typing import Any
 
+from internlm_zoo.net.deadline import punctual, sooner
+from internlm_zoo.net.lookup import Info, addresses
+
 # Until the next address is tried beside the others; RFC 8305, section 8, recommends 250 ms, curl takes 200.
 HEAD_START = 0.2
 
 _UNDER_WAY = frozenset(
     {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", 0)}
 )
-
-Info = tuple[Any, ...]
 
 # Host and port -> the address that answered last.
 _answered: dict[tuple[str, int], Any] = {}
@@ -36,16 +37,17 @@ def connect(
     """A connected socket with that timeout. options: for setsockopt, before it connects.
 
     Raises socket.gaierror for a name that is unknown, TimeoutError if no address answers within `timeout`
-    seconds, all together, else the OSError of the first address.
+    seconds, all together, or at the deadline of this thread, else the OSError of the first address.
     """
-    infos = socket.getaddrinfo(host.strip("[]"), port, socket.AF_UNSPEC, socket.SOCK_STREAM)
+    infos = addresses(host.strip("[]"), port, timeout)
     last = _answered.get((host, port))
+    patience = sooner(timeout)
     waiting = sorted(_alternating(infos), key=lambda info: info[4] != last)
     with _Race(tuple(options)) as race:
-        winner = race.run(waiting, None if timeout is None else time.monotonic() + timeout)
+        winner = race.run(waiting, None if patience is None else time.monotonic() + patience)
     _answered[host, port] = race.answered
     winner.settimeout(timeout)
-    return winner
+    return punctual(winner)
 
 
 def _alternating(infos: Sequence[Info]) -> list[Info]:

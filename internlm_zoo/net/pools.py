@@ -14,6 +14,7 @@ from urllib3.poolmanager import PoolManager, ProxyManager
 
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.net.connect import connect
+from internlm_zoo.net.deadline import punctual
 from internlm_zoo.net.proxies import Proxy
 from internlm_zoo.net.trust import Trust
 
@@ -86,10 +87,24 @@ def open_manager(proxy: Proxy | None, trust: Trust | None, options: dict[str, An
 def _socks_manager(proxy: Proxy, options: dict[str, Any]) -> PoolManager:
     try:
         importlib.import_module("socks")  # else urllib3 prints a warning before it fails
-        from urllib3.contrib.socks import SOCKSProxyManager
+        from urllib3.contrib import socks
     except ImportError as error:
         what = f"{proxy} speaks SOCKS, which takes the extra internlm-zoo[socks]"
         fix = f"pip install 'internlm-zoo[socks]', or name a proxy that speaks HTTP in {proxy.variable}"
         raise UnsupportedError(what, fix=fix) from error
     address = proxy.address
-    return SOCKSProxyManager(address.url, address.user, address.password, **options)
+    manager = socks.SOCKSProxyManager(address.url, address.user, address.password, **options)
+    manager.pool_classes_by_scheme = {
+        scheme: _with_deadlines(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+    return manager
+
+
+def _with_deadlines(pool: Any) -> Any:
+    """The same kind of pool, for connections that PySocks opens."""
+
+    def new_conn(self: Any) -> socket.socket:
+        return punctual(pool.ConnectionCls._new_conn(self))
+
+    connection = type("_Connection", (pool.ConnectionCls,), {"_new_conn": new_conn})
+    return type("_Pool", (pool,), {"ConnectionCls": connection})

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urljoin, urlsplit
 
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+
 from internlm_zoo.net.addresses import WEB, host_of
 
 STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -23,7 +26,8 @@ def target_of(url: str, headers: Mapping[str, str]) -> str | None:
         target = urljoin(url, headers.get("Location", ""))
         parts = urlsplit(target)
         door(target)
-    except ValueError:
+        parse_url(target)  # which will have to make a host name of it
+    except (ValueError, LocationParseError):
         return None
     is_web = parts.scheme in WEB and parts.hostname and headers.get("Location")
     return target if is_web else None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from internlm_zoo.errors import VariableError
 from internlm_zoo.net.addresses import tidy
+from internlm_zoo.net.deadline import PunctualTls
 
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -87,6 +88,7 @@ def _packaged(context: ssl.SSLContext) -> Trust:
 
 def _empty_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = PunctualTls
     context.set_alpn_protocols(["http/1.1"])
     # Version 1.26 does not tell OpenSSL about hosts that are addresses, and compares all names itself.
     context.check_hostname = not version("urllib3").startswith("1.")

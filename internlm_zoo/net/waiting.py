@@ -5,11 +5,26 @@ from __future__ import annotations
 import email.utils
 import time
 
+LONGEST = 366 * 86_400.0
+"""Seconds. More is no time to wait for, and is not said either."""
+
+# Of an HTTP date are 29 needed (RFC 9110, section 5.6.7), a few more in older forms.
+_LETTERS = 64
+
 
 def retry_after(text: str) -> float:
-    """Seconds, from either form of the Retry-After header; 0 where it says nothing sensible."""
+    """Seconds, from either form of the Retry-After header, LONGEST at most; 0 where it says nothing
+    sensible."""
     text = text.strip()
-    if text.isdecimal():
-        return float(text)
-    date = email.utils.parsedate_tz(text) if text else None
-    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0
+    seconds = float(text) if text.isdecimal() else _until(text)
+    return min(max(0.0, seconds), LONGEST)
+
+
+def _until(text: str) -> float:
+    """From now to a date. The standard library's reader of dates fails at some of what is none."""
+    if len(text) > _LETTERS:
+        return 0.0
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0

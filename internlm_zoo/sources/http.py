@@ -1,17 +1,15 @@
 """How adapters ask their hub: limits on patience, credentials at its own door, and statuses as our errors.
 
 A hub that is dead must cost seconds, not minutes: the next source is waiting. So a question is asked twice at
-most, and a whole listing has a time in which to come.
+most, and there is a deadline for each answer, redirects and all, and one for the whole listing.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as Unfinished
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,7 +17,6 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from converters.redaction import without_user
-from converters.threads import started
 from internlm_zoo.errors import (
     AccessError,
     IntegrityError,
@@ -29,17 +26,19 @@ from internlm_zoo.errors import (
     ZooError,
 )
 from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
+from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
 from internlm_zoo.net.trouble import reason
 from internlm_zoo.net.waiting import retry_after
+from internlm_zoo.net.whole import read_whole
 from internlm_zoo.settings import Settings
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 15.0
 LISTING_SECONDS = 40.0
 PAUSE_SECONDS = 0.5
-# Between the two times that a question is asked.
+# Of one answer, redirects and all, beyond twice the silence that is borne.
 _PAUSES = 2.0
 LARGEST = 64 << 20
 """Bytes of one answer. 100,000 files of Hugging Face take 26 MB."""
@@ -51,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a hub may take, in seconds: to let us in, to say something, to give a whole listing."""
+    """How long a hub may take, in seconds: to let us in, to say something, to give a whole answer."""
 
     connect: float
     answer: float
@@ -101,12 +100,14 @@ class Asker:
     def get(self, url: str) -> Answer:
         """The answer, whatever its status, after redirects. Raises NetworkError, or IntegrityError where the
         hub leads from https to http."""
-        return self._in_time(lambda: self._follow(url))
+        with self._in_time():
+            return self._follow(url)
 
     def post(self, url: str, content: Any, headers: Mapping[str, str]) -> Answer:
         """The answer to a JSON document; no redirect is followed. Raises NetworkError."""
         said = {"Content-Type": "application/json", "Accept": "application/json", **headers}
-        return self._in_time(lambda: self._ask("POST", url, said, json.dumps(content).encode()))
+        with self._in_time():
+            return self._ask("POST", url, said, json.dumps(content).encode())
 
     def own(self, url: str) -> Mapping[str, str]:
         """The credentials that go to a URL."""
@@ -144,12 +145,14 @@ class Asker:
         raise unreachable(self.hub, self.endpoint, f"it redirects more than {HOPS} times")
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
-        options: dict[str, Any] = {"preload_content": False, **({} if body is None else {"body": body})}
+        options: dict[str, Any] = {"preload_content": False, "enforce_content_length": True}
+        if body is not None:
+            options["body"] = body
         with self.network.request(method, url, {**self.own(url), **headers}, **options) as said:
-            data = said.read(LARGEST + 1, decode_content=True)
-            if len(data) > LARGEST:
-                raise unreachable(self.hub, self.endpoint, f"it sends more than {LARGEST >> 20} MiB")
-            return Answer(url, said.status, said.headers, data)
+            try:
+                return Answer(url, said.status, said.headers, read_whole(said, LARGEST))
+            except ValueError as error:
+                raise unreachable(self.hub, self.endpoint, str(error)) from error
 
     def _check(self, url: str, target: str) -> None:
         wrong = downgrade(url, target)
@@ -157,28 +160,18 @@ class Asker:
             fix = "name another source with --source, or tell the hub's owner"
             raise IntegrityError(f"{self.hub} at {host_of(url)} {wrong}", fix=fix)
 
-    def _in_time(self, ask: Callable[[], T]) -> T:
-        """What `ask` returns or raises; after the time for a listing, NetworkError. It is then left to end by
-        itself: nothing can stop it."""
-        outcome: Future[T] = Future()
-
-        def work() -> None:
-            try:
-                outcome.set_result(ask())
-            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
-                outcome.set_exception(error)
-
-        if not started(threading.Thread(target=work, name=f"ask {self.hub}", daemon=True)):
-            work()
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """What is asked meanwhile is answered before the time for an answer is over, else NetworkError is
+        raised; so it is for whatever else there is instead of one. Who takes all of it is not asked again."""
+        deadline = Deadline.after(self.limits.listing, "nothing whole")
         try:
-            return outcome.result(self.limits.listing)
-        except Unfinished as error:
-            if outcome.done():
-                raise
-            late = f"nothing whole within {self.limits.listing:.0f} s"
-            raise unreachable(self.hub, self.endpoint, late) from error
+            with deadline.kept():
+                yield
         except (HTTPError, OSError) as error:
-            raise unreachable(self.hub, self.endpoint, reason(error)) from error
+            silent = unreachable(self.hub, self.endpoint, reason(error))
+            silent.lasting = deadline.passed
+            raise silent from error
 
 
 def twice(ask: Callable[[], T]) -> T:

@@ -6,33 +6,34 @@ location's own scheme, host and port, and to nobody else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import urllib3
 
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UnsupportedError
+from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
 from internlm_zoo.net.trouble import reason
 from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.login import REFUSALS
 from internlm_zoo.transfer.body import Body
+from internlm_zoo.transfer.extent import end_of_file, etag_of, extent
 from internlm_zoo.transfer.rate import Rate
 from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, lie, silent
 from internlm_zoo.transfer.values import Patience
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_NO_BYTES = re.compile(r"bytes \*/(\d+)")
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
 _PIECE = 1 << 16
+_FILLING = 0.0 if hasattr(urllib3.HTTPResponse, "read1") else _PIECE / Patience.slowest
+_SHOWN = 40
 
 
 class Client:
@@ -71,13 +72,23 @@ class Client:
         if urlsplit(location.url).scheme == "file":
             body = _open_file(location.url, start)
         else:
-            body = self._open_http(location, start, validator, end)
+            body = self._begin_http(location, start, validator, end)
             if self._rate is not None:
                 body.read = self._rate.limited(body.read)
         with body:
             if validator and body.validator and validator != body.validator and body.start:
                 raise changed(location.url, "has another version of the file than before (its ETag changed)")
             yield body
+
+    def _begin_http(self, location: Location, start: int, validator: str | None, end: int | None) -> Body:
+        """Up to its first byte there is one deadline, redirects and all; then one for each read."""
+        patience = self.patience
+        opening = Deadline.after(patience.opening, "no byte of the file")
+        with opening.kept():
+            body = self._open_http(location, start, validator, end)
+        more = (Deadline.after(patience.stall + _FILLING, "nothing more") for _ in count())
+        body.read = _in_time(body.read, chain([opening], more))
+        return body
 
     def _open_http(self, location: Location, start: int, validator: str | None, end: int | None) -> Body:
         # Asked for even from the start: the answer then says twice how long the file is.
@@ -101,8 +112,8 @@ class Client:
         """What there is from `start` on where the server has no such range: nothing, if the file ends there
         (RFC 9110, section 15.5.17). Some servers do not say how long it is, and are asked another way."""
         _discard(response)
-        said = _NO_BYTES.fullmatch(response.headers.get("Content-Range", "").strip())
-        length = int(said[1]) if said else self._length(url, headers, start)
+        said = end_of_file(response.headers)
+        length = self._length(url, headers, start) if said is None else said
         if start and length == start:
             return _nothing(url, response, start)
         if start == 0 and said is None:
@@ -125,7 +136,7 @@ class Client:
             return None
         answer = self._get(url, {**headers, "Range": f"bytes={start - 1}-{start - 1}"})
         _discard(answer)
-        return _extent(url, answer, start - 1)[2] if answer.status == 206 else None
+        return extent(url, answer, start - 1)[2] if answer.status == 206 else None
 
     def _ask(self, url: str, location: Location, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         """With the location's credentials at its own door; without, where these are rejected."""
@@ -181,15 +192,15 @@ def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:
 def _discard(response: urllib3.BaseHTTPResponse) -> None:
     """Give the connection back for the next request, unless that means reading much."""
     length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length) <= _PIECE:
-        response.drain_conn()
+    if length.isdecimal() and len(length) <= len(str(_PIECE)) and int(length) <= _PIECE:
+        with suppress(urllib3.exceptions.HTTPError, OSError):
+            response.read(_PIECE, decode_content=False)
     response.close()
 
 
 def _nothing(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
     """The rest of a file that ends at `start`; the answer itself holds a message about the range."""
-    etag = response.headers.get("ETag")
-    nothing = b""
+    etag, nothing = etag_of(response.headers), b""
     return Body(url, start, 0, start, etag, False, lambda amount: nothing, response.close, certain=True)
 
 
@@ -199,8 +210,8 @@ def _body(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
     try:
         coding = headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in ("", "identity"):
-            raise lie(url, f"sends the file in the content coding {coding!r}, not as it is")
-        begin, length, total = _extent(url, response, start)
+            raise lie(url, f"sends the file in the content coding {coding[:_SHOWN]!r}, not as it is")
+        begin, length, total = extent(url, response, start)
     except Refusal:
         response.close()
         raise
@@ -209,32 +220,14 @@ def _body(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
         start=begin,
         length=length,
         total=total,
-        validator=headers.get("ETag"),
+        validator=etag_of(headers),
         is_html=headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml")),
         read=_reader(url, response),
         close=response.close,
     )
 
 
-def _extent(url: str, response: urllib3.BaseHTTPResponse, start: int) -> tuple[int, int | None, int | None]:
-    """First byte, bytes in this answer, bytes of the whole file."""
-    text = response.headers.get("Content-Length", "")
-    length = int(text) if text.isdecimal() else None
-    if response.status == 200:
-        return 0, length, length
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    if match is None:
-        raise lie(url, "sends part of the file without saying which")
-    first, last = int(match[1]), int(match[2])
-    total = None if match[3] == "*" else int(match[3])
-    if first != start or last < first or (total is not None and last >= total):
-        raise lie(url, f"sends bytes {match[1]}-{match[2]}/{match[3]} when asked for those from {start} on")
-    if length is not None and length != last - first + 1:
-        raise lie(url, f"says {length} bytes and sends {last - first + 1}")
-    return first, last - first + 1, total
-
-
-def _reader(url: str, response: urllib3.BaseHTTPResponse) -> Any:
+def _reader(url: str, response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes]:
     read_some = getattr(response, "read1", None)
 
     def read(amount: int) -> bytes:
@@ -246,6 +239,16 @@ def _reader(url: str, response: urllib3.BaseHTTPResponse) -> Any:
             raise silent(url, reason(error)) from error
 
     return read
+
+
+def _in_time(read: Callable[[int], bytes], deadlines: Iterator[Deadline]) -> Callable[[int], bytes]:
+    """The same, each call before the next of the deadlines."""
+
+    def punctual(amount: int) -> bytes:
+        with next(deadlines).kept():
+            return read(amount)
+
+    return punctual
 
 
 def _open_file(url: str, start: int) -> Body:

@@ -92,6 +92,11 @@ class Patience:
     longest_wait: float = 60.0
     longest_asked: float = 600.0
 
+    @property
+    def opening(self) -> float:
+        """Seconds to the first byte, redirects and all: twice the silence that is borne, and pauses."""
+        return 2 * self.stall + 2.0
+
     @classmethod
     def of(cls, settings: Settings) -> Patience:
         """INTERNLM_ZOO_TIMEOUT: seconds of silence after which a hub counts as stalled;

@@ -1,0 +1,123 @@
+"""Hubs that do their worst on the wire: whatever one of them sends, the next is asked within the time that is
+documented, and of one alone the command says in a sentence what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from internlm_zoo.errors import ZooError
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.fetch import download
+from tests.hubs import FaultyHub
+from tests.net.raw import ENDLESS, Raw, Script, serving_raw
+from tests.store.world import REPO, content_below, write
+
+FILES = {"config.json": b"{}\n"}
+OVERLAY = """
+models:
+  tiny:
+    display_name: Tiny
+    family: internlm
+    size: 1m
+    kind: base
+    releases:
+      - {hub: huggingface, repo: acme/tiny, format: hf}
+      - {hub: modelscope, repo: acme/tiny, format: hf}
+"""
+PROGRAM = Path(sys.executable).with_name("internlm-zoo")
+SILENCE = 1.0
+# Seconds to the first byte, as docs/downloads.md has it; and what starting and ending may take here.
+OPENING, ELSE = 2 * SILENCE + 2, 60
+# Whether it is asked for the listing that something odd comes, or for the file.
+PLACES = {"listing": None, "file": "/api/"}
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
+    root = tmp_path_factory.mktemp("honest")
+    write(root / REPO, FILES)
+    with FaultyHub(root) as hub:
+        yield hub
+
+
+def environ_of(folder: Path, hostile: str, honest: str) -> dict[str, str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "overlay.yaml").write_text(OVERLAY)
+    return {
+        "HOME": str(folder),
+        "INTERNLM_ZOO_HOME": str(folder / "store"),
+        "INTERNLM_ZOO_REGISTRY": str(folder / "overlay.yaml"),
+        "INTERNLM_ZOO_TIMEOUT": str(SILENCE),
+        "INTERNLM_ZOO_TRIES": "1",
+        "HF_ENDPOINT": hostile,
+        "MODELSCOPE_ENDPOINT": honest,
+    }
+
+
+def hostile(script: Script, honest: FaultyHub, place: str, *, asks: bool = True) -> Raw:
+    lets = PLACES[place]
+    return Raw(script, asks, lets=(lets, int(honest.url.rpartition(":")[2])) if lets else None)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """error: None where the release came."""
+
+    error: ZooError | None
+    seconds: float
+    hits: int
+
+
+def downloaded(folder: Path, script: Script, honest: FaultyHub, place: str, source: str) -> Ended:
+    with serving_raw(hostile(script, honest, place)) as server:
+        settings = Settings.from_environment(environ_of(folder, server.url, honest.url))
+        began, error = time.monotonic(), None
+        try:
+            assert content_below(download("tiny", settings=settings, source=source).path) == FILES
+        except ZooError as caught:
+            error = caught
+        return Ended(error, time.monotonic() - began, server.hits)
+
+
+def everywhere(folder: Path, honest: FaultyHub, place: str, source: str) -> Mapping[str, Ended]:
+    """What becomes of each endless answer; all at once, for each takes its time."""
+    with ThreadPoolExecutor(len(ENDLESS)) as pool:
+        runs = {
+            name: pool.submit(downloaded, folder / f"{number}", script, honest, place, source)
+            for number, (name, script) in enumerate(ENDLESS.items())
+        }
+        return {name: run.result() for name, run in runs.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_who_never_begins_to_send_is_left_for_the_next(tmp_path: Path, honest: FaultyHub, place: str) -> None:
+    for name, ended in everywhere(tmp_path, honest, place, "auto").items():
+        assert ended.error is None and ended.hits, (name, ended)
+        assert ended.seconds < OPENING + ELSE, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_who_never_begins_to_send_is_named(tmp_path: Path, honest: FaultyHub, place: str) -> None:
+    for name, ended in everywhere(tmp_path, honest, place, "huggingface").items():
+        assert ended.error is not None and "127.0.0.1" in ended.error.what, (name, ended)
+        assert ended.error.exit_code == (6 if (name, place) == ("redirects", "file") else 5), name
+        assert ended.seconds < OPENING + ELSE, name
+
+
+@pytest.mark.slow
+def test_nothing_is_left_that_holds_up_the_end_of_the_process(tmp_path: Path, honest: FaultyHub) -> None:
+    with serving_raw(hostile(ENDLESS["a header"], honest, "listing")) as server:
+        environ = {**os.environ, **environ_of(tmp_path / "home", server.url, honest.url)}
+        done = subprocess.run([PROGRAM, "download", "tiny"], env=environ, capture_output=True, timeout=ELSE)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
