@@ -8,6 +8,7 @@ host name or its place in a container.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -20,6 +21,11 @@ from converters.holding import Guard, Holder, holder_of, take
 
 _FREE = "free"
 _LIFE = ".life"
+_OURS = re.compile(
+    r"[^.]+\.(free|[0-9a-f]{16})-[0-9a-f]+\.(part|journal|new)"  # on its way; see transfer/journal.py
+    r"|([0-9a-f]{16}\.life|[^.]+\.lock)(\.[0-9a-f]{8})?"  # held by somebody, or being removed
+    r"|\.[0-9a-f]{16}\.(now|moving)"  # for a moment
+)
 
 
 @dataclass
@@ -105,6 +111,12 @@ def draft(folder: Path, key: str) -> Iterator[Path]:
 def free_name(key: str) -> str:
     """A name of nobody's: whoever comes next may have it."""
     return f"{key}.{_FREE}-{secrets.token_hex(4)}.part"
+
+
+def is_ours(name: str) -> bool:
+    """Whether it is a name that something of ours has in a folder for unfinished files: what has another is
+    somebody else's."""
+    return _OURS.fullmatch(name) is not None
 
 
 def abandoned(folder: Path, key: str = "") -> list[Path]:

@@ -30,6 +30,8 @@ _FIXES = {
 }
 _BINARY = getattr(os, "O_BINARY", 0)
 _AT_ONCE = _BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+NO_FILE = (errno.EISDIR, errno.ESPIPE)
+"""Of `regular`, for a directory, and for a pipe or a device."""
 NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 

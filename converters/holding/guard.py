@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from converters.formats.access import NO_FILE, regular
 from converters.holding.beats import Beats
 from converters.holding.holder import SOMEBODY, Holder, decoded, encoded, lives, this_process
 from converters.holding.locks import BINARY, is_at, is_gone, lock, means_something, now, rewrite
@@ -129,8 +130,13 @@ def take(path: Path) -> Guard | Holder:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who holds it, and lives; None for what nobody holds, or is not there. Raises OSError."""
-    look = _Look(path)
+    """Who holds it, and lives; None for what nobody holds, is not there, or is no file. Raises OSError."""
+    try:
+        look = _Look(path)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            return None
+        raise
     look.close()
     return look.holder
 
@@ -226,9 +232,9 @@ class _Look:
 
 def _opened(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | BINARY)
+        return regular(path, os.O_RDWR)
     except PermissionError:
-        return os.open(path, os.O_RDONLY | BINARY)
+        return regular(path)
 
 
 def _bury(path: Path, dead: Holder | None) -> None:

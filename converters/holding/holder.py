@@ -18,8 +18,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from converters.formats.jsontext import json_value
+
 _PROC = Path("/proc")
 _WORDS = 3  # of the command line; what comes after may be long
+_MOST = 1 << 16
+"""Bytes of what a file says of its holder."""
+_LATEST = 1e11
+"""Seconds since 1970; the year 5138, which every system can write as a date."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +99,19 @@ def encoded(holder: Holder) -> bytes:
 def decoded(text: bytes) -> Holder | None:
     """None for what is no holder, or was cut short."""
     try:
-        facts = json.loads(text)
-        return Holder(**facts) if text.endswith(b"\n") else None
+        facts = json_value(text, _MOST)
+        found = Holder(**facts) if text.endswith(b"\n") else None
     except (ValueError, TypeError):
         return None
+    return found if found and _is_one(found) else None
+
+
+def _is_one(holder: Holder) -> bool:
+    """Whether each fact is of its kind: anybody may write into such a file."""
+    texts = (holder.nonce, holder.boot, holder.numbering, holder.host, holder.command)
+    numbers = (holder.process, holder.began or 0, holder.device)
+    fit = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
+    return fit and type(holder.since) in (int, float) and 0 <= holder.since <= _LATEST
 
 
 @cache

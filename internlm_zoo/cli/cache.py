@@ -95,10 +95,11 @@ def cache_rm(
 def cache_prune(shell: Shell, dry_run: _DryRun = False) -> Answer:
     """Remove files that belong to no release, and downloads that nobody goes on with."""
     from internlm_zoo.store.layout import Store
+    from internlm_zoo.store.presence import alone
     from internlm_zoo.store.removal import leftovers, remove
 
     store = Store(shell.settings.home)
-    with disk(store.home):
+    with disk(store.home), alone(store):
         removal = leftovers(store)
         if not dry_run:
             remove(store, removal)

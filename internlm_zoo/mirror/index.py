@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
 from internlm_zoo.registry.release import Format
 from internlm_zoo.serve.digests import git_blob_sha1
 from internlm_zoo.store.record import parsed
@@ -30,10 +31,10 @@ class HeldFile:
     """size in bytes; digests in hex, git_sha1 for small files alone. stamp: whatever changes at its
     destination when the file is written, so that one nobody has touched need not be hashed."""
 
-    path: str
-    size: int
-    sha256: str
-    git_sha1: str | None
+    path: FilePath
+    size: Size
+    sha256: Sha256
+    git_sha1: GitSha1 | None
     stamp: str
 
 

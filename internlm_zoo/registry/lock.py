@@ -21,6 +21,7 @@ from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.ownership import free_name, sweep
 from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
+from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
 from internlm_zoo.registry.explain import sentence
 from internlm_zoo.registry.load import shipped
 from internlm_zoo.registry.release import Format
@@ -38,14 +39,15 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True)
 class LockedFile:
-    """size in bytes, digests in hex; null where neither the hub nor a download has told."""
+    """size in bytes, digests in hex; null where neither the hub nor a download has told. Lock, records and
+    whatever else is read must have them in this form."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    path: str
-    size: int | None
-    sha256: str | None
-    git_sha1: str | None = None
+    path: FilePath
+    size: Size | None
+    sha256: Sha256 | None
+    git_sha1: GitSha1 | None = None
 
     @property
     def has_digest(self) -> bool:

@@ -6,40 +6,26 @@ it means the same file, inside the release, on every system we run on.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
 from internlm_zoo.errors import IntegrityError, NotFoundError
+from internlm_zoo.names import fault_in, is_sha1, is_sha256
 from internlm_zoo.sources.base import RemoteFile, Snapshot
-
-_WINDOWS_RESERVED = frozenset(
-    {"con", "prn", "aux", "nul", "conin$", "conout$"}
-    | {f"{device}{digit}" for device in ("com", "lpt") for digit in "0123456789¹²³"}
-)
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs"})
 
 FILES = 100_000
 """In one listing. Hugging Face advises to keep a repository below that."""
 LARGEST_FILE = 8 * 10**12
 """In bytes. Hugging Face takes no file above 0.5 TB, and the largest checkpoints are some TB in all."""
-LONGEST_NAME = 255
-"""In bytes, as most file systems have it."""
-LONGEST_PATH = 768
-"""In bytes: with 255 for the folder that it is put into, what macOS takes; Linux takes four times that."""
-DEEPEST_PATH = 32
-"""Names in one path."""
 
 _EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _EMPTY_SHA1 = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git hash-object /dev/null
 _SHOWN = 100
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHA1 = re.compile(r"[0-9a-f]{40}")
 
 
 def check_path(path: str, where: str | None = None) -> None:
     """Raise IntegrityError unless `path` is a plain relative path, with forward slashes. where: its list."""
-    reason = _reason(path)
+    reason = fault_in(path)
     if reason:
         raise IntegrityError(f"refused the file name {_shown(path)}: {reason}", where)
 
@@ -107,13 +93,13 @@ def _wrong_size(file: RemoteFile) -> str | None:
 def _wrong_digests(file: RemoteFile) -> Iterator[str]:
     """No bytes have digests of another form, nor any but no bytes those of nothing."""
     digests = (
-        ("sha256", file.sha256, _SHA256, _EMPTY_SHA256),
-        ("git sha1", file.git_sha1, _SHA1, _EMPTY_SHA1),
+        ("sha256", file.sha256, is_sha256, _EMPTY_SHA256),
+        ("git sha1", file.git_sha1, is_sha1, _EMPTY_SHA1),
     )
-    for name, value, form, of_nothing in digests:
+    for name, value, is_one, of_nothing in digests:
         if value is None:
             continue
-        if not form.fullmatch(value):
+        if not is_one(value):
             yield f"a {name} that is not a digest"
         elif file.size is not None and (value == of_nothing) != (file.size == 0):
             yield f"{'no byte' if file.size == 0 else 'bytes'}, and a {name} that says otherwise"
@@ -124,41 +110,6 @@ def _shown(text: str) -> str:
     return (
         repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r} and {len(text) - _SHOWN:,} characters more"
     )
-
-
-def _reason(path: str) -> str | None:
-    if not path:
-        return "it is empty"
-    if path.startswith("/"):
-        return "it is absolute"
-    if len(path.encode("utf-8", "surrogatepass")) > LONGEST_PATH:
-        return f"it is longer than {LONGEST_PATH} bytes"
-    if path.count("/") >= DEEPEST_PATH:
-        return f"it has more than {DEEPEST_PATH} parts"
-    if not _is_plain(path) and any(unicodedata.category(sign) in _INVISIBLE for sign in path):
-        return "it holds a control or invisible character"
-    if "\\" in path or ":" in path:
-        return "it means another place on Windows"
-    return next(filter(None, map(_reason_of_part, path.split("/"))), None)
-
-
-def _is_plain(path: str) -> bool:
-    """Soon told of most names."""
-    return path.isascii() and path.isprintable()
-
-
-def _reason_of_part(part: str) -> str | None:
-    if part in ("", ".", ".."):
-        return f"it holds the path step {part!r}"
-    if part[-1] in ". ":
-        return "Windows drops a trailing dot or space"
-    if part.split(".", 1)[0].rstrip().lower() in _WINDOWS_RESERVED:
-        return f"{part!r} is a device on Windows"
-    if part.lower() == ".git":
-        return "it would write into a git repository"
-    if len(part.encode()) > LONGEST_NAME:
-        return f"a name longer than {LONGEST_NAME} bytes"
-    return None
 
 
 def folded(path: str) -> str:

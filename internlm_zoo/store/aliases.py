@@ -9,12 +9,19 @@ compared with, if there is one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.formats.access import content_of
+from internlm_zoo import inside
+from internlm_zoo.errors import ZooError
+from internlm_zoo.names import is_sha256
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
+
+_LONGEST = 256
+"""Of what is in a note: a hub's name."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +56,30 @@ def remembered(folder: Path, name: str) -> Alias | None:
     """None where nothing is known, or what is there is damaged, or closed to this account."""
     with suppress(OSError):
         for note in (folder / name[:2]).glob(f"{name}.*"):
-            with suppress(OSError, ValueError):
-                return Alias(_content(note), note.read_text(encoding="utf-8") or None)
+            if is_sha256(_content(note)):
+                with suppress(OSError, ValueError, ZooError):
+                    return Alias(_content(note), content_of(note, _LONGEST).decode() or None)
     return None
 
 
 def notes_of(folder: Path, contents: Collection[str]) -> list[Path]:
     """What is remembered of some contents, by their sha256."""
-    return [note for note in sorted(folder.glob("??/*")) if _content(note) in contents]
+    return [note for note in _notes(folder) if _content(note) in contents]
 
 
 def notes_of_others(folder: Path, contents: Collection[str]) -> list[Path]:
     """What is remembered of all contents but these."""
-    return [note for note in sorted(folder.glob("??/*")) if _content(note) not in contents]
+    return [note for note in _notes(folder) if _content(note) not in contents]
+
+
+def _notes(folder: Path) -> Iterator[Path]:
+    """Whatever else lies there is not ours; what a link leads to neither."""
+    for place in _places(folder):
+        yield from (note for note in sorted(place.iterdir()) if is_sha256(_content(note)))
+
+
+def _places(folder: Path) -> list[Path]:
+    return [place for place in sorted(folder.glob("??")) if place.is_dir() and not place.is_symlink()]
 
 
 def _content(note: Path) -> str:
@@ -71,7 +89,7 @@ def _content(note: Path) -> str:
 def forget(folder: Path, contents: Collection[str]) -> None:
     """Remove it, with folders that are empty then."""
     for note in notes_of(folder, contents):
-        note.unlink(missing_ok=True)
-    for place in (*folder.glob("??"), folder):
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
+        inside.remove(folder, note)
+    for place in _places(folder):
+        inside.remove_if_empty(folder, place)
+    inside.remove_if_empty(folder.parent, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from internlm_zoo.store.hfcache import address_of, home_of, show
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.means import open_means
 from internlm_zoo.store.plan import DownloadPlan
+from internlm_zoo.store.presence import at_work
 from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import intact_record, read_record
 from internlm_zoo.store.release import fetch_release, plan_release
@@ -280,5 +281,6 @@ def _means(
             fresh=request.force,
             keep=writes,
         ) as means,
+        at_work(means.store, means.progress.note) if writes and not request.local_dir else nullcontext(),
     ):
         yield _nearest_first(order, request, means.store), means

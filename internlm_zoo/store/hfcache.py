@@ -11,12 +11,13 @@ huggingface_hub `file_download`.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.formats.access import content_of, reading
 from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.names import is_sha1, is_sha256
 from internlm_zoo.ownership import draft
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
@@ -30,7 +31,8 @@ from internlm_zoo.store.publish import link_blob
 from internlm_zoo.store.twins import check_twins
 
 _PROTOCOL, _DEFAULT_REF, _OURS = "huggingface", "main", "internlm-zoo"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LONGEST_REF = 1024
+"""Bytes of what is under refs: a commit."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,13 @@ def address_of(
 
     Raises UnsupportedError if the model has none.
     """
-    if registry.hub(release.hub).protocol == _PROTOCOL and _COMMIT.fullmatch(release.revision):
+    if registry.hub(release.hub).protocol == _PROTOCOL and is_sha1(release.revision):
         asked = release.requested or _DEFAULT_REF
-        ref = _DEFAULT_REF if _COMMIT.fullmatch(asked) else asked
+        ref = _DEFAULT_REF if is_sha1(asked) else asked
         return Address(release.repo, release.revision, ref, _names(release, release))
     home = home_of(model, registry)
     twin = lock.find(home.hub, home.repo, home.revision)
-    if twin is not None and _COMMIT.fullmatch(twin.revision) and _same(release, twin, store, ledger):
+    if twin is not None and is_sha1(twin.revision) and _same(release, twin, store, ledger):
         return Address(home.repo, twin.revision, _DEFAULT_REF, _names(release, twin))
     commit = _derived(release)
     note = f"{release.hub} does not tell the commit on Hugging Face: {commit[:12]}... stands for it"
@@ -86,6 +88,7 @@ def address_of(
 
 def show(release: LockedRelease, address: Address, settings: Settings, store: Store, ledger: Ledger) -> Shown:
     """Put the release into the user's cache. Raises IntegrityError where other bytes lie under its names."""
+    check_path(address.repo)
     folder = huggingface_cache(settings) / huggingface_folder(address.repo)
     snapshot = folder / "snapshots" / address.commit
     check_twins(snapshot, folder, (file.path for file in release.files))
@@ -117,7 +120,7 @@ def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, ledger: Ledg
 
 def _derived(release: LockedRelease) -> str:
     """The same for the same files: the hub's own commit, or a digest in the form of one."""
-    if _COMMIT.fullmatch(release.revision):
+    if is_sha1(release.revision):
         return release.revision
     lines = sorted(f"{file.sha256} {file.path}" for file in release.files)
     return hashlib.sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
@@ -125,6 +128,8 @@ def _derived(release: LockedRelease) -> str:
 
 def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: Ledger) -> None:
     assert file.sha256 is not None
+    if not (is_sha1(name) or is_sha256(name)):
+        raise IntegrityError(f"refused the digest {name!r} of {file.path}: it is none", folder)
     place = folder / "blobs" / name
     blob = store.blob(file.sha256)
     if not place.exists():
@@ -137,7 +142,9 @@ def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: Ledge
 
 
 def _check(place: Path, file: LockedFile, ledger: Ledger) -> None:
-    if ledger.digests(place.resolve()).sha256 != file.sha256:
+    with reading(place):
+        found = ledger.digests(place.resolve()).sha256
+    if found != file.sha256:
         fix = "move it elsewhere, and run it again"
         raise IntegrityError(f"the Hugging Face cache has other bytes for {file.path}", place, fix)
 
@@ -186,7 +193,7 @@ def _refer(folder: Path, address: Address) -> str | None:
         with draft(folder, _OURS) as made:
             made.write_text(address.commit, encoding="utf-8")
             made.replace(ref)
-    there = ref.read_text(encoding="utf-8").strip()
+    there = content_of(ref, _LONGEST_REF).decode("utf-8", "replace").strip()
     if there == address.commit:
         return None
     return f"{address.ref} is {there[:12]}... in that cache and stays so: ask for revision {address.commit}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from internlm_zoo.store.adopt import Adopter
 from internlm_zoo.store.caches import Caches, folders_of
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
+from internlm_zoo.store.presence import at_work
 from internlm_zoo.store.publish import publish_release
 from internlm_zoo.store.record import Record, intact_record
 from internlm_zoo.store.targets import StoreTarget
@@ -68,8 +70,9 @@ def take_folders(
     """
     registry, lock, store = load_registry(settings), Lock.load(settings), Store(settings.home)
     caches = Caches(settings.home.resolve(), folders=folders_of(folders))
-    adopter = Adopter(caches, Ledger(settings.home, keep=not dry_run), progress or Progress())
-    with disk(settings.home):
+    progress = progress or Progress()
+    adopter = Adopter(caches, Ledger(settings.home, keep=not dry_run), progress)
+    with disk(settings.home), nullcontext() if dry_run else at_work(store, progress.note):
         looked = [_take(model, release, store, adopter, dry_run) for model, release in _known(registry, lock)]
         intakes = [intake for intake in looked if intake.taken or intake.completed]
         for intake in () if dry_run else intakes:

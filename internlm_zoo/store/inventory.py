@@ -17,7 +17,7 @@ from shlex import quote
 from converters.bystanders import is_of_a_system
 from converters.formats.access import refusal
 from internlm_zoo.errors import IntegrityError, ZooError
-from internlm_zoo.store.layout import BOOKS, Store
+from internlm_zoo.store.layout import BOOKS, Store, is_blob
 from internlm_zoo.store.record import NAME, UNREADABLE, Record, read_record
 
 Inode = tuple[int, int]
@@ -150,8 +150,11 @@ def _inodes(folder: Path) -> frozenset[Inode] | None:
 
 
 def blobs_of(store: Store) -> list[Path]:
-    """All of them, of releases or not."""
-    return [blob for blob in sorted(store.blobs.glob("??/*")) if not is_of_a_system(blob.name)]
+    """All of them, of releases or not: what has the name of one, at its place. Links are none, and lead to
+    none."""
+    shelves = [shelf for shelf in sorted(store.blobs.glob("??")) if not shelf.is_symlink()]
+    found = (blob for shelf in shelves for blob in sorted(shelf.glob("*")))
+    return [blob for blob in found if blob.name[:2] == blob.parent.name and is_blob(blob)]
 
 
 def inode_of(path: Path) -> Inode:

@@ -10,14 +10,19 @@
 
 from __future__ import annotations
 
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError, UsageError
+from internlm_zoo.names import is_sha256
 from internlm_zoo.sources.paths import check_path
 
 # Our own folder inside a release; no file of a hub goes there.
 BOOKS = ".internlm-zoo"
+PARTIAL, CAME = "partial", "came"
+IN_BOOKS = (PARTIAL, CAME, "release.json")
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,22 @@ class Store:
     def partial(self) -> Path:
         return self.home / "partial"
 
+    def part_of(self, path: Path) -> Path:
+        """The part of the store in which something lies; it may be a link to another disk. Raises
+        IntegrityError for what lies in none."""
+        parts = (self.blobs, self.releases, self.home / "blocks", self.aliases, self.partial)
+        found = next((part for part in parts if path.is_relative_to(part)), None)
+        if found is None:
+            raise IntegrityError("it is no part of the store", path)
+        return found
+
     def blob(self, sha256: str) -> Path:
-        return self.blobs / sha256[:2] / sha256
+        """Raises IntegrityError for what is no digest."""
+        return self.blobs / _shelf(sha256) / sha256
 
     def blocks(self, sha256: str) -> Path:
-        return self.home / "blocks" / sha256[:2] / f"{sha256}.json"
+        """Raises IntegrityError for what is no digest."""
+        return self.home / "blocks" / _shelf(sha256) / f"{sha256}.json"
 
     def release(self, hub: str, repo: str, revision: str) -> Path:
         """Raises IntegrityError if one of the names would lead elsewhere."""
@@ -58,9 +74,31 @@ class Store:
         return self.releases.joinpath(*parts)
 
 
+def _shelf(sha256: str) -> str:
+    if not is_sha256(sha256):
+        raise IntegrityError(f"refused the digest {sha256!r}: a sha256 has 64 digits of 0-9 and a-f")
+    return sha256[:2]
+
+
+def is_blob(path: Path) -> bool:
+    """Whether it is a file with the name of one. A link leads out of the store, or to another blob."""
+    with suppress(OSError):
+        return is_sha256(path.name) and stat.S_ISREG(path.lstat().st_mode)
+    return False
+
+
 def is_ours(path: str) -> bool:
     """Whether a path inside a release is our bookkeeping and not a file of the release."""
     return path.split("/", 1)[0].casefold() == BOOKS
+
+
+def check_books(folder: Path) -> None:
+    """Raises UsageError where our own folder in it, or what we keep there, is a link: what goes there would
+    be written, and removed, elsewhere."""
+    for place in (folder / BOOKS, *(folder / BOOKS / name for name in IN_BOOKS)):
+        if place.is_symlink():
+            what = "a link is in the way of what internlm-zoo keeps there"
+            raise UsageError(what, place, "remove the link, or choose another folder")
 
 
 def place_of(folder: Path, path: str) -> Path:

@@ -19,11 +19,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from converters.formats.access import regular
+from converters.formats.jsontext import json_value
+from internlm_zoo.names import is_sha1, is_sha256
+
 _NAME = "adopted.jsonl"
 _CHUNK = 1 << 20
 # Two writes within one tick of the clock leave the same time: a file counts as at rest after this many ns.
 _TICK = 1_000_000_000
 _SPARE_LINES = 50
+# Bytes of one line, which has a path and two digests; and of all.
+_LONGEST, _MOST = 16 << 10, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,12 @@ class Ledger:
 
     def _read(self) -> dict[str, Known]:
         try:
-            lines = self._path.read_bytes().splitlines()
-        except OSError:  # there is none, or it cannot be read
+            with open(self._path, "rb", opener=regular) as file:
+                lines = file.read(_MOST).splitlines()
+        except FileNotFoundError:
+            return {}
+        except OSError:  # what cannot be read takes no lines either
+            self._keep = False
             return {}
         entries = dict(filter(None, map(_entry, lines)))
         if self._keep and len(lines) > 2 * len(entries) + _SPARE_LINES:
@@ -143,9 +153,12 @@ def _line(path: str, known: Known) -> str:
 
 def _entry(line: bytes) -> tuple[str, Known] | None:
     try:
-        facts = json.loads(line)
+        facts = json_value(line, _LONGEST)
         stamp = Stamp(*(int(facts[field.name]) for field in fields(Stamp)))
-        return str(facts["path"]), Known(stamp, str(facts["sha256"]), facts["git_sha1"])
+        sha256, git_sha1 = facts["sha256"], facts["git_sha1"]
+        if not (is_sha256(sha256) and (git_sha1 is None or is_sha1(git_sha1))):
+            return None
+        return str(facts["path"]), Known(stamp, sha256, git_sha1)
     except (ValueError, KeyError, TypeError):  # torn, or of a version that knew less
         return None
 
@@ -154,7 +167,7 @@ def _hash(path: Path, git_size: int | None, seen: Callable[[int], None] | None) 
     """sha256, and the sha1 of git's blob if its size is given."""
     sha256 = hashlib.sha256()
     git = hashlib.sha1(b"" if git_size is None else b"blob %d\0" % git_size, usedforsecurity=False)
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular) as file:
         while chunk := file.read(_CHUNK):
             sha256.update(chunk)
             if git_size is not None:

@@ -43,11 +43,13 @@ def holds(store: Store, folder: Path, file: LockedFile) -> bool:
         return False
     path = folder / file.path
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if path.is_symlink() and not os.path.samestat(status, store.blob(file.sha256).lstat()):
+            return False
     except OSError:
         return False
-    linked = path.resolve().name if path.is_symlink() else file.sha256
-    return linked == file.sha256 and file.size in (None, size)
+    inside = "/" not in file.path or path.parent.resolve().is_relative_to(folder.resolve())
+    return inside and stat.S_ISREG(status.st_mode) and file.size in (None, status.st_size)
 
 
 def publish_release(store: Store, folder: Path, record: Record, stale: Collection[str] = ()) -> None:

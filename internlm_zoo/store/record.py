@@ -16,7 +16,8 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from converters.formats.access import NOTHING_THERE
+from converters.formats.access import NO_FILE, NOTHING_THERE, regular
+from converters.formats.jsontext import json_value
 from converters.holding import held
 from internlm_zoo.errors import DiskError, IntegrityError, UnsupportedError
 from internlm_zoo.ownership import free_name, sweep
@@ -27,6 +28,8 @@ from internlm_zoo.versions import is_newer
 NAME, _DRAFT = "release.json", "record"
 VERSION = 1
 """Of the record's form; a reader refuses a higher one."""
+MOST = 64 << 20
+"""Bytes of a record, or of the index of a mirror: some 300,000 files."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,29 @@ def read_record(folder: Path) -> Record | None:
     """None if the folder was not made by `download`, or not finished. Raises IntegrityError for a damaged
     record, UnsupportedError for one of a newer version, DiskError for one that cannot be read."""
     path = folder / BOOKS / NAME
-    try:
-        text = path.read_bytes()
-    except IsADirectoryError as error:
-        raise _damaged(path) from error
-    except OSError as error:
-        if error.errno in NOTHING_THERE:
-            return None
-        what = f"it cannot be read: {error.strerror}"
-        raise DiskError(what, path, "let this account read it, or use another INTERNLM_ZOO_HOME") from error
+    text = _text(path)
+    if text is None:
+        return None
     try:
         return _RECORD.validate_json(text)
     except ValidationError as error:
         raise _newer(path) if is_newer(parsed(text), error, "version", VERSION) else _damaged(path) from error
+
+
+def _text(path: Path) -> bytes | None:
+    try:
+        with open(path, "rb", opener=regular) as file:
+            text = file.read(MOST + 1)
+    except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return None
+        if error.errno in NO_FILE:
+            raise _damaged(path) from error
+        what = f"it cannot be read: {error.strerror}"
+        raise DiskError(what, path, "let this account read it, or use another INTERNLM_ZOO_HOME") from error
+    if len(text) > MOST:
+        raise _damaged(path)
+    return text
 
 
 def intact_record(folder: Path) -> Record | None:
@@ -79,7 +92,7 @@ def intact_record(folder: Path) -> Record | None:
 def parsed(text: bytes) -> object:
     """JSON, or None for what is none."""
     try:
-        return json.loads(text)
+        return json_value(text, MOST)
     except ValueError:
         return None
 

@@ -7,21 +7,22 @@ under way is left alone: what it has brought already may belong to no release ye
 from __future__ import annotations
 
 import errno
-import shutil
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo import inside
+from internlm_zoo.errors import NotFoundError
 from internlm_zoo.homes import disk
-from internlm_zoo.ownership import draft, holder_in
+from internlm_zoo.ownership import draft, is_ours
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.aliases import notes_of, notes_of_others
 from internlm_zoo.store.inventory import Holding, Inode, Inventory, Unread, blobs_of, inode_of, inventory
 from internlm_zoo.store.layout import BOOKS, Store
 from internlm_zoo.store.locate import held
+from internlm_zoo.store.presence import lock_of
 
 _LEVELS = 3  # <hub>/<repository>/<revision>: nothing above a release is taken for one
 
@@ -79,17 +80,13 @@ def removal_of(store: Store, chosen: Sequence[Holding | Unread]) -> Removal:
 
 
 def leftovers(store: Store) -> Removal:
-    """Blobs of no release, and downloads that nobody goes on with.
-
-    Raises UsageError while a download is under way.
-    """
-    holder = holder_in(store.partial)
-    if holder is not None:
-        what = f"a download is under way: {holder}"
-        raise UsageError(what, store.partial, "wait for its end, and run it again")
+    """Blobs of no release, and downloads that nobody goes on with. Ask for it, and carry it out, while you
+    are `alone` in the store."""
     there = inventory(store)
     needed = _needed(store, there.all)
-    parts = sorted(store.partial.glob("*"))
+    parts = [
+        part for part in sorted(store.partial.glob("*")) if is_ours(part.name) and part != lock_of(store)
+    ]
     if needed is None:  # nobody knows what is of no release
         return _removal((), parts, there.unread)
     loose = [blob.name for blob in blobs_of(store) if blob.name not in needed]
@@ -103,34 +100,29 @@ def remove(store: Store, removal: Removal) -> None:
         for folder in removal.releases:
             _remove_release(store, folder)
         for file in removal.files:
-            if file.is_dir():
-                shutil.rmtree(file)
-            else:
-                file.unlink(missing_ok=True)
+            inside.remove(store.part_of(file), file)
 
 
 def _remove_release(store: Store, folder: Path) -> None:
     with draft(store.partial, "removed") as aside:
         try:
-            folder.rename(aside)
+            inside.take_out(store.releases, folder, aside)
+            inside.remove(store.partial, aside)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            aside = _emptied(folder)
-        shutil.rmtree(aside)
+            _empty(store, folder)
+            inside.remove(store.releases, folder)
     for parent in (folder.parent, folder.parent.parent):
-        with suppress(OSError):  # other revisions are in it
-            parent.rmdir()
+        inside.remove_if_empty(store.releases, parent)  # unless other revisions are in it
 
 
-def _emptied(folder: Path) -> Path:
+def _empty(store: Store, folder: Path) -> None:
     """The same with nothing in it but the record, where it cannot be renamed (a lower layer's in overlayfs):
     what a kill leaves of it is still known as a release, and can be named."""
     for path in folder.iterdir():
-        if path.name == BOOKS:
-            continue
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    return folder
+        if path.name != BOOKS:
+            inside.remove(store.releases, path)
 
 
 def _needed(store: Store, releases: Iterable[Holding | Unread]) -> set[str] | None:
@@ -150,17 +142,18 @@ def _needed(store: Store, releases: Iterable[Holding | Unread]) -> set[str] | No
 
 
 def _places(store: Store, contents: Iterable[str]) -> Iterator[Path]:
-    """Where the store keeps something of these contents, but for their other names."""
+    """Where the store keeps something of these contents, but for their other names. What lies behind a link
+    is not the store's."""
     for sha256 in contents:
-        yield store.blob(sha256)
-        yield store.blocks(sha256)
+        places = (store.blob(sha256), store.blocks(sha256))
+        yield from (place for place in places if not place.parent.is_symlink())
 
 
 def _removal(releases: tuple[Path, ...], files: Iterable[Path], unread: tuple[Unread, ...]) -> Removal:
-    there = tuple(file for file in files if file.exists())
+    there = tuple(file for file in files if os.path.lexists(file))
     return Removal(releases, there, sum(size for file in there for size in _sizes(file)), unread)
 
 
 def _sizes(path: Path) -> Iterator[int]:
-    inside = path.rglob("*") if path.is_dir() else (path,)
-    return (file.lstat().st_size for file in inside if not file.is_dir())
+    found = path.rglob("*") if path.is_dir() and not path.is_symlink() else (path,)
+    return (file.lstat().st_size for file in found if file.is_symlink() or not file.is_dir())

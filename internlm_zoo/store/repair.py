@@ -16,7 +16,9 @@ from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.candidates import AUTO, Candidate, candidates, same_weights
 from internlm_zoo.store.errand import Errand
+from internlm_zoo.store.layout import check_books
 from internlm_zoo.store.means import open_means
+from internlm_zoo.store.presence import at_work
 from internlm_zoo.store.record import Record, read_record
 from internlm_zoo.store.targets import FolderTarget, StoreTarget, Target
 from internlm_zoo.store.values import Means, Repaired
@@ -41,7 +43,9 @@ def repair(
     with (
         disk(folder),
         open_means(entry, everywhere, settings, progress, connections=_CONNECTIONS, fresh=True) as means,
+        at_work(means.store, means.progress.note),
     ):
+        check_books(folder)
         errand = Errand(own, others, record.release, _target(folder, record.release, means), means)
         jobs = [partial(errand.fetch, file) for file in files]
         with errand.crew as crew:

@@ -11,10 +11,17 @@ from collections.abc import Iterable
 from blake3 import blake3
 
 from converters.filesystem import keeps_out, move
+from converters.formats.access import content_of
+from converters.formats.jsontext import json_value
+from internlm_zoo.errors import ZooError
+from internlm_zoo.names import is_sha256
 from internlm_zoo.ownership import draft
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Fetched
+
+_MOST = 16 << 20
+"""Bytes of such a file: the blocks of a file of 1.5 TB."""
 
 
 def write_blocks(store: Store, fetched: Fetched) -> None:
@@ -33,10 +40,11 @@ def read_blocks(store: Store, sha256: str | None) -> tuple[str, ...]:
     if sha256 is None:
         return ()
     try:
-        entry = json.loads(store.blocks(sha256).read_text(encoding="utf-8"))
-        digests = tuple(map(str, entry["blake3"]))
-        return digests if entry["block"] == BLOCK and entry["check"] == _check(digests) else ()
-    except (OSError, ValueError, KeyError, TypeError):
+        entry = json_value(content_of(store.blocks(sha256), _MOST), _MOST)
+        digests = tuple(entry["blake3"])
+        whole = entry["block"] == BLOCK and all(map(is_sha256, digests))
+        return digests if whole and entry["check"] == _check(digests) else ()
+    except (ZooError, ValueError, KeyError, TypeError):
         return ()
 
 

@@ -20,7 +20,7 @@ from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.store.adopt import Found, second_name, take_in
 from internlm_zoo.store.aliases import Alias, forget, name_of, remember, remembered
 from internlm_zoo.store.caches import Spot
-from internlm_zoo.store.layout import BOOKS, Store, place_of
+from internlm_zoo.store.layout import BOOKS, CAME, PARTIAL, Store, check_books, is_blob, place_of
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
@@ -101,6 +101,7 @@ class StoreTarget:
         return self.store.partial
 
     def begin(self, model: str) -> None:
+        check_books(self.folder)
         intact_record(self.folder)
 
     def look(self, file: LockedFile) -> Standing:
@@ -108,7 +109,7 @@ class StoreTarget:
         if known is None:
             return Standing()
         blob, copy = self.store.blob(known.sha256), self.folder / file.path
-        if not blob.is_file():
+        if not is_blob(blob):
             return Standing(damaged=copy if copy.is_file() else None)
         size = blob.stat().st_size
         if file.size not in (None, size) or not self._is_right(blob, known.sha256):
@@ -166,14 +167,15 @@ class FolderTarget:
 
     @property
     def partial(self) -> Path:
-        return self.folder / BOOKS / "partial"
+        return self.folder / BOOKS / PARTIAL
 
     @property
     def aliases(self) -> Path:
-        return self.folder / BOOKS / "came"
+        return self.folder / BOOKS / CAME
 
     def begin(self, model: str) -> None:
         """Mark the folder as ours. Raises UsageError if it holds something else."""
+        check_books(self.folder)
         record = intact_record(self.folder) if self.force else read_record(self.folder)
         release = self.release
         if record is None or (record.model, record.release.format) != (model, release.format):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from converters.formats.access import regular
 from internlm_zoo.transfer.values import Wanted
 
 _CHUNK = 1 << 20
@@ -50,7 +51,7 @@ class Digest:
 def digest_file(path: Path, wanted: Wanted, seen: Callable[[int], None] | None = None) -> Digest:
     """The digests of a file on the disk. seen: told the size of each piece. Raises OSError."""
     digest = Digest(wanted)
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             if seen is not None:

@@ -18,6 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from converters.formats.access import regular
+from converters.formats.jsontext import json_value
+from internlm_zoo.names import is_sha256
 from internlm_zoo.ownership import Owner, abandoned, free_name, named, owner_of
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Wanted
@@ -26,6 +29,8 @@ _VERSION = 2
 _SUFFIX = ".journal"
 # Of a journal, beyond twice those that count.
 _SPARE_LINES = 2000
+# Bytes of one line, which has a digest and the names of hubs; and of all.
+_LONGEST, _MOST = 64 << 10, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,8 @@ def _read(part: Path, wanted: Wanted) -> Journal:
                 continue
             kept = Kept(int(line["filled"]), str(line["blake3"]), tuple(map(str, line["authors"])))
             block = int(line["block"])
-            if 0 < kept.filled <= BLOCK and block >= 0 and block * BLOCK + kept.filled <= size:
+            fits = 0 < kept.filled <= BLOCK and block >= 0 and block * BLOCK + kept.filled <= size
+            if fits and is_sha256(kept.blake3):
                 journal.blocks[block] = kept
             else:
                 journal.blocks.pop(block, None)
@@ -202,12 +208,13 @@ def _read(part: Path, wanted: Wanted) -> Journal:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Up to the first that is torn."""
     try:
-        text = path.read_bytes()
+        with open(path, "rb", opener=regular) as file:
+            text = file.read(_MOST)
     except OSError:
         return
     for line in text.split(b"\n")[:-1]:
         try:
-            value = json.loads(line)
+            value = json_value(line, _LONGEST)
         except ValueError:
             return
         if not isinstance(value, dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from converters.formats.access import regular
 from internlm_zoo.homes import disk
 from internlm_zoo.ownership import Owner
 from internlm_zoo.transfer import journal
@@ -24,7 +25,7 @@ _READ = 1 << 20
 
 def block_digests(path: Path, size: int) -> Iterator[str]:
     """The BLAKE3 of each block of a file, in hex, up to `size`; the last one may be short. Raises OSError."""
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular) as file:
         for start in range(0, size, BLOCK):
             hasher, left = blake3(), min(BLOCK, size - start)
             while left and (piece := file.read(min(left, _READ))):

@@ -11,17 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from internlm_zoo.names import fault_in
 from internlm_zoo.registry import RegistryError
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease, dump, read, record, user_lock, write
 from internlm_zoo.settings import Settings
 
 hexes = st.text("0123456789abcdef", min_size=40, max_size=40)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 files = st.builds(
     LockedFile,
-    path=texts,
+    path=texts.filter(lambda text: fault_in(text) is None),
     size=st.none() | st.integers(0, 2**50),
-    sha256=st.none() | hexes,
+    sha256=st.none() | digests,
     git_sha1=st.none() | hexes,
 )
 releases = st.builds(

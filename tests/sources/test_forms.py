@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import IntegrityError, ListingError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.names import DEEPEST_PATH, LONGEST_NAME, LONGEST_PATH
 from internlm_zoo.serve.background import start
 from internlm_zoo.sources.base import Snapshot, Source
-from internlm_zoo.sources.paths import DEEPEST_PATH, FILES, LARGEST_FILE, LONGEST_NAME, LONGEST_PATH
+from internlm_zoo.sources.paths import FILES, LARGEST_FILE
 from tests.fuzz.values import HOSTILE
 from tests.hubs import FaultyHub
 from tests.sources.contract import REPO, write_files

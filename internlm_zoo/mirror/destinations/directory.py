@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,7 +15,9 @@ from pathlib import Path
 
 from converters.bystanders import LISTED, files_below
 from converters.filesystem import move, writing
+from converters.formats.access import content_of
 from converters.holding import Holder, take
+from internlm_zoo import inside
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.integrity.verify import verify
 from internlm_zoo.mirror.index import NAME, HeldFile, Index, dump, git_digest, parse
@@ -25,6 +26,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.layout import BOOKS, is_ours, place_of
+from internlm_zoo.store.record import MOST
 from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.values import Wanted
 
@@ -59,14 +61,16 @@ class DirectoryDestination:
     def index(self) -> Index:
         self._check_root()
         path = self._root / NAME
-        index = parse(path.read_bytes(), str(path)) if path.exists() else Index()
+        index = parse(content_of(path, MOST), str(path)) if path.exists() else Index()
         for release in index.releases:
             self._folder(release.path)
         return index
 
     def publish(self, index: Index) -> None:
         draft = self._root / f".{NAME}.new"
-        draft.write_text(dump(index), encoding="utf-8", newline="\n")
+        draft.unlink(missing_ok=True)  # a link would be written through
+        with draft.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(dump(index))
         draft.replace(self._root / NAME)
 
     def examine(self, path: str, files: Iterable[HeldFile], *, deep: bool, progress: Progress) -> Seen:
@@ -119,17 +123,17 @@ class DirectoryDestination:
         folder, left = self._folder(path), []
         for file, stamp in files.items():
             place = folder / file  # as a walk found it, whatever it is called
-            if not (os.path.lexists(place) and place.parent.resolve().is_relative_to(folder.resolve())):
+            if not os.path.lexists(place):
                 continue
             if _stamp(place) == stamp:
-                place.unlink()
+                inside.remove(self._root, place)
             else:
                 left.append(file)
         _remove_empty(folder, self._root)
         return tuple(left)
 
     def clear(self, path: str) -> None:
-        _remove_stage(self._stage(path))
+        self._remove_stage(self._stage(path))
 
     def unfinished(self, wanted: Collection[str]) -> Tally:
         files = [lying for stage in self._stages(wanted) for _, lying in _lying(stage / BOOKS / "partial")]
@@ -138,7 +142,7 @@ class DirectoryDestination:
 
     def tidy(self, wanted: Collection[str]) -> None:
         for stage in self._stages(wanted):
-            _remove_stage(stage)
+            self._remove_stage(stage)
 
     def warnings(self) -> tuple[str, ...]:
         tree = _work_tree(self._root)
@@ -152,6 +156,9 @@ class DirectoryDestination:
     def _check_root(self) -> None:
         if self._root.exists() and not self._root.is_dir():
             raise UsageError("the destination is a file, not a directory", self._root, "name another one")
+        if (self._root / _INCOMING).is_symlink():
+            what = "a link is in the way of releases on their way in"
+            raise UsageError(what, self._root / _INCOMING, "remove the link, and apply again")
 
     def _folder(self, path: str) -> Path:
         check_path(path, str(self._root))
@@ -167,15 +174,14 @@ class DirectoryDestination:
         found = sorted(incoming.iterdir()) if incoming.is_dir() else []
         return [stage for stage in found if stage not in kept and (stage / BOOKS).is_dir()]
 
+    def _remove_stage(self, stage: Path) -> None:
+        with suppress(OSError):
+            inside.remove(self._root, stage)
+        inside.remove_if_empty(self._root, stage.parent)  # unless others are on their way
+
     def _stage(self, path: str) -> Path:
         check_path(path, str(self._root))
         return self._root / _INCOMING / path.replace("/", "--")
-
-
-def _remove_stage(stage: Path) -> None:
-    shutil.rmtree(stage, ignore_errors=True)
-    with suppress(OSError):  # others are on their way
-        stage.parent.rmdir()
 
 
 def _stamp(file: Path) -> str:
@@ -225,9 +231,7 @@ def _check_free(target: Path, folder: Path) -> None:
 def _remove_empty(folder: Path, root: Path) -> None:
     """Folders in which nothing is left, from the innermost out, up to the root."""
     for parent, _, _ in os.walk(folder, topdown=False):
-        if not any(Path(parent).iterdir()):
-            Path(parent).rmdir()
+        inside.remove_if_empty(root, Path(parent))
     while folder.parent != root:
         folder = folder.parent
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        inside.remove_if_empty(root, folder)
