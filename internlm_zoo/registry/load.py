@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,12 @@ from pydantic import ValidationError
 from yaml.nodes import Node
 
 from converters.redaction import keep_secret_of
-from internlm_zoo.registry import document, overlay
+from internlm_zoo.registry import document, overlay, strangers
 from internlm_zoo.registry.arithmetic import contradictions
-from internlm_zoo.registry.document import Problem, RegistryError
+from internlm_zoo.registry.document import Problem, RegistryError, Step
 from internlm_zoo.registry.explain import dangling, explain
 from internlm_zoo.registry.query import Registry
-from internlm_zoo.registry.schema import RegistryFile
+from internlm_zoo.registry.schema import Hub, RegistryFile
 from internlm_zoo.settings import Settings
 
 
@@ -34,7 +36,7 @@ def read_registry(extra: Path | None = None) -> Registry:
 def _read(base: Path, extra: Path | None, *_states: tuple[int, ...] | None) -> Registry:
     tree = document.read(base)
     if extra is not None and not _same(extra, base):
-        return _validated(overlay.merge(tree, document.read(extra)), base)
+        return _validated(overlay.merge(tree, document.read(extra)), base, read_registry().hubs)
     return _validated(tree, base)
 
 
@@ -45,7 +47,8 @@ def shipped(name: str) -> Path:
     return inside if inside.exists() else package.parent / name
 
 
-def _validated(tree: Node, base: Path) -> Registry:
+def _validated(tree: Node, base: Path, shipped_hubs: Mapping[str, Hub] | None = None) -> Registry:
+    """shipped_hubs: where an overlay is on top."""
     plain: Any = document.data(tree)
     try:
         file = RegistryFile.model_validate(plain)
@@ -53,6 +56,9 @@ def _validated(tree: Node, base: Path) -> Registry:
         raise _invalid([*explain(error, tree), *_elsewhere(error, plain, tree, base)]) from error
     registry = _registry(file, tree, base)
     problems = _inconsistent(file, registry, tree)
+    if shipped_hubs is not None:
+        problems += _placed(strangers.overreach(file.hubs, shipped_hubs), tree)
+        registry = replace(registry, hubs=strangers.marked(file.hubs, shipped_hubs, tree))
     if problems:
         raise _invalid(problems)
     return registry
@@ -74,7 +80,10 @@ def _registry(file: RegistryFile, tree: Node, base: Path) -> Registry:
 
 def _inconsistent(file: RegistryFile, registry: Registry, tree: Node) -> list[Problem]:
     """What is well formed and cannot be."""
-    findings = [*dangling(file), *contradictions(registry)]
+    return _placed([*dangling(file), *contradictions(registry)], tree)
+
+
+def _placed(findings: Iterable[tuple[tuple[Step, ...], str]], tree: Node) -> list[Problem]:
     return [Problem(document.place(tree, path), message) for path, message in findings]
 
 

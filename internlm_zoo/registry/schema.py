@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from internlm_zoo.registry.entry import Config, Day, Entry, Named, Sha256, Text
 from internlm_zoo.registry.release import Release
@@ -43,6 +44,8 @@ class Hub(Named):
     """Environment variables that hold the token; for openxlab the access key, then the secret key."""
     page: str | None = None
     """Web page of a repository, with {repo} in it."""
+    stated_in: SkipJsonSchema[str | None] = Field(default=None, exclude=True)
+    """The place in an overlay that says where this hub is; null: this package does."""
 
     def endpoint_in(self, environ: Mapping[str, str]) -> str | None:
         """The endpoint under this environment: a URL, or a directory for the bundled hub."""

@@ -1,7 +1,9 @@
 """Finds the user's credentials for a hub: a file that was named for it, else the environment's, else those
 its own client saved. Never writes.
 
-Only a hub that names credential variables in the registry is given any: a saved login goes nowhere else.
+Only a hub that names credential variables in the registry is given any: a saved login goes nowhere else, and
+only to where this package, or the user's own environment, says that the hub is. An overlay may be of others:
+the hubs at its addresses get what was set for them under names of their own, never over plain http.
 Where the files lie: huggingface_hub `constants.HF_TOKEN_PATH`, modelscope_hub `config.HubConfig`,
 openxlab `config.const.DEFAULT_CONFIG_DIR`.
 """
@@ -9,16 +11,21 @@ openxlab `config.const.DEFAULT_CONFIG_DIR`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from converters.redaction import without_user
 from internlm_zoo.errors import AccessError, CredentialError, UsageError
 from internlm_zoo.homes import home_of, path_of
-from internlm_zoo.registry import load_registry
+from internlm_zoo.net.addresses import host_of
+from internlm_zoo.registry import load_registry, read_registry
 from internlm_zoo.registry.schema import Hub
+from internlm_zoo.registry.strangers import own_tokens
 from internlm_zoo.secret import Secret, place_of, read_text, secret_of
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.endpoints import endpoint_of, is_readable, variable_of
 from internlm_zoo.sources.login import Login
 
 Secrets = tuple[Secret, ...]
@@ -45,6 +52,42 @@ def named(hub: Hub, settings: Settings) -> Secrets:
 
 def login_of(hub: Hub, settings: Settings) -> Login:
     """Raises CredentialError for what cannot be one."""
+    login = _login(hub, settings) if _is_ours(hub, settings) else _login_elsewhere(hub, settings)
+    endpoint = endpoint_of(hub, settings.environ) or ""
+    if login.values and is_readable(endpoint):
+        login.notes += (f"{login.origin} goes over plain http to {host_of(endpoint)}: others may read it",)
+    return login
+
+
+def _is_ours(hub: Hub, settings: Settings) -> bool:
+    """Whether this package, or the user, says where it is, and how it is spoken to."""
+    theirs = read_registry().hubs.get(hub.name)
+    by_user = theirs is not None and theirs.protocol == hub.protocol and variable_of(hub, settings.environ)
+    return hub.stated_in is None or bool(by_user)
+
+
+def _login_elsewhere(hub: Hub, settings: Settings) -> Login:
+    """Of a hub that is where an overlay says."""
+    shipped = read_registry().hubs
+    secrets = named(hub.model_copy(update={"token_env": own_tokens(hub, shipped)}), settings)
+    place = without_user(endpoint_of(hub, settings.environ) or "")
+    if secrets and is_readable(place):
+        what = f"{secrets[0].origin} is not sent to {place}, where others could read it"
+        return Login(hub.name, note=f"{what}: {hub.stated_in} names it without https")
+    if secrets or hub.name not in shipped or not _has_login(shipped[hub.name], settings):
+        return Login(hub.name, secrets)
+    what = f"your login for {hub.name} is not sent to {place}, which {hub.stated_in} names"
+    return Login(hub.name, note=f"{what}; if that is meant, say so in {shipped[hub.name].endpoint_env[0]}")
+
+
+def _has_login(hub: Hub, settings: Settings) -> bool:
+    if any(settings.environ.get(name) for name in hub.token_env):
+        return True
+    saved = _SAVED.get(hub.protocol or "")
+    return saved is not None and os.path.exists(saved(settings)[0])  # noqa: PTH110 - no, where it is not seen
+
+
+def _login(hub: Hub, settings: Settings) -> Login:
     secrets = named(hub, settings)
     saved = _SAVED.get(hub.protocol or "")
     if secrets or saved is None or not hub.token_env:
@@ -70,7 +113,18 @@ def with_token_files(settings: Settings, files: Sequence[str], source: str = "")
         if not (equals and name in hubs):
             name, path = source, str(place_of(Path(text)))
         logins[name] = _of_file(path_of(path, settings.environ), _taker(name, text, hubs))
+        if name in hubs:
+            _require_ours(hubs[name], settings)
     return replace(settings, logins=logins)
+
+
+def _require_ours(hub: Hub, settings: Settings) -> None:
+    """A token that is named for a hub of ours goes to no address of an overlay's."""
+    shipped = read_registry().hubs
+    if hub.name in shipped and not _is_ours(hub, settings):
+        what = f"the token for {hub.name} would go to an address that an overlay names"
+        variable = next(iter(shipped[hub.name].endpoint_env), None)
+        raise UsageError(what, hub.stated_in, f"name the address in {variable}, or by --source URL")
 
 
 def _taker(name: str, text: str, hubs: Mapping[str, Hub]) -> str:

@@ -30,7 +30,7 @@ class Login:
         self.is_rejected = not secrets
         self.notes: tuple[str, ...] = (note,) if note else ()
         self._hub = hub
-        self._origin = " and ".join(dict.fromkeys(secret.origin for secret in secrets))
+        self.origin = " and ".join(dict.fromkeys(secret.origin for secret in secrets))
         self._what, self._it = ("keys", "them") if len(secrets) > 1 else ("token", "it")
         self._lock = threading.Lock()
 
@@ -41,7 +41,7 @@ class Login:
                 return None
             self.is_rejected = True
             note = (
-                f"{self._hub} rejects the {self._what} from {self._origin}, and works without: "
+                f"{self._hub} rejects the {self._what} from {self.origin}, and works without: "
                 f"renew {self._it}, or unset {self._it}"
             )
             self.notes += (note,)
@@ -49,7 +49,7 @@ class Login:
 
     def blamed(self, refused: ZooError) -> ZooError:
         """The refusal, where nothing was had without them either."""
-        what = f"{refused.what}; the {self._what} from {self._origin} was sent, and rejected"
+        what = f"{refused.what}; the {self._what} from {self.origin} was sent, and rejected"
         fix = f"renew the {self._what}, or {refused.fix}" if refused.fix else f"renew the {self._what}"
         return type(refused)(what, refused.where, fix)
 

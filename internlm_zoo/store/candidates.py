@@ -118,8 +118,8 @@ def _stand_in(hub: Hub, source: str) -> Hub | None:
     if scheme != "file":
         parse_address(source, "--source", WEB)
     protocol = "directory" if scheme == "file" else hub.protocol
-    facts = {"protocol": protocol, "endpoint": source, "endpoint_env": (), "token_env": ()}
-    return hub.model_copy(update=facts)
+    where = {"endpoint": source, "endpoint_env": (), "stated_in": None}  # but by who runs the command
+    return hub.model_copy(update={**where, "protocol": protocol, "token_env": ()})
 
 
 def _is_far(candidate: Candidate, order: Sequence[str]) -> bool:

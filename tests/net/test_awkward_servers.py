@@ -25,7 +25,7 @@ FILES = {"config.json": b"{}\n", "empty.txt": b"", "sub/weights.bin": random.Ran
 THERE = {f"acme/tiny/{path}": content for path, content in FILES.items()}
 OVERLAY = """
 hubs:
-  shelf: {title: Shelf, protocol: web, endpoint_env: [SHELF]}
+  shelf: {title: Shelf, protocol: web, endpoint_env: [SHELF_ENDPOINT]}
 models:
   tiny:
     display_name: Tiny
@@ -43,7 +43,7 @@ def downloaded(endpoint: str, folder: Path) -> Download:
         "INTERNLM_ZOO_HOME": str(folder / "store"),
         "INTERNLM_ZOO_REGISTRY": str(folder / "overlay.yaml"),
         "INTERNLM_ZOO_TRIES": "2",
-        "SHELF": endpoint,
+        "SHELF_ENDPOINT": endpoint,
     }
     return download("tiny", settings=Settings.from_environment(environ), source="shelf")
 
