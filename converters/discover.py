@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -23,6 +23,7 @@ from converters.weights import (
     INDEX,
     MODEL_CONFIG,
     ORIGINAL,
+    SPARSE,
     UNSUPPORTED,
     Choice,
     choose,
@@ -117,9 +118,9 @@ def other_weights_named(choice: Choice) -> Iterator[None]:
 
 def _original(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) -> Found:
     places = _places(folder, choice, wrong)
-    tp, pp = (max((place[n] for place in places), default=0) + 1 for n in (0, 1))
+    tp, pp = _extents(places)
     whole = bool(places)
-    for place in ((rank, stage) for stage in range(pp) for rank in range(tp)):
+    for place in ((rank, stage) for stage in range(pp) for rank in range(tp)) if places else ():
         if place not in places:
             whole = False
             wrong(_hole(folder, place, tp, pp))
@@ -156,7 +157,27 @@ def _places(folder: Folder, choice: Choice, wrong: Wrong) -> Mapping[Place, str]
         elif not CELL.fullmatch(name):
             what = "it may be of the grid, but no such file name is known"
             wrong(UnsupportedError(what, folder.where(name), "move it elsewhere if it is not of the grid"))
-    return {place_of(name): name for name in choice.taken.files if CELL.fullmatch(name)}
+    places = {place_of(name): name for name in choice.taken.files if CELL.fullmatch(name)}
+    tp, pp = _extents(places)
+    if not places or tp * pp <= SPARSE * len(places):
+        return places
+    wrong(_sparse(folder, places[max(places, key=sum)], tp, pp, len(places)))
+    return {}
+
+
+def _extents(places: Collection[Place]) -> Place:
+    """Ranks and stages of the smallest grid that has them all."""
+    tp, pp = (max((place[n] for place in places), default=0) + 1 for n in (0, 1))
+    return tp, pp
+
+
+def _sparse(folder: Folder, name: str, tp: int, pp: int, here: int) -> IntegrityError:
+    return IntegrityError(
+        f"its name is of a grid of {tp:,} tensor-parallel ranks and {pp:,} pipeline stages, and {here:,} of "
+        f"{tp * pp:,} files {'is' if here == 1 else 'are'} there",
+        folder.where(name),
+        "fetch the others; or move it elsewhere, if it is not of the grid",
+    )
 
 
 def _hole(folder: Folder, place: Place, tp: int, pp: int) -> IntegrityError:

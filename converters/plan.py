@@ -14,7 +14,7 @@ from typing import Any
 from converters import facts as fact_tables
 from converters.batches import Place
 from converters.beside.code import code_entries
-from converters.cells import PAD, Grid, cells, check_divisible, uniform_stages
+from converters.cells import Grid, cells, check_divisible, uniform_stages
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError, UsageError
 from converters.facts import GIVEN, TOKEN_IDS, Fact, Facts, given_facts
@@ -123,7 +123,7 @@ def plan_conversion(
         known |= _without_dynamic(known)
     _check_tied(choices, source)
     _check_expressible(layout, choices, source)
-    supply = _padded(source, options.pad_vocab_to_multiple)
+    supply = padded(source, options.pad_vocab_to_multiple)
     if supply is not source:
         known |= {
             "vocab_size": Fact(supply.sizes["vocab"], GIVEN),
@@ -263,12 +263,6 @@ def _check_tied(choices: Mapping[str, object], source: Checkpoint) -> None:
             TIED,
             "open the source with the same fact",
         )
-
-
-def _padded(source: Checkpoint, multiple: int) -> Checkpoint:
-    if multiple < 1:
-        raise UsageError(f"{multiple} is no number to make the vocabulary a multiple of", PAD)
-    return padded(source, multiple)
 
 
 def _config(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def stages_of(layout: Layout, stored: Stored, pp: int) -> tuple[range, ...]:
     stages, start = [], 0
     for stage in range(pp):
         numbers = {
-            int(number)
+            number
             for name in stored[0, stage]
             for head in heads
             if name.startswith(head) and (number := name[len(head) :].partition(".")[0]).isdecimal()

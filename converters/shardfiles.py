@@ -6,18 +6,16 @@ decide, and the index serves to name what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.errors import IntegrityError, UsageError
 from converters.formats.folder import Folder
 from converters.formats.tensors import StoredTensor
-from converters.weights import INDEX, SHARD
+from converters.weights import INDEX, SHARD, SPARSE
 
 COMPUTED = ".inv_freq"
 """How the names of buffers end that are computed, and that indexes name although no file holds them."""
-
-_MOST = 10_000
 
 
 @dataclass(frozen=True)
@@ -90,10 +88,8 @@ def by_headers(folder: Folder, taken: Sequence[str], read: Reader) -> Shards:
     files = whole or taken
     indexed = any(name.endswith(INDEX) for name in folder.names())
     stale = "there are several shards and no index" if len(files) > 1 and not indexed else None
-    absent = () if whole else _missing_numbers(numbered)
-    return Shards(
-        _read(map(read, files)), len(files), stale, tuple(_unnumbered(name, folder) for name in absent)
-    )
+    absent = () if whole else tuple(_unnumbered(numbered, folder))
+    return Shards(_read(map(read, files)), len(files), stale, absent)
 
 
 def said_of_nested(files: Iterable[StoredFile | None]) -> tuple[str, ...]:
@@ -153,13 +149,13 @@ def _whole_group(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def _missing_numbers(names: Sequence[str]) -> Sequence[str]:
-    """Names of the shards that are not there, of the number that the others say."""
+    """Names of the shards that are not there, of the number that the others say; not all, if most are not."""
     matches = [match for name in names if (match := SHARD.fullmatch(name))]
     present = {int(match["number"]) for match in matches}
     return [
         f"{match['base']}-{number:0{len(match['number'])}d}-of-{match['count']}.{match['suffix']}"
         for match in matches[:1]
-        for number in range(1, min(int(match["count"]), _MOST) + 1)
+        for number in range(1, min(int(match["count"]), SPARSE * len(matches)) + 1)
         if number not in present
     ]
 
@@ -184,5 +180,14 @@ def _absent(name: str, tensors: int, folder: Folder) -> IntegrityError:
     )
 
 
-def _unnumbered(name: str, folder: Folder) -> IntegrityError:
-    return IntegrityError(f"{name} is missing, by the numbers of the others", folder.name, f"fetch {name}")
+def _unnumbered(names: Sequence[str], folder: Folder) -> Iterator[IntegrityError]:
+    """By the names of those that are there."""
+    first = next(filter(None, map(SHARD.fullmatch, names)), None)
+    if first and int(first["count"]) > SPARSE * len(names):
+        here = f"{len(names):,} of them {'is' if len(names) == 1 else 'are'} there"
+        what = f"its name is of one of {int(first['count']):,} files, and {here}"
+        yield IntegrityError(what, folder.where(first[0]), "fetch the others")
+        return
+    for name in _missing_numbers(names):
+        what = f"{name} is missing, by the numbers of the others"
+        yield IntegrityError(what, folder.name, f"fetch {name}")

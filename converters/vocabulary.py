@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from converters.blocks import BLOCK, block_of, boxes_of
-from converters.errors import IntegrityError
+from converters.cells import PAD
+from converters.errors import IntegrityError, UsageError
 from converters.facts import Fact
 from converters.formats.bytesource import ZEROS
 from converters.formats.tensors import ELEMENT_TYPES
@@ -23,12 +24,20 @@ from converters.pieces import Piece, intersection
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint, LogicalTensor
 
+MULTIPLE = 1 << 20
+"""Of the rows of a padded vocabulary, at most: no grid has as many ranks."""
 UNPADDED = "unpadded_vocab_size"
 _SIZE = "vocab_size"
 
 
 def padded(source: Checkpoint, multiple: int) -> Checkpoint:
-    """The checkpoint with as many rows of zeros as make the vocabulary a multiple; itself if it is one."""
+    """The checkpoint with as many rows of zeros as make the vocabulary a multiple; itself if it is one.
+
+    Raises UsageError for a number that is none, or makes most of it zeros.
+    """
+    if not 1 <= multiple <= MULTIPLE:
+        what = f"{multiple} is no number to make the vocabulary a multiple of"
+        raise UsageError(what, PAD, f"choose one from 1 to {MULTIPLE:,}")
     rows = source.sizes["vocab"]
     more = -rows % multiple
     if not more:

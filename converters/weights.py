@@ -20,7 +20,8 @@ MODEL_CONFIG, CONFIG = "model_config.pt", "config.json"
 RECORD = "conversion.json"  # beside what `convert` wrote
 ADAPTER_CONFIG = "adapter_config.json"
 
-CELL = re.compile(r"model_tp(\d+)_pp(\d+)\.pt")
+_COUNT = r"(?:0|[1-9][0-9]{0,5})"  # as programs write a number of ranks or stages
+CELL = re.compile(rf"model_tp({_COUNT})_pp({_COUNT})\.pt")
 UNSUPPORTED = {
     "weight parallelism (tensor mode isp)": re.compile(r"model_(tp\d+_)?wp\d+(_pp\d+)?.*\.pt"),
     "sharding by FSDP": re.compile(r"model_tp\d+_pp\d+_dp\d+\.pt"),
@@ -29,7 +30,11 @@ UNSUPPORTED = {
 _GRID = re.compile(r"model_(.*_)?((tp|pp|wp|dp)\d+|moe_layer\d+).*\.pt")
 """What is of a grid, or may be."""
 
-SHARD = re.compile(r"(?P<base>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.(?P<suffix>safetensors|bin|pt|pth)")
+SHARD = re.compile(
+    r"(?P<base>.+)-(?P<number>[0-9]{1,9})-of-(?P<count>[0-9]{1,9})\.(?P<suffix>safetensors|bin|pt|pth)"
+)
+SPARSE = 64
+"""Files that names may stand for, for each that is there: what a name says costs no more than this."""
 _CONTAINERS = (("model", "safetensors"), ("pytorch_model", "bin"))
 INDEX = ".index.json"
 GGUF_SUFFIX = ".gguf"
