@@ -8,6 +8,7 @@ tokenization_internlm2.py.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -129,6 +130,7 @@ def _check_exact(model: SentencepieceModel, where: str | None) -> None:
         "pieces of type BYTE": {p.text for p in _of(model, model_proto.BYTE)} == BYTES,
         "pieces of type USER_DEFINED": not any(" " in p.text for p in _of(model, model_proto.USER_DEFINED)),
         "characters of pieces": _spelled(model),
+        "scores of pieces": all(math.isfinite(piece.score) for piece in model.pieces),
     }
     for field, fine in exact.items():
         if not fine:

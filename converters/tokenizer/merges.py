@@ -28,6 +28,10 @@ Pair = tuple[str, str]
 
 # The families' models have three pieces of one score at most; beyond this, scores mean nothing.
 MOST_TIED = 64
+LONGEST = 1024
+"""Characters of a piece. The families' have 128 at most, of spaces."""
+MOST_PARTS = 20_000_000
+"""The squares of all pieces' lengths: so much there is to look at. The families' have 3.6 million."""
 
 
 @dataclass
@@ -42,8 +46,10 @@ def ranked_merges(scores: Mapping[str, float]) -> list[Pair]:
     """All pairs of pieces that join to a piece, first to be merged first.
 
     scores: of every piece that may form.
-    Raises UnsupportedError if equal scores contradict each other, so that no ranking is exact.
+    Raises UnsupportedError if equal scores contradict each other, so that no ranking is exact, and for pieces
+    of such lengths that finding their cuts takes minutes.
     """
+    _check_lengths(scores)
     cuts = {piece: found for piece in scores if (found := list(_cuts(piece, scores)))}
     groups: dict[float, list[str]] = defaultdict(list)
     for piece in cuts:
@@ -51,6 +57,15 @@ def ranked_merges(scores: Mapping[str, float]) -> list[Pair]:
     reach = _reach((piece for tied in groups.values() if len(tied) > 1 for piece in tied), scores)
     order = (piece for score in sorted(groups, reverse=True) for piece in _ordered(groups[score], reach))
     return [cut for piece in order for cut in cuts[piece]]
+
+
+def _check_lengths(pieces: Iterable[str]) -> None:
+    lengths = [len(piece) for piece in pieces]
+    if max(lengths, default=0) > LONGEST or sum(length**2 for length in lengths) > MOST_PARTS:
+        raise UnsupportedError(
+            f"the pieces of this sentencepiece model have up to {max(lengths)} characters, "
+            f"{sum(lengths)} in all, which is more than is cut up"
+        )
 
 
 def _cuts(piece: str, scores: Mapping[str, float]) -> Iterator[Pair]:

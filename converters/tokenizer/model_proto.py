@@ -20,6 +20,8 @@ from converters.formats.impostors import refuse_impostor
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BPE = 2
 MAX_BYTES = 64 << 20
+MOST_FIELDS = 1 << 20
+"""Of one message: pieces, above all. The largest vocabularies that there are have 256,000."""
 AGAIN = "fetch tokenizer.model again"
 
 Field: TypeAlias = "int | bytes"
@@ -122,8 +124,11 @@ def _bytes(value: Field) -> bytes:
 
 def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
     """Field number and value: an int for a varint, the bytes of any other wire type."""
-    at = 0
+    at = count = 0
     while at < len(data):
+        count += 1
+        if count > MOST_FIELDS:
+            raise ValueError("more fields than any such message has")
         tag, at = _varint(data, at)
         kind = tag & 7
         if kind == 0:

@@ -6,7 +6,9 @@ import contextlib
 import io
 import itertools
 import json
+import math
 import random
+import tracemalloc
 
 import pytest
 import sentencepiece
@@ -84,6 +86,28 @@ def test_a_model_without_scores_is_refused_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "pieces",
+    [[("a" * 10_000, -1.0), ("a" * 9_999, -1.0)], [(f"{at:0>900}", -1.0 - at) for at in range(30)]],
+    ids=["long", "many"],
+)
+def test_pieces_too_long_to_be_cut_up_in_time_are_refused(pieces, tmp_path):
+    digits = [(str(digit), -99.0 - digit) for digit in range(10)]
+    with pytest.raises(UnsupportedError, match="more than is cut up"):
+        convert_tokenizer(write_model(tmp_path / "m.model", [*pieces, *digits, *LETTERS]))
+
+
+@pytest.mark.slow
+def test_a_file_of_nothing_but_small_fields_takes_no_more_memory_than_a_model():
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntegrityError):
+            convert_tokenizer(b"\x08\x01" * (1 << 22))
+        assert tracemalloc.get_traced_memory()[1] < 150_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
     "how, field",
     [
         ({"model_type": 1}, "model_type"),
@@ -95,6 +119,7 @@ def test_a_model_without_scores_is_refused_at_once(tmp_path):
         ({"extra": [("ab", -1.0, UNUSED)]}, "UNUSED"),
         ({"extra": [("a b", 0.0, USER_DEFINED)]}, "USER_DEFINED"),
         ({"extra": [("ac", -1.0, NORMAL)]}, "characters of pieces"),
+        ({"extra": [("ab", math.nan, NORMAL)]}, "scores of pieces"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
