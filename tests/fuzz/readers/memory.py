@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from converters.errors import NotFoundError
+from converters.errors import IntegrityError, NotFoundError
 from converters.formats.bytesource import HeldFile
 from tests.converters.oracle import INTERNLM2, make_model, write_hf, write_original
 
@@ -46,6 +46,12 @@ class MemoryFolder:
 
     def known_digest(self, name: str) -> Mapping[str, str] | None:
         return None
+
+    def confirm(self) -> None:
+        """Memory stays as it is."""
+
+    def renew(self, names: Collection[str]) -> Mapping[str, IntegrityError]:
+        return {}
 
 
 @cache
