@@ -25,6 +25,7 @@ __all__ = [
     "NetworkError",
     "NoSpaceError",
     "NotFoundError",
+    "OversizeError",
     "PartlyDoneError",
     "UnsupportedError",
     "UsageError",
@@ -47,6 +48,10 @@ class CredentialError(AccessError, UsageError):
     """A token or key that cannot be one, or is half a pair: the user's mistake, and another hub may do."""
 
     exit_code = 2
+
+
+class OversizeError(NoSpaceError):
+    """There is no room for a release as one hub lists it, and there is as another does."""
 
 
 class InternalError(ZooError):

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, UnsupportedError
 from internlm_zoo.mirror.destinations import Destination
 from internlm_zoo.mirror.index import Held
 from internlm_zoo.mirror.orders import Orders
@@ -24,15 +23,13 @@ from internlm_zoo.sources.base import Snapshot
 from internlm_zoo.store.adopt import Adopter
 from internlm_zoo.store.caches import Folders, caches_of
 from internlm_zoo.store.candidates import Candidate
+from internlm_zoo.store.fetch import HUB_FAILURES
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.release import fetch_release
 from internlm_zoo.store.selection import Selection
 from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
 from internlm_zoo.transfer.client import Client
-
-# What leaves the next hub to be tried.
-_HUB_FAILURES = (AccessError, IntegrityError, NetworkError, NotFoundError, UnsupportedError)
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def bring(item: Item, ways: Ways, kit: Kit) -> Copied:
     while item.problem is None and item.to_fetch:
         try:
             return _copied(item, fetch_release(*errand(item, ways, kit)))
-        except _HUB_FAILURES as error:
+        except HUB_FAILURES as error:
             kit.progress.note(f"{item.shelf.path}: {error.what}; going on to the next hub")
             offer = ask(ways, {**item.offer.failures, _snapshot(item).hub: error})
             item = replan(item, offer, error, kit.rules)

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from converters.threads import in_threads
-from internlm_zoo.errors import IntegrityError, NetworkError, NoSpaceError, VariableError, ZooError
+from internlm_zoo.errors import (
+    IntegrityError,
+    ListingError,
+    NetworkError,
+    NoSpaceError,
+    VariableError,
+    ZooError,
+)
 from internlm_zoo.mirror.index import Held, Index
 from internlm_zoo.mirror.values import Offer
 from internlm_zoo.mirror.wanted import Shelf
@@ -56,7 +63,7 @@ def ask(ways: Ways, failures: Mapping[str, ZooError] | None = None) -> Offer:
             raise
         except ZooError as error:
             failed[hub] = error
-            if isinstance(error, NetworkError):
+            if isinstance(error, NetworkError) and not isinstance(error, ListingError):
                 ways.silent[hub] = error
     return Offer(None, failed)
 

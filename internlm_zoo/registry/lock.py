@@ -7,8 +7,9 @@ contact. One line per file and a fixed order, so that a change reads well in rev
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -84,7 +85,11 @@ class LockedRelease:
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     def file(self, path: str) -> LockedFile | None:
-        return next((file for file in self.files if file.path == path), None)
+        return self._by_path.get(path)
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, LockedFile]:
+        return {file.path: file for file in self.files}
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,8 @@ _Dumper.add_representer(
 
 def _plain(release: LockedRelease) -> dict[str, Any]:
     files = sorted(release.files, key=lambda file: file.path)
-    return {**vars(release), "files": [_line(file) for file in files]}
+    plain = {field.name: getattr(release, field.name) for field in fields(release)}
+    return {**plain, "files": [_line(file) for file in files]}
 
 
 def _line(file: LockedFile) -> _Line:

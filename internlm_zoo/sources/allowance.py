@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from internlm_zoo.errors import ListingError, NotFoundError
 from internlm_zoo.net.addresses import host_of
-from internlm_zoo.sources.http import LARGEST, Answer, Asker
+from internlm_zoo.sources.http import LARGEST, LONGEST_URL, Answer, Asker
 
 FOLDERS = 256
 """Requests for one listing, where a hub lists by the folder: a repository of more is no release."""
@@ -32,6 +32,8 @@ class Allowance:
         if self.requests > FOLDERS:
             what = f"{hub} lists {self.repo} in more than {FOLDERS} folders, so it is no release"
             raise NotFoundError(what, host_of(self.asker.endpoint))
+        if len(url) > LONGEST_URL:
+            raise self._spent(f"a folder's address has more than {LONGEST_URL:,} characters")
         if time.monotonic() - self.began > seconds:
             raise self._spent(f"it did not end within {seconds:.0f} s")
         answer = self.asker.get(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ class Snapshot:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def file(self, path: str) -> RemoteFile | None:
-        return next((file for file in self.files if file.path == path), None)
+        return self._by_path.get(path)
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, RemoteFile]:
+        return {file.path: file for file in self.files}
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ PAUSE_SECONDS = 0.5
 _PAUSES = 2.0
 LARGEST = 64 << 20
 """Bytes of one answer. 100,000 files of Hugging Face take 26 MB."""
+LONGEST_URL = 8192
+"""Characters of an address that is asked or told; servers refuse longer ones."""
 _TIMEOUT = "INTERNLM_ZOO_TIMEOUT"
 _NO_LISTING = "it sent something else than a listing"
 

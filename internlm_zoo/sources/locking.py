@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from converters.threads import in_threads
-from internlm_zoo.errors import NetworkError, VariableError, ZooError
+from internlm_zoo.errors import ListingError, NetworkError, VariableError, ZooError
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.registry.release import Format
@@ -137,6 +137,8 @@ class _Asker:
             raise silent
         try:
             return resolve_release(release, self._registry.hub(release.hub), self._settings)
+        except ListingError:
+            raise
         except NetworkError as error:
             with self._guard:
                 self._silent[release.hub] = error

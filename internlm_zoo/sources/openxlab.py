@@ -29,7 +29,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.answers import fitted, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
-from internlm_zoo.sources.http import Asker, absent, twice
+from internlm_zoo.sources.http import LONGEST_URL, Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_snapshot
 
@@ -41,8 +41,6 @@ _DEFAULT_NAMES = (None, "main", "master")
 _TOKEN_SECONDS = 600.0
 _LINK_SECONDS = 600.0
 _MARGIN_SECONDS = 30.0
-LONGEST_URL = 8192
-"""Characters of a signed link; servers refuse longer ones."""
 _LONGEST_TOKEN = 8192
 _SHOWN = 200
 

@@ -21,14 +21,12 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.allowance import Allowance
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.http import Answer, Asker, absent, twice
+from internlm_zoo.sources.http import LONGEST_URL, Answer, Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import FILES, check_path, check_snapshot
 
 LINKS = FILES + 100
 """On one page: files, and what servers put above them."""
-LONGEST_LINK = 8192
-"""Characters, of which a name that may be a file's needs no more, however it is written."""
 
 _DEFAULT_NAMES = (None, "main", "master")
 # Neither looks further than the next bracket, whatever stands there.
@@ -156,8 +154,8 @@ def _targets(page: str) -> Iterator[str]:
             raise ValueError(f"a page has more than {LINKS:,} links")
         found = _HREF.search(tag[1])
         target = found and next(filter(None, found.groups()), None)
-        if target and len(target) > LONGEST_LINK:
-            raise ValueError(f"a link has more than {LONGEST_LINK:,} characters")
+        if target and len(target) > LONGEST_URL:
+            raise ValueError(f"a link has more than {LONGEST_URL:,} characters")
         if target:
             yield unescape(target)
 

@@ -16,6 +16,7 @@ from internlm_zoo.errors import (
     IntegrityError,
     NetworkError,
     NotFoundError,
+    OversizeError,
     UnsupportedError,
     UsageError,
     ZooError,
@@ -40,7 +41,7 @@ from internlm_zoo.transfer.refusal import gravest
 from internlm_zoo.transfer.workers import unless
 
 # Failures of one hub that leave the next one to be tried.
-HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError)
+HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError, OversizeError)
 
 
 def download(

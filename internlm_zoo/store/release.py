@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from converters.filesystem import keeps_out, room
-from internlm_zoo.errors import NoSpaceError
+from internlm_zoo.errors import NoSpaceError, OversizeError, ZooError
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
 from internlm_zoo.store.caches import taken
@@ -34,7 +34,7 @@ def fetch_release(
     release, target = errand.release, errand.target
     target.begin(request.model)
     _check_names(target, chosen)
-    _check_space(errand, chosen)
+    _check_space(errand, chosen, request)
     errand, probed = _probed(errand, chosen, request)
     means.progress.plan(len(chosen), replace(release, files=chosen).size)
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
@@ -104,13 +104,28 @@ def _check_names(target: Target, chosen: Sequence[LockedFile]) -> None:
     check_twins(target.folder, target.partial, {*before, *(file.path for file in chosen)})
 
 
-def _check_space(errand: Errand, chosen: Sequence[LockedFile]) -> None:
-    """Better now than after hours. Raises NoSpaceError."""
-    needed = sum(errand.needs(file) for file in chosen)
+def _check_space(errand: Errand, chosen: Sequence[LockedFile], request: Request) -> None:
+    """Better now than after hours. Raises NoSpaceError; OversizeError where that is one hub's word alone."""
+    needed = sum(map(errand.needs, chosen))
     free = room(errand.target.partial)
-    if free is not None and needed > free:
-        what = f"{errand.release.id} needs {needed:,} more bytes and the disk has {free:,}"
-        raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
+    if free is None or needed <= free:
+        return
+    what = f"{errand.release.id} needs {needed:,} more bytes and the disk has {free:,}"
+    if errand.candidate.locked is None and (other := _fitting(errand, free, request)):
+        raise OversizeError(f"{what}, which is enough for {other}")
+    raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
+
+
+def _fitting(errand: Errand, free: int, request: Request) -> str | None:
+    """Another hub's release for which there is room, by its sizes."""
+    for door in errand.doors[1:]:
+        try:
+            theirs, chosen = _errand(door, (), request, errand.means)
+        except ZooError:
+            continue
+        if all(file.size is not None for file in chosen) and sum(map(theirs.needs, chosen)) <= free:
+            return door.release.id
+    return None
 
 
 def _probed(errand: Errand, chosen: Sequence[LockedFile], request: Request) -> tuple[Errand, Probe]:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from shlex import quote
 
 from internlm_zoo.errors import NotFoundError
@@ -24,7 +25,7 @@ class Selection:
 
     def of(self, release: LockedRelease) -> tuple[LockedFile, ...]:
         """Raises NotFoundError if a named file is not there, whatever else is, or nothing is wanted."""
-        paths = [file.path for file in release.files]
+        paths = {file.path: None for file in release.files}
         if missing := [path for path in self.files if path not in paths]:
             what = f"there is no file {' and no '.join(missing)}"
             raise NotFoundError(what, release.id, hint(missing[0], paths) or _LOOK)
@@ -35,8 +36,12 @@ class Selection:
 
     def wants(self, path: str) -> bool:
         everything = not (self.files or self.include)
-        chosen = everything or path in self.files or _matches(path, self.include)
+        chosen = everything or path in self._named or _matches(path, self.include)
         return chosen and not _matches(path, self.exclude)
+
+    @cached_property
+    def _named(self) -> Collection[str]:
+        return frozenset(self.files)
 
 
 _LOOK = "`--dry-run` lists what there is"

@@ -15,6 +15,7 @@ from internlm_zoo.errors import (
     CredentialError,
     IntegrityError,
     NetworkError,
+    NoSpaceError,
     NotFoundError,
     UnsupportedError,
     ZooError,
@@ -120,11 +121,12 @@ def host(url: str) -> str:
 
 
 def gravest(errors: Iterable[ZooError]) -> type[ZooError]:
-    """The class of the one error that stands for several: wrong bytes before all else, absence only if all
-    agree."""
+    """The class of the one error that stands for several: wrong bytes before all else, then a lack of room,
+    absence only if all agree."""
     kinds = [type(error) for error in errors]
-    if any(issubclass(kind, IntegrityError) for kind in kinds):
-        return IntegrityError
+    for first in (IntegrityError, NoSpaceError):
+        if any(issubclass(kind, first) for kind in kinds):
+            return first
     for agreed in (NotFoundError, CredentialError, AccessError, UnsupportedError):
         if all(issubclass(kind, agreed) for kind in kinds):
             return agreed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -10,100 +9,46 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
-from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import IntegrityError, ListingError, NetworkError, NotFoundError, ZooError
 from internlm_zoo.names import DEEPEST_PATH, LONGEST_NAME, LONGEST_PATH
-from internlm_zoo.serve.background import start
 from internlm_zoo.sources.base import Snapshot, Source
 from internlm_zoo.sources.paths import FILES, LARGEST_FILE
 from tests.fuzz.values import HOSTILE
-from tests.hubs import FaultyHub
-from tests.sources.contract import REPO, write_files
+from tests.sources.contract import REPO
 from tests.sources.hostile import COMMIT
+from tests.sources.teller import FACTS, QUESTIONS, Teller, changed, fact, record, telling
 from tests.sources.test_hostile_answers import opened
 
 SHA256, EMPTY_SHA256 = "a" * 64, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 SHA1, EMPTY_SHA1 = "b" * 40, "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-OPENXLAB = "/api/v1/model-center/api/v1/cli/repository/getFileDownloadUrl"
-QUESTIONS = {
-    "huggingface": f"/api/models/{REPO}?blobs=true",
-    "modelscope": f"/api/v1/models/{REPO}/repo/files?Revision=master&Recursive=True",
-    "modelers": f"/api/v1/file/{REPO}?path=&ref=main",
-    "openxlab": OPENXLAB,
-}
-# Where each protocol has the list of its files, and what it calls these facts of the second of them.
-FACTS = {
-    "huggingface": (("siblings", 2), {"path": "rfilename", "size": "lfs.size", "sha256": "lfs.sha256"}),
-    "modelscope": (("Data", "Files", 2), {"path": "Path", "size": "Size", "sha256": "Sha256"}),
-    "modelers": (("data", "tree", 2), {"path": "path", "size": "size", "sha256": "etag"}),
-}
-
-
-class Teller:
-    """A hub that answers every question with the same bytes."""
-
-    def __init__(self) -> None:
-        self.body, self.kind, self.asked = b"", "application/json", 0
-
-    async def answer(self, request: web.Request) -> web.Response:
-        self.asked += 1
-        return web.Response(body=self.body, content_type=self.kind)
 
 
 @pytest.fixture(scope="module")
-def teller() -> Iterator[tuple[Teller, str]]:
-    teller, app = Teller(), web.Application()
-    app.router.add_route("*", "/{anything:.*}", teller.answer)
-    with start(app) as server:
-        yield teller, server.url
+def teller() -> Iterator[Teller]:
+    with telling() as teller:
+        yield teller
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """What the loopback hub says, by protocol."""
-    root = tmp_path_factory.mktemp("hub")
-    write_files(root / REPO, {"a.json": b"{}", "b.bin": b"", "model.safetensors": bytes(2000)})
-    body = {"userName": REPO.split("/")[0], "repositoryName": REPO.split("/")[1]}
-    with FaultyHub(root) as hub:
-        found = {}
-        for protocol, question in QUESTIONS.items():
-            post = protocol == "openxlab"
-            more = {"body": json.dumps(body), "headers": {"Content-Type": "application/json"}} if post else {}
-            found[protocol] = urllib3.request("POST" if post else "GET", hub.url + question, **more).json()
-    return found
+    return record(tmp_path_factory.mktemp("hub"))
 
 
 @pytest.fixture
-def told(teller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def told(teller: Teller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What an adapter makes of a body."""
     monkeypatch.setattr("internlm_zoo.sources.http.PAUSE_SECONDS", 0.0)
-    state, url = teller
-    state.kind = "application/json"
+    teller.kind = "application/json"
 
     def ask(protocol: str, body: Any) -> tuple[Source, Snapshot]:
-        state.body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        source = opened(protocol, url, tmp_path)
+        teller.tells(body)
+        source = opened(protocol, teller.url, tmp_path)
         return source, source.resolve(REPO)
 
     return ask
-
-
-def changed(document: Any, place: tuple[Any, ...], value: Any) -> Any:
-    document = copy.deepcopy(document)
-    parent = document
-    for step in place[:-1]:
-        parent = parent[step]
-    parent[place[-1]] = value
-    return document
-
-
-def fact(protocol: str, name: str) -> tuple[Any, ...]:
-    place, names = FACTS[protocol]
-    return (*place, *names[name].split("."))
 
 
 @pytest.mark.parametrize("protocol", QUESTIONS)
@@ -133,7 +78,7 @@ def test_any_value_in_any_place_gives_a_listing_or_a_sentence(told, recorded, pr
     document = recorded[protocol]
     place = data.draw(st.sampled_from(list(places(document))))
     value = data.draw(JSON)
-    body = json.dumps(changed({"": document}, ("", *place), value)[""]).encode()
+    body = json.dumps(changed(document, place, value)).encode()
     try:
         source, snapshot = told(protocol, body)
         for file in snapshot.files:
@@ -325,11 +270,10 @@ def test_a_token_that_can_be_in_no_header_is_none(told, teller, tmp_path: Path, 
     from internlm_zoo.settings import Settings
     from internlm_zoo.sources import open_source
 
-    state, url = teller
     data = {"nonce": "n", "algorithm": "HmacSHA256", "jwt": jwt}
-    state.body = json.dumps({"msgCode": "10000", "data": {"msgCode": "10000", "data": data}}).encode()
+    teller.tells({"msgCode": "10000", "data": {"msgCode": "10000", "data": data}})
     keys = ("OPENXLAB_AK", "OPENXLAB_SK")
-    hub = Hub(name="somewhere", title="S", protocol="openxlab", endpoint=url, token_env=keys)
+    hub = Hub(name="somewhere", title="S", protocol="openxlab", endpoint=teller.url, token_env=keys)
     environ = {"HOME": str(tmp_path), **dict.fromkeys(keys, "sesame-key")}
     with pytest.raises(ListingError, match=r"data\.data\.jwt"):
         open_source(hub, Settings(home=tmp_path, environ=environ)).resolve(REPO)
@@ -352,7 +296,7 @@ FILLINGS = {
 @pytest.mark.parametrize("filling", FILLINGS.values(), ids=FILLINGS)
 def test_a_page_takes_time_in_proportion_to_its_length(told, teller, filling: bytes) -> None:
     """Python's own parser takes hours for some of them."""
-    teller[0].kind = "text/html"
+    teller.kind = "text/html"
     page = b'<a href="good.txt">x</a>' + filling + b'<a href="other.txt">x</a>'
     try:
         _, snapshot = told("web", page)
@@ -363,7 +307,7 @@ def test_a_page_takes_time_in_proportion_to_its_length(told, teller, filling: by
 
 @pytest.mark.parametrize("href", ["x" * 1_000_000, "y/" * 2000, "&amp;" * 3000])
 def test_a_link_longer_than_any_name_is_refused(told, teller, href: str) -> None:
-    teller[0].kind = "text/html"
+    teller.kind = "text/html"
     with pytest.raises((ListingError, NotFoundError)):
         told("web", f'<a href="{href}">x</a>'.encode())
 
@@ -372,18 +316,18 @@ HREFS = ("http://elsewhere/x", "//elsewhere/x", "file:///etc/passwd", "../up.txt
 
 
 def test_links_to_elsewhere_and_to_itself_are_left_out(told, teller) -> None:
-    teller[0].kind = "text/html"
+    teller.kind = "text/html"
     hrefs = "".join(f'<a href="{href}">x</a>' for href in [*HREFS, "./", "good.txt"])
-    teller[0].asked = 0
+    teller.asked = 0
     _, snapshot = told("web", hrefs.encode())
-    assert [file.path for file in snapshot.files] == ["good.txt"] and teller[0].asked == 1
+    assert [file.path for file in snapshot.files] == ["good.txt"] and teller.asked == 1
 
 
 def test_a_page_of_more_links_than_files_may_be_is_refused(
     told, teller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("internlm_zoo.sources.web.LINKS", 30)
-    teller[0].kind = "text/html"
+    teller.kind = "text/html"
     with pytest.raises(ListingError, match="more than 30 links"):
         told("web", b'<a href="x">x</a>' * 31)
     assert told("web", b'<a href="x">x</a>' * 30)[1].files
@@ -408,13 +352,27 @@ def test_a_listing_in_many_answers_ends_in_time(
     assert endless(told, teller, protocol).what.endswith("it did not end within 0 s")
 
 
+@pytest.mark.parametrize("protocol", ["modelers", "web"])
+def test_folders_in_folders_end_at_the_longest_address(told, teller: Teller, protocol: str) -> None:
+    name, commit = "x" * 4000, {"commit_sha": COMMIT}
+    tree = [{"type": "dir", "path": name * 3}]
+    bodies = {
+        "modelers": {"data": {"tree": tree, "last_commit": {"commit": commit}}},
+        "web": f'<a href="{name}/">x</a>'.encode(),
+    }
+    teller.kind, teller.asked = "text/html" if protocol == "web" else "application/json", 0
+    with pytest.raises(ListingError, match="8,192 characters"):
+        told(protocol, bodies[protocol])
+    assert teller.asked <= 3
+
+
 def endless(told, teller, protocol: str) -> ListingError:
     """Folders of folders, all the same."""
     commit = {"commit_sha": COMMIT, "created": "2024-07-19T08:00:00Z"}
     tree = [{"type": "dir", "path": f"d{number}"} for number in range(20)]
     page = "".join(f'<a href="d{number}/">x</a>' for number in range(20))
     bodies = {"modelers": {"data": {"tree": tree, "last_commit": {"commit": commit}}}, "web": page.encode()}
-    teller[0].kind = "text/html" if protocol == "web" else "application/json"
+    teller.kind = "text/html" if protocol == "web" else "application/json"
     with pytest.raises(ListingError) as caught:
         told(protocol, bodies[protocol])
     return caught.value
