@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +60,17 @@ def encode_turns(loaded: Loaded, messages: Sequence[Message], *, answer: bool = 
     tokenizer = _tokenizer(loaded)
     if not tokenizer.has_template:
         raise UnsupportedError("there is no chat template for it", loaded.plan.directory.title, fix="--raw")
-    for message in messages:
+    _check_turns(messages)
+    return _ids(loaded, tokenizer.render(messages, answer=answer), special=False)
+
+
+def _check_turns(messages: Sequence[Message]) -> None:
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, Mapping) or not all(isinstance(text, str) for text in message.values()):
+            what = f"turn {number} of the conversation is not a role and a content, both of them texts"
+            raise UsageError(what, fix='give {"role": "user", "content": "..."}')
         for text in message.values():
             check_text(text)
-    return _ids(loaded, tokenizer.render(messages, answer=answer), special=False)
 
 
 def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ It runs in a process of its own, within limits (`confined/`); `stock` makes one 
 
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING
 
 from converters.beside.files import FAST, SENTENCEPIECE, SETTINGS, TEMPLATE, TokenizerFiles, files_in
@@ -20,6 +21,9 @@ from internlm_zoo.loading.runtime import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+# Letters, digits and signs, words and runs: a tokenizer that grows or hangs is likely to do so at these.
+_ANY_TEXT = f"{string.printable} a text of words 中文 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa {string.printable}"
 
 
 def find_tokenizer(directory: ModelDirectory) -> ConfinedTokenizer | None:
@@ -50,10 +54,11 @@ def read_tokenizer(directory: ModelDirectory) -> ConfinedTokenizer | None:
 
 
 def stock(tokenizer: ConfinedTokenizer) -> PreTrainedTokenizerFast:
-    """The same in this process, without limits: for Python callers, whose it is then. Its files have been
-    built to a tokenizer in the other process before."""
+    """The same in this process, without limits: for Python callers, whose it is then. The other process has
+    built it before, and has read a text with it. Raises IntegrityError for one that fails at that."""
     from transformers import PreTrainedTokenizerFast
 
+    tokenizer.decode(tokenizer.encode(_ANY_TEXT))
     with scratch() as folder:
         for name, content in tokenizer.files.items():
             (folder / name).write_bytes(content)

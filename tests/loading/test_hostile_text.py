@@ -11,7 +11,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from internlm_zoo.errors import IntegrityError, UnsupportedError, ZooError
+from internlm_zoo.errors import IntegrityError, UnsupportedError, UsageError, ZooError
 from internlm_zoo.loading.confined import limits, process
 from internlm_zoo.loading.generate import encode, encode_turns, generate
 from internlm_zoo.loading.load import load_model
@@ -284,6 +284,18 @@ def test_the_python_api_refuses_what_does_not_build_and_gives_what_does(folder):
     settings = home_of(folder.parent)
     _, tokenizer = zoo.load(folder, settings=settings)
     assert tokenizer("Hello").input_ids == encode(loaded(folder), "Hello")
-    changed(folder, "tokenizer.json", normalizer={"type": "Precompiled", "precompiled_charsmap": "/////w=="})
-    with pytest.raises(ZooError, match="crashes"):
-        zoo.load(folder, settings=settings)
+    for kind, says in (
+        ({"type": "Precompiled", "precompiled_charsmap": "/////w=="}, "crashes"),
+        ({"type": "Prepend", "prepend": "x" * 100_000}, "tokens of this"),
+    ):
+        changed(folder, "tokenizer.json", normalizer=kind)
+        with pytest.raises(ZooError, match=says):
+            zoo.load(folder, settings=settings)
+
+
+@pytest.mark.parametrize(
+    "turn", ["Hello", {"role": "user", "content": 3}, {"role": "user", "content": ["x"]}]
+)
+def test_a_turn_that_is_none_is_a_usage_error_with_its_number(folder, turn):
+    with pytest.raises(UsageError, match="turn 2"):
+        encode_turns(loaded(folder), [*TURNS, turn])

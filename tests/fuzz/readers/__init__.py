@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.contract import Reader
-from tests.fuzz.readers import beside, catalogue, containers, hubs, store
+from tests.fuzz.readers import beside, catalogue, containers, hubs, store, tokenizers
 
 READERS: dict[str, Reader] = {
     **containers.READERS,
@@ -11,4 +11,5 @@ READERS: dict[str, Reader] = {
     **hubs.READERS,
     **store.READERS,
     **catalogue.READERS,
+    **tokenizers.READERS,
 }
