@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from converters.beside.documents import is_enclosed
 from converters.errors import NotFoundError, UnsupportedError, UsageError
 from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import LocalFolder, read_whole
+from converters.formats.links import is_enclosed
 from converters.options import ConversionOptions
 from converters.reading import read_json
 from converters.weights import CONFIG
@@ -58,13 +58,16 @@ def code_in(directory: Path) -> Mapping[str, bytes]:
     leads out of the directory."""
     if not is_directory(directory):
         raise no_directory(directory)
-    names = tuple(name for name in LocalFolder(directory).names() if CODE.fullmatch(name))
+    folder = LocalFolder(directory)
+    names = tuple(name for name in folder.names() if CODE.fullmatch(name))
     if not names:
         raise NotFoundError("there are no code files in it: configuration_*.py, modeling_*.py", directory)
     for name in names:
         if not is_enclosed(directory, name):
             raise UsageError("it is a link that leads out of the directory", directory / name)
-    return {name: read_whole(LocalFolder(directory), name) for name in names}
+    files = {name: read_whole(folder, name) for name in names}
+    folder.confirm()
+    return files
 
 
 def _references(auto_map: Mapping[str, object]) -> Iterator[str]:

@@ -5,14 +5,13 @@ No code, no weights, no settings, and nothing that a link fetches from elsewhere
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from converters.formats.folder import Folder, LocalFolder, read_whole
+from converters.formats.links import is_enclosed
 
 _TEXT = r"(\.(md|txt|rst|html|pdf))?"
 # By name, whatever its case. LICENSE, LICENSE.txt, LICENSE-MODEL, MODEL_LICENSE.md, Apache-2.0.txt
@@ -31,7 +30,6 @@ DOCUMENTS = tuple(
 )
 _NO_DOCUMENT = re.compile(r".*\.(py|sh|json|ya?ml|bin|pth?|safetensors|gguf|model|jinja|md5)", re.IGNORECASE)
 LARGEST = 4 << 20
-_CACHE_DEPTH = 4  # how far above a release the blobs of all lie, at most
 
 
 def is_document(name: str) -> bool:
@@ -63,11 +61,3 @@ def _reason_against(source: Folder, name: str) -> str | None:
         if file.size > LARGEST:
             return f"it has {file.size:,} bytes, more than a text for people has"
     return None
-
-
-def is_enclosed(directory: Path, name: str) -> bool:
-    """Whether a file's bytes lie in the directory, links followed, or among the blobs of the cache that the
-    directory is a view of (those of huggingface_hub and of this program)."""
-    home, file = (Path(os.path.realpath(path)) for path in (directory, directory / name))
-    homes = [home, *(parent / "blobs" for parent in home.parents[:_CACHE_DEPTH])]
-    return any(file.is_relative_to(place) for place in homes)

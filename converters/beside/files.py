@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from converters.discover import TOKENIZER_FILES
 from converters.errors import IntegrityError, NotFoundError, UsageError
-from converters.formats.access import is_directory, reading
-from converters.formats.folder import Folder, LocalFolder, read_whole
+from converters.formats.access import content_of, is_directory, reading
+from converters.formats.bytesource import LocalFile
+from converters.formats.folder import SMALL, Folder, LocalFolder, read_whole
 from converters.formats.impostors import refuse_impostor
 from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import dump
@@ -105,15 +105,16 @@ def files_given(path: Path) -> TokenizerFiles:
         lone = path.is_file()
     if not lone:
         return _directory(path)
-    folder = LocalFolder(path.parent)
-    with closing(folder.open(path.name)) as file:
+    with LocalFile(path) as file:
         refuse_impostor(file)
-    content = read_whole(folder, path.name)
-    return TokenizerFiles(folder.name, {_kind(content, path): content})
+    content = content_of(path, SMALL)
+    return TokenizerFiles(str(path.parent), {_kind(content, path): content})
 
 
 def _directory(path: Path) -> TokenizerFiles:
-    found = files_in(LocalFolder(path)) if is_directory(path) else None
+    folder = LocalFolder(path)
+    found = files_in(folder) if is_directory(path) else None
+    folder.confirm()
     if found is None or not found.content.keys() & {SENTENCEPIECE, FAST}:
         raise NotFoundError(
             "there is no tokenizer here", path, f"name a {SENTENCEPIECE} or a directory with one"

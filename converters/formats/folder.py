@@ -13,8 +13,10 @@ from converters.errors import IntegrityError, NotFoundError
 from converters.formats.access import is_directory, no_directory, reading
 from converters.formats.bytesource import ByteSource, LocalFile
 from converters.formats.identity import Identity, changed
+from converters.formats.links import opener_of
 
-_SMALL = 64 << 20
+SMALL = 64 << 20
+"""Bytes of a file beside weights, at most."""
 
 
 class Folder(Protocol):
@@ -103,8 +105,9 @@ class LocalFolder:
         return str(self.path / name)
 
     def open(self, name: str) -> LocalFile:
-        """Raises NotFoundError, AccessError, and IntegrityError if it is not what it was the first time."""
-        file = LocalFile(self.path / name)
+        """Raises NotFoundError, AccessError, and IntegrityError for a link that leads out of it and for a
+        file that is not what it was the first time."""
+        file = LocalFile(self.path / name, opener_of(self.path, name))
         before = self.seen.setdefault(name, file.identity)
         if not file.identity.looks_like(before):
             file.close()
@@ -163,7 +166,7 @@ def read_whole(folder: Folder, name: str) -> bytes:
     """A small file. Raises NotFoundError, and IntegrityError if it is no small file."""
     file = folder.open(name)
     try:
-        if file.size > _SMALL:
+        if file.size > SMALL:
             raise IntegrityError(f"it has {file.size:,} bytes, more than any such file", file.name)
         return file.read(0, file.size)
     finally:
