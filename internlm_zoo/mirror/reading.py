@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase, translate
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,12 +21,14 @@ from internlm_zoo.registry import Registry, RegistryError
 from internlm_zoo.registry.document import Problem, Step, data, place, read
 from internlm_zoo.registry.explain import sentence
 from internlm_zoo.registry.naming import near
+from internlm_zoo.registry.yamltext import Limits
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.candidates import AUTO
 
 Finding = tuple[tuple[Step, ...], str]
 
+_LIMITS = Limits(bytes=1 << 20, nodes=20_000)
 _ONE_LETTER = 1  # a drive, not a URL scheme
 _NOTHING = "(?!)"  # what fnmatch makes of [z-a]
 _WILDCARDS = str.maketrans("", "", "*?[]!")
@@ -60,9 +63,9 @@ def read_mirror_file(
     if not path.exists():
         fix = "write one: it names a destination and models (docs/mirror.md)"
         raise NotFoundError("there is no such mirror file", path, fix)
-    tree = read(path, "mirror file", "destination, models, ...")
+    tree = read(path, "mirror file", "destination, models, ...", _LIMITS)
     plain = data(tree)
-    findings = [*_malformed(plain), *_dangling(plain, registry)]
+    findings = list(islice(chain(_malformed(plain), _dangling(plain, registry)), LINES))
     mirror = _sound(plain, {str(steps[0]) for steps, _ in findings if steps})
     found = wanted(mirror, registry, settings, source) if mirror else None
     if mirror and found:

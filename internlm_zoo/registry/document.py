@@ -16,8 +16,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
 
 from internlm_zoo.errors import UsageError
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from internlm_zoo.registry.yamltext import Limits, compose
 
 Step = str | int
 
@@ -56,27 +55,45 @@ class RegistryError(UsageError):
         return f"{self.where}: {self.what}"
 
 
-def read(path: Path, kind: str = "registry file", holds: str = "hubs, families, models") -> MappingNode:
+OF_A_PERSON = Limits(bytes=4 << 20, nodes=50_000)
+"""The shipped registry has 90 kB and 3,000 nodes."""
+
+
+def read(
+    path: Path,
+    kind: str = "registry file",
+    holds: str = "hubs, families, models",
+    limits: Limits = OF_A_PERSON,
+) -> MappingNode:
     """The root of a YAML file; an empty mapping for an empty file. kind, holds: what it is called, and has,
     in messages.
 
-    Raises RegistryError for what is not YAML or not a mapping, for a doubled key and an anchor inside itself.
+    Raises RegistryError for what is not YAML or not a mapping, for a doubled key and an anchor inside itself,
+    and for what is beyond the limits (yamltext.py).
     """
+    content = _content(path, kind, limits.bytes)
     try:
-        with path.open("rb") as stream:
-            root = yaml.compose(stream, Loader=_Loader)
+        root = compose(content, str(path), limits)
+        problems = [] if root is None else list(_check(root))
     except yaml.YAMLError as error:
-        raise RegistryError([_syntax(path, error)]) from error
-    except OSError as error:
-        raise UsageError(f"the {kind} cannot be read: {error.strerror}", path) from error
+        raise RegistryError([_syntax(path, content, error)]) from error
+    if problems:
+        raise RegistryError(problems)
     if root is None:
         return MappingNode("tag:yaml.org,2002:map", [], *_start(path))
     if not isinstance(root, MappingNode):
         raise RegistryError([Problem(_place(root), f"a {kind} is a mapping of {holds}")])
-    problems = list(_check(root, ()))
-    if problems:
-        raise RegistryError(problems)
     return root
+
+
+def _content(path: Path, kind: str, most: int) -> bytes:
+    """One byte more than is read, if there are more. A pipe will do."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(most + 1)
+    except (OSError, ValueError) as error:  # the latter for a zero byte in its name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"the {kind} cannot be read: {reason}", path) from error
 
 
 def data(node: Node) -> Any:
@@ -105,19 +122,20 @@ def _outside(node: Node, file: str, path: tuple[Step, ...]) -> Iterator[tuple[tu
     if len(files) == 1 and files != {file}:
         yield path, _place(node)
     elif files != {file}:
-        for step, child in _children(node):
+        for step, child in children(node):
             yield from _outside(child, file, (*path, step))
 
 
 def _files(node: Node) -> Iterator[str]:
-    children = [child for _, child in _children(node)]
-    if not children:
+    inner = [child for _, child in children(node)]
+    if not inner:
         yield node.start_mark.name
-    for child in children:
+    for child in inner:
         yield from _files(child)
 
 
-def _children(node: Node) -> list[tuple[Step, Node]]:
+def children(node: Node) -> list[tuple[Step, Node]]:
+    """The values in a mapping or list, each with its key or number."""
     if isinstance(node, MappingNode):
         return [(str(key.value), value) for key, value in node.value]
     if isinstance(node, SequenceNode):
@@ -134,17 +152,14 @@ def _child(node: Node, step: Step) -> tuple[Node, Node] | None:
     return None
 
 
-def _check(node: Node, above: tuple[int, ...]) -> Iterator[Problem]:
-    """Doubled keys and anchors that contain themselves; YAML merge keys are spread out on the way."""
-    if id(node) in above:
-        yield Problem(_place(node), "an anchor contains itself")
-        return
+def _check(node: Node) -> Iterator[Problem]:
+    """Doubled keys; YAML merge keys are spread out on the way."""
     if isinstance(node, MappingNode):
         yield from _doubled(node)
         SafeConstructor().flatten_mapping(node)
         node.value = _last_of_each(node.value)
-    for _, child in _children(node):
-        yield from _check(child, (*above, id(node)))
+    for _, child in children(node):
+        yield from _check(child)
 
 
 def _last_of_each(pairs: list[tuple[Node, Node]]) -> list[tuple[Node, Node]]:
@@ -165,13 +180,14 @@ def _doubled(node: MappingNode) -> Iterator[Problem]:
             seen[key.value] = key
 
 
-def _syntax(path: Path, error: yaml.YAMLError) -> Problem:
+def _syntax(path: Path, content: bytes, error: yaml.YAMLError) -> Problem:
     if isinstance(error, ReaderError):
-        line = path.read_bytes()[: error.position].count(b"\n") + 1
+        line = content[: error.position].count(b"\n") + 1
         return Problem(Place(str(path), line), f"this is not text in UTF-8: {error.reason}")
     mark = getattr(error, "problem_mark", None)
     reason = getattr(error, "problem", None) or "not YAML"
-    return Problem(Place(str(path), mark.line + 1 if mark else 1), reason)
+    at = f" (column {mark.column + 1})" if mark else ""
+    return Problem(Place(str(path), mark.line + 1 if mark else 1), f"{reason}{at}")
 
 
 def _start(path: Path) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from yaml.nodes import Node
 
+from converters.errors import LINES
 from internlm_zoo.registry.document import Problem, Step, place
 from internlm_zoo.registry.naming import near, quoted
 from internlm_zoo.registry.schema import EvaluationTable, Family, Model, RegistryFile
@@ -26,11 +27,11 @@ Finding = tuple[tuple[Step, ...], str]
 
 
 def explain(error: ValidationError, tree: Node) -> list[Problem]:
-    """One problem per finding, each with the line it is about."""
+    """One problem per finding, of as many as are told, each with the line it is about."""
     schema = RegistryFile.model_json_schema()
     return [
         Problem(place(tree, found["loc"]), sentence(found, schema))
-        for found in error.errors(include_url=False)
+        for found in error.errors(include_url=False)[:LINES]
     ]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from yaml.nodes import Node
 
+from converters.errors import LINES
 from converters.redaction import keep_secret_of
 from internlm_zoo.registry import document, overlay, strangers
 from internlm_zoo.registry.arithmetic import contradictions
@@ -80,11 +82,12 @@ def _registry(file: RegistryFile, tree: Node, base: Path) -> Registry:
 
 def _inconsistent(file: RegistryFile, registry: Registry, tree: Node) -> list[Problem]:
     """What is well formed and cannot be."""
-    return _placed([*dangling(file), *contradictions(registry)], tree)
+    return _placed(chain(dangling(file), contradictions(registry)), tree)
 
 
 def _placed(findings: Iterable[tuple[tuple[Step, ...], str]], tree: Node) -> list[Problem]:
-    return [Problem(document.place(tree, path), message) for path, message in findings]
+    """As many as are told; each is looked for in the tree."""
+    return [Problem(document.place(tree, path), message) for path, message in islice(findings, LINES)]
 
 
 def _elsewhere(error: ValidationError, plain: Any, tree: Node, base: Path) -> list[Problem]:

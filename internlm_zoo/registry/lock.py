@@ -17,6 +17,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from yaml.nodes import MappingNode
 
+from converters.errors import LINES
 from converters.holding import held
 from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.ownership import free_name, sweep
@@ -26,10 +27,12 @@ from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
 from internlm_zoo.registry.explain import sentence
 from internlm_zoo.registry.load import shipped
 from internlm_zoo.registry.release import Format
+from internlm_zoo.registry.yamltext import Limits
 from internlm_zoo.settings import Settings
 from internlm_zoo.versions import is_newer
 
 NAME = "registry.lock"
+_LIMITS = Limits(bytes=32 << 20, nodes=1_000_000)  # of which each file takes nine
 _VERSION = 1  # of its form; none is written until there is a second
 _NEWER = "the lock was written by a newer version of internlm-zoo"
 _UPDATE = "update internlm-zoo, or use another INTERNLM_ZOO_HOME"
@@ -142,7 +145,9 @@ def read(path: Path) -> Lock:
     except ValidationError as error:
         if is_newer(content, error, "version", _VERSION):
             raise UnsupportedError(_NEWER, path, _UPDATE) from error
-        problems = [Problem(document.place(tree, found["loc"]), sentence(found)) for found in error.errors()]
+        problems = [
+            Problem(document.place(tree, found["loc"]), sentence(found)) for found in error.errors()[:LINES]
+        ]
         raise RegistryError(problems, fix=_FIX) from error
     except KeyError as error:  # emptied, or in UTF-16: for no release there would be a list of none
         raise RegistryError([Problem(document.place(tree, ()), "the lock is cut short")], _FIX) from error
@@ -150,7 +155,7 @@ def read(path: Path) -> Lock:
 
 def _read(path: Path) -> MappingNode:
     try:
-        return document.read(path, kind="lock", holds="releases")
+        return document.read(path, kind="lock", holds="releases", limits=_LIMITS)
     except UsageError as error:
         error.fix = error.fix or _FIX
         raise

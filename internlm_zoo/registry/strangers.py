@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from yaml.nodes import Node
 
-from internlm_zoo.registry.document import Step, place
+from internlm_zoo.registry.document import Step, children, place
 from internlm_zoo.registry.schema import Hub
 
 _OF_SERVE = "INTERNLM_ZOO_SERVE_TOKEN"
@@ -20,9 +20,9 @@ _OF_SERVE = "INTERNLM_ZOO_SERVE_TOKEN"
 
 def own_tokens(hub: Hub, shipped: Mapping[str, Hub]) -> tuple[str, ...]:
     """The variables that are no shipped hub's, and so may go wherever this hub is."""
-    taken = {_OF_SERVE, *(name for other in shipped.values() for name in other.token_env)}
-    ours = {f"INTERNLM_ZOO_{_key(hub)}_{kind}" for kind in ("TOKEN", "AK", "SK")} - taken
-    return tuple(name for name in hub.token_env if name in ours)
+    ours = {f"INTERNLM_ZOO_{_key(hub)}_{kind}" for kind in ("TOKEN", "AK", "SK")} - {_OF_SERVE}
+    taken = {name for other in shipped.values() for name in other.token_env}
+    return tuple(name for name in hub.token_env if name in ours - taken)
 
 
 def overreach(hubs: Mapping[str, Hub], shipped: Mapping[str, Hub]) -> Iterator[tuple[tuple[Step, ...], str]]:
@@ -46,18 +46,19 @@ def overreach(hubs: Mapping[str, Hub], shipped: Mapping[str, Hub]) -> Iterator[t
 
 def marked(hubs: Mapping[str, Hub], shipped: Mapping[str, Hub], tree: Node) -> dict[str, Hub]:
     """The hubs, each with the place of the overlay that states where it is, or how it is spoken to."""
+    places = {
+        name: node for key, section in children(tree) if key == "hubs" for name, node in children(section)
+    }
     return {
-        key: hub.model_copy(update={"stated_in": _stated_in(hub, shipped, tree)}) for key, hub in hubs.items()
+        key: hub.model_copy(update={"stated_in": _stated_in(hub, shipped.get(key), places[key])})
+        for key, hub in hubs.items()
     }
 
 
-def _stated_in(hub: Hub, shipped: Mapping[str, Hub], tree: Node) -> str | None:
-    theirs = shipped.get(hub.name)
+def _stated_in(hub: Hub, theirs: Hub | None, node: Node) -> str | None:
     if theirs is None or _bare(hub) != _bare(theirs):
-        return str(place(tree, ("hubs", hub.name, "endpoint")))
-    if hub.protocol != theirs.protocol:
-        return str(place(tree, ("hubs", hub.name, "protocol")))
-    return None
+        return str(place(node, ("endpoint",)))
+    return str(place(node, ("protocol",))) if hub.protocol != theirs.protocol else None
 
 
 def _bare(hub: Hub) -> str:

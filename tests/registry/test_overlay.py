@@ -216,7 +216,7 @@ def test_errors_name_file_line_field_and_what_is_allowed(tmp_path: Path):
         ),
         ("models:\n  a: {}\n  a: {}\n", "my.yaml:3: 'a' is there twice (first in line 2)"),
         ("models:\n  - a\n b: 1\n", "my.yaml:3: "),
-        ("models: &a\n  b: *a\n", "my.yaml:1: an anchor contains itself"),
+        ("models: &a\n  b: *a\n", "my.yaml:2: an anchor contains itself"),
         ("- models\n", "my.yaml:1: a registry file is a mapping of hubs, families, models"),
         ("models: 3\n", "my.yaml:1: models is 3; it should be a valid mapping"),
         ("{1: 2}: 3\n", "my.yaml:1: a key is not plain text"),
