@@ -51,7 +51,7 @@ class CredentialError(AccessError, UsageError):
 
 
 class OversizeError(NoSpaceError):
-    """There is no room for a release as one hub lists it, and there is as another does."""
+    """There is no room for what one hub alone says it has: another may have it smaller."""
 
 
 class InternalError(ZooError):

@@ -61,5 +61,5 @@ def _begun(host: str, port: int) -> _Search:
 def _search(host: str, port: int) -> list[Info]:
     try:
         return list(socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM))
-    except ValueError as error:  # labels that are empty or too long, NUL; UnicodeError is one
-        raise socket.gaierror(socket.EAI_NONAME, "it cannot be a host name") from error
+    except ValueError:  # labels that are empty or too long, NUL; UnicodeError is one
+        raise socket.gaierror(socket.EAI_NONAME, "it cannot be a host name") from None

@@ -13,7 +13,7 @@ from urllib3.poolmanager import PoolManager
 
 from internlm_zoo.net.pools import open_manager
 from internlm_zoo.net.proxies import Proxy, proxy_for
-from internlm_zoo.net.trouble import PROXY_AUTH, between, refused_by
+from internlm_zoo.net.trouble import FAILURES, PROXY_AUTH, between, refused_by
 from internlm_zoo.net.trust import Trust, trust_of
 
 
@@ -38,8 +38,8 @@ class Network:
         decides which headers go along. options: of urllib3's `request`.
 
         Raises NetworkError where the proxy or the host's certificate is to blame, UnsupportedError for a
-        proxy that takes another package, VariableError for variables that make no sense, and urllib3's
-        HTTPError or OSError for the host itself.
+        proxy that takes another package, VariableError for variables that make no sense, and one of FAILURES
+        for the host itself.
         """
         proxy = proxy_for(url, self._environ)
         secure = "https" in (urlsplit(url).scheme, proxy and proxy.address.scheme)
@@ -47,7 +47,7 @@ class Network:
         said = {"User-Agent": "internlm-zoo", **headers}
         try:
             answer = manager.request(method, url, headers=said, redirect=False, **options)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except FAILURES as error:
             blamed = between(error, url, proxy, self._trust.named if secure else "nobody")
             if blamed is None:
                 raise

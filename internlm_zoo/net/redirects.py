@@ -12,6 +12,8 @@ from internlm_zoo.net.addresses import WEB, host_of
 
 STATUSES = frozenset({301, 302, 303, 307, 308})
 HOPS = 10
+LONGEST_NAME = 253
+"""Characters of a host's name (RFC 1035, section 2.3.4, without the root's dot)."""
 
 
 def door(url: str) -> tuple[str, str | None, int | None]:
@@ -30,7 +32,7 @@ def target_of(url: str, headers: Mapping[str, str]) -> str | None:
     except (ValueError, LocationParseError):
         return None
     is_web = parts.scheme in WEB and parts.hostname and headers.get("Location")
-    return target if is_web else None
+    return target if is_web and len(str(parts.hostname)) <= LONGEST_NAME else None
 
 
 def downgrade(url: str, target: str) -> str | None:

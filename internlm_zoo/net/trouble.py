@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from http.client import IncompleteRead, RemoteDisconnected
+from http.client import BadStatusLine, HTTPException, IncompleteRead, RemoteDisconnected
 
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
@@ -25,7 +25,11 @@ _WORDS: dict[type[BaseException], str] = {
     TimeoutError: "nothing came in time",
     urllib3.exceptions.TimeoutError: "nothing came in time",
     IncompleteRead: "the answer ended early",
+    BadStatusLine: "what it sends is no HTTP",
 }
+FAILURES = (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError)
+"""What the libraries below raise where a server is out of order. A ValueError comes of a chunk of negative
+length, and of what cannot be written into a request."""
 # What libraries say whose classes we do not import.
 _PHRASES = {"timed out": "nothing came in time"}
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?(.*)")
@@ -107,7 +111,8 @@ def _no_certificate(place: str, cause: BaseException, trusted: str) -> NetworkEr
 
 
 def _bottom(error: BaseException) -> BaseException:
-    while (deeper := _deeper(error)) is not None:
+    """Of the libraries' own errors: how http.client came to one says less than the error."""
+    while not isinstance(error, HTTPException) and (deeper := _deeper(error)) is not None:
         error = deeper
     return error
 

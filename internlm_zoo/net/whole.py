@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 
 import urllib3
+from urllib3.exceptions import DecodeError
 
 _PIECE = 1 << 18
 # zlib's windowBits: gzip's header, zlib's, and (some servers mean that by deflate) none.
@@ -21,20 +22,20 @@ _SHOWN = 40
 def read_whole(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
     """The bytes of an answer whose body was not read yet, of `most` at most, compressed and unpacked.
 
-    Raises ValueError with a clause that says what is wrong; urllib3's HTTPError, OSError.
+    Raises DecodeError with a clause that says what is wrong with them, and what reading raises.
     """
     coding = answer.headers.get("Content-Encoding", "").strip().lower()
     raw = _limited(_pieces(answer), most)
     if coding in ("", "identity"):
         return raw
     if coding not in _CODINGS:
-        raise ValueError(f"it sends the content coding {coding[:_SHOWN]!r}, which nobody asked for")
+        raise DecodeError(f"it sends the content coding {coding[:_SHOWN]!r}, which nobody asked for")
     for bits in _CODINGS[coding]:
         try:
             return _limited(_unpacked(raw, bits), most)
         except zlib.error:
             continue
-    raise ValueError(f"what it sends is not in the content coding {coding} that it names")
+    raise DecodeError(f"what it sends is not in the content coding {coding} that it names")
 
 
 def _pieces(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -47,7 +48,7 @@ def _limited(pieces: Iterator[bytes], most: int) -> bytes:
     for piece in pieces:
         whole += piece
         if len(whole) > most:
-            raise ValueError(f"it sends more than {most >> 20} MiB")
+            raise DecodeError(f"it sends more than {most >> 20} MiB")
     return bytes(whole)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import DecodeError
 
 from converters.redaction import without_user
 from internlm_zoo.errors import (
@@ -29,7 +29,7 @@ from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
 from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
-from internlm_zoo.net.trouble import reason
+from internlm_zoo.net.trouble import FAILURES, reason
 from internlm_zoo.net.waiting import retry_after
 from internlm_zoo.net.whole import read_whole
 from internlm_zoo.settings import Settings
@@ -151,10 +151,7 @@ class Asker:
         if body is not None:
             options["body"] = body
         with self.network.request(method, url, {**self.own(url), **headers}, **options) as said:
-            try:
-                return Answer(url, said.status, said.headers, read_whole(said, LARGEST))
-            except ValueError as error:
-                raise unreachable(self.hub, self.endpoint, str(error)) from error
+            return Answer(url, said.status, said.headers, read_whole(said, LARGEST))
 
     def _check(self, url: str, target: str) -> None:
         wrong = downgrade(url, target)
@@ -165,14 +162,15 @@ class Asker:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         """What is asked meanwhile is answered before the time for an answer is over, else NetworkError is
-        raised; so it is for whatever else there is instead of one. Who takes all of it is not asked again."""
+        raised; so it is for whatever else there is instead of one. Who takes all of it, or sends too much, is
+        not asked again."""
         deadline = Deadline.after(self.limits.listing, "nothing whole")
         try:
             with deadline.kept():
                 yield
-        except (HTTPError, OSError) as error:
+        except FAILURES as error:
             silent = unreachable(self.hub, self.endpoint, reason(error))
-            silent.lasting = deadline.passed
+            silent.lasting = deadline.passed or isinstance(error, DecodeError)
             raise silent from error
 
 

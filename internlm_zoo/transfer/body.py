@@ -82,10 +82,8 @@ class Body:
             raise doubted(self.url, f"says {wanted.path} is empty, and it has {wanted.size:,} bytes")
         if wanted.size is not None and self.total not in (None, wanted.size):
             raise lie(self.url, f"says {wanted.path} has {self.total:,} bytes, not {wanted.size:,}")
-        if wanted.size is None and self.total is None and not wanted.has_digest:
-            raise lie(
-                self.url, f"gives neither length nor digest of {wanted.path}, so a cut could not be seen"
-            )
+        if wanted.size is None and self.total is None:
+            raise lie(self.url, f"does not say how long {wanted.path} is, so it could be cut, or never end")
 
     def _disguise(self, first: bytes, wanted: Wanted) -> str | None:
         """What comes instead of the file. Of the right length it is the file until its digest says

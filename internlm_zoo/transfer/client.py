@@ -21,7 +21,7 @@ from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, Uns
 from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
-from internlm_zoo.net.trouble import reason
+from internlm_zoo.net.trouble import FAILURES, reason
 from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.login import REFUSALS
 from internlm_zoo.transfer.body import Body
@@ -169,7 +169,7 @@ class Client:
             raise Refusal(error, Remedy.LEAVE) from error
         except urllib3.exceptions.LocationParseError as error:
             raise lie(url, "is not a host name") from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except FAILURES as error:
             raise silent(url, reason(error)) from error
 
 
@@ -193,7 +193,7 @@ def _discard(response: urllib3.BaseHTTPResponse) -> None:
     """Give the connection back for the next request, unless that means reading much."""
     length = response.headers.get("Content-Length", "")
     if length.isdecimal() and len(length) <= len(str(_PIECE)) and int(length) <= _PIECE:
-        with suppress(urllib3.exceptions.HTTPError, OSError):
+        with suppress(*FAILURES):
             response.read(_PIECE, decode_content=False)
     response.close()
 
@@ -235,7 +235,7 @@ def _reader(url: str, response: urllib3.BaseHTTPResponse) -> Callable[[int], byt
             if read_some is not None:
                 return bytes(read_some(amount, decode_content=False))
             return response.read(min(amount, _PIECE), decode_content=False)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except FAILURES as error:
             raise silent(url, reason(error)) from error
 
     return read

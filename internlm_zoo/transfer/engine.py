@@ -20,6 +20,7 @@ from internlm_zoo.transfer.blocks import Claim
 from internlm_zoo.transfer.body import Body, Pace
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.crew import Crew, Stopped
+from internlm_zoo.transfer.extent import check_room
 from internlm_zoo.transfer.mending import mend
 from internlm_zoo.transfer.partial import Partial, WrongBlock
 from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, host, lie, silent, throttled
@@ -221,6 +222,8 @@ class Run:
     def _meet(self, contestant: Contestant, claim: Claim, body: Body, door: str) -> None:
         """What is to be known of an answer before its bytes are taken."""
         partial = self.partial
+        if partial.wanted.size is None and body.total is not None:
+            check_room(body.url, partial.path, self.path, body.total - partial.here)
         if body.start < claim.position:
             self._take_whole(contestant, claim)
         elif claim.position and not partial.wanted.has_digest and not partial.validator(door):

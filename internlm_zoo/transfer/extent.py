@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import urllib3
 
-from internlm_zoo.transfer.refusal import lie
+from converters.filesystem import room
+from internlm_zoo.errors import OversizeError
+from internlm_zoo.transfer.refusal import Refusal, Remedy, host, lie
 
 LARGEST = 2**63 - 1
 """Bytes: no file system has larger files, for offsets are signed numbers of 64 bits."""
@@ -57,6 +60,15 @@ def etag_of(headers: Mapping[str, str]) -> str | None:
     """The ETag, if it is one that can be sent back."""
     etag = headers.get("ETag", "")
     return etag if _ETAG.fullmatch(etag) else None
+
+
+def check_room(url: str, part: Path, name: str, needed: int) -> None:
+    """That the disk of a partial file has room for what an answer says is to come: for a file that no listing
+    says the size of. Raises Refusal."""
+    free = room(part)
+    if free is not None and needed > free:
+        what = f"{host(url)} says that {name} has {needed:,} more bytes, and the disk has {free:,}"
+        raise Refusal(OversizeError(what, fix="make room, or choose files with --include"), Remedy.LEAVE)
 
 
 def _possible(url: str, digits: str) -> int:

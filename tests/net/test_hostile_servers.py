@@ -4,13 +4,16 @@ documented, and of one alone the command says in a sentence what is wrong with i
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.fetch import download
 from tests.hubs import FaultyHub
-from tests.net.raw import ENDLESS, Raw, Script, serving_raw
+from tests.net.raw import ENDLESS, ODD, Raw, Script, dripping, saying, serving_raw
 from tests.store.world import REPO, content_below, write
 
 FILES = {"config.json": b"{}\n"}
@@ -34,7 +37,7 @@ models:
       - {hub: modelscope, repo: acme/tiny, format: hf}
 """
 PROGRAM = Path(sys.executable).with_name("internlm-zoo")
-SILENCE = 1.0
+SILENCE = 2.0
 # Seconds to the first byte, as docs/downloads.md has it; and what starting and ending may take here.
 OPENING, ELSE = 2 * SILENCE + 2, 60
 # Whether it is asked for the listing that something odd comes, or for the file.
@@ -88,20 +91,25 @@ def downloaded(folder: Path, script: Script, honest: FaultyHub, place: str, sour
         return Ended(error, time.monotonic() - began, server.hits)
 
 
-def everywhere(folder: Path, honest: FaultyHub, place: str, source: str) -> Mapping[str, Ended]:
-    """What becomes of each endless answer; all at once, for each takes its time."""
+def everywhere(
+    scripts: Mapping[str, Script], folder: Path, honest: FaultyHub, place: str, source: str
+) -> Mapping[str, Ended]:
+    """What becomes of each answer; several at once, for some take their time."""
     with ThreadPoolExecutor(len(ENDLESS)) as pool:
         runs = {
             name: pool.submit(downloaded, folder / f"{number}", script, honest, place, source)
-            for number, (name, script) in enumerate(ENDLESS.items())
+            for number, (name, script) in enumerate(scripts.items())
         }
         return {name: run.result() for name, run in runs.items()}
+
+
+# What never ends
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_who_never_begins_to_send_is_left_for_the_next(tmp_path: Path, honest: FaultyHub, place: str) -> None:
-    for name, ended in everywhere(tmp_path, honest, place, "auto").items():
+    for name, ended in everywhere(ENDLESS, tmp_path, honest, place, "auto").items():
         assert ended.error is None and ended.hits, (name, ended)
         assert ended.seconds < OPENING + ELSE, name
 
@@ -109,7 +117,7 @@ def test_who_never_begins_to_send_is_left_for_the_next(tmp_path: Path, honest: F
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_who_never_begins_to_send_is_named(tmp_path: Path, honest: FaultyHub, place: str) -> None:
-    for name, ended in everywhere(tmp_path, honest, place, "huggingface").items():
+    for name, ended in everywhere(ENDLESS, tmp_path, honest, place, "huggingface").items():
         assert ended.error is not None and "127.0.0.1" in ended.error.what, (name, ended)
         assert ended.error.exit_code == (6 if (name, place) == ("redirects", "file") else 5), name
         assert ended.seconds < OPENING + ELSE, name
@@ -121,3 +129,95 @@ def test_nothing_is_left_that_holds_up_the_end_of_the_process(tmp_path: Path, ho
         environ = {**os.environ, **environ_of(tmp_path / "home", server.url, honest.url)}
         done = subprocess.run([PROGRAM, "download", "tiny"], env=environ, capture_output=True, timeout=ELSE)
     assert done.returncode == 0 and b"Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_greeting_of_tls_that_never_ends_is_left(tmp_path: Path, honest: FaultyHub) -> None:
+    """A record that says it has 16 kB, byte by byte."""
+    script = dripping(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\x00")
+    with serving_raw(Raw(script)) as server:
+        environ = environ_of(tmp_path / "home", server.url.replace("http:", "https:"), honest.url)
+        settings, began = Settings.from_environment(environ), time.monotonic()
+        assert content_below(download("tiny", settings=settings).path) == FILES
+        assert server.hits and time.monotonic() - began < OPENING + ELSE
+
+
+def test_a_name_that_is_looked_up_for_ever_is_left(
+    tmp_path: Path, honest: FaultyHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's search cannot be stopped; one thread waits for it, however often it is asked."""
+    truth, over = socket.getaddrinfo, threading.Event()
+
+    def search(host: Any, *rest: Any, **more: Any) -> Any:
+        return over.wait() if host == "slow.invalid" else truth(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", search)
+    environ = environ_of(tmp_path / "home", "http://slow.invalid", honest.url)
+    settings = Settings.from_environment({**environ, "INTERNLM_ZOO_TIMEOUT": "0.3"})
+    try:
+        assert content_below(download("tiny", settings=settings).path) == FILES
+        assert [thread.name for thread in threading.enumerate()].count("look up slow.invalid") == 1
+    finally:
+        over.set()
+
+
+# What is out of order
+
+
+@pytest.fixture
+def small_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that bombs of 100 MB go off."""
+    monkeypatch.setattr("internlm_zoo.sources.http.LARGEST", 1 << 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_who_answers_out_of_order_is_left_for_the_next(
+    tmp_path: Path, honest: FaultyHub, place: str, small_answers: None
+) -> None:
+    for name, ended in everywhere(ODD, tmp_path, honest, place, "auto").items():
+        assert ended.error is None and ended.hits, (name, ended)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_who_answers_out_of_order_is_named(
+    tmp_path: Path, honest: FaultyHub, place: str, small_answers: None
+) -> None:
+    for name, ended in everywhere(ODD, tmp_path, honest, place, "huggingface").items():
+        assert ended.error is not None and ended.error.exit_code in (5, 6), (name, ended)
+        assert len(str(ended.error)) < 400, name
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "expected"),
+    [
+        ("length of 5,000 digits", "file", 6),
+        ("wait until 99999", "listing", 5),
+        ("wait until 99999", "file", 5),
+        ("moved to a long label", "listing", 5),
+        ("moved to half an address", "file", 6),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_a_sentence(
+    zoo: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    honest: FaultyHub,
+    name: str,
+    place: str,
+    expected: int,
+) -> None:
+    with serving_raw(hostile(ODD[name], honest, place)) as server:
+        for variable, value in environ_of(tmp_path / "home", server.url, honest.url).items():
+            monkeypatch.setenv(variable, value)
+        code, _, err = zoo("download", "tiny", "--source", "huggingface")
+        assert code == expected
+        assert "127.0.0.1" in err and "Traceback" not in err and max(map(len, err.splitlines())) < 400
+        assert zoo("download", "tiny")[0] == 0
+
+
+def test_a_server_that_speaks_before_it_is_asked_is_left(tmp_path: Path, honest: FaultyHub) -> None:
+    with serving_raw(hostile(saying(b"220 mail.example ESMTP\r\n"), honest, "listing", asks=False)) as server:
+        settings = Settings.from_environment(environ_of(tmp_path / "home", server.url, honest.url))
+        assert content_below(download("tiny", settings=settings).path) == FILES
