@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -215,6 +217,19 @@ def test_one_process_reads_all_and_has_no_credential(folder, monkeypatch):
         encode(loaded(folder), "Hello")
     (child,) = children()
     assert "a-secret" not in child.environ().values() and child.environ()["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's choice")
+def test_where_memory_is_full_the_process_of_tokenizers_ends_and_the_model_goes_on(folder, monkeypatch):
+    """The kernel's choice is by this number; its killing is a signal from outside."""
+    model = loaded(folder)
+    (child,) = children()
+    assert Path(f"/proc/{child.pid}/oom_score_adj").read_text().strip() == "1000"
+    child.suspend()
+    threading.Timer(0.2, child.kill).start()
+    with pytest.raises(IntegrityError, match="no memory left"):
+        encode(model, "Hello")
+    assert encode(model, "Hello")
 
 
 @pytest.mark.slow

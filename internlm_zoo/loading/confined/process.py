@@ -47,11 +47,13 @@ _SET = {
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "1",
 }
+# After these it is not what it was, or is gone.
+_SPENT = ("time", "memory", "killed", "crash")
 _LOOK = 0.02
 _PATIENCE = 10
 """Times the seconds of a processor, for a child that gets no processor or waits for ever."""
 _GRACE = 1
-_OVERTIME = ("SIGXCPU", "SIGPROF")
+_ENDINGS = {"SIGXCPU": "time", "SIGPROF": "time", "SIGKILL": "killed"}
 
 
 @dataclass
@@ -90,7 +92,7 @@ def ask(question: dict[str, Any], seconds: int, memory: int) -> dict[str, Any]:
             if answer is None:
                 kind = broken[0] if broken else _ended(child.process)
                 answer = {"error": {"kind": kind, "name": kind, "text": "", "line": None}}
-        if answer.get("error", {}).get("kind") in ("time", "memory", "crash"):
+        if answer.get("error", {}).get("kind") in _SPENT:
             _end()
         return answer
 
@@ -98,6 +100,7 @@ def ask(question: dict[str, Any], seconds: int, memory: int) -> dict[str, Any]:
 def _running() -> _Child:
     child = _State.child
     if child is None or child.owner != os.getpid() or child.process.poll() is not None:
+        _end()
         child = _State.child = _Child(_spawn())
     return child
 
@@ -189,11 +192,13 @@ def _watch(
 
 
 def _ended(process: subprocess.Popen[bytes]) -> str:
-    """Why it gave no answer."""
+    """Why it gave no answer. What kills it, but for us, is a system that has no memory left."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
     process.kill()
     number = -process.wait()
     name = signal.Signals(number).name if number in set(signal.Signals) else ""
-    return "time" if name in _OVERTIME else "crash"
+    return _ENDINGS.get(name, "crash")
 
 
 def _end() -> None:

@@ -154,6 +154,7 @@ _BEYOND = {
     "time": "runs for more than {seconds} s",
     "memory": "takes more than {memory} of memory",
     "long": "makes {count} {unit} of this, and {most} are the most that it may",
+    "killed": "was stopped by the system, which has no memory left",
     "crash": "crashes the process that it runs in",
 }
 _UNITS = {"encode": "tokens", "decode": "characters", "render": "characters"}
