@@ -50,7 +50,7 @@ def serve(
             "serve reads directories, not buckets", directory, fix="mirror it to a directory"
         )
     from internlm_zoo.serve.app import build_app
-    from internlm_zoo.serve.background import start
+    from internlm_zoo.serve.background import EVERYWHERE, start
 
     root = Path(directory)
     tokens = _tokens(token_file, shell.settings.environ)
@@ -62,6 +62,8 @@ def serve(
     ):
         shell.say(_announcement(root, server, guarded=bool(tokens)))
         shell.note(f"serving {root} at {server.url}; Ctrl-C stops it")
+        if host in EVERYWHERE and not tokens:
+            shell.note("whoever reaches this machine may read it: --token-file lets in who has a token")
         while True:
             time.sleep(_POLL_SECONDS)  # Windows notices a signal only between two waits
 

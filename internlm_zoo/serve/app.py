@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from converters.filesystem import TOO_MANY
-from internlm_zoo.errors import NotFoundError
+from internlm_zoo.errors import IntegrityError, NotFoundError
 from internlm_zoo.serve.access import Gate
 from internlm_zoo.serve.catalogue import Catalogue
 from internlm_zoo.serve.huggingface import HuggingFace
@@ -17,6 +17,7 @@ from internlm_zoo.serve.index import read_index
 from internlm_zoo.serve.modelers import Modelers
 from internlm_zoo.serve.modelscope import ModelScope
 from internlm_zoo.serve.openxlab import OpenXLab
+from internlm_zoo.serve.patience import patiently
 
 # OpenXLab's own package reads no variable. openmind_hub reads OPENMIND_HUB_ENDPOINT, but cannot even be
 # imported while that is not https.
@@ -44,11 +45,22 @@ async def _later_if_too_many_files(request: web.Request, handler: Handler) -> we
         if error.errno not in TOO_MANY:
             raise
         return web.Response(status=503, headers={hdrs.RETRY_AFTER: "1"}, text="too many files are open")
+    except IntegrityError as error:  # of the mirror's index, damaged since the start
+        return web.json_response({"error": error.what}, status=500)
 
 
 def app_for(catalogue: Catalogue, gate: Gate, *, url_seconds: float = 3600) -> web.Application:
     """The application over a catalogue of one's own. url_seconds: the life of OpenXLab's URLs."""
-    app = web.Application(middlewares=[_later_if_too_many_files])
+
+    @web.middleware
+    async def keeping(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await patiently(request, handler, catalogue)
+
+    async def over(_: web.Application) -> None:
+        catalogue.hashing.close()
+
+    app = web.Application(middlewares=[keeping, _later_if_too_many_files])
+    app.on_shutdown.append(over)  # before the server waits for its requests
     app.add_routes(HuggingFace(catalogue, gate).routes())
     app.add_routes(ModelScope(catalogue, gate).routes())
     app.add_routes(Modelers(catalogue, gate).routes())

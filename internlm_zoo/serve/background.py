@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 import ssl
 import threading
@@ -23,7 +24,8 @@ from internlm_zoo.serve.app import build_app
 _READERS = 8
 _GRACE_SECONDS = 0.5
 _LAST_PORT = 65535
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""The two names of all addresses, and where this machine finds itself then."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,7 @@ def start(
 
     Raises UsageError if the address cannot be had or is none, and what `build_app` raises.
     """
-    if not host.strip("*"):  # asyncio would listen everywhere
-        raise UsageError(f"'{host}' is no address", "--host", "0.0.0.0 listens on all addresses")
+    _check_host(host)
     if not 0 <= port <= _LAST_PORT:
         raise UsageError(f"{port} is no port", "--port", f"0 for any free one, or up to {_LAST_PORT}")
     app = build_app(served) if isinstance(served, Path) else served
@@ -71,6 +72,26 @@ def start(
         fix = "allow more: ulimit -u, or the container's limit of processes"
         raise UsageError("the system gives no thread for the server", fix=fix)
     return ready.result()
+
+
+def _check_host(host: str) -> None:
+    """Who wants all addresses says so by the name they have: `""`, `*`, `0` or `::0` may be a variable that
+    is not set, or a slip."""
+    if not host.strip("*"):  # asyncio would listen everywhere
+        raise UsageError(f"'{host}' is no address", "--host", "0.0.0.0 listens on all addresses")
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):  # said when it is listened on
+        return
+    if host not in EVERYWHERE and any(map(_is_everywhere, found)):
+        what = f"'{host}' means all addresses of this machine"
+        raise UsageError(what, "--host", "write 0.0.0.0, or :: for IPv6 too, if that is meant")
+
+
+def _is_everywhere(address: str) -> bool:
+    place = ipaddress.ip_address(address.partition("%")[0])
+    mapped = place.ipv4_mapped if isinstance(place, ipaddress.IPv6Address) else None
+    return (mapped or place).is_unspecified
 
 
 def _run(
@@ -121,7 +142,7 @@ async def _serve(
         await web.TCPSite(runner, host, port, ssl_context=tls).start()
         stop = asyncio.Event()
         bound = runner.addresses[0][1]
-        name = _WILDCARDS.get(host, host)
+        name = EVERYWHERE.get(host, host)
         name = f"[{name}]" if ":" in name else name
         url = f"{'https' if tls else 'http'}://{name}:{bound}"
         ready.set_result(Server(url, asyncio.get_running_loop(), stop, threading.current_thread()))

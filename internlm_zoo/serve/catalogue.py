@@ -2,7 +2,8 @@
 
 A repository is `root/<org>/<name>/`. A file is served only if a walk of that folder finds it: a requested
 path is compared with names and never joined to the root, so `..`, absolute paths and encoded slashes lead
-nowhere. Links that leave the root are not followed; dot files are served only if `mirror.json` lists them.
+nowhere. Links that leave the root are not followed; dot files are served only if `mirror.json` lists them,
+and what is a file of another name on some system (names.py) not at all: clients refuse such listings.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pathlib import Path
 
 from converters.bystanders import is_of_a_system
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.digests import DigestCache, git_blob_sha1, is_lfs, lfs_pointer
-from internlm_zoo.serve.index import Index, Indexed, read_index
+from internlm_zoo.names import fault_in
+from internlm_zoo.serve.digests import git_blob_sha1, is_lfs, lfs_pointer
+from internlm_zoo.serve.hashing import Hashing, Job, Kind, State, Unhashed, state_of
+from internlm_zoo.serve.index import HeldFile, Index, Indexed, read_index
 
 BRANCHES = ("main", "master")
 _NAME = re.compile(r"[^\W.][\w.\-]*")
 _REVISION = re.compile(r"[0-9a-f]{40}")
-_NOT_UTF8 = re.compile("[\\ud800-\\udfff]")
 
 
 class RepoNotFound(NotFoundError):
@@ -40,7 +42,8 @@ class EntryNotFound(NotFoundError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One served file. git_sha1: of the bytes, None for LFS files. modified: seconds since the epoch."""
+    """One served file. git_sha1: of the bytes, None for LFS files. modified: seconds since the epoch. state:
+    in which it has these digests."""
 
     path: str
     size: int
@@ -48,6 +51,7 @@ class Entry:
     git_sha1: str | None
     modified: float
     file: Path
+    state: State
 
     @property
     def pointer(self) -> bytes | None:
@@ -104,7 +108,7 @@ class Catalogue:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._digests = DigestCache()
+        self.hashing = Hashing()
 
     def names(self) -> list[str]:
         """Every `org/name` folder there is, sorted."""
@@ -114,7 +118,7 @@ class Catalogue:
     def find(self, hub: str, name: str) -> Repository:
         """What a hub's repository holds now. name: a folder `org/name`, or what `mirror.json` calls one.
 
-        Raises RepoNotFound. Slow on first contact with files that nobody has hashed yet.
+        Raises RepoNotFound, and Unhashed as long as there are files that nobody has hashed yet.
         """
         index = read_index(self.root)
         place = index.names.get((hub, name), name)
@@ -132,12 +136,17 @@ class Catalogue:
 
     def _read(self, name: str, folder: Path, index: Index, place: str) -> Repository:
         indexed = index.releases.get(place, Indexed(None, {}))
-        found = sorted(self._entries(folder, indexed), key=lambda entry: entry.path)
-        recorded = {entry.path: (entry.size, entry.sha256) for entry in found} == indexed.files
+        waiting: list[Job] = []
+        found = sorted(self._entries(folder, indexed, waiting), key=lambda entry: entry.path)
+        if waiting:
+            raise Unhashed(waiting)
+        held = {path: (file.size, file.sha256) for path, file in indexed.files.items()}
+        recorded = {entry.path: (entry.size, entry.sha256) for entry in found} == held
         known = indexed.revision if recorded and _REVISION.fullmatch(indexed.revision or "") else None
         return Repository(name, known or _content_revision(found), tuple(found))
 
-    def _entries(self, folder: Path, indexed: Indexed) -> Iterator[Entry]:
+    def _entries(self, folder: Path, indexed: Indexed, waiting: list[Job]) -> Iterator[Entry]:
+        """waiting: gets what has to be hashed first."""
         for path, found in _walk(folder):
             if not (path in indexed.files or _presentable(path)):
                 continue
@@ -147,15 +156,31 @@ class Catalogue:
             if not found.is_file():
                 continue
             stat = file.stat()
-            size, sha256 = indexed.files.get(path, (-1, ""))
+            state = state_of(stat)
+            sha256 = self._held(file, stat, indexed.files.get(path))
+            small = not is_lfs(path, stat.st_size)
             yield Entry(
                 path=path,
                 size=stat.st_size,
-                sha256=sha256 if size == stat.st_size else self._digests.sha256(file, stat),
-                git_sha1=None if is_lfs(path, stat.st_size) else self._digests.git_sha1(file, stat),
+                sha256=sha256 or self._hashed("sha256", file, state, waiting),
+                git_sha1=self._hashed("git", file, state, waiting) if small else None,
                 modified=stat.st_mtime,
                 file=file,
+                state=state,
             )
+
+    def _held(self, file: Path, stat: os.stat_result, held: HeldFile | None) -> str | None:
+        """What the index says of a file that is as it was then, by its size and time of change."""
+        if held is None or (held.size, held.stamp) != (stat.st_size, str(stat.st_mtime_ns)):
+            return None
+        return held.sha256 if self.hashing.believes(file, held.sha256, state_of(stat)) else None
+
+    def _hashed(self, kind: Kind, file: Path, state: State, waiting: list[Job]) -> str:
+        digest = self.hashing.digest(kind, file, state)
+        if isinstance(digest, Job):
+            waiting.append(digest)
+            return ""
+        return digest
 
 
 def _subfolders(folder: Path) -> Iterator[Path]:
@@ -175,7 +200,7 @@ def _walk(folder: str | Path, prefix: str = "") -> Iterator[tuple[str, os.DirEnt
 
 def _presentable(path: str) -> bool:
     hidden = any(part.startswith(".") for part in path.split("/"))
-    return not hidden and not _NOT_UTF8.search(path)
+    return not hidden and fault_in(path) is None
 
 
 def _folders(entries: Iterable[Entry], prefix: str) -> set[str]:

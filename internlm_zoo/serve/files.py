@@ -7,6 +7,7 @@ that happens to lie beside the file. Weights always go out as they are.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Mapping
 from email.utils import formatdate
@@ -16,7 +17,9 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from converters.filesystem import TOO_MANY
+from converters.formats.access import regular
 from internlm_zoo.serve.catalogue import Entry
+from internlm_zoo.serve.hashing import state_of
 
 _TURNS, _TURN_SECONDS = 50, 0.1
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -44,6 +47,10 @@ class FileBody(web.StreamResponse):
         if request.transport is None:
             raise ConnectionResetError("the client has gone")
         with await self._open(request.transport) as stream:
+            if state_of(os.fstat(stream.fileno())) != self.entry.state:
+                # Another lies there now, and the digest of the former is announced.
+                request.transport.abort()
+                raise ConnectionResetError(f"{self.entry.path} has changed")
             loop = asyncio.get_running_loop()
             sent = await loop.sendfile(request.transport, stream, self.offset, self.count)
         if sent != self.count:
@@ -55,7 +62,7 @@ class FileBody(web.StreamResponse):
         """Waits for its turn where few files may be open; the client asks again where that takes too long."""
         for _ in range(_TURNS):
             try:
-                return await asyncio.to_thread(self.entry.file.open, "rb")
+                return await asyncio.to_thread(open, self.entry.file, "rb", opener=regular)
             except OSError as error:
                 if error.errno not in TOO_MANY:
                     raise
@@ -81,7 +88,7 @@ def send(request: web.Request, entry: Entry, etag: str, headers: Mapping[str, st
         return web.Response(status=412, headers=common)
     if _matches(request.headers.get(hdrs.IF_NONE_MATCH, ""), tag, weak=True):
         return web.Response(status=304, headers=common)
-    part = _part(request, entry.size, tag, common[hdrs.LAST_MODIFIED])
+    part = _part(request, entry.size, tag)
     if part is None:
         return FileBody(entry, 0, entry.size, status=200, headers=common)
     start, stop = part
@@ -98,10 +105,11 @@ def _matches(header: str, tag: str, *, weak: bool) -> bool:
     return tag in ([item.removeprefix("W/") for item in tags] if weak else tags)
 
 
-def _part(request: web.Request, size: int, tag: str, modified: str) -> tuple[int, int] | None:
-    """The half-open byte range asked for; None for the whole file; empty if it cannot be satisfied."""
+def _part(request: web.Request, size: int, tag: str) -> tuple[int, int] | None:
+    """The half-open byte range asked for; None for the whole file, also where If-Range has a date, which is
+    set by whoever writes the file, to the second (RFC 9110, 8.8.2.2); empty if it cannot be satisfied."""
     found = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, "").replace(" ", ""))
-    if found is None or request.headers.get(hdrs.IF_RANGE, tag) not in (tag, modified):
+    if found is None or request.headers.get(hdrs.IF_RANGE, tag) != tag:
         return None
     first, last = found.groups()
     if not first and not last:

@@ -6,7 +6,6 @@ specification. No `X-Xet-*` header is ever sent, so clients stay with plain HTTP
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,6 +18,7 @@ from internlm_zoo.serve.access import Gate
 from internlm_zoo.serve.catalogue import Catalogue, Entry, Repository
 from internlm_zoo.serve.digests import git_blob_sha1
 from internlm_zoo.serve.files import send
+from internlm_zoo.serve.patience import found
 
 HUB = "huggingface"
 PAGE = 1000
@@ -97,7 +97,7 @@ class HuggingFace:
 
     async def _repository(self, request: web.Request) -> Repository:
         asked = request.match_info
-        repository = await asyncio.to_thread(self.catalogue.find, HUB, f"{asked['org']}/{asked['name']}")
+        repository = await found(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
         return repository.at(asked.get("revision", "main"))
 
     def _answering(self, handler: Handler) -> Handler:

@@ -7,24 +7,40 @@ they are first asked for.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from converters.formats.access import content_of
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.registry.entry import FilePath, Sha256, Size
+from internlm_zoo.registry.explain import sentence
+from internlm_zoo.store.record import MOST
 
 INDEX_NAME = "mirror.json"
 _SCHEMA = 1
 
 
 @dataclass(frozen=True)
+class HeldFile:
+    """stamp: the time of its last change when it was taken in; without one nothing tells whether it is the
+    same."""
+
+    path: FilePath
+    size: Size
+    sha256: Sha256
+    stamp: str | None = None
+
+
+@dataclass(frozen=True)
 class Indexed:
-    """One release as the index records it. files: path -> (size in bytes, sha256)."""
+    """One release as the index records it. files: by path."""
 
     revision: str | None
-    files: Mapping[str, tuple[int, str]]
+    files: Mapping[str, HeldFile]
 
 
 @dataclass(frozen=True)
@@ -49,23 +65,38 @@ def read_index(root: Path) -> Index:
 def _read(path: Path, *state: int) -> Index:
     """state: what changes whenever the file does, so that it is parsed once and never stale."""
     try:
-        return _parse(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise IntegrityError(
-            f"the index of the mirror is not in the format of schema {_SCHEMA}: {error}",
-            where=path,
-            fix="write it again with `internlm-zoo mirror apply`",
-        ) from error
+        document = _DOCUMENT.validate_json(content_of(path, MOST))
+    except ValidationError as error:
+        what = f"the index of the mirror is not in the format of schema {_SCHEMA}"
+        fix = "write it again with `internlm-zoo mirror apply`"
+        raise IntegrityError(f"{what}: {sentence(error.errors()[0])}", path, fix) from error
+    return Index(
+        {
+            release.path: Indexed(release.revision, {file.path: file for file in release.files})
+            for release in document.releases
+        },
+        {(name.hub, name.repo): release.path for release in document.releases for name in release.names},
+    )
 
 
-def _parse(document: Mapping[str, Any]) -> Index:
-    if document["schema"] != _SCHEMA:
-        raise ValueError(f"schema {document['schema']}")
-    releases: dict[str, Indexed] = {}
-    names: dict[tuple[str, str], str] = {}
-    for release in document["releases"]:
-        files = {file["path"]: (int(file["size"]), str(file["sha256"])) for file in release["files"]}
-        releases[release["path"]] = Indexed(revision=release.get("revision"), files=files)
-        for name in release.get("names", ()):
-            names[name["hub"], name["repo"]] = release["path"]
-    return Index(releases, names)
+@dataclass(frozen=True)
+class _Name:
+    hub: str
+    repo: str
+
+
+@dataclass(frozen=True)
+class _Release:
+    path: str
+    files: tuple[HeldFile, ...]
+    revision: str | None = None
+    names: tuple[_Name, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Document:
+    schema: Literal[1]
+    releases: tuple[_Release, ...]
+
+
+_DOCUMENT = TypeAdapter(_Document)

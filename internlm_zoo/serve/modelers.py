@@ -7,7 +7,6 @@ service has for a repository that it does not know is unknown: the client reads 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,6 +18,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.access import Gate
 from internlm_zoo.serve.catalogue import Catalogue, Entry, EntryNotFound, Repository, RevisionNotFound
 from internlm_zoo.serve.files import send
+from internlm_zoo.serve.patience import found
 
 HUB = "modelers"
 _MISSING = {RevisionNotFound: "ref_not_exist", EntryNotFound: "branch_or_path_not_found"}
@@ -90,7 +90,7 @@ class Modelers:
 
     async def _repository(self, request: web.Request, revision: str | None) -> Repository:
         asked = request.match_info
-        repository = await asyncio.to_thread(self.catalogue.find, HUB, f"{asked['org']}/{asked['name']}")
+        repository = await found(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
         return repository.at(revision or "main")
 
     def _answering(self, handler: Handler) -> Handler:

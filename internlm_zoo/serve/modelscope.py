@@ -6,7 +6,6 @@ the specification. Every file has a sha256; the branch is called master.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.access import Gate
 from internlm_zoo.serve.catalogue import Catalogue, Entry, EntryNotFound, Repository
 from internlm_zoo.serve.files import send
+from internlm_zoo.serve.patience import found
 
 HUB = "modelscope"
 LISTING_LIMIT = 3000
@@ -80,7 +80,7 @@ class ModelScope:
 
     async def _repository(self, request: web.Request) -> Repository:
         asked = request.match_info
-        repository = await asyncio.to_thread(self.catalogue.find, HUB, f"{asked['org']}/{asked['name']}")
+        repository = await found(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
         return repository.at(request.query.get("Revision") or "master")
 
     def _answering(self, handler: Handler) -> Handler:

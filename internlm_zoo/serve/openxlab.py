@@ -20,10 +20,12 @@ from typing import Any
 from aiohttp import hdrs, web
 from yarl import URL
 
+from converters.formats.access import regular
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.access import Gate
 from internlm_zoo.serve.catalogue import Catalogue, Entry
 from internlm_zoo.serve.files import send
+from internlm_zoo.serve.patience import found
 
 HUB = "openxlab"
 DOWNLOADS = "/openxlab/download"
@@ -88,7 +90,7 @@ class OpenXLab:
         if not self.gate.accepts("access", request.headers.get(hdrs.AUTHORIZATION)):
             raise Refused(401, "this repository asks for a signed-in user")
         name = f"{_text(body, 'userName')}/{_text(body, 'repositoryName')}"
-        repository = await asyncio.to_thread(self.catalogue.find, HUB, name)
+        repository = await found(self.catalogue, HUB, name)
         wanted = _wanted(repository.entries, body)
         hashes = await asyncio.to_thread(lambda: [_edge_md5(entry) for entry in wanted])
         listed = {
@@ -110,7 +112,7 @@ class OpenXLab:
         if float(expires) < time.time():
             return _denied("Request has expired.")
         try:
-            entry = (await asyncio.to_thread(self.catalogue.find, HUB, name)).entry(path)
+            entry = (await found(self.catalogue, HUB, name)).entry(path)
         except NotFoundError as error:
             return web.Response(status=404, text=error.what)
         return send(request, entry, etag=entry.sha256[:32].upper(), headers={})
@@ -183,7 +185,7 @@ def _wanted(entries: Iterable[Entry], body: dict[str, Any]) -> list[Entry]:
 
 def _edge_md5(entry: Entry) -> str:
     """MD5 of the first and last 64 bytes; of the whole file if it has no more than 128."""
-    with entry.file.open("rb") as stream:
+    with open(entry.file, "rb", opener=regular) as stream:
         if entry.size <= 2 * _EDGE:
             return hashlib.md5(stream.read(), usedforsecurity=False).hexdigest()
         first = stream.read(_EDGE)

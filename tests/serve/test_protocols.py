@@ -115,10 +115,10 @@ def test_conditions(hub: Server, protocol: str) -> None:
     assert ask("GET", url, **{"If-None-Match": f'"other", {etag}'}).status == 304
     assert ask("GET", url, **{"If-None-Match": '"other"', "Range": "bytes=0-9"}).status == 206
     assert ask("GET", url, **{"If-Match": '"other"'}).status == 412
-    for same in (etag, date):
-        assert ask("GET", url, **{"If-Range": same, "Range": "bytes=0-9"}).status == 206
-    changed = ask("GET", url, **{"If-Range": '"other"', "Range": "bytes=0-9"})
-    assert (changed.status, changed.data) == (200, WEIGHTS)
+    assert ask("GET", url, **{"If-Range": etag, "Range": "bytes=0-9"}).status == 206
+    for unsure in ('"other"', date):
+        changed = ask("GET", url, **{"If-Range": unsure, "Range": "bytes=0-9"})
+        assert (changed.status, changed.data) == (200, WEIGHTS)
 
 
 def test_etags_are_the_digests_each_hub_publishes(hub: Server) -> None:
