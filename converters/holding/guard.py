@@ -89,7 +89,6 @@ def held(
     """Hold the file; its folder is made if it is not there. Whoever has to wait is told once for whom, and
     since when. check: called while waiting; what it raises ends that. stay: see Guard.release. Raises OSError
     where the file cannot be made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     guard = _waited_for(path, say, check)
     try:
         yield guard
@@ -99,13 +98,23 @@ def held(
 
 def _waited_for(path: Path, say: Callable[[str], None], check: Callable[[], None]) -> Guard:
     begun, said = time.monotonic(), False
-    while isinstance(found := take(path), Holder):
+    while isinstance(found := _taken(path), Holder):
         check()
         if not said and time.monotonic() - begun > _SOON:
             said = True
             say(_waiting(found, path))
         time.sleep(_LATER if said else _LOOK)
     return found
+
+
+def _taken(path: Path) -> Guard | Holder:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return take(path)
+        except FileNotFoundError:  # who held it has failed, and removed the folders that it had made
+            if path.parent.is_symlink():  # to nowhere
+                raise
 
 
 def _waiting(holder: Holder, path: Path) -> str:

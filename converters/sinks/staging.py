@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from converters.bystanders import is_empty, is_of_a_system
-from converters.errors import IntegrityError, PartlyDoneError, UsageError
-from converters.holding import held
+from converters.errors import IntegrityError, PartlyDoneError, UsageError, ZooError
+from converters.holding import Guard, held
 from converters.plan import Plan
 from converters.sinks.exchange import exchange
 from converters.sinks.journal import JOURNAL
@@ -35,6 +35,7 @@ class Staging:
         self.target = Path(os.path.realpath(target))
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
+        self._guard: Guard | None = None
         with _as_argument(target):
             self._look(target)
 
@@ -56,7 +57,7 @@ class Staging:
         """No other conversion makes the same target meanwhile. say: told for whom it has to wait."""
         missing = [parent for parent in self.target.parents if not parent.exists()]
         try:
-            with held(self.target.with_name(f".{self.target.name}.guard"), say):
+            with held(self.target.with_name(f".{self.target.name}.guard"), say) as self._guard:
                 if self._old.exists() and not self.target.exists():  # killed between two renames
                     self._old.rename(self.target)
                 yield
@@ -64,6 +65,14 @@ class Staging:
             with suppress(OSError):  # something is in it now
                 for parent in missing:
                     parent.rmdir()
+
+    def _check_alone(self) -> None:
+        """Raises UsageError if another conversion makes the target by now: this one was taken for dead, as on
+        a machine that slept, or what it held was removed."""
+        if self._guard is None or self._guard.is_ours():
+            return
+        what = "another conversion to this target has taken over, and what this one wrote is of no use"
+        raise UsageError(what, self.target, "wait until that has ended, or choose another target")
 
     def begin(self, plan: Plan, engine: str) -> None:
         """Keep the weights that an interrupted run of the same conversion wrote, and nothing else."""
@@ -87,18 +96,23 @@ class Staging:
 
     @contextmanager
     def dropped_if_wrong(self) -> Iterator[None]:
-        """At an IntegrityError nothing stays that a later run would go on from."""
+        """At an IntegrityError nothing stays that a later run would go on from. What went wrong because
+        another conversion has taken over is said to be that."""
         try:
             yield
-        except IntegrityError:
-            _remove(self.path)
+        except (ZooError, OSError) as error:
+            self._check_alone()
+            if isinstance(error, IntegrityError):
+                _remove(self.path)
             raise
 
     def publish(self) -> None:
         """Put the finished directory in the target's place, where what was there stays whole until then.
 
-        Raises UsageError if the file system cannot, as some that lie over another one.
+        Raises UsageError if the file system cannot, as some that lie over another one, and if another
+        conversion has taken over.
         """
+        self._check_alone()
         for name in BOOKKEEPING:
             (self.path / name).unlink()
         try:
