@@ -23,10 +23,11 @@ from converters.errors import UsageError, ZooError
 from converters.evidence import prove
 from converters.execute import in_parallel
 from converters.formats.bytesource import hex_of
-from converters.formats.folder import Folder, LocalFolder, read_whole
+from converters.formats.folder import Folder, LocalFolder
 from converters.layouts.table import GGUF
 from converters.plan import Plan
 from converters.progress import Progress
+from converters.recorded import stated_in
 from converters.weights import RECORD
 
 _FIX = "choose another target, or replace it with --force"
@@ -56,7 +57,7 @@ def held_against(
     progress.note("the target is there already: it is held against the source and these options")
     try:
         differences = _differences(plan, folder, LocalFolder(made), then, workers)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         differences = [f"its {RECORD} is not one that this program wrote"]
     plan.source.folder.confirm()
     if differences:
@@ -74,8 +75,7 @@ def _other(folder: LocalFolder, what: str) -> UsageError:
 def _recorded(folder: LocalFolder) -> Mapping[str, Any]:
     """Its record, as far as it is looked at here."""
     try:
-        record.expected(folder)
-        return dict(json.loads(read_whole(folder, RECORD)))
+        return stated_in(folder)[0]
     except (ZooError, NotADirectoryError) as error:
         raise UsageError("the target exists and is not empty", folder.name, _FIX) from error
 

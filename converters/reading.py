@@ -5,7 +5,6 @@ What is wrong with it is raised, or noted by whoever wants to go on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
@@ -14,12 +13,17 @@ from converters.errors import IntegrityError, NotFoundError, UnsupportedError, Z
 from converters.formats import safetensors, torchzip
 from converters.formats.folder import Folder, read_whole
 from converters.formats.impostors import refuse_impostor
+from converters.formats.jsontext import json_value
 from converters.shardfiles import StoredFile
 from converters.weights import MODEL_CONFIG, RECORD
 
 T = TypeVar("T")
 Wrong = Callable[[ZooError], None]
 """What is done about a fault of a folder: raise it, or note it and let the reading go on."""
+
+MAX_JSON = 64 << 20
+"""Of a config or a tokenizer.json in bytes; the largest released one has 33 MB."""
+AGAIN = "fetch it again"
 
 # What is wrong with a checkpoint, and not with the way to it.
 FAULTS = (IntegrityError, NotFoundError, UnsupportedError)
@@ -43,13 +47,18 @@ def read_json(folder: Folder, name: str) -> Mapping[str, Any]:
     """A small file that holds an object. Raises NotFoundError, and IntegrityError for anything else."""
     with closing(folder.open(name)) as file:
         refuse_impostor(file)
+    return json_object(read_whole(folder, name), folder.where(name))
+
+
+def json_object(content: bytes, where: str) -> dict[str, Any]:
+    """The object that a file holds. Raises IntegrityError for anything else."""
     try:
-        config = json.loads(read_whole(folder, name))
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"it is not valid JSON: {error}", folder.where(name), "fetch it again") from None
-    if not isinstance(config, dict):
-        raise IntegrityError("it is not a JSON object", folder.where(name))
-    return config
+        value = json_value(content, MAX_JSON)
+    except ValueError as error:
+        raise IntegrityError(f"it is not valid JSON: {error}", where, AGAIN) from None
+    if not isinstance(value, dict):
+        raise IntegrityError("it is not a JSON object", where, AGAIN)
+    return value
 
 
 def read_record(folder: Folder) -> Mapping[str, Any]:

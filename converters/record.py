@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
@@ -22,20 +21,19 @@ from converters.errors import AccessError, IntegrityError, NotFoundError, Unsupp
 from converters.execute import in_parallel
 from converters.formats.bytesource import hex_of
 from converters.formats.crc import crc_of
-from converters.formats.folder import Folder, LocalFolder, local_folder, read_whole
+from converters.formats.folder import Folder, LocalFolder, local_folder
 from converters.formats.zip_read import read_directory
 from converters.intruders import intruders
 from converters.layouts.table import GGUF
 from converters.plan import Plan
 from converters.progress import Progress
+from converters.recorded import BLAKE3, DIGESTS, Expected, RecordedFile, expected
 from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.staging import BOOKKEEPING
 from converters.weights import CELL, RECORD
 
-BLAKE3 = "blake3"
 # Files that no tensor needs to be found.
 _APART = {*TOKENIZER_FILES, GENERATION}
-_DIGESTS = "digests"
 
 
 def input_digests(source: Checkpoint, *, evidence: bool, workers: int | None) -> list[dict[str, object]]:
@@ -105,7 +103,7 @@ def stated(plan: Plan) -> dict[str, Any]:
 
 
 def _digests(directory: Path, names: list[str]) -> dict[str, object]:
-    return {_DIGESTS: {name: entry(LocalFolder(directory), name)[BLAKE3] for name in names}} if names else {}
+    return {DIGESTS: {name: entry(LocalFolder(directory), name)[BLAKE3] for name in names}} if names else {}
 
 
 def _others(plan: Plan, directory: Path) -> list[str]:
@@ -180,7 +178,7 @@ def _files(folder: Path, wanted: Collection[str]) -> Iterator[str]:
     return (path for path in files_below(folder, wanted) if os.path.isfile(folder / path))  # noqa: PTH113 (what cannot be seen is missing)
 
 
-def _difference(folder: LocalFolder, name: str, file: _File, *, quick: bool) -> str | None:
+def _difference(folder: LocalFolder, name: str, file: RecordedFile, *, quick: bool) -> str | None:
     size = folder.size(name)
     if size != file.size:
         return f"expected {file.size:,} bytes, found {size:,}"
@@ -231,63 +229,3 @@ def _entries(folder: LocalFolder, name: str) -> list[tuple[str, str]]:
 def _unreadable(folder: LocalFolder, error: ZooError) -> tuple[str, str]:
     name = PurePath(error.where or "").name
     return name if name in folder.names() else ".", error.what
-
-
-@dataclass(frozen=True)
-class _File:
-    size: int
-    blake3: str | None
-
-
-@dataclass(frozen=True)
-class Expected:
-    """weights: which set of them the conversion wrote, whatever else is there now."""
-
-    files: Mapping[str, _File]
-    tensors: Mapping[str, str]
-    weights: str
-
-    @property
-    def digested(self) -> bool:
-        """Whether anything says what its weights should be."""
-        return bool(self.tensors) or all(file.blake3 for file in self.files.values())
-
-
-def expected(folder: LocalFolder) -> Expected:
-    """What a record says should be there. Raises NotFoundError if there is none, IntegrityError for a damaged
-    one."""
-    if RECORD not in folder.names():
-        raise NotFoundError(f"there is no {RECORD} in it", folder.name)
-    try:
-        record = json.loads(read_whole(folder, RECORD))
-        target = record["target"]
-        files = [*target["files"], *target.get("other_files", ())]
-        return Expected(
-            {_name(file["name"]): _file(file, target.get(_DIGESTS, {})) for file in files},
-            {_text(name): _text(digest) for name, digest in record["fingerprint"]["tensors"].items()},
-            _name(target["files"][0]["name"]),
-        )
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise IntegrityError(
-            f"it is not the record of a conversion: {type(error).__name__}: {error}",
-            folder.where(RECORD),
-            "convert again",
-        ) from None
-
-
-def _file(fields: Mapping[str, Any], digests: Mapping[str, Any]) -> _File:
-    digest = digests.get(fields["name"], fields.get(BLAKE3))
-    return _File(int(fields["size"]), None if digest is None else _text(digest))
-
-
-def _name(value: object) -> str:
-    name = _text(value)
-    if PurePath(name).name != name:
-        raise ValueError(f"{name!r} is no name of a file")
-    return name
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.isprintable():
-        raise TypeError(f"{value!r} where a text should be")
-    return value

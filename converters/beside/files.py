@@ -4,8 +4,8 @@ model of another name by its content.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,6 +16,7 @@ from converters.formats.access import content_of, is_directory, reading
 from converters.formats.bytesource import LocalFile
 from converters.formats.folder import SMALL, Folder, LocalFolder, read_whole
 from converters.formats.impostors import refuse_impostor
+from converters.reading import AGAIN, json_object
 from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import dump
 
@@ -27,7 +28,6 @@ ADDED = "added_tokens.json"
 TEMPLATE = "chat_template.jinja"
 TEMPLATES = "additional_chat_templates"
 DEFAULT = "default"
-AGAIN = "fetch it again"
 _MODEL, _JINJA = ".model", ".jinja"
 
 
@@ -44,13 +44,7 @@ class TokenizerFiles:
 
     def json(self, name: str) -> dict[str, Any]:
         """The object in a file; empty if it is not there. Raises IntegrityError for anything else."""
-        try:
-            value = json.loads(self.content.get(name, b"{}"))
-        except (ValueError, RecursionError) as error:
-            raise IntegrityError(f"it is not valid JSON: {error}", self.path(name), AGAIN) from None
-        if not isinstance(value, dict):
-            raise IntegrityError("it is not a JSON object", self.path(name), AGAIN)
-        return value
+        return json_object(self.content.get(name, b"{}"), self.path(name))
 
     def text(self, name: str) -> str:
         """Raises IntegrityError for what is not UTF-8."""
@@ -124,16 +118,13 @@ def _directory(path: Path) -> TokenizerFiles:
 
 def _kind(content: bytes, path: Path) -> str:
     """Which file of a tokenizer it is."""
-    try:
+    with suppress(IntegrityError):
         read_model(content)
         return SENTENCEPIECE
-    except IntegrityError:
-        pass
-    try:
-        if "vocab" in json.loads(content)["model"]:
+    with suppress(IntegrityError):
+        model = json_object(content, str(path)).get("model")
+        if isinstance(model, dict) and "vocab" in model:
             return FAST
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
     raise UsageError(
         "this is no tokenizer: neither a sentencepiece model nor a tokenizer.json",
         path,

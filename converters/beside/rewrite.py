@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.beside import files as beside
-from converters.beside.description import DECODER, Described, describe, not_a_tokenizer, piece_ids
+from converters.beside.description import DECODER, Described, Fast, describe, fast_tokenizer_in
 from converters.beside.files import TokenizerFiles
 from converters.beside.known import TokenizerFacts
 from converters.beside.tokens import settle_tokens
+from converters.errors import IntegrityError
 from converters.formats.bytesource import HeldFile
 from converters.tokenizer.convert import fast_tokenizer
 from converters.tokenizer.model_proto import read_model
@@ -26,6 +27,7 @@ from converters.tokenizer.tokenizer_json import (
     framed,
     tokenizer_files,
 )
+from converters.values import shown
 
 # What a config says to the code that came with it, or of the machine that saved it.
 _OF_CODE = (
@@ -104,12 +106,9 @@ def _template(said: Described, facts: TokenizerFacts) -> object:
 
 def _completed(files: TokenizerFiles, said: Described, facts: TokenizerFacts) -> dict[str, bytes]:
     """The same tokenizer, with a config that names its tokens and no code, where that is not so already."""
-    document, config = files.json(beside.FAST), files.json(beside.SETTINGS)
-    try:
-        tokens = _tokens_of(document, said)
-        framed = _framed(document, said) if _names_code(config) else document
-    except (AttributeError, KeyError, TypeError) as error:
-        raise not_a_tokenizer(files, error) from None
+    fast, config = fast_tokenizer_in(files), files.json(beside.SETTINGS)
+    document, tokens = fast.document, _tokens_of(fast, said)
+    framed = _framed(fast, said, files.path(beside.FAST)) if _names_code(config) else document
     whole = _spaced(_whole_config(config, said, tokens, facts), document, files)
     changed = {
         name: dump(new, name)
@@ -123,26 +122,25 @@ def _names_code(config: Mapping[str, Any]) -> bool:
     return "auto_map" in config or str(config.get("tokenizer_class")).startswith("InternLM")
 
 
-def _tokens_of(document: Mapping[str, Any], said: Described) -> list[AddedToken]:
+def _tokens_of(fast: Fast, said: Described) -> list[AddedToken]:
     """Those that are listed in a config: special ones, and those that are no pieces of the model."""
-    vocab, found = piece_ids(document), {}
-    for fields in document.get("added_tokens", ()):
-        if fields["special"] or fields["content"] not in vocab:
-            sides = {key: fields[key] for key in ("special", "normalized", "single_word", "lstrip", "rstrip")}
-            found[fields["id"]] = AddedToken(fields["id"], fields["content"], **sides)
+    found = {token.id: token for token in fast.added if token.special or token.text not in fast.pieces}
     return list({**{token.id: token for token in said.added}, **found}.values())
 
 
-def _framed(document: Mapping[str, Any], said: Described) -> Mapping[str, Any]:
+def _framed(fast: Fast, said: Described, where: str) -> Mapping[str, Any]:
     """With bos and eos as the config says, which the code that it names would have seen to."""
     if not said.settings.keys() & {"add_bos_token", "add_eos_token"}:
-        return document
-    ids = piece_ids(document) | {token["content"]: token["id"] for token in document["added_tokens"]}
+        return fast.document
+    ids = {**fast.pieces, **{token.text: token.id for token in fast.added}}
     bos, eos = (said.roles.get(role, _USUAL[role]) for role in ("bos_token", "eos_token"))
     first = bos if said.settings.get("add_bos_token") is not False else None
     last = eos if said.settings.get("add_eos_token") is True else None
+    for token in (first, last):
+        if token and token not in ids:
+            raise IntegrityError(f"it is not a tokenizer of this config: it has no {shown(token)}", where)
     frame = framed((first, ids[first]) if first else None, (last, ids[last]) if last else None)
-    return {**document, "post_processor": frame}
+    return {**fast.document, "post_processor": frame}
 
 
 def _spaced(config: dict[str, Any], document: Mapping[str, Any], files: TokenizerFiles) -> dict[str, Any]:

@@ -36,8 +36,10 @@ def settle_tokens(
     added |= own
     ids = {piece.text: id for id, piece in enumerate(model.pieces)}
     ids |= {token.text: id for id, token in added.items()}
+    free = max(len(model.pieces), *(one + 1 for one in ids.values()))
     for text in said.special:
-        id = ids.setdefault(text, max(len(model.pieces), *(one + 1 for one in ids.values())))
+        id = ids.setdefault(text, free)
+        free = max(free, id + 1)
         token = added.get(id, _special(id, text))
         if token.text == text:
             added[id] = replace(token, special=True)

@@ -115,7 +115,7 @@ def write_files(
     """
     shared = _everywhere(plan)
     with (
-        Journal(staging / JOURNAL) as journal,
+        Journal(staging / JOURNAL, lambda number, _: number < len(plan.files)) as journal,
         tempfile.TemporaryDirectory(prefix="attempts-", dir=staging) as attempts,
     ):
         kept = tuple(plan.files[number].name for number in sorted(journal.entries))

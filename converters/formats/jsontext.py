@@ -15,17 +15,23 @@ DEPTH = 64
 """Objects and arrays within each other. A released tokenizer.json has 8."""
 DIGITS = 64
 """Of one integer. transformers writes model_max_length with 31 where nobody has set it."""
+VALUES = 4_000_000
+"""Commas and opening brackets: a value of Python has some hundred bytes. The largest tokenizer.json of
+anybody's have 2 million of them, the header of a file of 100,000 tensors has 600,000."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SHOWN = 20
 
 
-def json_value(text: bytes, most: int, *, unique: bool = False) -> Any:
+def json_value(text: bytes, most: int, *, unique: bool = False, values: int = VALUES) -> Any:
     """The value of a JSON document of `most` bytes at most. unique: a key that an object has twice is
-    refused; otherwise the last of them counts, as with everybody else. Raises ValueError with a clause that
-    says what is wrong with it ("it is nested deeper than 64")."""
+    refused; otherwise the last of them counts, as with everybody else. values: how many it may have, as
+    VALUES counts them. Raises ValueError with a clause that says what is wrong with it ("it is nested deeper
+    than 64")."""
     if len(text) > most:
         raise ValueError(f"it has {len(text)} bytes, and {most} are read at most")
+    if sum(map(text.count, (b",", b"[", b"{"))) > values:
+        raise ValueError(f"it has more than {values} values")
     try:
         value = _parse(text, _unique if unique else None)
     except RecursionError:

@@ -16,12 +16,16 @@ from pathlib import Path
 from converters.errors import IntegrityError, UsageError
 from converters.formats.bytesource import ByteSource, opened
 from converters.formats.impostors import refuse_impostor
-from converters.formats.tensors import TensorLike, TensorSpec, nbytes
+from converters.formats.jsontext import json_value
+from converters.formats.tensors import MAX_NAME, TensorLike, TensorSpec, nbytes
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 TORCH_INDEX = "pytorch_model.bin.index.json"
 SAFETENSORS_PATTERN = "model{suffix}.safetensors"
-MAX_INDEX = 256 << 20
+MAX_INDEX = 64 << 20
+"""In bytes. DeepSeek-V3's, of 91,000 tensors, has 9 MB."""
+MAX_FILES = 10_000
+"""Far more than any checkpoint is cut into."""
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -104,12 +108,16 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> Mapping[str, str]
             raise IntegrityError("the index is larger than any checkpoint's", file.name)
         text = file.read(0, file.size)
     try:
-        index = json.loads(text.decode())
-    except (ValueError, RecursionError) as error:
+        index = json_value(text, MAX_INDEX)
+    except ValueError as error:
         raise IntegrityError(f"the index is not valid JSON: {error}", file.name, "fetch it again") from None
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not all(map(_is_file_name, weight_map.values())):
         raise IntegrityError("the index has no weight_map of tensor names to file names", file.name)
+    if len(set(weight_map.values())) > MAX_FILES or any(len(name) > MAX_NAME for name in weight_map):
+        raise IntegrityError(
+            "the index names more files, or longer tensors, than any checkpoint has", file.name
+        )
     return weight_map
 
 

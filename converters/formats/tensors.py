@@ -17,6 +17,12 @@ Patch = tuple[int, bytes]
 """Bytes to be written at an absolute offset."""
 
 
+MAX_NAME = 512
+"""Characters in the name of a tensor. Wrappers of training frameworks within each other give some 200; what
+is taken off a name piece by piece has to end."""
+MAX_DIMS = 64
+
+
 @dataclass(frozen=True)
 class ElementType:
     """One row of ELEMENT_TYPES. storage: the torch storage class it is pickled under, where it has one."""
@@ -146,6 +152,11 @@ class FileLayout:
     seal: Callable[[Mapping[str, int]], tuple[Patch, ...]] = _nothing_to_seal
     needs_crc: bool = False
     encode: Callable[[int, memoryview], tuple[int, memoryview]] | None = None
+
+
+def is_name(value: object) -> bool:
+    """Whether a tensor may be called so."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME
 
 
 def nbytes(dtype: str, shape: tuple[int, ...]) -> int:

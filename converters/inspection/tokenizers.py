@@ -7,15 +7,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from converters.beside.description import piece_ids
-from converters.beside.files import FAST, SENTENCEPIECE, files_in, names_in
+from converters.beside.description import fast_ids
+from converters.beside.files import FAST, SENTENCEPIECE, TokenizerFiles, files_in, names_in
 from converters.beside.generation import GENERATION
 from converters.beside.known import TokenizerFacts
 from converters.carry import made_for
 from converters.errors import IntegrityError
-from converters.formats.folder import Folder
+from converters.formats.folder import Folder, read_whole
 from converters.inspection.finding import Finding, noting
-from converters.reading import read_json
+from converters.reading import AGAIN, read_json
 from converters.tokenizer.model_proto import read_model
 
 _JSON = ".json"
@@ -80,11 +80,7 @@ def _pieces(folder: Folder, name: str) -> int:
 
 
 def _fast_size(folder: Folder) -> int:
-    content = read_json(folder, FAST)
-    try:
-        added = (token["id"] for token in content.get("added_tokens", ()))
-        return int(max([*piece_ids(content).values(), *added])) + 1
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(
-            f"it is not a tokenizer: {type(error).__name__}: {error}", folder.where(FAST), "fetch it again"
-        ) from None
+    ids = fast_ids(TokenizerFiles(folder.name, {FAST: read_whole(folder, FAST)}))
+    if not ids:
+        raise IntegrityError("it is not a tokenizer: it has no pieces", folder.where(FAST), AGAIN)
+    return max(ids.values()) + 1

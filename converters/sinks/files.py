@@ -38,9 +38,15 @@ def write_files(
     Raises IntegrityError if a target tensor would not be whole.
     """
     batches = batches_of(plan.places)
+
+    def fits(number: int, entry: Entry) -> bool:
+        places = batches[number].places if number < len(batches) else ()
+        summed = (place for place in places if outputs.needs_crc(place.file))
+        return bool(places) and all(place.span.name in entry.crcs.get(place.file, {}) for place in summed)
+
     with (
-        Journal(staging / JOURNAL) as journal,
         Outputs(plan.files, staging, progress) as outputs,
+        Journal(staging / JOURNAL, fits) as journal,
     ):
         for number, entry in journal.entries.items():
             outputs.finish(batches[number], entry.crcs)

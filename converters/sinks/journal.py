@@ -1,17 +1,27 @@
 """Which batches of a conversion are written: one line for each, appended after its bytes.
 
-A run that was killed leaves at most one broken line, the last, which is ignored.
+A line that is broken is as no line, and its batch is written again: a run that was killed leaves one, the
+last, and a damaged disk any. So that damage is not taken for a line, each ends with its checksum.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from converters import values
+from converters.formats.jsontext import json_value
 
 JOURNAL = "journal"
+_LONGEST = 64 << 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,10 +34,12 @@ class Entry:
 
 
 class Journal:
-    """entries: of the batches that are written, by number. A context manager; thread-safe."""
+    """entries: of the batches that are written, by number. fits: whether an entry may be one of the batch of
+    this number. A context manager; thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        self.entries: dict[int, Entry] = dict(_read(path)) if path.exists() else {}
+    def __init__(self, path: Path, fits: Callable[[int, Entry], bool]) -> None:
+        before = _read(path) if path.exists() else ()
+        self.entries = {number: entry for number, entry in before if fits(number, entry)}
         self._lock = threading.Lock()
         # Written anew, so that nothing is appended to a broken line; aside, as the disk may be full again.
         aside = path.with_name(f"{path.name}.new")
@@ -50,10 +62,32 @@ class Journal:
 
 
 def _line(number: int, entry: Entry) -> str:
-    return json.dumps([number, asdict(entry)]) + "\n"
+    said = json.dumps([number, asdict(entry)])
+    return f"{said} {zlib.crc32(said.encode()):08x}\n"
 
 
-def _read(path: Path) -> list[tuple[int, Entry]]:
-    lines = path.read_text(encoding="ascii").splitlines(keepends=True)
-    whole = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [(number, Entry(**fields)) for number, fields in whole]
+def _read(path: Path) -> Iterator[tuple[int, Entry]]:
+    """Of the lines that are whole."""
+    with path.open("rb") as file:
+        while line := file.readline(_LONGEST):
+            said, _, checksum = line.rstrip(b"\n").rpartition(b" ")
+            if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(said):
+                with suppress(ValueError):
+                    yield _entry(json_value(said, _LONGEST))
+
+
+def _entry(said: object) -> tuple[int, Entry]:
+    """Raises ValueError for what no version of this program wrote."""
+    match said:
+        case [number, {"crcs": crcs, "digests": digests}]:
+            sums = {file: _checked(of_file, _crc) for file, of_file in values.fields(crcs).items()}
+            return values.whole(number), Entry(sums, _checked(digests, values.text))
+    raise ValueError("it is not an entry")
+
+
+def _crc(value: object) -> int:
+    return values.whole(value, 0, 1 << 32)
+
+
+def _checked(said: object, check: Callable[[object], T]) -> dict[str, T]:
+    return {name: check(value) for name, value in values.fields(said).items()}
