@@ -17,6 +17,7 @@ from converters.errors import IntegrityError, MissingFactError, UnsupportedError
 from converters.formats.tensors import ELEMENT_TYPES
 from converters.layouts.table import Layout
 from converters.spellings import UNSTATED, Partly, Said, spelling
+from converters.values import shown
 
 GIVEN = "given"
 TENSORS = "tensors"
@@ -34,7 +35,6 @@ class Fact:
 
 
 Facts = Mapping[str, Fact]
-_LONGEST = 80
 # How much alike a name and a fact are if one is meant to be the other.
 _TYPO = 0.85
 # The ids that a config shares with generation_config.json.
@@ -133,15 +133,9 @@ def _meant(key: str, name: str, value: Value, origin: str) -> Said:
         return spelling(name).read(value)
     except UnsupportedError as error:
         raise UnsupportedError(f"{key} is {shown(value)}: {error.what}", origin, error.fix) from None
-    except (AttributeError, TypeError, ValueError) as error:
+    except ValueError as error:
         kind = UsageError if origin == GIVEN else IntegrityError
         raise kind(f"{key} is {shown(value)}, of which no sense can be made: {error}", origin) from None
-
-
-def shown(value: Value) -> str:
-    """A value in a message, cut short where it is long."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _settle(fact: str, said: Mapping[str, Value], origin: str) -> Value:
@@ -163,12 +157,13 @@ def _check_demands(layout: Layout, config: Mapping[str, Value], origin: str) -> 
     for key, allowed in layout.demands.items():
         if key in config and config[key] not in allowed:
             raise UnsupportedError(
-                f"{key} is {config[key]!r}, and only {' or '.join(map(repr, allowed))} is supported", origin
+                f"{key} is {shown(config[key])}, and only {' or '.join(map(repr, allowed))} is supported",
+                origin,
             )
     for key, other in layout.agree:
         if config.get(key) != config.get(other):
             raise UnsupportedError(
-                f"{key} is {config.get(key)!r} but {other} is {config.get(other)!r}: "
+                f"{key} is {shown(config.get(key))} but {other} is {shown(config.get(other))}: "
                 "stock Llama has one switch for both",
                 origin,
             )
@@ -223,7 +218,9 @@ def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]
     for key, value in given.items():
         if key in names and not _meant(key, names[key], value, GIVEN):
             raise UsageError(
-                f"{key}={value} says nothing: leave it out", "--set", "--dtype changes the element type"
+                f"{key}={shown(value)} says nothing: leave it out",
+                "--set",
+                "--dtype changes the element type",
             )
         if key not in names and (value is not None or difflib.get_close_matches(key, names, 1, _TYPO)):
             raise _no_fact(key, names)

@@ -25,10 +25,10 @@ _READ = (
 
 
 def pairs_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The header's pairs; None is left out of a file."""
+    """The header's pairs; None is left out of a file, and so is an id below 0, which stands for none."""
     scaling, eos = config.get(_SCALING) or {"type": "none"}, config.get(_EOS)
-    ends = eos if isinstance(eos, list) else [eos]
-    plain = {key: value for key, value in config.items() if key != _SCALING}
+    ends = (eos if isinstance(eos, list) else [eos]) or [None]
+    plain = {key: _known_id(value) for key, value in config.items() if key != _SCALING}
     return {
         **plain,
         **{f"{_SCALING}.{field}": value for field, value in scaling.items()},
@@ -47,6 +47,10 @@ def config_of(pairs: Mapping[str, Any]) -> dict[str, Any]:
     }
     if scaling.get("type") not in (None, "none"):
         config[_SCALING] = scaling
-    if pairs.get(_EOT, pairs.get(_EOS)) != pairs.get(_EOS):
+    if _EOS in pairs and pairs.get(_EOT, pairs[_EOS]) != pairs[_EOS]:
         config[_EOS] = [pairs[_EOS], pairs[_EOT]]
     return config
+
+
+def _known_id(value: Any) -> Any:
+    return None if type(value) is int and value < 0 else value

@@ -18,6 +18,7 @@ from converters.formats.tensors import StoredTensor
 from converters.layouts.table import Layout
 from converters.logical import Sizes
 from converters.shardfiles import StoredFile
+from converters.values import shown
 
 Stored = Mapping[Place, Mapping[str, StoredTensor]]
 """Stored tensors by place and by name as the layout spells it."""
@@ -112,7 +113,7 @@ def _combinations(layout: Layout, facts: Facts) -> Iterator[Mapping[str, object]
     for choice, values in layout.choices.items():
         if choice in facts and facts[choice].value not in values:
             raise UsageError(
-                f"{choice} is {facts[choice].value!r}",
+                f"{choice} is {shown(facts[choice].value)}",
                 facts[choice].origin,
                 f"possible in {layout.name}: {' or '.join(map(repr, values))}",
             )

@@ -8,6 +8,10 @@ from converters.facts import FORMAT, TENSORS, Fact, Facts, missing
 from converters.layouts.table import Layout
 from converters.logical import HALVES
 from converters.match import Stored
+from converters.values import MAX_COUNT, shown
+
+MOST = {"vocab_size": 1 << 24, "num_attention_heads": 1 << 20}
+"""Far beyond any model. Each row of the vocabulary becomes a text of a GGUF file's tokenizer."""
 
 
 def measure(
@@ -53,8 +57,8 @@ def measure(
 
 def _whole(facts: Facts, name: str, where: str) -> int:
     value = facts[name].value
-    if type(value) is not int or not 0 < value < 1 << 40:
-        raise IntegrityError(f"{name} is {value!r}, not a number of anything", where)
+    if type(value) is not int or not 0 < value < MOST.get(name, MAX_COUNT):
+        raise IntegrityError(f"{name} is {shown(value)}, not a number of anything", where)
     return value
 
 

@@ -5,7 +5,7 @@ Each conversion's record hands it on, so that the way back writes what was there
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,11 @@ class Origin:
         """What it says of a target of this layout."""
         if layout.name != self.layout:
             return {}
-        known = layout.choices.items()
-        return {name: self.choices[name] for name, values in known if self.choices.get(name) in values}
+        return {
+            name: self.choices[name]
+            for name, values in layout.choices.items()
+            if name in self.choices and _is_one_of(self.choices[name], values)
+        }
 
 
 def read_origin(folder: Folder) -> Origin | None:
@@ -56,10 +59,18 @@ def choices_written(folder: Folder, layout: Layout, names: Collection[str]) -> d
         return {}
     choices = target["choices"] if isinstance(target.get("choices"), dict) else {}
     said = {name: choices[name] for name in names if name in choices}
-    return {name: Fact(value, RECORD) for name, value in said.items() if value in layout.choices[name]}
+    return {
+        name: Fact(value, RECORD) for name, value in said.items() if _is_one_of(value, layout.choices[name])
+    }
 
 
 def _origin(said: Any) -> Origin | None:
     if not isinstance(said, dict) or not isinstance(said.get("choices"), dict):
         return None
-    return Origin(str(said.get("layout")), {name: said["choices"][name] for name in said["choices"]})
+    choices = {name: value for name, value in said["choices"].items() if name in ARRANGEMENT}
+    return Origin(str(said.get("layout")), choices)
+
+
+def _is_one_of(value: object, known: Sequence[object]) -> bool:
+    """1 is not True."""
+    return any(type(one) is type(value) and one == value for one in known)

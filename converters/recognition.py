@@ -13,8 +13,10 @@ from converters.layouts.gguf import GGUF
 from converters.layouts.table import Layout
 from converters.match import Stored
 from converters.strangers import refuse_strangers
+from converters.values import shown
 
 _NUMBER = re.compile(r"\.\d+\.")
+_LAYER = re.compile(r"[0-9]{1,6}")
 
 
 def recognise(found: Found) -> Layout:
@@ -42,7 +44,7 @@ def recognise(found: Found) -> Layout:
         if "model_type" in layout.template and not layout.grid
     )
     raise UnsupportedError(
-        f"model_type {kind!r} is not one of {', '.join(kinds)}", found.folder.where(found.config_file)
+        f"model_type {shown(kind)} is not one of {', '.join(kinds)}", found.folder.where(found.config_file)
     )
 
 
@@ -79,7 +81,7 @@ def stages_of(layout: Layout, stored: Stored, pp: int) -> tuple[range, ...]:
             number
             for name in stored[0, stage]
             for head in heads
-            if name.startswith(head) and (number := name[len(head) :].partition(".")[0]).isdecimal()
+            if name.startswith(head) and _LAYER.fullmatch(number := name[len(head) :].partition(".")[0])
         }
         stages.append(range(start, start + len(numbers)))
         start += len(numbers)

@@ -6,17 +6,16 @@ Facts: transformers 4.57 and 5.24 modeling_rope_utils.py; 4.37 LlamaConfig, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import UnsupportedError
+from converters.values import MAX_COUNT, number, of, shown
 
 Scaling = Mapping[str, Any]
 DYNAMIC, LINEAR = "dynamic", "linear"
 _DEFAULT = (None, "default")
-# Far beyond any that is in use, and far from where float32 gives out.
-_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,12 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def number(value: object) -> float:
-    """A finite number above zero. Raises ValueError for any other, and for one no model could have."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("it is not a number")
-    if not 0 < value < _LARGEST:  # NaN is neither, and a huge int is compared without being converted
-        raise ValueError(f"it is not a number between 0 and {_LARGEST:g}")
-    return value
-
-
 def kind_of(scaling: Scaling) -> Any:
     """`type`, or `rope_type` since transformers 4.45. Raises ValueError if both are there and differ."""
-    named = {scaling[key] for key in ("rope_type", "type") if scaling.get(key) is not None}
-    if len(named) > 1:
+    named = [scaling[key] for key in ("rope_type", "type") if scaling.get(key) is not None]
+    if named[1:] and named[0] != named[1]:
         raise ValueError("its type and its rope_type differ")
-    return named.pop() if named else None
+    return named[0] if named else None
 
 
 def scaling_of(rope: Scaling | None) -> dict[str, Any] | None:
@@ -67,7 +57,7 @@ def scaling_of(rope: Scaling | None) -> dict[str, Any] | None:
     """
     if rope is None:
         return None
-    if not isinstance(rope, Mapping):
+    if not isinstance(rope, Mapping) or not all(isinstance(key, str) for key in rope):
         raise ValueError("it is not a table of fields such as type and factor")
     kind = kind_of(rope)
     fields = {key: value for key, value in rope.items() if key not in ("type", "rope_type", "rope_theta")}
@@ -79,7 +69,7 @@ def scaling_of(rope: Scaling | None) -> dict[str, Any] | None:
         return None
     if not isinstance(kind, str) or kind not in KINDS:
         raise UnsupportedError(
-            f"rotary scaling of the type {kind!r} is not known: {', '.join(KINDS)} are", "rope_scaling"
+            f"rotary scaling of the type {shown(kind)} is not known: {', '.join(KINDS)} are", "rope_scaling"
         )
     return {"type" if KINDS[kind].plain else "rope_type": kind, **_fields(kind, fields)}
 
@@ -91,23 +81,35 @@ def _fields(kind: str, fields: Scaling) -> dict[str, Any]:
             raise ValueError(f"scaling of the type {kind} needs its {name}")
     for name in fields:
         if name not in (*rule.needs, *rule.may, _TRAINED):
-            raise UnsupportedError(f"rotary scaling of the type {kind} has no {name}", "rope_scaling")
+            raise UnsupportedError(f"rotary scaling of the type {kind} has no {shown(name)}", "rope_scaling")
     checked = {name: _checked(name, value) for name, value in fields.items() if value is not None}
     return {name: checked[name] for name in rule.needs} if rule.plain else checked
 
 
 def _checked(name: str, value: object) -> object:
-    """A number, or a list of them; transformers 4.37 wants a factor to be a float."""
-    if isinstance(value, bool) and name == "truncate":
-        return value
-    try:
-        if isinstance(value, list):
-            return [number(one) for one in value]
-        return float(number(value)) if name == "factor" else number(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is {_shown(value)}: {error}") from None
+    return of(name, value, _READ.get(name, number))
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+def _truncate(value: object) -> object:
+    return value if isinstance(value, bool) else number(value)
+
+
+def _positions(value: object) -> float:
+    if number(value) >= MAX_COUNT:
+        raise ValueError("no model has so many positions")
+    return number(value)
+
+
+def _per_pair(value: object) -> object:
+    """One factor for each pair of dimensions."""
+    return [number(one) for one in value] if isinstance(value, list) else number(value)
+
+
+_READ: Mapping[str, Callable[[object], object]] = {
+    "factor": lambda value: float(number(value)),  # transformers 4.37 wants it to be a float
+    "truncate": _truncate,
+    _TRAINED: _positions,
+    "short_factor": _per_pair,
+    "long_factor": _per_pair,
+}
+"""What is not a number alone."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from converters.errors import UnsupportedError
 from converters.formats.tensors import DType
-from converters.rope import DYNAMIC, LINEAR, kind_of, number, scaling_of
+from converters.rope import DYNAMIC, LINEAR, kind_of, scaling_of
+from converters.values import MAX_ID, count, flag, items, number, shown, token_id, whole
 
 Value = Any
 Said = Mapping[str, Value]
@@ -45,12 +47,31 @@ class Spelling:
 
 def spelling(name: str) -> Spelling:
     """How a name of the templates is spelt."""
-    return SPELLINGS.get(name) or Spelling((name,), lambda value: {name: value}, lambda known: known[name])
+    return SPELLINGS.get(name) or Spelling((name,), partial(_plain, name), lambda known: known[name])
 
 
-def _flag(value: Value) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("it is neither true nor false")
+def _plain(name: str, value: Value) -> Said:
+    """A fact that is spelt as it is; null leaves it open where that is no value of it."""
+    return {} if value is None and name not in NULLABLE else {name: PLAIN[name](value)}
+
+
+def _id_or_none(value: Value) -> Value:
+    """-1 is what older configs of Llama say of a pad token that there is not."""
+    return value if value is None else whole(value, -1, MAX_ID)
+
+
+def _ids_or_none(value: Value) -> Value:
+    return [token_id(id) for id in items(value)] if isinstance(value, list) else _id_or_none(value)
+
+
+def _count_or_none(value: Value) -> Value:
+    return value if value is None else count(value)
+
+
+def _order(value: Value) -> Value:
+    """Which ones there are is known to the layout."""
+    if not isinstance(value, str):
+        raise ValueError("it is not the name of an order")
     return value
 
 
@@ -70,7 +91,7 @@ def _rotary(value: Value) -> Said:
         raise ValueError("it is not a table of base and type")
     kind = value.get("type", "origin")
     if kind not in ("origin", DYNAMIC):
-        raise UnsupportedError(f"type is {kind!r}, and only 'origin' and 'dynamic' are known")
+        raise UnsupportedError(f"type is {shown(kind)}, and only 'origin' and 'dynamic' are known")
     scaling = {"type": DYNAMIC, "factor": value.get("scaling_factor", 1.0)} if kind == DYNAMIC else None
     return {**_theta(value.get("base")), "rope_scaling": scaling_of(scaling)}
 
@@ -97,7 +118,7 @@ def _is_dynamic(scaling: Value) -> bool:
 
 def _use_dynamic(value: Value) -> Said:
     """True says that there is scaling, but not by which factor."""
-    if _flag(value):
+    if flag(value):
         return {"rope_scaling": Partly(_is_dynamic, UNSTATED)}
     return {"rope_scaling": Partly(lambda scaling: not _is_dynamic(scaling), None)}
 
@@ -126,18 +147,38 @@ def _write_gguf_scaling(known: Known) -> Value:
     )
 
 
+PLAIN: Mapping[str, Callable[[Value], Value]] = {
+    **dict.fromkeys(
+        ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_attention_heads"), count
+    ),
+    **dict.fromkeys(("max_position_embeddings", "unpadded_vocab_size"), count),
+    **dict.fromkeys(("num_kv_heads", "head_dim"), _count_or_none),
+    **dict.fromkeys(("attention_bias", "mlp_bias", "embed_split_hidden", "norm_head"), flag),
+    "tie_word_embeddings": flag,
+    "mlp_order": _order,
+    "bos_token_id": _id_or_none,
+    "eos_token_id": _ids_or_none,
+    "pad_token_id": _id_or_none,
+    "reward_token_id": _id_or_none,
+    "family": lambda value: value,  # held against those that there are: converters/family.py
+    "qkv": _order,
+    "kind": _order,
+}
+"""What the facts are that every format spells as they are: how each is read."""
+NULLABLE = frozenset({"num_kv_heads", "head_dim", "bos_token_id", "eos_token_id", "pad_token_id"})
+
 _ROPE = ("rope_theta", "rope_scaling")
 SPELLINGS: Mapping[str, Spelling] = {
     "adapt_hf": Spelling(
-        ("adapt_hf",), lambda value: {"adapt_hf": _flag(value)}, lambda known: known["adapt_hf"]
+        ("adapt_hf",), lambda value: {"adapt_hf": flag(value)}, lambda known: known["adapt_hf"]
     ),
     # InternEvo since #401: initialize/launch.py takes either, and demands that they are opposite.
     "qk_interleaved": Spelling(
-        ("adapt_hf",), lambda value: {"adapt_hf": not _flag(value)}, lambda known: not known["adapt_hf"]
+        ("adapt_hf",), lambda value: {"adapt_hf": not flag(value)}, lambda known: not known["adapt_hf"]
     ),
     "no_bias": Spelling(
         ("attention_bias",),
-        lambda value: {"attention_bias": not _flag(value)},
+        lambda value: {"attention_bias": not flag(value)},
         lambda known: not known["attention_bias"],
     ),
     "rms_norm_eps": Spelling(("rms_norm_eps",), _epsilon, lambda known: known["rms_norm_eps"]),

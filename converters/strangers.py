@@ -15,6 +15,7 @@ from converters.discover import Found
 from converters.errors import UnsupportedError
 from converters.formats.tensors import StoredTensor
 from converters.reading import read_json
+from converters.values import shown
 from converters.weights import HF, MERGE, Foreign
 
 _QUANTISED = "take the release in 16 bits that they were made from; none of their values is the model's own"
@@ -121,7 +122,7 @@ def _check_architectures(config: Mapping[str, Any], where: str) -> None:
         for kind in ARCHITECTURES:
             if isinstance(name, str) and kind.pattern.fullmatch(name):
                 raise UnsupportedError(
-                    f"{field} is {name}, {kind.what}, which is not supported", where, kind.fix
+                    f"{field} is {shown(name)}, {kind.what}, which is not supported", where, kind.fix
                 )
 
 
@@ -146,7 +147,8 @@ def _method(found: Found) -> tuple[str, str | None]:
     """How, and which file says so."""
     stated = found.config.get("quantization_config") or found.config.get("compression_config")
     if isinstance(stated, dict):
-        name = str(stated.get("quant_method", "an unnamed method"))
+        method = stated.get("quant_method", "an unnamed method")
+        name = method if isinstance(method, str) and len(method) < 80 else shown(method)
         where = found.folder.where(found.config_file)
         return f" by {METHODS.get(name, name)} (quantization_config{_bits(stated)})", where
     for name, method in QUANT_FILES.items():
@@ -157,4 +159,4 @@ def _method(found: Found) -> tuple[str, str | None]:
 
 def _bits(stated: Mapping[str, Any]) -> str:
     bits = stated.get("bits", stated.get("w_bit"))
-    return f", {bits} bits" if isinstance(bits, int) else ""
+    return f", {bits} bits" if type(bits) is int and 0 < bits < 64 else ""

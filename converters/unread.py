@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from converters.errors import UnsupportedError
-from converters.facts import fact_keys, shown
+from converters.facts import fact_keys
 from converters.layouts.inert import NEUTRAL, TOUCHING, TRAINING
 from converters.layouts.table import Layout
+from converters.values import shown
+
+_NAMED = 20
 
 
 def unread_keys(layout: Layout, config: Mapping[str, Any]) -> Iterator[str]:
@@ -37,7 +40,8 @@ def check_unread(layout: Layout, config: Mapping[str, Any], where: str) -> tuple
             )
     if not others:
         return ()
-    return (f"{where}: nothing here reads {', '.join(others)}",)
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    return (f"{where}: nothing here reads {', '.join(others[:_NAMED])}{more}",)
 
 
 def _is_neutral(key: str, value: object) -> bool:

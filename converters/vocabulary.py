@@ -20,6 +20,7 @@ from converters.formats.tensors import ELEMENT_TYPES
 from converters.gather import Sources, gather
 from converters.logical import axes_of
 from converters.pieces import Piece, intersection
+from converters.values import shown
 
 if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint, LogicalTensor
@@ -57,7 +58,7 @@ def unpadded(source: Checkpoint, where: str) -> Checkpoint:
         return source
     rows, found = stated.value, source.sizes["vocab"]
     if type(rows) is not int or not 0 < rows <= found:
-        raise IntegrityError(f"{UNPADDED} is {rows!r}, and the embedding has {found} rows", where)
+        raise IntegrityError(f"{UNPADDED} is {shown(rows)}, and the embedding has {found} rows", where)
     source = replace(
         source,
         facts={name: fact for name, fact in source.facts.items() if name != UNPADDED},

@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from converters import values
 from converters.beside.description import Described, fast_ids
 from converters.beside.files import FAST, SENTENCEPIECE, TokenizerFiles
 from converters.beside.known import TokenizerFacts
 from converters.beside.tokens import settle_tokens
 from converters.checkpoint import Checkpoint
+from converters.errors import IntegrityError
 from converters.facts import FORMAT, GIVEN, TOKEN_IDS, Fact
 from converters.reading import read_json
+from converters.spellings import spelling
 from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import dump
 
@@ -27,8 +30,17 @@ _EOS = "eos_token_id"
 
 
 def stated_generation(source: Checkpoint) -> Mapping[str, Any]:
-    """What generation_config.json says; empty if it is not there. Raises IntegrityError if it is damaged."""
-    return read_json(source.folder, GENERATION) if GENERATION in source.folder.names() else {}
+    """What generation_config.json says; empty if it is not there. Raises IntegrityError if it is damaged, or
+    if what it says of the ids is none."""
+    if GENERATION not in source.folder.names():
+        return {}
+    stated = read_json(source.folder, GENERATION)
+    for name in TOKEN_IDS:
+        try:
+            values.of(name, stated.get(name), spelling(name).read)
+        except ValueError as error:
+            raise IntegrityError(str(error), source.folder.where(GENERATION)) from None
+    return stated
 
 
 def settled_ids(source: Checkpoint, stated: Mapping[str, Any], stops: Mapping[str, int]) -> dict[str, Fact]:

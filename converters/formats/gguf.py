@@ -11,13 +11,14 @@ import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 import numpy as np
 
-from converters.errors import IntegrityError, UnsupportedError
+from converters.errors import UnsupportedError
 from converters.formats.bytesource import ByteSource, opened
 from converters.formats.gguf_blocks import Blocks, encoder, is_quantised, stored_nbytes
+from converters.formats.gguf_read import ARRAY, BOOL, FLOAT32, INT32, SCALARS, STRING, UINT32, Header, bad
 from converters.formats.impostors import refuse_impostor
 from converters.formats.tensors import (
     ELEMENT_TYPES,
@@ -28,6 +29,9 @@ from converters.formats.tensors import (
     contiguous_strides,
     nbytes,
 )
+from converters.values import shown
+
+T = TypeVar("T")
 
 MAGIC, VERSION, VERSIONS = b"GGUF", 3, (2, 3)
 ALIGNMENT_KEY, ALIGNMENT = "general.alignment", 32
@@ -36,24 +40,9 @@ NUMBERS = {code: number for number, code in TYPES.items()}
 COMPUTED = ("F32", "F16", "BF16")
 QUANTISED = {8: "Q8_0"}
 
-_SCALARS = {
-    0: "<B",
-    1: "<b",
-    2: "<H",
-    3: "<h",
-    4: "<I",
-    5: "<i",
-    6: "<f",
-    7: "<?",
-    10: "<Q",
-    11: "<q",
-    12: "<d",
-}
-_UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 # Keys whose numbers are float32 also where they are whole.
 _FLOATS = ("layer_norm_rms_epsilon", "freq_base", "factor")
-_LONGEST = 256 << 20
-_CHUNK = 1 << 20
+MAX_ALIGNMENT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -152,29 +141,29 @@ def _packed(key: str, value: Any) -> bytes:
 
 def _kind(key: str, value: Any) -> int:
     if key.endswith(_FLOATS):
-        return _FLOAT32
-    for number, type_ in ((_BOOL, bool), (_UINT32, int), (_FLOAT32, float), (_STRING, str)):
+        return FLOAT32
+    for number, type_ in ((BOOL, bool), (UINT32, int), (FLOAT32, float), (STRING, str)):
         if isinstance(value, type_):
             return number
-    return _ARRAY
+    return ARRAY
 
 
 def _value(kind: int, value: Any) -> bytes:
-    if kind == _STRING:
+    if kind == STRING:
         return _text(value)
-    if kind == _ARRAY:
+    if kind == ARRAY:
         return _array(value)
-    return struct.pack(_SCALARS[kind], value)
+    return struct.pack(SCALARS[kind], value)
 
 
 def _array(values: Sequence[Any]) -> bytes:
     """Numbers of arrays are signed: those of token types and the like."""
-    kind = _kind("", values[0]) if len(values) else _STRING
-    kind = _INT32 if kind == _UINT32 else kind
+    kind = _kind("", values[0]) if len(values) else STRING
+    kind = INT32 if kind == UINT32 else kind
     head = struct.pack("<IQ", kind, len(values))
-    if kind == _STRING:
+    if kind == STRING:
         return head + b"".join(map(_text, values))
-    return head + np.array(values, np.dtype(_SCALARS[kind][1:]).newbyteorder("<")).tobytes()
+    return head + np.array(values, np.dtype(SCALARS[kind][1:]).newbyteorder("<")).tobytes()
 
 
 def read_index(source: ByteSource | str | os.PathLike[str]) -> GgufFile:
@@ -185,24 +174,41 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> GgufFile:
     """
     with opened(source) as file:
         refuse_impostor(file)
-        header = _Header(file)
+        header = Header(file)
         if header.take(4) != MAGIC:
-            _bad("the file does not start as a GGUF file does", file.name)
+            bad("the file does not start as a GGUF file does", file.name)
         (version,) = header.unpack("<I")
         if version not in VERSIONS:
             raise UnsupportedError(f"GGUF version {version} is not known", file.name)
         count, pairs = header.unpack("<QQ")
-        metadata = dict(header.pair() for _ in range(header.sane(pairs)))
+        metadata = _once([header.pair() for _ in range(header.sane(pairs))], file.name)
         infos = [header.info() for _ in range(header.sane(count))]
-        start = _aligned(header.at, int(metadata.get(ALIGNMENT_KEY, ALIGNMENT)) or ALIGNMENT)
+        start = _aligned(header.at, _alignment(metadata, file.name))
         tensors = [_located(file, start, *info) for info in infos]
-        if len({tensor.name for tensor in tensors}) != len(tensors):
-            _bad("the header names a tensor twice", file.name)
-        return GgufFile({tensor.name: tensor for tensor in tensors}, metadata)
+        _check_apart(tensors, file.name)
+        return GgufFile(_once([(tensor.name, tensor) for tensor in tensors], file.name), metadata)
 
 
-def _bad(what: str, where: str) -> NoReturn:
-    raise IntegrityError(what, where, "the file is truncated or damaged: fetch it again")
+def _once(pairs: Sequence[tuple[str, T]], where: str) -> dict[str, T]:
+    known = dict(pairs)
+    if len(known) != len(pairs):
+        bad("the header names a key or a tensor twice", where)
+    return known
+
+
+def _alignment(metadata: Mapping[str, Any], where: str) -> int:
+    stated = metadata.get(ALIGNMENT_KEY, ALIGNMENT)
+    if type(stated) is not int or not 0 < stated <= MAX_ALIGNMENT or stated & (stated - 1):
+        bad(f"{ALIGNMENT_KEY} is {shown(stated)}, and no power of two up to {MAX_ALIGNMENT}", where)
+    return stated
+
+
+def _check_apart(tensors: Iterable[StoredTensor], where: str) -> None:
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
+        if tensor.offset < end:
+            bad(f"the tensors overlap before {tensor.name!r}", where)
+        end = tensor.offset + tensor.nbytes
 
 
 def _located(
@@ -217,76 +223,5 @@ def _located(
         )
     tensor = StoredTensor(file.name, name, TYPES[number], shape, start + offset, contiguous_strides(shape))
     if tensor.offset + tensor.nbytes > file.size:
-        _bad(f"the tensor {name} reaches beyond the file", file.name)
+        bad(f"the tensor {name} reaches beyond the file", file.name)
     return tensor
-
-
-class _Header:
-    """A cursor over the first bytes of a file, read as they are wanted."""
-
-    def __init__(self, file: ByteSource) -> None:
-        self._file, self._held, self.at = file, bytearray(), 0
-
-    def take(self, length: int) -> bytes:
-        end = self.at + length
-        if end > min(self._file.size, _LONGEST):
-            _bad("the GGUF header reaches beyond the file, or is larger than any", self._file.name)
-        while len(self._held) < end:
-            more = min(max(_CHUNK, end - len(self._held)), self._file.size - len(self._held))
-            self._held += self._file.read(len(self._held), more)
-        data = bytes(self._held[self.at : end])
-        self.at = end
-        return data
-
-    def unpack(self, form: str) -> tuple[Any, ...]:
-        return struct.unpack(form, self.take(struct.calcsize(form)))
-
-    def sane(self, count: int) -> int:
-        """A number of things of at least one byte each."""
-        if count > self._file.size:
-            _bad(f"the GGUF header counts {count} entries, more than the file has bytes", self._file.name)
-        return count
-
-    def text(self) -> str:
-        (length,) = self.unpack("<Q")
-        try:
-            return self.take(length).decode()
-        except UnicodeDecodeError:
-            _bad("a text in the GGUF header is not UTF-8", self._file.name)
-
-    def pair(self) -> tuple[str, Any]:
-        key = self.text()
-        (kind,) = self.unpack("<I")
-        return key, self._value(kind)
-
-    def _value(self, kind: int) -> Any:
-        if kind == _STRING:
-            return self.text()
-        if kind == _ARRAY:
-            kind, count = self.unpack("<IQ")
-            return (
-                self._numbers(kind, count)
-                if kind in _SCALARS
-                else [self._value(kind) for _ in range(self.sane(count))]
-            )
-        if kind not in _SCALARS:
-            _bad(f"the GGUF header has a value of the unknown kind {kind}", self._file.name)
-        (value,) = self.unpack(_SCALARS[kind])
-        return _shortest(value) if kind == _FLOAT32 else value
-
-    def _numbers(self, kind: int, count: int) -> list[Any]:
-        form = _SCALARS[kind][1:]
-        return list(struct.unpack(f"<{count}{form}", self.take(count * struct.calcsize(form))))
-
-    def info(self) -> tuple[str, tuple[int, ...], int, int]:
-        name = self.text()
-        (dims,) = self.unpack("<I")
-        if dims > 4:
-            _bad(f"the tensor {name} has {dims} dimensions", self._file.name)
-        *shape, number, offset = self.unpack(f"<{dims}QIQ")
-        return name, tuple(reversed(shape)), number, offset
-
-
-def _shortest(value: float) -> float:
-    """The number that was meant: 1e-05, and not what float32 makes of it."""
-    return float(str(np.float32(value)))

@@ -18,14 +18,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import IntegrityError, UnsupportedError
-from converters.formats.tensors import ELEMENT_TYPES, DType
+from converters.formats.tensors import ELEMENT_TYPES, MAX_DIMS, DType
+from converters.values import shown
 
 MAX_BYTES = 32 << 20
+MAX_OPCODES = 2_000_000
+"""Of one stream. torch.save writes some 35 for a tensor, so that is 57,000 tensors in a file; each opcode
+makes a value of at most some hundred bytes."""
 MAX_DEPTH = 16
 MAX_VALUES = 2_000_000
-MAX_DIMS = 64
 MAX_SIZE = 1 << 63
 PROTOCOL = 2
+_SAID = 200
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,15 @@ def loads(data: bytes, where: str) -> object:
     try:
         return _Tree().copy(_run(data, where))
     except (_Malformed, IndexError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"its pickle is malformed: {error}", where, "fetch the file again") from None
+        what = f"its pickle is malformed: {str(error)[:_SAID]}"
+        raise IntegrityError(what, where, "fetch the file again") from None
 
 
 def _run(data: bytes, where: str) -> object:
     machine = _Machine(where)
-    for opcode, argument, _ in pickletools.genops(data):
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if number > MAX_OPCODES:
+            raise _Malformed(f"it has more than {MAX_OPCODES} opcodes")
         if opcode.name == "STOP":
             break
         action = ACTIONS.get(opcode.name)
@@ -129,7 +136,7 @@ class _Machine:
             if type(key) not in (str, int):
                 raise _Malformed("a key is neither text nor a whole number")
             if key in target:
-                raise _Malformed(f"the key {key!r} is set twice")
+                raise _Malformed(f"the key {shown(key)} is set twice")
             target[key] = value
 
     def append_items(self, values: tuple[Any, ...]) -> None:
@@ -141,7 +148,7 @@ class _Machine:
     def name(self, dotted: str) -> None:
         known = GLOBALS.get(dotted)
         if known is None:
-            raise _refusal(f"the global {dotted.replace(' ', '.')}", self.where)
+            raise _refusal(f"the global {dotted[:_SAID].replace(' ', '.')}", self.where)
         self.push(known)
 
     def call(self) -> None:
@@ -234,9 +241,10 @@ GLOBALS: dict[str, _Name | DType] = {
 
 ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     **dict.fromkeys(
-        ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"),
+        ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
         lambda m, value: m.push(value),
     ),
+    "BINUNICODE": lambda m, value: m.push(_text(value)),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda m, slot: m.memo.__setitem__(slot, m.stack[-1])),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, slot: m.push(m.memo[slot])),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, _: m.call()),
@@ -260,6 +268,13 @@ ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "BUILD": lambda m, _: m.build(),
     "BINPERSID": lambda m, _: m.load_storage(),
 }
+
+
+def _text(value: str) -> str:
+    """pickletools lets halves of surrogate pairs pass, which are no text and cannot be written anywhere."""
+    if not value.isascii():
+        value.encode()  # UnicodeEncodeError is a ValueError
+    return value
 
 
 def _check_protocol(version: int, where: str) -> None:

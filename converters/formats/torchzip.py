@@ -29,9 +29,11 @@ from converters.formats.tensors import (
     Span,
     StoredTensor,
     TensorLike,
+    is_name,
     nbytes,
 )
 from converters.formats.zip_read import LOCAL_MAGIC, Entry, read_directory
+from converters.values import shown
 
 ARCHIVE = "archive"
 ID_NAME = ".data/serialization_id"
@@ -150,8 +152,10 @@ def _unpickle(source: ByteSource, entries: Mapping[str, Entry]) -> object:
 
 
 def _check_key(key: object, where: str) -> None:
-    if not isinstance(key, str) or not key.isprintable():
-        raise IntegrityError("a key of the state dict is not printable text", where)
+    if not isinstance(key, str) or not key.isprintable() or not is_name(key):
+        raise IntegrityError(
+            f"a key of the state dict is not the name of a tensor or a setting: {shown(key)}", where
+        )
 
 
 def _locate(file: str, key: str, tensor: TensorRef, entries: Mapping[str, Entry]) -> StoredTensor:

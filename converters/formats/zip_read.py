@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from converters.errors import IntegrityError, UnsupportedError
 from converters.formats.bytesource import ByteSource
+from converters.values import shown
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
 _END = struct.Struct("<4s4H2LH")
 END_MAGIC = b"PK\x05\x06"
-MAX_DIRECTORY = 64 << 20
+MAX_DIRECTORY = 8 << 20
+"""In bytes. A record of torch's has some 70, so that is the directory of 100,000 tensors."""
 ENCRYPTED = 0x1
 # A local header with its name and padding, as torch writes them, and a little more.
 _HEADER = 256
@@ -52,7 +54,7 @@ def read_directory(source: ByteSource) -> Mapping[str, Entry]:
         entry = _entry(source, info, end)
         end = info.header_offset
         if entries.setdefault(entry.name, entry) is not entry:
-            raise IntegrityError(f"two entries are called {entry.name}", source.name)
+            raise IntegrityError(f"two entries are called {shown(entry.name)}", source.name)
     return entries
 
 
@@ -84,7 +86,7 @@ def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> Entry:
     """Checks one record against its local header; its bytes must end before `end`."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED:
         raise UnsupportedError(
-            f"the entry {info.filename} is compressed or encrypted, torch.save writes neither",
+            f"the entry {shown(info.filename)} is compressed or encrypted, torch.save writes neither",
             source.name,
             "load it with torch and save it again",
         )
@@ -95,7 +97,7 @@ def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> Entry:
     listed = info.orig_filename.encode("utf-8" if info.flag_bits & UTF8_NAME else "cp437")
     if magic != LOCAL_MAGIC or name != listed or offset + info.file_size > end:
         raise IntegrityError(
-            f"the entry {info.filename} is not where the directory says",
+            f"the entry {shown(info.filename)} is not where the directory says",
             source.name,
             "the file is damaged: fetch it again",
         )

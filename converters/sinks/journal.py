@@ -37,7 +37,7 @@ class Journal:
     """entries: of the batches that are written, by number. fits: whether an entry may be one of the batch of
     this number. A context manager; thread-safe."""
 
-    def __init__(self, path: Path, fits: Callable[[int, Entry], bool]) -> None:
+    def __init__(self, path: Path, fits: Callable[[int, Entry], bool] = lambda *_: True) -> None:
         before = _read(path) if path.exists() else ()
         self.entries = {number: entry for number, entry in before if fits(number, entry)}
         self._lock = threading.Lock()
