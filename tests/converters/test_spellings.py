@@ -220,11 +220,11 @@ def test_what_is_given_stands_in_for_scaling_that_makes_no_sense(tmp_path, newer
     assert written(tmp_path / "dst")["rope_scaling"] == DYNAMIC
 
 
-@pytest.mark.parametrize("theta", ["1e6", 0, -10000.0, float("nan"), float("inf"), 10**300, True, [10000]])
+@pytest.mark.parametrize("theta", ["1e6", 0, -10000.0, float("nan"), float("inf"), 10**60, True, [10000]])
 @pytest.mark.parametrize("names", ["hf", "llama"])
 def test_a_base_that_is_no_number_is_refused_at_reading(tmp_path, names, theta):
     src = write_hf(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, names, rope_theta=theta)
-    with pytest.raises(IntegrityError, match="rope_theta is"):
+    with pytest.raises(IntegrityError, match=r"rope_theta is|no number of JSON"):
         converters.open_checkpoint(src)
 
 

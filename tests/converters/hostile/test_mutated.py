@@ -1,0 +1,163 @@
+"""Checkpoints with one value, key, byte or end that is another: a result or a ZooError, whatever is done."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import converters
+from converters import record
+from converters.errors import LINE, LINES, ZooError
+from tests.converters.hostile.mutating import HOSTILE, checkpoints, nodes, renamed, replaced
+
+FORMATS = ("shards", "grid", "llama", "gguf")
+TARGETS = {"shards": "llama", "grid": "llama", "llama": "hf", "gguf": "llama"}
+ODD: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 7, 2**63, 10**40, 10**600, -0.5, float("inf"), float("nan"), 1e300),
+    *(
+        "",
+        "x",
+        "linear",
+        "a\0\x1b[31m\u202e",
+        "y" * 100_000,
+        [],
+        [1],
+        ["x"],
+        (),
+        (1, 2),
+        {},
+        {"": ""},
+        {1: 2},
+    ),
+    *({"type": ["dynamic"], "factor": 2}, {"type": "linear", "factor": [1]}, {"base": {}}, torch.float16),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, Path]:
+    return checkpoints(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def folder(request, whole, tmp_path) -> Path:
+    return shutil.copytree(whole[request.param], tmp_path / request.param)
+
+
+def look(source: Path, to: str) -> None:
+    """All that is done with a checkpoint; where a ZooError is raised, its message is a short one."""
+    target = source.with_name("out")
+    work: list[Callable[[], object]] = [
+        lambda: converters.inspect(source),
+        lambda: converters.convert(source, target, to=to, workers=1),
+        lambda: record.check(source),
+    ]
+    for step in work:
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            step()
+        except ZooError as error:
+            assert len(str(error)) < 3 * LINE * LINES
+
+
+def look_closer(source: Path, whole: Path, to: str) -> None:
+    look(source, to)
+    for step in (lambda: converters.fingerprint(source), lambda: converters.compare(source, whole)):
+        try:
+            step()
+        except ZooError as error:
+            assert len(str(error)) < 3 * LINE * LINES
+
+
+def mutations(document: Any) -> Iterator[str]:
+    for path in nodes(document):
+        for text in HOSTILE:
+            yield replaced(document, path, text)
+            if path and isinstance(path[-1], str) and text.startswith('"'):
+                yield renamed(document, path, text)
+
+
+def every_json(folder: Path, some: Callable[[list[str]], list[str]]) -> Iterator[None]:
+    for file in sorted(folder.glob("*.json")):
+        data = file.read_bytes()
+        for text in some(list(mutations(json.loads(data)))):
+            file.write_text(text, encoding="utf-8")
+            yield
+        file.write_bytes(data)
+
+
+@pytest.mark.parametrize("folder", ["shards", "llama"], indirect=True)
+def test_any_value_in_any_place_of_a_json_file_ends_in_a_result_or_a_sentence(folder):
+    chance = random.Random(4)
+    for _ in every_json(folder, lambda texts: chance.sample(texts, min(len(texts), 4))):
+        look(folder, TARGETS[folder.name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["hf", "original", "gguf"])
+@pytest.mark.parametrize("folder", ["shards", "llama"], indirect=True)
+def test_every_value_in_every_place_of_every_json_file_does(folder, whole, to):
+    for _ in every_json(folder, lambda texts: texts):
+        look_closer(folder, whole["llama"], to)
+
+
+def test_any_value_in_any_place_of_model_config_ends_in_a_result_or_a_sentence(whole, tmp_path):
+    folder = shutil.copytree(whole["grid"], tmp_path / "grid")
+    config = torch.load(folder / "model_config.pt", weights_only=True)
+    for n, key in enumerate(config):
+        for value in ODD[n % 24 :: 24]:
+            torch.save({**config, key: value}, folder / "model_config.pt")
+            look(folder, "llama")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["llama", "hf", "original", "gguf"])
+def test_every_value_in_every_place_of_model_config_does(whole, tmp_path, to):
+    folder = shutil.copytree(whole["grid"], tmp_path / "grid")
+    config = torch.load(folder / "model_config.pt", weights_only=True)
+    for key in (*config, "rope_scaling", "num_kv_attention_heads", "anything"):
+        for value in ODD:
+            torch.save({**config, key: value}, folder / "model_config.pt")
+            look_closer(folder, whole["grid"], to)
+            torch.save(value, folder / "model_config.pt")
+    look(folder, to)
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """With some bytes changed, most of them where headers are, or cut short."""
+    if chance.random() < 0.2:
+        return data[: chance.randrange(len(data))]
+    changed = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        end = chance.choice((200, 2000, len(data)))
+        at = chance.randrange(min(end, len(data)))
+        at = len(data) - 1 - at if chance.random() < 0.3 else at
+        changed[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, changed[at] ^ 1 << chance.randrange(8)))
+    return bytes(changed)
+
+
+def damage_each(folder: Path, whole: dict[str, Path], times: int) -> None:
+    chance = random.Random(times)
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        data = file.read_bytes()
+        for _ in range(times):
+            file.write_bytes(damaged(data, chance))
+            look(folder, TARGETS[folder.name])
+        file.write_bytes(data)
+
+
+@pytest.mark.parametrize("folder", FORMATS, indirect=True)
+def test_changed_and_missing_bytes_in_any_file_end_in_a_result_or_a_sentence(folder, whole):
+    damage_each(folder, whole, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", FORMATS, indirect=True)
+def test_many_more_changed_and_missing_bytes_do(folder, whole):
+    damage_each(folder, whole, 120)
