@@ -19,6 +19,7 @@ from converters.beside.tokens import settle_tokens
 from converters.checkpoint import Checkpoint
 from converters.errors import IntegrityError
 from converters.facts import FORMAT, GIVEN, TOKEN_IDS, Fact
+from converters.formats.bytesource import HeldFile
 from converters.reading import read_json
 from converters.spellings import spelling
 from converters.tokenizer.model_proto import read_model
@@ -69,7 +70,7 @@ def stop_ids(files: TokenizerFiles, said: Described, facts: TokenizerFacts, rows
         return {}
     ids: dict[str, int] = {}
     if SENTENCEPIECE in files.content:
-        model = read_model(files.content[SENTENCEPIECE])
+        model = read_model(HeldFile(files.path(SENTENCEPIECE), files.content[SENTENCEPIECE]))
         settled = settle_tokens(model, said, facts, rows).added
         ids |= {piece.text: id for id, piece in enumerate(model.pieces)}
         ids |= {token.text: id for id, token in settled.items()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 
 import pytest
 import torch
 
-from internlm_zoo.loading.generate import greedy, last_logits
+from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.loading.generate import generate, greedy, last_logits
 from internlm_zoo.loading.load import load_model
 from internlm_zoo.smoke.golden import load_golden
 from tests.loading.demo import FORMS, MODELS, home_of
@@ -76,3 +79,16 @@ def test_the_accelerator_holds_the_weights_and_little_else(directories, tmp_path
 def test_smoke_passes_on_the_accelerator(zoo, directories, model, device):
     code, out, err = zoo("smoke", directories[model, "original"], "--as", model, "--devices", device)
     assert code == 0, out + err
+
+
+def test_an_id_beyond_the_embedding_never_reaches_the_accelerator(directories, tmp_path, device):
+    """There it would end every later use of the device by this process."""
+    folder = shutil.copytree(directories[MODELS[1], "llama"], tmp_path / "model")
+    file = folder / "tokenizer.json"
+    stated = json.loads(file.read_text())
+    stated["post_processor"]["special_tokens"]["<s>"]["ids"] = [92600]
+    file.write_text(json.dumps(stated))
+    loaded = load_model(folder, settings=home_of(tmp_path), devices=[device], known_as=MODELS[1])
+    with pytest.raises(UnsupportedError, match="92600"):
+        generate(loaded, "Hello", raw=True)
+    assert list(greedy(loaded, [1, 2, 3], 2))

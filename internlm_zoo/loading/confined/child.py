@@ -163,6 +163,7 @@ def _confine(seconds: int, memory: int) -> None:
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     _lower(resource.RLIMIT_CPU, int(used) + seconds + _GRACE)
     _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, 0)  # it writes no file
     taken = _taken()
     if taken is not None:
         _lower(resource.RLIMIT_AS, taken + memory)
