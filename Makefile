@@ -65,5 +65,4 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[torch,chart,gguf,dev]'
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray]' || echo "no ray for this Python: its tests will be skipped"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]' || echo "no atheris for this Python: there is no make fuzz"
 	touch $(STAMP)

@@ -21,16 +21,17 @@ class Reader:
     is_json: bool = False
 
 
-def outcome(reader: Reader, data: bytes) -> str:
-    """`value`, or the name of the ZooError. Whatever else is raised is what fuzzing looks for."""
+def outcome(reader: Reader, data: bytes) -> tuple[str, str]:
+    """`value`, or the name of the ZooError and what it says. Anything else that is raised is what fuzzing
+    looks for."""
     try:
         reader.read(data)
     except ZooError as error:
         lines = str(error).split("\n")
         assert len(lines) <= 2 * LINES + 2, f"{len(lines)} lines"
         assert max(map(len, lines)) < 3 * LINE, "a line as long as its input"
-        return type(error).__name__
-    return "value"
+        return type(error).__name__, str(error)
+    return "value", ""
 
 
 def kept(name: str) -> list[Path]:

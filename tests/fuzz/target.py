@@ -1,8 +1,7 @@
 """One process of the fuzzer: `python -m tests.fuzz.target FOLDER SECONDS SEED READER...`.
 
-The first byte of an input says which of the readers gets the others, so that one process serves several and
-libFuzzer shares its time among them. What a reader does wrong is kept in FOLDER (kept.json and a file each),
-and does not end the run; what hangs or takes too much memory does, and libFuzzer leaves the input there.
+Its readers take turns. What one does wrong is kept in FOLDER (tallies.json, and a file for each) and does not
+end the run; what hangs, crashes or takes all memory does, and its input is what FOLDER/current holds.
 """
 
 from __future__ import annotations
@@ -11,7 +10,9 @@ import hashlib
 import json
 import logging
 import random
+import re
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -19,17 +20,16 @@ import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import atheris
+from tests.fuzz.contract import kept, outcome
+from tests.fuzz.readers import READERS
+from tests.fuzz.variation import varied
 
-with atheris.instrument_imports(include=["converters", "internlm_zoo"]):
-    from tests.fuzz.contract import Reader, kept, outcome
-    from tests.fuzz.readers import READERS
-    from tests.fuzz.values import varied
-
-LONGEST = 1 << 16
-SECONDS_EACH, MEMORY_MB = 20, 3000
-SLOW, LARGE = 5.0, 512
-_WRITTEN_EVERY = 0.5
+SECONDS_EACH, MEMORY = 20, 6 << 30
+"""Beyond them the process ends, or is refused memory, which is a fault."""
+SLOW, LARGE = 5.0, 512.0
+"""Seconds and MB of one input that are a fault."""
+_TURN = 0.25
+_MOST_KEPT = 400
 
 
 @dataclass
@@ -43,59 +43,60 @@ class Tally:
     faults: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-class Target:
-    def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder, self.names = folder, names
-        self.tallies = {name: Tally() for name in names}
-        self._written = 0.0
+class Turns:
+    """One reader: its inputs so far, and what became of them."""
 
-    def reader(self, data: bytes) -> tuple[str, Reader]:
-        name = self.names[data[0] % len(self.names)]
-        return name, READERS[name]
+    def __init__(self, folder: Path, name: str, dice: random.Random) -> None:
+        self.tally = Tally()
+        self._folder, self._name, self._dice = folder, name, dice
+        self._reader = READERS[name]
+        self._heard: set[str] = set()
+        self._fresh = [*self._reader.honest(), *(path.read_bytes() for path in kept(name))]
+        self._inputs = list(self._fresh)
 
-    def one(self, data: bytes) -> None:
-        if not data:
-            return
-        name, reader = self.reader(data)
-        tally, before, begun = self.tallies[name], _peak_mb(), time.perf_counter()
+    def take(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._try(self._fresh.pop() if self._fresh else self._variation())
+
+    def _variation(self) -> bytes:
+        data, other = self._dice.choice(self._inputs), self._dice.choice(self._inputs)
+        return varied(data, other, self._reader.is_json, self._dice)
+
+    def _try(self, data: bytes) -> None:
+        self._note(data)
+        before, begun = _peak_mb(), time.perf_counter()
         try:
-            ending = outcome(reader, data[1:])
+            ending, said = outcome(self._reader, data)
         except Exception as error:  # noqa: BLE001 - this is what is looked for
-            ending = self._fault(name, data[1:], _place(error), traceback.format_exc(limit=-6))
+            ending, said = "fault", ""
+            self._fault(data, _place(error), traceback.format_exc(limit=-6))
         seconds, grown = time.perf_counter() - begun, _peak_mb() - before
+        tally = self.tally
         tally.outcomes[ending] = tally.outcomes.get(ending, 0) + 1
         tally.slowest, tally.most_mb = max(tally.slowest, seconds), max(tally.most_mb, grown)
         if seconds > SLOW or grown > LARGE:
-            self._fault(name, data[1:], "slow or large", f"{seconds:.1f} s, {grown:.0f} MB")
-        if begun - self._written > _WRITTEN_EVERY:
-            self._written = begun
-            self.write()
+            self._fault(data, "slow or large", f"{seconds:.1f} s, {grown:.0f} MB")
+        self._listen(data, f"{ending} {said}")
 
-    def mutated(self, data: bytes, most: int, seed: int) -> bytes:
-        if not data:
-            return bytes([seed % 256])
-        dice, rest = random.Random(seed), data[1:]
-        if self.reader(data)[1].is_json and dice.random() < 0.6:
-            try:
-                return data[:1] + varied(rest, dice)[: most - 1]
-            except ValueError:
-                pass
-        return data[:1] + bytes(atheris.Mutate(rest, most - 1))
+    def _listen(self, data: bytes, said: str) -> None:
+        """What is said for the first time, whatever it quotes, comes of an input worth varying."""
+        pattern = re.sub(r"'.*?'|\".*?\"|\d+", "", said)[:200]
+        if pattern not in self._heard and len(self._inputs) < _MOST_KEPT:
+            self._heard.add(pattern)
+            self._inputs.append(data)
 
-    def _fault(self, name: str, data: bytes, place: str, text: str) -> str:
+    def _note(self, data: bytes) -> None:
+        signal.alarm(SECONDS_EACH)
+        (self._folder / "current").write_bytes(self._name.encode() + b"\0" + data)
+
+    def _fault(self, data: bytes, place: str, text: str) -> None:
         """The smallest input of each place is kept."""
-        faults = self.tallies[name].faults
+        faults = self.tally.faults
         if place not in faults or len(data) < Path(faults[place][1]).stat().st_size:
-            path = self.folder / f"found-{hashlib.sha256(data).hexdigest()[:12]}"
+            path = self._folder / f"found-{hashlib.sha256(data).hexdigest()[:12]}"
             path.write_bytes(data)
             faults[place] = (text, str(path))
-        return "fault"
-
-    def write(self) -> None:
-        text = json.dumps({name: asdict(tally) for name, tally in self.tallies.items()})
-        draft = self.folder / "kept.draft"
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(self.folder / "kept.json")
 
 
 def _peak_mb() -> float:
@@ -110,33 +111,18 @@ def _place(error: Exception) -> str:
     return f"{type(error).__name__} at {at}"
 
 
-def _seeds(folder: Path, names: list[str]) -> Path:
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    for number, name in enumerate(names):
-        inputs = [*READERS[name].honest(), *(path.read_bytes() for path in kept(name))]
-        for at, data in enumerate(inputs):
-            (corpus / f"{name}-{at}").write_bytes(bytes([number]) + data[: LONGEST - 1])
-    return corpus
-
-
-def main(folder: str, seconds: str, seed: str, *names: str) -> None:
+def main(where: str, seconds: str, seed: str, *names: str) -> None:
+    end, folder, dice = time.monotonic() + float(seconds), Path(where), random.Random(int(seed))
     logging.disable()
-    tempfile.tempdir = folder
-    target = Target(Path(folder), list(names))
-    options = {
-        "max_total_time": seconds,
-        "seed": seed,
-        "timeout": SECONDS_EACH,
-        "rss_limit_mb": MEMORY_MB,
-        "max_len": LONGEST,
-        "artifact_prefix": f"{folder}/",
-        "verbosity": 0,
-    }
-    flags = [f"-{name}={value}" for name, value in options.items()]
-    corpus = _seeds(target.folder, target.names)
-    atheris.Setup(["fuzz", *flags, str(corpus)], target.one, custom_mutator=target.mutated)
-    atheris.Fuzz()
+    tempfile.tempdir = where
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    turns = {name: Turns(folder, name, dice) for name in names}
+    while time.monotonic() < end:
+        for one in turns.values():
+            one.take(_TURN)
+        tallies = {name: asdict(one.tally) for name, one in turns.items()}
+        (folder / "draft").write_text(json.dumps(tallies), encoding="utf-8")
+        (folder / "draft").replace(folder / "tallies.json")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""JSON documents varied as values: one node of the tree becomes something that it should not be."""
+"""Inputs varied: bytes and runs of them, or in JSON one node of the tree, become what they should not be."""
 
 from __future__ import annotations
 
@@ -23,7 +23,55 @@ HOSTILE = (
 )  # fmt: skip
 
 
-def varied(data: bytes, dice: random.Random) -> bytes:
+# Of numbers in headers, little-endian.
+_NUMBERS = tuple(
+    value.to_bytes(size, "little")
+    for size in (1, 2, 4, 8)
+    for value in (0, 1, 127, (1 << 8 * size - 1) - 1, (1 << 8 * size) - 1)
+)
+_PIECES = (
+    b"", b"\0", b"\n", b"\xff" * 8, b"../", b"[" * 200, b'{"a":' * 80, b"1e999", b"9" * 400, b"NaN", b"null",
+    b"-", b"&a [*a]", b"!!python/name:os.system ", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"{{", b"%}",
+    b"\x1b[31m", b"PK\x05\x06", b"GGUF",
+)  # fmt: skip
+LONGEST = 1 << 16
+
+
+def varied(data: bytes, other: bytes, is_json: bool, dice: random.Random) -> bytes:
+    """other: another input of the same reader, which may lend a part."""
+    if is_json and dice.random() < 0.6:
+        try:
+            return _values_varied(data, dice)[:LONGEST]
+        except ValueError:
+            pass
+    for _ in range(dice.choice((1, 1, 1, 2, 3, 6))):
+        data = _bytes_varied(data, other, dice)
+    return data[:LONGEST]
+
+
+def _bytes_varied(data: bytes, other: bytes, dice: random.Random) -> bytes:
+    at = dice.randrange(len(data) + 1)
+    end = min(len(data), at + dice.choice((1, 1, 2, 4, 8, dice.randrange(1, 200))))
+    match dice.randrange(8):
+        case 0 | 1:
+            return data[:at] + bytes([dice.randrange(256)]) + data[at + 1 :]
+        case 2:
+            return data[:at] + data[end:]
+        case 3:
+            return data[:at] + data[at:end] * dice.choice((2, 2, 3, 50)) + data[end:]
+        case 4:
+            return data[:at] + dice.choice(_PIECES) + data[dice.choice((at, end)) :]
+        case 5:
+            number = dice.choice(_NUMBERS)
+            return data[:at] + number + data[at + len(number) :]
+        case 6:
+            start = dice.randrange(len(other) + 1)
+            return data[:at] + other[start : start + dice.randrange(1, 200)] + data[end:]
+        case _:
+            return data[:at] if dice.random() < 0.3 else data[:at] + data[at:end][::-1] + data[end:]
+
+
+def _values_varied(data: bytes, dice: random.Random) -> bytes:
     """Raises ValueError for what is no JSON, or too deep to be walked."""
     try:
         tree = {"": json.loads(data)}
