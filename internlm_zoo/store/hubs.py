@@ -36,7 +36,7 @@ class Hubs:
         self._settings = settings
         self._tell = tell
         self._told: set[str] = set()
-        self._asking = threading.Lock()
+        self._turns: dict[object, threading.Lock] = {}
         self._opening = threading.Lock()
         self._sources: dict[tuple[str, str | None], Source] = {}
         self._answers: dict[tuple[str, str | None, str, str | None], Snapshot | ZooError] = {}
@@ -52,7 +52,7 @@ class Hubs:
     def snapshot(self, candidate: Candidate) -> Snapshot:
         """What the hub has now for a candidate. Raises NotFoundError, AccessError, NetworkError,
         IntegrityError."""
-        with self._asking:
+        with self._turns.setdefault(candidate.key, threading.Lock()):  # nobody else's question waits for it
             if candidate.key not in self._answers:
                 try:
                     self._answers[candidate.key] = self._ask(candidate)

@@ -49,7 +49,12 @@ def probe(doors: Sequence[Candidate], file: LockedFile, means: Means) -> Probe:
     """The doors, the quickest first; those that fail, or take more than _SECONDS, keep their order behind
     them."""
     looks = [_Look(door) for door in doors]
-    threads = [threading.Thread(target=_look, args=(look, file, means), daemon=True) for look in looks]
+    threads = [
+        threading.Thread(
+            target=_look, args=(look, file, means), name=f"look at {look.door.hub.name}", daemon=True
+        )
+        for look in looks
+    ]
     threads = list(filter(started, threads))
     deadline = time.monotonic() + _SECONDS
     for thread in threads:

@@ -38,7 +38,8 @@ _SHOWN = 40
 
 class Client:
     """Connections, shared by all transfers of a run; thread-safe. environ: see Network. rate: what they may
-    bring together; None: as much as comes. tell: whom to tell of rejected credentials."""
+    bring together; None: as much as comes. tell: whom to tell of rejected credentials. tardy: origins
+    that have cost a transfer its patience, and are asked last for the files after it."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Client:
         tell: Callable[[str], None] = lambda note: None,
     ) -> None:
         self.patience = patience
+        self.tardy: set[str] = set()
         self._rate = rate
         self._tell = tell
         timeout = urllib3.Timeout(connect=patience.connect, read=patience.stall)

@@ -58,7 +58,8 @@ def transfer(
         if partial.note:
             progress.note(f"{wanted.path}: {partial.note}")
         try:
-            run = Run(partial, [Contestant(origin) for origin in origins], client, stop, progress)
+            contestants = [Contestant(origin, slow=origin.name in client.tardy) for origin in origins]
+            run = Run(partial, contestants, client, stop, progress)
             with crew.at(run) if crew is not None else nullcontext():
                 return run.run()
         finally:
@@ -289,6 +290,8 @@ class Run:
         where = f"at byte {claim.position:,} of {self.path}"
         if not refusal.is_usual:
             self.say(f"{contestant.name}: {refusal.error.what}, {where}")
+        if refusal.remedy is Remedy.WAIT and time.monotonic() - began >= self.client.patience.stall:
+            self.client.tardy.add(contestant.name)
         with self.partial.changed:
             contestant.bear(refusal, location, began, self.client.patience)
         if refusal.remedy is Remedy.RESTART:

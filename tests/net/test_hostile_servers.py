@@ -24,7 +24,7 @@ from tests.hubs import FaultyHub
 from tests.net.raw import ENDLESS, ODD, Raw, Script, dripping, saying, serving_raw
 from tests.store.world import REPO, content_below, write
 
-FILES = {"config.json": b"{}\n"}
+FILES = {"config.json": b"{}\n", "README.md": b"# Tiny\n"}
 OVERLAY = """
 models:
   tiny:
@@ -129,6 +129,42 @@ def test_nothing_is_left_that_holds_up_the_end_of_the_process(tmp_path: Path, ho
         environ = {**os.environ, **environ_of(tmp_path / "home", server.url, honest.url)}
         done = subprocess.run([PROGRAM, "download", "tiny"], env=environ, capture_output=True, timeout=ELSE)
     assert done.returncode == 0 and b"Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_who_has_cost_one_file_its_patience_is_not_asked_first_for_the_others(
+    tmp_path: Path, honest: FaultyHub
+) -> None:
+    with serving_raw(hostile(ENDLESS["a header"], honest, "file")) as server:
+        environ = environ_of(tmp_path / "home", server.url, honest.url)
+        settings = Settings.from_environment({**environ, "INTERNLM_ZOO_TIMEOUT": "1"})
+        assert content_below(download("tiny", settings=settings, max_workers=1).path) == FILES
+        assert server.hits == 1 < len(FILES)
+
+
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer_the_probe_keeps_nobody_from_the_other(
+    tmp_path: Path, honest: FaultyHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still being asked for its listing when all is here."""
+    monkeypatch.setattr("internlm_zoo.store.release.WORTH", 0)
+    asked, over = threading.Event(), threading.Event()
+
+    def never() -> Iterator[bytes]:
+        asked.set()
+        over.wait()
+        yield b""
+
+    with serving_raw(Raw(never)) as server:
+        environ = environ_of(tmp_path / "home", honest.url, server.url)
+        settings = Settings.from_environment({**environ, "INTERNLM_ZOO_TIMEOUT": "60"})
+        try:
+            assert content_below(download("tiny", settings=settings).path) == FILES
+            assert asked.is_set()
+            waiting = {thread.name for thread in threading.enumerate()}
+            assert "look at modelscope" in waiting
+        finally:
+            over.set()
 
 
 @pytest.mark.slow
