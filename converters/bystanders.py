@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from fnmatch import translate
 from pathlib import Path
 
@@ -58,10 +58,37 @@ def is_empty(folder: Path, but: Collection[str] = ()) -> bool:
     return all(path.name in but or is_of_a_system(path.name) for path in folder.iterdir())
 
 
+def walk(
+    folder: str | os.PathLike[str], onerror: Callable[[OSError], object] = lambda error: None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk from the top down, but of folders in folders without end: os.walk takes a frame for each
+    until there are none (before 3.12)."""
+    waiting = [os.fspath(folder)]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as found:
+                entries = [(entry.name, _is_folder(entry)) for entry in found]
+        except OSError as error:
+            onerror(error)
+            continue
+        folders = [name for name, is_folder in entries if is_folder]
+        yield place, folders, [name for name, is_folder in entries if not is_folder]
+        below = (os.path.join(place, name) for name in reversed(folders))  # noqa: PTH118 - as os.walk has it
+        waiting += [path for path in below if not os.path.islink(path)]  # noqa: PTH114
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def files_below(folder: Path, wanted: Collection[str] = (), *, links: bool = False) -> Iterator[str]:
     """Paths of the files in a folder, with forward slashes; what systems and tools left is not looked at,
     unless it is wanted. links: list links to folders, too, which are not followed."""
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in walk(folder):
         below = Path(parent).relative_to(folder)
         more = [name for name in folders if links and Path(parent, name).is_symlink()]
         folders[:] = [name for name in folders if _is_looked_at((below / name).as_posix(), wanted)]

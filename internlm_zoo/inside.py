@@ -1,4 +1,4 @@
-"""Removes what lies below a folder of ours, and nothing outside of it.
+"""What lies below a folder of ours: it is removed, and nothing outside of it.
 
 A link is removed as the link that it is; none is followed on the way, whoever puts one there meanwhile: each
 folder is opened from the one above it (openat(2), O_NOFOLLOW). Where a system has no such call, it is seen
@@ -14,27 +14,33 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
-from internlm_zoo.errors import IntegrityError, UsageError
+from internlm_zoo.errors import IntegrityError
 
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _BY_FOLDERS = os.supports_dir_fd >= {os.open, os.stat, os.unlink, os.rmdir, os.rename}
 _IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR)
-_DEEPEST = 100
+_DEEPEST = 12
 """Folders within each other; each takes an open file while what is in it is removed."""
+
+
+def real(path: Path) -> Path:
+    """Where it leads. Links that lead back to themselves lead nowhere; Path.resolve raises RuntimeError for
+    such, before 3.13."""
+    return Path(os.path.realpath(path))
 
 
 def remove(root: Path, path: Path) -> None:
     """A file, a link, or a folder with all that is in it. What is not there is no error. root: a folder,
     which may be reached by links. path: somewhere below it.
 
-    Raises IntegrityError where the path leads out of the root, UsageError for folders that are nested too
-    deep, OSError.
+    Raises IntegrityError where the path leads out of the root, OSError.
     """
     with suppress(FileNotFoundError), _naming(path), _above(root, path) as folder:
         if folder is not None:
-            _remove(folder, path.name, path, 0)
+            _remove(folder, path.name)
         elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -72,7 +78,7 @@ def _above(root: Path, path: Path) -> Iterator[int | None]:
     if not parts or ".." in parts:
         raise _outside(root, path)
     if not _BY_FOLDERS:
-        if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(root)):
+        if not real(path.parent).is_relative_to(real(root)):
             raise _outside(root, path)
         yield None
         return
@@ -97,18 +103,37 @@ def _entered(folder: int, part: str, root: Path, path: Path) -> int:
     return inner
 
 
-def _remove(folder: int, name: str, path: Path, depth: int) -> None:
-    if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+def _remove(folder: int, name: str) -> None:
+    if not _is_folder(folder, name):
+        return os.unlink(name, dir_fd=folder)
+    top = os.open(name, _FOLDER | _NO_LINK, dir_fd=folder)
+    try:
+        while names := os.listdir(top):  # noqa: PTH208 - a Path cannot be one of an open folder
+            for below in names:
+                _clear(top, below, top, 1)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=folder)
+
+
+def _clear(folder: int, name: str, top: int, depth: int) -> None:
+    """What lies deep is brought to the top, where its turn comes: there may be more folders within each other
+    than files may be open, or than Python has frames for."""
+    if not _is_folder(folder, name):
         return os.unlink(name, dir_fd=folder)
     if depth == _DEEPEST:
-        raise UsageError(f"its folders are nested deeper than {_DEEPEST}", path, "remove it yourself")
+        return os.rename(name, token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
     inner = os.open(name, _FOLDER | _NO_LINK, dir_fd=folder)
     try:
-        for below in os.listdir(inner):  # noqa: PTH208 - a Path cannot be one of an open folder
-            _remove(inner, below, path, depth + 1)
+        for below in os.listdir(inner):  # noqa: PTH208
+            _clear(inner, below, top, depth + 1)
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=folder)
+
+
+def _is_folder(folder: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
 
 
 def _outside(root: Path, path: Path) -> IntegrityError:

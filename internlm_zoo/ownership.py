@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.holding import Guard, Holder, holder_of, take
+from internlm_zoo import inside
 
 _FREE = "free"
 _LIFE = ".life"
@@ -143,7 +143,8 @@ def sweep(folder: Path, key: str) -> None:
 
 def discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            inside.remove(path.parent, path)
     else:
         path.unlink(missing_ok=True)
 

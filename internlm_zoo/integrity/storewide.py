@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from internlm_zoo.inside import real
 from internlm_zoo.integrity.verify import UNREAD, VerifyReport, WrongFile, unread, verify
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
@@ -60,14 +61,14 @@ def verify_store(
             lost.append(unread(folder, error))
     used = {_place(folder, file) for folder, files in expected.items() for file in files}
     used = {place for place in used if place.is_file()}
-    loose = set() if models else {blob.resolve() for blob in blobs_of(store)} - used
+    loose = set() if models else {real(blob) for blob in blobs_of(store)} - used
     contents = _contents(used | loose, workers, progress)
     reports = [*lost, *(_report(folder, files, contents) for folder, files in expected.items())]
     return [*reports, _loose(store, sorted(loose), contents)] if loose else reports
 
 
 def _place(folder: Path, file: LockedFile) -> Path:
-    return (folder / file.path).resolve()
+    return real(folder / file.path)
 
 
 def _contents(places: Iterable[Path], workers: int | None, progress: Progress) -> Mapping[Path, _Content]:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from converters.bystanders import is_of_a_system
+from converters.bystanders import is_of_a_system, walk
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.inside import real
 from internlm_zoo.names import fault_in
 from internlm_zoo.serve.digests import git_blob_sha1, is_lfs, lfs_pointer
 from internlm_zoo.serve.hashing import Hashing, Job, Kind, State, Unhashed, state_of
@@ -107,7 +108,7 @@ class Catalogue:
     """The repositories below one root. Reads the disk at every question, hashes each file state once."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+        self.root = real(root)
         self.hashing = Hashing()
 
     def names(self) -> list[str]:
@@ -131,7 +132,7 @@ class Catalogue:
         parts = place.split("/")
         if len(parts) != 2 or not all(_NAME.fullmatch(part) for part in parts):
             return None
-        folder = (self.root / parts[0] / parts[1]).resolve()
+        folder = real(self.root / parts[0] / parts[1])
         return folder if folder.is_dir() and folder.is_relative_to(self.root) else None
 
     def _read(self, name: str, folder: Path, index: Index, place: str) -> Repository:
@@ -147,13 +148,12 @@ class Catalogue:
 
     def _entries(self, folder: Path, indexed: Indexed, waiting: list[Job]) -> Iterator[Entry]:
         """waiting: gets what has to be hashed first."""
-        for path, found in _walk(folder):
+        for path, file in _walk(folder):
             if not (path in indexed.files or _presentable(path)):
                 continue
-            file = Path(found.path)
-            if found.is_symlink() and not file.resolve().is_relative_to(self.root):
+            if file.is_symlink() and not real(file).is_relative_to(self.root):
                 continue
-            if not found.is_file():
+            if not file.is_file():
                 continue
             stat = file.stat()
             state = state_of(stat)
@@ -187,15 +187,14 @@ def _subfolders(folder: Path) -> Iterator[Path]:
     return (child for child in folder.iterdir() if not is_of_a_system(child.name) and child.is_dir())
 
 
-def _walk(folder: str | Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    with os.scandir(folder) as found:
-        for child in found:
-            if is_of_a_system(child.name):
-                continue
-            if child.is_dir(follow_symlinks=False):
-                yield from _walk(child.path, f"{prefix}{child.name}/")
-            else:
-                yield prefix + child.name, child
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files and links, by their paths with forward slashes."""
+    for parent, folders, names in walk(folder):
+        folders[:] = [name for name in folders if not is_of_a_system(name)]
+        place = Path(parent)
+        for name in names:
+            if not is_of_a_system(name):
+                yield (place / name).relative_to(folder).as_posix(), place / name
 
 
 def _presentable(path: str) -> bool:

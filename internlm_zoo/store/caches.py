@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.bystanders import is_of_a_system
+from converters.bystanders import is_of_a_system, walk
 from internlm_zoo.errors import UsageError
 from internlm_zoo.homes import path_of
+from internlm_zoo.inside import real
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.credentials import huggingface_home, user_cache, user_home
@@ -110,7 +111,7 @@ def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = 
         for pattern in _modelscope_places(name)
         for folder in looks.in_(base, pattern, MODELSCOPE)
     ]
-    return Caches(settings.home.resolve(), repos, snapshots, folders_of(adopt), tuple(looks.closed.values()))
+    return Caches(real(settings.home), repos, snapshots, folders_of(adopt), tuple(looks.closed.values()))
 
 
 class Looks:
@@ -172,7 +173,7 @@ def _below(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UsageError("there is no such folder to adopt files from", folder)
     found: dict[str, list[Path]] = {}
-    for parent, folders, names in os.walk(folder.absolute()):
+    for parent, folders, names in walk(folder.absolute()):
         folders[:] = sorted(name for name in folders if not is_of_a_system(name))
         for name in names:
             found.setdefault(name, []).append(Path(parent, name))

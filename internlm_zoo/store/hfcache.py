@@ -17,6 +17,7 @@ from pathlib import Path
 
 from converters.formats.access import content_of, reading
 from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.inside import real
 from internlm_zoo.names import is_sha1, is_sha256
 from internlm_zoo.ownership import draft
 from internlm_zoo.registry import Model, Registry, Release
@@ -143,7 +144,7 @@ def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: Ledge
 
 def _check(place: Path, file: LockedFile, ledger: Ledger) -> None:
     with reading(place):
-        found = ledger.digests(place.resolve()).sha256
+        found = ledger.digests(real(place)).sha256
     if found != file.sha256:
         fix = "move it elsewhere, and run it again"
         raise IntegrityError(f"the Hugging Face cache has other bytes for {file.path}", place, fix)

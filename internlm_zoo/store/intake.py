@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from internlm_zoo.homes import disk
+from internlm_zoo.inside import real
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Registry, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease, record
@@ -69,7 +70,7 @@ def take_folders(
     folder is none, NoSpaceError.
     """
     registry, lock, store = load_registry(settings), Lock.load(settings), Store(settings.home)
-    caches = Caches(settings.home.resolve(), folders=folders_of(folders))
+    caches = Caches(real(settings.home), folders=folders_of(folders))
     progress = progress or Progress()
     adopter = Adopter(caches, Ledger(settings.home, keep=not dry_run), progress)
     with disk(settings.home), nullcontext() if dry_run else at_work(store, progress.note):

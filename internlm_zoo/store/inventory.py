@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from converters.bystanders import is_of_a_system
+from converters.bystanders import is_of_a_system, walk
 from converters.formats.access import refusal
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.store.layout import BOOKS, Store, is_blob
@@ -141,7 +141,7 @@ def _inodes(folder: Path) -> frozenset[Inode] | None:
     """Of all its files, behind links; of our own books none."""
     hidden: list[OSError] = []
     found = set()
-    for parent, folders, names in os.walk(folder, onerror=hidden.append):
+    for parent, folders, names in walk(folder, hidden.append):
         folders[:] = [name for name in folders if name != BOOKS]
         for name in names:
             with suppress(FileNotFoundError):
@@ -176,4 +176,13 @@ def _files(holding: Holding) -> dict[Inode, tuple[int, int]]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(size for _, size in sizes_below(folder))
+
+
+def sizes_below(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Of the files in a folder, links and whatever else is there as what they are themselves."""
+    for parent, folders, names in walk(folder):
+        links = (name for name in folders if Path(parent, name).is_symlink())
+        for name in (*names, *links):
+            with suppress(FileNotFoundError):
+                yield Path(parent, name), Path(parent, name).lstat().st_size

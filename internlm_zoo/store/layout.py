@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError, UsageError
+from internlm_zoo.inside import real
 from internlm_zoo.names import is_sha256
 from internlm_zoo.sources.paths import check_path
 
@@ -108,7 +109,7 @@ def place_of(folder: Path, path: str) -> Path:
     if is_ours(path):
         raise IntegrityError(f"refused to write {path!r}: it is not a place for a file of the release")
     target = folder / path
-    if not target.parent.resolve().is_relative_to(folder.resolve()):
+    if not real(target.parent).is_relative_to(real(folder)):
         fix = "remove the link, or choose another folder"
         raise UsageError(f"a link in the way of {path} leads out of the folder", target.parent, fix)
     return target

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from converters.filesystem import copy, keeps_out, move, set_mode
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.inside import real
 from internlm_zoo.ownership import bury, draft, sweep
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.layout import Store, place_of
@@ -48,7 +49,7 @@ def holds(store: Store, folder: Path, file: LockedFile) -> bool:
             return False
     except OSError:
         return False
-    inside = "/" not in file.path or path.parent.resolve().is_relative_to(folder.resolve())
+    inside = "/" not in file.path or real(path.parent).is_relative_to(real(folder))
     return inside and stat.S_ISREG(status.st_mode) and file.size in (None, status.st_size)
 
 

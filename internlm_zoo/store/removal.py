@@ -19,7 +19,16 @@ from internlm_zoo.homes import disk
 from internlm_zoo.ownership import draft, is_ours
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.aliases import notes_of, notes_of_others
-from internlm_zoo.store.inventory import Holding, Inode, Inventory, Unread, blobs_of, inode_of, inventory
+from internlm_zoo.store.inventory import (
+    Holding,
+    Inode,
+    Inventory,
+    Unread,
+    blobs_of,
+    inode_of,
+    inventory,
+    sizes_below,
+)
 from internlm_zoo.store.layout import BOOKS, Store
 from internlm_zoo.store.locate import held
 from internlm_zoo.store.presence import lock_of
@@ -45,8 +54,8 @@ def named_in(
     NotFoundError."""
     there = inventory(store)
     folder = Path(name).absolute()
-    if folder.resolve().is_relative_to(store.releases.resolve()):
-        below = folder.resolve().relative_to(store.releases.resolve())
+    if inside.real(folder).is_relative_to(inside.real(store.releases)):
+        below = inside.real(folder).relative_to(inside.real(store.releases))
         found: list[Holding | Unread] = [
             one for one in there.all if one.path == store.releases / below and len(below.parts) == _LEVELS
         ]
@@ -155,5 +164,6 @@ def _removal(releases: tuple[Path, ...], files: Iterable[Path], unread: tuple[Un
 
 
 def _sizes(path: Path) -> Iterator[int]:
-    found = path.rglob("*") if path.is_dir() and not path.is_symlink() else (path,)
-    return (file.lstat().st_size for file in found if file.is_symlink() or not file.is_dir())
+    if path.is_dir() and not path.is_symlink():
+        return (size for _, size in sizes_below(path))
+    return iter([path.lstat().st_size])

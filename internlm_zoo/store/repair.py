@@ -10,6 +10,7 @@ from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.homes import disk
+from internlm_zoo.inside import real
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
@@ -80,6 +81,6 @@ def _is_of(door: Candidate, release: LockedRelease) -> bool:
 
 def _target(folder: Path, release: LockedRelease, means: Means) -> Target:
     """What is there is hashed before it is believed."""
-    if folder.resolve().is_relative_to(means.store.releases.resolve()):
+    if real(folder).is_relative_to(real(means.store.releases)):
         return StoreTarget(means.store, folder, release, means.adopter.ledger, force=True)
     return FolderTarget(means.store, folder, release, force=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 
 from internlm_zoo.errors import IntegrityError, UsageError
-from internlm_zoo.mirror import apply, diff, plan
+from internlm_zoo.mirror import Orders, apply, diff, plan
 from tests.mirror.world import World
 
 
@@ -47,3 +50,43 @@ def test_a_destination_that_is_a_file_is_refused(world: World) -> None:
     for verb in (plan, apply, diff):
         with pytest.raises(UsageError, match="not a directory"):
             verb(world.file, settings=world.settings)
+
+
+@pytest.mark.parametrize("field", ["sha256", "git_sha1", "path", "size"])
+def test_an_index_with_something_else_than_a_digest_or_a_name_is_damaged(world: World, field: str) -> None:
+    """It was what `apply` copied and removed by."""
+    world.ask(models=["tiny-base"])
+    apply(world.file, settings=world.settings)
+    index = world.mirror / "mirror.json"
+    document = json.loads(index.read_text())
+    document["releases"][0]["files"][0][field] = -1 if field == "size" else str(world.root / "outside")
+    index.write_text(json.dumps(document))
+    for verb in (plan, apply, diff):
+        with pytest.raises(IntegrityError, match="index of the mirror"):
+            verb(world.file, settings=world.settings)
+
+
+def test_links_in_a_mirror_lead_no_removal_and_no_copy_outside(world: World) -> None:
+    world.ask(models=["tiny-base", "tiny-chat"])
+    apply(world.file, settings=world.settings)
+    outside = world.root / "outside"
+    (outside / ".internlm-zoo" / "partial").mkdir(parents=True)
+    (outside / "precious").write_text("x")
+    folder = world.mirror / "acme/tiny-base"
+    (folder / "linked").symlink_to(outside)
+    (folder / "loop").symlink_to("loop")
+    (world.mirror / ".mirror.json.new").symlink_to(outside / "precious")
+    stage = world.mirror / ".incoming" / "acme--tiny-lost"
+    stage.parent.mkdir(exist_ok=True)
+    stage.symlink_to(outside)
+    world.ask(models=["tiny-chat"], prune=True)
+    report = apply(world.file, settings=world.settings, orders=Orders(max_delete="100%"))
+    assert report.result == "changed" and not folder.exists()
+    assert (outside / "precious").read_text() == "x" and len(list(outside.rglob("*"))) == 3
+    if stage.parent.exists():
+        shutil.rmtree(stage.parent)
+    stage.parent.symlink_to(outside)
+    world.ask(models=["tiny-base"])
+    with pytest.raises(UsageError, match="a link is in the way"):
+        apply(world.file, settings=world.settings)
+    assert len(list(outside.rglob("*"))) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import internlm_zoo.cli.cache
 import internlm_zoo.cli.lock
 from internlm_zoo import inside
-from internlm_zoo.errors import IntegrityError, UsageError
+from internlm_zoo.errors import IntegrityError
 from internlm_zoo.store.layout import Store
 from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, sha256
 
@@ -247,8 +248,9 @@ def test_removal_stays_below_its_root(tmp_path: Path) -> None:
     for _ in range(150):
         deep = deep / "d"
         deep.mkdir()
-    with pytest.raises(UsageError, match="nested deeper"):
-        inside.remove(root, root / "d")
+    (deep / "link").symlink_to(outside)
+    inside.remove(root, root / "d")
+    assert list(root.iterdir()) == [] and (outside / "b" / "precious").read_text() == SECRET
 
 
 def test_hubs_that_are_no_place_of_the_store_make_no_release_there(world: World, verbs) -> None:
@@ -266,3 +268,59 @@ def test_hubs_that_are_no_place_of_the_store_make_no_release_there(world: World,
     (folder / RECORD).write_text(json.dumps(told))
     verbs(folder)
     assert (world.root / REPO / WEIGHTS).exists()
+
+
+@pytest.mark.slow
+def test_folders_in_folders_and_loops_of_links_stop_no_look(world: World, verbs, zoo) -> None:
+    """Deeper than Python has frames for, and links that lead back to themselves."""
+    folder = world.download().path
+    (folder / "sub").rename(folder / "before")
+    (folder / "sub").symlink_to("sub")
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to(WEIGHTS)
+    here = os.getcwd()
+    for place in (folder, world.home / "partial", world.folder / "disk"):
+        (place / "x.free-00.part").mkdir(parents=True, exist_ok=True)
+        os.chdir(place / "x.free-00.part")
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+    os.chdir(here)
+    try:
+        codes = verbs()
+        assert (
+            codes["verify tiny"] == 1
+            and codes["cache list"] == codes["cache prune"] == codes["cache rm"] == 0
+        )
+        assert zoo("cache", "adopt", world.folder / "disk")[0] == 0
+        assert [path.name for path in (world.home / "partial").iterdir()] == []
+    finally:
+        subprocess.run(["rm", "-rf", world.home, world.folder / "disk"], check=True)
+
+
+def test_a_cache_of_huggingface_hub_that_a_stranger_made_is_read_as_what_it_is(
+    world: World, zoo, monkeypatch, canary: Path
+) -> None:
+    for name, value in world.environ.items():
+        monkeypatch.setenv(name, value)
+    cache = world.folder / "hf"
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    repo = cache / "models--acme--tiny"
+    (repo / "blobs").mkdir(parents=True)
+    (repo / "snapshots" / "x").mkdir(parents=True)
+    (repo / "refs").mkdir()
+    os.mkfifo(repo / "blobs" / sha256(FILES[WEIGHTS]))
+    os.mkfifo(repo / "refs" / "main")
+    (repo / "snapshots" / "x" / "config.json").symlink_to(canary / "precious")
+    (repo / "snapshots" / "x" / WEIGHTS).symlink_to(WEIGHTS)
+    code, out, err = zoo("download", "tiny", "--source", "huggingface")
+    assert code == 0 and SECRET not in out + err
+    code, _, err = zoo("download", "tiny", "--source", "huggingface", "--hf-cache")
+    assert code == 4 and "it is a pipe or a device" in err
+    (repo / "blobs" / sha256(FILES[WEIGHTS])).unlink()
+    code, _, err = zoo("download", "tiny", "--source", "huggingface", "--hf-cache")
+    assert code == 4 and "refs/main" in err
+    (repo / "refs" / "main").unlink()
+    (repo / "refs" / "main").write_bytes(b"\xff\x1b[31m" * 9)
+    code, _, err = zoo("download", "tiny", "--source", "huggingface", "--hf-cache")
+    assert code == 0 and "\x1b" not in err

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from converters.bystanders import LISTED, files_below
+from converters.bystanders import LISTED, files_below, walk
 from converters.filesystem import move, writing
 from converters.formats.access import content_of
 from converters.holding import Holder, take
@@ -163,8 +163,8 @@ class DirectoryDestination:
     def _folder(self, path: str) -> Path:
         check_path(path, str(self._root))
         folder = self._root / path
-        inside = folder.resolve().is_relative_to(self._root.resolve())
-        if path.count("/") != 1 or path.startswith(".") or not inside:
+        is_inside = inside.real(folder).is_relative_to(inside.real(self._root))
+        if path.count("/") != 1 or path.startswith(".") or not is_inside:
             raise IntegrityError(f"refused the release {path!r}: it has no place in the mirror", self._root)
         return folder
 
@@ -212,7 +212,7 @@ def _recognised(place: Path, file: LockedFile, progress: Progress) -> HeldFile |
 
 def _work_tree(root: Path) -> Path | None:
     """The git work tree in which a folder lies, by its name or where links lead."""
-    places = (*root.parents, root, *root.resolve().parents)
+    places = (*root.parents, root, *inside.real(root).parents)
     return next((place for place in places if (place / ".git").exists()), None)
 
 
@@ -230,7 +230,7 @@ def _check_free(target: Path, folder: Path) -> None:
 
 def _remove_empty(folder: Path, root: Path) -> None:
     """Folders in which nothing is left, from the innermost out, up to the root."""
-    for parent, _, _ in os.walk(folder, topdown=False):
+    for parent in reversed([parent for parent, _, _ in walk(folder)]):
         inside.remove_if_empty(root, Path(parent))
     while folder.parent != root:
         folder = folder.parent

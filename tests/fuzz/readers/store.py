@@ -12,12 +12,17 @@ from blake3 import blake3
 from converters.holding.holder import decoded, encoded, this_process
 from converters.sinks.journal import Journal
 from internlm_zoo.mirror import index as mirror_index
+from internlm_zoo.ownership import Owner
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.serve.index import read_index
+from internlm_zoo.store.aliases import remembered
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.record import Record, read_record
 from internlm_zoo.store.sidecar import read_blocks
+from internlm_zoo.transfer.blocks import BLOCK
+from internlm_zoo.transfer.journal import claim
+from internlm_zoo.transfer.values import Wanted
 from tests.fuzz.contract import Reader
 from tests.fuzz.readers.files import in_file
 
@@ -41,6 +46,14 @@ BLOCKS = {
     "blake3": ["a" * 64, "b" * 64],
     "check": blake3(("a" * 64 + "b" * 64).encode()).hexdigest(),
 }
+DOWNLOADED = [
+    json.dumps(line).encode() + b"\n"
+    for line in (
+        {"version": 2, "block": BLOCK, "wanted": asdict(Wanted("config.json", 64, DIGEST))},
+        {"door": "hub", "etag": '"x"'},
+        {"block": 0, "filled": 64, "blake3": "b" * 64, "authors": ["hub"]},
+    )
+]
 LEDGER = {
     "path": "x",
     "size": 1,
@@ -73,6 +86,17 @@ def _conversion(path: Path) -> object:
         return journal.entries
 
 
+def _downloaded(path: Path) -> object:
+    """What a killed download left; its part has the bytes that the journal speaks of."""
+    path.with_suffix(".part").write_bytes(bytes(64))
+    with Owner(path.parent) as owner:
+        return claim(owner, path.parent, "aa", Wanted("config.json", 64, DIGEST)).journal
+
+
+def _alias(path: Path) -> object:
+    return remembered(path.parents[1], "a" * 40)
+
+
 READERS = {
     "release": Reader(
         in_file(".internlm-zoo/release.json", lambda path: read_record(path.parents[1])),
@@ -81,6 +105,8 @@ READERS = {
     ),
     "ledger": Reader(in_file("adopted.jsonl", _ledger), lambda: [json.dumps(LEDGER).encode() + b"\n"]),
     "block-digests": Reader(in_file(f"blocks/aa/{DIGEST}.json", _digests), _json(BLOCKS), is_json=True),
+    "download-journal": Reader(in_file("aa.free-00.journal", _downloaded), lambda: [b"".join(DOWNLOADED)]),
+    "alias": Reader(in_file(f"aa/{'a' * 40}.{DIGEST}", _alias), lambda: [b"huggingface"]),
     "conversion-journal": Reader(in_file("journal", _conversion), lambda: [JOURNAL]),
     "holder": Reader(decoded, lambda: [encoded(this_process(0))], is_json=True),
     "mirror-index": Reader(lambda data: mirror_index.parse(data, "mirror.json"), _json(INDEX), is_json=True),
