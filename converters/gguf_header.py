@@ -32,8 +32,8 @@ def pairs_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **plain,
         **{f"{_SCALING}.{field}": value for field, value in scaling.items()},
-        _EOS: ends[0],
-        _EOT: ends[-1],
+        _EOS: _known_id(ends[0]),
+        _EOT: _known_id(ends[-1]),
     }
 
 

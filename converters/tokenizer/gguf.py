@@ -40,7 +40,7 @@ def gguf_tokenizer(files: Mapping[str, bytes], rows: int) -> dict[str, Any]:
     if MODEL_FILE not in files:
         return dict(NO_TOKENIZER)
     model, settings = read_model(files[MODEL_FILE]), json.loads(files.get(CONFIG_FILE, b"{}"))
-    added = json.loads(files.get(TOKENIZER_FILE, b"{}")).get("added_tokens", ())
+    added = json.loads(files.get(TOKENIZER_FILE, b"{}")).get("added_tokens") or ()
     texts, scores, kinds = _pieces(model, rows)
     for token in added:
         id = token["id"]

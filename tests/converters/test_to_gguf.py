@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,19 @@ def test_the_tokenizer_is_the_sentencepiece_model_with_its_chat_tokens(tmp_path,
     assert found["tokenizer.ggml.add_space_prefix"] is False
     assert "<|im_start|>" in found["tokenizer.chat_template"]
     assert (found["tokenizer.ggml.eos_token_id"], found["tokenizer.ggml.eot_token_id"]) == (2, 2046)
+
+
+def test_ids_below_zero_and_no_added_tokens_are_left_out(tmp_path):
+    """-1 is how configs say that there is none; the header's numbers have no sign."""
+    src = write_hf(tmp_path / "src", make_model(SMALL), SMALL, pad_token_id=-1)
+    shutil.copy(DEMOS / "demo-internlm2-chat" / "tokenizer.model", src)
+    pieces = {"type": "BPE", "vocab": {"<unk>": 0}, "merges": []}
+    (src / "tokenizer.json").write_text(json.dumps({"added_tokens": None, "model": pieces}))
+    (src / "generation_config.json").write_text('{"eos_token_id": -1}')
+    converters.convert(src, tmp_path / "dst", to="gguf")
+    assert not {
+        name for name in fields(tmp_path / "dst") if name.endswith(("eos_token_id", "padding_token_id"))
+    }
 
 
 def test_rows_beyond_the_pieces_have_a_text_of_their_own(tmp_path, zoo):
