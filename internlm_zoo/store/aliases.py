@@ -16,8 +16,8 @@ from pathlib import Path
 
 from converters.formats.access import content_of
 from internlm_zoo import inside
-from internlm_zoo.errors import ZooError
-from internlm_zoo.names import is_sha256
+from internlm_zoo.errors import IntegrityError, ZooError
+from internlm_zoo.names import is_sha1, is_sha256
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 
 _LONGEST = 256
@@ -34,20 +34,26 @@ class Alias:
 
 def name_of(release: LockedRelease, file: LockedFile) -> str:
     """What a file is called before it is here: after its content where that is known, so that any hub can go
-    on with it."""
+    on with it. Raises IntegrityError for a digest that is none."""
     if file.sha256 is not None:
-        return file.sha256
+        return _checked(file.sha256)
     if file.has_digest:
-        return f"{file.git_sha1}-{file.size}"
+        return f"{_checked(file.git_sha1 or '')}-{file.size}"
     about = (release.id, release.revision, file.path, str(file.size), str(file.git_sha1))
     return hashlib.sha256("\0".join(about).encode()).hexdigest()
+
+
+def _checked(digest: str) -> str:
+    if not (is_sha256(digest) or is_sha1(digest)):
+        raise IntegrityError(f"refused the digest {digest!r}: it has 64 or 40 digits of 0-9 and a-f")
+    return digest
 
 
 def remember(folder: Path, name: str, alias: Alias) -> None:
     """That the file of this name is what has this sha256. Raises OSError."""
     if name == alias.sha256:
         return
-    note = folder / name[:2] / f"{name}.{alias.sha256}"
+    note = folder / name[:2] / f"{name}.{_checked(alias.sha256)}"
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(alias.voucher or "", encoding="utf-8")
 

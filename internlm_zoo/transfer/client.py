@@ -6,6 +6,7 @@ location's own scheme, host and port, and to nobody else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,6 +18,7 @@ from urllib.request import url2pathname
 
 import urllib3
 
+from converters.formats.access import regular
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UnsupportedError
 from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.network import Network
@@ -256,14 +258,14 @@ def _in_time(read: Callable[[int], bytes], deadlines: Iterator[Deadline]) -> Cal
 def _open_file(url: str, start: int) -> Body:
     path = Path(url2pathname(urlsplit(url).path))
     try:
-        file = path.open("rb", buffering=0)
+        file = open(path, "rb", buffering=0, opener=regular)  # noqa: SIM115 - whoever reads it closes it
     except FileNotFoundError as error:
         raise Refusal(NotFoundError(f"{path.name} is not in the directory", path), Remedy.LEAVE) from error
     except OSError as error:
         raise Refusal(
             IntegrityError(f"{path.name} cannot be read: {error.strerror}", path), Remedy.LEAVE
         ) from error
-    stat = path.stat()
+    stat = os.fstat(file.fileno())
     file.seek(start)
     return Body(
         url=url,
