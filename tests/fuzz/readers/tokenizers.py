@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
+import converters
 from converters.tokenizer.convert import convert_tokenizer
 from converters.tokenizer.synthetic import synthetic_tokenizer
 from internlm_zoo.loading.confined import limits
 from internlm_zoo.loading.confined.tokenizer import ConfinedTokenizer
 from tests.fuzz.contract import Reader
-from tests.fuzz.readers.memory import TOKENIZER
+from tests.fuzz.readers.memory import TOKENIZER, MemoryFolder, checkpoint
 
-FAST, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+FAST, SETTINGS, GENERATION = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
+STOPS = b'{"eos_token_id": [2, 5], "pad_token_id": 2, "bos_token_id": 1, "temperature": 0.8}'
 TEXT = "Hello, a text\n中文 <|im_start|>"
 TURNS = [{"role": "user", "content": TEXT}, {"role": "assistant", "content": ""}]
 TEMPLATE = (
@@ -48,6 +52,18 @@ def _read(name: str) -> Callable[[bytes], object]:
     return read
 
 
+def _converted(to: str, name: str) -> Callable[[bytes], object]:
+    """Beside a sentencepiece model, but for the file that stands in its place."""
+
+    def read(data: bytes) -> object:
+        beside = {"tokenizer.model": TOKENIZER.read_bytes(), **_files(), name: data}
+        source = MemoryFolder({**checkpoint("hf"), **beside})
+        with tempfile.TemporaryDirectory() as folder:
+            return converters.convert(source, Path(folder) / "out", to=to, workers=1, evidence=False)
+
+    return read
+
+
 def _rendered(data: bytes) -> object:
     settings = json.dumps({"chat_template": data.decode(errors="replace")}).encode()
     return _read(SETTINGS)(settings)
@@ -57,5 +73,11 @@ READERS = {
     "tokenizer-json": Reader(_read(FAST), lambda: [_files()[FAST]], is_json=True),
     "tokenizer-settings": Reader(_read(SETTINGS), lambda: [_files()[SETTINGS]], is_json=True),
     "chat-template": Reader(_rendered, lambda: [TEMPLATE.encode()]),
+    "gguf-tokenizer-json": Reader(_converted("gguf", FAST), lambda: [_files()[FAST]], is_json=True),
+    "gguf-tokenizer-settings": Reader(
+        _converted("gguf", SETTINGS), lambda: [_files()[SETTINGS]], is_json=True
+    ),
+    "gguf-generation": Reader(_converted("gguf", GENERATION), lambda: [STOPS], is_json=True),
+    "llama-tokenizer-json": Reader(_converted("llama", FAST), lambda: [_files()[FAST]], is_json=True),
     "sentencepiece-rewritten": Reader(convert_tokenizer, lambda: [TOKENIZER.read_bytes()]),
 }
