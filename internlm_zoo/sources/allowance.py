@@ -28,10 +28,8 @@ class Allowance:
     def get(self, url: str) -> Answer:
         """As `Asker.get`. Raises NotFoundError for too many folders, ListingError for too much else."""
         self.requests += 1
-        hub, seconds = self.asker.hub, ROUNDS * self.asker.limits.listing
-        if self.requests > FOLDERS:
-            what = f"{hub} lists {self.repo} in more than {FOLDERS} folders, so it is no release"
-            raise NotFoundError(what, host_of(self.asker.endpoint))
+        self.expect(self.requests)
+        seconds = ROUNDS * self.asker.limits.listing
         if len(url) > LONGEST_URL:
             raise self._spent(f"a folder's address has more than {LONGEST_URL:,} characters")
         if time.monotonic() - self.began > seconds:
@@ -41,6 +39,12 @@ class Allowance:
         if self.size > LARGEST:
             raise self._spent(f"it has more than {LARGEST >> 20} MiB")
         return answer
+
+    def expect(self, folders: int) -> None:
+        """Raises NotFoundError where there are too many, as soon as that is known."""
+        if folders > FOLDERS:
+            what = f"{self.asker.hub} lists {self.repo} in more than {FOLDERS} folders, so it is no release"
+            raise NotFoundError(what, host_of(self.asker.endpoint))
 
     def _spent(self, why: str) -> ListingError:
         error = self.asker.misfit(why)

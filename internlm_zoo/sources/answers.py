@@ -12,22 +12,44 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Annotated, Any, TypeVar
 
-from pydantic import StringConstraints, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from internlm_zoo.errors import NetworkError
 from internlm_zoo.sources.http import Answer, Asker
+from internlm_zoo.sources.paths import FILES
 
-VALUES = 4_000_000
+VALUES = 2_000_000
 """Values in one answer, which bounds the memory that reading it takes. 100,000 files of Hugging Face are 0.9
-million, and as many of ModelScope, with all that it tells of them, 2 million."""
+million, as many in one folder of Modelers 1.2 million."""
 
 Digest = Annotated[str, StringConstraints(to_lower=True)]
 """Hex digits, which hubs write in either case; whether they are a digest is for `check_snapshot` to say."""
 
 _SHOWN = 80
+_TOO_MANY = f"it should have at most {FILES:,} items"
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 
 T = TypeVar("T")
+
+
+def _few(part: T) -> T:
+    """Raises ValueError for too much to say of each item what is wrong with it."""
+    if isinstance(part, dict) and len(part) > FILES:
+        raise ValueError(_TOO_MANY)
+    return part
+
+
+class _First(FailFast):
+    """One item that does not fit is enough, where millions may. As FailFast, and may stand in a union."""
+
+    def __hash__(self) -> int:
+        return hash(self.fail_fast)
+
+
+Several = Annotated[tuple[T, ...], Field(max_length=FILES), _First()]
+"""Files, one after the other."""
+Named = Annotated[dict[str, T], BeforeValidator(_few)]
+"""Files by name; in a part of an answer."""
 
 
 def read(form: TypeAdapter[T], answer: Answer, asker: Asker) -> T:
@@ -55,6 +77,7 @@ def _refused(error: ValidationError, asker: Asker, *where: str) -> NetworkError:
     if found["type"] == "json_invalid":
         return asker.nonsense(found["msg"])
     said = found["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
+    said = _TOO_MANY if found["type"] == "too_long" else said
     return asker.misfit(f"{_place((*where, *found['loc']))}{said}")
 
 

@@ -19,7 +19,7 @@ from internlm_zoo.errors import AccessError, UsageError, ZooError
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.answers import Digest, moment, read
+from internlm_zoo.sources.answers import Digest, Several, moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
@@ -57,7 +57,7 @@ class _Info:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel)
 
     sha: str | None = None
-    siblings: tuple[_Sibling, ...] | None = None
+    siblings: Several[_Sibling] | None = None
     last_modified: str | None = None
 
     @property

@@ -19,7 +19,7 @@ from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.allowance import Allowance
-from internlm_zoo.sources.answers import moment, read
+from internlm_zoo.sources.answers import Several, moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
@@ -61,7 +61,7 @@ class _LastCommit:
 
 @dataclass(frozen=True)
 class _Folder:
-    tree: tuple[_Node, ...]
+    tree: Several[_Node]
     last_commit: _LastCommit | None = None
 
 
@@ -113,15 +113,16 @@ class ModelersSource:
 
     def _below(self, root: _Folder, allowed: Allowance, commit: str) -> list[_Node]:
         """The files of a folder and of every folder in it, sorted by path."""
-        waiting, files, met = list(root.tree), [], set()
-        while waiting:
-            node = waiting.pop()
-            if node.type == "file":
-                files.append(node)
-            elif node.type == "dir" and node.path not in met:
-                met.add(node.path)
-                waiting += self._folder(allowed, node.path, commit).tree
-        return sorted(files, key=lambda node: node.path)
+        found, files, waiting, met = root, [], [], {""}
+        while True:
+            files += [node for node in found.tree if node.type == "file"]
+            deeper = {node.path for node in found.tree if node.type == "dir"} - met
+            met |= deeper
+            allowed.expect(len(met))
+            waiting += sorted(deeper)
+            if not waiting:
+                return sorted(files, key=lambda node: node.path)
+            found = self._folder(allowed, waiting.pop(), commit)
 
     def _folder(self, allowed: Allowance, path: str, revision: str) -> _Folder:
         """What one folder holds at a branch or commit."""

@@ -22,7 +22,7 @@ from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.allowance import Allowance
-from internlm_zoo.sources.answers import Digest, moment, read
+from internlm_zoo.sources.answers import Digest, Several, moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, refusal, twice
@@ -63,7 +63,7 @@ class _Entry:
 class _Data:
     __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
 
-    files: tuple[_Entry, ...] | None
+    files: Several[_Entry] | None
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ class ModelScopeSource:
             if len(entries) >= _CUT_AT:
                 entries = self._page(allowed, branch, folder, recursive=False)
                 waiting += [entry.path for entry in entries if entry.is_folder]
+                allowed.expect(len(waiting))
             if len(entries) >= _CUT_AT:
                 what = (
                     f"{self._hub} lists at most {_CUT_AT} files of one folder, and there are as many or more"

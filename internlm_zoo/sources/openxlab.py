@@ -26,7 +26,7 @@ from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, Us
 from internlm_zoo.net.addresses import WEB, host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.answers import fitted, read
+from internlm_zoo.sources.answers import Named, fitted, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import LONGEST_URL, Asker, absent, twice
@@ -87,8 +87,8 @@ class _Files:
 
     __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
-    model_names: dict[str, _Weights] | None = None
-    file_paths: dict[str, _File] | None = None
+    model_names: Named[_Weights] | None = None
+    file_paths: Named[_File] | None = None
 
     def by_path(self) -> dict[str, _File | _Weights]:
         weights = {file.file_name: file for file in (self.model_names or {}).values()}

@@ -84,6 +84,7 @@ class WebSource:
             yield folder, page
             deeper = {folder + name for name in page.names if name.endswith("/")} - seen
             seen |= deeper
+            allowed.expect(len(seen))
             waiting += sorted(deeper)
 
     def _page(self, allowed: Allowance, folder: str) -> _Page:
@@ -133,19 +134,17 @@ def links_below(url: str, page: str) -> list[str]:
     """Names of the files, and of directories with a slash, that a page links to in the directory it shows.
     Raises ValueError, with a clause, for more links, or longer ones, than a page of files has."""
     here = urlsplit(url)
-    names = (_name_below(url, here.path, target) for target in _targets(page))
-    return list(dict.fromkeys(filter(None, names)))
-
-
-def _name_below(url: str, folder: str, target: str) -> str | None:
-    """None for what is elsewhere, or is no address."""
-    with suppress(ValueError):
-        there = urlsplit(urljoin(url, target))
-        path, folder = unquote(there.path), unquote(folder)
-        name = path.removeprefix(folder)
-        if there[:2] == urlsplit(url)[:2] and path.startswith(folder) and "/" not in name.removesuffix("/"):
-            return name
-    return None
+    folder = unquote(here.path)
+    names: dict[str, None] = {}
+    for target in _targets(page):
+        with suppress(ValueError):  # what is no address leads nowhere
+            there = urlsplit(urljoin(url, target))
+            path = unquote(there.path)
+            name = path.removeprefix(folder)
+            below = there[:2] == here[:2] and path.startswith(folder) and name
+            if below and "/" not in name.removesuffix("/"):
+                names[name] = None
+    return list(names)
 
 
 def _targets(page: str) -> Iterator[str]:

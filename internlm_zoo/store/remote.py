@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from converters.formats.bytesource import ByteSource, HeldFile
 from converters.sidecars import SUFFIX, stated_digest
 from converters.weights import MODEL_CONFIG
-from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError
+from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
 from internlm_zoo.registry import Hub, Model, Registry, Release, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
@@ -148,11 +148,16 @@ def open_remote(
     page of a release, or of a directory that a web server lists.
 
     format: None for whichever there is, hf before original, no quantised one. Digests come from the lock, or
-    else from the hub. tell: whom to tell of rejected credentials. Raises NotFoundError, AccessError,
-    NetworkError (also in offline mode), IntegrityError, UnsupportedError, UsageError.
+    else from the hub. tell: whom to tell of rejected credentials, and of hubs that are left. Raises
+    NotFoundError, AccessError, NetworkError (also in offline mode), IntegrityError, UnsupportedError,
+    UsageError.
     """
-    hubs, failures = Hubs(settings, tell), []
+    hubs = Hubs(settings, tell)
+    failures: list[tuple[Candidate, ZooError]] = []
     for door, known_as in _doors(name, load_registry(settings), Lock.load(settings), settings, format):
+        if failures:
+            failed, why = failures[-1]
+            tell(f"{failed.release.id}: {why.what}; going on to the next source")
         try:
             snapshot = hubs.snapshot(door)
         except HUB_FAILURES as error:

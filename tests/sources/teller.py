@@ -85,3 +85,11 @@ def fact(protocol: str, name: str) -> tuple[Any, ...]:
     """The place of a fact of the last file: path, size or sha256."""
     place, names = FACTS[protocol]
     return (*place, *names[name].split("."))
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Of every value in a document."""
+    yield place
+    if isinstance(value, dict | list):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(part, (*place, key))

@@ -19,7 +19,7 @@ from internlm_zoo.sources.paths import FILES, LARGEST_FILE
 from tests.fuzz.values import HOSTILE
 from tests.sources.contract import REPO
 from tests.sources.hostile import COMMIT
-from tests.sources.teller import FACTS, QUESTIONS, Teller, changed, fact, record, telling
+from tests.sources.teller import FACTS, QUESTIONS, Teller, changed, fact, places, record, telling
 from tests.sources.test_hostile_answers import opened
 
 SHA256, EMPTY_SHA256 = "a" * 64, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -55,13 +55,6 @@ def told(teller: Teller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_what_the_loopback_hub_says_is_a_listing(told, recorded, protocol: str) -> None:
     _, snapshot = told(protocol, recorded[protocol])
     assert {file.path for file in snapshot.files} == {"a.json", "b.bin", "model.safetensors"}
-
-
-def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield place
-    if isinstance(value, dict | list):
-        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(part, (*place, key))
 
 
 JSON = st.sampled_from(HOSTILE) | st.recursive(
@@ -190,16 +183,23 @@ def test_a_listing_of_more_files_than_there_may_be_is_refused(
     told, recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     siblings = [{"rfilename": str(number)} for number in range(FILES + 1)]
-    with pytest.raises(IntegrityError, match="more than 100,000 files"):
+    with pytest.raises(ListingError, match="siblings: it should have at most 100,000 items"):
         told("huggingface", {"sha": COMMIT, "siblings": siblings})
-    monkeypatch.setattr("internlm_zoo.sources.paths.FILES", 3)
-    assert len(told("huggingface", recorded["huggingface"])[1].files) == 3
+    with pytest.raises(ListingError, match=r"siblings\[0\]"):
+        told("huggingface", {"sha": COMMIT, "siblings": [{}] * 500_000})
+    paths = {str(number): {"url": 3} for number in range(FILES + 1)}
+    answer = {"msgCode": "10000", "data": {"msgCode": "10000", "data": {"filePaths": paths}}}
+    with pytest.raises(ListingError, match="filePaths: it should have at most 100,000 items"):
+        told("openxlab", answer)
+    monkeypatch.setattr("internlm_zoo.sources.paths.FILES", 2)
+    with pytest.raises(IntegrityError, match="more than 2 files"):
+        told("modelers", recorded["modelers"])
 
 
 @pytest.mark.parametrize("filling", ["[],", "0,", '{"a":1},', "[[[[1]]]],"])
 def test_values_without_end_are_counted_before_they_are_read(told, filling: str) -> None:
-    body = b'{"sha": "%s", "more": [%s 1]}' % (COMMIT.encode(), filling.encode() * 4_000_001)
-    with pytest.raises(ListingError, match="more than 4,000,000 values"):
+    body = b'{"sha": "%s", "more": [%s 1]}' % (COMMIT.encode(), filling.encode() * 2_000_001)
+    with pytest.raises(ListingError, match="more than 2,000,000 values"):
         told("huggingface", body)
 
 

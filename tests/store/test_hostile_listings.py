@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import internlm_zoo.cli.lock
 import internlm_zoo.cli.mirror
 import internlm_zoo.cli.status
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import RemoteFile, Snapshot
 from internlm_zoo.sources.locking import changes
 from internlm_zoo.sources.paths import LARGEST_FILE
+from internlm_zoo.store.remote import open_remote
 from internlm_zoo.store.selection import Selection
+from tests.fuzz.values import HOSTILE
 from tests.hubs import FaultyHub
 from tests.sources.contract import REPO
-from tests.sources.teller import FILES, Teller, changed, fact, record, telling
+from tests.sources.teller import FILES, Teller, changed, fact, places, record, telling
 from tests.store.world import ENDPOINTS, content_below
 
 SHA256 = "a" * 64
@@ -137,6 +143,25 @@ def test_a_listing_that_makes_no_sense_says_nothing_of_the_hubs_others(world: Wo
     world.teller.asked = 0
     zoo("status", "tiny", "other")
     assert world.teller.asked == 4  # twice each
+
+
+def test_a_hub_that_is_left_is_told_where_weights_stay_at_theirs(world: World) -> None:
+    world.teller.tells(lying(world.first, world.true, "path of 6,000 letters"))
+    told: list[str] = []
+    with open_remote("tiny", Settings.from_environment(world.environ), tell=told.append) as folder:
+        assert sorted(folder.names()) == sorted(FILES)
+    assert len(told) == 1 and told[0].startswith(f"{world.first}:{REPO}: refused the file name")
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_value_in_any_place_of_one_listing_stops_no_download(world: World, zoo, data) -> None:
+    place = data.draw(st.sampled_from(list(places(world.true))))
+    value = data.draw(st.sampled_from(HOSTILE))
+    world.teller.tells(changed(world.true, place, value))
+    with tempfile.TemporaryDirectory() as folder:
+        code, _, err = zoo("download", "tiny", "--local-dir", folder, "--force")
+    assert code == 0, err
 
 
 class Compared(str):
