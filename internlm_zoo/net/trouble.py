@@ -26,10 +26,11 @@ _WORDS: dict[type[BaseException], str] = {
     urllib3.exceptions.TimeoutError: "nothing came in time",
     IncompleteRead: "the answer ended early",
     BadStatusLine: "what it sends is no HTTP",
+    OverflowError: "what it sends is no HTTP",
 }
-FAILURES = (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError)
-"""What the libraries below raise where a server is out of order. A ValueError comes of a chunk of negative
-length, and of what cannot be written into a request."""
+FAILURES = (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError, OverflowError)
+"""What the libraries below raise where a server is out of order. The last two come of chunks whose length is
+below zero, or beyond all memory, and of what cannot be written into a request."""
 # What libraries say whose classes we do not import.
 _PHRASES = {"timed out": "nothing came in time"}
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?(.*)")

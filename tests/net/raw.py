@@ -99,6 +99,7 @@ ODD: dict[str, Script] = {
     "a chunk below zero, after a redirect": saying(
         MOVED + b"Location: /x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"
     ),
+    "a chunk beyond memory": saying(OK + CHUNKED + _many(b"f", 18) + b"\r\n"),
     "a chunk of 5,000 digits": saying(OK + CHUNKED + _many(b"f") + b"\r\n"),
     "a chunk of no digits": saying(OK + CHUNKED + b"\xff\r\n"),
     "a gzip bomb": _packed(b"gzip", _BOMB),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from tests.fuzz.contract import Reader
-from tests.fuzz.readers import beside, catalogue, containers, hubs, store, tokenizers
+from tests.fuzz.readers import answers, beside, catalogue, containers, hubs, store, tokenizers
 
 READERS: dict[str, Reader] = {
     **containers.READERS,
     **beside.READERS,
+    **answers.READERS,
     **hubs.READERS,
     **store.READERS,
     **catalogue.READERS,
