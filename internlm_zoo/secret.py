@@ -16,6 +16,7 @@ from pathlib import Path
 
 from converters.redaction import keep_secret
 from internlm_zoo.errors import CredentialError
+from internlm_zoo.given import content_given
 
 _MOST = 1 << 16  # bytes; more is no credential, and may be a device that never ends
 _TOKEN = 20  # characters; no hub gives out shorter ones, and a mistyped name should be seen
@@ -58,10 +59,9 @@ def secret_of(text: str, origin: str) -> Secret | None:
 
 
 def read_text(path: Path) -> str:
-    """A file, pipes too, in the coding that its first bytes say, else UTF-8. Raises CredentialError for what
-    is no text, and OSError."""
-    with path.open("rb", buffering=0) as file:
-        data = b"".join(iter(lambda: file.read(_MOST), b"")) if path.is_fifo() else file.read(_MOST)
+    """A file, or what comes through a pipe (`<(pass show hub)`), in the coding that its first bytes say, else
+    UTF-8. Raises CredentialError for what is no text, and OSError."""
+    data = content_given(path, _MOST)
     coding = next((coding for mark, coding in _CODINGS if data.startswith(mark)), "utf-8")
     try:
         return data.decode(coding)

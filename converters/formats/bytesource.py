@@ -12,7 +12,7 @@ from typing import Protocol
 
 from converters.errors import IntegrityError
 from converters.formats.access import reading, regular
-from converters.formats.identity import Identity, changed
+from converters.formats.identity import Identity, changed, identity_at
 from converters.handles import Handle, Opener
 
 _CHUNK = 1 << 20
@@ -105,6 +105,12 @@ class LocalFile:
             if not count:
                 raise self._short(offset, len(buffer))
             done += count
+
+    def confirm(self) -> None:
+        """Raises IntegrityError if what its name leads to is not what was opened, or was written to since."""
+        now = identity_at(self.name)
+        if now != self.identity:
+            raise changed(self.name, self.identity, now)
 
     def expect(self, offset: int, length: int) -> None:
         """Nothing to prepare: the system reads ahead."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from converters.bystanders import is_of_a_system
-from converters.errors import IntegrityError, NotFoundError
+from converters.errors import IntegrityError
 from converters.formats.access import is_directory, no_directory, reading
 from converters.formats.bytesource import ByteSource, LocalFile
-from converters.formats.identity import Identity, changed
+from converters.formats.identity import Identity, changed, identity_at
 from converters.formats.links import opener_of
 
 SMALL = 64 << 20
@@ -129,21 +129,13 @@ class LocalFolder:
     def renew(self, names: Collection[str]) -> Mapping[str, IntegrityError]:
         touched = {}
         for name, before in [*self.seen.items()]:
-            if (now := self._now(name)) == before:
+            if (now := identity_at(self.path / name)) == before:
                 continue
             error = changed(self.where(name), before, now)
             if now is None or name not in names or not now.looks_like(before):
                 raise error
             self.seen[name], touched[name] = now, error
         return touched
-
-    def _now(self, name: str) -> Identity | None:
-        """Of what lies there; None if nothing does."""
-        try:
-            with reading(self.path / name):
-                return Identity.of((self.path / name).stat())
-        except NotFoundError:
-            return None
 
     def known_digest(self, name: str) -> Mapping[str, str] | None:
         sha256 = self.known_sha256(name)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
-from converters.errors import IntegrityError
+from converters.errors import IntegrityError, NotFoundError
+from converters.formats.access import reading
 
 _FIX = "let whatever writes to it come to its end, then run it again"
 
@@ -31,6 +33,15 @@ class Identity:
     def looks_like(self, other: Identity) -> bool:
         """Whether both have the same size and time of change, as two that hold the same bytes do."""
         return (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+
+
+def identity_at(path: str | os.PathLike[str]) -> Identity | None:
+    """Of what a name leads to; None if that is nothing. Raises AccessError."""
+    try:
+        with reading(path):
+            return Identity.of(Path(path).stat())
+    except NotFoundError:
+        return None
 
 
 def changed(where: str, before: Identity, now: Identity | None) -> IntegrityError:

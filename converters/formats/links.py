@@ -29,8 +29,12 @@ _PATH_ONLY: int | None = getattr(os, "O_PATH", None)
 def opener_of(directory: Path, name: str) -> Opener:
     """What opens a file of a folder. Raises IntegrityError for a link that leads out of it, unless such a
     file may, and what `regular` raises."""
-    if _PARSED.fullmatch(name):
-        return regular
+    return regular if _PARSED.fullmatch(name) else enclosed_in(directory)
+
+
+def enclosed_in(directory: Path) -> Opener:
+    """What opens files that lie in a directory, links followed, or in the cache that it is a view of. Raises
+    IntegrityError for others, and what `regular` raises."""
 
     def enclosed(path: str, flags: int) -> int:
         file = regular(path, flags)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from converters.formats.jsontext import json_value
 from internlm_zoo.cli.facts import KnownAs, Set, Weights
 from internlm_zoo.cli.models import Devices, Dtype, ModelArgument, how_to_load
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo.given import content_given
 
 Conversation = list[dict[str, str]]
+
+_MOST = 16 << 20
+"""Bytes of a conversation."""
 
 
 @verb("score", example="internlm-zoo score internlm2-7b-reward -p 'What is 1+1?' --answer 2")
@@ -69,10 +73,10 @@ def _asked(prompt: str | None, answer: str | None, chat: list[Path], raw: bool) 
 
 def _conversation(file: Path) -> Conversation:
     try:
-        turns = json.loads(file.read_text(encoding="utf-8"))
+        turns = json_value(content_given(file, _MOST + 1), _MOST)
     except OSError as error:
         raise NotFoundError(f"it cannot be read: {error.strerror}", file) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"it is no JSON: {error}", file) from None
     if not isinstance(turns, list) or not turns or not all(map(_is_turn, turns)):
         raise UsageError(

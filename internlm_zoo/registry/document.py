@@ -16,6 +16,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
 
 from internlm_zoo.errors import UsageError
+from internlm_zoo.given import content_given
 from internlm_zoo.registry.yamltext import Limits, compose
 
 Step = str | int
@@ -89,8 +90,7 @@ def read(
 def _content(path: Path, kind: str, most: int) -> bytes:
     """One byte more than is read, if there are more. A pipe will do."""
     try:
-        with path.open("rb") as stream:
-            return stream.read(most + 1)
+        return content_given(path, most + 1)
     except (OSError, ValueError) as error:  # the latter for a zero byte in its name
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"the {kind} cannot be read: {reason}", path) from error

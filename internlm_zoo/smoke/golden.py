@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.formats.bytesource import LocalFile, hex_of
 from converters.weights import RECORD
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.loading.directory import ModelDirectory
@@ -102,7 +103,8 @@ def _weights(directory: ModelDirectory, golden: Golden) -> Iterator[Check]:
     if names != golden.weights.keys() or (directory.path / RECORD).exists():
         return
     for name, expected in golden.weights.items():
-        found = hashlib.sha256((directory.path / name).read_bytes()).hexdigest()
+        with LocalFile(directory.path / name) as file:
+            found = hex_of(file, hashlib.sha256())
         if found == expected:
             yield Check("weights", True, f"{name} is the released file")
         else:

@@ -1,6 +1,7 @@
 """A directory as a hub, `<root>/<repo>/...`: for `file://` endpoints, paths, and the models in the package.
 
 Nobody publishes digests for a directory, so they are made by reading the files; that also names the snapshot.
+Links are followed within the root alone: what they lead to is going to be copied.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from converters.bystanders import LISTED, files_below
+from converters.formats.access import is_directory
+from converters.formats.bytesource import LocalFile, hex_of
+from converters.formats.links import enclosed_in
 from converters.threads import in_threads
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
@@ -19,7 +23,6 @@ from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
-_CHUNK = 1 << 20
 _WORKERS = 8
 _DEFAULT_NAMES = (None, "main", "master")
 
@@ -36,10 +39,10 @@ class DirectorySource:
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         folder = self._folder(repo)
-        if not folder.is_dir():
+        if not is_directory(folder):
             raise NotFoundError(f"{self._hub} has no {repo}", self._root)
         paths = sorted(files_below(folder, LISTED))
-        files = tuple(in_threads(lambda path: _remote_file(folder, path), paths, _WORKERS))
+        files = tuple(in_threads(lambda path: self._remote_file(folder, path), paths, _WORKERS))
         found = listing_revision((file.path, file.sha256 or "") for file in files)
         if revision not in (*_DEFAULT_NAMES, found):
             raise NotFoundError(f"{self._hub} has no revision {revision} of {repo}", folder)
@@ -56,11 +59,8 @@ class DirectorySource:
         check_path(repo, self._hub)
         return self._root / repo
 
-
-def _remote_file(folder: Path, path: str) -> RemoteFile:
-    digest, size = hashlib.sha256(), 0
-    with (folder / path).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return RemoteFile(path, size, digest.hexdigest())
+    def _remote_file(self, folder: Path, path: str) -> RemoteFile:
+        with LocalFile(folder / path, enclosed_in(self._root)) as file:
+            sha256 = hex_of(file, hashlib.sha256())
+            file.confirm()
+            return RemoteFile(path, file.size, sha256)
