@@ -30,6 +30,8 @@ DOCUMENTS = tuple(
 )
 _NO_DOCUMENT = re.compile(r".*\.(py|sh|json|ya?ml|bin|pth?|safetensors|gguf|model|jinja|md5)", re.IGNORECASE)
 LARGEST = 4 << 20
+TOGETHER = 64 << 20
+"""Bytes of all, which are held until they are written."""
 
 
 def is_document(name: str) -> bool:
@@ -47,17 +49,25 @@ class Documents:
 
 def documents_in(source: Folder) -> Documents:
     """Those of a folder."""
-    reasons = {name: _reason_against(source, name) for name in filter(is_document, source.names())}
-    return Documents(
-        {name: read_whole(source, name) for name, reason in reasons.items() if reason is None},
-        tuple(f"{name} was left out: {reason}" for name, reason in reasons.items() if reason is not None),
-    )
+    files: dict[str, bytes] = {}
+    notes: list[str] = []
+    room = TOGETHER
+    for name in filter(is_document, source.names()):
+        reason = _reason_against(source, name, room)
+        if reason is None:
+            files[name] = read_whole(source, name)
+            room -= len(files[name])
+        else:
+            notes.append(f"{name} was left out: {reason}")
+    return Documents(files, tuple(notes))
 
 
-def _reason_against(source: Folder, name: str) -> str | None:
+def _reason_against(source: Folder, name: str, room: int) -> str | None:
     if isinstance(source, LocalFolder) and not is_enclosed(source.path, name):
         return "it is a link that leads out of the directory"
     with closing(source.open(name)) as file:
         if file.size > LARGEST:
             return f"it has {file.size:,} bytes, more than a text for people has"
+        if file.size > room:
+            return f"with the others it has more than {TOGETHER:,} bytes"
     return None

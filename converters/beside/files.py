@@ -29,6 +29,10 @@ TEMPLATE = "chat_template.jinja"
 TEMPLATES = "additional_chat_templates"
 DEFAULT = "default"
 _MODEL, _JINJA = ".model", ".jinja"
+MAX_TEMPLATE = 1 << 20
+"""Of a chat template in bytes; released ones have up to 20 KB."""
+MAX_FILES = 64
+"""Of a tokenizer, its templates among them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,13 @@ def files_in(folder: Folder) -> TokenizerFiles:
     """Those of a folder. InternEvo's own name for its model, tokenizer_internlm.model, is as good as any; the
     templates that transformers 5 keeps in a folder become the list in tokenizer_config.json that 4 reads too.
     """
-    content = {name: read_whole(folder, stored) for name, stored in names_in(folder).items()}
+    names = names_in(folder)
+    if len(names) > MAX_FILES:
+        raise IntegrityError(f"it holds {len(names)} chat templates", folder.where(TEMPLATES))
+    content = {
+        name: read_whole(folder, stored, MAX_TEMPLATE if name.endswith(_JINJA) else SMALL)
+        for name, stored in names.items()
+    }
     files = TokenizerFiles(folder.name, content)
     return _listed(files) if any(name.startswith(TEMPLATES) for name in content) else files
 

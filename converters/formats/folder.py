@@ -154,11 +154,11 @@ def local_folder(path: str | os.PathLike[str]) -> LocalFolder:
     return LocalFolder(directory)
 
 
-def read_whole(folder: Folder, name: str) -> bytes:
+def read_whole(folder: Folder, name: str, most: int = SMALL) -> bytes:
     """A small file. Raises NotFoundError, and IntegrityError if it is no small file."""
     file = folder.open(name)
     try:
-        if file.size > SMALL:
+        if file.size > most:
             raise IntegrityError(f"it has {file.size:,} bytes, more than any such file", file.name)
         return file.read(0, file.size)
     finally:

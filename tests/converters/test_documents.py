@@ -9,6 +9,8 @@ import shutil
 import pytest
 
 import converters
+from converters.beside.documents import documents_in
+from converters.formats.folder import LocalFolder
 from tests.converters.oracle import INTERNLM2, make_model, write_hf, write_original
 
 DOCUMENTS = {
@@ -96,3 +98,12 @@ def test_a_text_that_is_too_large_for_people_is_left_out_and_said(zoo, tmp_path,
     code, _, err = zoo("convert", src, tmp_path / "dst", "--to", "llama")
     assert code == 0 and "README.md was left out: it has 5,000,000 bytes" in err
     assert not (tmp_path / "dst/README.md").exists()
+
+
+def test_documents_that_are_too_many_to_be_held_are_left_out_and_said(tmp_path):
+    for number in range(18):
+        with (tmp_path / f"LICENSE-{number:02d}.txt").open("wb") as file:
+            file.truncate(4 << 20)
+    found = documents_in(LocalFolder(tmp_path))
+    assert len(found.files) == 16
+    assert ["with the others" in note for note in found.notes] == [True] * 2

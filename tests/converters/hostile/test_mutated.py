@@ -102,8 +102,9 @@ def test_any_value_in_any_place_of_a_json_file_ends_in_a_result_or_a_sentence(fo
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["hf", "original", "gguf"])
 @pytest.mark.parametrize("folder", ["shards", "llama"], indirect=True)
-def test_every_value_in_every_place_of_every_json_file_does(folder, whole, to):
-    for _ in every_json(folder, lambda texts: texts):
+def test_many_more_values_in_places_of_json_files_do(folder, whole, to):
+    chance = random.Random(to)
+    for _ in every_json(folder, lambda texts: chance.sample(texts, min(len(texts), 60))):
         look_closer(folder, whole["llama"], to)
 
 
@@ -122,7 +123,7 @@ def test_every_value_in_every_place_of_model_config_does(whole, tmp_path, to):
     folder = shutil.copytree(whole["grid"], tmp_path / "grid")
     config = torch.load(folder / "model_config.pt", weights_only=True)
     for key in (*config, "rope_scaling", "num_kv_attention_heads", "anything"):
-        for value in ODD:
+        for value in ODD[len(key) % 4 :: 4]:
             torch.save({**config, key: value}, folder / "model_config.pt")
             look_closer(folder, whole["grid"], to)
             torch.save(value, folder / "model_config.pt")
@@ -160,4 +161,4 @@ def test_changed_and_missing_bytes_in_any_file_end_in_a_result_or_a_sentence(fol
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", FORMATS, indirect=True)
 def test_many_more_changed_and_missing_bytes_do(folder, whole):
-    damage_each(folder, whole, 120)
+    damage_each(folder, whole, 30)
