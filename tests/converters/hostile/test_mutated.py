@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,27 +76,28 @@ def look_closer(source: Path, whole: Path, to: str) -> None:
             assert len(str(error)) < 3 * LINE * LINES
 
 
-def mutations(document: Any) -> Iterator[str]:
+def mutations(document: Any) -> Iterator[Callable[[], str]]:
     for path in nodes(document):
         for text in HOSTILE:
-            yield replaced(document, path, text)
+            yield partial(replaced, document, path, text)
             if path and isinstance(path[-1], str) and text.startswith('"'):
-                yield renamed(document, path, text)
+                yield partial(renamed, document, path, text)
 
 
-def every_json(folder: Path, some: Callable[[list[str]], list[str]]) -> Iterator[None]:
+def mutated(folder: Path, times: int) -> Iterator[None]:
+    """With each of its JSON files another so many times."""
+    chance = random.Random(times)
     for file in sorted(folder.glob("*.json")):
         data = file.read_bytes()
-        for text in some(list(mutations(json.loads(data)))):
-            file.write_text(text, encoding="utf-8")
+        for text in chance.sample(list(mutations(json.loads(data))), times):
+            file.write_text(text(), encoding="utf-8")
             yield
         file.write_bytes(data)
 
 
 @pytest.mark.parametrize("folder", ["shards", "llama"], indirect=True)
 def test_any_value_in_any_place_of_a_json_file_ends_in_a_result_or_a_sentence(folder):
-    chance = random.Random(4)
-    for _ in every_json(folder, lambda texts: chance.sample(texts, min(len(texts), 4))):
+    for _ in mutated(folder, 4):
         look(folder, TARGETS[folder.name])
 
 
@@ -103,8 +105,7 @@ def test_any_value_in_any_place_of_a_json_file_ends_in_a_result_or_a_sentence(fo
 @pytest.mark.parametrize("to", ["hf", "original", "gguf"])
 @pytest.mark.parametrize("folder", ["shards", "llama"], indirect=True)
 def test_many_more_values_in_places_of_json_files_do(folder, whole, to):
-    chance = random.Random(to)
-    for _ in every_json(folder, lambda texts: chance.sample(texts, min(len(texts), 60))):
+    for _ in mutated(folder, 60):
         look_closer(folder, whole["llama"], to)
 
 
