@@ -24,6 +24,8 @@ Message = dict[str, str]
 # Parameters up to which a second thread costs more than it brings.
 _SMALL = 20_000_000
 _EOS = "eos_token_id"
+# What configs say where there is none.
+_NONE = -1
 
 
 def generate(loaded: Loaded, prompt: str, *, max_new_tokens: int = 64, raw: bool = False) -> str:
@@ -100,9 +102,9 @@ def _stated_stops(directory: ModelDirectory) -> Sequence[int]:
     stated, where = stated_generation(checkpoint).get(_EOS), GENERATION
     if stated is None and directory.family is None and _EOS in checkpoint.facts:
         stated, where = checkpoint.facts[_EOS].value, checkpoint.facts[_EOS].origin
-    named = [] if stated is None else stated if isinstance(stated, list | tuple) else [stated]
+    named = stated if isinstance(stated, list | tuple) else [] if stated in (None, _NONE) else [stated]
     for id in named:
-        if type(id) is not int or not 0 <= id < checkpoint.sizes["vocab"]:
+        if not 0 <= id < checkpoint.sizes["vocab"]:
             what = f"it names {id!r:.80} as {_EOS}, and the vocabulary has {checkpoint.sizes['vocab']} tokens"
             raise UnsupportedError(what, f"{directory.path}: {where}", "correct it there")
     return named
