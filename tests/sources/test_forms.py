@@ -16,7 +16,7 @@ from internlm_zoo.errors import IntegrityError, ListingError, NetworkError, NotF
 from internlm_zoo.names import DEEPEST_PATH, LONGEST_NAME, LONGEST_PATH
 from internlm_zoo.sources.base import Snapshot, Source
 from internlm_zoo.sources.paths import FILES, LARGEST_FILE
-from tests.fuzz.values import HOSTILE
+from tests.fuzz.variation import HOSTILE
 from tests.sources.contract import REPO
 from tests.sources.hostile import COMMIT
 from tests.sources.teller import FACTS, QUESTIONS, Teller, changed, fact, places, record, telling

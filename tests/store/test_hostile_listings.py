@@ -24,7 +24,7 @@ from internlm_zoo.sources.locking import changes
 from internlm_zoo.sources.paths import LARGEST_FILE
 from internlm_zoo.store.remote import open_remote
 from internlm_zoo.store.selection import Selection
-from tests.fuzz.values import HOSTILE
+from tests.fuzz.variation import HOSTILE
 from tests.hubs import FaultyHub
 from tests.sources.contract import REPO
 from tests.sources.teller import FILES, Teller, changed, fact, places, record, telling
