@@ -137,7 +137,7 @@ def test_who_has_cost_one_file_its_patience_is_not_asked_first_for_the_others(
 ) -> None:
     with serving_raw(hostile(ENDLESS["a header"], honest, "file")) as server:
         environ = environ_of(tmp_path / "home", server.url, honest.url)
-        settings = Settings.from_environment({**environ, "INTERNLM_ZOO_TIMEOUT": "1"})
+        settings = Settings.from_environment(environ)
         assert content_below(download("tiny", settings=settings, max_workers=1).path) == FILES
         assert server.hits == 1 < len(FILES)
 
@@ -178,6 +178,7 @@ def test_a_greeting_of_tls_that_never_ends_is_left(tmp_path: Path, honest: Fault
         assert server.hits and time.monotonic() - began < OPENING + ELSE
 
 
+@pytest.mark.slow
 def test_a_name_that_is_looked_up_for_ever_is_left(
     tmp_path: Path, honest: FaultyHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,8 +189,7 @@ def test_a_name_that_is_looked_up_for_ever_is_left(
         return over.wait() if host == "slow.invalid" else truth(host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", search)
-    environ = environ_of(tmp_path / "home", "http://slow.invalid", honest.url)
-    settings = Settings.from_environment({**environ, "INTERNLM_ZOO_TIMEOUT": "0.3"})
+    settings = Settings.from_environment(environ_of(tmp_path / "home", "http://slow.invalid", honest.url))
     try:
         assert content_below(download("tiny", settings=settings).path) == FILES
         assert [thread.name for thread in threading.enumerate()].count("look up slow.invalid") == 1
