@@ -13,6 +13,8 @@ from internlm_zoo.homes import NOWHERE, path_of
 from internlm_zoo.secret import Secret
 
 _TRUE = frozenset({"1", "on", "true", "yes"})
+# Seconds, or tries: 11 days, which is for ever here.
+_MOST = 1e6
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Settings:
         return replace(self, offline=self.offline or offline, registry=registry or self.registry)
 
     def number(self, name: str) -> float | None:
-        """What a variable says, None if it is not set. Raises UsageError for what is no number above 0."""
+        """What a variable says, None if it is not set. Raises UsageError for what is no number above 0, or
+        more than the system's clocks take."""
         text = self.environ.get(name)
         if not text:
             return None
@@ -58,9 +61,9 @@ class Settings:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not 0 < value < float("inf"):
+        if not 0 < value <= _MOST:
             fix = f"unset {name}, or give it a number"
-            raise UsageError(f"{name} is {text!r}, not a number above 0", fix=fix)
+            raise UsageError(f"{name} is {text!r}, not a number above 0 (and {_MOST:,.0f} at most)", fix=fix)
         return value
 
 

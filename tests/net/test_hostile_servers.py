@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from internlm_zoo.errors import ZooError
+from internlm_zoo.errors import UsageError, ZooError
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.fetch import download
 from tests.hubs import FaultyHub
@@ -257,3 +257,11 @@ def test_a_server_that_speaks_before_it_is_asked_is_left(tmp_path: Path, honest:
     with serving_raw(hostile(saying(b"220 mail.example ESMTP\r\n"), honest, "listing", asks=False)) as server:
         settings = Settings.from_environment(environ_of(tmp_path / "home", server.url, honest.url))
         assert content_below(download("tiny", settings=settings).path) == FILES
+
+
+@pytest.mark.parametrize("seconds", ["1e308", "1e999", "nan", "-1"])
+def test_a_patience_that_no_clock_takes_is_the_users_mistake(tmp_path: Path, seconds: str) -> None:
+    environ = environ_of(tmp_path / "home", "http://127.0.0.1:9", "http://127.0.0.1:9")
+    settings = Settings.from_environment({**environ, "INTERNLM_ZOO_TIMEOUT": seconds})
+    with pytest.raises(UsageError, match=f"INTERNLM_ZOO_TIMEOUT is '{seconds}', not a number above 0"):
+        download("tiny", settings=settings)
