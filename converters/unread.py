@@ -6,10 +6,11 @@ tensors fit, and its output would be wrong without a word.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from converters.errors import UnsupportedError
+from converters.errors import UnsupportedError, UsageError
 from converters.facts import fact_keys
 from converters.layouts.inert import NEUTRAL, TOUCHING, TRAINING
 from converters.layouts.table import Layout
@@ -52,7 +53,16 @@ def _is_neutral(key: str, value: object) -> bool:
 def overlaid(
     config: Mapping[str, Any], given: Mapping[str, Any], layout: Layout
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The config with what was given of keys that nothing here reads, and what else was given."""
+    """The config with what was given of keys that nothing here reads, and what else was given. Raises
+    UsageError for a value that no config can hold."""
     unread = set(unread_keys(layout, config))
-    said = {key: value for key, value in given.items() if key in unread}
+    said = {key: _sayable(key, value) for key, value in given.items() if key in unread}
     return {**config, **said}, {key: value for key, value in given.items() if key not in unread}
+
+
+def _sayable(key: str, value: Any) -> Any:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (RecursionError, TypeError, ValueError):
+        raise UsageError(f"{key} is {shown(value)}, which no config can say", "--set") from None
+    return value

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,40 @@ def test_any_value_in_any_place_of_a_json_file_ends_in_a_result_or_a_sentence(fo
 def test_many_more_values_in_places_of_json_files_do(folder, whole, to):
     for _ in mutated(folder, 60):
         look_closer(folder, whole["llama"], to)
+
+
+def rerun(source: Path, target: Path, times: int) -> None:
+    """A conversion to a target whose record says something else."""
+    data = (target / "conversion.json").read_bytes()
+    for text in random.Random(times).sample(list(mutations(json.loads(data))), times):
+        (target / "conversion.json").write_text(text(), encoding="utf-8")
+        with suppress(ZooError):
+            converters.convert(source, target, to="llama", workers=1, given={"mlp_order": "up_down"})
+
+
+def test_a_rerun_to_a_target_with_any_record_ends_in_a_result_or_a_sentence(whole, tmp_path):
+    rerun(whole["grid"], shutil.copytree(whole["llama"], tmp_path / "llama"), 30)
+
+
+@pytest.mark.slow
+def test_many_more_reruns_do(whole, tmp_path):
+    rerun(whole["grid"], shutil.copytree(whole["llama"], tmp_path / "llama"), 600)
+
+
+GIVEN = (
+    *(10**700, "\ud800", "linear", [], {}, {"type": []}, True, -5, float("nan")),
+    {"type": "linear", "factor": [1]},
+)
+KEYS = ("rope_scaling", "rope_theta", "max_position_embeddings", "pad_token_id", "summary", "anything")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_is_given_ends_in_a_result_or_a_sentence(whole, tmp_path, key):
+    for to in ("hf", "gguf"):
+        for value in GIVEN:
+            with suppress(ZooError):
+                shutil.rmtree(tmp_path / "out", ignore_errors=True)
+                converters.convert(whole["shards"], tmp_path / "out", to=to, workers=1, given={key: value})
 
 
 def test_any_value_in_any_place_of_model_config_ends_in_a_result_or_a_sentence(whole, tmp_path):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from blake3 import blake3
 
+from converters.formats.folder import LocalFolder
 from converters.holding.holder import decoded, encoded, this_process
+from converters.recorded import expected
 from converters.sinks.journal import Journal
 from internlm_zoo.mirror import index as mirror_index
 from internlm_zoo.ownership import Owner
@@ -40,7 +43,12 @@ MIRRORED = {
     "files": [{"path": "config.json", "size": 2, "sha256": DIGEST, "git_sha1": None, "stamp": "1"}],
 }
 INDEX = {"schema": 1, "releases": [MIRRORED]}
-JOURNAL = b'[0, {"crcs": {"model_tp0_pp0.pt": {"output.weight": 7}}, "digests": {"head": "ab"}}]\n'
+_ENTRY = b'[0, {"crcs": {"model_tp0_pp0.pt": {"output.weight": 7}}, "digests": {"head": "ab"}}]'
+JOURNAL = _ENTRY + b" %08x\n" % zlib.crc32(_ENTRY)
+RECORD = {
+    "target": {"files": [{"name": "model.safetensors", "size": 8}], "other_files": [], "digests": {}},
+    "fingerprint": {"tensors": {"norm.weight": "ab"}},
+}
 BLOCKS = {
     "block": 1 << 23,
     "blake3": ["a" * 64, "b" * 64],
@@ -97,6 +105,10 @@ def _alias(path: Path) -> object:
     return remembered(path.parents[1], "a" * 40)
 
 
+def _recorded(path: Path) -> object:
+    return expected(LocalFolder(path.parent))
+
+
 READERS = {
     "release": Reader(
         in_file(".internlm-zoo/release.json", lambda path: read_record(path.parents[1])),
@@ -108,6 +120,7 @@ READERS = {
     "download-journal": Reader(in_file("aa.free-00.journal", _downloaded), lambda: [b"".join(DOWNLOADED)]),
     "alias": Reader(in_file(f"aa/{'a' * 40}.{DIGEST}", _alias), lambda: [b"huggingface"]),
     "conversion-journal": Reader(in_file("journal", _conversion), lambda: [JOURNAL]),
+    "conversion-record": Reader(in_file("conversion.json", _recorded), _json(RECORD), is_json=True),
     "holder": Reader(decoded, lambda: [encoded(this_process(0))], is_json=True),
     "mirror-index": Reader(lambda data: mirror_index.parse(data, "mirror.json"), _json(INDEX), is_json=True),
     "served-index": Reader(in_file("mirror.json", _served), _json(INDEX), is_json=True),
