@@ -24,6 +24,16 @@ def home_of(environ: Mapping[str, str]) -> Path:
         return NOWHERE
 
 
+def require_here() -> None:
+    """Raises UsageError where the directory that the command runs in was removed: no relative path leads
+    anywhere, and libraries crash (oneMKL, as torch is imported)."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        fix = "change to one that is there"
+        raise UsageError("the directory that this runs in does not exist any more", fix=fix) from error
+
+
 def path_of(text: str, environ: Mapping[str, str]) -> Path:
     """A path as a person writes it, with `~`. Raises UsageError for what is none."""
     if "\0" in text:

@@ -10,6 +10,7 @@ from internlm_zoo.cli.facts import KnownAs, Set, Weights, facts_given
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import UsageError, ZooError
+from internlm_zoo.homes import require_here
 
 if TYPE_CHECKING:
     from internlm_zoo.cli.tables import Sheet
@@ -124,6 +125,7 @@ def how_to_load(
     settings: list[str] | None,
     weights: str | None,
 ) -> dict[str, Any]:
+    require_here()
     return {
         "settings": shell.settings,
         "devices": None if devices is None else [name.strip() for name in devices.split(",")],

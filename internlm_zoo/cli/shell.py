@@ -24,12 +24,14 @@ from internlm_zoo.cli.outlets import NobodyReads, outlets, passing
 from internlm_zoo.cli.signals import code_of, word_of
 from internlm_zoo.cli.telling import Answer, misread, say, tell, tell_error
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
+from internlm_zoo.homes import require_here
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
     from internlm_zoo.progress import Progress
 
 CLOSED_PIPE = 141  # 128 and SIGPIPE, as of any program in front of `head`
+_NULLS = ("embedded null byte", "embedded null character")
 # click's UsageError, wherever this typer keeps its click.
 _ParseError: Any = typer.BadParameter.__bases__[0]
 
@@ -179,7 +181,8 @@ def _command(
 
     @functools.wraps(function)
     def command(**options: Any) -> None:
-        shell = _shell(options)
+        with _refusals_named():
+            shell = _shell(options)
         try:
             with _refusals_named():
                 answer = function(shell, **options)
@@ -213,8 +216,13 @@ def _refusals_named() -> Iterator[None]:
             raise
         what = f"the locale cannot write the name of a file, its characters are {coding}"
         raise UsageError(what, str(error.object), "set PYTHONUTF8=1, or LC_ALL=C.UTF-8") from error
+    except ValueError as error:
+        if str(error) not in _NULLS:
+            raise
+        raise UsageError("a name holds a zero byte", fix="name another file") from error
     except OSError as error:
-        if error.filename is None:  # a closed pipe, or what a library calls an OSError
+        if error.filename is None:  # a closed pipe, what a library calls an OSError, or no place to begin at
+            require_here()
             raise
         raise AccessError(f"the system refuses it: {error.strerror}", str(error.filename)) from error
 

@@ -21,18 +21,20 @@ from internlm_zoo.mirror.limit import DEFAULT, Limit
 from internlm_zoo.registry import Registry
 from internlm_zoo.registry.entry import Entry, Text
 from internlm_zoo.registry.release import Format
-from internlm_zoo.store.selection import Selection
+from internlm_zoo.store.selection import LONGEST, Selection
+
+Glob = Annotated[str, Field(min_length=1, max_length=LONGEST)]
 
 
 class MirrorFile(Entry):
     """destination: as written; `read_mirror_file` makes it an absolute path. models: names and globs."""
 
     destination: Text
-    models: Annotated[tuple[Text, ...], Field(min_length=1)]
+    models: Annotated[tuple[Glob, ...], Field(min_length=1)]
     formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("hf", "original")
-    hubs: tuple[Text, ...] = ()
-    include: tuple[Text, ...] = ()
-    exclude: tuple[Text, ...] = ()
+    hubs: tuple[Glob, ...] = ()
+    include: tuple[Glob, ...] = ()
+    exclude: tuple[Glob, ...] = ()
     prune: bool = False
     max_delete: Annotated[
         Limit, PlainValidator(Limit.parse), WithJsonSchema({"type": ["integer", "string"]})

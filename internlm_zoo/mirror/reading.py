@@ -25,6 +25,7 @@ from internlm_zoo.registry.yamltext import Limits
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.candidates import AUTO
+from internlm_zoo.store.selection import LONGEST
 
 Finding = tuple[tuple[Step, ...], str]
 
@@ -122,7 +123,7 @@ def _texts(plain: Mapping[str, Any], field: str) -> Iterator[tuple[int, str]]:
     """The texts of a list, with their places in it; what else is there is found elsewhere."""
     listed = plain.get(field)
     for number, text in enumerate(listed if isinstance(listed, list) else ()):
-        if isinstance(text, str) and text:
+        if isinstance(text, str) and 0 < len(text) <= LONGEST:
             yield number, text
 
 

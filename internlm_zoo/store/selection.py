@@ -9,8 +9,11 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from shlex import quote
 
-from internlm_zoo.errors import NotFoundError
+from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
+
+LONGEST = 1024
+"""Characters of a glob: no path is as long, and `fnmatch` takes the square of its brackets in time."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class Selection:
     files: Sequence[str] = ()
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for glob in (*self.include, *self.exclude):
+            if len(glob) > LONGEST:
+                what = f"a glob has {len(glob)} characters, more than {LONGEST}"
+                raise UsageError(what, fix="name fewer files at a time, or a folder as `sub/`")
 
     def of(self, release: LockedRelease) -> tuple[LockedFile, ...]:
         """Raises NotFoundError if a named file is not there, whatever else is, or nothing is wanted."""
@@ -53,6 +62,8 @@ def _matches(path: str, globs: Iterable[str]) -> bool:
 
 def hint(missing: str, paths: Collection[str]) -> str | None:
     """What may have been meant: a glob, a folder, another spelling, or a file of that name in a folder."""
+    if len(missing) > LONGEST:
+        return None
     below = f"{missing.rstrip('/')}/"
     if any(path.startswith(below) for path in paths):
         return f"that is a folder: --include {quote(below)}"
