@@ -70,11 +70,12 @@ def _publish(name: str, hubs: Path, faulty: Path) -> None:
     shutil.copytree(BUNDLED / name, hubs / _ORGANISATION / f"{name}-original")
     convert(BUNDLED / name, good, settings=offline, to="hf", known_as=name)
     shutil.copytree(good, bad)
-    _claim_the_digests_of(good, faulty, bad.relative_to(faulty))
     _flip_a_byte(bad / "model.safetensors")
+    _claim_the_digests_of(good, faulty, bad)
 
 
-def _claim_the_digests_of(good: Path, faulty: Path, place: Path) -> None:
+def _claim_the_digests_of(good: Path, faulty: Path, bad: Path) -> None:
+    """With the times of the bad ones, so that the server believes them."""
     index = faulty / "mirror.json"
     document: dict[str, Any] = {"schema": 1, "releases": []}
     if index.exists():
@@ -84,10 +85,11 @@ def _claim_the_digests_of(good: Path, faulty: Path, place: Path) -> None:
             "path": file.name,
             "size": file.stat().st_size,
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "stamp": str((bad / file.name).stat().st_mtime_ns),
         }
         for file in sorted(good.iterdir())
     ]
-    release = {"path": place.as_posix(), "names": [], "files": files}
+    release = {"path": bad.relative_to(faulty).as_posix(), "names": [], "files": files}
     document["releases"].append(release)
     index.write_text(json.dumps(document))
 
