@@ -210,7 +210,7 @@ DATES = (  # the last but one is of the year 10000 elsewhere
     "9999-12-31T23:59:59-23:59",
     "",
 )
-TIMES = [10**18, -(10**18), 253402300800, 1e300, -0.0]
+TIMES = [1e18, -1e18, 253402300800, 1e300, -0.0]
 
 
 @pytest.mark.parametrize("date", DATES)
