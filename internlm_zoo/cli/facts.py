@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
+from converters.formats.jsontext import json_value
 from internlm_zoo.errors import UsageError
+
+_MOST = 1 << 20  # bytes of one value
 
 KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
 Workers = Annotated[
@@ -38,7 +40,7 @@ def facts_given(pairs: list[str]) -> dict[str, Any]:
                 f"{pair!r} is not KEY=VALUE", "--set", "write for example --set rms_norm_eps=1e-5"
             )
         try:
-            given[key] = json.loads(text)
+            given[key] = json_value(text.encode("utf-8", "surrogateescape"), _MOST)
         except ValueError:
             given[key] = text
     return given

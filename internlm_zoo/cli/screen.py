@@ -52,7 +52,11 @@ def stdout() -> Screen:
     return Screen(outlets.Passing(lambda: sys.stdout), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
-@cache
 def stderr() -> Screen:
+    return _stderr(sys.stderr.isatty())
+
+
+@cache
+def _stderr(is_terminal: bool) -> Screen:
     """One and the same: a display on it draws around what is told meanwhile."""
     return Screen(outlets.Passing(lambda: sys.stderr))

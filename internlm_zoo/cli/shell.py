@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -121,6 +122,7 @@ def verb(
 def run(args: list[str]) -> int:
     """Run the command line and return its exit code. `--local_dir` is accepted for `--local-dir`."""
     args = [_with_dashes(arg) for arg in args]
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of odd headers, with a traceback
     with outlets():
         try:
             code = _run(args)

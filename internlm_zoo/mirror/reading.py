@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from converters.errors import LINES
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
+from internlm_zoo.homes import path_of
 from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.wanted import Shelf, Wanted, wanted
 from internlm_zoo.registry import Registry, RegistryError
@@ -74,7 +75,9 @@ def read_mirror_file(
     if findings or mirror is None or found is None:
         raise MirrorFileError([Problem(place(tree, steps), message) for steps, message in findings])
     where = str(place(tree, ("destination",)))
-    return mirror.model_copy(update={"destination": _directory(mirror.destination, path, where)}), found
+    return mirror.model_copy(
+        update={"destination": _directory(mirror.destination, path, where, settings.environ)}
+    ), found
 
 
 def _malformed(plain: Mapping[str, Any]) -> Iterator[Finding]:
@@ -167,14 +170,17 @@ def _number(mirror: MirrorFile, model: str) -> int:
     return next(number for number, pattern in enumerate(mirror.models) if fnmatchcase(model, pattern))
 
 
-def _directory(destination: str, file: Path, where: str) -> str:
-    parts = urlsplit(destination)
+def _directory(destination: str, file: Path, where: str, environ: Mapping[str, str]) -> str:
+    try:
+        parts = urlsplit(destination)
+    except ValueError as error:  # half an IPv6 address
+        raise UsageError("destination is neither a path nor a file:// URL", where) from error
     if parts.scheme == "file":
         return url2pathname(parts.path)
     if len(parts.scheme) > _ONE_LETTER:
         what = f"destination: a mirror goes to a directory, not to {parts.scheme}://"
         raise UnsupportedError(what, where, "name a directory")
-    return str(file.absolute().parent / Path(destination).expanduser())
+    return str(file.absolute().parent / path_of(destination, environ))
 
 
 def _no_model(pattern: str, registry: Registry) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.plain import plain
 from internlm_zoo.registry.schema import EvaluationRow, EvaluationTable
 
 _COLUMNS = 4
@@ -28,24 +29,27 @@ def draw(tables: Sequence[EvaluationTable], path: Path, asked: Sequence[str]) ->
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"a chart is a {' or '.join(_FORMATS)} file", path)
-    figure_class = _matplotlib()
+    figure_class, context = _matplotlib()
     heights = [_height(table) for table in tables]
     width = _NAMES + _COLUMNS * _PANEL[0]
-    figure = figure_class(figsize=(width, sum(heights)), facecolor="white")
-    top = sum(heights)
-    for table, height in zip(tables, heights, strict=True):
-        _draw_table(figure, table, asked, top)
-        top -= height
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with context({"text.parse_math": False}):  # a name with $ in it is no formula
+        figure = figure_class(figsize=(width, sum(heights)), facecolor="white")
+        top = sum(heights)
+        for table, height in zip(tables, heights, strict=True):
+            _draw_table(figure, table, asked, top)
+            top -= height
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
 
 
-def _matplotlib() -> Any:
+def _matplotlib() -> tuple[Any, Any]:
+    """What a figure is made by, and under which settings."""
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UnsupportedError("a chart needs matplotlib", fix="pip install 'internlm-zoo[chart]'") from error
-    return Figure
+    return Figure, rc_context
 
 
 def _height(table: EvaluationTable) -> float:
@@ -60,11 +64,11 @@ def _draw_table(figure: Any, table: EvaluationTable, asked: Sequence[str], top: 
     """top: inches from the bottom of the figure to the top of this table."""
     width, height = figure.get_size_inches()
     y = (top - 0.28) / height
-    figure.text(0.16 / width, y, table.section, size=13, weight="bold", va="center")
+    figure.text(0.16 / width, y, plain(table.section), size=13, weight="bold", va="center")
     figure.text(
         1.75 / width,
         y,
-        f"{table.source}; higher is better. {_marks(table)}",
+        plain(f"{table.source}; higher is better. {_marks(table)}"),
         size=9,
         color="#555",
         va="center",
@@ -102,11 +106,11 @@ def _draw_panel(
         )
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
-    axes.set_yticks(range(len(scores)), table.models if names else [""] * len(scores), size=8)
+    axes.set_yticks(range(len(scores)), [plain(name) if names else "" for name in table.models], size=8)
     for label in axes.get_yticklabels():
         label.set_fontweight("bold" if label.get_text() in asked else "normal")
-    axes.set_title(row.benchmark, size=9.5, weight="bold", loc="left", pad=3)
-    axes.set_title(row.category or "", size=7.5, color="#777", loc="right", pad=3)
+    axes.set_title(plain(row.benchmark), size=9.5, weight="bold", loc="left", pad=3)
+    axes.set_title(plain(row.category or ""), size=7.5, color="#777", loc="right", pad=3)
     axes.tick_params(length=0)
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom"]].set_visible(False)

@@ -134,3 +134,16 @@ def test_a_glob_that_would_take_hours_is_refused(place, capsys, option):
     (place / "mirror.yaml").write_text(f"destination: x\nmodels: ['{'[' * 100_000}']\n")
     assert run(["mirror", "plan", "mirror.yaml"]) == 2
     assert "mirror.yaml:2: models[0]" in capsys.readouterr().err
+
+
+def test_values_and_urls_that_are_half_of_one_are_sentences(place, capsys):
+    (place / "half.yaml").write_text("destination: 'http://['\nmodels: [demo-internlm2-chat]\n")
+    (place / "nobody.yaml").write_text("destination: ~nosuch/x\nmodels: [demo-internlm2-chat]\n")
+    for args in (
+        ["inspect", "http://["],
+        ["inspect", "ckpt", "--set", "x=" + "[" * 100_000],
+        ["mirror", "plan", "half.yaml"],
+    ):
+        code = run(args)
+        assert code in (0, 2, 7) and "a fault of internlm-zoo" not in capsys.readouterr().err
+    assert run(["mirror", "plan", "nobody.yaml"]) in (0, 1)

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.dom import minidom
 
 import jsonschema
 import pytest
+import yaml
 from rich.console import Console
 
 import internlm_zoo.cli.catalogue  # noqa: F401  (registers the verbs)
@@ -244,6 +246,15 @@ def test_evals_put_the_asked_model_first_and_keep_the_marks(capsys):
     whole = lines(capsys, "evals")
     assert any(row.split()[:2] == ["Examination", "MMLU"] and "62.05†" in row for row in whole)
     assert document(capsys, "evals", "internlm-7b")[0]["rows"][1]["from_original_paper"] == ["LLaMA-7B"]
+
+
+def test_no_name_of_an_overlay_is_a_formula_of_a_chart(capsys, tmp_path: Path):
+    name, overlay, chart = "$\\bad{$\x1b[31m", tmp_path / "over.yaml", tmp_path / "chart.svg"
+    row = {"benchmark": name, "category": name, "scores": {name: 5}}
+    table = {"id": name, "section": name, "source": name, "models": [name], "rows": [row]}
+    overlay.write_text(yaml.safe_dump({"evaluations": [table]}))
+    lines(capsys, "evals", "--registry", str(overlay), "--chart", str(chart))
+    minidom.parse(str(chart))
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
