@@ -257,8 +257,16 @@ def test_other_bytes_under_the_same_revision_are_refused(world: World, lock: str
     applied(world)
     if lock == "lost":
         (world.settings.home / "registry.lock").unlink()
-    # Behind the back of the hub's index: the revision stays, the digest does not.
-    (world.root / "huggingface" / BASE_AT / "config.json").write_bytes(b"[]\n")
+    # The hub says that it is the file of before: the revision stays, git's digest does not.
+    changed = world.root / "huggingface" / BASE_AT / "config.json"
+    changed.write_bytes(b"[]\n")
+    index = world.root / "huggingface" / "mirror.json"
+    document = json.loads(index.read_text())
+    for held in document["releases"]:
+        for file in held["files"]:
+            if (held["path"], file["path"]) == (BASE_AT, "config.json"):
+                file["stamp"] = str(changed.stat().st_mtime_ns)
+    index.write_text(json.dumps(document))
     for report in (planned(world), applied(world)):
         assert (report.result, report.fetched_bytes) == ("no change", 0)
         assert any("under the same revision" in note for note in release(report, BASE_AT).notes)
