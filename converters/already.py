@@ -57,7 +57,7 @@ def held_against(
     progress.note("the target is there already: it is held against the source and these options")
     try:
         differences = _differences(plan, folder, LocalFolder(made), then, workers)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         differences = [f"its {RECORD} is not one that this program wrote"]
     plan.source.folder.confirm()
     if differences:
