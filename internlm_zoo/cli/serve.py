@@ -52,6 +52,7 @@ def serve(
     from internlm_zoo.serve.app import build_app
     from internlm_zoo.serve.background import EVERYWHERE, start
 
+    _require_name(host)
     root = Path(directory)
     tokens = _tokens(token_file, shell.settings.environ)
     tls = _tls(certificate, key)
@@ -66,6 +67,13 @@ def serve(
             shell.note("whoever reaches this machine may read it: --token-file lets in who has a token")
         while True:
             time.sleep(_POLL_SECONDS)  # Windows notices a signal only between two waits
+
+
+def _require_name(host: str) -> None:
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise UsageError("--host is not the name of a host", host, "write it as 127.0.0.1") from error
 
 
 def _tokens(file: Path | None, environ: Mapping[str, str]) -> frozenset[str]:

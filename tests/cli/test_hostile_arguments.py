@@ -141,6 +141,8 @@ def test_values_and_urls_that_are_half_of_one_are_sentences(place, capsys):
     (place / "nobody.yaml").write_text("destination: ~nosuch/x\nmodels: [demo-internlm2-chat]\n")
     for args in (
         ["inspect", "http://["],
+        ["serve", "ckpt", "--host", "\udcff"],
+        ["serve", "ckpt", "--host", "a" * 300],
         ["inspect", "ckpt", "--set", "x=" + "[" * 100_000],
         ["mirror", "plan", "half.yaml"],
     ):
