@@ -7,7 +7,6 @@ and defaults) and the protobuf wire format (varint, 64-bit, length-delimited, 32
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 from collections.abc import Iterator
@@ -22,8 +21,6 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BPE = 2
 MAX_BYTES = 16 << 20
 """Of a file. The largest in use has 4 MB."""
-MAX_TEXT = 1024
-"""Bytes of a piece. What looks for its merges tries every cut of it."""
 MOST_FIELDS = 1 << 20
 """Of one message: pieces, above all. The largest vocabularies that there are have 256,000."""
 AGAIN = "fetch tokenizer.model again"
@@ -106,10 +103,7 @@ def _model(data: bytes) -> SentencepieceModel:
 def _piece(data: Field) -> Piece:
     fields = dict(_fields(_bytes(data)))
     (score,) = struct.unpack("<f", _bytes(fields.get(2, bytes(4))))
-    text = _bytes(fields[1])
-    if len(text) > MAX_TEXT or not math.isfinite(score):
-        raise ValueError("no piece of any model")
-    return Piece(text.decode(), score, _number(fields.get(3, NORMAL)))
+    return Piece(_bytes(fields[1]).decode(), score, _number(fields.get(3, NORMAL)))
 
 
 def _last(fields: list[tuple[int, Field]], wanted: int) -> bytes:

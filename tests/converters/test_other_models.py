@@ -126,7 +126,7 @@ def test_whole_weights_that_would_be_quantised_on_loading_are_converted(hf, tmp_
         ({"architectures": ["LlavaForConditionalGeneration"]}, ["LlavaForConditionalGeneration"]),
         ({"architectures": ["InternLM2MoEForCausalLM"]}, ["InternLM2MoEForCausalLM", "experts"]),
         ({"architectures": ["InternLM2ForTokenClassification"]}, ["InternLM2ForTokenClassification"]),
-        ({"model_type": "qwen2_vl_vision"}, ["model_type is qwen2_vl_vision"]),
+        ({"model_type": "qwen2_vl_vision"}, ["model_type is 'qwen2_vl_vision'"]),
     ],
 )
 def test_other_architectures_are_named_by_the_config(hf, tmp_path, zoo, entries, words):
