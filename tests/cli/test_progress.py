@@ -223,6 +223,7 @@ def download(world: World, *args: str, **options) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environ, **pipes)
 
 
+@pytest.mark.slow
 def test_a_download_in_a_pipe_tells_every_few_seconds_how_far_it_is(world):
     world.fault("slow", WEIGHTS, rate=150_000)
     process = download(world, stderr=subprocess.PIPE, text=True)

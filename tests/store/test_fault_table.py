@@ -12,6 +12,7 @@ from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFo
 from tests.store import fault_directory
 from tests.store.fault_table import CASES, Case, Outcome, outcomes, table
 
+pytestmark = pytest.mark.slow
 DOCUMENT = Path(__file__).parents[2] / "docs" / "faults.md"
 
 
@@ -43,14 +44,12 @@ def test_a_faulty_hub_alone_gives_the_right_bytes_or_is_refused_by_name(
     assert outcome.shown == 0
 
 
-@pytest.mark.slow
 @cases(alone=False, once=False)
 def test_with_a_next_source_the_right_bytes_come(got: Mapping[Case, Outcome], case: Case) -> None:
     outcome = got[case]
     assert outcome.sound and outcome.is_right
 
 
-@pytest.mark.slow
 @cases(alone=True, once=True)
 def test_what_passes_is_waited_for(got: Mapping[Case, Outcome], case: Case) -> None:
     outcome = got[case]
@@ -76,7 +75,6 @@ def test_a_damaged_directory_is_refused_by_name_and_left_for_the_next(
     assert following.is_right and following.sound
 
 
-@pytest.mark.slow
 def test_the_document_shows_what_happens(
     got: Mapping[Case, Outcome], directory: Mapping[tuple[str, bool], Outcome]
 ) -> None:

@@ -32,7 +32,7 @@ def assert_sound(outcome: Outcome, again: int) -> None:
     assert outcome.again <= again
 
 
-@pytest.mark.parametrize("seed", [0, 1, 7])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 7))])
 def test_a_killed_download_goes_on_and_leaves_nothing(place: Range, seed: int) -> None:
     assert_sound(kills.killed(place, seed, 1), WORKERS * BLOCK)
 
@@ -67,7 +67,7 @@ def test_the_same_at_every_seventh_step(small: Range) -> None:
     assert step > 70
 
 
-@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("seed", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lost", ["end of the journal", "journal", "part"])
 def test_what_the_disk_lost_with_the_kill_is_fetched_again(place: Range, lost: str, seed: int) -> None:
     place.begin()
@@ -82,7 +82,7 @@ def test_what_the_disk_lost_with_the_kill_is_fetched_again(place: Range, lost: s
     assert_sound(place.finish(), kills.TOTAL)
 
 
-@pytest.mark.parametrize("source", ["auto", "openxlab"])
+@pytest.mark.parametrize("source", ["auto", pytest.param("openxlab", marks=pytest.mark.slow)])
 def test_of_a_release_that_was_changed_meanwhile_nothing_old_is_left_in_it(
     tmp_path: Path, source: str
 ) -> None:

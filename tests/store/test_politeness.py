@@ -79,6 +79,7 @@ def test_a_hub_that_asks_for_an_hour_is_left_at_once_and_says_so(patient: World,
     assert len([seen for seen in patient.hubs[name].requests if seen.status == 429]) == 1
 
 
+@pytest.mark.slow
 def test_pauses_double_and_no_two_clients_come_back_in_step(patient: World) -> None:
     """A client of each hub in trouble; none of the pauses is longer or shorter than it may be."""
     for hub in patient.hubs.values():

@@ -104,7 +104,7 @@ def test_one_connection_asks_once(fetch: Fetch, hubs: dict[str, FaultyHub]) -> N
     assert [seen.headers.get("Range") for seen in hubs["one"].downloads()] == ["bytes=0-"]
 
 
-@pytest.mark.parametrize("kind", ["reset", "stall", "truncate"])
+@pytest.mark.parametrize("kind", ["reset", pytest.param("stall", marks=pytest.mark.slow), "truncate"])
 def test_origins_that_die_on_the_way_are_left_at_their_byte(
     fetch: Fetch, hubs: dict[str, FaultyHub], kind: str
 ) -> None:

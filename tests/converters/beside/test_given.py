@@ -96,7 +96,7 @@ def test_a_directory_without_a_tokenizer_is_refused(zoo, tmp_path, src):
     assert "empty" in err
 
 
-@pytest.mark.parametrize("family", ["internlm", "internlm2"])
+@pytest.mark.parametrize("family", [pytest.param("internlm", marks=pytest.mark.slow), "internlm2"])
 def test_internevos_own_files_become_tokenizers(zoo, tmp_path, src, family):
     released = MODELS[family]
     if not released.path.exists():
