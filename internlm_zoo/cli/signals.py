@@ -21,7 +21,7 @@ from typing import NoReturn
 INTERRUPTED = 128 + signal.SIGINT
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up", "SIGBREAK": "interrupted"}
-_SECONDS = 0.9
+_SECONDS, _LOOK = 0.9, 0.05
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -36,10 +36,12 @@ class Ended(KeyboardInterrupt):
 
 @dataclass
 class _Course:
-    """first: the signal that ends this process; 0: none came yet. unwinding: another one ends it at once."""
+    """first: the signal that ends this process; 0: none came yet. unwinding: another one ends it at once.
+    unheard: it was raised where Python drops what is raised."""
 
     first: int = 0
     unwinding: bool = False
+    unheard: bool = False
 
 
 _course = _Course()
@@ -51,6 +53,7 @@ def heed() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+    sys.unraisablehook = _dropped
     if sys.platform != "win32":
         _watch()
 
@@ -82,6 +85,14 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise Ended(number)
 
 
+def _dropped(what: sys.UnraisableHookArgs) -> None:
+    """A signal may come while an object is taken apart, from where nothing is raised: it is to come again."""
+    if isinstance(what.exc_value, Ended):
+        _course.unwinding, _course.unheard = False, True
+    else:
+        sys.__unraisablehook__(what)
+
+
 def _watch() -> None:
     """The system writes each signal into a pipe, whatever the main thread is at."""
     reading, writing = os.pipe()
@@ -95,8 +106,12 @@ def _see_to_the_end(reading: int) -> None:
     ending = {getattr(signal, name) for name in _WORDS if hasattr(signal, name)}
     while (number := os.read(reading, 1)[0]) not in ending:
         pass
-    _course.first = number
-    time.sleep(_SECONDS)
+    _course.first, end = number, time.monotonic() + _SECONDS
+    while time.monotonic() < end:
+        time.sleep(_LOOK)
+        if _course.unheard:
+            _course.unheard = False
+            os.kill(os.getpid(), number)
     _leave(number)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from shlex import quote
 
 from converters.bystanders import is_of_a_system, walk
-from converters.formats.access import refusal
+from converters.formats.access import is_directory, refusal
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.store.layout import BOOKS, Store, is_blob
 from internlm_zoo.store.record import NAME, UNREADABLE, Record, read_record
@@ -103,6 +103,7 @@ def shares(held: Sequence[Holding]) -> list[Share]:
 
 
 def usage(store: Store) -> Usage:
+    """Raises AccessError for a store that this account cannot see."""
     return Usage(_size(store.blobs), _size(store.partial))
 
 
@@ -176,7 +177,7 @@ def _files(holding: Holding) -> dict[Inode, tuple[int, int]]:
 
 
 def _size(folder: Path) -> int:
-    return sum(size for _, size in sizes_below(folder))
+    return sum(size for _, size in sizes_below(folder)) if is_directory(folder) else 0
 
 
 def sizes_below(folder: Path) -> Iterator[tuple[Path, int]]:

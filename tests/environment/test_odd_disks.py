@@ -72,7 +72,7 @@ REFUSED = {
     "stale handle": (4, "the disk fails: Stale file handle"),
     "quota": (8, "this account may use no more: Disk quota exceeded"),
     "small files": (8, "no file may be larger than 204,800 bytes here (ulimit -f)"),
-    "small disk": (8, "more bytes and the disk has 262,144"),
+    "small disk": (8, "more bytes and the disk has 258,048"),
     "read-only and empty": (2, "cannot write there: Read-only file system"),
     "no renames": (2, "cannot write there: Invalid cross-device link"),
     "no home": (2, "this account has no home directory"),

@@ -63,7 +63,7 @@ def test_a_removal_that_fails_half_way_is_gone_on_with(place: tuple[Path, dict[s
     command = ["mirror", "apply", file, "-q", "--max-delete", "100%"]
     assert run_in(ENVIRONMENTS["plain"], command, homes, mirror).code == 0
     file.write_text(file.read_text().replace('"tiny-a", ', ""))
-    stuck = Environment("stuck", "one file can be removed, and no other", "unlink@1=EACCES")
+    stuck = Environment("stuck", "one file can be removed, and no other", "unlink@2=EACCES")
     done = run_in(stuck, command, homes, mirror)
     assert done.code == 2
     assert "acme/a/model.safetensors" in done.err

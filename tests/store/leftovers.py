@@ -11,7 +11,10 @@ def noted(world: World) -> int:
     """Bytes of the weights that the next run can count on, by the journals there."""
     blocks: dict[int, int] = {}
     for path in world.folder.rglob("partial/*.journal"):
-        lines = path.read_text().split("\n")[:-1]
+        try:
+            lines = path.read_text().split("\n")[:-1]
+        except FileNotFoundError:  # it has another name by now
+            continue
         if lines and json.loads(lines[0])["wanted"]["path"] == WEIGHTS:
             for line in map(json.loads, lines[1:]):
                 if "block" in line:

@@ -204,3 +204,30 @@ def test_what_is_ignored_stays_so(slow: World, start: Start) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert content_below(Path(out.strip())) == content_below(slow.root / REPO)
+
+
+WHILE_TAKEN_APART = """
+import os, signal, time
+from internlm_zoo.cli import signals
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+signals.heed()
+last = Last()
+del last
+try:
+    time.sleep(60)
+except KeyboardInterrupt as error:
+    print("heard")
+    raise SystemExit(signals.code_of(error))
+"""
+
+
+def test_a_signal_that_comes_where_python_drops_what_is_raised_is_heard_all_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WHILE_TAKEN_APART], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "heard\n", "")

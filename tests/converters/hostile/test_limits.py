@@ -153,7 +153,7 @@ BOMBS: Mapping[str, Callable[[], bytes]] = {
     "doubled.pkl": lambda: PICKLE + b")q\x00" + b"h\x00h\x00\x86q\x00" * (OPCODES // 7) + b".",
 }
 READ = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from converters.errors import ZooError
 from converters.formats import gguf, safetensors, torchzip
@@ -163,11 +163,14 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         READERS[path.suffix](path)
     except ZooError:
         pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+print(int(re.search("VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) >> 10)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the system does not say what was the most"
+)
 def test_files_made_to_take_all_memory_take_less_than_half_a_gigabyte(tmp_path):
     for name, made in BOMBS.items():
         if name.endswith(".pkl"):
