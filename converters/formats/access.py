@@ -108,6 +108,8 @@ def is_directory(path: str | os.PathLike[str]) -> bool:
     """False where there is nothing or a file. Raises AccessError where the system does not let it be seen."""
     try:
         return stat.S_ISDIR(Path(path).stat().st_mode)
+    except ValueError:  # a zero byte, which no name has
+        return False
     except OSError as error:
         if error.errno in NOTHING_THERE:
             return False

@@ -249,6 +249,7 @@ def test_evals_put_the_asked_model_first_and_keep_the_marks(capsys):
 
 
 def test_no_name_of_an_overlay_is_a_formula_of_a_chart(capsys, tmp_path: Path):
+    pytest.importorskip("matplotlib")
     name, overlay, chart = "$\\bad{$\x1b[31m", tmp_path / "over.yaml", tmp_path / "chart.svg"
     row = {"benchmark": name, "category": name, "scores": {name: 5}}
     table = {"id": name, "section": name, "source": name, "models": [name], "rows": [row]}
