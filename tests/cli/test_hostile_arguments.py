@@ -109,8 +109,9 @@ def test_a_name_that_no_system_takes_is_a_sentence(name, place, capsys):
 
 
 def test_a_directory_that_was_removed_under_the_command_is_said(place, capsys, monkeypatch):
-    # Python 3.13 imports nothing by a path that is the working directory, and no program of ours has such.
+    # Python 3.13 fails to import by a path that is the working directory. The installed program has no such.
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    "localhost".encode("idna")
     gone = place / "gone"
     gone.mkdir()
     os.chdir(gone)
