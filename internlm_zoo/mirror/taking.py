@@ -3,7 +3,6 @@ moment."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,8 @@ from internlm_zoo.mirror.destinations import Destination
 from internlm_zoo.mirror.index import Held, HeldFile, Index, Origin, git_digest
 from internlm_zoo.mirror.planning import strangers
 from internlm_zoo.mirror.values import Action, Item, Seen, Unwanted
+from internlm_zoo.names import is_sha1
 from internlm_zoo.store.values import DownloadedFile
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def take_in(copied: Copied, index: Index, destination: Destination) -> tuple[Index, Item]:
@@ -92,7 +90,7 @@ def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
         path=shelf.path,
         model=shelf.model,
         format=shelf.format,
-        revision=snapshot.revision if _COMMIT.fullmatch(snapshot.revision) else None,
+        revision=snapshot.revision if is_sha1(snapshot.revision) else None,
         source=Origin(snapshot.hub, snapshot.repo, snapshot.revision),
         trust=trust,
         names=shelf.names,

@@ -19,14 +19,13 @@ from pathlib import Path
 from converters.bystanders import is_of_a_system, walk
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.inside import real
-from internlm_zoo.names import fault_in
+from internlm_zoo.names import fault_in, is_sha1
 from internlm_zoo.serve.digests import git_blob_sha1, is_lfs, lfs_pointer
 from internlm_zoo.serve.hashing import Hashing, Job, Kind, State, Unhashed, state_of
 from internlm_zoo.serve.index import HeldFile, Index, Indexed, read_index
 
 BRANCHES = ("main", "master")
 _NAME = re.compile(r"[^\W.][\w.\-]*")
-_REVISION = re.compile(r"[0-9a-f]{40}")
 
 
 class RepoNotFound(NotFoundError):
@@ -143,7 +142,7 @@ class Catalogue:
             raise Unhashed(waiting)
         held = {path: (file.size, file.sha256) for path, file in indexed.files.items()}
         recorded = {entry.path: (entry.size, entry.sha256) for entry in found} == held
-        known = indexed.revision if recorded and _REVISION.fullmatch(indexed.revision or "") else None
+        known = indexed.revision if recorded and is_sha1(indexed.revision or "") else None
         return Repository(name, known or _content_revision(found), tuple(found))
 
     def _entries(self, folder: Path, indexed: Indexed, waiting: list[Job]) -> Iterator[Entry]:

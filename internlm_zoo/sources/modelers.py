@@ -8,13 +8,13 @@ git blob sha1, one of 64 the sha256. Credentials: the package reads none from th
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from pydantic import TypeAdapter
 
 from internlm_zoo.errors import AccessError, NetworkError, UsageError, ZooError
+from internlm_zoo.names import is_sha1
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
@@ -28,7 +28,6 @@ from internlm_zoo.sources.paths import check_path, check_snapshot
 _DEFAULT_BRANCH = "main"
 _NO_SUCH_REVISION = ("ref_not_exist", "branch_or_path_not_found")
 _NOT_ON_WHITE_LIST = 418
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class ModelersSource:
         allowed = Allowance(self._asker, repo)
         root = self._folder(allowed, "", revision or _DEFAULT_BRANCH)
         last = root.last_commit.commit if root.last_commit else _Commit("")
-        commit = revision if revision and _COMMIT.fullmatch(revision) else last.commit_sha
-        if not _COMMIT.fullmatch(commit):
+        commit = revision if revision and is_sha1(revision) else last.commit_sha
+        if not is_sha1(commit):
             raise unreachable(self._hub, self._endpoint, "its answer names no commit")
         files = tuple(node.remote for node in self._below(root, allowed, commit))
         return Snapshot(self._hub, repo, commit, revision, files, moment(last.created))

@@ -8,7 +8,6 @@ file which commit changed it last; the newest of these names the snapshot, and c
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_pascal
 
 from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.names import is_sha1
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.allowance import Allowance
@@ -32,7 +32,6 @@ from internlm_zoo.sources.paths import check_path, check_snapshot
 _DEFAULT_BRANCH = "master"
 _MAIN = "main"  # what Hugging Face calls it
 _CUT_AT = 3000
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _PASCAL = ConfigDict(alias_generator=to_pascal)
 
 
@@ -166,12 +165,12 @@ def _branch(revision: str | None) -> str:
 
 def _revision(entries: Sequence[_Entry], files: Sequence[RemoteFile], asked: str | None) -> str:
     """The commit that was asked for, else the newest that the listing names, else a name for the listing."""
-    if asked and _COMMIT.fullmatch(asked):
+    if asked and is_sha1(asked):
         return asked
     commits = [
         (entry.committed_date or 0.0, entry.revision)
         for entry in entries
-        if entry.revision and _COMMIT.fullmatch(entry.revision)
+        if entry.revision and is_sha1(entry.revision)
     ]
     if commits and not is_listing(asked):
         return max(commits)[1]

@@ -15,7 +15,7 @@ INPUTS = [(name, path) for name in READERS for path in kept(name)]
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_honest_is_read(name: str) -> None:
     reader = READERS[name]
-    assert [outcome(reader, data)[0] for data in reader.honest()] == ["value"] * len(list(reader.honest()))
+    assert {outcome(reader, data)[0] for data in reader.honest()} == {"value"}
 
 
 @pytest.mark.parametrize(("name", "path"), INPUTS, ids=lambda value: getattr(value, "name", value))
