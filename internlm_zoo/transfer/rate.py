@@ -20,17 +20,22 @@ _CREDIT_SECONDS = 0.2
 class Rate:
     """Thread-safe. What is read is paid for afterwards, by waiting, so a run is at most one read ahead."""
 
-    def __init__(self, per_second: float) -> None:
-        self._per_second = per_second
+    def __init__(
+        self,
+        per_second: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._per_second, self._clock, self._sleep = per_second, clock, sleep
         self._lock = threading.Lock()
-        self._paid_until = time.monotonic()
+        self._paid_until = clock()
 
     def limited(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
         most = max(1, int(self._per_second / _READS_PER_SECOND))
 
         def slow(amount: int) -> bytes:
             data = read(min(amount, most))
-            time.sleep(self._price(len(data)))
+            self._sleep(self._price(len(data)))
             return data
 
         return slow
@@ -38,7 +43,7 @@ class Rate:
     def _price(self, amount: int) -> float:
         """Seconds to wait for so many bytes, all connections counted."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             self._paid_until = max(self._paid_until, now - _CREDIT_SECONDS) + amount / self._per_second
             return max(0.0, self._paid_until - now)
 

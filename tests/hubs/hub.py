@@ -34,6 +34,7 @@ from tests.hubs.faults import (
 )
 from tests.hubs.listing import LISTING, LyingCatalogue
 from tests.hubs.pages import PAGES, Pages
+from tests.timing import wait_for
 
 # Linux answers on all of 127/8; elsewhere the same machine goes by another name.
 OTHER_HOST = "127.0.0.2" if sys.platform == "linux" else "localhost"
@@ -133,12 +134,9 @@ class FaultyHub:
             if seen.method == "GET" and seen.file is not None and fnmatchcase(seen.file, path)
         ]
 
-    def wait(self, until: Callable[[], bool], seconds: float = 10) -> None:
+    def wait(self, until: Callable[[], bool]) -> None:
         """Wait until something holds, for example `lambda: hub.sent > 1000`."""
-        deadline = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < deadline, "the hub waited in vain"
-            time.sleep(0.005)
+        wait_for(until, "the hub waited in vain")
 
     def close(self) -> None:
         """Go away: the ports refuse connections from now on."""

@@ -29,7 +29,7 @@ def kill_an_apply(world: World, when: Callable[[], bool], *options: str) -> None
     command = [sys.executable, "-c", APPLY, "mirror", "apply", str(world.file), *options]
     child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        next(iter(world.hubs.values())).wait(when, seconds=30)
+        next(iter(world.hubs.values())).wait(when)
     finally:
         child.kill()
         child.wait()

@@ -144,7 +144,7 @@ def test_one_large_file_takes_no_more_connections_than_workers(patient: World, w
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 8])
-def test_a_rate_is_kept_within_a_twentieth_over_ten_seconds(patient: World, workers: int) -> None:
+def test_ten_seconds_worth_of_bytes_come_no_faster_than_the_rate(patient: World, workers: int) -> None:
     sizes = [5_000_000, 3_000_000, *[100_000] * 20]
     files = {f"part-{number}.bin": random.Random(number).randbytes(size) for number, size in enumerate(sizes)}
     write(patient.root / REPO, files)
@@ -152,7 +152,7 @@ def test_a_rate_is_kept_within_a_twentieth_over_ten_seconds(patient: World, work
     done = patient.download(*files, source="modelscope", max_workers=workers, max_rate=1_000_000)
     seconds = time.monotonic() - began
     assert content_below(done.path) == files
-    assert 0.95 <= sum(sizes) / 1_000_000 / seconds <= 1.05
+    assert sum(sizes) / 1_000_000 / seconds <= 1.05  # and not slower: tests/transfer/test_rate.py
 
 
 @pytest.mark.parametrize("text", ["soon", "²", "-5", "1e9", "Thu, 99 Foo 2026"])
