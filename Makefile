@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The site needs little of that, and is built in an environment of its own.
+DOCS := .cache/docs
+DOCS_STAMP := $(DOCS)/.installed
 
-.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table engine-matrix fuzz lint wheel clients clean
+needs_python = $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, $(1)) else "this needs Python 3.$(1) or newer; try: make PYTHON=python3.$(1) ...")'
+
+.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table engine-matrix fuzz lint coverage docs wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -48,6 +53,15 @@ fuzz: $(STAMP)
 engine-matrix: $(STAMP)
 	$(BIN)/python tools/engine_matrix.py
 
+# Of this process's own lines; what the commands run in processes of their own does not count.
+coverage: $(STAMP) clients
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=
+	$(BIN)/coverage report
+
+docs: $(DOCS_STAMP)
+	$(DOCS)/bin/python tools/docs build/docs
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
 wheel: $(STAMP)
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .
@@ -60,9 +74,16 @@ clean:
 	rm -rf $(VENV) .cache dist build demo-report .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "internlm-zoo needs Python 3.10 or newer; try: make PYTHON=python3.11 ...")'
+	$(call needs_python,10)
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[torch,chart,gguf,dev]'
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray]' || echo "no ray for this Python: its tests will be skipped"
 	touch $(STAMP)
+
+$(DOCS_STAMP): pyproject.toml constraints.txt
+	$(call needs_python,11)
+	test -d $(DOCS) || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -q --upgrade pip
+	$(DOCS)/bin/python -m pip install -q -c constraints.txt -e '.[docs]'
+	touch $(DOCS_STAMP)

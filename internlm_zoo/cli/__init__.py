@@ -46,14 +46,19 @@ def main(args: list[str] | None = None) -> None:
 
         own_the_descriptors()
         _ask_for_few_threads()
-        for module in _MODULES:
-            importlib.import_module(f"internlm_zoo.cli.{module}")
+        load_commands()
         code = run(sys.argv[1:] if args is None else args)
     except KeyboardInterrupt as error:
         code = code_of(error)
     except SystemExit as error:  # of a library that has handlers of its own, as Ray's
         code = error.code if isinstance(error.code, int) else 1
     sys.exit(outcome(code))
+
+
+def load_commands() -> None:
+    """Registers every command with `internlm_zoo.cli.shell.app`."""
+    for module in _MODULES:
+        importlib.import_module(f"internlm_zoo.cli.{module}")
 
 
 def _ask_for_few_threads() -> None:
