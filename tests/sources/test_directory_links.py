@@ -13,7 +13,9 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.directory import DirectorySource
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="its links and pipes are others")
+if os.name == "nt":
+    pytest.skip("its links and pipes are others", allow_module_level=True)
+
 REPO, FILE = "acme/m", "special_tokens_map.json"
 
 

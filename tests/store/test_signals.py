@@ -17,7 +17,9 @@ from tests.environment import Environment
 from tests.environment.places import COMMAND
 from tests.store.world import REPO, WEIGHTS, World, content_below, write
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+if os.name == "nt":
+    pytest.skip("there are no such signals", allow_module_level=True)
+
 
 SIZE = 6_000_000
 FIRST = ["unshare", "-pf", "--kill-child", "--mount-proc"]
