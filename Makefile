@@ -71,7 +71,7 @@ clients: $(STAMP)
 	$(BIN)/python tools/client_venv.py modelers || echo "no openmind-hub for this Python: its tests will be skipped"
 
 clean:
-	rm -rf $(VENV) .cache dist build demo-report .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache dist build demo-report .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 $(STAMP): pyproject.toml constraints.txt
 	$(call needs_python,10)
