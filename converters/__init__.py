@@ -9,42 +9,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from converters.beside.known import TokenizerFacts as TokenizerFacts
-    from converters.checkpoint import Checkpoint as Checkpoint
-    from converters.checkpoint import LogicalTensor as LogicalTensor
-    from converters.checkpoint import open_checkpoint as open_checkpoint
-    from converters.conversion import Execution as Execution
-    from converters.conversion import Report as Report
-    from converters.conversion import carry_out as carry_out
-    from converters.conversion import convert as convert
-    from converters.inspection.mending import fix_index as fix_index
+    from converters.auxiliary.tokenizer_facts import TokenizerFacts as TokenizerFacts
+    from converters.conversion.convert import Execution as Execution
+    from converters.conversion.convert import Report as Report
+    from converters.conversion.convert import carry_out as carry_out
+    from converters.conversion.convert import convert as convert
+    from converters.inspection.index_repair import fix_index as fix_index
     from converters.inspection.report import Inspection as Inspection
     from converters.inspection.report import inspect as inspect
-    from converters.llama import llama_config as llama_config
     from converters.options import ConversionOptions as ConversionOptions
-    from converters.plan import Plan as Plan
-    from converters.plan import plan_conversion as plan_conversion
+    from converters.planning.llama_config import llama_config as llama_config
+    from converters.planning.plan import Plan as Plan
+    from converters.planning.plan import plan_conversion as plan_conversion
     from converters.sinks.comparison import Comparison as Comparison
     from converters.sinks.comparison import compare as compare
     from converters.sinks.digests import fingerprint as fingerprint
     from converters.sinks.memory import read_tensors as read_tensors
+    from converters.source.checkpoint import Checkpoint as Checkpoint
+    from converters.source.checkpoint import LogicalTensor as LogicalTensor
+    from converters.source.checkpoint import open_checkpoint as open_checkpoint
 
 _HOMES = {
-    "TokenizerFacts": "beside.known",
-    "Checkpoint": "checkpoint",
-    "LogicalTensor": "checkpoint",
-    "open_checkpoint": "checkpoint",
-    "Execution": "conversion",
-    "Report": "conversion",
-    "carry_out": "conversion",
-    "convert": "conversion",
-    "fix_index": "inspection.mending",
+    "TokenizerFacts": "auxiliary.tokenizer_facts",
+    "Checkpoint": "source.checkpoint",
+    "LogicalTensor": "source.checkpoint",
+    "open_checkpoint": "source.checkpoint",
+    "Execution": "conversion.convert",
+    "Report": "conversion.convert",
+    "carry_out": "conversion.convert",
+    "convert": "conversion.convert",
+    "fix_index": "inspection.index_repair",
     "Inspection": "inspection.report",
     "inspect": "inspection.report",
-    "llama_config": "llama",
+    "llama_config": "planning.llama_config",
     "ConversionOptions": "options",
-    "Plan": "plan",
-    "plan_conversion": "plan",
+    "Plan": "planning.plan",
+    "plan_conversion": "planning.plan",
     "Comparison": "sinks.comparison",
     "compare": "sinks.comparison",
     "fingerprint": "sinks.digests",

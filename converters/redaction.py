@@ -2,7 +2,7 @@
 or saved.
 
 Whoever reads a credential hands it to `keep_secret`, and every text passes `redacted`: errors as they are
-made (errors.py), whatever the command line prints (internlm_zoo/cli/outlets.py), and, from the first secret
+made (errors.py), whatever the command line prints (internlm_zoo/cli/streams.py), and, from the first secret
 on, the logging records and warnings of all libraries in the process. It stands beside errors.py, and for the
 same reason. What is hidden: each secret as it is, percent-encoded, as base64 (also behind a user's name, as
 basic authentication has it), and as Python and JSON escape it; the user and password of any URL; and what

@@ -18,10 +18,10 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
+    from internlm_zoo.download.plan import DownloadPlan
     from internlm_zoo.integrity.verify import VerifyReport
     from internlm_zoo.registry import Model
     from internlm_zoo.registry.schema import Kind
-    from internlm_zoo.store.plan import DownloadPlan
 
 
 @errors_redacted()
@@ -67,7 +67,7 @@ def plan_download(
     `plan.without("*.bin")`), and give it to `download`.
     Raises NotFoundError, AccessError, NetworkError, IntegrityError, UsageError.
     """
-    from internlm_zoo.store.fetch import plan_download as plan
+    from internlm_zoo.download.run import plan_download as plan
 
     return plan(
         model,
@@ -122,9 +122,9 @@ def download(
     cancel: once it is set, from any thread, transfers stop within a second and keep what arrived.
     Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError, Cancelled.
     """
-    from internlm_zoo.store.fetch import carry_out
-    from internlm_zoo.store.fetch import download as fetch
-    from internlm_zoo.store.plan import DownloadPlan
+    from internlm_zoo.download.plan import DownloadPlan
+    from internlm_zoo.download.run import carry_out
+    from internlm_zoo.download.run import download as fetch
 
     how: _How = {
         "settings": _with_token(settings, token_file, source),
@@ -221,7 +221,7 @@ def convert(
     what the hubs make `download` raise.
     """
     from converters import ConversionOptions, Execution
-    from internlm_zoo.conversion import convert as run
+    from internlm_zoo.checkpoints.conversion import convert as run
 
     options = ConversionOptions(
         to=to,

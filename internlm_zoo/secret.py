@@ -16,7 +16,7 @@ from pathlib import Path
 
 from converters.redaction import keep_secret
 from internlm_zoo.errors import CredentialError
-from internlm_zoo.given import content_given
+from internlm_zoo.fs.user_files import content_given
 
 _MOST = 1 << 16  # bytes; more is no credential, and may be a device that never ends
 _TOKEN = 20  # characters; no hub gives out shorter ones, and a mistyped name should be seen

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converters.redaction import keep_secrets_in
 from internlm_zoo.errors import UsageError
-from internlm_zoo.homes import NOWHERE, path_of
+from internlm_zoo.fs.homes import NOWHERE, path_of
 from internlm_zoo.secret import Secret
 
 _TRUE = frozenset({"1", "on", "true", "yes"})

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from converters.errors import UnsupportedError, UsageError
-from converters.execute import Stream
 from converters.formats.folder import Folder
-from converters.plan import Plan
+from converters.planning.plan import Plan
 from converters.progress import Progress
 from converters.sinks.files import Written, write_files
+from converters.streaming.stream import Stream
 
 THREADS = "threads"
 RAY = "ray"

@@ -34,16 +34,16 @@ from ray.exceptions import (
 
 from converters.engines import RAY, Engine
 from converters.errors import NotFoundError, PartlyDoneError, UnsupportedError, UsageError
-from converters.execute import Stream
 from converters.formats.folder import Folder, LocalFolder
-from converters.gather import Sources
-from converters.plan import Plan
+from converters.planning.plan import Plan
 from converters.progress import Progress, Silence
-from converters.record import version
+from converters.record.record import version
 from converters.sinks import files
 from converters.sinks.files import Written
 from converters.sinks.journal import JOURNAL, Entry, Journal
 from converters.sinks.staging import is_begun
+from converters.streaming.gather import Sources
+from converters.streaming.stream import Stream
 
 TRIES = 4
 _LOST = (WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError)

@@ -13,7 +13,7 @@ from typing import Protocol
 from converters.errors import IntegrityError
 from converters.formats.access import reading, regular
 from converters.formats.identity import Identity, changed, identity_at
-from converters.handles import Handle, Opener
+from converters.system.open_files import Handle, Opener
 
 _CHUNK = 1 << 20
 

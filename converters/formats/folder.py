@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from converters.bystanders import is_of_a_system
 from converters.errors import IntegrityError
 from converters.formats.access import is_directory, no_directory, reading
 from converters.formats.bytesource import ByteSource, LocalFile
 from converters.formats.identity import Identity, changed, identity_at
 from converters.formats.links import opener_of
+from converters.system.system_files import is_of_a_system
 
 SMALL = 64 << 20
 """Bytes of a file beside weights, at most."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from converters.errors import IntegrityError
 from converters.formats.access import regular
-from converters.handles import Opener
+from converters.system.open_files import Opener
 
 _PARSED = re.compile(r".+\.(safetensors|bin|pt|pth|ckpt|gguf)(\.index\.json|\.md5)?")
 """Names of weights, of their indexes and side-cars, which are never copied."""

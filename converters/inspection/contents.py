@@ -12,20 +12,20 @@ from itertools import groupby
 from typing import Any
 
 from converters import layouts
-from converters.cells import Grid
-from converters.discover import Found, Place
-from converters.elements import UNQUANTISED, at_odds, no_floats, usual
-from converters.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
+from converters.config.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
+from converters.config.unread import check_unread, overlaid
 from converters.formats.tensors import StoredTensor
+from converters.geometry.cells import Grid
 from converters.inspection.finding import Finding, noting
 from converters.inspection.survey import Survey
 from converters.layouts.table import Layout
-from converters.match import Mismatch, Stored, by_place, complaints
-from converters.measure import measure
-from converters.recognition import recognise, stages_of
-from converters.tied import of_storage, stated
-from converters.unread import check_unread, overlaid
-from converters.wrappers import unwrapped
+from converters.source.discover import Found, Place
+from converters.source.elements import UNQUANTISED, at_odds, no_floats, usual
+from converters.source.match import Mismatch, Stored, by_place, complaints
+from converters.source.measure import measure
+from converters.source.name_prefixes import unwrapped
+from converters.source.recognition import recognise, stages_of
+from converters.source.tied import of_storage, stated
 
 _ONE_CHECKPOINT = "check that all files belong to one checkpoint, and to this config"
 _ENDS = (("first", "embed.weight"), ("last", "head.weight"))

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.discover import Found, index_note
-from converters.execute import in_parallel
-from converters.facts import TENSORS, Fact
+from converters.config.facts import TENSORS, Fact
+from converters.conversion.md5_files import check_sidecars
 from converters.formats.folder import Folder, local_folder
 from converters.inspection.contents import Contents, contents_of
 from converters.inspection.finding import Finding, finding, noting
@@ -27,7 +25,9 @@ from converters.inspection.survey import Survey, survey
 from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files, tokenizer_notes
 from converters.layouts.table import GGUF, TORCH, Layout
 from converters.progress import Progress, Silence
-from converters.sidecars import check_sidecars
+from converters.source.checkpoint import Checkpoint, open_checkpoint
+from converters.source.discover import Found, index_note
+from converters.streaming.stream import in_parallel
 
 _NAMES = "file names"
 

@@ -16,18 +16,18 @@ from functools import partial
 
 import numpy as np
 
-from converters.blocks import BLOCK
-from converters.checkpoint import Checkpoint, LogicalTensor
-from converters.elements import FLOATS
-from converters.execute import Stream, in_parallel
 from converters.formats.folder import Folder
 from converters.formats.tensors import ELEMENT_TYPES, StoredTensor
-from converters.gather import Bytes, Sources
+from converters.geometry.blocks import BLOCK
+from converters.geometry.logical import pattern_of
 from converters.inspection.finding import Finding
-from converters.logical import pattern_of
 from converters.progress import Progress
-from converters.rows import Floats, to_floats
-from converters.shardfiles import StoredFile
+from converters.source.checkpoint import Checkpoint, LogicalTensor
+from converters.source.elements import FLOATS
+from converters.source.shard_files import StoredFile
+from converters.streaming.gather import Bytes, Sources
+from converters.streaming.rows import Floats, to_floats
+from converters.streaming.stream import Stream, in_parallel
 
 FACTOR = 5.0
 _FEWEST_SIBLINGS = 3

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from converters.discover import Found, discover
 from converters.errors import ZooError
 from converters.formats.folder import Folder
 from converters.formats.zip_read import ends_with_directory
 from converters.inspection.finding import Finding, finding
-from converters.shardfiles import StoredFile
-from converters.weights import GGUF_SUFFIX, MODEL_CONFIG, ORIGINAL
+from converters.source.discover import Found, discover
+from converters.source.shard_files import StoredFile
+from converters.source.weights import GGUF_SUFFIX, MODEL_CONFIG, ORIGINAL
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from converters.beside.description import fast_ids
-from converters.beside.files import FAST, SENTENCEPIECE, TokenizerFiles, files_in, names_in
-from converters.beside.generation import GENERATION
-from converters.beside.known import TokenizerFacts
-from converters.carry import made_for
+from converters.auxiliary.description import fast_ids
+from converters.auxiliary.files import FAST, SENTENCEPIECE, TokenizerFiles, files_in, names_in
+from converters.auxiliary.generation import GENERATION
+from converters.auxiliary.prepare import made_for
+from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.errors import IntegrityError
 from converters.formats.folder import Folder, read_whole
 from converters.inspection.finding import Finding, noting
-from converters.reading import AGAIN, read_json
+from converters.source.files import AGAIN, read_json
 from converters.tokenizer.model_proto import read_model
 
 _JSON = ".json"

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.execute import Stream, check_replicas, in_parallel
 from converters.formats.tensors import ELEMENT_TYPES
-from converters.gather import Sources
-from converters.plan import normalised
-from converters.rows import Floats, round_to, to_floats
+from converters.planning.plan import normalised
+from converters.source.checkpoint import Checkpoint, open_checkpoint
+from converters.streaming.gather import Sources
+from converters.streaming.rows import Floats, round_to, to_floats
+from converters.streaming.stream import Stream, check_replicas, in_parallel
 
 IDENTICAL = "identical"
 SAME_VALUES = "same values, other layout"

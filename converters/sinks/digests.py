@@ -12,14 +12,14 @@ from typing import Any
 
 from blake3 import blake3
 
-from converters.checkpoint import Checkpoint, LogicalTensor, open_checkpoint
-from converters.execute import Stream, check_replicas, in_parallel
 from converters.formats.bytesource import Digest
 from converters.formats.tensors import nbytes
-from converters.gather import Sources
-from converters.plan import normalised
+from converters.planning.plan import normalised
 from converters.progress import Progress, Silence
-from converters.tied import EMBEDDING, HEAD
+from converters.source.checkpoint import Checkpoint, LogicalTensor, open_checkpoint
+from converters.source.tied import EMBEDDING, HEAD
+from converters.streaming.gather import Sources
+from converters.streaming.stream import Stream, check_replicas, in_parallel
 
 SCHEME = "blake3 of the element type, the shape and the bytes in canonical order"
 

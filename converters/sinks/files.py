@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.batches import Batch, batches_of
-from converters.checkpoint import LogicalTensor
 from converters.errors import IntegrityError
-from converters.execute import Stream, in_parallel
 from converters.formats.crc import Checksum
 from converters.formats.tensors import nbytes
-from converters.plan import Plan
+from converters.geometry.batches import Batch, batches_of
+from converters.planning.plan import Plan
 from converters.progress import Progress
-from converters.scatter import spread
 from converters.sinks.digests import begin
 from converters.sinks.journal import JOURNAL, Entry, Journal
 from converters.sinks.outputs import Outputs
+from converters.source.checkpoint import LogicalTensor
+from converters.streaming.scatter import spread
+from converters.streaming.stream import Stream, in_parallel
 
 
 @dataclass(frozen=True)

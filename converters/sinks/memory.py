@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from converters.batches import Batch, batches_of
-from converters.checkpoint import Checkpoint
 from converters.errors import NotFoundError
-from converters.execute import Stream, check_replicas
-from converters.gather import Sources
-from converters.plan import normalised, standalone
-from converters.scatter import spread
+from converters.geometry.batches import Batch, batches_of
+from converters.planning.plan import normalised, standalone
+from converters.source.checkpoint import Checkpoint
+from converters.streaming.gather import Sources
+from converters.streaming.scatter import spread
+from converters.streaming.stream import Stream, check_replicas
 
 Tensor = tuple[str, str, tuple[int, ...], bytearray]
 

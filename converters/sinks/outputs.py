@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from converters.batches import Batch
-from converters.filesystem import reserve
-from converters.handles import Handle
+from converters.geometry.batches import Batch
+from converters.planning.targets import TargetFile
 from converters.progress import Progress
-from converters.targets import TargetFile
+from converters.system.filesystem import reserve
+from converters.system.open_files import Handle
 
 
 class Outputs:

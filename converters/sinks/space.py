@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import AccessError, NoSpaceError
-from converters.filesystem import refusal_of, room
-from converters.plan import Plan
+from converters.planning.plan import Plan
 from converters.sinks.staging import Staging, is_begun
+from converters.system.filesystem import refusal_of, room
 
 
 @dataclass(frozen=True)

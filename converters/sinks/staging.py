@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from converters.bystanders import is_empty, is_of_a_system
 from converters.errors import IntegrityError, PartlyDoneError, UsageError, ZooError
-from converters.holding import Guard, held
-from converters.plan import Plan
+from converters.locking import Guard, held
+from converters.planning.plan import Plan
 from converters.sinks.exchange import exchange
 from converters.sinks.journal import JOURNAL
+from converters.system.system_files import is_empty, is_of_a_system
 
 _IDENTITY = "identity"
 BOOKKEEPING = frozenset({_IDENTITY, JOURNAL})

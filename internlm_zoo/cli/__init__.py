@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from converters.threads import available
+from converters.system.threads import available
 
 # In the order `--help` shows them.
 _MODULES = (
@@ -41,8 +41,8 @@ def main(args: list[str] | None = None) -> None:
 
     heed()
     try:
-        from internlm_zoo.cli.outlets import own_the_descriptors
         from internlm_zoo.cli.shell import run
+        from internlm_zoo.cli.streams import own_the_descriptors
 
         own_the_descriptors()
         _ask_for_few_threads()

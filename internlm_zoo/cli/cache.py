@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internlm_zoo.cli.answers import Answer
 from internlm_zoo.cli.shell import Shell, group, verb
-from internlm_zoo.cli.telling import Answer
-from internlm_zoo.homes import disk
+from internlm_zoo.fs.homes import disk
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from internlm_zoo.store.intake import Intake
+    from internlm_zoo.caches.importing import Intake
     from internlm_zoo.store.inventory import Holding, Share, Unread
     from internlm_zoo.store.removal import Removal
 
@@ -94,8 +94,8 @@ def cache_rm(
 @verb("prune", group="cache", example="internlm-zoo cache prune")
 def cache_prune(shell: Shell, dry_run: _DryRun = False) -> Answer:
     """Remove files that belong to no release, and downloads that nobody goes on with."""
+    from internlm_zoo.store.in_use import alone
     from internlm_zoo.store.layout import Store
-    from internlm_zoo.store.presence import alone
     from internlm_zoo.store.removal import leftovers, remove
 
     store = Store(shell.settings.home)
@@ -115,7 +115,7 @@ def cache_adopt(
     ] = False,
 ) -> Answer:
     """Take every file of a locked release that lies in a folder into the store; the folder stays as it is."""
-    from internlm_zoo.store.intake import take_folders
+    from internlm_zoo.caches.importing import take_folders
 
     with shell.progress() as progress:
         intakes = take_folders(folders, settings=shell.settings, dry_run=dry_run, progress=progress)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internlm_zoo.cli.answers import Answer
 from internlm_zoo.cli.shell import Shell, group, verb
-from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from internlm_zoo.registry.query import Registry

@@ -12,10 +12,10 @@ from rich.text import Text
 from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count, number
 from internlm_zoo.errors import UsageError
 from internlm_zoo.plain import plain
-from internlm_zoo.registry.naming import near
 from internlm_zoo.registry.query import Registry, parameter_count
 from internlm_zoo.registry.release import QUANTISED
 from internlm_zoo.registry.schema import Model
+from internlm_zoo.registry.suggestions import near
 
 _NONE = "-"
 Key = str | float | None

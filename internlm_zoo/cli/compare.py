@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.facts import Set, Weights, Workers, facts_given
+from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.checkpoint_options import Set, Weights, Workers, facts_given
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from internlm_zoo.cli.facts import KnownAs, Set, Weights, Workers, facts_given
+from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, Workers, facts_given
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -123,9 +123,9 @@ def convert(
 ) -> Answer:
     """Convert between original, hf, llama and gguf checkpoints. The last line is the new directory."""
     from converters import ConversionOptions, Execution
-    from converters.describe import notes_of
-    from internlm_zoo import conversion
-    from internlm_zoo.engines import opened_by
+    from converters.planning.describe import notes_of
+    from internlm_zoo.checkpoints import conversion
+    from internlm_zoo.checkpoints.engines import opened_by
 
     options = ConversionOptions(
         to=to.value,
@@ -191,7 +191,7 @@ def _report_data(report: Report) -> dict[str, Any]:
 
 
 def _plan_data(plan: Plan) -> dict[str, Any]:
-    from converters.describe import describe, notes_of
+    from converters.planning.describe import describe, notes_of
 
     return {
         "source": {
@@ -213,7 +213,7 @@ def _plan_data(plan: Plan) -> dict[str, Any]:
 def _plan_view(plan: Plan) -> RenderableType:
     from rich.console import Group
 
-    from converters.describe import describe
+    from converters.planning.describe import describe
     from internlm_zoo.cli.tables import Column, Sheet, byte_count
 
     source = _grid(plan.source.layout.name, plan.source.tp, plan.source.pp)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from converters.filesystem import scratch
+from converters.system.filesystem import scratch
+from internlm_zoo.cli.answers import Answer
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from internlm_zoo.cli.tables import Sheet
@@ -32,9 +32,9 @@ def demo(
 
     Needs the [torch] extra, no network and no GPU. Exits with 1 if a step fails.
     """
+    from internlm_zoo.demo.environment import MODELS, open_world
     from internlm_zoo.demo.report import write
     from internlm_zoo.demo.steps import journey
-    from internlm_zoo.demo.world import MODELS, open_world
     from internlm_zoo.loading.runtime import require_torch
 
     require_torch()

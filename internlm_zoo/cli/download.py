@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.fetching import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
+from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.download_options import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from internlm_zoo.download.plan import DownloadPlan
+    from internlm_zoo.download.values import Download, Repaired
     from internlm_zoo.integrity.verify import VerifyReport
-    from internlm_zoo.store.plan import DownloadPlan
-    from internlm_zoo.store.values import Download, Repaired
     from internlm_zoo.transfer.values import Service
 
 
@@ -65,8 +65,8 @@ def download(
     ] = False,
 ) -> Answer:
     """Get a model, every file checked before it is shown. The last line printed is the folder."""
-    from internlm_zoo.store.fetch import download as fetch
-    from internlm_zoo.store.fetch import plan_download
+    from internlm_zoo.download.run import download as fetch
+    from internlm_zoo.download.run import plan_download
 
     with shell.progress() as progress:
         what: dict[str, Any] = {

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.facts import KnownAs, Set, Weights, facts_given
+from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, facts_given
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,7 +46,7 @@ def inspect(
 
     What is on the network is read where it is, and not stored. Exits with 1 if something is wrong.
     """
-    from internlm_zoo.inspection import inspect as look
+    from internlm_zoo.checkpoints.inspection import inspect as look
 
     with shell.progress() as progress:
         found = look(

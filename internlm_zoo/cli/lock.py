@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internlm_zoo.cli.answers import Answer
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from internlm_zoo.registry.quoted import Witness
-    from internlm_zoo.sources.locking import Resolved
+    from internlm_zoo.sources.lock_update import Resolved
 
 _DIFFERENT, _PARTLY = 1, 3
 _SHORT = 20
@@ -33,11 +33,11 @@ def lock(
 
     Exit code 3 if some releases could not be asked for; what could be is recorded.
     """
-    from internlm_zoo.homes import disk
+    from internlm_zoo.fs.homes import disk
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.lock import Lock, read, record_in, user_lock
     from internlm_zoo.registry.quoted import sentences
-    from internlm_zoo.sources.locking import resolve_all
+    from internlm_zoo.sources.lock_update import resolve_all
 
     registry = load_registry(shell.settings)
     chosen = [registry.model(name) for name in models] if models else list(registry.models.values())
@@ -70,7 +70,7 @@ def _exit_code(resolved: list[Resolved], check: bool) -> int:
 
 
 def _facts(item: Resolved) -> dict[str, Any]:
-    from internlm_zoo.sources.locking import changes
+    from internlm_zoo.sources.lock_update import changes
 
     now = item.now
     return {
@@ -123,7 +123,7 @@ def _row(item: Resolved) -> list[str]:
 
 
 def _change_rows(item: Resolved) -> list[list[str]]:
-    from internlm_zoo.sources.locking import changes
+    from internlm_zoo.sources.lock_update import changes
 
     if item.before is None or item.now is None:
         return []

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.fetching import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
+from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.download_options import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
 from internlm_zoo.cli.shell import Shell, group, verb
-from internlm_zoo.cli.telling import Answer
 
 if TYPE_CHECKING:
     from internlm_zoo.mirror import Report

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.facts import KnownAs, Set, Weights, facts_given
+from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, facts_given
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import UsageError, ZooError
-from internlm_zoo.homes import require_here
+from internlm_zoo.fs.homes import require_here
 
 if TYPE_CHECKING:
     from internlm_zoo.cli.tables import Sheet

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from converters.threads import started
-from internlm_zoo.cli.outlets import let_pass
+from converters.system.threads import started
+from internlm_zoo.cli.streams import let_pass
 from internlm_zoo.progress import Progress
 
 if TYPE_CHECKING:
-    from internlm_zoo.cli.screen import Screen
-    from internlm_zoo.display.tally import Tally
+    from internlm_zoo.cli.console import Screen
+    from internlm_zoo.display.progress_state import Tally
 
 _DRAWINGS_PER_SECOND = 8
 _SECONDS_BETWEEN_LINES = 3.0
@@ -37,7 +37,7 @@ def open_progress(
 
 
 def _tally(console: Screen) -> Tally:
-    from internlm_zoo.display.tally import Tally
+    from internlm_zoo.display.progress_state import Tally
 
     class Told(Tally):
         def note(self, text: str) -> None:

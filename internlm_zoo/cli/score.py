@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from converters.formats.jsontext import json_value
-from internlm_zoo.cli.facts import KnownAs, Set, Weights
+from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights
 from internlm_zoo.cli.models import Devices, Dtype, ModelArgument, how_to_load
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import NotFoundError, UsageError
-from internlm_zoo.given import content_given
+from internlm_zoo.fs.user_files import content_given
 
 Conversation = list[dict[str, str]]
 

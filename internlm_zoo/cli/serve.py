@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from internlm_zoo.cli.answers import Answer
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.telling import Answer
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.secret import place_of, read_text, secret_of
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from internlm_zoo.cli.outlets import NobodyReads, outlets, passing
+from internlm_zoo.cli.answers import Answer, misread, say, tell, tell_error
 from internlm_zoo.cli.signals import code_of, word_of
-from internlm_zoo.cli.telling import Answer, misread, say, tell, tell_error
+from internlm_zoo.cli.streams import NobodyReads, outlets, passing
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
-from internlm_zoo.homes import require_here
+from internlm_zoo.fs.homes import require_here
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class Shell:
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Bars where stderr is a terminal, quiet lines elsewhere, nothing with -q."""
+        from internlm_zoo.cli.console import stderr
         from internlm_zoo.cli.progress import open_progress
-        from internlm_zoo.cli.screen import stderr
 
         with open_progress(stderr(), quiet=self.quiet) as progress:
             yield progress

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from converters import progress
-from internlm_zoo.cli.screen import plain_text
+from internlm_zoo.cli.console import plain_text
 from internlm_zoo.plain import plain
 
 UNKNOWN = "unknown"

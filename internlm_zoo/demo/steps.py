@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from internlm_zoo.demo.environment import BUNDLED, ENDPOINTS, World
 from internlm_zoo.demo.report import Proof
-from internlm_zoo.demo.world import BUNDLED, ENDPOINTS, World
 from internlm_zoo.errors import IntegrityError, ZooError
 
 _DEVICES = ("cpu", "cpu")
@@ -57,7 +57,7 @@ def _list(world: World, model: str) -> Outcome:
 
 
 def _download(world: World, model: str) -> Outcome:
-    from internlm_zoo.store.fetch import download
+    from internlm_zoo.download.run import download
 
     got = [
         download(model, settings=world.settings(hub), source=hub, format=format)
@@ -78,7 +78,7 @@ def _download(world: World, model: str) -> Outcome:
 
 
 def _corruption(world: World, model: str) -> Outcome:
-    from internlm_zoo.store.fetch import download
+    from internlm_zoo.download.run import download
 
     done = download(model, settings=world.settings("unlucky", huggingface=world.faulty), format="hf")
     sources = {file.path: file.source for file in done.files}
@@ -113,7 +113,7 @@ def _verify(world: World, model: str) -> Outcome:
 def _convert(world: World, model: str) -> Outcome:
     import converters
     from converters import ConversionOptions
-    from internlm_zoo.conversion import convert
+    from internlm_zoo.checkpoints.conversion import convert
 
     settings, work = world.settings("openxlab"), world.work(model)
     original = _downloaded(world, model, "original")

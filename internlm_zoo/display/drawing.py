@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from converters.progress import byte_count
-from internlm_zoo.display.tally import Amount, View
+from internlm_zoo.display.progress_state import Amount, View
 from internlm_zoo.plain import plain
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")

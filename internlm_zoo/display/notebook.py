@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from internlm_zoo.display.drawing import Drawing
-from internlm_zoo.display.tally import Tally
+from internlm_zoo.display.progress_state import Tally
 from internlm_zoo.plain import plain
 
 _SECONDS_BETWEEN_DRAWINGS = 0.5

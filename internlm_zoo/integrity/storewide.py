@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from internlm_zoo.inside import real
+from internlm_zoo.fs.contained import real
 from internlm_zoo.integrity.verify import UNREAD, VerifyReport, WrongFile, unread, verify
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from converters.bystanders import files_below
 from converters.formats.access import is_directory, no_directory
+from converters.system.system_files import files_below
+from internlm_zoo.download.values import Repaired
 from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
@@ -21,11 +22,10 @@ from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.registry.quoted import Witness, witnesses
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import folded
+from internlm_zoo.store.block_digests import read_blocks
 from internlm_zoo.store.layout import BOOKS, Store, is_ours
 from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
 from internlm_zoo.store.record import NAME, UNREADABLE, read_record
-from internlm_zoo.store.sidecar import read_blocks
-from internlm_zoo.store.values import Repaired
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.seeding import wrong_blocks
@@ -130,7 +130,7 @@ def _quoted(report: VerifyReport, expected: Iterable[LockedFile], settings: Sett
 def _repaired(
     report: VerifyReport, expected: Iterable[LockedFile], settings: Settings, progress: Progress | None
 ) -> VerifyReport:
-    from internlm_zoo.store.repair import repair
+    from internlm_zoo.download.repair import repair
 
     damaged = {*report.missing, *(file.path for file in report.wrong)}
     if not damaged:

@@ -10,10 +10,10 @@ from typing import Any
 
 import converters
 from converters import Checkpoint
-from internlm_zoo.conversion import family_with_layout
-from internlm_zoo.known import known_facts, naming_models
+from internlm_zoo.checkpoints.conversion import family_with_layout
+from internlm_zoo.checkpoints.facts import known_facts, naming_models
+from internlm_zoo.checkpoints.quantised import refuse_quantised
 from internlm_zoo.progress import Progress
-from internlm_zoo.quantised import refuse_quantised
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken
 from internlm_zoo.settings import Settings

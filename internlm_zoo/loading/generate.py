@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from converters.beside.generation import GENERATION, stated_generation
+from converters.auxiliary.generation import GENERATION, stated_generation
 from converters.tokenizer.text import check_text
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.loading.directory import ModelDirectory
@@ -18,7 +18,7 @@ from internlm_zoo.loading.tokenizer import read_tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from internlm_zoo.loading.confined.tokenizer import ConfinedTokenizer
+    from internlm_zoo.loading.sandbox.tokenizer import ConfinedTokenizer
 
 Message = dict[str, str]
 # Parameters up to which a second thread costs more than it brings.

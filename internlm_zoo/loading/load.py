@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.facts import dtype_name
+from converters.config.facts import dtype_name
+from internlm_zoo.checkpoints.facts import naming_models
 from internlm_zoo.errors import UnsupportedError, UsageError
-from internlm_zoo.known import naming_models
 from internlm_zoo.loading.directory import ModelDirectory, open_directory
 from internlm_zoo.loading.placement import Placement, measure, place
 from internlm_zoo.loading.runtime import require_torch
@@ -21,7 +21,7 @@ from internlm_zoo.settings import Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from internlm_zoo.loading.confined.tokenizer import ConfinedTokenizer
+    from internlm_zoo.loading.sandbox.tokenizer import ConfinedTokenizer
 
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
@@ -101,8 +101,8 @@ def execute(plan: Plan) -> Loaded:
     Raises UnsupportedError for a device that is not here, IntegrityError for a tensor missing or too many.
     """
     from internlm_zoo.loading.build import build_model
-    from internlm_zoo.loading.confined.process import warm_up
     from internlm_zoo.loading.memory import check_present
+    from internlm_zoo.loading.sandbox.process import warm_up
     from internlm_zoo.loading.tokenizer import find_tokenizer
 
     start = time.perf_counter()

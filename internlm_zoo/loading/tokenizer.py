@@ -9,15 +9,15 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING
 
-from converters.beside.files import FAST, SENTENCEPIECE, SETTINGS, TEMPLATE, TokenizerFiles, files_in
-from converters.beside.rewrite import for_transformers
-from converters.filesystem import scratch
+from converters.auxiliary.files import FAST, SENTENCEPIECE, SETTINGS, TEMPLATE, TokenizerFiles, files_in
+from converters.auxiliary.rewrite import for_transformers
 from converters.formats.folder import LocalFolder
-from internlm_zoo.conversion import tokenizer_facts
+from converters.system.filesystem import scratch
+from internlm_zoo.checkpoints.conversion import tokenizer_facts
 from internlm_zoo.errors import IntegrityError, UnsupportedError
-from internlm_zoo.loading.confined.tokenizer import AGAIN, ConfinedTokenizer
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.runtime import quiet
+from internlm_zoo.loading.sandbox.tokenizer import AGAIN, ConfinedTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -17,11 +17,11 @@ from typing import Annotated
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
+from internlm_zoo.download.selection import LONGEST, Selection
 from internlm_zoo.mirror.limit import DEFAULT, Limit
 from internlm_zoo.registry import Registry
 from internlm_zoo.registry.entry import Entry, Text
 from internlm_zoo.registry.release import Format
-from internlm_zoo.store.selection import LONGEST, Selection
 
 Glob = Annotated[str, Field(min_length=1, max_length=LONGEST)]
 

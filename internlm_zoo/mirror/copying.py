@@ -10,25 +10,25 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from internlm_zoo.caches.adopt import Adopter
+from internlm_zoo.caches.find import Folders, caches_of
+from internlm_zoo.download.candidates import Candidate
+from internlm_zoo.download.release import fetch_release
+from internlm_zoo.download.run import HUB_FAILURES
+from internlm_zoo.download.selection import Selection
+from internlm_zoo.download.values import Download, DownloadedFile, Means, Request
 from internlm_zoo.mirror.destinations import Destination
 from internlm_zoo.mirror.index import Held
-from internlm_zoo.mirror.orders import Orders
+from internlm_zoo.mirror.listings import Ways, ask
+from internlm_zoo.mirror.options import Orders
 from internlm_zoo.mirror.planning import replan
-from internlm_zoo.mirror.survey import Ways, ask
 from internlm_zoo.mirror.values import Item, Rules
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
-from internlm_zoo.store.adopt import Adopter
-from internlm_zoo.store.caches import Folders, caches_of
-from internlm_zoo.store.candidates import Candidate
-from internlm_zoo.store.fetch import HUB_FAILURES
+from internlm_zoo.store.hash_cache import Ledger
 from internlm_zoo.store.layout import Store
-from internlm_zoo.store.ledger import Ledger
-from internlm_zoo.store.release import fetch_release
-from internlm_zoo.store.selection import Selection
-from internlm_zoo.store.values import Download, DownloadedFile, Means, Request
 from internlm_zoo.transfer.client import Client
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from internlm_zoo.mirror.commit import take_in, take_out
 from internlm_zoo.mirror.copying import Kit, bring
 from internlm_zoo.mirror.job import Job, View, open_job
 from internlm_zoo.mirror.limit import excess
-from internlm_zoo.mirror.orders import Orders
+from internlm_zoo.mirror.options import Orders
 from internlm_zoo.mirror.report import Report, Verb, make_report, release_report, unwanted_report
-from internlm_zoo.mirror.taking import take_in, take_out
 from internlm_zoo.mirror.values import Plan
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings

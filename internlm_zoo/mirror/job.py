@@ -7,28 +7,28 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from internlm_zoo.caches.find import folders_of
+from internlm_zoo.download.candidates import AUTO
+from internlm_zoo.download.selection import Selection, hint
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.copying import Kit
 from internlm_zoo.mirror.destinations import Destination, open_destination
+from internlm_zoo.mirror.entries import Wanted
 from internlm_zoo.mirror.index import Held, Index
 from internlm_zoo.mirror.limit import Limit
-from internlm_zoo.mirror.nearby import look_nearby
-from internlm_zoo.mirror.orders import Orders
+from internlm_zoo.mirror.listings import Ways, survey, ways_to
+from internlm_zoo.mirror.local import look_nearby
+from internlm_zoo.mirror.options import Orders
 from internlm_zoo.mirror.planning import make_plan
 from internlm_zoo.mirror.reading import read_mirror_file
 from internlm_zoo.mirror.report import item_notes
-from internlm_zoo.mirror.survey import Ways, survey, ways_to
 from internlm_zoo.mirror.values import Offer, Plan, Rules, Seen
-from internlm_zoo.mirror.wanted import Wanted
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.caches import folders_of
-from internlm_zoo.store.candidates import AUTO
-from internlm_zoo.store.ledger import Ledger
-from internlm_zoo.store.selection import Selection, hint
+from internlm_zoo.store.hash_cache import Ledger
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.rate import rate_of
 from internlm_zoo.transfer.values import Patience

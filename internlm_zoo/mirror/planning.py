@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from internlm_zoo.errors import NotFoundError, UsageError, ZooError
+from internlm_zoo.mirror.entries import Shelf, Wanted
 from internlm_zoo.mirror.index import Held, HeldFile, Index
 from internlm_zoo.mirror.values import Action, Item, Kind, Offer, Plan, Rules, Seen, Unwanted, Why
-from internlm_zoo.mirror.wanted import Shelf, Wanted
 from internlm_zoo.sources.base import RemoteFile, Snapshot
-from internlm_zoo.transfer.refusal import gravest
+from internlm_zoo.transfer.failures import gravest
 
 _NAMED = 3
 

@@ -14,19 +14,19 @@ from urllib.request import url2pathname
 from pydantic import ValidationError
 
 from converters.errors import LINES
+from internlm_zoo.download.candidates import AUTO
+from internlm_zoo.download.selection import LONGEST
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
-from internlm_zoo.homes import path_of
+from internlm_zoo.fs.homes import path_of
 from internlm_zoo.mirror.config import MirrorFile
-from internlm_zoo.mirror.wanted import Shelf, Wanted, wanted
+from internlm_zoo.mirror.entries import Shelf, Wanted, wanted
 from internlm_zoo.registry import Registry, RegistryError
 from internlm_zoo.registry.document import Problem, Step, data, place, read
 from internlm_zoo.registry.explain import sentence
-from internlm_zoo.registry.naming import near
-from internlm_zoo.registry.yamltext import Limits
+from internlm_zoo.registry.safe_yaml import Limits
+from internlm_zoo.registry.suggestions import near
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
-from internlm_zoo.store.candidates import AUTO
-from internlm_zoo.store.selection import LONGEST
 
 Finding = tuple[tuple[Step, ...], str]
 

@@ -12,7 +12,7 @@ from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.limit import Limit, excess
 from internlm_zoo.mirror.planning import reasons
 from internlm_zoo.mirror.values import Action, Item, Plan, Tallies, Tally, Unwanted
-from internlm_zoo.transfer.refusal import gravest
+from internlm_zoo.transfer.failures import gravest
 
 Verb = Literal["plan", "apply", "diff"]
 Result = Literal["no change", "changes", "changed", "drift", "partly", "failed", "stopped"]

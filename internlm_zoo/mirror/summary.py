@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from converters.filesystem import FULL
 from converters.progress import byte_count
 from converters.redaction import redacted
+from converters.system.filesystem import FULL
 from internlm_zoo.errors import NoSpaceError, UsageError
 from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.values import Kind, Tallies, Tally

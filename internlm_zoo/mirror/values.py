@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from internlm_zoo.download.selection import Selection
 from internlm_zoo.errors import ZooError
+from internlm_zoo.mirror.entries import Shelf
 from internlm_zoo.mirror.index import Held, HeldFile
-from internlm_zoo.mirror.wanted import Shelf
 from internlm_zoo.sources.base import Snapshot
-from internlm_zoo.store.selection import Selection
 
 Kind = Literal["copy", "update", "delete", "keep"]
 Why = Literal[

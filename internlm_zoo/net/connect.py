@@ -18,7 +18,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from internlm_zoo.net.deadline import punctual, sooner
-from internlm_zoo.net.lookup import Info, addresses
+from internlm_zoo.net.dns import Info, addresses
 
 # Until the next address is tried beside the others; RFC 8305, section 8, recommends 250 ms, curl takes 200.
 HEAD_START = 0.2

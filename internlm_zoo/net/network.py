@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.poolmanager import PoolManager
 
+from internlm_zoo.net.certificates import Trust, trust_of
+from internlm_zoo.net.diagnosis import FAILURES, PROXY_AUTH, between, refused_by
 from internlm_zoo.net.pools import open_manager
 from internlm_zoo.net.proxies import Proxy, proxy_for
-from internlm_zoo.net.trouble import FAILURES, PROXY_AUTH, between, refused_by
-from internlm_zoo.net.trust import Trust, trust_of
 
 
 class Network:

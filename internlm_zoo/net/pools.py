@@ -13,10 +13,10 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyErr
 from urllib3.poolmanager import PoolManager, ProxyManager
 
 from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.net.certificates import Trust
 from internlm_zoo.net.connect import connect
 from internlm_zoo.net.deadline import punctual
 from internlm_zoo.net.proxies import Proxy
-from internlm_zoo.net.trust import Trust
 
 
 class _Connecting:

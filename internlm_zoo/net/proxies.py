@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from internlm_zoo.net.addresses import WEB, Address, basic_auth, parse_address, tidy
-from internlm_zoo.net.bypass import is_excepted
+from internlm_zoo.net.no_proxy import is_excepted
 
 SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 

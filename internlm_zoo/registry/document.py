@@ -16,8 +16,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
 
 from internlm_zoo.errors import UsageError
-from internlm_zoo.given import content_given
-from internlm_zoo.registry.yamltext import Limits, compose
+from internlm_zoo.fs.user_files import content_given
+from internlm_zoo.registry.safe_yaml import Limits, compose
 
 Step = str | int
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.registry.naming import folded, near
 from internlm_zoo.registry.query import Registry
 from internlm_zoo.registry.schema import EvaluationTable
+from internlm_zoo.registry.suggestions import folded, near
 
 
 def find_columns(registry: Registry, names: Iterable[str]) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from yaml.nodes import Node
 
 from converters.errors import LINES
 from internlm_zoo.registry.document import Problem, Step, place
-from internlm_zoo.registry.naming import near, quoted
 from internlm_zoo.registry.schema import EvaluationTable, Family, Model, RegistryFile
+from internlm_zoo.registry.suggestions import near, quoted
 
 # What pydantic says, and what is meant.
 _WORDS = (

@@ -14,8 +14,8 @@ from yaml.nodes import Node
 
 from converters.errors import LINES
 from converters.redaction import keep_secret_of
-from internlm_zoo.registry import document, overlay, strangers
-from internlm_zoo.registry.arithmetic import contradictions
+from internlm_zoo.registry import document, overlay, overlay_rules
+from internlm_zoo.registry.consistency import contradictions
 from internlm_zoo.registry.document import Problem, RegistryError, Step
 from internlm_zoo.registry.explain import dangling, explain
 from internlm_zoo.registry.query import Registry
@@ -59,8 +59,8 @@ def _validated(tree: Node, base: Path, shipped_hubs: Mapping[str, Hub] | None = 
     registry = _registry(file, tree, base)
     problems = _inconsistent(file, registry, tree)
     if shipped_hubs is not None:
-        problems += _placed(strangers.overreach(file.hubs, shipped_hubs), tree)
-        registry = replace(registry, hubs=strangers.marked(file.hubs, shipped_hubs, tree))
+        problems += _placed(overlay_rules.overreach(file.hubs, shipped_hubs), tree)
+        registry = replace(registry, hubs=overlay_rules.marked(file.hubs, shipped_hubs, tree))
     if problems:
         raise _invalid(problems)
     return registry

@@ -18,16 +18,16 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from yaml.nodes import MappingNode
 
 from converters.errors import LINES
-from converters.holding import held
+from converters.locking import held
 from internlm_zoo.errors import UnsupportedError, UsageError
-from internlm_zoo.ownership import free_name, sweep
+from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
 from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
 from internlm_zoo.registry.explain import sentence
 from internlm_zoo.registry.load import shipped
 from internlm_zoo.registry.release import Format
-from internlm_zoo.registry.yamltext import Limits
+from internlm_zoo.registry.safe_yaml import Limits
 from internlm_zoo.settings import Settings
 from internlm_zoo.versions import is_newer
 

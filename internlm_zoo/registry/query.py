@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.document import Place, Step
-from internlm_zoo.registry.naming import unknown_model
 from internlm_zoo.registry.release import Release
 from internlm_zoo.registry.schema import (
     UNTURNED,
@@ -21,6 +20,7 @@ from internlm_zoo.registry.schema import (
     SpecialToken,
     Tokenizer,
 )
+from internlm_zoo.registry.suggestions import unknown_model
 from internlm_zoo.settings import Settings
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from converters.filesystem import TOO_MANY
+from converters.system.filesystem import TOO_MANY
 from internlm_zoo.errors import IntegrityError, NotFoundError
-from internlm_zoo.serve.access import Gate
+from internlm_zoo.serve.authenticator import Gate
 from internlm_zoo.serve.catalogue import Catalogue
 from internlm_zoo.serve.huggingface import HuggingFace
 from internlm_zoo.serve.index import read_index
 from internlm_zoo.serve.modelers import Modelers
 from internlm_zoo.serve.modelscope import ModelScope
 from internlm_zoo.serve.openxlab import OpenXLab
-from internlm_zoo.serve.patience import patiently
+from internlm_zoo.serve.pending import patiently
 
 # OpenXLab's own package reads no variable. openmind_hub reads OPENMIND_HUB_ENDPOINT, but cannot even be
 # imported while that is not https.

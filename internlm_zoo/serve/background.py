@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from converters.threads import available, started
+from converters.system.threads import available, started
 from internlm_zoo.errors import UsageError
 from internlm_zoo.serve.app import build_app
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from converters.bystanders import is_of_a_system, walk
+from converters.system.system_files import is_of_a_system, walk
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.inside import real
+from internlm_zoo.fs.contained import real
 from internlm_zoo.names import fault_in, is_sha1
 from internlm_zoo.serve.digests import git_blob_sha1, is_lfs, lfs_pointer
 from internlm_zoo.serve.hashing import Hashing, Job, Kind, State, Unhashed, state_of

@@ -16,8 +16,8 @@ from typing import BinaryIO
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
-from converters.filesystem import TOO_MANY
 from converters.formats.access import regular
+from converters.system.filesystem import TOO_MANY
 from internlm_zoo.serve.catalogue import Entry
 from internlm_zoo.serve.hashing import state_of
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from converters.formats.access import regular
-from converters.threads import started
+from converters.system.threads import started
 
 Kind = Literal["sha256", "git"]
 State = tuple[int, ...]

@@ -14,11 +14,11 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.access import Gate
+from internlm_zoo.serve.authenticator import Gate
 from internlm_zoo.serve.catalogue import Catalogue, Entry, Repository
 from internlm_zoo.serve.digests import git_blob_sha1
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.patience import found
+from internlm_zoo.serve.pending import found
 
 HUB = "huggingface"
 PAGE = 1000

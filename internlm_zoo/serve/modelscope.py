@@ -13,10 +13,10 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.access import Gate
+from internlm_zoo.serve.authenticator import Gate
 from internlm_zoo.serve.catalogue import Catalogue, Entry, EntryNotFound, Repository
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.patience import found
+from internlm_zoo.serve.pending import found
 
 HUB = "modelscope"
 LISTING_LIMIT = 3000

@@ -22,10 +22,10 @@ from yarl import URL
 
 from converters.formats.access import regular
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.access import Gate
+from internlm_zoo.serve.authenticator import Gate
 from internlm_zoo.serve.catalogue import Catalogue, Entry
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.patience import found
+from internlm_zoo.serve.pending import found
 
 HUB = "openxlab"
 DOWNLOADS = "/openxlab/download"

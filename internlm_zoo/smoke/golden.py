@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.formats.bytesource import LocalFile, hex_of
-from converters.weights import RECORD
+from converters.source.weights import RECORD
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.generate import encode, greedy, last_logits

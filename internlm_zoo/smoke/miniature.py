@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import converters
-from converters.cells import Grid, uniform_stages
-from converters.filesystem import scratch
+from converters.geometry.cells import Grid, uniform_stages
 from converters.layouts import layout_of, layouts_in
+from converters.system.filesystem import scratch
 from converters.tokenizer.synthetic import FIXED, synthetic_tokenizer
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.directory import open_directory

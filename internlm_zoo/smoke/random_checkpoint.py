@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from converters import facts as fact_tables
-from converters.cells import Cell, Grid, cells_of_file
-from converters.facts import GIVEN, Fact
+from converters.config import facts as fact_tables
+from converters.config.facts import GIVEN, Fact
 from converters.formats import safetensors, torchzip
 from converters.formats.tensors import FileLayout, TensorSpec
+from converters.geometry.cells import Cell, Grid, cells_of_file
 from converters.layouts.table import Layout
 from converters.sinks.files import write_json
-from converters.weights import CONFIG, MODEL_CONFIG
+from converters.source.weights import CONFIG, MODEL_CONFIG
 
 DTYPE = "BF16"
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from converters.redaction import without_user
 from internlm_zoo.errors import AccessError, CredentialError, UsageError
-from internlm_zoo.homes import home_of, path_of
+from internlm_zoo.fs.homes import home_of, path_of
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry import load_registry, read_registry
+from internlm_zoo.registry.overlay_rules import own_tokens
 from internlm_zoo.registry.schema import Hub
-from internlm_zoo.registry.strangers import own_tokens
 from internlm_zoo.secret import Secret, place_of, read_text, secret_of
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.endpoints import endpoint_of, is_readable, variable_of

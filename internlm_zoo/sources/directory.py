@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from converters.bystanders import LISTED, files_below
 from converters.formats.access import is_directory
 from converters.formats.bytesource import LocalFile, hex_of
 from converters.formats.links import enclosed_in
-from converters.threads import in_threads
+from converters.system.system_files import LISTED, files_below
+from converters.system.threads import in_threads
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings

@@ -27,11 +27,11 @@ from internlm_zoo.errors import (
 )
 from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
 from internlm_zoo.net.deadline import Deadline
+from internlm_zoo.net.diagnosis import FAILURES, reason
+from internlm_zoo.net.limited_read import read_whole
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
-from internlm_zoo.net.trouble import FAILURES, reason
-from internlm_zoo.net.waiting import retry_after
-from internlm_zoo.net.whole import read_whole
+from internlm_zoo.net.retry_after import retry_after
 from internlm_zoo.settings import Settings
 
 CONNECT_SECONDS = 10.0

@@ -19,11 +19,11 @@ from internlm_zoo.errors import AccessError, UsageError, ZooError
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.answers import Digest, Several, moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
 from internlm_zoo.sources.paths import check_snapshot
+from internlm_zoo.sources.schema import Digest, Several, moment, read
 
 _ERROR = "X-Error-Code"  # huggingface_hub.utils.hf_raise_for_status
 

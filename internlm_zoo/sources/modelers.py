@@ -18,12 +18,12 @@ from internlm_zoo.names import is_sha1
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.allowance import Allowance
-from internlm_zoo.sources.answers import Several, moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.budget import Allowance
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
 from internlm_zoo.sources.paths import check_path, check_snapshot
+from internlm_zoo.sources.schema import Several, moment, read
 
 _DEFAULT_BRANCH = "main"
 _NO_SUCH_REVISION = ("ref_not_exist", "branch_or_path_not_found")

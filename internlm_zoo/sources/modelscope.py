@@ -21,13 +21,13 @@ from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.names import is_sha1
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.allowance import Allowance
-from internlm_zoo.sources.answers import Digest, Several, moment, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.budget import Allowance
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Answer, Asker, absent, bearer, refusal, twice
 from internlm_zoo.sources.listing import is_listing, listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
+from internlm_zoo.sources.schema import Digest, Several, moment, read
 
 _DEFAULT_BRANCH = "master"
 _MAIN = "main"  # what Hugging Face calls it

@@ -26,12 +26,12 @@ from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, Us
 from internlm_zoo.net.addresses import WEB, host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.answers import Named, fitted, read
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import LONGEST_URL, Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_snapshot
+from internlm_zoo.sources.schema import Named, fitted, read
 
 _OPEN = "/api/v1/sso-be/api/v1/open"
 _FILES = "/api/v1/model-center/api/v1/cli/repository/getFileDownloadUrl"

@@ -16,7 +16,7 @@ from internlm_zoo.errors import AccessError, CredentialError, NotFoundError, Zoo
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.locking import Resolved, contradiction, resolve_all
+from internlm_zoo.sources.lock_update import Resolved, contradiction, resolve_all
 
 State = Literal["first", "same", "older", "newer", "different", "unknown", "unreachable", "gone"]
 DRIFT = frozenset({"older", "newer", "different", "gone"})

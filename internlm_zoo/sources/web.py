@@ -19,8 +19,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.allowance import Allowance
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.budget import Allowance
 from internlm_zoo.sources.http import LONGEST_URL, Answer, Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import FILES, check_path, check_snapshot

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.formats.access import content_of
-from internlm_zoo import inside
 from internlm_zoo.errors import IntegrityError, ZooError
+from internlm_zoo.fs import contained
 from internlm_zoo.names import is_sha1, is_sha256
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 
@@ -95,7 +95,7 @@ def _content(note: Path) -> str:
 def forget(folder: Path, contents: Collection[str]) -> None:
     """Remove it, with folders that are empty then."""
     for note in notes_of(folder, contents):
-        inside.remove(folder, note)
+        contained.remove(folder, note)
     for place in _places(folder):
-        inside.remove_if_empty(folder, place)
-    inside.remove_if_empty(folder.parent, folder)
+        contained.remove_if_empty(folder, place)
+    contained.remove_if_empty(folder.parent, folder)

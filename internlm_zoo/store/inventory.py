@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from converters.bystanders import is_of_a_system, walk
 from converters.formats.access import is_directory, refusal
+from converters.system.system_files import is_of_a_system, walk
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.store.layout import BOOKS, Store, is_blob
 from internlm_zoo.store.record import NAME, UNREADABLE, Record, read_record

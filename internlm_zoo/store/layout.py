@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError, UsageError
-from internlm_zoo.inside import real
+from internlm_zoo.fs.contained import real
 from internlm_zoo.names import is_sha256
 from internlm_zoo.sources.paths import check_path
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.formats.access import is_directory
+from internlm_zoo.download.candidates import FORMAT_ORDER
 from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.registry.release import QUANTISED
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.candidates import FORMAT_ORDER
 from internlm_zoo.store.inventory import Holding, holdings, inventory
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.record import intact_record, read_record
@@ -48,7 +48,7 @@ def find_model(
     model = registry.model(str(name_or_dir))
     if here := at_hand(model.name, settings, format):
         return Found(here[0].path, model, here[0].record.release)
-    from internlm_zoo.store.fetch import download
+    from internlm_zoo.download.run import download
 
     done = download(model.name, settings=settings, format=format, progress=progress)
     record = read_record(done.path)

@@ -12,10 +12,10 @@ import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from converters.filesystem import copy, keeps_out, move, set_mode
+from converters.system.filesystem import copy, keeps_out, move, set_mode
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.inside import real
-from internlm_zoo.ownership import bury, draft, sweep
+from internlm_zoo.fs.contained import real
+from internlm_zoo.fs.ownership import bury, draft, sweep
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.record import Record, extend_record, says, write_record

@@ -18,9 +18,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from converters.formats.access import NO_FILE, NOTHING_THERE, regular
 from converters.formats.jsontext import json_value
-from converters.holding import held
+from converters.locking import held
 from internlm_zoo.errors import DiskError, IntegrityError, UnsupportedError
-from internlm_zoo.ownership import free_name, sweep
+from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.layout import BOOKS
 from internlm_zoo.versions import is_newer

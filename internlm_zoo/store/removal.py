@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from internlm_zoo import inside
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.homes import disk
-from internlm_zoo.ownership import draft, is_ours
+from internlm_zoo.fs import contained
+from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.ownership import draft, is_ours
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.aliases import notes_of, notes_of_others
+from internlm_zoo.store.in_use import lock_of
 from internlm_zoo.store.inventory import (
     Holding,
     Inode,
@@ -31,7 +32,6 @@ from internlm_zoo.store.inventory import (
 )
 from internlm_zoo.store.layout import BOOKS, Store
 from internlm_zoo.store.locate import held
-from internlm_zoo.store.presence import lock_of
 
 _LEVELS = 3  # <hub>/<repository>/<revision>: nothing above a release is taken for one
 
@@ -54,8 +54,8 @@ def named_in(
     NotFoundError."""
     there = inventory(store)
     folder = Path(name).absolute()
-    if inside.real(folder).is_relative_to(inside.real(store.releases)):
-        below = inside.real(folder).relative_to(inside.real(store.releases))
+    if contained.real(folder).is_relative_to(contained.real(store.releases)):
+        below = contained.real(folder).relative_to(contained.real(store.releases))
         found: list[Holding | Unread] = [
             one for one in there.all if one.path == store.releases / below and len(below.parts) == _LEVELS
         ]
@@ -109,21 +109,21 @@ def remove(store: Store, removal: Removal) -> None:
         for folder in removal.releases:
             _remove_release(store, folder)
         for file in removal.files:
-            inside.remove(store.part_of(file), file)
+            contained.remove(store.part_of(file), file)
 
 
 def _remove_release(store: Store, folder: Path) -> None:
     with draft(store.partial, "removed") as aside:
         try:
-            inside.take_out(store.releases, folder, aside)
-            inside.remove(store.partial, aside)
+            contained.take_out(store.releases, folder, aside)
+            contained.remove(store.partial, aside)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             _empty(store, folder)
-            inside.remove(store.releases, folder)
+            contained.remove(store.releases, folder)
     for parent in (folder.parent, folder.parent.parent):
-        inside.remove_if_empty(store.releases, parent)  # unless other revisions are in it
+        contained.remove_if_empty(store.releases, parent)  # unless other revisions are in it
 
 
 def _empty(store: Store, folder: Path) -> None:
@@ -131,7 +131,7 @@ def _empty(store: Store, folder: Path) -> None:
     what a kill leaves of it is still known as a release, and can be named."""
     for path in folder.iterdir():
         if path.name != BOOKS:
-            inside.remove(store.releases, path)
+            contained.remove(store.releases, path)
 
 
 def _needed(store: Store, releases: Iterable[Holding | Unread]) -> set[str] | None:

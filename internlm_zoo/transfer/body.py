@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from internlm_zoo.transfer.refusal import PAGE, cut, disguise, doubted, lie, silent
+from internlm_zoo.transfer.failures import PAGE, cut, disguise, doubted, lie, silent
 from internlm_zoo.transfer.values import Patience, Wanted
 
 # Larger ones are slower: the system hands out fresh memory for each.

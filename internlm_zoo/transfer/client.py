@@ -21,15 +21,15 @@ import urllib3
 from converters.formats.access import regular
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UnsupportedError
 from internlm_zoo.net.deadline import Deadline
+from internlm_zoo.net.diagnosis import FAILURES, reason
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
-from internlm_zoo.net.trouble import FAILURES, reason
 from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.login import REFUSALS
 from internlm_zoo.transfer.body import Body
-from internlm_zoo.transfer.extent import end_of_file, etag_of, extent
+from internlm_zoo.transfer.content_range import end_of_file, etag_of, extent
+from internlm_zoo.transfer.failures import Refusal, Remedy, by_status, changed, lie, silent
 from internlm_zoo.transfer.rate import Rate
-from internlm_zoo.transfer.refusal import Refusal, Remedy, by_status, changed, lie, silent
 from internlm_zoo.transfer.values import Patience
 
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.

@@ -16,16 +16,16 @@ from pathlib import Path
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
+from internlm_zoo.transfer.block_repair import mend
 from internlm_zoo.transfer.blocks import Claim
 from internlm_zoo.transfer.body import Body, Pace
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.crew import Crew, Stopped
-from internlm_zoo.transfer.extent import check_room
-from internlm_zoo.transfer.mending import mend
+from internlm_zoo.transfer.content_range import check_room
+from internlm_zoo.transfer.failures import Refusal, Remedy, changed, host, lie, silent, throttled
 from internlm_zoo.transfer.partial import Partial, WrongBlock
-from internlm_zoo.transfer.refusal import Refusal, Remedy, changed, host, lie, silent, throttled
-from internlm_zoo.transfer.standing import Contestant, is_outpaced, next_of, verdict
+from internlm_zoo.transfer.scheduler import Contestant, is_outpaced, next_of, verdict
 from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
+from internlm_zoo.transfer.work_sharing import Crew, Stopped
 
 _TICK = 0.25
 # Seconds over which the pace of a connection is taken.

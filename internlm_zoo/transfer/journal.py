@@ -20,8 +20,8 @@ from typing import Any
 
 from converters.formats.access import regular
 from converters.formats.jsontext import json_value
+from internlm_zoo.fs.ownership import Owner, abandoned, free_name, named, owner_of
 from internlm_zoo.names import is_sha256
-from internlm_zoo.ownership import Owner, abandoned, free_name, named, owner_of
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.values import Wanted
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from converters.filesystem import flush, resize
-from converters.holding.locks import is_at
+from converters.locking.file_locks import is_at
+from converters.system.filesystem import flush, resize
 from internlm_zoo.errors import IntegrityError
-from internlm_zoo.homes import disk
-from internlm_zoo.ownership import Owner
+from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks, Claim
+from internlm_zoo.transfer.in_order_hasher import Trailing
 from internlm_zoo.transfer.journal import Journal, Kept
-from internlm_zoo.transfer.trailing import Trailing
 from internlm_zoo.transfer.values import Wanted
 
 _READ = 1 << 20

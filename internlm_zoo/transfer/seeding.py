@@ -10,8 +10,8 @@ from pathlib import Path
 from blake3 import blake3
 
 from converters.formats.access import regular
-from internlm_zoo.homes import disk
-from internlm_zoo.ownership import Owner
+from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.journal import Journal, Kept

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import TypeVar
 
-from converters.handles import spare
-from converters.threads import started
+from converters.system.open_files import spare
+from converters.system.threads import started
 from internlm_zoo.errors import Cancelled
 
 T = TypeVar("T")

@@ -17,10 +17,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from internlm_zoo.cli.console import Screen
 from internlm_zoo.cli.progress import open_progress
-from internlm_zoo.cli.screen import Screen
 from internlm_zoo.display.drawing import Drawing, sentence, shorten
-from internlm_zoo.display.tally import Tally
+from internlm_zoo.display.progress_state import Tally
 from tests.store.world import WEIGHTS, World, open_world
 
 SHARD = "pytorch_model-00003-of-00008.bin"

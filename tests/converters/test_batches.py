@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.batches import Place, batches_of
-from converters.cells import Cell, Slab
 from converters.formats.tensors import Span
+from converters.geometry.batches import Place, batches_of
+from converters.geometry.cells import Cell, Slab
 
 
 def place(file, held):

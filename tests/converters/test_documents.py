@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 import converters
-from converters.beside.documents import documents_in
+from converters.auxiliary.documents import documents_in
 from converters.formats.folder import LocalFolder
 from tests.converters.oracle import INTERNLM2, make_model, write_hf, write_original
 

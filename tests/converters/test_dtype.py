@@ -106,7 +106,7 @@ NANS = (0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF)  # rounded as numbers: i
 @example(b"".join(bits.to_bytes(4, "little") for bits in NANS))
 @given(st.binary(min_size=4, max_size=64).filter(lambda data: len(data) % 4 == 0))
 def test_any_bits_of_a_float32_become_what_torch_makes_of_them(data):
-    from converters.rows import from_floats, to_floats
+    from converters.streaming.rows import from_floats, to_floats
 
     values = to_floats(torch.frombuffer(bytearray(data), dtype=torch.uint8).numpy(), "F32")
     for dtype in ("bfloat16", "float16"):

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from converters.holding import Guard, Holder, held, holder_of, take
+from converters.locking import Guard, Holder, held, holder_of, take
 from tests.environment import ENVIRONMENTS, words
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from converters.holding import take
+from converters.locking import take
 guard = take(Path(sys.argv[1]))
 child = os.fork()
 if child:
@@ -81,7 +81,7 @@ def test_whoever_waits_for_a_change_of_records_says_for_whom(
 TURNS = """
 import os, random, signal, sys
 from pathlib import Path
-from converters.holding import held
+from converters.locking import held
 folder, random = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
 for _ in range(30):
     with held(folder / "file.guard", stay=random.random() < 0.5):

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 import internlm_zoo
+from internlm_zoo.checkpoints.facts import known_facts
 from internlm_zoo.errors import UsageError
-from internlm_zoo.known import known_facts
 from internlm_zoo.registry import read_registry
 from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, write_original
 

@@ -8,10 +8,10 @@ import pytest
 
 import converters
 from converters.errors import IntegrityError
-from converters.execute import Stream
-from converters.gather import Sources
 from converters.progress import Silence
 from converters.sinks.files import write_files
+from converters.streaming.gather import Sources
+from converters.streaming.stream import Stream
 from tests.converters.oracle import INTERNLM2, make_model, write_original
 
 WQKV = "model.layers.0.attention.wqkv.weight"

@@ -16,8 +16,8 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from internlm_zoo.serve.access import Gate
 from internlm_zoo.serve.app import app_for, environment
+from internlm_zoo.serve.authenticator import Gate
 from internlm_zoo.serve.background import Server, start
 from internlm_zoo.serve.files import FileBody
 from internlm_zoo.serve.openxlab import DOWNLOADS

@@ -12,7 +12,7 @@ from aiohttp import web
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.catalogue import Catalogue
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.patience import found
+from internlm_zoo.serve.pending import found
 
 PAGES = "/web"
 

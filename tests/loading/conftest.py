@@ -19,7 +19,7 @@ def one_thread() -> None:
 def directories(tmp_path_factory) -> Directories:
     """(model, form) -> directory."""
     from internlm_zoo.api import convert
-    from internlm_zoo.demo.world import BUNDLED
+    from internlm_zoo.demo.environment import BUNDLED
 
     folder = tmp_path_factory.mktemp("forms")
     made = {}

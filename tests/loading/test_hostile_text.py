@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from internlm_zoo.errors import IntegrityError, UnsupportedError, UsageError, ZooError
-from internlm_zoo.loading.confined import limits, process
 from internlm_zoo.loading.generate import encode, encode_turns, generate
 from internlm_zoo.loading.load import load_model
+from internlm_zoo.loading.sandbox import limits, process
 from tests.loading.demo import MODELS, edit_config, home_of
 
 CHAT = MODELS[1]
@@ -240,7 +240,7 @@ def test_where_memory_is_full_the_process_of_tokenizers_ends_and_the_model_goes_
 def test_where_the_system_keeps_no_limits_the_process_is_watched(folder, monkeypatch):
     """As on Windows, and for memory on macOS."""
     unlimited = process._BEGIN.replace(
-        "serve()", "import internlm_zoo.loading.confined.child as c; c._confine = lambda *_: None; serve()"
+        "serve()", "import internlm_zoo.loading.sandbox.child as c; c._confine = lambda *_: None; serve()"
     )
     monkeypatch.setattr(process, "_BEGIN", unlimited)
     monkeypatch.setattr(limits, "LIMITS", replace(IMPATIENT, memory=200_000_000))
@@ -280,7 +280,7 @@ def test_an_endless_template_does_not_outlive_a_killed_process(folder, impatient
     changed(folder, "tokenizer_config.json", chat_template=ENDLESS)
     script = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
-        "from internlm_zoo.loading.confined import limits\n"
+        "from internlm_zoo.loading.sandbox import limits\n"
         "from internlm_zoo.loading.generate import encode_turns\n"
         "from internlm_zoo.loading.load import load_model; from internlm_zoo.settings import Settings\n"
         "limits.LIMITS = replace(limits.LIMITS, seconds=2)\n"

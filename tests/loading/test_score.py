@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import internlm_zoo as zoo_api
-from internlm_zoo.conversion import convert
-from internlm_zoo.demo.world import BUNDLED
+from internlm_zoo.checkpoints.conversion import convert
+from internlm_zoo.demo.environment import BUNDLED
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
 from tests.loading.demo import MODELS, edit_config, home_of
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from internlm_zoo.download.run import download, plan_download
 from internlm_zoo.mirror import Orders, Report, apply, plan
-from internlm_zoo.store.fetch import download, plan_download
 from tests.mirror.conftest import Shell
 from tests.mirror.world import BASE, CHAT, World, weights
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from internlm_zoo.download.run import download
+from internlm_zoo.download.values import Download
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
-from internlm_zoo.store.fetch import download
-from internlm_zoo.store.values import Download
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.crew import Stopped
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Fetched, Origin, Patience, Wanted
+from internlm_zoo.transfer.work_sharing import Stopped
 from tests.net.awkward import Awkward, serving
 from tests.store.world import content_below
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from internlm_zoo.net.bypass import is_excepted
+from internlm_zoo.net.no_proxy import is_excepted
 
 # host and port, NO_PROXY
 CASES = [

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo import given
-from internlm_zoo.given import content_given
+from internlm_zoo.fs import user_files
+from internlm_zoo.fs.user_files import content_given
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
 
@@ -53,7 +53,7 @@ def test_nothing_that_a_person_names_is_waited_for_for_ever(zoo, tmp_path, monke
 
     for module in ("catalogue", "mirror"):
         importlib.import_module(f"internlm_zoo.cli.{module}")
-    monkeypatch.setattr(given, "PATIENCE", 0.2)
+    monkeypatch.setattr(user_files, "PATIENCE", 0.2)
     monkeypatch.chdir(tmp_path)
     named = Path(NO_FILES.get(what, "it"))
     if what == "pipe":

@@ -142,7 +142,7 @@ def test_there_is_one_reader() -> None:
     sources = [path for folder in (package, package.parent / "converters") for path in folder.rglob("*.py")]
     readers = [path.name for path in sources if "yaml.parse(" in path.read_text(encoding="utf-8")]
     others = ("yaml.load", "safe_load", "yaml.compose", "SafeLoader(")
-    assert readers == ["yamltext.py"]
+    assert readers == ["safe_yaml.py"]
     assert not [path for path in sources if any(word in path.read_text(encoding="utf-8") for word in others)]
 
 

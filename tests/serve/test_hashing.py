@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
-import internlm_zoo.serve.patience
+import internlm_zoo.serve.pending
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.serve.app import build_app
 from internlm_zoo.serve.background import Server, start
@@ -53,7 +53,7 @@ def test_other_repositories_answer_while_one_is_hashed(
     root: Path, hub: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More requests than the server has readers ask for what is not ready."""
-    monkeypatch.setattr(internlm_zoo.serve.patience, "_SOON", 0.2)
+    monkeypatch.setattr(internlm_zoo.serve.pending, "_SOON", 0.2)
     for number in range(4):
         sparse(root / HUGE / f"part-{number}.bin", ENDLESS)
     listing = f"{hub.url}/api/models/{HUGE}"
@@ -104,7 +104,7 @@ def test_a_signal_ends_it_while_it_hashes(root: Path, number: signal.Signals) ->
 def test_official_clients_get_what_takes_time_to_hash(
     root: Path, hub: Server, run: Run, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
-    monkeypatch.setattr(internlm_zoo.serve.patience, "_SOON", 0.2)
+    monkeypatch.setattr(internlm_zoo.serve.pending, "_SOON", 0.2)
     sparse(root / HUGE / "weights.bin", LONG)
     done = run(sys.executable, "-c", program.format(repo=HUGE))
     assert done.returncode == 0, done.stderr
@@ -115,7 +115,7 @@ def test_a_listing_that_took_time_is_json_behind_blanks(
     root: Path, hub: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of every protocol; each file is small enough for a test, and longer than the server waits here."""
-    monkeypatch.setattr(internlm_zoo.serve.patience, "_SOON", 0.01)
+    monkeypatch.setattr(internlm_zoo.serve.pending, "_SOON", 0.01)
     listings = (f"/api/models/{HUGE}", f"/api/v1/models/{HUGE}/repo/files", f"/api/v1/file/{HUGE}")
     for number, listing in enumerate(listings):
         sparse(root / HUGE / f"part-{number}.bin", 50 << 20)

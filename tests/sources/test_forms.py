@@ -340,7 +340,7 @@ def test_a_page_of_more_links_than_files_may_be_is_refused(
 def test_a_listing_in_many_answers_ends_at_the_size_of_one(
     told, teller, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
-    monkeypatch.setattr("internlm_zoo.sources.allowance.LARGEST", 5000)
+    monkeypatch.setattr("internlm_zoo.sources.budget.LARGEST", 5000)
     assert endless(told, teller, protocol).what.endswith("it has more than 0 MiB")
 
 
@@ -348,7 +348,7 @@ def test_a_listing_in_many_answers_ends_at_the_size_of_one(
 def test_a_listing_in_many_answers_ends_in_time(
     told, teller, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
-    monkeypatch.setattr("internlm_zoo.sources.allowance.ROUNDS", 0)
+    monkeypatch.setattr("internlm_zoo.sources.budget.ROUNDS", 0)
     assert endless(told, teller, protocol).what.endswith("it did not end within 0 s")
 
 

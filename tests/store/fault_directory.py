@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from internlm_zoo.download.run import download
 from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.fetch import download
 from tests.hubs import FaultyHub
 from tests.store.fault_table import Outcome, is_sound, said, shown
 from tests.store.world import FILES, REPO, WEIGHTS, content_below, write

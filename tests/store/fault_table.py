@@ -18,9 +18,9 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
+from internlm_zoo.download.run import download
 from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.fetch import download
 from tests.hubs import FaultyHub
 from tests.store.world import FILES, REPO, WEIGHTS, content_below, sha256, write
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import Cancelled, UsageError
+from internlm_zoo.fs.ownership import free_name
 from internlm_zoo.integrity.verify import verify_all
-from internlm_zoo.ownership import free_name
 from internlm_zoo.progress import Progress
 from tests.store.official import HF, MS, cached, python
 from tests.store.world import FILES, WEIGHTS, World, content_below, sha256, write

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import internlm_zoo.cli.cache
-from converters.bystanders import SYSTEMS
+from converters.system.system_files import SYSTEMS
 from tests.store.world import FILES, REPO, World, content_below, write
 
 FRESH_VOLUME = (

@@ -374,6 +374,6 @@ def test_where_links_do_not_work_files_take_their_place(
 
 
 def _download(settings: Settings) -> Any:
-    from internlm_zoo.store.fetch import download
+    from internlm_zoo.download.run import download
 
     return download("tiny", settings=settings)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from internlm_zoo.download.run import download
 from internlm_zoo.errors import IntegrityError, UnsupportedError, UsageError
 from internlm_zoo.integrity.verify import verify_all
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.fetch import download
 from tests.hubs import FaultyHub
 from tests.store.official import HF, cached, python
 from tests.store.world import FILES, WEIGHTS, World, content_below, write
@@ -92,7 +92,7 @@ def test_what_the_client_began_is_completed(world: World) -> None:
 def test_what_a_killed_run_left_goes(world: World) -> None:
     left = python(
         world,
-        "import os, pathlib, sys; from internlm_zoo.ownership import Owner\n"
+        "import os, pathlib, sys; from internlm_zoo.fs.ownership import Owner\n"
         f"part = Owner(pathlib.Path({str(cache(world))!r})).name('internlm-zoo')\n"
         "part.write_bytes(b'x'); print(part); sys.stdout.flush(); os._exit(0)",
     )
@@ -162,7 +162,7 @@ def test_a_dry_run_shows_nothing(world: World) -> None:
 def test_transformers_finds_the_model_offline(tmp_path: Path) -> None:
     """The same numbers as from the folder that the hub serves."""
     from internlm_zoo.api import convert
-    from internlm_zoo.demo.world import BUNDLED, OVERLAY
+    from internlm_zoo.demo.environment import BUNDLED, OVERLAY
 
     served = tmp_path / "hub" / "internlm-zoo" / DEMO
     quiet = Settings(home=tmp_path / "build", offline=True)

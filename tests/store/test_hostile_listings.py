@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 import internlm_zoo.cli.lock
 import internlm_zoo.cli.mirror
 import internlm_zoo.cli.status
+from internlm_zoo.download.selection import Selection
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.remote.folder import open_remote
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import RemoteFile, Snapshot
-from internlm_zoo.sources.locking import changes
+from internlm_zoo.sources.lock_update import changes
 from internlm_zoo.sources.paths import LARGEST_FILE
-from internlm_zoo.store.remote import open_remote
-from internlm_zoo.store.selection import Selection
 from tests.fuzz.variation import HOSTILE
 from tests.hubs import FaultyHub
 from tests.sources.contract import REPO

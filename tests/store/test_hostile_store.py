@@ -12,8 +12,8 @@ import pytest
 
 import internlm_zoo.cli.cache
 import internlm_zoo.cli.lock
-from internlm_zoo import inside
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.fs import contained
 from internlm_zoo.store.layout import Store
 from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, sha256
 
@@ -238,18 +238,18 @@ def test_removal_stays_below_its_root(tmp_path: Path) -> None:
     (root / "a" / "link").symlink_to(outside)
     for path in (outside / "b", root / "link" / "b", root / ".." / "outside" / "b", root, root / "a/link/b"):
         with pytest.raises(IntegrityError):
-            inside.remove(root, path)
-        assert not inside.remove_if_empty(root, path)
-    inside.remove(root, root / "a")
-    inside.remove(root, root / "link")
-    inside.remove(root, root / "gone" / "before")
+            contained.remove(root, path)
+        assert not contained.remove_if_empty(root, path)
+    contained.remove(root, root / "a")
+    contained.remove(root, root / "link")
+    contained.remove(root, root / "gone" / "before")
     assert list(root.iterdir()) == [] and (outside / "b" / "precious").read_text() == SECRET
     deep = root
     for _ in range(150):
         deep = deep / "d"
         deep.mkdir()
     (deep / "link").symlink_to(outside)
-    inside.remove(root, root / "d")
+    contained.remove(root, root / "d")
     assert list(root.iterdir()) == [] and (outside / "b" / "precious").read_text() == SECRET
 
 

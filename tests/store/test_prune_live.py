@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.holding import Guard, take
+from converters.locking import Guard, take
 from tests.store.processes import start
 from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, write
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 # Hashes the weights only once it may; says that it is about to.
 SLOW_HASH = """
 import pathlib, time
-import internlm_zoo.store.ledger as ledger
+import internlm_zoo.store.hash_cache as ledger
 real = ledger._hash
 def slow(path, *rest):
     if path.name == "model.safetensors":

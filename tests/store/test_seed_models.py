@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo.demo.world import OVERLAY
+from internlm_zoo.demo.environment import OVERLAY
+from internlm_zoo.download.run import download
 from internlm_zoo.registry import Release, load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.fetch import download
 from tests.hubs import FaultyHub
 from tests.store.world import ENDPOINTS, content_below, write
 

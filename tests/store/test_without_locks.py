@@ -157,7 +157,7 @@ def test_who_was_taken_for_dead_and_wakes_up_writes_into_nobodys_file(world: Wor
 def test_whoever_waits_for_a_silent_hub_gives_signs_of_life(world: World, start: Start, where: str) -> None:
     world.hubs["huggingface"].clear()
     world.hubs["huggingface"].fault("stall", WEIGHTS)
-    process = start(where, before="import converters.holding.beats as beats; beats._SECONDS = 0.05\n")
+    process = start(where, before="import converters.locking.heartbeats as beats; beats._SECONDS = 0.05\n")
     world.hubs["huggingface"].wait(lambda: world.hubs["huggingface"].downloads(WEIGHTS))
     lock = world.home / "partial" / f"{digest(world.root / REPO / WEIGHTS)}.lock"
     first = lock.stat().st_mtime_ns

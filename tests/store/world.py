@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from internlm_zoo.download.plan import DownloadPlan
+from internlm_zoo.download.run import download, plan_download
+from internlm_zoo.download.values import Download
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.fetch import download, plan_download
-from internlm_zoo.store.plan import DownloadPlan
-from internlm_zoo.store.values import Download
 from tests.hubs import FaultyHub
 
 REPO, ORIGINAL = "acme/tiny", "acme/tiny-original"

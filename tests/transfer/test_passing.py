@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from internlm_zoo.transfer import passing
-from internlm_zoo.transfer.passing import Passing
+from internlm_zoo.transfer import out_of_order_hasher
+from internlm_zoo.transfer.out_of_order_hasher import Passing
 from internlm_zoo.transfer.values import Wanted
 
 CONTENT = random.Random(0).randbytes(4000)
@@ -42,7 +42,7 @@ def test_it_names_what_is_missing():
 
 
 def test_it_gives_up_before_more_waits_than_the_limit(monkeypatch):
-    monkeypatch.setattr(passing, "LIMIT", 1000)
+    monkeypatch.setattr(out_of_order_hasher, "LIMIT", 1000)
     running = Passing(Wanted("file", 4000, SHA256))
     for start in range(500, 4000, 500):
         running.add(start, CONTENT[start : start + 500])

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import AccessError, IntegrityError
+from internlm_zoo.remote.file import RangedFile
+from internlm_zoo.remote.folder import RemoteFolder, open_remote
+from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
-from internlm_zoo.store.remote import RemoteFolder, open_remote
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.ranged import RangedFile
-from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.values import Origin, Patience, Wanted
 from tests.hubs import FaultyHub
 
@@ -77,7 +77,7 @@ def test_bytes_that_come_differently_the_second_time_are_refused(
 def test_a_range_too_large_to_keep_leaves_the_file_without_digest(
     file: RangedFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("internlm_zoo.transfer.ranged._KEPT", 1000)
+    monkeypatch.setattr("internlm_zoo.remote.file._KEPT", 1000)
     file.keep(0, 2000)  # so it is going to be fetched again and again, and digested once
     assert read_all(file) == CONTENT
     assert file.verdict() == {"verified": "per tensor"}

@@ -18,9 +18,9 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import CHUNK
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.crew import Crew
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Fetched, Origin, Patience, Wanted
+from internlm_zoo.transfer.work_sharing import Crew
 from internlm_zoo.transfer.workers import work
 from tests.hubs import FaultyHub
 

@@ -19,9 +19,9 @@ from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFo
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.crew import Stopped
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Fetched, Origin, Patience, Wanted
+from internlm_zoo.transfer.work_sharing import Stopped
 from tests.hubs import FaultyHub
 
 REPO, PATH = "acme/tiny", "weights.bin"

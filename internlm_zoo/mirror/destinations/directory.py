@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from converters.bystanders import LISTED, files_below, walk
-from converters.filesystem import move, writing
 from converters.formats.access import content_of
-from converters.holding import Holder, take
-from internlm_zoo import inside
+from converters.locking import Holder, take
+from converters.system.filesystem import move, writing
+from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
+from internlm_zoo.fs import contained
 from internlm_zoo.integrity.verify import verify
 from internlm_zoo.mirror.index import NAME, HeldFile, Index, dump, git_digest, parse
 from internlm_zoo.mirror.values import Lying, Seen, Tally
@@ -126,7 +126,7 @@ class DirectoryDestination:
             if not os.path.lexists(place):
                 continue
             if _stamp(place) == stamp:
-                inside.remove(self._root, place)
+                contained.remove(self._root, place)
             else:
                 left.append(file)
         _remove_empty(folder, self._root)
@@ -163,7 +163,7 @@ class DirectoryDestination:
     def _folder(self, path: str) -> Path:
         check_path(path, str(self._root))
         folder = self._root / path
-        is_inside = inside.real(folder).is_relative_to(inside.real(self._root))
+        is_inside = contained.real(folder).is_relative_to(contained.real(self._root))
         if path.count("/") != 1 or path.startswith(".") or not is_inside:
             raise IntegrityError(f"refused the release {path!r}: it has no place in the mirror", self._root)
         return folder
@@ -176,8 +176,8 @@ class DirectoryDestination:
 
     def _remove_stage(self, stage: Path) -> None:
         with suppress(OSError):
-            inside.remove(self._root, stage)
-        inside.remove_if_empty(self._root, stage.parent)  # unless others are on their way
+            contained.remove(self._root, stage)
+        contained.remove_if_empty(self._root, stage.parent)  # unless others are on their way
 
     def _stage(self, path: str) -> Path:
         check_path(path, str(self._root))
@@ -212,7 +212,7 @@ def _recognised(place: Path, file: LockedFile, progress: Progress) -> HeldFile |
 
 def _work_tree(root: Path) -> Path | None:
     """The git work tree in which a folder lies, by its name or where links lead."""
-    places = (*root.parents, root, *inside.real(root).parents)
+    places = (*root.parents, root, *contained.real(root).parents)
     return next((place for place in places if (place / ".git").exists()), None)
 
 
@@ -231,7 +231,7 @@ def _check_free(target: Path, folder: Path) -> None:
 def _remove_empty(folder: Path, root: Path) -> None:
     """Folders in which nothing is left, from the innermost out, up to the root."""
     for parent in reversed([parent for parent, _, _ in walk(folder)]):
-        inside.remove_if_empty(root, Path(parent))
+        contained.remove_if_empty(root, Path(parent))
     while folder.parent != root:
         folder = folder.parent
-        inside.remove_if_empty(root, folder)
+        contained.remove_if_empty(root, folder)

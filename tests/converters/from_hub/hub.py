@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters import ConversionOptions, Execution
-from internlm_zoo import conversion
+from internlm_zoo.checkpoints import conversion
 from internlm_zoo.settings import Settings
 from tests.converters.oracle import INTERNLM, INTERNLM2
 from tests.hubs import FaultyHub

@@ -8,7 +8,7 @@ import pytest
 import converters
 from converters import ConversionOptions
 from converters.errors import UsageError
-from internlm_zoo import conversion
+from internlm_zoo.checkpoints import conversion
 from tests.converters.from_hub.hub import (
     BUDGET,
     WAYS,

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import converters
-from converters import record
 from converters.errors import LINE, LINES, UsageError, ZooError
+from converters.record import record
 from tests.converters.hostile.mutating import HOSTILE, checkpoints, nodes, renamed, replaced
 
 FORMATS = ("shards", "grid", "llama", "gguf")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo import inspection
+from internlm_zoo.checkpoints import inspection
+from internlm_zoo.download.run import download
 from internlm_zoo.errors import NetworkError, NotFoundError, UsageError
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.fetch import download
 from tests.converters.inspection.looking import look, with_tokenizer
 from tests.converters.oracle import INTERNLM2, make_model, write_hf, write_original
 from tests.hubs import FaultyHub

@@ -13,7 +13,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.http import Asker
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.refusal import Refusal
+from internlm_zoo.transfer.failures import Refusal
 from internlm_zoo.transfer.values import Patience, Wanted
 from tests.fuzz.contract import Reader
 

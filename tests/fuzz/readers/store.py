@@ -11,18 +11,18 @@ from pathlib import Path
 from blake3 import blake3
 
 from converters.formats.folder import LocalFolder
-from converters.holding.holder import decoded, encoded, this_process
-from converters.recorded import expected
+from converters.locking.holder import decoded, encoded, this_process
+from converters.record.expected import expected
 from converters.sinks.journal import Journal
+from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.mirror import index as mirror_index
-from internlm_zoo.ownership import Owner
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.serve.index import read_index
 from internlm_zoo.store.aliases import remembered
+from internlm_zoo.store.block_digests import read_blocks
+from internlm_zoo.store.hash_cache import Ledger
 from internlm_zoo.store.layout import Store
-from internlm_zoo.store.ledger import Ledger
 from internlm_zoo.store.record import Record, read_record
-from internlm_zoo.store.sidecar import read_blocks
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.journal import claim
 from internlm_zoo.transfer.values import Wanted

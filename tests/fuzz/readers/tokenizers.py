@@ -13,8 +13,8 @@ from pathlib import Path
 import converters
 from converters.tokenizer.convert import convert_tokenizer
 from converters.tokenizer.synthetic import synthetic_tokenizer
-from internlm_zoo.loading.confined import limits
-from internlm_zoo.loading.confined.tokenizer import ConfinedTokenizer
+from internlm_zoo.loading.sandbox import limits
+from internlm_zoo.loading.sandbox.tokenizer import ConfinedTokenizer
 from tests.fuzz.contract import Reader
 from tests.fuzz.readers.memory import TOKENIZER, MemoryFolder, checkpoint
 

@@ -1,0 +1,174 @@
+"""The files of a tokenizer as plain AutoTokenizer of transformers 4 and 5 loads them, without anyone's code.
+
+A tokenizer.json that is there stays the tokenizer, and its config loses what names code. A sentencepiece
+model alone is rewritten, with everything that the files beside it say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from converters.auxiliary import files as beside
+from converters.auxiliary.description import DECODER, Described, Fast, describe, fast_tokenizer_in
+from converters.auxiliary.files import TokenizerFiles
+from converters.auxiliary.tokenizer_facts import TokenizerFacts
+from converters.auxiliary.tokens import settle_tokens
+from converters.errors import IntegrityError
+from converters.formats.bytesource import HeldFile
+from converters.tokenizer.convert import fast_tokenizer
+from converters.tokenizer.model_proto import read_model
+from converters.tokenizer.tokenizer_json import (
+    STOCK_CLASS,
+    AddedToken,
+    decoder_of,
+    dump,
+    framed,
+    tokenizer_files,
+)
+from converters.values import shown
+
+# What a config says to the code that came with it, or of the machine that saved it.
+_OF_CODE = (
+    "auto_map",
+    "tokenizer_class",
+    "tokenizer_file",
+    "vocab_file",
+    "special_tokens_map_file",
+    "added_tokens_file",
+    "name_or_path",
+    "sp_model_kwargs",
+    "legacy",
+    "use_fast",
+    "decode_with_prefix_space",
+    "add_prefix_space",
+    "backend",
+    "is_local",
+)
+_FIELDS = ("unk", "bos", "eos", "pad")
+# The families' names for them, where a tokenizer.json lies alone.
+_USUAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """files: name -> content. notes: what a person should know."""
+
+    files: Mapping[str, bytes]
+    notes: tuple[str, ...] = ()
+
+
+def for_transformers(files: TokenizerFiles, facts: TokenizerFacts, rows: int | None = None) -> Rewritten:
+    """rows: of the embedding, None if that is not known.
+
+    Raises IntegrityError for a damaged file, UnsupportedError for a sentencepiece model that has no exact
+    counterpart.
+    """
+    said = describe(files)
+    if beside.FAST in files.content:
+        return Rewritten(_completed(files, said, facts))
+    if beside.SENTENCEPIECE in files.content:
+        return _from_sentencepiece(files, said, facts, rows)
+    return Rewritten(files.content)
+
+
+def _from_sentencepiece(
+    files: TokenizerFiles, said: Described, facts: TokenizerFacts, rows: int | None
+) -> Rewritten:
+    content = files.content[beside.SENTENCEPIECE]
+    where = files.path(beside.SENTENCEPIECE)
+    model = read_model(HeldFile(where, content))
+    tokens = settle_tokens(model, said, facts, rows)
+    roles = {role: text and tokens.renamed.get(text, text) for role, text in said.roles.items()}
+    tokenizer = fast_tokenizer(
+        model,
+        list(tokens.added.values()),
+        {field: roles[f"{field}_token"] for field in _FIELDS if f"{field}_token" in roles},
+        first=said.settings.get("add_bos_token") is not False,
+        last=said.settings.get("add_eos_token") is True,
+        where=where,
+    )
+    settings = {key: value for key, value in said.settings.items() if key not in _OF_CODE}
+    settings |= {**roles, "chat_template": _template(said, facts)}
+    made = tokenizer_files(tokenizer, settings)
+    return Rewritten({beside.SENTENCEPIECE: content, **made}, tokens.notes)
+
+
+def _template(said: Described, facts: TokenizerFacts) -> object:
+    """A text, or the list of named ones, as both versions of transformers read it."""
+    if not said.templates:
+        return facts.chat_template
+    if said.templates.keys() == {beside.DEFAULT}:
+        return said.templates[beside.DEFAULT]
+    return [{"name": name, "template": text} for name, text in said.templates.items()]
+
+
+def _completed(files: TokenizerFiles, said: Described, facts: TokenizerFacts) -> dict[str, bytes]:
+    """The same tokenizer, with a config that names its tokens and no code, where that is not so already."""
+    fast, config = fast_tokenizer_in(files), files.json(beside.SETTINGS)
+    document, tokens = fast.document, _tokens_of(fast, said)
+    framed = _framed(fast, said, files.path(beside.FAST)) if _names_code(config) else document
+    whole = _spaced(_whole_config(config, said, tokens, facts), document, files)
+    changed = {
+        name: dump(new, name)
+        for name, old, new in ((beside.FAST, document, framed), (beside.SETTINGS, config, whole))
+        if new != old
+    }
+    return {**files.content, **changed}
+
+
+def _names_code(config: Mapping[str, Any]) -> bool:
+    return "auto_map" in config or str(config.get("tokenizer_class")).startswith("InternLM")
+
+
+def _tokens_of(fast: Fast, said: Described) -> list[AddedToken]:
+    """Those that are listed in a config: special ones, and those that are no pieces of the model."""
+    found = {token.id: token for token in fast.added if token.special or token.text not in fast.pieces}
+    return list({**{token.id: token for token in said.added}, **found}.values())
+
+
+def _framed(fast: Fast, said: Described, where: str) -> Mapping[str, Any]:
+    """With bos and eos as the config says, which the code that it names would have seen to."""
+    if not said.settings.keys() & {"add_bos_token", "add_eos_token"}:
+        return fast.document
+    ids = {**fast.pieces, **{token.text: token.id for token in fast.added}}
+    bos, eos = (said.roles.get(role, _USUAL[role]) for role in ("bos_token", "eos_token"))
+    first = bos if said.settings.get("add_bos_token") is not False else None
+    last = eos if said.settings.get("add_eos_token") is True else None
+    for token in (first, last):
+        if token and token not in ids:
+            raise IntegrityError(f"it is not a tokenizer of this config: it has no {shown(token)}", where)
+    frame = framed((first, ids[first]) if first else None, (last, ids[last]) if last else None)
+    return {**fast.document, "post_processor": frame}
+
+
+def _spaced(config: dict[str, Any], document: Mapping[str, Any], files: TokenizerFiles) -> dict[str, Any]:
+    """Whether a space goes first is for programs that read tokenizer.model; here it changes nothing, if there
+    is no pre-tokenizer that it could be for."""
+    stock = config.get("tokenizer_class") == STOCK_CLASS and document.get("pre_tokenizer") is None
+    if not stock or "add_prefix_space" in config or beside.SENTENCEPIECE not in files.content:
+        return config
+    model = read_model(HeldFile(files.path(beside.SENTENCEPIECE), files.content[beside.SENTENCEPIECE]))
+    return {**config, "add_prefix_space": model.add_dummy_prefix}
+
+
+def _whole_config(
+    config: Mapping[str, Any], said: Described, tokens: Sequence[AddedToken], facts: TokenizerFacts
+) -> dict[str, Any]:
+    whole = dict(config)
+    if not config or _names_code(config):
+        whole = {key: value for key, value in config.items() if key not in _OF_CODE}
+        texts = {token.text for token in tokens}
+        usual = {role: text for role, text in _USUAL.items() if text in texts}
+        whole = {"tokenizer_class": STOCK_CLASS, **usual, **whole}
+        if facts.chat_template and not said.templates:
+            whole["chat_template"] = facts.chat_template
+    if whole.get("tokenizer_class") == "TokenizersBackend":  # of transformers 5 alone
+        whole["tokenizer_class"] = STOCK_CLASS
+    if isinstance(whole.get("extra_special_tokens"), list):  # likewise
+        whole["additional_special_tokens"] = whole.pop("extra_special_tokens")
+    if DECODER not in whole:  # special_tokens_map.json does not count beside one
+        extra = {"additional_special_tokens": list(said.extra)} if said.extra else {}
+        whole |= {**said.roles, **extra, DECODER: decoder_of(tokens)}
+    return whole

@@ -1,0 +1,78 @@
+"""Which tokens a tokenizer has besides the pieces of its sentencepiece model, and under which ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from converters.auxiliary.description import Described
+from converters.auxiliary.tokenizer_facts import TokenizerFacts
+from converters.tokenizer.convert import WHOLE
+from converters.tokenizer.model_proto import SentencepieceModel
+from converters.tokenizer.tokenizer_json import AddedToken
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """added: by id. renamed: text of a piece -> the token that stands for it. notes: what is odd of them."""
+
+    added: Mapping[int, AddedToken]
+    renamed: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def settle_tokens(
+    model: SentencepieceModel, said: Described, facts: TokenizerFacts, rows: int | None
+) -> Tokens:
+    """What the files say of a token comes before what the family's models have. A special token without an id
+    gets the next one, as transformers gives it. rows: of the embedding, None if that is not known.
+    """
+    known = known_ids(model, facts)
+    beyond = [token for token in said.added if rows is not None and token.id >= rows]
+    moved = [token for token in beyond if known.get(token.text, token.id) < (rows or 0)]
+    own = {token.id: token for token in said.added if token not in moved}
+    texts = {token.text for token in own.values()}
+    added = {id: _special(id, text) for text, id in known.items() if id not in own and text not in texts}
+    added |= own
+    ids = {piece.text: id for id, piece in enumerate(model.pieces)}
+    ids |= {token.text: id for id, token in added.items()}
+    free = max(len(model.pieces), *(one + 1 for one in ids.values()))
+    for text in said.special:
+        id = ids.setdefault(text, free)
+        free = max(free, id + 1)
+        token = added.get(id, _special(id, text))
+        if token.text == text:
+            added[id] = replace(token, special=True)
+    renamed = {model.pieces[id].text: token.text for id, token in added.items() if id < len(model.pieces)}
+    return Tokens(added, renamed, tuple(_odd(moved, added.values(), rows)))
+
+
+def known_ids(model: SentencepieceModel, facts: TokenizerFacts) -> dict[str, int]:
+    """Of the family's tokens those that this model has a piece for, or that are given by an id."""
+    pieces = {piece.text: id for id, piece in enumerate(model.pieces)}
+    known = {}
+    for text, target in facts.special_tokens.items():
+        id = pieces.get(target) if isinstance(target, str) else target
+        if id is None or pieces.get(text, id) != id:
+            continue
+        if id >= len(model.pieces) or model.pieces[id].kind in WHOLE:
+            known[text] = id
+    return known
+
+
+def _special(id: int, text: str) -> AddedToken:
+    return AddedToken(id, text, special=True, normalized=False)
+
+
+def _odd(moved: Sequence[AddedToken], added: Iterable[AddedToken], rows: int | None) -> Iterator[str]:
+    if moved:
+        yield (
+            f"the tokenizer gives {', '.join(token.text for token in moved)} ids beyond the {rows} rows of "
+            "the embedding; they got those of the pieces that the family has for them"
+        )
+    beyond = [f"{token.text} ({token.id})" for token in added if rows is not None and token.id >= rows]
+    if beyond:
+        yield (
+            f"the embedding has {rows} rows, and none for {', '.join(beyond)}: a text with one of these "
+            "cannot be run until the embedding is resized"
+        )

@@ -1,0 +1,1 @@
+"""What a config says: each fact with its origin, and how every format spells it."""

@@ -1,0 +1,1 @@
+"""From one directory to another: planned, written, read back, published."""

@@ -1,0 +1,248 @@
+"""From one directory to another: plan, write, check, publish."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from converters.auxiliary.prepare import Beside, lay_beside
+from converters.auxiliary.tokenizer_facts import TokenizerFacts
+from converters.conversion.evidence import prove
+from converters.conversion.md5_files import check_sidecars
+from converters.conversion.reuse import held_against
+from converters.engines import THREADS, Engine, open_engine
+from converters.errors import IntegrityError, UsageError
+from converters.formats import shards, torchzip
+from converters.formats.folder import Folder, LocalFolder
+from converters.layouts.table import GGUF
+from converters.options import KEEP, ConversionOptions
+from converters.planning.describe import notes_of, twins
+from converters.planning.plan import Plan, plan_conversion
+from converters.progress import Progress, Silence, byte_count
+from converters.record import record
+from converters.sinks.files import write_json
+from converters.sinks.space import check_space, refusals_named
+from converters.sinks.staging import Staging
+from converters.source.checkpoint import Checkpoint, open_checkpoint
+from converters.source.weights import CONFIG, MODEL_CONFIG, RECORD
+from converters.streaming.gather import Sources
+from converters.streaming.stream import Stream, check_replicas
+from converters.system.filesystem import scratch
+from converters.system.threads import alongside
+
+
+@dataclass(frozen=True)
+class Report:
+    """path: the target. files: weight files in it. nbytes: of those. kept: files that an interrupted run had
+    finished. notes: what a person should know. fingerprints: logical name -> digest, equal to the
+    source's. unchanged: the target was this result already, and nothing was written."""
+
+    path: Path
+    plan: Plan
+    files: tuple[str, ...]
+    nbytes: int
+    kept: tuple[str, ...]
+    notes: tuple[str, ...]
+    fingerprints: Mapping[str, str]
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a conversion is carried out, which leaves the weights the same.
+
+    workers: threads; one per processor, at most 4, unless given. force: replace a target that is not empty.
+    evidence: digest the input files and hold every tensor of the result against the source. engine: threads,
+    or ray, which writes on the nodes of a cluster.
+    """
+
+    workers: int | None = None
+    force: bool = False
+    evidence: bool = True
+    engine: str = THREADS
+
+
+AskedOnceOpen = Callable[[Checkpoint], TokenizerFacts]
+
+
+def nothing_known(source: Checkpoint) -> TokenizerFacts:
+    """For checkpoints of which no registry knows anything."""
+    return TokenizerFacts()
+
+
+def convert(
+    src: str | os.PathLike[str] | Folder,
+    dst: str | os.PathLike[str],
+    *,
+    to: str,
+    tp: int = 1,
+    pp: int = 1,
+    max_shard_size: str | int = "5GB",
+    dtype: str = KEEP,
+    accept_lossy: bool = False,
+    pad_vocab_to_multiple: int = 1,
+    tokenizer: str | os.PathLike[str] | None = None,
+    no_tokenizer: bool = False,
+    code: str | os.PathLike[str] | None = None,
+    given: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    tokenizer_facts: AskedOnceOpen = nothing_known,
+    workers: int | None = None,
+    force: bool = False,
+    evidence: bool = True,
+    engine: str = THREADS,
+    progress: Progress | None = None,
+) -> Report:
+    """`carry_out` with the options and the execution spelled out; both say what each of them means."""
+    options = ConversionOptions(
+        to=to,
+        tp=tp,
+        pp=pp,
+        max_shard_size=max_shard_size,
+        dtype=dtype,
+        accept_lossy=accept_lossy,
+        pad_vocab_to_multiple=pad_vocab_to_multiple,
+        given=given or {},
+        tokenizer=Path(tokenizer) if tokenizer else None,
+        weights=weights,
+        no_tokenizer=no_tokenizer,
+        code=Path(code) if code else None,
+    )
+    execution = Execution(workers, force, evidence, engine)
+    return carry_out(
+        src, dst, options, execution, known=known, tokenizer_facts=tokenizer_facts, progress=progress
+    )
+
+
+def carry_out(
+    src: str | os.PathLike[str] | Folder,
+    dst: str | os.PathLike[str],
+    options: ConversionOptions,
+    execution: Execution,
+    *,
+    known: Mapping[str, Any] | None = None,
+    tokenizer_facts: AskedOnceOpen = nothing_known,
+    progress: Progress | None = None,
+) -> Report:
+    """Convert a checkpoint directory, or another folder that holds a checkpoint.
+
+    known: facts that stand in where the source is silent. tokenizer_facts: what a sentencepiece model does
+    not say of itself, asked once the source is open.
+    `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped. What is
+    there already from the same source with the same options stays as it is.
+    Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint`,
+    `plan_conversion` and `open_engine` do, IntegrityError if the result is not the source, NoSpaceError.
+    """
+    source = open_checkpoint(src, options.given, known, options.weights)
+    beside = lay_beside(source, options, tokenizer_facts(source))
+    plan = plan_conversion(beside.source, options, beside.held)
+    target = Path(dst)
+    if isinstance(source.folder, LocalFolder) and _below(source.path, target):
+        raise UsageError("the target would replace its own source", target, "choose another target")
+    told = progress or Silence()
+    staging = Staging(target)
+    with refusals_named(staging.target), staging.alone(told.note):
+        if staging.occupied and not execution.force:
+            report = _already_there(plan, target, beside, execution.workers, told)
+            staging.sweep()
+            return report
+        space = check_space(plan, staging, execution.engine)
+        with open_engine(execution.engine, source.folder) as write_files, staging.dropped_if_wrong():
+            free = "an unknown amount is" if space.free is None else f"{byte_count(space.free)} are"
+            told.note(f"needs {byte_count(space.needed)}; {free} free")
+            check_sidecars(source.folder, source.files, execution.workers)
+            return _run(plan, staging, target, beside, execution, write_files, told)
+
+
+def _below(path: Path, parent: Path) -> bool:
+    """Links followed, also where they lead nowhere."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(parent))
+
+
+def _run(
+    plan: Plan,
+    staging: Staging,
+    target: Path,
+    beside: Beside,
+    execution: Execution,
+    write_files: Engine,
+    told: Progress,
+) -> Report:
+    workers, evidence = execution.workers, execution.evidence
+    source = plan.source
+    with Sources(source.folder, confirmed=False) as files:
+        check_replicas(plan.source, files)
+        staging.begin(plan, execution.engine)
+        _write_others(plan, staging.path, beside)
+        stream = Stream(plan.supply, files, plan.normalised, plan.elements)
+        written = write_files(plan, stream, staging.path, workers, evidence, told)
+    readable = evidence and not plan.quantised
+    touched = source.folder.renew(source.files if readable else ())
+    # Beside it, for a lone large input would keep one processor busy, and one idle.
+    inputs = alongside(partial(record.input_digests, source, evidence=evidence, workers=workers))
+    fingerprints = _proved(plan, written.digests, touched, staging.path, workers, told) if readable else {}
+    said = record.content(plan, staging.path, inputs(), fingerprints, evidence=evidence)
+    write_json(staging.path / RECORD, said)
+    source.folder.confirm()
+    staging.publish()
+    return _report(plan, target, fingerprints, kept=written.kept)
+
+
+def _proved(
+    plan: Plan,
+    passed: Mapping[str, str],
+    touched: Mapping[str, IntegrityError],
+    path: Path,
+    workers: int | None,
+    told: Progress,
+) -> Mapping[str, str]:
+    """The fingerprints of the result. touched: files of the source whose tensors are read a second time, each
+    with what is wrong if they are others then."""
+    known = {name: it for name, it in passed.items() if not plan.source.files_of(name) & touched.keys()}
+    try:
+        return prove(plan, known, path, workers, told)
+    except IntegrityError as error:
+        raise next(iter(touched.values()), error) from error
+
+
+def _already_there(plan: Plan, target: Path, beside: Beside, workers: int | None, told: Progress) -> Report:
+    """Raises UsageError if it is another result than the plan's."""
+    with scratch() as made:
+        _write_others(plan, made, beside)
+        fingerprints = held_against(plan, target, made, workers, told)
+    return _report(plan, target, fingerprints, unchanged=True)
+
+
+def _report(
+    plan: Plan,
+    target: Path,
+    fingerprints: Mapping[str, str],
+    *,
+    kept: tuple[str, ...] = (),
+    unchanged: bool = False,
+) -> Report:
+    files = tuple(file.name for file in plan.files)
+    notes = (*notes_of(plan), *twins(plan, fingerprints))
+    return Report(target, plan, files, plan.nbytes, kept, notes, fingerprints, unchanged)
+
+
+def _write_others(plan: Plan, path: Path, beside: Beside) -> None:
+    """All but the weights."""
+    _write_configs(plan, path)
+    beside.write(path)
+
+
+def _write_configs(plan: Plan, path: Path) -> None:
+    if plan.layout.grid:
+        torchzip.write_object(path / MODEL_CONFIG, dict(plan.config))
+        return
+    if plan.layout.container == GGUF:
+        return
+    write_json(path / CONFIG, plan.config)
+    if len(plan.shards) > 1:
+        (path / shards.SAFETENSORS_INDEX).write_text(shards.index_json(plan.shards), encoding="utf-8")

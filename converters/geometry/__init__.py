@@ -1,0 +1,1 @@
+"""Logical tensors, and boxes of them in bytes of files: arithmetic only."""

@@ -1,6 +1,0 @@
-"""Files that one process at a time holds, in whatever container, account or machine it is."""
-
-from converters.holding.guard import Guard, held, holder_of, take
-from converters.holding.holder import Holder
-
-__all__ = ["Guard", "Holder", "held", "holder_of", "take"]

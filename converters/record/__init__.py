@@ -1,0 +1,1 @@
+"""conversion.json: written, read, and held against what lies beside it."""

@@ -1,0 +1,91 @@
+"""Reads one file of a checkpoint's folder: a config, or the headers of weights.
+
+What is wrong with it is raised, or noted by whoever wants to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any, TypeVar
+
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
+from converters.formats import safetensors, torchzip
+from converters.formats.folder import Folder, read_whole
+from converters.formats.impostors import refuse_impostor
+from converters.formats.jsontext import json_value
+from converters.source.shard_files import StoredFile
+from converters.source.weights import MODEL_CONFIG, RECORD
+
+T = TypeVar("T")
+Wrong = Callable[[ZooError], None]
+"""What is done about a fault of a folder: raise it, or note it and let the reading go on."""
+
+MAX_JSON = 64 << 20
+"""Of a config or a tokenizer.json in bytes; the largest released one has 33 MB."""
+AGAIN = "fetch it again"
+
+# What is wrong with a checkpoint, and not with the way to it.
+FAULTS = (IntegrityError, NotFoundError, UnsupportedError)
+
+
+def refuse(error: ZooError) -> None:
+    """The `Wrong` of whoever cannot go on."""
+    raise error
+
+
+def attempt(wrong: Wrong, work: Callable[[], T]) -> T | None:
+    """What `work` returns; None if something is wrong with the checkpoint, of which `wrong` is told."""
+    try:
+        return work()
+    except FAULTS as error:
+        wrong(error)
+        return None
+
+
+def read_json(folder: Folder, name: str) -> Mapping[str, Any]:
+    """A small file that holds an object. Raises NotFoundError, and IntegrityError for anything else."""
+    with closing(folder.open(name)) as file:
+        refuse_impostor(file)
+    return json_object(read_whole(folder, name), folder.where(name))
+
+
+def json_object(content: bytes, where: str) -> dict[str, Any]:
+    """The object that a file holds. Raises IntegrityError for anything else."""
+    try:
+        value = json_value(content, MAX_JSON)
+    except ValueError as error:
+        raise IntegrityError(f"it is not valid JSON: {error}", where, AGAIN) from None
+    if not isinstance(value, dict):
+        raise IntegrityError("it is not a JSON object", where, AGAIN)
+    return value
+
+
+def read_record(folder: Folder) -> Mapping[str, Any]:
+    """What a conversion wrote down beside its result; empty if none did. Raises what `read_json` raises."""
+    return read_json(folder, RECORD) if RECORD in folder.names() else {}
+
+
+def read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:
+    """The config; empty if the file is not there, so that whoever needs a fact of it asks for it by name.
+
+    Raises IntegrityError and UnsupportedError for a file that holds no config.
+    """
+    if MODEL_CONFIG not in names:
+        return {}
+    with closing(folder.open(MODEL_CONFIG)) as file:
+        config = torchzip.read_object(file)
+    if not isinstance(config, dict):
+        raise UnsupportedError(f"it holds a {type(config).__name__}, not a dict", folder.where(MODEL_CONFIG))
+    return config
+
+
+def read_weights(folder: Folder, wrong: Wrong, name: str) -> StoredFile:
+    where = folder.where(name)
+    with closing(folder.open(name)) as file:
+        if name.endswith(".safetensors"):
+            return StoredFile(name, where, safetensors.read_index(file).tensors)
+        index = torchzip.read_index(file)
+    for key in index.others:
+        wrong(UnsupportedError(f"{key} is not a tensor", where))
+    return StoredFile(name, where, index.tensors, index.under)

@@ -1,0 +1,74 @@
+"""How large a checkpoint is along every axis, from its config, or from a tensor whose shape alone says it."""
+
+from __future__ import annotations
+
+from converters.config.facts import FORMAT, TENSORS, Fact, Facts, missing
+from converters.errors import IntegrityError
+from converters.geometry.cells import Grid
+from converters.geometry.logical import HALVES
+from converters.layouts.table import Layout
+from converters.source.match import Stored
+from converters.values import MAX_COUNT, shown
+
+MOST = {"vocab_size": 1 << 24, "num_attention_heads": 1 << 20}
+"""Far beyond any model. Each row of the vocabulary becomes a text of a GGUF file's tokenizer."""
+
+
+def measure(
+    layout: Layout, facts: Facts, stored: Stored, grid: Grid, config_file: str
+) -> tuple[dict[str, Fact], dict[str, int]]:
+    """The extent of every axis from the config, or from a tensor whose shape alone says it."""
+    facts = dict(facts)
+    layers = grid.stages[-1].stop
+    if facts.setdefault("num_layers", Fact(layers, TENSORS)).value != layers:
+        raise IntegrityError(
+            f"its files hold {layers} layers, and its config says {facts['num_layers'].value}", config_file
+        )
+    for fact in ("hidden_size", "num_attention_heads"):
+        if fact not in facts:
+            raise missing(fact, config_file)
+    for fact, axis in (("vocab_size", "vocab"), ("intermediate_size", "inter")):
+        if fact not in facts:
+            facts[fact] = Fact(_solve(layout, axis, stored, grid, config_file), TENSORS)
+    heads = _whole(facts, "num_attention_heads", config_file)
+    if facts.setdefault("num_kv_heads", Fact(heads, FORMAT)).value is None:
+        facts["num_kv_heads"] = Fact(heads, FORMAT)
+    if "head_dim" not in facts or facts["head_dim"].value is None:
+        facts["head_dim"] = Fact(_whole(facts, "hidden_size", config_file) // heads, FORMAT)
+    kv_heads, head_dim = _whole(facts, "num_kv_heads", config_file), _whole(facts, "head_dim", config_file)
+    if heads % kv_heads or head_dim % HALVES:
+        raise IntegrityError(
+            f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads",
+            config_file,
+        )
+    return facts, {
+        "vocab": _whole(facts, "vocab_size", config_file),
+        "hidden": _whole(facts, "hidden_size", config_file),
+        "inter": _whole(facts, "intermediate_size", config_file),
+        "kv_heads": kv_heads,
+        "q_per_kv": heads // kv_heads,
+        "halves": HALVES,
+        "pairs": head_dim // HALVES,
+        "head_dim": head_dim,
+        "score": 1,
+        "layers": layers,
+    }
+
+
+def _whole(facts: Facts, name: str, where: str) -> int:
+    value = facts[name].value
+    if type(value) is not int or not 0 < value < MOST.get(name, MAX_COUNT):
+        raise IntegrityError(f"{name} is {shown(value)}, not a number of anything", where)
+    return value
+
+
+def _solve(layout: Layout, axis: str, stored: Stored, grid: Grid, where: str) -> int:
+    for row in layout.rows:
+        for dim, axes in enumerate(row.dims):
+            if axes != (axis,) or row.when:
+                continue
+            place = (0, grid.pp - 1 if row.place == "last" else 0)
+            tensor = stored[place].get(row.stored[0].replace(".N.", ".0."))
+            if tensor is not None and dim < len(tensor.shape):
+                return tensor.shape[dim] * (grid.tp if row.split == axis else 1)
+    raise IntegrityError(f"no tensor says how long the axis {axis} is", where)

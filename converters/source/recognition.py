@@ -1,0 +1,93 @@
+"""Which layout a checkpoint follows: by the names of its tensors, or by what its config says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from converters import layouts
+from converters.errors import UnsupportedError
+from converters.layouts.gguf import GGUF
+from converters.layouts.table import Layout
+from converters.source.discover import Found
+from converters.source.match import Stored
+from converters.source.other_models import refuse_strangers
+from converters.values import shown
+
+_NUMBER = re.compile(r"\.\d+\.")
+_LAYER = re.compile(r"[0-9]{1,6}")
+
+
+def recognise(found: Found) -> Layout:
+    """By the names of most tensors of an original checkpoint, else by the config's model_type.
+
+    Raises UnsupportedError if it is of no layout that is known, or of another kind of model.
+    """
+    refuse_strangers(found)
+    names = [t.name for files in found.files.values() for file in files for t in file.tensors.values()]
+    if found.format == "original":
+        best = max(layouts.layouts_in("original"), key=partial(_like, names))
+        if _like(names, best):
+            return best
+        raise UnsupportedError("its tensors are named as in no family that is known", found.folder.name)
+    if found.format == GGUF.format:
+        return GGUF
+    kind = found.config.get("model_type")
+    for layout in (*layouts.layouts_in("hf"), *layouts.layouts_in("llama")):
+        if layout.template["model_type"] == kind:
+            _check_names(found, layout, names)
+            return layout
+    kinds = sorted(
+        str(layout.template["model_type"])
+        for layout in layouts.LAYOUTS
+        if "model_type" in layout.template and not layout.grid
+    )
+    raise UnsupportedError(
+        f"model_type {shown(kind)} is not one of {', '.join(kinds)}", found.folder.where(found.config_file)
+    )
+
+
+def _like(names: Sequence[str], layout: Layout) -> int:
+    """How many names begin as those of the layout's layers do."""
+    return sum(name.removeprefix(layout.prefix).startswith(_layer_names(layout)) for name in names)
+
+
+def _check_names(found: Found, layout: Layout, names: Sequence[str]) -> None:
+    """Raises UnsupportedError if the layers are named as in another layout, so that the config is of another
+    model."""
+    patterns = {pattern for name in names if ".N." in (pattern := _NUMBER.sub(".N.", name))}
+    if not patterns or patterns & _of_layers(layout):
+        return
+    known = (*layouts.layouts_in("llama"), *layouts.LAYOUTS)
+    like = next((other.name for other in known if patterns & _of_layers(other)), "nothing known")
+    raise UnsupportedError(
+        f"its config says {layout.template['model_type']}, and its tensors are named as in {like}",
+        found.folder.where(found.config_file),
+        "put the config.json of these weights there",
+    )
+
+
+def _of_layers(layout: Layout) -> frozenset[str]:
+    return frozenset(name for row in layout.rows for name in row.stored if ".N." in name)
+
+
+def stages_of(layout: Layout, stored: Stored, pp: int) -> tuple[range, ...]:
+    """The layers of each stage, by the numbers in the names of its first rank."""
+    heads = _layer_names(layout)
+    stages, start = [], 0
+    for stage in range(pp):
+        numbers = {
+            number
+            for name in stored[0, stage]
+            for head in heads
+            if name.startswith(head) and _LAYER.fullmatch(number := name[len(head) :].partition(".")[0])
+        }
+        stages.append(range(start, start + len(numbers)))
+        start += len(numbers)
+    return tuple(stages)
+
+
+def _layer_names(layout: Layout) -> tuple[str, ...]:
+    """What stands before the number of a layer in the stored names."""
+    return tuple({name.partition("N.")[0] for row in layout.rows for name in row.stored if ".N." in name})

@@ -1,0 +1,1 @@
+"""Logical tensors block by block, from source files and into target tensors, through small buffers."""

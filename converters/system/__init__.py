@@ -1,0 +1,1 @@
+"""What operating systems and file systems do not have in common."""

@@ -1,0 +1,1 @@
+"""Other tools' caches and folders: found, adopted, imported, published to."""

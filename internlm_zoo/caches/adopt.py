@@ -1,0 +1,135 @@
+"""Takes files that are on this machine already: hashed once, then linked into the store or copied.
+
+A blob that is a hard link shares its bytes with a file that its owner may write to. Its mode stays the
+owner's, and its stamp is in the ledger: a download that finds another stamp hashes the blob again, and
+`verify` hashes always.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from internlm_zoo.caches.find import Caches, Spot
+from internlm_zoo.fs.linking import How, duplicate
+from internlm_zoo.fs.ownership import draft
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.store.hash_cache import Known, Ledger, Stamp
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.publish import keep_blob
+from internlm_zoo.transfer.work_sharing import Stopped
+
+# A plan hashes files up to this size, and believes larger ones by name and size.
+_SOON_HASHED = 8 << 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file with the bytes that are wanted, as it was when it was hashed."""
+
+    spot: Spot
+    known: Known
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What was taken, under a name of ours."""
+
+    path: Path
+    how: How
+
+
+@dataclass(frozen=True)
+class Adopter:
+    """Looks through caches. A file without a published digest is never found: nothing would tell it from
+    another."""
+
+    caches: Caches
+    ledger: Ledger
+    progress: Progress
+
+    def matches(self, file: LockedFile, stop: threading.Event) -> Iterator[Found]:
+        """The files that are this one, hashed as they come. Whoever asks tells `progress` when it is over.
+        Raises Stopped once `stop` is set."""
+        for spot in self.spots(file):
+            try:
+                known = self._digests(spot, file, stop)
+            except OSError as error:
+                self.progress.note(f"{spot.path} in {spot.keeper} cannot be read: {error.strerror}")
+            else:
+                if _is(file, known):
+                    yield Found(spot, known)
+
+    def guess(self, file: LockedFile) -> Spot | None:
+        """Where `matches` will find it; of a large file that was never hashed, where it probably will."""
+        for spot in self.spots(file):
+            with suppress(OSError):
+                if spot.size <= _SOON_HASHED:
+                    known: Known | None = self.ledger.digests(spot.path, git=file.sha256 is None)
+                else:
+                    known = self.ledger.remembered(spot.path)
+                if known is None or _is(file, known):
+                    return spot
+        return None
+
+    def spots(self, file: LockedFile) -> Iterator[Spot]:
+        """Where it may be, nothing read."""
+        return self.caches.spots(file) if file.has_digest else iter(())
+
+    def _digests(self, spot: Spot, file: LockedFile, stop: threading.Event) -> Known:
+        def seen(amount: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            self.progress.advance(file.path, amount)
+
+        self.progress.start(file.path, file.size)
+        return self.ledger.digests(spot.path, git=file.sha256 is None, seen=seen)
+
+
+def _is(file: LockedFile, known: Known) -> bool:
+    if file.sha256 is not None:
+        return known.sha256 == file.sha256
+    return known.git_sha1 == file.git_sha1
+
+
+def take_in(store: Store, ledger: Ledger, found: Found) -> bool:
+    """Make a found file a blob of the store; False if it changed since it was hashed."""
+    blob = store.blob(found.known.sha256)
+    at_rest = ledger.remembered(found.spot.path) is not None
+    with second_name(found, store.partial, hard=True) as made:
+        if made is None:
+            return False
+        keep_blob(store, made.path, blob.name, ours=made.how != "hard link")
+    if made.how == "hard link" and at_rest:
+        _remember_both(ledger, found, blob)
+    return True
+
+
+def _remember_both(ledger: Ledger, found: Found, blob: Path) -> None:
+    """The two names of one file, whose stamp has changed by getting the second."""
+    stamp = Stamp.of(blob)
+    if stamp.is_but_linked(found.known.stamp):
+        for name in (found.spot.path, blob):
+            ledger.remember(name, replace(found.known, stamp=stamp))
+
+
+@contextmanager
+def second_name(found: Found, partial_folder: Path, *, hard: bool) -> Iterator[Draft | None]:
+    """A found file under a name of ours, to be moved where it belongs; None if it changed since it was
+    hashed. hard: whether one file with two names will do."""
+    key = f"adopted-{found.known.sha256}"
+    with draft(partial_folder, key) as path:  # a rename onto another name of the same file leaves both
+        how = _duplicate(found, path, hard=hard)
+        yield Draft(path, how) if how else None
+
+
+def _duplicate(found: Found, path: Path, *, hard: bool) -> How | None:
+    try:
+        how = duplicate(found.spot.path, path, hard=hard)
+        return how if Stamp.of(found.spot.path).is_but_linked(found.known.stamp) else None
+    except FileNotFoundError:  # its owner removed it
+        return None

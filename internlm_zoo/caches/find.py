@@ -1,0 +1,194 @@
+"""Where files of a release may lie on this machine already: other tools' caches, and folders the user names.
+
+Nothing here reads a file: a place is a guess by name and size, and a blob's name in a cache is no proof.
+Layouts: huggingface_hub `constants` and `file_download`; modelscope_hub `_download.DownloadManager` and
+modelscope `find_reusable_legacy_repo_dir` (in older ones a dot in a repository's name is `___`); openmind_hub
+`constants` and `file_download`, which has Hugging Face's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converters.system.system_files import is_of_a_system, walk
+from internlm_zoo.errors import UsageError
+from internlm_zoo.fs.contained import real
+from internlm_zoo.fs.homes import path_of
+from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources.credentials import huggingface_home, user_cache, user_home
+
+HUGGINGFACE, MODELSCOPE, OPENMIND = "the Hugging Face cache", "the ModelScope cache", "the openMind cache"
+
+_MODELSCOPE_PLACES = (
+    "models/{owner}--{name}/snapshots/*",
+    "models/{owner}/{safe}",
+    "models/{owner}/{name}",
+    "hub/models/{owner}/{safe}",
+    "hub/models/{owner}/{name}",
+    "hub/{owner}/{safe}",
+    "hub/{owner}/{name}",
+    "{owner}/{safe}",
+    "{owner}/{name}",
+)
+# Each with the files below it, by name.
+Folders = Sequence[tuple[str, Mapping[str, Sequence[Path]]]]
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A regular file that may be the one. keeper: whose it is, in words. size in bytes. device: its disk."""
+
+    path: Path
+    keeper: str
+    size: int
+    device: int
+
+
+@dataclass(frozen=True)
+class Caches:
+    """home: the store, whose own files are no finds. repos: folders of repositories with blobs named by their
+    digests, snapshots: folders with the files of one release; both with their keepers. folders: what lies
+    below the user's, by name. closed: what could not be looked into, in sentences. contents: files by a
+    digest that their keeper recorded, with the keeper."""
+
+    home: Path
+    repos: Sequence[tuple[Path, str]] = ()
+    snapshots: Sequence[tuple[Path, str]] = ()
+    folders: Folders = ()
+    closed: Sequence[str] = ()
+    contents: Mapping[str, Sequence[tuple[Path, str]]] = field(default_factory=dict)
+
+    def spots(self, file: LockedFile) -> Iterator[Spot]:
+        """Where it may be, each place once, in the order in which to look."""
+        met = set()
+        for path, keeper in self._guesses(file):
+            real = Path(os.path.realpath(path))
+            if real in met or real.is_relative_to(self.home):
+                continue
+            met.add(real)
+            status = _status(real)
+            if status is not None and _may_be(real, status, file):
+                yield Spot(real, keeper, status.st_size, status.st_dev)
+
+    def _guesses(self, file: LockedFile) -> Iterator[tuple[Path, str]]:
+        for repo, keeper in self.repos:
+            for digest in filter(None, (file.sha256, file.git_sha1)):
+                yield repo / "blobs" / digest, keeper
+        for folder, keeper in self.snapshots:
+            yield folder / file.path, keeper
+        for name, below in self.folders:
+            for path in below.get(file.path.rsplit("/", 1)[-1], ()):
+                yield path, name
+        for digest in filter(None, (file.sha256, file.git_sha1)):
+            yield from self.contents.get(digest, ())
+
+
+def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = ()) -> Caches:
+    """names: repositories that hold the files, as owner/name. adopt: folders of the user's, searched at any
+    depth. Raises UsageError if one is none."""
+    hubs = ((huggingface_cache(settings), HUGGINGFACE), (_openmind_cache(settings), OPENMIND))
+    looks = Looks()
+    repos = [(repo, keeper) for hub, keeper in hubs for repo in looks.in_(hub, "models--*", keeper)]
+    wanted = dict.fromkeys(name for name in names if name.count("/") == 1)
+    snapshots = [
+        (folder, keeper)
+        for hub, keeper in hubs
+        for name in wanted
+        for folder in looks.in_(hub / huggingface_folder(name) / "snapshots", "*", keeper)
+    ]
+    base = _modelscope_cache(settings)
+    snapshots += [
+        (folder, MODELSCOPE)
+        for name in wanted
+        for pattern in _modelscope_places(name)
+        for folder in looks.in_(base, pattern, MODELSCOPE)
+    ]
+    return Caches(real(settings.home), repos, snapshots, folders_of(adopt), tuple(looks.closed.values()))
+
+
+class Looks:
+    """Into folders of other tools, which may be closed to this account: then they hold nothing for it.
+    closed: a sentence for each keeper of such."""
+
+    def __init__(self) -> None:
+        self.closed: dict[str, str] = {}
+
+    def in_(self, folder: Path, pattern: str, keeper: str) -> list[Path]:
+        """What matches there, sorted."""
+        try:
+            return sorted(folder.glob(pattern)) if folder.is_dir() else []
+        except OSError as error:
+            what = f"{keeper} cannot be looked into: {error.strerror} ({error.filename})"
+            self.closed.setdefault(keeper, what)
+            return []
+
+
+def folders_of(folders: Iterable[Path]) -> Folders:
+    """What lies below some folders, by name. Raises UsageError if one is none."""
+    return tuple((str(folder), _below(folder)) for folder in folders)
+
+
+def taken(spots: Iterable[Spot | None]) -> list[str]:
+    """How many files came from where, in sentences."""
+    counts = Counter(spot.keeper for spot in spots if spot is not None)
+    return [f"{count} of the files are from {keeper}" for keeper, count in counts.items()]
+
+
+def huggingface_cache(settings: Settings) -> Path:
+    """Where huggingface_hub keeps repositories."""
+    named = settings.environ.get("HF_HUB_CACHE") or settings.environ.get("HUGGINGFACE_HUB_CACHE")
+    return path_of(named, settings.environ) if named else huggingface_home(settings) / "hub"
+
+
+def huggingface_folder(repo: str) -> str:
+    """The name of a model's folder there."""
+    return f"models--{repo.replace('/', '--')}"
+
+
+def _openmind_cache(settings: Settings) -> Path:
+    return user_cache(settings) / "openmind" / "hub"
+
+
+def _modelscope_cache(settings: Settings) -> Path:
+    named = settings.environ.get("MODELSCOPE_CACHE")
+    return path_of(named, settings.environ) if named else user_home(settings) / ".cache" / "modelscope"
+
+
+def _modelscope_places(repo: str) -> list[str]:
+    """Patterns for the folders that may hold a repository there."""
+    owner, name = repo.split("/")
+    safe = name.replace(".", "___")
+    return [place.format(owner=owner, name=name, safe=safe) for place in _MODELSCOPE_PLACES]
+
+
+def _below(folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise UsageError("there is no such folder to adopt files from", folder)
+    found: dict[str, list[Path]] = {}
+    for parent, folders, names in walk(folder.absolute()):
+        folders[:] = sorted(name for name in folders if not is_of_a_system(name))
+        for name in names:
+            found.setdefault(name, []).append(Path(parent, name))
+    return found
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:  # most guesses lead nowhere
+        return None
+
+
+def _may_be(path: Path, status: os.stat_result, file: LockedFile) -> bool:
+    """By its size, and by a name that is the digest of something else."""
+    published = file.sha256 if len(path.name) == 64 else file.git_sha1
+    is_other = _DIGEST.fullmatch(path.name) and published not in (None, path.name)
+    return stat.S_ISREG(status.st_mode) and file.size in (None, status.st_size) and not is_other

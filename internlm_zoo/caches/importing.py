@@ -1,0 +1,161 @@
+"""Takes into the store what lies in folders of the user's: every file of a release that the lock knows."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from internlm_zoo.caches.adopt import Adopter
+from internlm_zoo.caches.find import Caches, folders_of
+from internlm_zoo.download.targets import StoreTarget
+from internlm_zoo.fs.contained import real
+from internlm_zoo.fs.homes import disk
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry import Registry, load_registry
+from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease, record
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.hash_cache import Ledger
+from internlm_zoo.store.in_use import at_work
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.publish import publish_release
+from internlm_zoo.store.record import Record, intact_record
+from internlm_zoo.transfer.workers import work
+
+
+@dataclass(frozen=True)
+class TakenFile:
+    """A file of a release, and where it was found."""
+
+    path: str
+    size: int
+    taken_from: Path
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a release got (in a dry run: would). here: how many of its files the store has now, of `total`.
+    completed: whether that is all, and was not before. path: its folder."""
+
+    model: str
+    release: LockedRelease
+    taken: tuple[TakenFile, ...]
+    here: int
+    completed: bool
+    path: Path
+
+    @property
+    def total(self) -> int:
+        return len(self.release.files)
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.taken)
+
+
+def take_folders(
+    folders: Sequence[Path],
+    *,
+    settings: Settings,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> list[Intake]:
+    """Look through folders for the files of all locked releases; those that are whole then are shown.
+
+    In the answer is what got something, or is completed by what another release got. Raises UsageError if a
+    folder is none, NoSpaceError.
+    """
+    registry, lock, store = load_registry(settings), Lock.load(settings), Store(settings.home)
+    caches = Caches(real(settings.home), folders=folders_of(folders))
+    progress = progress or Progress()
+    adopter = Adopter(caches, Ledger(settings.home, keep=not dry_run), progress)
+    with disk(settings.home), nullcontext() if dry_run else at_work(store, progress.note):
+        looked = [_take(model, release, store, adopter, dry_run) for model, release in _known(registry, lock)]
+        intakes = [intake for intake in looked if intake.taken or intake.completed]
+        for intake in () if dry_run else intakes:
+            _show(intake, store, settings)
+    return intakes
+
+
+def _known(registry: Registry, lock: Lock) -> Iterator[tuple[str, LockedRelease]]:
+    """The locked releases of the registry's models, each once."""
+    models = {
+        (release.hub, repo): model.name
+        for model in registry.models.values()
+        for release in model.releases
+        for repo in (release.repo, *release.also_listed_as)
+    }
+    releases = {(release.id, release.revision): release for release in lock.releases}
+    for release in releases.values():
+        if (release.hub, release.repo) in models:
+            yield models[release.hub, release.repo], release
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file: as far as it is known now; whether it is in the store; whether the folders have one like it;
+    where it was found just now."""
+
+    file: LockedFile
+    here: bool = False
+    near: bool = False
+    taken: TakenFile | None = None
+
+
+def _take(model: str, release: LockedRelease, store: Store, adopter: Adopter, dry_run: bool) -> Intake:
+    folder = store.release(release.hub, release.repo, release.revision)
+    target = StoreTarget(store, folder, release, adopter.ledger)
+    stop = threading.Event()
+    one = partial(_guess, target, adopter) if dry_run else partial(_file, target, adopter, stop)
+    found = work([partial(one, file) for file in release.files], os.cpu_count() or 1, stop)
+    before = intact_record(folder)
+    is_new = before is None or not before.whole
+    return Intake(
+        model,
+        replace(release, files=tuple(entry.file for entry in found)),
+        taken=tuple(entry.taken for entry in found if entry.taken),
+        here=sum(entry.here for entry in found),
+        completed=is_new and all(entry.here for entry in found) and any(entry.near for entry in found),
+        path=folder,
+    )
+
+
+def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _File:
+    if target.look(file).sha256 is not None:
+        return _File(file, here=True, near=_is_near(file, adopter))
+    spot = adopter.guess(file)
+    taken = TakenFile(file.path, spot.size, spot.path) if spot else None
+    return _File(file, here=taken is not None, near=taken is not None, taken=taken)
+
+
+def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: LockedFile) -> _File:
+    there = target.look(file)
+    if there.sha256 is not None:
+        return _File(
+            replace(file, size=there.size, sha256=there.sha256), here=True, near=_is_near(file, adopter)
+        )
+    try:
+        for found in adopter.matches(file, stop):
+            if target.adopt(found, file):
+                size = found.known.stamp.size
+                known = replace(file, size=size, sha256=found.known.sha256)
+                taken = TakenFile(file.path, size, found.spot.path)
+                return _File(known, here=True, near=True, taken=taken)
+        return _File(file)
+    finally:
+        adopter.progress.finish(file.path)
+
+
+def _is_near(file: LockedFile, adopter: Adopter) -> bool:
+    return next(adopter.spots(file), None) is not None
+
+
+def _show(intake: Intake, store: Store, settings: Settings) -> None:
+    """Keep the digests that were found, and show the release if it is whole."""
+    record(settings, intake.release)
+    if intake.completed:
+        publish_release(store, intake.path, Record(intake.model, intake.release, intake.total))

@@ -1,0 +1,1 @@
+"""What the registry knows about a checkpoint: convert, inspect, facts."""

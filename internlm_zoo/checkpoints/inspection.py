@@ -1,0 +1,104 @@
+"""`inspect` of whatever a user can name, with what the registry knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import converters
+from converters import Inspection
+from converters.formats.access import is_directory, no_directory
+from converters.formats.folder import Folder, LocalFolder
+from internlm_zoo.checkpoints.facts import known_facts, same_shape, shortened
+from internlm_zoo.checkpoints.quantised import called
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry import Model, Registry, load_registry
+from internlm_zoo.registry.lock import LockedRelease
+from internlm_zoo.settings import Settings
+
+
+def inspect(
+    target: str | Path,
+    *,
+    settings: Settings,
+    deep: bool = False,
+    fix_index: bool = False,
+    known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
+    """What a checkpoint is and what is wrong with it.
+
+    target: a directory; a model of the registry, in the store or else where a hub has it;
+    `hub:repo[@revision]`; a URL. What is on the network is read by ranges and not stored. known_as: the
+    registry model that it holds. weights: which of several sets. fix_index: first write a right index where
+    whole weights have a wrong one or none, which progress is told of. Raises NotFoundError if it holds no
+    checkpoint, and what reading from a hub raises.
+    """
+    registry = load_registry(settings)
+    named = registry.model(known_as) if known_as else None
+    tell = (progress or Progress()).note
+    with _opened(str(target), registry, settings, tell) as (folder, model, release):
+        entry = named or model
+        if fix_index:
+            _fix_index(folder, given, known_facts(entry, registry), weights, progress or Progress())
+        found = converters.inspect(
+            folder,
+            deep=deep,
+            given=given,
+            known=known_facts(entry, registry),
+            weights=weights,
+            workers=workers,
+            progress=progress,
+        )
+    if told := called(release, registry):
+        found = replace(found, notes=(*found.notes, told))
+    return found if entry else _with_shape(found, registry)
+
+
+def _fix_index(
+    folder: Folder,
+    given: Mapping[str, Any] | None,
+    known: Mapping[str, Any],
+    weights: str | None,
+    progress: Progress,
+) -> None:
+    mended = converters.fix_index(folder, given, known, weights)
+    if mended is None:
+        progress.note("no index is wrong or missing: nothing was written")
+        return
+    kept = f"; the old one is {mended.kept}" if mended.kept else ""
+    progress.note(f"wrote {mended.index}: {mended.tensors} tensors in {mended.files} files{kept}")
+
+
+def _with_shape(found: Inspection, registry: Registry) -> Inspection:
+    """Says which models of the registry it may be, where nothing else has said which it is."""
+    alike = same_shape({name: fact.value for name, fact in found.known.items()}, registry)
+    if not alike:
+        return found
+    note = f"this has the shape of {shortened(alike)}; --as MODEL says which it is"
+    return replace(found, notes=(*found.notes, note))
+
+
+@contextmanager
+def _opened(
+    target: str, registry: Registry, settings: Settings, tell: Callable[[str], None]
+) -> Iterator[tuple[Folder, Model | None, LockedRelease | None]]:
+    from internlm_zoo.store.locate import at_hand, find_model
+
+    known = target in registry.models
+    if is_directory(target) or (known and at_hand(target, settings)):
+        found = find_model(target, settings=settings)
+        yield LocalFolder(found.path), found.model, found.release
+        return
+    if not known and ":" not in target and len(Path(target).parts) > 1:
+        raise no_directory(target)
+    from internlm_zoo.remote.folder import open_remote
+
+    with open_remote(target, settings, tell=tell) as remote:
+        yield remote, remote.model, remote.release

@@ -1,0 +1,85 @@
+"""How a command answers and how it fails: texts of others are plain wherever they are told, see
+`internlm_zoo/plain.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from internlm_zoo.cli.document import print_json
+from internlm_zoo.cli.streams import let_pass, passing
+from internlm_zoo.errors import ZooError
+from internlm_zoo.plain import MOST, plain, plain_lines
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Answer:
+    """data: what `--json` prints. view: what a person sees on stdout: a path, which another program may read;
+    lines; a text, whose line breaks are its own; or anything rich renders."""
+
+    data: Any
+    view: Path | list[str] | RenderableType | None = None
+    exit_code: int = 0
+
+
+def say(answer: Answer, *, as_json: bool) -> None:
+    """The result, on stdout."""
+    view = answer.view
+    if as_json:
+        print_json(answer.data)
+    elif isinstance(view, Path):
+        let_pass((plain(str(view)) if sys.stdout.isatty() else str(view)) + "\n")
+    elif isinstance(view, list):
+        sys.stdout.write("".join(f"{plain(line)}\n" for line in view))
+    elif isinstance(view, str):
+        sys.stdout.write(plain_lines(view) + "\n")
+    elif view is not None:
+        from internlm_zoo.cli.console import stdout
+
+        stdout().print(view)
+
+
+def tell(text: str, style: str | None = None) -> None:
+    """A sentence, on stderr."""
+    from internlm_zoo.cli.console import stderr
+
+    stderr().tell(text, style)
+
+
+def tell_error(error: ZooError, *, as_json: bool, debug: bool) -> None:
+    """What went wrong: as a document on stdout, if that is asked for and it takes one, else on stderr."""
+    if debug:
+        for part in traceback.format_exception(error):
+            sys.stderr.write(plain_lines(part, MOST))
+    if as_json and _print_error(error):
+        return
+    first, *more = error.lines
+    for line in (f"error: {first}", *more):
+        tell(line, "bold red")
+    if error.fix:
+        tell(f"  fix: {error.fix}")
+
+
+def misread(error: Any) -> None:
+    """What the parser of options says, in its own way; it quotes what was typed."""
+    error.message = plain(error.message)
+    with passing():
+        error.show()
+
+
+def _print_error(error: ZooError) -> bool:
+    """Whether stdout takes it; else stderr is told."""
+    facts = {"what": error.what, "where": error.where, "fix": error.fix, "exit_code": error.exit_code}
+    try:
+        print_json({"error": {"name": type(error).__name__, **facts}})
+        sys.stdout.flush()
+    except ZooError:
+        return False
+    return True

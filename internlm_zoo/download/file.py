@@ -1,0 +1,265 @@
+"""One release on its way to its target: each file from where it is nearest, checked before it is shown."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+from converters.locking import held
+from converters.progress import byte_count
+from internlm_zoo.caches.find import Spot
+from internlm_zoo.download.candidates import Candidate
+from internlm_zoo.download.cross_check import Opinion, compare
+from internlm_zoo.download.targets import STORE, Standing, StoreTarget, Target
+from internlm_zoo.download.values import Means
+from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
+from internlm_zoo.fs.ownership import Owner
+from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.sources.base import Location
+from internlm_zoo.store.aliases import name_of
+from internlm_zoo.store.block_digests import read_blocks, write_blocks
+from internlm_zoo.transfer.blocks import BLOCK, Blocks
+from internlm_zoo.transfer.engine import transfer
+from internlm_zoo.transfer.journal import clear, forget, waiting
+from internlm_zoo.transfer.partial import TakenOver
+from internlm_zoo.transfer.seeding import seed, wrong_blocks
+from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
+from internlm_zoo.transfer.work_sharing import Crew, Stopped
+
+
+@dataclass(frozen=True)
+class Got:
+    """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before. kept:
+    bytes of it that were here before. voucher: the other hub whose digest it was held against, if its own
+    publishes none. changed: when (ns), if its bytes were checked as they came. spot: where on this machine it
+    was taken from."""
+
+    file: LockedFile
+    listed: LockedFile
+    source: str | None = None
+    kept: int = 0
+    services: Mapping[str, Service] = field(default_factory=dict)
+    voucher: str | None = None
+    notes: tuple[str, ...] = ()
+    changed: int | None = None
+    spot: Spot | None = None
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One release on its way. order: in which its doors are asked for bytes; none: in their own."""
+
+    candidate: Candidate
+    others: Sequence[Candidate]
+    release: LockedRelease
+    target: Target
+    means: Means
+    order: tuple[Candidate, ...] = ()
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def crew(self) -> Crew:
+        return Crew(self.stop)
+
+    def plan(self, file: LockedFile) -> Got:
+        """What `fetch` would do."""
+        there = self.target.look(file)
+        if there.sha256 is not None:
+            return _here(file, there)
+        if (spot := self.means.adopter.guess(file) or self._near(file)) is not None:
+            return Got(file, file, spot=spot)
+        hub = self.candidate.hub.name
+        left = max(waiting(self.target.partial, self.key(file)), self._right_in(there.damaged, file))
+        return Got(file, file, hub, services={hub: Service(max(0, (file.size or 0) - left))})
+
+    def fetch(self, file: LockedFile) -> Got:
+        there = self.target.look(file)
+        if there.sha256 is not None and not self._is_unfinished(file):
+            return self._found(file, there)
+        while True:
+            with suppress(TakenOver), self._alone(file):
+                there = self.target.look(file)
+                if there.sha256 is not None:
+                    return self._found(file, there)
+                return self._adopt(file) or self._transfer(file, there.damaged)
+
+    def _is_unfinished(self, file: LockedFile) -> bool:
+        """Whether somebody is at it, or was killed when it was nearly done, and we may finish it."""
+        return self._lock(file).exists() and os.access(self.target.partial, os.W_OK)
+
+    def _found(self, file: LockedFile, there: Standing) -> Got:
+        got = _here(file, there)
+        for note in got.notes:
+            self.means.progress.note(note)
+        return got
+
+    def _adopt(self, file: LockedFile) -> Got | None:
+        for found in self.means.adopter.matches(file, self.stop):
+            if self.target.adopt(found, file):
+                size, sha256 = found.known.stamp.size, found.known.sha256
+                return Got(replace(file, size=size, sha256=sha256), file, kept=size, spot=found.spot)
+        return None
+
+    def _transfer(self, file: LockedFile, damaged: Path | None) -> Got:
+        seeded = self._seed(file, damaged) if damaged is not None else None
+        fetched = self._bring(file)
+        opinion = Opinion()
+        if not file.has_digest:
+            hub, means = self.candidate.hub.name, self.means
+            opinion = compare(fetched, file.path, hub, self._comparable(), means.hubs)
+            if opinion.note:
+                means.progress.note(opinion.note)
+        changed = fetched.path.stat().st_mtime_ns
+        write_blocks(self.means.store, fetched)
+        self.target.keep(fetched, file, opinion.voucher)
+        forget(fetched.path)
+        services = {name: service for name, service in fetched.services.items() if name != STORE}
+        return Got(
+            replace(file, size=fetched.size, sha256=fetched.sha256),
+            listed=file,
+            source=", ".join(name for name in fetched.authors if name in services) or None,
+            kept=fetched.resumed if seeded is None else seeded,
+            services=services,
+            voucher=opinion.voucher,
+            notes=(*fetched.notes, *filter(None, [opinion.note])),
+            changed=changed,
+        )
+
+    def _right_in(self, damaged: Path | None, file: LockedFile) -> int:
+        """Bytes of the blocks of a damaged file that are right, where they are known."""
+        known = read_blocks(self.means.store, file.sha256)
+        if damaged is None or not known or file.size is None:
+            return 0
+        with suppress(OSError):
+            wrong = wrong_blocks(damaged, file.size, known)
+            blocks = Blocks(file.size)
+            return file.size - sum(map(blocks.length, wrong))
+        return 0
+
+    def _seed(self, file: LockedFile, damaged: Path) -> int | None:
+        """Leave what is right of a damaged file to be gone on from, and say so. The number of bytes that are
+        believed; None if all of it comes again."""
+        say, known = self.means.progress.note, read_blocks(self.means.store, file.sha256)
+        if not file.has_digest or file.size is None or file.size <= BLOCK:
+            say(f"{file.path} is not what it should be: it comes again")
+            return None
+        if not known:
+            say(f"the blocks of {file.path} are not known: it is compared with what a hub sends")
+        try:
+            kept = seed(self.target.partial, self.key(file), Wanted.of(file), damaged, known)
+        except OSError as error:
+            say(f"{file.path} cannot be read: {error.strerror}: it comes again")
+            return None
+        if known:
+            right = f"{byte_count(kept)} of it are right, the rest comes again"
+            say(f"{file.path} is not what it should be: {right}")
+        return kept
+
+    def _bring(self, file: LockedFile) -> Fetched:
+        """Asks every hub once per run: the next candidate of the format need not hear the same refusals."""
+        key, hopeless = self.key(file), self.means.hopeless
+        content = (self.candidate.release.format, f"{key} {file.size}")
+        if content in hopeless:
+            raise hopeless[content]
+        try:
+            return transfer(
+                Wanted.of(file),
+                self._origins(file),
+                self.target.partial,
+                key,
+                client=self.means.client,
+                stop=self.stop,
+                progress=self.means.progress,
+                crew=self.crew,
+                known=read_blocks(self.means.store, file.sha256),
+            )
+        except (IntegrityError, NotFoundError, AccessError, NetworkError) as error:
+            hopeless[content] = error
+            raise
+
+    def _near(self, file: LockedFile) -> Spot | None:
+        """The file of the store that it would be copied from."""
+        blob = self.target.near(file)
+        if blob is None:
+            return None
+        status = blob.stat()
+        return Spot(blob, "the store", status.st_size, status.st_dev)
+
+    def _origins(self, file: LockedFile) -> list[Origin]:
+        """The store, and the hubs that may have it, in the order to be asked; without a digest only the
+        release's own, because others' bytes could not be told apart."""
+        blob = self.target.near(file)
+        here = [] if blob is None else [Origin(STORE, lambda: Location(blob.as_uri()))]
+        doors = self.order or self.doors if file.has_digest else (self.candidate,)
+        names = [door.hub.name for door in doors]
+        return here + [
+            Origin(
+                door.hub.name if names.count(door.hub.name) == 1 else door.release.id,
+                partial(self.means.hubs.locate, door, file),
+                sure=door is self.candidate or door.publishes_digests,
+            )
+            for door in doors
+        ]
+
+    @cached_property
+    def doors(self) -> tuple[Candidate, ...]:
+        """The release's own hub and the others with the same format."""
+        same = (other for other in self.others if other.release.format == self.candidate.release.format)
+        return (self.candidate, *same)
+
+    def _comparable(self) -> list[Candidate]:
+        own = self.candidate.release
+        return [c for c in self.means.everywhere if c.release.format == own.format and c.release != own]
+
+    def needs(self, file: LockedFile) -> int:
+        """Bytes of disk it will take, judging by names alone."""
+        if file.size is None:
+            return 0
+        if (
+            isinstance(self.target, StoreTarget)
+            and file.sha256
+            and self.means.store.blob(file.sha256).exists()
+        ):
+            return 0
+        if (self.target.folder / file.path).exists() or self.target.links(self.means.adopter.spots(file)):
+            return 0
+        return max(0, file.size - waiting(self.target.partial, self.key(file)))
+
+    def key(self, file: LockedFile) -> str:
+        """What the partial file is called."""
+        return name_of(self.release, file)
+
+    def _lock(self, file: LockedFile) -> Path:
+        return self.target.partial / f"{self.key(file)}.lock"
+
+    @contextmanager
+    def _alone(self, file: LockedFile) -> Iterator[None]:
+        """No other process fetches the same content meanwhile. The lock's file goes last, after all that a
+        kill may have left of the content: whoever waits looks again."""
+
+        def say(text: str) -> None:
+            self.means.progress.note(f"{file.path}: {text}")
+
+        with Owner(self.target.partial), held(self._lock(file), say, self._check):
+            yield
+            clear(self.target.partial, self.key(file))
+
+    def _check(self) -> None:
+        if self.stop.is_set():
+            raise Stopped
+
+
+def _here(file: LockedFile, there: Standing) -> Got:
+    again = f"{file.path} in the release was not what it should be, and is taken from the store again"
+    return Got(
+        replace(file, size=there.size, sha256=there.sha256),
+        listed=file,
+        kept=there.size,
+        voucher=there.voucher,
+        notes=(again,) if there.relinked else (),
+    )

@@ -1,0 +1,85 @@
+"""Which hub delivers soonest: a short look at each, at once, before much is fetched from the first one.
+
+It orders where bytes come from. Which release is meant is not for it to say: that is the first that the
+registry, or the user, names."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from converters.system.threads import started
+from internlm_zoo.download.candidates import Candidate
+from internlm_zoo.download.values import Means
+from internlm_zoo.errors import ZooError
+from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.transfer.failures import Refusal
+from internlm_zoo.transfer.values import Service, Wanted
+
+WORTH = 64 << 20
+"""Bytes to fetch from which on a probe pays."""
+
+SAMPLE = 256 << 10
+"""Bytes asked of each hub; how long they take, with the answer's delay, is its rank."""
+
+_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """order: to be asked in. services: what the probe itself took. notes: hubs that have other content, or
+    none."""
+
+    order: tuple[Candidate, ...]
+    services: Mapping[str, Service] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Look:
+    door: Candidate
+    seconds: float = float("inf")
+    served: int = 0
+    note: str | None = None
+
+
+def probe(doors: Sequence[Candidate], file: LockedFile, means: Means) -> Probe:
+    """The doors, the quickest first; those that fail, or take more than _SECONDS, keep their order behind
+    them."""
+    looks = [_Look(door) for door in doors]
+    threads = [
+        threading.Thread(
+            target=_look, args=(look, file, means), name=f"look at {look.door.hub.name}", daemon=True
+        )
+        for look in looks
+    ]
+    threads = list(filter(started, threads))
+    deadline = time.monotonic() + _SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    ranked = sorted(looks, key=lambda look: look.seconds)
+    return Probe(
+        order=tuple(look.door for look in ranked),
+        services={look.door.hub.name: Service(look.served) for look in looks if look.served},
+        notes=tuple(f"not used: {look.note}" for look in looks if look.note),
+    )
+
+
+def _look(look: _Look, file: LockedFile, means: Means) -> None:
+    """A hub that fails here is not out: it is asked last."""
+    wanted = Wanted.of(file)
+    try:
+        location = means.hubs.locate(look.door, file)
+        began = time.monotonic()
+        with means.client.open(location, 0, None, SAMPLE) as body:
+            for chunk in body.chunks(wanted, means.client.patience):
+                look.served += len(chunk)
+                if look.served >= SAMPLE:
+                    break
+        look.seconds = time.monotonic() - began
+    except Refusal as refusal:
+        look.note = f"{look.door.hub.name}: {refusal.error.what}"
+    except ZooError as error:
+        look.note = error.what

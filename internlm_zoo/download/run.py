@@ -1,0 +1,287 @@
+"""`download`: from a model's name to a folder of checked files, by way of whichever hub delivers them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from internlm_zoo.caches.huggingface import address_of, home_of, show
+from internlm_zoo.download.candidates import AUTO, Candidate, candidates, same_weights
+from internlm_zoo.download.plan import DownloadPlan
+from internlm_zoo.download.release import fetch_release, plan_release
+from internlm_zoo.download.selection import Selection
+from internlm_zoo.download.session import open_means
+from internlm_zoo.download.values import Download, Means, Request
+from internlm_zoo.errors import (
+    AccessError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    OversizeError,
+    UnsupportedError,
+    UsageError,
+    ZooError,
+)
+from internlm_zoo.fs.homes import disk
+from internlm_zoo.progress import Progress
+from internlm_zoo.registry import load_registry
+from internlm_zoo.registry.lock import Lock, LockedRelease
+from internlm_zoo.settings import Settings
+from internlm_zoo.store.in_use import at_work
+from internlm_zoo.store.layout import Store
+from internlm_zoo.store.publish import holds
+from internlm_zoo.store.record import intact_record, read_record
+from internlm_zoo.transfer.failures import gravest
+from internlm_zoo.transfer.workers import unless
+
+# Failures of one hub that leave the next one to be tried.
+HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError, OversizeError)
+
+
+def download(
+    model: str,
+    files: Sequence[str] = (),
+    *,
+    settings: Settings,
+    format: str | None = None,
+    source: str = AUTO,
+    revision: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    local_dir: Path | None = None,
+    adopt: Sequence[Path] = (),
+    hf_cache: bool = False,
+    max_workers: int = 8,
+    max_rate: str | int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> Download:
+    """Get a model's files, every one checked before it is shown.
+
+    files, include, exclude: see Selection. format: None for whichever there is of the model's own weights, hf
+    before original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests
+    come from the lock, or on first contact from the hub, and are then locked. A complete release that is
+    locked makes no request. adopt: folders below which files may be, besides the caches of the hubs' own
+    clients.
+    hf_cache: show the release, which is whole and in hf format then, in the cache of huggingface_hub, too.
+    max_rate: bytes per second of all connections together, or a size such as "20MB". cancel: the caller's
+    event; once it is set, transfers stop within a second.
+
+    Raises NotFoundError, AccessError, NetworkError or IntegrityError when no hub delivers (nothing is shown
+    then, and what arrived right is kept for the next run), NoSpaceError, UsageError, RegistryError,
+    Cancelled.
+    """
+    request = Request(
+        model,
+        Selection(tuple(files), tuple(include), tuple(exclude)),
+        format=format,
+        source=source,
+        revision=revision,
+        local_dir=local_dir,
+        adopt=tuple(adopt),
+        hf_cache=hf_cache,
+        force=force,
+        max_workers=max_workers,
+        cancel=cancel,
+    )
+    begun = time.monotonic()
+    with _means(request, settings, progress, max_rate) as (order, means):
+        done = _shown(_first_of(order, request, means, fetch_release), request, means)
+    return replace(done, seconds=time.monotonic() - begun)
+
+
+def plan_download(
+    model: str,
+    files: Sequence[str] = (),
+    *,
+    settings: Settings,
+    format: str | None = None,
+    source: str = AUTO,
+    revision: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    local_dir: Path | None = None,
+    adopt: Sequence[Path] = (),
+    hf_cache: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> DownloadPlan:
+    """What `download` with the same arguments would do now. Hubs may be asked; nothing is written.
+
+    Raises what `download` raises before the first byte comes.
+    """
+    request = Request(
+        model,
+        Selection(tuple(files), tuple(include), tuple(exclude)),
+        format=format,
+        source=source,
+        revision=revision,
+        local_dir=local_dir,
+        adopt=tuple(adopt),
+        hf_cache=hf_cache,
+        force=force,
+    )
+    with _means(request, settings, progress, writes=False) as (order, means):
+        return _first_of(order, request, means, plan_release)
+
+
+def carry_out(
+    plan: DownloadPlan,
+    *,
+    settings: Settings,
+    max_workers: int = 8,
+    max_rate: str | int | None = None,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> Download:
+    """Do what a plan says: its files, of its revision, from its hub or another that has the same bytes.
+
+    Raises what `download` raises, also where the hub now has something else.
+    """
+    request = replace(
+        plan.request,
+        selection=plan.selection,
+        format=plan.format,
+        max_workers=max_workers,
+        cancel=cancel,
+    )
+    begun = time.monotonic()
+    with _means(request, settings, progress, max_rate) as (order, means):
+        own = next((candidate for candidate in order if candidate.offers(plan.release)), None)
+        if own is None:
+            raise NotFoundError(
+                "the registry no longer has what was planned", plan.release.id, "plan it again"
+            )
+        others = [other for other in order if other is not own]
+        own = own if own.locked == plan.release else replace(own, locked=plan.release, planned=True)
+        unless(cancel)
+        done = fetch_release(own, others, request, means)
+        done = _shown(replace(done, notes=plan.notes + done.notes), request, means)
+    return replace(done, seconds=time.monotonic() - begun)
+
+
+_T = TypeVar("_T", Download, DownloadPlan)
+
+
+def _first_of(
+    order: Sequence[Candidate],
+    request: Request,
+    means: Means,
+    step: Callable[[Candidate, Sequence[Candidate], Request, Means], _T],
+) -> _T:
+    """What the first candidate that works out gives."""
+    failures: list[tuple[Candidate, ZooError]] = []
+    for candidate in order:
+        unless(request.cancel)
+        others = [other for other in order if other is not candidate]
+        try:
+            done = step(candidate, others, request, means)
+        except HUB_FAILURES as error:
+            failures.append((candidate, error))
+            if candidate is not order[-1]:
+                means.progress.note(f"{candidate.release.id}: {error.what}; going on to the next source")
+        else:
+            notes = tuple(f"{failed.release.id} was no use: {error.what}" for failed, error in failures)
+            return replace(done, notes=notes + done.notes)
+    raise verdict(request.model, failures)
+
+
+def _is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
+    """Whether all that is asked for of a locked release is in the store."""
+    folder = store.release(release.hub, release.repo, release.revision)
+    try:
+        return all(holds(store, folder, file) for file in request.selection.of(release))
+    except NotFoundError:
+        return False
+
+
+def _format(request: Request) -> str | None:
+    """The one that will do. Raises UsageError for what other tools are to be shown and cannot."""
+    if not request.hf_cache:
+        return request.format
+    other = request.format not in (None, "hf")
+    if request.local_dir is not None or request.selection != Selection() or other:
+        what = "--hf-cache shows whole releases in hf format, from the store"
+        raise UsageError(what, fix="leave out --local-dir, another --format, and what chooses files")
+    return "hf"
+
+
+def _shown(done: Download, request: Request, means: Means) -> Download:
+    """In the cache of huggingface_hub as well, if that was asked for."""
+    if not request.hf_cache:
+        return done
+    record = read_record(done.path)
+    assert record is not None and record.whole
+    registry, lock, ledger = load_registry(means.settings), Lock.load(means.settings), means.adopter.ledger
+    address = address_of(record.release, registry.model(done.model), registry, lock, means.store, ledger)
+    shown = show(record.release, address, means.settings, means.store, ledger)
+    for note in shown.notes:
+        means.progress.note(note)
+    return replace(done, notes=done.notes + shown.notes, shown_in=shown.snapshot)
+
+
+def verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
+    """The error that says why no candidate was of use."""
+    if len({error.what for _, error in failures}) == 1:
+        return failures[0][1]
+    worst = gravest(error for _, error in failures)
+    reasons = "; ".join(f"{candidate.release.id}: {error.what}" for candidate, error in failures)
+    by_weight = sorted((error for _, error in failures), key=lambda error: not isinstance(error, worst))
+    fix = next((error.fix for error in by_weight if error.fix), None)
+    return worst(f"no source delivers {model}: {reasons}", fix=fix)
+
+
+def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -> list[Candidate]:
+    """The same, with what is complete here, or begun in the folder the user names, in front."""
+    begun = intact_record(request.local_dir) if request.local_dir else None
+
+    def is_far(candidate: Candidate) -> bool:
+        locked = candidate.locked
+        if request.local_dir is not None:
+            return begun is None or candidate.hub.name != begun.release.hub
+        return locked is None or not _is_complete(locked, request, store)
+
+    return sorted(order, key=is_far)
+
+
+@contextmanager
+def _means(
+    request: Request,
+    settings: Settings,
+    progress: Progress | None,
+    max_rate: str | int | None = None,
+    *,
+    writes: bool = True,
+) -> Iterator[tuple[list[Candidate], Means]]:
+    """The candidates in their order, and what it takes to ask them. writes: whether digests of adopted files
+    may be remembered."""
+    registry, lock = load_registry(settings), Lock.load(settings)
+    entry = registry.model(request.model)
+    if request.hf_cache:
+        home_of(entry, registry)
+    find = partial(candidates, entry, registry, lock, settings)
+    order = find(format=_format(request), source=request.source, revision=request.revision)
+    everywhere = find(format=same_weights(request.format), source=AUTO, revision=None)
+    with (
+        disk(request.local_dir or settings.home),
+        open_means(
+            entry,
+            everywhere,
+            settings,
+            progress,
+            connections=request.max_workers,
+            max_rate=max_rate,
+            adopt=request.adopt,
+            fresh=request.force,
+            keep=writes,
+        ) as means,
+        at_work(means.store, means.progress.note) if writes and not request.local_dir else nullcontext(),
+    ):
+        yield _nearest_first(order, request, means.store), means

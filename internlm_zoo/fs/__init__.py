@@ -1,0 +1,1 @@
+"""Files of ours: owned names of unfinished ones, removal within a folder, links, homes."""

@@ -1,0 +1,104 @@
+"""Moves a release from its stage to its place, or out of the mirror, and keeps the index true at every
+moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from internlm_zoo.download.values import DownloadedFile
+from internlm_zoo.mirror.copying import Copied
+from internlm_zoo.mirror.destinations import Destination
+from internlm_zoo.mirror.index import Held, HeldFile, Index, Origin, git_digest
+from internlm_zoo.mirror.planning import strangers
+from internlm_zoo.mirror.values import Action, Item, Seen, Unwanted
+from internlm_zoo.names import is_sha1
+
+
+def take_in(copied: Copied, index: Index, destination: Destination) -> tuple[Index, Item]:
+    """The index, published, once the files are in place and those that are gone are removed, and the item as
+    it turned out. Killed in between, the index speaks of no file that is not as it says, and says whose the
+    files are that lie there."""
+    item = copied.item
+    path = item.shelf.path
+    before = index.find(path)
+    if before is None:
+        index = index.put(replace(_held(copied, None, []), revision=None))
+        destination.publish(index)
+    elif item.actions:
+        index = index.forget(path, [action.path for action in item.actions])
+        destination.publish(index)
+    left = destination.remove(path, _stamps(item.to_delete, item.seen))
+    stage = copied.stage or Path()
+    git = {file.path: git_digest(stage / file.path, file.size or 0) for file in copied.files.values()}
+    stamps = destination.take_in(path, list(copied.files))
+    arrived = [_held_file(file, git, stamps) for file in copied.files.values()]
+    arrived += [item.seen.right[action.path] for action in item.actions if action.why == "here"]
+    index = index.put(_held(copied, index.find(path), arrived))
+    destination.publish(index)
+    destination.clear(path)
+    return index, replace(item, actions=_outcome(item.actions, copied, left))
+
+
+def take_out(leaving: Unwanted, index: Index, destination: Destination) -> tuple[Index, Unwanted]:
+    """The index, published, without a release that is gone, and what became of it. Killed in between, the
+    next apply removes the rest."""
+    held = leaving.held
+    destination.publish(index.forget(held.path, [file.path for file in held.files]))
+    going = [action for action in leaving.actions if action.kind == "delete"]
+    left = destination.remove(held.path, _stamps(going, leaving.seen))
+    index = index.drop(held.path)
+    destination.publish(index)
+    return index, replace(leaving, actions=_outcome(leaving.actions, None, left))
+
+
+def _stamps(actions: Iterable[Action], seen: Seen) -> dict[str, str]:
+    """Of what lies there, when it was decided that it goes."""
+    return {action.path: seen.files[action.path].stamp for action in actions if action.path in seen.files}
+
+
+def _outcome(actions: Iterable[Action], copied: Copied | None, left: Iterable[str]) -> tuple[Action, ...]:
+    """The actions as they turned out, with the sizes of what came."""
+    came, left = copied.files if copied else {}, set(left)
+    done = []
+    for action in actions:
+        if action.path in left:
+            action = replace(action, kind="keep", why="touched")
+        elif action.kind in ("copy", "update") and action.path in came:
+            action = _as_it_came(action, came[action.path])
+        done.append(action)
+    return tuple(done)
+
+
+def _as_it_came(action: Action, file: DownloadedFile) -> Action:
+    whence = str(file.taken_from) if file.taken_from else None
+    return replace(action, size=file.size, fetch=file.size if file.source else 0, taken_from=whence)
+
+
+def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
+    """before: what the index still says, so its files are those that stay."""
+    shelf, snapshot = copied.item.shelf, copied.item.offer.snapshot
+    assert snapshot is not None, "nothing is taken in without an offer"
+    kept = before.files if before else ()
+    files = sorted([*kept, *arrived], key=lambda file: file.path)
+    found = before.found if before else strangers(copied.item.seen)
+    vouched = copied.vouched and (not kept or before is None or before.trust == "hub")
+    trust: Literal["hub", "first-use"] = "hub" if vouched else "first-use"
+    return Held(
+        path=shelf.path,
+        model=shelf.model,
+        format=shelf.format,
+        revision=snapshot.revision if is_sha1(snapshot.revision) else None,
+        source=Origin(snapshot.hub, snapshot.repo, snapshot.revision),
+        trust=trust,
+        names=shelf.names,
+        files=tuple(files),
+        found=tuple(path for path in found if path not in {file.path for file in files}),
+    )
+
+
+def _held_file(file: DownloadedFile, git: Mapping[str, str | None], stamps: Mapping[str, str]) -> HeldFile:
+    assert file.size is not None and file.sha256 is not None, "a fetched file is known in full"
+    return HeldFile(file.path, file.size, file.sha256, git.get(file.path), stamps[file.path])

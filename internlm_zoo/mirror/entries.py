@@ -1,0 +1,65 @@
+"""What a mirror file asks for: one shelf per model and format, and the names it is known by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from internlm_zoo.download.candidates import AUTO, Candidate, candidates, is_place
+from internlm_zoo.errors import NotFoundError
+from internlm_zoo.mirror.config import MirrorFile, chosen
+from internlm_zoo.mirror.index import Name
+from internlm_zoo.registry import Model, Registry, Release
+from internlm_zoo.registry.lock import Lock
+from internlm_zoo.registry.release import Format
+from internlm_zoo.settings import Settings
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """One release that the mirror is to hold. path: its folder, `org/name`. names: what any hub calls it.
+    candidates: where it is to come from, first choice first."""
+
+    model: str
+    format: Format
+    path: str
+    names: tuple[Name, ...]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """left_out: models of which there is nothing to copy."""
+
+    shelves: tuple[Shelf, ...]
+    left_out: tuple[str, ...]
+
+
+def wanted(mirror: MirrorFile, registry: Registry, settings: Settings, source: str = AUTO) -> Wanted:
+    """source: see Orders. Raises NotFoundError for a hub that there is not."""
+    settings = replace(settings, sources=mirror.hubs or settings.sources)
+    for hub in settings.sources if source == AUTO or is_place(source) else (source,):
+        registry.hub(hub)
+    shelves, left_out = [], []
+    for name in chosen(mirror, registry):
+        found = [_shelf(registry.models[name], it, registry, settings, source) for it in mirror.formats]
+        shelves += [shelf for shelf in found if shelf]
+        if not any(found):
+            left_out.append(name)
+    return Wanted(tuple(shelves), tuple(left_out))
+
+
+def _shelf(model: Model, format: Format, registry: Registry, settings: Settings, source: str) -> Shelf | None:
+    published = [release for release in model.releases if release.format == format]
+    try:
+        places = candidates(model, registry, Lock(), settings, format=format, source=source, revision=None)
+    except NotFoundError:
+        return None
+    names = tuple(Name(it.hub, repo) for it in published for repo in (it.repo, *it.also_listed_as))
+    return Shelf(model.name, format, _folder(published), names, tuple(places))
+
+
+def _folder(releases: list[Release]) -> str:
+    """The first name that is `org/name`, whichever hub is asked first, so that folders stay where they
+    are."""
+    repos = [release.repo for release in releases if release.repo.count("/") == 1]
+    return repos[0] if repos else f"{releases[0].hub}/{releases[0].repo.replace('/', '--')}"

@@ -1,0 +1,100 @@
+"""Asks the hubs what they have for each shelf: the first that answers is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from converters.system.threads import in_threads
+from internlm_zoo.download.candidates import Candidate
+from internlm_zoo.download.listings import Hubs, contradiction
+from internlm_zoo.errors import (
+    IntegrityError,
+    ListingError,
+    NetworkError,
+    NoSpaceError,
+    VariableError,
+    ZooError,
+)
+from internlm_zoo.mirror.entries import Shelf
+from internlm_zoo.mirror.index import Held, Index
+from internlm_zoo.mirror.values import Offer
+from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.settings import Settings
+from internlm_zoo.sources.base import Snapshot
+from internlm_zoo.store.layout import is_ours
+
+_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How the files of one shelf can be had. hubs: each is asked once per run, and then remembered. known:
+    what is locked, or held, at which revision. silent: hubs that answered nobody, whatever the shelf."""
+
+    shelf: Shelf
+    hubs: Hubs
+    known: Lock
+    silent: dict[str, NetworkError]
+
+
+def ways_to(shelves: Iterable[Shelf], index: Index, settings: Settings) -> dict[str, Ways]:
+    """By path. Nothing is asked yet."""
+    silent: dict[str, NetworkError] = {}
+    known = Lock().updated(map(_as_locked, index.releases)).updated(Lock.load(settings).releases)
+    return {shelf.path: Ways(shelf, Hubs(settings), known, silent) for shelf in shelves}
+
+
+def survey(ways: Mapping[str, Ways]) -> dict[str, Offer]:
+    """Offers by path; several shelves are asked for at a time."""
+    return dict(zip(ways, in_threads(ask, list(ways.values()), _WORKERS), strict=True))
+
+
+def ask(ways: Ways, failures: Mapping[str, ZooError] | None = None) -> Offer:
+    """What the first hub has that answers and is not among the failures."""
+    failed = dict(failures or {})
+    for candidate in ways.shelf.candidates:
+        hub = candidate.hub.name
+        if hub in failed:
+            continue
+        try:
+            return _offer(ways, candidate, failed)
+        except (NoSpaceError, VariableError):
+            raise
+        except ZooError as error:
+            failed[hub] = error
+            if isinstance(error, NetworkError) and not isinstance(error, ListingError):
+                ways.silent[hub] = error
+    return Offer(None, failed)
+
+
+def _offer(ways: Ways, candidate: Candidate, failed: Mapping[str, ZooError]) -> Offer:
+    if candidate.hub.name in ways.silent:
+        raise ways.silent[candidate.hub.name]
+    snapshot = ways.hubs.snapshot(candidate)
+    _check_known(snapshot, ways.known)
+    files = tuple(file for file in snapshot.files if not is_ours(file.path))
+    return Offer(replace(snapshot, files=files), dict(failed))
+
+
+def _check_known(snapshot: Snapshot, known: Lock) -> None:
+    """A revision is what it was. Raises IntegrityError where the hub now says otherwise."""
+    before = known.find(snapshot.hub, snapshot.repo, snapshot.revision)
+    if before is None or before.revision != snapshot.revision:
+        return
+    for file in snapshot.files:
+        ours = before.file(file.path)
+        if ours is not None and (what := contradiction(file, ours)):
+            raise IntegrityError(
+                f"{snapshot.hub} has another {file.path} under the same revision ({what})",
+                before.id,
+                "if that was done on purpose, record it anew: internlm-zoo lock",
+            )
+
+
+def _as_locked(held: Held) -> LockedRelease:
+    files = tuple(LockedFile(file.path, file.size, file.sha256, file.git_sha1) for file in held.files)
+    source = held.source
+    return LockedRelease(
+        source.hub, source.repo, source.revision, source.revision, held.format, held.trust, files
+    )

@@ -1,0 +1,1 @@
+"""A release read by ranges: its weights stay at their hub."""

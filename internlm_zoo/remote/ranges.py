@@ -1,0 +1,170 @@
+"""Stretches of one remote file: from any byte to any other, resumed where a connection died.
+
+The retries are those of a download (refusal.py says what each failure calls for), but with one origin, and
+with nothing to start over: bytes that were handed out cannot be taken back, so a file that changes is an
+error.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from internlm_zoo.errors import (
+    AccessError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    UnsupportedError,
+    ZooError,
+)
+from internlm_zoo.sources.base import Location
+from internlm_zoo.transfer.blocks import BLOCK
+from internlm_zoo.transfer.body import Body
+from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.failures import Refusal, Remedy, changed, host, lie, silent
+from internlm_zoo.transfer.values import Origin, Patience, Wanted
+
+
+class Ranges:
+    """The bytes of one file at one origin; thread-safe. name: what errors call it."""
+
+    def __init__(self, name: str, wanted: Wanted, origin: Origin, client: Client) -> None:
+        self.name = name
+        self._wanted = wanted
+        self._origin = origin
+        self._client = client
+        self._lock = threading.Lock()
+        self._location: Location | None = None
+        self._fresh = True
+        self._validators: dict[str, str] = {}
+
+    @property
+    def size(self) -> int:
+        """As it was listed, else as the origin says at the first byte. Raises what `chunks` raises."""
+        if self._wanted.size is None:
+            for _ in self.chunks(0, 1):
+                pass
+        assert self._wanted.size is not None
+        return self._wanted.size
+
+    def chunks(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes start..end as they arrive; closing the iterator gives the connection up.
+
+        Raises IntegrityError if the origin lies or the file has changed, NetworkError, NotFoundError or
+        AccessError if it does not deliver.
+        """
+        trouble = _Trouble(self._client.patience)
+        while start < end and self._wanted.size != 0:
+            location = self._locate()
+            try:
+                for chunk in self._stretch(location, start, end):
+                    start += len(chunk)
+                    trouble.progress(len(chunk))
+                    yield chunk
+            except Refusal as refusal:
+                self._bear(refusal, location, trouble)
+
+    def _stretch(self, location: Location, start: int, end: int) -> Iterator[bytes]:
+        """What one answer gives of it."""
+        door = host(location.url)
+        with self._client.open(location, start, self._validators.get(door), end) as body:
+            body.begin(self._wanted)
+            self._check(body, start, door)
+            for chunk in body.chunks(self._wanted, self._client.patience):
+                self._delivers(location)
+                part = chunk[: end - start]
+                start += len(part)
+                yield part
+                if start == end and body.end != end:
+                    return
+        if start == end or body.total == 0:
+            return
+        raise silent(location.url, "the answer is too short")
+
+    def _locate(self) -> Location:
+        with self._lock:
+            location = self._location
+            if location is None or (location.expires is not None and location.expires <= time.time()):
+                try:
+                    location = self._origin.locate()
+                except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
+                    raise self._named(Refusal(error, Remedy.LEAVE)) from error
+                self._location, self._fresh = location, True
+            return location
+
+    def _delivers(self, location: Location) -> None:
+        with self._lock:
+            if location is self._location:
+                self._fresh = False
+
+    def _forget(self, location: Location) -> bool:
+        """Whether another attempt may find a better one. Not if it never delivered; but others may have asked
+        for one meanwhile."""
+        with self._lock:
+            if location is self._location:
+                if self._fresh:
+                    return False
+                self._location = None
+            return True
+
+    def _check(self, body: Body, start: int, door: str) -> None:
+        """That it is the same file as before, and the part of it that was asked for."""
+        with self._lock:
+            known = self._validators.setdefault(door, body.validator) if body.validator else None
+            if known != body.validator:
+                raise changed(body.url, "has another version of the file than before (its ETag changed)")
+            if body.start != start:
+                raise lie(body.url, "does not serve parts of files, so they have to be downloaded whole")
+            if self._wanted.size is None:
+                if body.total is None:
+                    raise lie(body.url, f"does not say how long {self._wanted.path} is")
+                self._wanted = replace(self._wanted, size=body.total)
+
+    def _bear(self, refusal: Refusal, location: Location, trouble: _Trouble) -> None:
+        """Prepare another attempt, or raise why there is none."""
+        wait = trouble.wait_after(refusal)
+        if refusal.remedy is Remedy.RESTART:
+            what = f"{refusal.error.what}; what was read before does not count any more"
+            raise IntegrityError(what, self.name, "run it again") from refusal
+        asks = refusal.remedy is Remedy.ASK
+        trouble.doubts += refusal.remedy is Remedy.DOUBT
+        hopeless = refusal.remedy is Remedy.LEAVE or trouble.doubts > 1
+        if wait is None or hopeless or (asks and not self._forget(location)):
+            raise self._named(refusal) from refusal
+        if not asks:
+            time.sleep(wait)
+
+    def _named(self, refusal: Refusal) -> ZooError:
+        """Whoever waited in vain may go on later from what is there, so that is no IntegrityError."""
+        error = refusal.error
+        if refusal.remedy is Remedy.WAIT:
+            return NetworkError(error.what, self.name, "run it again: it goes on where it stopped")
+        return error if error.where else type(error)(error.what, self.name, error.fix)
+
+
+@dataclass
+class _Trouble:
+    """Failures in a row, without a block of progress between them."""
+
+    patience: Patience
+    failures: int = 0
+    since: int = 0
+    doubts: int = 0
+
+    def progress(self, amount: int) -> None:
+        self.since += amount
+        if self.since >= BLOCK:
+            self.failures = self.since = 0
+
+    def wait_after(self, refusal: Refusal) -> float | None:
+        """Seconds until another attempt makes sense; None if none does."""
+        self.failures += 1
+        patience = self.patience
+        if self.failures >= patience.tries or refusal.after > patience.longest_asked:
+            return None
+        pause = min(patience.first_wait * 2.0 ** (self.failures - 1), patience.longest_wait)
+        return max(refusal.after, pause * random.uniform(0.5, 1.0))

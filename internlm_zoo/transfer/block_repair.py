@@ -1,0 +1,164 @@
+"""Finds the wrong blocks of a file whose digest is wrong, by a second reading, and replaces them.
+
+One digest of a whole file does not say where it is wrong. So each block is read again, from an origin that
+had no part in it where there is one, and the two readings are compared. When the file is right after that,
+whoever brought the other version is named; otherwise the blocks in dispute are forgotten and the agreed ones
+kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from blake3 import blake3
+
+from internlm_zoo.errors import IntegrityError, ZooError
+from internlm_zoo.remote.ranges import Ranges
+from internlm_zoo.transfer.blocks import BLOCK
+from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.partial import Partial
+from internlm_zoo.transfer.scheduler import Contestant
+
+
+class Patient(Protocol):
+    """The file under way, as a second reading needs it."""
+
+    @property
+    def partial(self) -> Partial: ...
+    @property
+    def contestants(self) -> Sequence[Contestant]: ...
+    @property
+    def client(self) -> Client: ...
+    def say(self, note: str) -> None: ...
+    def check(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Dispute:
+    """Two readings of one block."""
+
+    block: int
+    authors: tuple[str, ...]
+    first: str
+    second: str
+
+
+def mend(run: Patient, wrong: str) -> None:
+    """wrong: what the digest says. Raises IntegrityError if no second reading makes it right."""
+    partial, disputes = run.partial, list[_Dispute]()
+    whence = " and ".join(partial.authors)
+    run.say(f"{partial.wanted.path} from {whence} is wrong: {wrong}; reading it again to find the block")
+    readers = _readers(run)
+    for reader in readers:
+        found = list(_compare(run, reader))
+        disputes += found
+        if not found:
+            continue
+        partial.reread()
+        if partial.mismatch(run.check) is None:
+            for dispute in found:
+                _blame(run, dispute, reader)
+            return
+    for dispute in disputes:
+        partial.forget_block(dispute.block)
+    raise _refusal(run, f"from {whence} is wrong: {wrong}", readers, disputes)
+
+
+def _refusal(
+    run: Patient, what: str, readers: Sequence[Contestant], disputes: Sequence[_Dispute]
+) -> IntegrityError:
+    path = run.partial.wanted.path
+    if disputes:
+        places = ", ".join(_place(run.partial, dispute.block) for dispute in disputes)
+        finding = f"two readings differ in {places}: {disputes[0].first} and {disputes[0].second} (blake3)"
+        return IntegrityError(
+            f"{path} {what}; {finding}", path, "run it again: only these blocks are fetched again"
+        )
+    agreed = [reader.name for reader in readers if reader.error is None]
+    failed = [f"{c.name}: {c.error.what}" for c in run.contestants if c.error is not None]
+    finding = (
+        f"a second reading, from {' and '.join(agreed)}, is the same" if agreed else "nobody else has it"
+    )
+    return IntegrityError(
+        "; ".join([f"{path} {what}", finding, *failed]), path, "try another source, or tell the hub's owner"
+    )
+
+
+def _readers(run: Patient) -> list[Contestant]:
+    """Those who brought least of it first; those who had a part in every block only if there is nobody
+    else."""
+    partial = run.partial
+    count = partial.blocks.count
+
+    def share(contestant: Contestant) -> int:
+        return sum(contestant.name in partial.authors_of(block) for block in range(count))
+
+    alive = sorted((c for c in run.contestants if c.error is None), key=share)
+    others = [contestant for contestant in alive if share(contestant) < count]
+    return others or alive
+
+
+def _compare(run: Patient, reader: Contestant) -> Iterator[_Dispute]:
+    """Reads the blocks that others brought (all, if it brought all), and replaces those that it has
+    otherwise."""
+    partial = run.partial
+    count = partial.blocks.count
+    blocks = [block for block in range(count) if reader.name not in partial.authors_of(block)]
+    blocks = blocks or list(range(count))
+    try:
+        for first, last in _runs(blocks):
+            for block, data in _read(run, reader, first, last):
+                before, after = partial.digest_of(block), blake3(data).hexdigest()
+                if before != after:
+                    yield _Dispute(block, partial.authors_of(block), before, after)
+                    partial.replace_block(block, data, reader.name)
+    except ZooError as error:
+        reader.error = error
+        run.say(f"{reader.name}: {error.what}")
+
+
+def _read(run: Patient, reader: Contestant, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+    """Blocks first..last, each whole."""
+    blocks, wanted = run.partial.blocks, run.partial.wanted
+    ranges = Ranges(wanted.path, wanted, reader.origin, run.client)
+    block, data = first, bytearray()
+    end = last * BLOCK + blocks.length(last)
+    for chunk in ranges.chunks(first * BLOCK, end):
+        run.check()
+        reader.delivered(len(chunk))
+        data += chunk
+        while block <= last and len(data) >= blocks.length(block):
+            length = blocks.length(block)
+            yield block, bytes(data[:length])
+            del data[:length]
+            block += 1
+
+
+def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each stretch without a gap."""
+    first = last = blocks[0]
+    for block in blocks[1:]:
+        if block != last + 1:
+            yield first, last
+            first = block
+        last = block
+    yield first, last
+
+
+def _blame(run: Patient, dispute: _Dispute, reader: Contestant) -> None:
+    """Whoever brought the version that was wrong is out, if it was one."""
+    what = (
+        f"{_place(run.partial, dispute.block)} from {' and '.join(dispute.authors)} was wrong: "
+        f"expected blake3 {dispute.second}, found {dispute.first}; {reader.name} has it right"
+    )
+    run.say(what)
+    for contestant in run.contestants:
+        if (contestant.name,) == dispute.authors and contestant is not reader:
+            contestant.error = IntegrityError(what)
+
+
+def _place(partial: Partial, block: int) -> str:
+    start = block * BLOCK
+    end = start + partial.blocks.length(block)
+    return f"{partial.wanted.path} block {block} (bytes {start:,} to {end:,})"
