@@ -15,7 +15,7 @@ class Progress(Protocol):
     def note(self, text: str) -> None: ...
 
 
-class Silence:
+class NullProgress:
     """Tells nobody."""
 
     def start(self, task: str, total: int | None, done: int = 0) -> None: ...

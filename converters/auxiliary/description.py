@@ -28,7 +28,7 @@ _SIDES = ("single_word", "lstrip", "rstrip")
 
 
 @dataclass(frozen=True)
-class Described:
+class TokenizerDescription:
     """settings: tokenizer_config.json without tokens and templates. roles: bos_token and the like -> text,
     None for a role that is said to be empty. extra: further special tokens. added: with ids of their own.
     templates: by name."""
@@ -45,7 +45,7 @@ class Described:
         return tuple(dict.fromkeys([*(text for text in self.roles.values() if text), *self.extra]))
 
 
-def describe(files: TokenizerFiles) -> Described:
+def describe(files: TokenizerFiles) -> TokenizerDescription:
     """Raises IntegrityError for a file that is damaged or of another form."""
     config = files.json(beside.SETTINGS)
     special = files.json(beside.SPECIAL) if DECODER not in config else {}
@@ -64,7 +64,7 @@ def describe(files: TokenizerFiles) -> Described:
             values.of(key, config.get(key) or False, values.flag)
     named = {key for key in EXTRA if isinstance(merged.get(key), dict)}  # by a name of the model's own
     away = {DECODER, "chat_template", *ROLES, *EXTRA} - named
-    return Described(
+    return TokenizerDescription(
         {key: value for key, value in merged.items() if key not in away},
         roles,
         texts,
@@ -91,7 +91,7 @@ def fast_ids(files: TokenizerFiles) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Fast:
+class FastTokenizerFile:
     """What a tokenizer.json says. pieces: of its model, text -> id. added: tokens, as they are in it."""
 
     document: Mapping[str, Any]
@@ -99,14 +99,16 @@ class Fast:
     added: tuple[AddedToken, ...]
 
 
-def fast_tokenizer_in(files: TokenizerFiles) -> Fast:
+def fast_tokenizer_in(files: TokenizerFiles) -> FastTokenizerFile:
     """Raises IntegrityError if it is no tokenizer."""
     document = files.json(beside.FAST)
     with _making_sense(files, beside.FAST, "it is not a tokenizer"):
         model = values.of("model", document.get("model"), values.fields)
         pieces = values.of("vocab", model.get("vocab"), _pieces)
         tokens = values.of("added_tokens", document.get("added_tokens") or [], values.items)
-        return Fast(document, pieces, tuple(values.of("a token", one, _fast_token) for one in tokens))
+        return FastTokenizerFile(
+            document, pieces, tuple(values.of("a token", one, _fast_token) for one in tokens)
+        )
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters import values
-from converters.auxiliary.description import Described, fast_ids
+from converters.auxiliary.description import TokenizerDescription, fast_ids
 from converters.auxiliary.files import FAST, SENTENCEPIECE, TokenizerFiles
 from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.auxiliary.tokens import settle_tokens
 from converters.config.facts import FORMAT, GIVEN, TOKEN_IDS, Fact
 from converters.config.spellings import spelling
 from converters.errors import IntegrityError
-from converters.formats.bytesource import HeldFile
+from converters.formats.bytesource import MemoryFile
 from converters.source.checkpoint import Checkpoint
 from converters.source.files import read_json
 from converters.tokenizer.model_proto import read_model
@@ -64,13 +64,15 @@ def generation_file(stated: Mapping[str, Any], ids: Mapping[str, Fact]) -> bytes
     return dump({**stated, **{name: fact.value for name, fact in ids.items()}}, GENERATION)
 
 
-def stop_ids(files: TokenizerFiles, said: Described, facts: TokenizerFacts, rows: int) -> dict[str, int]:
+def stop_ids(
+    files: TokenizerFiles, said: TokenizerDescription, facts: TokenizerFacts, rows: int
+) -> dict[str, int]:
     """The stop tokens that this tokenizer has, and their ids. rows: of the embedding, which has no other."""
     if not facts.stop_tokens:
         return {}
     ids: dict[str, int] = {}
     if SENTENCEPIECE in files.content:
-        model = read_model(HeldFile(files.path(SENTENCEPIECE), files.content[SENTENCEPIECE]))
+        model = read_model(MemoryFile(files.path(SENTENCEPIECE), files.content[SENTENCEPIECE]))
         settled = settle_tokens(model, said, facts, rows).added
         ids |= {piece.text: id for id, piece in enumerate(model.pieces)}
         ids |= {token.text: id for id, token in settled.items()}

@@ -44,7 +44,7 @@ NO_MODEL = f"there is no {SENTENCEPIECE}, which is what programs for the origina
 
 
 @dataclass(frozen=True)
-class Beside:
+class AuxiliaryFiles:
     """source: with the token ids that count, and what a person should know of these files. files: name ->
     content. held: likewise, of what goes into the weights' own file instead."""
 
@@ -57,7 +57,7 @@ class Beside:
             (target / name).write_bytes(content)
 
 
-def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerFacts) -> Beside:
+def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerFacts) -> AuxiliaryFiles:
     """What goes beside the weights of a target. facts: what the files of the tokenizer do not say.
 
     Raises NotFoundError and UsageError for a given tokenizer that is none, IntegrityError for damaged files.
@@ -80,7 +80,11 @@ def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerF
     nothing = () if files.content else (_why_none(source, without),)
     notes = (*source.notes, *made.notes, *told(source, ids, stops), *nothing, *documents.notes)
     known = replace(source, facts={**source.facts, **ids}, notes=notes)
-    return Beside(known, documents.files, made.files) if options.to == GGUF else Beside(known, written)
+    return (
+        AuxiliaryFiles(known, documents.files, made.files)
+        if options.to == GGUF
+        else AuxiliaryFiles(known, written)
+    )
 
 
 def _why_none(source: Checkpoint, without: bool) -> str:

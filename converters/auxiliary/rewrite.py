@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.auxiliary import files as beside
-from converters.auxiliary.description import DECODER, Described, Fast, describe, fast_tokenizer_in
+from converters.auxiliary.description import (
+    DECODER,
+    FastTokenizerFile,
+    TokenizerDescription,
+    describe,
+    fast_tokenizer_in,
+)
 from converters.auxiliary.files import TokenizerFiles
 from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.auxiliary.tokens import settle_tokens
 from converters.errors import IntegrityError
-from converters.formats.bytesource import HeldFile
+from converters.formats.bytesource import MemoryFile
 from converters.tokenizer.convert import fast_tokenizer
 from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import (
@@ -74,11 +80,11 @@ def for_transformers(files: TokenizerFiles, facts: TokenizerFacts, rows: int | N
 
 
 def _from_sentencepiece(
-    files: TokenizerFiles, said: Described, facts: TokenizerFacts, rows: int | None
+    files: TokenizerFiles, said: TokenizerDescription, facts: TokenizerFacts, rows: int | None
 ) -> Rewritten:
     content = files.content[beside.SENTENCEPIECE]
     where = files.path(beside.SENTENCEPIECE)
-    model = read_model(HeldFile(where, content))
+    model = read_model(MemoryFile(where, content))
     tokens = settle_tokens(model, said, facts, rows)
     roles = {role: text and tokens.renamed.get(text, text) for role, text in said.roles.items()}
     tokenizer = fast_tokenizer(
@@ -95,7 +101,7 @@ def _from_sentencepiece(
     return Rewritten({beside.SENTENCEPIECE: content, **made}, tokens.notes)
 
 
-def _template(said: Described, facts: TokenizerFacts) -> object:
+def _template(said: TokenizerDescription, facts: TokenizerFacts) -> object:
     """A text, or the list of named ones, as both versions of transformers read it."""
     if not said.templates:
         return facts.chat_template
@@ -104,7 +110,7 @@ def _template(said: Described, facts: TokenizerFacts) -> object:
     return [{"name": name, "template": text} for name, text in said.templates.items()]
 
 
-def _completed(files: TokenizerFiles, said: Described, facts: TokenizerFacts) -> dict[str, bytes]:
+def _completed(files: TokenizerFiles, said: TokenizerDescription, facts: TokenizerFacts) -> dict[str, bytes]:
     """The same tokenizer, with a config that names its tokens and no code, where that is not so already."""
     fast, config = fast_tokenizer_in(files), files.json(beside.SETTINGS)
     document, tokens = fast.document, _tokens_of(fast, said)
@@ -122,13 +128,13 @@ def _names_code(config: Mapping[str, Any]) -> bool:
     return "auto_map" in config or str(config.get("tokenizer_class")).startswith("InternLM")
 
 
-def _tokens_of(fast: Fast, said: Described) -> list[AddedToken]:
+def _tokens_of(fast: FastTokenizerFile, said: TokenizerDescription) -> list[AddedToken]:
     """Those that are listed in a config: special ones, and those that are no pieces of the model."""
     found = {token.id: token for token in fast.added if token.special or token.text not in fast.pieces}
     return list({**{token.id: token for token in said.added}, **found}.values())
 
 
-def _framed(fast: Fast, said: Described, where: str) -> Mapping[str, Any]:
+def _framed(fast: FastTokenizerFile, said: TokenizerDescription, where: str) -> Mapping[str, Any]:
     """With bos and eos as the config says, which the code that it names would have seen to."""
     if not said.settings.keys() & {"add_bos_token", "add_eos_token"}:
         return fast.document
@@ -149,12 +155,12 @@ def _spaced(config: dict[str, Any], document: Mapping[str, Any], files: Tokenize
     stock = config.get("tokenizer_class") == STOCK_CLASS and document.get("pre_tokenizer") is None
     if not stock or "add_prefix_space" in config or beside.SENTENCEPIECE not in files.content:
         return config
-    model = read_model(HeldFile(files.path(beside.SENTENCEPIECE), files.content[beside.SENTENCEPIECE]))
+    model = read_model(MemoryFile(files.path(beside.SENTENCEPIECE), files.content[beside.SENTENCEPIECE]))
     return {**config, "add_prefix_space": model.add_dummy_prefix}
 
 
 def _whole_config(
-    config: Mapping[str, Any], said: Described, tokens: Sequence[AddedToken], facts: TokenizerFacts
+    config: Mapping[str, Any], said: TokenizerDescription, tokens: Sequence[AddedToken], facts: TokenizerFacts
 ) -> dict[str, Any]:
     whole = dict(config)
     if not config or _names_code(config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from converters.auxiliary.description import Described
+from converters.auxiliary.description import TokenizerDescription
 from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.tokenizer.convert import WHOLE
 from converters.tokenizer.model_proto import SentencepieceModel
@@ -22,7 +22,7 @@ class Tokens:
 
 
 def settle_tokens(
-    model: SentencepieceModel, said: Described, facts: TokenizerFacts, rows: int | None
+    model: SentencepieceModel, said: TokenizerDescription, facts: TokenizerFacts, rows: int | None
 ) -> Tokens:
     """What the files say of a token comes before what the family's models have. A special token without an id
     gets the next one, as transformers gives it. rows: of the embedding, None if that is not known.

@@ -19,7 +19,7 @@ _DEFAULT = (None, "default")
 
 
 @dataclass(frozen=True)
-class Kind:
+class ScalingType:
     """needs: fields without which it means nothing. may: others that it has. plain: spelt `type`, as every
     version reads it; the others came with `rope_type`."""
 
@@ -29,15 +29,15 @@ class Kind:
 
 
 _TRAINED = "original_max_position_embeddings"
-KINDS: Mapping[str, Kind] = {
-    "linear": Kind(("factor",), plain=True),
-    "dynamic": Kind(("factor",), plain=True),
-    "yarn": Kind(
+KINDS: Mapping[str, ScalingType] = {
+    "linear": ScalingType(("factor",), plain=True),
+    "dynamic": ScalingType(("factor",), plain=True),
+    "yarn": ScalingType(
         ("factor",),
         (_TRAINED, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
     ),
-    "llama3": Kind(("factor", "low_freq_factor", "high_freq_factor", _TRAINED)),
-    "longrope": Kind(("short_factor", "long_factor"), (_TRAINED, "factor", "attention_factor")),
+    "llama3": ScalingType(("factor", "low_freq_factor", "high_freq_factor", _TRAINED)),
+    "longrope": ScalingType(("short_factor", "long_factor"), (_TRAINED, "factor", "attention_factor")),
 }
 
 

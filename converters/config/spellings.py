@@ -20,7 +20,7 @@ Said = Mapping[str, Value]
 UNSTATED = object()
 
 
-class Known(Protocol):
+class KnownFacts(Protocol):
     """Facts by name."""
 
     def __getitem__(self, name: str, /) -> Value: ...
@@ -42,7 +42,7 @@ class Spelling:
 
     says: tuple[str, ...]
     read: Callable[[Value], Said]
-    write: Callable[[Known], Value]
+    write: Callable[[KnownFacts], Value]
 
 
 def spelling(name: str) -> Spelling:
@@ -96,7 +96,7 @@ def _rotary(value: Value) -> Said:
     return {**_theta(value.get("base")), "rope_scaling": scaling_of(scaling)}
 
 
-def _write_rotary(known: Known) -> Value:
+def _write_rotary(known: KnownFacts) -> Value:
     scaling = known["rope_scaling"]
     if scaling is None:
         return {"base": known["rope_theta"], "type": "origin"}
@@ -105,7 +105,7 @@ def _write_rotary(known: Known) -> Value:
     return {"base": known["rope_theta"], "type": DYNAMIC, "scaling_factor": float(scaling["factor"])}
 
 
-def _write_rope_parameters(known: Known) -> Value:
+def _write_rope_parameters(known: KnownFacts) -> Value:
     scaling = dict(known["rope_scaling"] or {})
     kind = kind_of(scaling) or "default"
     scaling.pop("type", None)
@@ -135,7 +135,7 @@ def _epsilon(value: Value) -> Said:
 GGUF_FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}
 
 
-def _write_gguf_scaling(known: Known) -> Value:
+def _write_gguf_scaling(known: KnownFacts) -> Value:
     """llama.cpp applies linear scaling as it stands in a file; dynamic scaling it does not know."""
     scaling = known["rope_scaling"]
     if scaling is None or kind_of(scaling) == LINEAR:

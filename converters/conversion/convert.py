@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from converters.auxiliary.prepare import Beside, lay_beside
+from converters.auxiliary.prepare import AuxiliaryFiles, lay_beside
 from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.conversion.evidence import prove
 from converters.conversion.md5_files import check_sidecars
@@ -22,7 +22,7 @@ from converters.layouts.table import GGUF
 from converters.options import KEEP, ConversionOptions
 from converters.planning.describe import notes_of, twins
 from converters.planning.plan import Plan, plan_conversion
-from converters.progress import Progress, Silence, byte_count
+from converters.progress import NullProgress, Progress, byte_count
 from converters.record import record
 from converters.sinks.files import write_json
 from converters.sinks.space import check_space, refusals_named
@@ -144,7 +144,7 @@ def carry_out(
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and _below(source.path, target):
         raise UsageError("the target would replace its own source", target, "choose another target")
-    told = progress or Silence()
+    told = progress or NullProgress()
     staging = Staging(target)
     with refusals_named(staging.target), staging.alone(told.note):
         if staging.occupied and not execution.force:
@@ -168,7 +168,7 @@ def _run(
     plan: Plan,
     staging: Staging,
     target: Path,
-    beside: Beside,
+    beside: AuxiliaryFiles,
     execution: Execution,
     write_files: Engine,
     told: Progress,
@@ -210,7 +210,9 @@ def _proved(
         raise next(iter(touched.values()), error) from error
 
 
-def _already_there(plan: Plan, target: Path, beside: Beside, workers: int | None, told: Progress) -> Report:
+def _already_there(
+    plan: Plan, target: Path, beside: AuxiliaryFiles, workers: int | None, told: Progress
+) -> Report:
     """Raises UsageError if it is another result than the plan's."""
     with scratch() as made:
         _write_others(plan, made, beside)
@@ -231,7 +233,7 @@ def _report(
     return Report(target, plan, files, plan.nbytes, kept, notes, fingerprints, unchanged)
 
 
-def _write_others(plan: Plan, path: Path, beside: Beside) -> None:
+def _write_others(plan: Plan, path: Path, beside: AuxiliaryFiles) -> None:
     """All but the weights."""
     _write_configs(plan, path)
     beside.write(path)

@@ -36,11 +36,11 @@ from converters.engines import RAY, Engine
 from converters.errors import NotFoundError, PartlyDoneError, UnsupportedError, UsageError
 from converters.formats.folder import Folder, LocalFolder
 from converters.planning.plan import Plan
-from converters.progress import Progress, Silence
+from converters.progress import NullProgress, Progress
 from converters.record.record import version
 from converters.sinks import files
 from converters.sinks.files import Written
-from converters.sinks.journal import JOURNAL, Entry, Journal
+from converters.sinks.journal import JOURNAL, Journal, WrittenBatch
 from converters.sinks.staging import is_begun
 from converters.streaming.gather import Sources
 from converters.streaming.stream import Stream
@@ -129,7 +129,7 @@ def _write(job: _Job, journal: Journal, progress: Progress) -> None:
     progress.start(RAY, sum(sizes), sum(sizes[number] for number in journal.entries))
     unwritten = [number for number in range(len(sizes)) if number not in journal.entries]
     for number, done in _results(job, unwritten, progress):
-        journal.add(number, Entry({}, done.digests))
+        journal.add(number, WrittenBatch({}, done.digests))
         progress.advance(RAY, sizes[number])
     progress.finish(RAY)
 
@@ -208,7 +208,7 @@ def _on_node(job: _Job, number: int) -> _Done:
     with Sources(job.plan.source.folder, confirmed=False) as sources:
         stream = Stream(job.plan.supply, sources, job.plan.normalised, job.plan.elements)
         alone = replace(job.plan, files=(file,))
-        written = files.write_files(alone, stream, attempt, 1, job.evidence, Silence())
+        written = files.write_files(alone, stream, attempt, 1, job.evidence, NullProgress())
     (attempt / file.name).replace(job.staging / file.name)
     shutil.rmtree(attempt)
     context: Any = ray.get_runtime_context()

@@ -161,7 +161,7 @@ class LocalFile:
             return self._handle.read(length, offset)
 
 
-class HeldFile:
+class MemoryFile:
     """A small file that is in memory, as a ByteSource."""
 
     def __init__(self, name: str, content: bytes) -> None:

@@ -2,8 +2,8 @@
 and 32 bytes. The numbers are made by the gguf package's own quantiser.
 
 A plan and all that carries it out speak of elements in float32. What they write to such a file is turned into
-blocks on its way to the disk: spans of the file lie in a float32 image of it, and `Blocks` says where that is
-on disk.
+blocks on its way to the disk: spans of the file lie in a float32 image of it, and `QuantisedBlocks` says
+where that is on disk.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def stored_nbytes(tensor: TensorLike, quantised: bool) -> int:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class QuantisedBlocks:
     """starts: of each tensor in the image. quantised, offsets: whether it is, and where it is on disk."""
 
     starts: tuple[int, ...]
@@ -44,14 +44,14 @@ class Blocks:
     offsets: tuple[int, ...]
 
     @staticmethod
-    def of(members: Iterable[tuple[TensorLike, bool, int]]) -> Blocks:
+    def of(members: Iterable[tuple[TensorLike, bool, int]]) -> QuantisedBlocks:
         starts, quantised, offsets, image = [], [], [], 0
         for tensor, is_so, offset in members:
             starts.append(image)
             quantised.append(is_so)
             offsets.append(offset)
             image += nbytes(tensor.dtype, tensor.shape)
-        return Blocks(tuple(starts), tuple(quantised), tuple(offsets))
+        return QuantisedBlocks(tuple(starts), tuple(quantised), tuple(offsets))
 
     def encode(self, offset: int, data: memoryview) -> tuple[int, memoryview]:
         """What bytes of the image are on disk, and where."""
@@ -64,7 +64,7 @@ class Blocks:
         return self.offsets[number] + within // _IMAGE_BYTES * BLOCK_BYTES, _quantised(data)
 
 
-def encoder(blocks: Blocks) -> Encode:
+def encoder(blocks: QuantisedBlocks) -> Encode:
     check_quantiser()
     return blocks.encode
 

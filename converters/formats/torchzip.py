@@ -32,7 +32,7 @@ from converters.formats.tensors import (
     is_name,
     nbytes,
 )
-from converters.formats.zip_read import LOCAL_MAGIC, Entry, read_directory
+from converters.formats.zip_read import LOCAL_MAGIC, ZipMember, read_directory
 from converters.values import shown
 
 ARCHIVE = "archive"
@@ -120,7 +120,7 @@ def write_object(path: str | os.PathLike[str], value: object) -> None:
     partial_file.replace(target)
 
 
-def _open_zip(source: ByteSource) -> Mapping[str, Entry]:
+def _open_zip(source: ByteSource) -> Mapping[str, ZipMember]:
     refuse_impostor(source)
     head = source.read(0, min(source.size, TAR_MAGIC_AT + len(TAR_MAGIC)))
     if head.startswith(LEGACY_MAGIC) or head[TAR_MAGIC_AT:] == TAR_MAGIC:
@@ -134,7 +134,7 @@ def _open_zip(source: ByteSource) -> Mapping[str, Entry]:
     return read_directory(source)
 
 
-def _unpickle(source: ByteSource, entries: Mapping[str, Entry]) -> object:
+def _unpickle(source: ByteSource, entries: Mapping[str, ZipMember]) -> object:
     order = entries.get("byteorder")
     if order is not None and source.read(order.offset, min(order.size, 8)) != b"little":
         raise UnsupportedError("its byteorder is not little-endian", source.name)
@@ -158,7 +158,7 @@ def _check_key(key: object, where: str) -> None:
         )
 
 
-def _locate(file: str, key: str, tensor: TensorRef, entries: Mapping[str, Entry]) -> StoredTensor:
+def _locate(file: str, key: str, tensor: TensorRef, entries: Mapping[str, ZipMember]) -> StoredTensor:
     storage = tensor.storage
     itemsize = ELEMENT_TYPES[storage.dtype].itemsize
     entry = entries.get(f"data/{storage.key}")

@@ -32,7 +32,7 @@ BAD_ZIP = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, Ov
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZipMember:
     """The bytes of one entry: offset .. offset + size of the file, and their CRC-32 by the directory."""
 
     name: str
@@ -41,7 +41,7 @@ class Entry:
     crc: int
 
 
-def read_directory(source: ByteSource) -> Mapping[str, Entry]:
+def read_directory(source: ByteSource) -> Mapping[str, ZipMember]:
     """Entries by name without their first folder, which torch names after the file.
 
     Raises IntegrityError for a truncated, contradictory or overlapping directory, UnsupportedError for
@@ -49,7 +49,7 @@ def read_directory(source: ByteSource) -> Mapping[str, Entry]:
     """
     infos, end = _central_directory(source)
     source.prefetch([(info.header_offset, _HEADER) for info in infos])
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ZipMember] = {}
     for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
         entry = _entry(source, info, end)
         end = info.header_offset
@@ -82,7 +82,7 @@ def _central_directory(source: ByteSource) -> tuple[list[zipfile.ZipInfo], int]:
         ) from None
 
 
-def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> Entry:
+def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> ZipMember:
     """Checks one record against its local header; its bytes must end before `end`."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED:
         raise UnsupportedError(
@@ -101,7 +101,7 @@ def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> Entry:
             source.name,
             "the file is damaged: fetch it again",
         )
-    return Entry(info.orig_filename.partition("/")[2], offset, info.file_size, info.CRC)
+    return ZipMember(info.orig_filename.partition("/")[2], offset, info.file_size, info.CRC)
 
 
 class _Cursor(io.RawIOBase):

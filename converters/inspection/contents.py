@@ -19,7 +19,7 @@ from converters.geometry.cells import Grid
 from converters.inspection.finding import Finding, noting
 from converters.inspection.survey import Survey
 from converters.layouts.table import Layout
-from converters.source.discover import Found, Place
+from converters.source.discover import FolderContents, Place
 from converters.source.elements import UNQUANTISED, at_odds, no_floats, usual
 from converters.source.match import Mismatch, Stored, by_place, complaints
 from converters.source.measure import measure
@@ -74,7 +74,7 @@ def contents_of(
     return Contents(layout, {**(facts or told), **_dtype(stored)}, vocab, tuple(findings))
 
 
-def _astray(layout: Layout, stored: Stored, found: Found) -> Iterator[Finding]:
+def _astray(layout: Layout, stored: Stored, found: FolderContents) -> Iterator[Finding]:
     """Files whose names say the first or last stage, and whose tensors do not, or the other way round."""
     if not layout.grid:
         return

@@ -14,12 +14,12 @@ from converters.formats import shards
 from converters.formats.folder import Folder, LocalFolder
 from converters.formats.tensors import TensorSpec
 from converters.source.checkpoint import open_checkpoint
-from converters.source.discover import Found, discover
+from converters.source.discover import FolderContents, discover
 from converters.system.filesystem import flush
 
 
 @dataclass(frozen=True)
-class Mended:
+class RepairedIndex:
     """index: the file that was written. kept: where the one that was there before is now, if there was one.
     files, tensors: how many it names."""
 
@@ -34,7 +34,7 @@ def fix_index(
     given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
     weights: str | None = None,
-) -> Mended | None:
+) -> RepairedIndex | None:
     """Write a right index where one is wrong or missing; None if nothing is. The old one is kept.
 
     Arguments as for `open_checkpoint`. Raises UsageError for a folder that is not on disk; what
@@ -51,10 +51,10 @@ def fix_index(
     safetensors = members[0].file.endswith(".safetensors")
     index = folder.path / (shards.SAFETENSORS_INDEX if safetensors else shards.TORCH_INDEX)
     kept = _replace(index, shards.index_json(members))
-    return Mended(index.name, kept, len(members), sum(len(member.tensors) for member in members))
+    return RepairedIndex(index.name, kept, len(members), sum(len(member.tensors) for member in members))
 
 
-def _members(found: Found) -> list[shards.Shard]:
+def _members(found: FolderContents) -> list[shards.Shard]:
     return [
         shards.Shard(file.name, tuple(TensorSpec(name, t.dtype, t.shape) for name, t in file.tensors.items()))
         for files in found.files.values()

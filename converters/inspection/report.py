@@ -24,9 +24,9 @@ from converters.inspection.statistics import (
 from converters.inspection.survey import Survey, survey
 from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files, tokenizer_notes
 from converters.layouts.table import GGUF, TORCH, Layout
-from converters.progress import Progress, Silence
+from converters.progress import NullProgress, Progress
 from converters.source.checkpoint import Checkpoint, open_checkpoint
-from converters.source.discover import Found, index_note
+from converters.source.discover import FolderContents, index_note
 from converters.streaming.stream import in_parallel
 
 _NAMES = "file names"
@@ -90,7 +90,7 @@ def inspect(
     statistics: tuple[TensorStatistics, ...] = ()
     if deep:
         findings += _sidecars(folder, seen, workers)
-        statistics = _statistics(seen, checkpoint, workers, progress or Silence())
+        statistics = _statistics(seen, checkpoint, workers, progress or NullProgress())
         findings += [*suspicions(statistics), *_digests(folder, seen)]
     folder.confirm()
     return Inspection(
@@ -105,7 +105,7 @@ def inspect(
     )
 
 
-def _of_shards(found: Found, checkpoint: Checkpoint | None) -> Iterator[Finding]:
+def _of_shards(found: FolderContents, checkpoint: Checkpoint | None) -> Iterator[Finding]:
     """What is missing, of weights that are not whole; else what is wrong with their index."""
     if found.absent and checkpoint is None:
         yield from map(finding, found.absent)

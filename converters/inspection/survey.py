@@ -12,7 +12,7 @@ from converters.errors import ZooError
 from converters.formats.folder import Folder
 from converters.formats.zip_read import ends_with_directory
 from converters.inspection.finding import Finding, finding
-from converters.source.discover import Found, discover
+from converters.source.discover import FolderContents, discover
 from converters.source.shard_files import StoredFile
 from converters.source.weights import GGUF_SUFFIX, MODEL_CONFIG, ORIGINAL
 
@@ -21,7 +21,7 @@ from converters.source.weights import GGUF_SUFFIX, MODEL_CONFIG, ORIGINAL
 class Survey:
     """found: what could be read. findings: why the rest could not."""
 
-    found: Found
+    found: FolderContents
     findings: tuple[Finding, ...]
 
     @property

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from converters.formats.access import NO_FILE, regular
 from converters.locking.file_locks import BINARY, is_at, is_gone, lock, means_something, now, rewrite
-from converters.locking.heartbeats import Beats
+from converters.locking.heartbeats import Heartbeats
 from converters.locking.holder import SOMEBODY, Holder, decoded, encoded, lives, this_process
 
 SILENCE = 60.0
@@ -34,11 +34,11 @@ _SOON = 1.0
 _MOST = 1 << 16
 _FREE = b"free\n"
 
-_beats = Beats()
-_ours: set[Guard] = set()
+_beats = Heartbeats()
+_ours: set[LockFile] = set()
 
 
-class Guard:
+class LockFile:
     """A file that we hold, and what it says of us."""
 
     def __init__(self, path: Path, file: int, holder: Holder) -> None:
@@ -85,10 +85,10 @@ def held(
     check: Callable[[], None] = lambda: None,
     *,
     stay: bool = False,
-) -> Iterator[Guard]:
+) -> Iterator[LockFile]:
     """Hold the file; its folder is made if it is not there. Whoever has to wait is told once for whom, and
-    since when. check: called while waiting; what it raises ends that. stay: see Guard.release. Raises OSError
-    where the file cannot be made."""
+    since when. check: called while waiting; what it raises ends that. stay: see LockFile.release. Raises
+    OSError where the file cannot be made."""
     guard = _waited_for(path, say, check)
     try:
         yield guard
@@ -96,7 +96,7 @@ def held(
         guard.release(stay=stay)
 
 
-def _waited_for(path: Path, say: Callable[[str], None], check: Callable[[], None]) -> Guard:
+def _waited_for(path: Path, say: Callable[[str], None], check: Callable[[], None]) -> LockFile:
     begun, said = time.monotonic(), False
     while isinstance(found := _taken(path), Holder):
         check()
@@ -107,7 +107,7 @@ def _waited_for(path: Path, say: Callable[[str], None], check: Callable[[], None
     return found
 
 
-def _taken(path: Path) -> Guard | Holder:
+def _taken(path: Path) -> LockFile | Holder:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -122,7 +122,7 @@ def _waiting(holder: Holder, path: Path) -> str:
     return f"waiting for {holder}, which holds {path}; this goes on when that ends{gone}"
 
 
-def take(path: Path) -> Guard | Holder:
+def take(path: Path) -> LockFile | Holder:
     """Hold the file, or hear who does. Raises OSError where it cannot be made."""
     while True:
         try:
@@ -150,12 +150,12 @@ def holder_of(path: Path) -> Holder | None:
     return look.holder
 
 
-def _made(path: Path) -> Guard:
+def _made(path: Path) -> LockFile:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     deadline = time.monotonic() + _YOUNG
     while lock(file) is False and time.monotonic() < deadline:
         time.sleep(0.001)  # somebody is looking at it
-    return Guard(path, file, _said(file))
+    return LockFile(path, file, _said(file))
 
 
 def _said(file: int) -> Holder:
@@ -227,11 +227,11 @@ class _Look:
             self.close()
         return is_gone(self.path)
 
-    def in_place(self) -> Guard:
+    def in_place(self) -> LockFile:
         """Another account's file, in a folder where only that may remove it."""
         assert self._file is not None
         file, self._file = self._file, None
-        return Guard(self.path, file, _said(file))
+        return LockFile(self.path, file, _said(file))
 
     def close(self) -> None:
         if self._file is not None:

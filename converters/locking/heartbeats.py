@@ -9,7 +9,7 @@ from collections.abc import Callable
 _SECONDS = 15.0
 
 
-class Beats:
+class Heartbeats:
     """Calls what is to be called every _SECONDS, in a thread that is there while there is something."""
 
     def __init__(self) -> None:

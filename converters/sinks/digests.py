@@ -15,7 +15,7 @@ from blake3 import blake3
 from converters.formats.bytesource import Digest
 from converters.formats.tensors import nbytes
 from converters.planning.plan import normalised
-from converters.progress import Progress, Silence
+from converters.progress import NullProgress, Progress
 from converters.source.checkpoint import Checkpoint, LogicalTensor, open_checkpoint
 from converters.source.tied import EMBEDDING, HEAD
 from converters.streaming.gather import Sources
@@ -49,7 +49,7 @@ def fingerprint_of(
     """The same for a checkpoint that is open. known: digests that need not be computed. elements:
     the types of those tensors that count once they are rounded to another. as_counted: a head of norm_head
     with normalised rows, as it counts in the forward pass; else as it is stored."""
-    told = progress or Silence()
+    told = progress or NullProgress()
     same = {HEAD: EMBEDDING} if source.tied else {}  # the same element type, shape and bytes
     names = [name for name in source.tensors if name not in known and name not in same]
     told.start(task, sum(stream_bytes(source, name, elements.get(name)) for name in names))

@@ -15,7 +15,7 @@ from converters.geometry.batches import Batch, batches_of
 from converters.planning.plan import Plan
 from converters.progress import Progress
 from converters.sinks.digests import begin
-from converters.sinks.journal import JOURNAL, Entry, Journal
+from converters.sinks.journal import JOURNAL, Journal, WrittenBatch
 from converters.sinks.outputs import Outputs
 from converters.source.checkpoint import LogicalTensor
 from converters.streaming.scatter import spread
@@ -39,7 +39,7 @@ def write_files(
     """
     batches = batches_of(plan.places)
 
-    def fits(number: int, entry: Entry) -> bool:
+    def fits(number: int, entry: WrittenBatch) -> bool:
         places = batches[number].places if number < len(batches) else ()
         summed = (place for place in places if outputs.needs_crc(place.file))
         return bool(places) and all(place.span.name in entry.crcs.get(place.file, {}) for place in summed)
@@ -66,7 +66,9 @@ def write_files(
         return Written(kept, {name: digest for entry in entries for name, digest in entry.digests.items()})
 
 
-def _write(batch: Batch, stream: Stream, outputs: Outputs, digested: Mapping[str, LogicalTensor]) -> Entry:
+def _write(
+    batch: Batch, stream: Stream, outputs: Outputs, digested: Mapping[str, LogicalTensor]
+) -> WrittenBatch:
     """digested: tensors to take digests of. Of a padded one the rows that are padding follow, and are not in
     it."""
     sums: dict[tuple[str, str], Checksum] = defaultdict(Checksum)
@@ -88,7 +90,7 @@ def _write(batch: Batch, stream: Stream, outputs: Outputs, digested: Mapping[str
         if running is not None:
             digests[name] = running.hexdigest()
     _check_whole(missing)
-    return Entry(_by_file(sums), digests)
+    return WrittenBatch(_by_file(sums), digests)
 
 
 def _check_whole(missing: Mapping[tuple[str, str], int]) -> None:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Entry:
+class WrittenBatch:
     """crcs: CRC-32 of every target tensor of the batch, by file and name, where its file needs one.
     digests: of the logical tensors whose bytes passed whole."""
 
@@ -37,7 +37,7 @@ class Journal:
     """entries: of the batches that are written, by number. fits: whether an entry may be one of the batch of
     this number. A context manager; thread-safe."""
 
-    def __init__(self, path: Path, fits: Callable[[int, Entry], bool] = lambda *_: True) -> None:
+    def __init__(self, path: Path, fits: Callable[[int, WrittenBatch], bool] = lambda *_: True) -> None:
         before = _read(path) if path.exists() else ()
         self.entries = {number: entry for number, entry in before if fits(number, entry)}
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class Journal:
         aside.replace(path)
         self._file = path.open("a", encoding="ascii")
 
-    def add(self, number: int, entry: Entry) -> None:
+    def add(self, number: int, entry: WrittenBatch) -> None:
         with self._lock:
             self._file.write(_line(number, entry))
             self._file.flush()
@@ -61,12 +61,12 @@ class Journal:
         self._file.close()
 
 
-def _line(number: int, entry: Entry) -> str:
+def _line(number: int, entry: WrittenBatch) -> str:
     said = json.dumps([number, asdict(entry)])
     return f"{said} {zlib.crc32(said.encode()):08x}\n"
 
 
-def _read(path: Path) -> Iterator[tuple[int, Entry]]:
+def _read(path: Path) -> Iterator[tuple[int, WrittenBatch]]:
     """Of the lines that are whole."""
     with path.open("rb") as file:
         while line := file.readline(_LONGEST):
@@ -76,12 +76,12 @@ def _read(path: Path) -> Iterator[tuple[int, Entry]]:
                     yield _entry(json_value(said, _LONGEST))
 
 
-def _entry(said: object) -> tuple[int, Entry]:
+def _entry(said: object) -> tuple[int, WrittenBatch]:
     """Raises ValueError for what no version of this program wrote."""
     match said:
         case [number, {"crcs": crcs, "digests": digests}]:
             sums = {file: _checked(of_file, _crc) for file, of_file in values.fields(crcs).items()}
-            return values.whole(number), Entry(sums, _checked(digests, values.text))
+            return values.whole(number), WrittenBatch(sums, _checked(digests, values.text))
     raise ValueError("it is not an entry")
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from converters.errors import IntegrityError, PartlyDoneError, UsageError, ZooError
-from converters.locking import Guard, held
+from converters.locking import LockFile, held
 from converters.planning.plan import Plan
 from converters.sinks.exchange import exchange
 from converters.sinks.journal import JOURNAL
@@ -35,7 +35,7 @@ class Staging:
         self.target = Path(os.path.realpath(target))
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
-        self._guard: Guard | None = None
+        self._guard: LockFile | None = None
         with _as_argument(target):
             self._look(target)
 

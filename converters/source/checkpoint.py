@@ -28,7 +28,7 @@ from converters.geometry.pieces import Piece, piece_of
 from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
 from converters.planning.vocabulary import unpadded
-from converters.source.discover import Found, discover, explained, index_note
+from converters.source.discover import FolderContents, discover, explained, index_note
 from converters.source.elements import check_elements, mixture, usual
 from converters.source.family import family_of, notes_on
 from converters.source.match import Match, by_place, match
@@ -171,7 +171,9 @@ def open_checkpoint(
         return _opened(found, given, known)
 
 
-def _opened(found: Found, given: Mapping[str, Any] | None, known: Mapping[str, Any] | None) -> Checkpoint:
+def _opened(
+    found: FolderContents, given: Mapping[str, Any] | None, known: Mapping[str, Any] | None
+) -> Checkpoint:
     folder = found.folder
     found = unwrapped(found)
     layout = recognise(found)

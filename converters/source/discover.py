@@ -25,7 +25,7 @@ from converters.source.weights import (
     ORIGINAL,
     SPARSE,
     UNSUPPORTED,
-    Choice,
+    WeightSetChoice,
     choose,
     foreign,
     weight_sets,
@@ -44,7 +44,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderContents:
     """What a folder holds. files: by (tensor-parallel rank, pipeline stage); all shards are of (0, 0).
     notes: what a person should know of how it was read. choice: which of its sets of weights this is.
     configured: whether its config could be read. whole: whether every file could that should be there.
@@ -58,7 +58,7 @@ class Found:
     tp: int
     pp: int
     files: Mapping[Place, tuple[StoredFile, ...]]
-    choice: Choice
+    choice: WeightSetChoice
     notes: tuple[str, ...] = ()
     configured: bool = True
     whole: bool = True
@@ -66,7 +66,7 @@ class Found:
     absent: tuple[IntegrityError, ...] = ()
 
 
-def discover(folder: Folder, weights: str | None = None, wrong: Wrong = refuse) -> Found:
+def discover(folder: Folder, weights: str | None = None, wrong: Wrong = refuse) -> FolderContents:
     """Read the config and all headers of a folder.
 
     weights: which of several sets: `original`, `hf` or the name of a file. wrong: told of every fault of its
@@ -104,7 +104,7 @@ def _folders_below_named(folder: Folder) -> Iterator[None]:
 
 
 @contextmanager
-def other_weights_named(choice: Choice) -> Iterator[None]:
+def other_weights_named(choice: WeightSetChoice) -> Iterator[None]:
     """Adds to what can be done about damage that there are other weights."""
     try:
         yield
@@ -116,7 +116,7 @@ def other_weights_named(choice: Choice) -> Iterator[None]:
         raise
 
 
-def _original(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) -> Found:
+def _original(folder: Folder, names: Sequence[str], choice: WeightSetChoice, wrong: Wrong) -> FolderContents:
     places = _places(folder, choice, wrong)
     tp, pp = _extents(places)
     whole = bool(places)
@@ -128,7 +128,7 @@ def _original(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong
         place: attempt(wrong, partial(read_weights, folder, wrong, places[place])) for place in sorted(places)
     }
     config = attempt(wrong, partial(read_model_config, folder, names))
-    return Found(
+    return FolderContents(
         folder,
         ORIGINAL,
         config or {},
@@ -146,7 +146,7 @@ def _original(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong
     )
 
 
-def _places(folder: Folder, choice: Choice, wrong: Wrong) -> Mapping[Place, str]:
+def _places(folder: Folder, choice: WeightSetChoice, wrong: Wrong) -> Mapping[Place, str]:
     if not choice.taken.standard:  # one file that was asked for by its name
         return {(0, 0): choice.taken.name}
     for name in choice.taken.files:
@@ -197,15 +197,19 @@ def place_of(name: str) -> Place:
 
 
 def _huggingface(
-    folder: Folder, names: Sequence[str], choice: Choice, config: Mapping[str, Any] | None, wrong: Wrong
-) -> Found:
+    folder: Folder,
+    names: Sequence[str],
+    choice: WeightSetChoice,
+    config: Mapping[str, Any] | None,
+    wrong: Wrong,
+) -> FolderContents:
     if CONFIG not in names:
         wrong(NotFoundError(f"{CONFIG} is missing", folder.where(CONFIG), "fetch it"))
     found = _shards(folder, choice, wrong)
     if not (found.files or found.absent or found.wanted):
         wrong(NotFoundError("there are no weights", folder.name, "fetch them"))
     files, twice = once(folder, found.files, wrong)
-    return Found(
+    return FolderContents(
         folder,
         HF,
         config or {},
@@ -222,13 +226,13 @@ def _huggingface(
     )
 
 
-def _gguf(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) -> Found:
+def _gguf(folder: Folder, names: Sequence[str], choice: WeightSetChoice, wrong: Wrong) -> FolderContents:
     """Its header is the config as well."""
     (name,) = choice.taken.files
     with closing(folder.open(name)) as file:
         index = attempt(wrong, partial(gguf.read_index, file))
     stored = (StoredFile(name, folder.where(name), index.tensors),) if index else ()
-    return Found(
+    return FolderContents(
         folder,
         GGUF,
         config_of(index.metadata) if index else {},
@@ -243,7 +247,7 @@ def _gguf(folder: Folder, names: Sequence[str], choice: Choice, wrong: Wrong) ->
     )
 
 
-def _shards(folder: Folder, choice: Choice, wrong: Wrong) -> Shards:
+def _shards(folder: Folder, choice: WeightSetChoice, wrong: Wrong) -> Shards:
     @cache
     def read(name: str) -> StoredFile | None:
         return attempt(wrong, partial(read_weights, folder, wrong, name))
@@ -267,7 +271,7 @@ def _shards(folder: Folder, choice: Choice, wrong: Wrong) -> Shards:
     return by_index(folder, weight_map, taken.files, spare, read, look)
 
 
-def _left_aside(names: Sequence[str], choice: Choice, used: Sequence[str]) -> tuple[str, ...]:
+def _left_aside(names: Sequence[str], choice: WeightSetChoice, used: Sequence[str]) -> tuple[str, ...]:
     """What is said of weights that are there and were not taken."""
     others = [one for one in choice.others if not one.files or not set(one.files) <= set(used)]
     spoken = [one.spoken for one in others]
@@ -281,13 +285,13 @@ def _left_aside(names: Sequence[str], choice: Choice, used: Sequence[str]) -> tu
     return (f"the weights are {choice.taken.spoken}{why}; left aside: {', '.join(spoken)}{way}",)
 
 
-def index_note(found: Found) -> tuple[str, ...]:
+def index_note(found: FolderContents) -> tuple[str, ...]:
     """What is said of a wrong index where the weights are whole without it."""
     return (f"{found.stale}; the headers of the files say where every tensor is",) if found.stale else ()
 
 
 @contextmanager
-def explained(found: Found) -> Iterator[None]:
+def explained(found: FolderContents) -> Iterator[None]:
     """What does not fit, said by what is missing, and what else there is."""
     try:
         with other_weights_named(found.choice):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from converters.source.discover import Found
+from converters.source.discover import FolderContents
 from converters.source.shard_files import StoredFile
 
 
@@ -39,7 +39,7 @@ MARKS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 """What FSDP, activation checkpointing and torch.compile put inside names, too."""
 
 
-def unwrapped(found: Found) -> Found:
+def unwrapped(found: FolderContents) -> FolderContents:
     """The same with the tensors called by the names of the model, and a note of what was taken off.
 
     The keys of a file's tensors stay the names that it has.

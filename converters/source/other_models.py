@@ -13,9 +13,9 @@ from typing import Any
 
 from converters.errors import UnsupportedError
 from converters.formats.tensors import StoredTensor
-from converters.source.discover import Found
+from converters.source.discover import FolderContents
 from converters.source.files import read_json
-from converters.source.weights import HF, MERGE, Foreign
+from converters.source.weights import HF, MERGE, ForeignFile
 from converters.values import shown
 
 _QUANTISED = "take the release in 16 bits that they were made from; none of their values is the model's own"
@@ -48,16 +48,18 @@ _PACKED_TYPES = frozenset({"I32", "U32", "I8", "U8", "F8_E4M3", "F8_E5M2"})
 
 
 ARCHITECTURES = (
-    Foreign(re.compile(r"(?i).*xcomposer.*"), "a model of text and images (InternLM-XComposer)", _ONLY_TEXT),
-    Foreign(
+    ForeignFile(
+        re.compile(r"(?i).*xcomposer.*"), "a model of text and images (InternLM-XComposer)", _ONLY_TEXT
+    ),
+    ForeignFile(
         re.compile(r"(?i).*(internvl|vision|llava|vlm?for|omni|audio|image|multimodal|conditional).*"),
         "a model of more than text",
         _ONLY_TEXT,
     ),
-    Foreign(
+    ForeignFile(
         re.compile(r"(?i).*(moe|mixtral).*"), "a mixture of experts", "only models without experts are read"
     ),
-    Foreign(
+    ForeignFile(
         re.compile(r".*For(TokenClassification|QuestionAnswering|MaskedLM)"),
         "a model with another head",
         "language models and reward models are read",
@@ -65,21 +67,21 @@ ARCHITECTURES = (
 )
 
 TENSORS = (
-    Foreign(re.compile(r".*\.Plora_[AB]\..+"), "of a model of text and images (XComposer2)", _ONLY_TEXT),
-    Foreign(
+    ForeignFile(re.compile(r".*\.Plora_[AB]\..+"), "of a model of text and images (XComposer2)", _ONLY_TEXT),
+    ForeignFile(
         re.compile(
             r"(.*\.)?(vit|vision_model|vision_tower|vision_proj|visual|mlp1|multi_modal_projector)\..+"
         ),
         "of a model of more than text",
         _ONLY_TEXT,
     ),
-    Foreign(
+    ForeignFile(
         re.compile(r".*(block_sparse_moe|\.experts)\..+"),
         "of a mixture of experts",
         "only models without experts are read",
     ),
-    Foreign(re.compile(r".*(\.lora_[AB]\b|\.lora_embedding_[AB]\b).*"), "of a LoRA adapter", MERGE),
-    Foreign(
+    ForeignFile(re.compile(r".*(\.lora_[AB]\b|\.lora_embedding_[AB]\b).*"), "of a LoRA adapter", MERGE),
+    ForeignFile(
         re.compile(r"(.*\.)?v_head\.(summary\..+|bias)"),
         "of a value head that TRL or another trainer put beside the model",
         "save the model without it (with TRL: model.pretrained_model.save_pretrained), and convert that",
@@ -89,7 +91,7 @@ TENSORS = (
 _SCORE = re.compile(r"(.*\.)?(v_head|score)\.weight")
 
 
-def refuse_strangers(found: Found) -> None:
+def refuse_strangers(found: FolderContents) -> None:
     """Raises UnsupportedError for a model that no layout can hold, whatever else is wrong with it."""
     where = found.folder.where(found.config_file)
     tensors = list(_tensors(found))
@@ -111,7 +113,7 @@ def refuse_strangers(found: Found) -> None:
             )
 
 
-def _tensors(found: Found) -> Iterator[StoredTensor]:
+def _tensors(found: FolderContents) -> Iterator[StoredTensor]:
     return (tensor for files in found.files.values() for file in files for tensor in file.tensors.values())
 
 
@@ -126,7 +128,7 @@ def _check_architectures(config: Mapping[str, Any], where: str) -> None:
                 )
 
 
-def _check_quantised(found: Found, tensors: list[StoredTensor]) -> None:
+def _check_quantised(found: FolderContents, tensors: list[StoredTensor]) -> None:
     """A config may say how to quantise when loading: what counts is that the tensors are."""
     method, field = _method(found)
     packed = next((tensor for tensor in tensors if _is_packed(tensor, stated=bool(method))), None)
@@ -143,7 +145,7 @@ def _is_packed(tensor: StoredTensor, *, stated: bool) -> bool:
     return bool(_PACKED.fullmatch(tensor.name)) or (stated and tensor.dtype in _PACKED_TYPES)
 
 
-def _method(found: Found) -> tuple[str, str | None]:
+def _method(found: FolderContents) -> tuple[str, str | None]:
     """How, and which file says so."""
     stated = found.config.get("quantization_config") or found.config.get("compression_config")
     if isinstance(stated, dict):

@@ -10,7 +10,7 @@ from converters import layouts
 from converters.errors import UnsupportedError
 from converters.layouts.gguf import GGUF
 from converters.layouts.table import Layout
-from converters.source.discover import Found
+from converters.source.discover import FolderContents
 from converters.source.match import Stored
 from converters.source.other_models import refuse_strangers
 from converters.values import shown
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"\.\d+\.")
 _LAYER = re.compile(r"[0-9]{1,6}")
 
 
-def recognise(found: Found) -> Layout:
+def recognise(found: FolderContents) -> Layout:
     """By the names of most tensors of an original checkpoint, else by the config's model_type.
 
     Raises UnsupportedError if it is of no layout that is known, or of another kind of model.
@@ -53,7 +53,7 @@ def _like(names: Sequence[str], layout: Layout) -> int:
     return sum(name.removeprefix(layout.prefix).startswith(_layer_names(layout)) for name in names)
 
 
-def _check_names(found: Found, layout: Layout, names: Sequence[str]) -> None:
+def _check_names(found: FolderContents, layout: Layout, names: Sequence[str]) -> None:
     """Raises UnsupportedError if the layers are named as in another layout, so that the config is of another
     model."""
     patterns = {pattern for name in names if ".N." in (pattern := _NUMBER.sub(".N.", name))}

@@ -48,7 +48,7 @@ _TRAINING = re.compile(
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ForeignFile:
     """What is recognised by its name, and not read. pattern: of the name of a file, of an architecture or of
     a tensor. fix: the way out."""
 
@@ -63,38 +63,40 @@ MERGE = (
 )
 _FULL = "save the model's full weights with save_pretrained, and convert those"
 FOREIGN = (
-    Foreign(
+    ForeignFile(
         re.compile(r"adapter_(model|config)\..+"),
         "a LoRA adapter, which is not a whole model",
         MERGE,
     ),
-    Foreign(
+    ForeignFile(
         re.compile(r"consolidated.*\.(pth|safetensors)"),
         "weights in the layout of Meta's or Mistral's own code",
         "convert them with transformers' convert_llama_weights_to_hf.py, and convert the result",
     ),
-    Foreign(
+    ForeignFile(
         re.compile(r"ggml-.+\.bin"),
         "weights for old versions of llama.cpp, mostly quantised",
         "take the release in hf format that they were made from",
     ),
-    Foreign(
+    ForeignFile(
         re.compile(r"gptq_model-.+\.(safetensors|bin|pt)"),
         "weights quantised by GPTQ",
         "take the release in 16 bits that they were made from",
     ),
-    Foreign(re.compile(r"(tf_model.*\.h5|flax_model.*\.msgpack)"), "weights for TensorFlow or Flax", _FULL),
-    Foreign(
+    ForeignFile(
+        re.compile(r"(tf_model.*\.h5|flax_model.*\.msgpack)"), "weights for TensorFlow or Flax", _FULL
+    ),
+    ForeignFile(
         re.compile(r"(zero_pp_)?(mp_|bf16_zero_pp_mp_)?rank_.+_(model|optim)_states\.pt"),
         "a training state of DeepSpeed",
         "run the zero_to_fp32.py beside it, and convert what it writes",
     ),
-    Foreign(
+    ForeignFile(
         re.compile(r".+\.distcp"),
         "a distributed checkpoint of torch",
         "run python -m torch.distributed.checkpoint.format_utils dcp_to_torch, and convert what it writes",
     ),
-    Foreign(re.compile(r"model_optim_rng\.pt"), "a checkpoint of Megatron-LM", _FULL),
+    ForeignFile(re.compile(r"model_optim_rng\.pt"), "a checkpoint of Megatron-LM", _FULL),
 )
 
 
@@ -120,7 +122,7 @@ class WeightSet:
 
 
 @dataclass(frozen=True)
-class Choice:
+class WeightSetChoice:
     """taken: the set that is read. others: the sets that are there too. asked: whether it was asked for."""
 
     taken: WeightSet
@@ -150,7 +152,7 @@ def weight_sets(names: Sequence[str]) -> tuple[WeightSet, ...]:
     return tuple(sets)
 
 
-def foreign(names: Iterable[str]) -> tuple[tuple[str, Foreign], ...]:
+def foreign(names: Iterable[str]) -> tuple[tuple[str, ForeignFile], ...]:
     """Files of weights of other programs, each with what it is."""
     return tuple((name, kind) for name in names for kind in FOREIGN if kind.pattern.fullmatch(name))
 
@@ -160,7 +162,7 @@ def choose(
     where: str,
     asked: str | None = None,
     configured: Callable[[], object] = lambda: None,
-) -> Choice:
+) -> WeightSetChoice:
     """The set that is meant.
 
     asked: `original`, `hf` or a file of the set. configured: gives the `transformers_weights` of config.json.
@@ -169,7 +171,7 @@ def choose(
     """
     sets = weight_sets(names)
     taken = _asked_for(sets, asked, where) if asked else _meant(sets, names, where, configured)
-    return Choice(taken, tuple(one for one in sets if one is not taken), asked is not None)
+    return WeightSetChoice(taken, tuple(one for one in sets if one is not taken), asked is not None)
 
 
 def _original(names: Sequence[str]) -> Iterable[WeightSet]:

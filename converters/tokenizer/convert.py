@@ -20,7 +20,7 @@ from converters.formats.bytesource import ByteSource
 from converters.tokenizer import model_proto
 from converters.tokenizer.merges import ranked_merges
 from converters.tokenizer.model_proto import SentencepieceModel, read_model
-from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, Roles, tokenizer_files
+from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, TokenRoles, tokenizer_files
 
 SPACE = "▁"
 BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
@@ -96,10 +96,10 @@ def fast_tokenizer(
     )
 
 
-def _roles(model: SentencepieceModel, shown: Mapping[str, str]) -> Roles:
+def _roles(model: SentencepieceModel, shown: Mapping[str, str]) -> TokenRoles:
     (unk,) = (shown[piece.text] for piece in _of(model, model_proto.UNKNOWN))
     eos = shown[model.eos_piece]
-    return Roles(unk=unk, bos=shown[model.bos_piece], eos=eos, pad=eos)
+    return TokenRoles(unk=unk, bos=shown[model.bos_piece], eos=eos, pad=eos)
 
 
 def _chat_token(id: int, text: str) -> AddedToken:
@@ -141,7 +141,7 @@ def _check_exact(model: SentencepieceModel, where: str | None) -> None:
             )
 
 
-def _of(model: SentencepieceModel, kind: int) -> Iterable[model_proto.Piece]:
+def _of(model: SentencepieceModel, kind: int) -> Iterable[model_proto.VocabularyPiece]:
     return (piece for piece in model.pieces if piece.kind == kind)
 
 

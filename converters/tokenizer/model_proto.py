@@ -29,7 +29,7 @@ Field: TypeAlias = "int | bytes"
 
 
 @dataclass(frozen=True)
-class Piece:
+class VocabularyPiece:
     """One entry of the vocabulary; its id is its position. kind: NORMAL .. BYTE."""
 
     text: str
@@ -41,7 +41,7 @@ class Piece:
 class SentencepieceModel:
     """What a ModelProto says, defaults filled in."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[VocabularyPiece, ...]
     model_type: int
     byte_fallback: bool
     whitespace_as_suffix: bool
@@ -100,10 +100,10 @@ def _model(data: bytes) -> SentencepieceModel:
     )
 
 
-def _piece(data: Field) -> Piece:
+def _piece(data: Field) -> VocabularyPiece:
     fields = dict(_fields(_bytes(data)))
     (score,) = struct.unpack("<f", _bytes(fields.get(2, bytes(4))))
-    return Piece(_bytes(fields[1]).decode(), score, _number(fields.get(3, NORMAL)))
+    return VocabularyPiece(_bytes(fields[1]).decode(), score, _number(fields.get(3, NORMAL)))
 
 
 def _last(fields: list[tuple[int, Field]], wanted: int) -> bytes:

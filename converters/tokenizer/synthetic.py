@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from converters.errors import UsageError
-from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, Roles, tokenizer_files
+from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, TokenRoles, tokenizer_files
 
 CONTROLS = ("<unk>", "<s>", "</s>")
 FIXED = (*CONTROLS, *(f"<0x{byte:02X}>" for byte in range(256)))
@@ -43,6 +43,6 @@ def synthetic_tokenizer(
         vocab={texts.get(id, f"<filler_{id}>"): id for id in range(vocab_size)},
         merges=(),
         added=[AddedToken(id, text, special=True, normalized=False) for text, id in specials.items()],
-        roles=Roles(unk=unk, bos=bos, eos=eos, pad=eos),
+        roles=TokenRoles(unk=unk, bos=bos, eos=eos, pad=eos),
     )
     return tokenizer_files(tokenizer, {"chat_template": chat_template, "model_max_length": model_max_length})

@@ -51,7 +51,7 @@ class AddedToken:
 
 
 @dataclass(frozen=True)
-class Roles:
+class TokenRoles:
     """The texts of the tokens that transformers knows by role, None for one that is to have none."""
 
     unk: str | None
@@ -72,7 +72,7 @@ class FastTokenizer:
     vocab: Mapping[str, int]
     merges: Sequence[Pair]
     added: Sequence[AddedToken]
-    roles: Roles
+    roles: TokenRoles
     replaced: Sequence[Pair] = ()
     undone: Sequence[Pair] = ()
     prefix: str = ""

@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from internlm_zoo.caches.find import Caches, Spot
+from internlm_zoo.caches.find import Caches, LocalCopy
 from internlm_zoo.fs.linking import How, duplicate
 from internlm_zoo.fs.ownership import draft
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
-from internlm_zoo.store.hash_cache import Known, Ledger, Stamp
+from internlm_zoo.store.hash_cache import HashCache, KnownDigests, Stamp
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.publish import keep_blob
 from internlm_zoo.transfer.work_sharing import Stopped
@@ -28,15 +28,15 @@ _SOON_HASHED = 8 << 20
 
 
 @dataclass(frozen=True)
-class Found:
+class HashedCopy:
     """A file with the bytes that are wanted, as it was when it was hashed."""
 
-    spot: Spot
-    known: Known
+    spot: LocalCopy
+    known: KnownDigests
 
 
 @dataclass(frozen=True)
-class Draft:
+class TemporaryCopy:
     """What was taken, under a name of ours."""
 
     path: Path
@@ -49,10 +49,10 @@ class Adopter:
     another."""
 
     caches: Caches
-    ledger: Ledger
+    ledger: HashCache
     progress: Progress
 
-    def matches(self, file: LockedFile, stop: threading.Event) -> Iterator[Found]:
+    def matches(self, file: LockedFile, stop: threading.Event) -> Iterator[HashedCopy]:
         """The files that are this one, hashed as they come. Whoever asks tells `progress` when it is over.
         Raises Stopped once `stop` is set."""
         for spot in self.spots(file):
@@ -62,25 +62,25 @@ class Adopter:
                 self.progress.note(f"{spot.path} in {spot.keeper} cannot be read: {error.strerror}")
             else:
                 if _is(file, known):
-                    yield Found(spot, known)
+                    yield HashedCopy(spot, known)
 
-    def guess(self, file: LockedFile) -> Spot | None:
+    def guess(self, file: LockedFile) -> LocalCopy | None:
         """Where `matches` will find it; of a large file that was never hashed, where it probably will."""
         for spot in self.spots(file):
             with suppress(OSError):
                 if spot.size <= _SOON_HASHED:
-                    known: Known | None = self.ledger.digests(spot.path, git=file.sha256 is None)
+                    known: KnownDigests | None = self.ledger.digests(spot.path, git=file.sha256 is None)
                 else:
                     known = self.ledger.remembered(spot.path)
                 if known is None or _is(file, known):
                     return spot
         return None
 
-    def spots(self, file: LockedFile) -> Iterator[Spot]:
+    def spots(self, file: LockedFile) -> Iterator[LocalCopy]:
         """Where it may be, nothing read."""
         return self.caches.spots(file) if file.has_digest else iter(())
 
-    def _digests(self, spot: Spot, file: LockedFile, stop: threading.Event) -> Known:
+    def _digests(self, spot: LocalCopy, file: LockedFile, stop: threading.Event) -> KnownDigests:
         def seen(amount: int) -> None:
             if stop.is_set():
                 raise Stopped
@@ -90,13 +90,13 @@ class Adopter:
         return self.ledger.digests(spot.path, git=file.sha256 is None, seen=seen)
 
 
-def _is(file: LockedFile, known: Known) -> bool:
+def _is(file: LockedFile, known: KnownDigests) -> bool:
     if file.sha256 is not None:
         return known.sha256 == file.sha256
     return known.git_sha1 == file.git_sha1
 
 
-def take_in(store: Store, ledger: Ledger, found: Found) -> bool:
+def take_in(store: Store, ledger: HashCache, found: HashedCopy) -> bool:
     """Make a found file a blob of the store; False if it changed since it was hashed."""
     blob = store.blob(found.known.sha256)
     at_rest = ledger.remembered(found.spot.path) is not None
@@ -109,7 +109,7 @@ def take_in(store: Store, ledger: Ledger, found: Found) -> bool:
     return True
 
 
-def _remember_both(ledger: Ledger, found: Found, blob: Path) -> None:
+def _remember_both(ledger: HashCache, found: HashedCopy, blob: Path) -> None:
     """The two names of one file, whose stamp has changed by getting the second."""
     stamp = Stamp.of(blob)
     if stamp.is_but_linked(found.known.stamp):
@@ -118,16 +118,16 @@ def _remember_both(ledger: Ledger, found: Found, blob: Path) -> None:
 
 
 @contextmanager
-def second_name(found: Found, partial_folder: Path, *, hard: bool) -> Iterator[Draft | None]:
+def second_name(found: HashedCopy, partial_folder: Path, *, hard: bool) -> Iterator[TemporaryCopy | None]:
     """A found file under a name of ours, to be moved where it belongs; None if it changed since it was
     hashed. hard: whether one file with two names will do."""
     key = f"adopted-{found.known.sha256}"
     with draft(partial_folder, key) as path:  # a rename onto another name of the same file leaves both
         how = _duplicate(found, path, hard=hard)
-        yield Draft(path, how) if how else None
+        yield TemporaryCopy(path, how) if how else None
 
 
-def _duplicate(found: Found, path: Path, *, hard: bool) -> How | None:
+def _duplicate(found: HashedCopy, path: Path, *, hard: bool) -> How | None:
     try:
         how = duplicate(found.spot.path, path, hard=hard)
         return how if Stamp.of(found.spot.path).is_but_linked(found.known.stamp) else None

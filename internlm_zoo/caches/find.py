@@ -43,7 +43,7 @@ _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Spot:
+class LocalCopy:
     """A regular file that may be the one. keeper: whose it is, in words. size in bytes. device: its disk."""
 
     path: Path
@@ -66,7 +66,7 @@ class Caches:
     closed: Sequence[str] = ()
     contents: Mapping[str, Sequence[tuple[Path, str]]] = field(default_factory=dict)
 
-    def spots(self, file: LockedFile) -> Iterator[Spot]:
+    def spots(self, file: LockedFile) -> Iterator[LocalCopy]:
         """Where it may be, each place once, in the order in which to look."""
         met = set()
         for path, keeper in self._guesses(file):
@@ -76,7 +76,7 @@ class Caches:
             met.add(real)
             status = _status(real)
             if status is not None and _may_be(real, status, file):
-                yield Spot(real, keeper, status.st_size, status.st_dev)
+                yield LocalCopy(real, keeper, status.st_size, status.st_dev)
 
     def _guesses(self, file: LockedFile) -> Iterator[tuple[Path, str]]:
         for repo, keeper in self.repos:
@@ -95,7 +95,7 @@ def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = 
     """names: repositories that hold the files, as owner/name. adopt: folders of the user's, searched at any
     depth. Raises UsageError if one is none."""
     hubs = ((huggingface_cache(settings), HUGGINGFACE), (_openmind_cache(settings), OPENMIND))
-    looks = Looks()
+    looks = CacheFolders()
     repos = [(repo, keeper) for hub, keeper in hubs for repo in looks.in_(hub, "models--*", keeper)]
     wanted = dict.fromkeys(name for name in names if name.count("/") == 1)
     snapshots = [
@@ -114,7 +114,7 @@ def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = 
     return Caches(real(settings.home), repos, snapshots, folders_of(adopt), tuple(looks.closed.values()))
 
 
-class Looks:
+class CacheFolders:
     """Into folders of other tools, which may be closed to this account: then they hold nothing for it.
     closed: a sentence for each keeper of such."""
 
@@ -136,7 +136,7 @@ def folders_of(folders: Iterable[Path]) -> Folders:
     return tuple((str(folder), _below(folder)) for folder in folders)
 
 
-def taken(spots: Iterable[Spot | None]) -> list[str]:
+def taken(spots: Iterable[LocalCopy | None]) -> list[str]:
     """How many files came from where, in sentences."""
     counts = Counter(spot.keeper for spot in spots if spot is not None)
     return [f"{count} of the files are from {keeper}" for keeper, count in counts.items()]

@@ -27,7 +27,7 @@ from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
-from internlm_zoo.store.hash_cache import Ledger
+from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.publish import link_blob
 
@@ -37,7 +37,7 @@ _LONGEST_REF = 1024
 
 
 @dataclass(frozen=True)
-class Address:
+class CacheAddress:
     """How clients ask for a release. commit: 40 hex digits. ref: the branch or tag. names: per path, what the
     hub calls the content. note: what a person should know of the commit, in one sentence."""
 
@@ -49,7 +49,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PublishedRelease:
     """Where a release is in the cache, and what became of it, a sentence each."""
 
     snapshot: Path
@@ -66,8 +66,8 @@ def home_of(model: Model, registry: Registry) -> Release:
 
 
 def address_of(
-    release: LockedRelease, model: Model, registry: Registry, lock: Lock, store: Store, ledger: Ledger
-) -> Address:
+    release: LockedRelease, model: Model, registry: Registry, lock: Lock, store: Store, ledger: HashCache
+) -> CacheAddress:
     """release: whole, in the store, sha256 of all files known. A release of another hub, or of a directory in
     the hub's place, goes by the name that the model has on Hugging Face, and by its commit there if the lock
     says that it is the same.
@@ -77,17 +77,19 @@ def address_of(
     if registry.hub(release.hub).protocol == _PROTOCOL and is_sha1(release.revision):
         asked = release.requested or _DEFAULT_REF
         ref = _DEFAULT_REF if is_sha1(asked) else asked
-        return Address(release.repo, release.revision, ref, _names(release, release))
+        return CacheAddress(release.repo, release.revision, ref, _names(release, release))
     home = home_of(model, registry)
     twin = lock.find(home.hub, home.repo, home.revision)
     if twin is not None and is_sha1(twin.revision) and _same(release, twin, store, ledger):
-        return Address(home.repo, twin.revision, _DEFAULT_REF, _names(release, twin))
+        return CacheAddress(home.repo, twin.revision, _DEFAULT_REF, _names(release, twin))
     commit = _derived(release)
     note = f"{release.hub} does not tell the commit on Hugging Face: {commit[:12]}... stands for it"
-    return Address(home.repo, commit, _DEFAULT_REF, _names(release, release), note)
+    return CacheAddress(home.repo, commit, _DEFAULT_REF, _names(release, release), note)
 
 
-def show(release: LockedRelease, address: Address, settings: Settings, store: Store, ledger: Ledger) -> Shown:
+def show(
+    release: LockedRelease, address: CacheAddress, settings: Settings, store: Store, ledger: HashCache
+) -> PublishedRelease:
     """Put the release into the user's cache. Raises IntegrityError where other bytes lie under its names."""
     check_path(address.repo)
     folder = huggingface_cache(settings) / huggingface_folder(address.repo)
@@ -98,7 +100,7 @@ def show(release: LockedRelease, address: Address, settings: Settings, store: St
     if not _appears(folder, snapshot, release, address):
         _complete(folder, snapshot, release, address, ledger)
     place = f"{address.repo} is in the Hugging Face cache: {snapshot}"
-    return Shown(snapshot, tuple(filter(None, (address.note, place, _refer(folder, address)))))
+    return PublishedRelease(snapshot, tuple(filter(None, (address.note, place, _refer(folder, address)))))
 
 
 def _names(release: LockedRelease, listed: LockedRelease) -> dict[str, str]:
@@ -107,7 +109,7 @@ def _names(release: LockedRelease, listed: LockedRelease) -> dict[str, str]:
     return {file.path: named.get(file.path) or str(file.sha256) for file in release.files}
 
 
-def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, ledger: Ledger) -> bool:
+def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, ledger: HashCache) -> bool:
     def same(one: LockedFile) -> bool:
         other = theirs.file(one.path)
         if other is None or one.sha256 is None:
@@ -127,7 +129,7 @@ def _derived(release: LockedRelease) -> str:
     return hashlib.sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
 
 
-def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: Ledger) -> None:
+def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: HashCache) -> None:
     assert file.sha256 is not None
     if not (is_sha1(name) or is_sha256(name)):
         raise IntegrityError(f"refused the digest {name!r} of {file.path}: it is none", folder)
@@ -142,7 +144,7 @@ def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: Ledge
         _check(place, file, ledger)
 
 
-def _check(place: Path, file: LockedFile, ledger: Ledger) -> None:
+def _check(place: Path, file: LockedFile, ledger: HashCache) -> None:
     with reading(place):
         found = ledger.digests(real(place)).sha256
     if found != file.sha256:
@@ -150,7 +152,7 @@ def _check(place: Path, file: LockedFile, ledger: Ledger) -> None:
         raise IntegrityError(f"the Hugging Face cache has other bytes for {file.path}", place, fix)
 
 
-def _appears(folder: Path, snapshot: Path, release: LockedRelease, address: Address) -> bool:
+def _appears(folder: Path, snapshot: Path, release: LockedRelease, address: CacheAddress) -> bool:
     """Shows all files at once; False if there is such a snapshot already."""
     snapshot.parent.mkdir(parents=True, exist_ok=True)
     with draft(folder, _OURS) as made:
@@ -166,7 +168,9 @@ def _appears(folder: Path, snapshot: Path, release: LockedRelease, address: Addr
     return True
 
 
-def _complete(folder: Path, snapshot: Path, release: LockedRelease, address: Address, ledger: Ledger) -> None:
+def _complete(
+    folder: Path, snapshot: Path, release: LockedRelease, address: CacheAddress, ledger: HashCache
+) -> None:
     """What clients have put there is right, and what they have not is added."""
     for file in release.files:
         place = place_of(snapshot, file.path)
@@ -185,7 +189,7 @@ def _link(folder: Path, link: Path, final: Path, name: str) -> None:
     link_blob(folder / "blobs" / name, link, final.parent)
 
 
-def _refer(folder: Path, address: Address) -> str | None:
+def _refer(folder: Path, address: CacheAddress) -> str | None:
     """Lets the branch or tag lead to the commit; a sentence if it leads elsewhere already."""
     check_path(address.ref)
     ref = folder / "refs" / address.ref

@@ -19,7 +19,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Registry, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease, record
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.hash_cache import Ledger
+from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.in_use import at_work
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.publish import publish_release
@@ -28,7 +28,7 @@ from internlm_zoo.transfer.workers import work
 
 
 @dataclass(frozen=True)
-class TakenFile:
+class ImportedFile:
     """A file of a release, and where it was found."""
 
     path: str
@@ -37,13 +37,13 @@ class TakenFile:
 
 
 @dataclass(frozen=True)
-class Intake:
+class ImportedRelease:
     """What a release got (in a dry run: would). here: how many of its files the store has now, of `total`.
     completed: whether that is all, and was not before. path: its folder."""
 
     model: str
     release: LockedRelease
-    taken: tuple[TakenFile, ...]
+    taken: tuple[ImportedFile, ...]
     here: int
     completed: bool
     path: Path
@@ -63,7 +63,7 @@ def take_folders(
     settings: Settings,
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> list[Intake]:
+) -> list[ImportedRelease]:
     """Look through folders for the files of all locked releases; those that are whole then are shown.
 
     In the answer is what got something, or is completed by what another release got. Raises UsageError if a
@@ -72,7 +72,7 @@ def take_folders(
     registry, lock, store = load_registry(settings), Lock.load(settings), Store(settings.home)
     caches = Caches(real(settings.home), folders=folders_of(folders))
     progress = progress or Progress()
-    adopter = Adopter(caches, Ledger(settings.home, keep=not dry_run), progress)
+    adopter = Adopter(caches, HashCache(settings.home, keep=not dry_run), progress)
     with disk(settings.home), nullcontext() if dry_run else at_work(store, progress.note):
         looked = [_take(model, release, store, adopter, dry_run) for model, release in _known(registry, lock)]
         intakes = [intake for intake in looked if intake.taken or intake.completed]
@@ -96,17 +96,19 @@ def _known(registry: Registry, lock: Lock) -> Iterator[tuple[str, LockedRelease]
 
 
 @dataclass(frozen=True)
-class _File:
+class _ImportFile:
     """One file: as far as it is known now; whether it is in the store; whether the folders have one like it;
     where it was found just now."""
 
     file: LockedFile
     here: bool = False
     near: bool = False
-    taken: TakenFile | None = None
+    taken: ImportedFile | None = None
 
 
-def _take(model: str, release: LockedRelease, store: Store, adopter: Adopter, dry_run: bool) -> Intake:
+def _take(
+    model: str, release: LockedRelease, store: Store, adopter: Adopter, dry_run: bool
+) -> ImportedRelease:
     folder = store.release(release.hub, release.repo, release.revision)
     target = StoreTarget(store, folder, release, adopter.ledger)
     stop = threading.Event()
@@ -114,7 +116,7 @@ def _take(model: str, release: LockedRelease, store: Store, adopter: Adopter, dr
     found = work([partial(one, file) for file in release.files], os.cpu_count() or 1, stop)
     before = intact_record(folder)
     is_new = before is None or not before.whole
-    return Intake(
+    return ImportedRelease(
         model,
         replace(release, files=tuple(entry.file for entry in found)),
         taken=tuple(entry.taken for entry in found if entry.taken),
@@ -124,18 +126,18 @@ def _take(model: str, release: LockedRelease, store: Store, adopter: Adopter, dr
     )
 
 
-def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _File:
+def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _ImportFile:
     if target.look(file).sha256 is not None:
-        return _File(file, here=True, near=_is_near(file, adopter))
+        return _ImportFile(file, here=True, near=_is_near(file, adopter))
     spot = adopter.guess(file)
-    taken = TakenFile(file.path, spot.size, spot.path) if spot else None
-    return _File(file, here=taken is not None, near=taken is not None, taken=taken)
+    taken = ImportedFile(file.path, spot.size, spot.path) if spot else None
+    return _ImportFile(file, here=taken is not None, near=taken is not None, taken=taken)
 
 
-def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: LockedFile) -> _File:
+def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: LockedFile) -> _ImportFile:
     there = target.look(file)
     if there.sha256 is not None:
-        return _File(
+        return _ImportFile(
             replace(file, size=there.size, sha256=there.sha256), here=True, near=_is_near(file, adopter)
         )
     try:
@@ -143,9 +145,9 @@ def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: Lo
             if target.adopt(found, file):
                 size = found.known.stamp.size
                 known = replace(file, size=size, sha256=found.known.sha256)
-                taken = TakenFile(file.path, size, found.spot.path)
-                return _File(known, here=True, near=True, taken=taken)
-        return _File(file)
+                taken = ImportedFile(file.path, size, found.spot.path)
+                return _ImportFile(known, here=True, near=True, taken=taken)
+        return _ImportFile(file)
     finally:
         adopter.progress.finish(file.path)
 
@@ -154,7 +156,7 @@ def _is_near(file: LockedFile, adopter: Adopter) -> bool:
     return next(adopter.spots(file), None) is not None
 
 
-def _show(intake: Intake, store: Store, settings: Settings) -> None:
+def _show(intake: ImportedRelease, store: Store, settings: Settings) -> None:
     """Keep the digests that were found, and show the release if it is whole."""
     record(settings, intake.release)
     if intake.completed:

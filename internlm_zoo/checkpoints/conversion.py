@@ -27,7 +27,7 @@ from internlm_zoo.store.record import verified_digests
 
 if TYPE_CHECKING:
     from internlm_zoo.remote.folder import RemoteFolder
-    from internlm_zoo.store.locate import Found
+    from internlm_zoo.store.locate import LocatedFolder
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _opened(
     registry = load_registry(settings)
     given = registry.model(known_as) if known_as else None
     with ExitStack() as stack:
-        found: Found | RemoteFolder
+        found: LocatedFolder | RemoteFolder
         if from_hub:
             folder: Folder = (
                 found := stack.enter_context(_remote(str(src), options.to, registry, settings, progress))
@@ -126,7 +126,7 @@ def _remote(
 
 def _found(
     src: str | Path, to: str, registry: Registry, settings: Settings, progress: Progress | None
-) -> Found:
+) -> LocatedFolder:
     from internlm_zoo.store.locate import find_model
 
     if not is_directory(src) and str(src) not in registry.models and len(Path(src).parts) > 1:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """data: what `--json` prints. view: what a person sees on stdout: a path, which another program may read;
     lines; a text, whose line breaks are its own; or anything rich renders."""
 
@@ -29,7 +29,7 @@ class Answer:
     exit_code: int = 0
 
 
-def say(answer: Answer, *, as_json: bool) -> None:
+def say(answer: CommandResult, *, as_json: bool) -> None:
     """The result, on stdout."""
     view = answer.view
     if as_json:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.shell import Shell, group, verb
 from internlm_zoo.fs.homes import disk
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from internlm_zoo.caches.importing import Intake
-    from internlm_zoo.store.inventory import Holding, Share, Unread
+    from internlm_zoo.caches.importing import ImportedRelease
+    from internlm_zoo.store.inventory import DiskShare, StoredRelease, UnreadableRelease
     from internlm_zoo.store.removal import Removal
 
 # As many characters of a revision as tell it from others, `listing-...` included.
@@ -28,7 +28,7 @@ group("cache", "What the local store holds, where it is, checking it, taking thi
 
 
 @verb("list", group="cache", example="internlm-zoo cache list")
-def cache_list(shell: Shell) -> Answer:
+def cache_list(shell: Shell) -> CommandResult:
     """Show the releases in the local store. Own: bytes that no other release and no other cache has."""
     from internlm_zoo.cli.tables import byte_count
     from internlm_zoo.store.inventory import inventory, shares, usage
@@ -49,7 +49,7 @@ def cache_list(shell: Shell) -> Answer:
     unfinished = f", {byte_count(used.partial)} in unfinished downloads" if used.partial else ""
     shell.note(f"{byte_count(used.blobs)} in files{unfinished}, in {store.home}")
     nothing = "no release in the store can be read" if there.unread else "the store is empty"
-    return Answer(data, _holdings_sheet(rows) if held else [nothing])
+    return CommandResult(data, _holdings_sheet(rows) if held else [nothing])
 
 
 @verb("path", group="cache", example="internlm-zoo cache path internlm-chat-7b")
@@ -58,12 +58,12 @@ def cache_path(
     model: Annotated[
         str | None, typer.Argument(help="A model in the store; default: the store itself.")
     ] = None,
-) -> Answer:
+) -> CommandResult:
     """Print where the store is, or where a model is in it."""
     from internlm_zoo.store.locate import downloads_of
 
     path = downloads_of(model, shell.settings)[0] if model else shell.settings.home
-    return Answer({"path": path}, path)
+    return CommandResult({"path": path}, path)
 
 
 @verb("rm", group="cache", example="internlm-zoo cache rm internlm-chat-7b --dry-run")
@@ -77,7 +77,7 @@ def cache_rm(
         str | None, typer.Option("--revision", help="Only this revision, or what begins like it.")
     ] = None,
     dry_run: _DryRun = False,
-) -> Answer:
+) -> CommandResult:
     """Remove models from the store. Files that other releases have as well stay."""
     from internlm_zoo.store.layout import Store
     from internlm_zoo.store.removal import named_in, removal_of, remove
@@ -92,7 +92,7 @@ def cache_rm(
 
 
 @verb("prune", group="cache", example="internlm-zoo cache prune")
-def cache_prune(shell: Shell, dry_run: _DryRun = False) -> Answer:
+def cache_prune(shell: Shell, dry_run: _DryRun = False) -> CommandResult:
     """Remove files that belong to no release, and downloads that nobody goes on with."""
     from internlm_zoo.store.in_use import alone
     from internlm_zoo.store.layout import Store
@@ -113,7 +113,7 @@ def cache_adopt(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be taken, and take nothing.")
     ] = False,
-) -> Answer:
+) -> CommandResult:
     """Take every file of a locked release that lies in a folder into the store; the folder stays as it is."""
     from internlm_zoo.caches.importing import take_folders
 
@@ -123,7 +123,7 @@ def cache_adopt(
         shell.note("`internlm-zoo lock` records releases, so that their files are known")
     data = {"dry_run": dry_run, "releases": [_intake(intake) for intake in intakes]}
     nothing = "no file of a locked release is there"
-    return Answer(data, _intakes_sheet(intakes) if intakes else [nothing])
+    return CommandResult(data, _intakes_sheet(intakes) if intakes else [nothing])
 
 
 @verb("verify", group="cache", example="internlm-zoo cache verify")
@@ -136,7 +136,7 @@ def cache_verify(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
     ] = None,
-) -> Answer:
+) -> CommandResult:
     """Hash everything in the store, shared files once; exit with 1 if a file is wrong, missing or extra."""
     from internlm_zoo.cli.download import verdicts
     from internlm_zoo.integrity.storewide import verify_store
@@ -145,10 +145,12 @@ def cache_verify(
         reports = verify_store(models or (), workers, settings=shell.settings, progress=progress)
     ok = all(report.ok for report in reports)
     data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
-    return Answer(data, verdicts(reports) if reports else ["the store is empty"], exit_code=0 if ok else 1)
+    return CommandResult(
+        data, verdicts(reports) if reports else ["the store is empty"], exit_code=0 if ok else 1
+    )
 
 
-def _intake(intake: Intake) -> dict[str, Any]:
+def _intake(intake: ImportedRelease) -> dict[str, Any]:
     release = intake.release
     return {
         "model": intake.model,
@@ -163,8 +165,8 @@ def _intake(intake: Intake) -> dict[str, Any]:
     }
 
 
-def _intakes_sheet(intakes: list[Intake]) -> RenderableType:
-    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+def _intakes_sheet(intakes: list[ImportedRelease]) -> RenderableType:
+    from internlm_zoo.cli.tables import Column, TextTable, byte_count
 
     columns = [Column("Model"), Column("Release", narrow="fold"), Column("Taken", "right")]
     columns += [Column("Size", "right"), Column("Files here", "right")]
@@ -178,10 +180,10 @@ def _intakes_sheet(intakes: list[Intake]) -> RenderableType:
         ]
         for intake in intakes
     ]
-    return Sheet(columns, rows)
+    return TextTable(columns, rows)
 
 
-def _removed(shell: Shell, removal: Removal, dry_run: bool) -> Answer:
+def _removed(shell: Shell, removal: Removal, dry_run: bool) -> CommandResult:
     from internlm_zoo.cli.tables import byte_count
 
     done = "would be removed" if dry_run else "removed"
@@ -190,19 +192,19 @@ def _removed(shell: Shell, removal: Removal, dry_run: bool) -> Answer:
     _tell(shell, removal.unread)
     unread = [_unread(one) for one in removal.unread]
     data = {**vars(removal), "unread": unread, "bytes": removal.size, "dry_run": dry_run}
-    return Answer(data, lines)
+    return CommandResult(data, lines)
 
 
-def _tell(shell: Shell, unread: Iterable[Unread]) -> None:
+def _tell(shell: Shell, unread: Iterable[UnreadableRelease]) -> None:
     for one in unread:
         shell.note(f"{one.path}: {one.error.what}, so its files are left as they are; {one.error.fix}")
 
 
-def _unread(one: Unread) -> dict[str, Any]:
+def _unread(one: UnreadableRelease) -> dict[str, Any]:
     return {"path": one.path, "what": one.error.what, "fix": one.error.fix}
 
 
-def _holding(holding: Holding, share: Share) -> dict[str, Any]:
+def _holding(holding: StoredRelease, share: DiskShare) -> dict[str, Any]:
     record = holding.record
     release = record.release
     return {
@@ -222,7 +224,7 @@ def _holding(holding: Holding, share: Share) -> dict[str, Any]:
 
 
 def _holdings_sheet(held: list[dict[str, Any]]) -> RenderableType:
-    from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count
+    from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, byte_count
 
     columns = [Column("Model"), Column("Format"), Column("Hub"), Column("Repository", narrow="fold")]
     columns += [Column("Revision", narrow="drop"), Column("Files", "right")]
@@ -233,4 +235,4 @@ def _holdings_sheet(held: list[dict[str, Any]]) -> RenderableType:
         count = f"{facts['files']} of {facts['files_in_release']}"
         sizes = [byte_count(facts["bytes"]), byte_count(facts["own_bytes"])]
         rows.append([*place, facts["revision"][:_SHORT], count, *sizes])
-    return Sheet(columns, rows)
+    return TextTable(columns, rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.shell import Shell, group, verb
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def list_models(
     columns: Annotated[str | None, typer.Option(metavar="A,B,...", help=f"Any of {_COLUMNS}.")] = None,
     sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="By a column, unknown last.")] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
-) -> Answer:
+) -> CommandResult:
     """List the models, where they are published and in which format."""
     from internlm_zoo.cli.catalogue_list import chosen, models_table, ordered
     from internlm_zoo.registry import load_registry
@@ -45,7 +45,7 @@ def list_models(
     found = select(registry, family=family, kind=_kind(kind), names=names)
     models = ordered(registry, found, sort, reverse)
     table = models_table(registry, models, chosen(columns), grouped=sort is None)
-    return Answer([_summary(model) for model in models], table)
+    return CommandResult([_summary(model) for model in models], table)
 
 
 @verb("show", example="internlm-zoo show internlm-20b --files")
@@ -53,7 +53,7 @@ def show(
     shell: Shell,
     model: Annotated[str, typer.Argument(help="Name of a model, as `list` shows it.")],
     files: Annotated[bool, typer.Option("--files", help="Every file of every recorded release.")] = False,
-) -> Answer:
+) -> CommandResult:
     """Show all that is known about one model; what no source states is unknown."""
     from internlm_zoo.cli.catalogue_sheet import model_sheet
     from internlm_zoo.registry import load_registry
@@ -64,7 +64,7 @@ def show(
     lock = Lock.load(shell.settings)
     locked = [lock.find(release.hub, release.repo, release.revision) for release in found.releases]
     data = {**_facts(registry, found), "locked": [release for release in locked if release]}
-    return Answer(data, model_sheet(registry, found, locked, files=files))
+    return CommandResult(data, model_sheet(registry, found, locked, files=files))
 
 
 @verb("evals", example="internlm-zoo evals internlm-20b --chart internlm-20b.svg")
@@ -72,7 +72,7 @@ def evals(
     shell: Shell,
     models: Annotated[list[str] | None, typer.Argument(help="Models to look at; all tables if none.")] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw the scores into a .png or .svg file.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Show the published evaluation tables; the named models come first, the others for comparison."""
     from internlm_zoo.cli.catalogue_scores import evaluation_tables
     from internlm_zoo.registry import evaluations, load_registry
@@ -84,15 +84,15 @@ def evals(
         from internlm_zoo.registry.chart import draw
 
         draw(tables, chart, asked or evaluations.own_columns(registry))
-        return Answer({"chart": chart, "tables": [table.id for table in tables]}, chart)
-    return Answer(tables, evaluation_tables(tables, asked))
+        return CommandResult({"chart": chart, "tables": [table.id for table in tables]}, chart)
+    return CommandResult(tables, evaluation_tables(tables, asked))
 
 
 @verb("validate", group="registry", example="internlm-zoo registry validate my.yaml")
 def validate(
     shell: Shell,
     file: Annotated[Path | None, typer.Argument(help="An overlay file; the registry in use if none.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Check a registry file and name every line that is wrong (exit 2)."""
     from internlm_zoo.registry import RegistryError, read_registry
 
@@ -100,14 +100,14 @@ def validate(
         registry = read_registry(file or shell.settings.registry)
     except RegistryError as error:
         lines = [str(problem) for problem in error.problems]
-        return Answer({"valid": False, "problems": error.problems}, lines, error.exit_code)
+        return CommandResult({"valid": False, "problems": error.problems}, lines, error.exit_code)
     counts = {name: len(getattr(registry, name)) for name in ("hubs", "families", "models", "evaluations")}
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return Answer({"valid": True, **counts}, [f"valid: {told}"])
+    return CommandResult({"valid": True, **counts}, [f"valid: {told}"])
 
 
 @verb("schema", group="registry", example="internlm-zoo registry schema > registry.schema.json")
-def schema(shell: Shell) -> Answer:
+def schema(shell: Shell) -> CommandResult:
     """Print the JSON Schema of registry files, for editors."""
     from internlm_zoo.registry.schema import json_schema
 
@@ -115,7 +115,7 @@ def schema(shell: Shell) -> Answer:
 
 
 @verb("export", group="registry", example="internlm-zoo registry export > registry.json")
-def export(shell: Shell) -> Answer:
+def export(shell: Shell) -> CommandResult:
     """Print the whole registry, with any overlay on top, as one JSON document."""
     from internlm_zoo.registry import load_registry
 
@@ -174,8 +174,8 @@ def _facts(registry: Registry, model: Model) -> dict[str, Any]:
     }
 
 
-def _document(data: Any) -> Answer:
+def _document(data: Any) -> CommandResult:
     """What is JSON for people, too."""
     from internlm_zoo.plain import escaped_json
 
-    return Answer(data, escaped_json(json.dumps(data, indent=2, ensure_ascii=False)))
+    return CommandResult(data, escaped_json(json.dumps(data, indent=2, ensure_ascii=False)))

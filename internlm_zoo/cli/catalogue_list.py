@@ -9,7 +9,7 @@ from itertools import pairwise
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count, number
+from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, byte_count, number
 from internlm_zoo.errors import UsageError
 from internlm_zoo.plain import plain
 from internlm_zoo.registry.query import Registry, parameter_count
@@ -161,7 +161,7 @@ def models_table(
     rows = [[field.text(registry, model) for field in fields] for model in models]
     pairs = enumerate(pairwise(models)) if grouped else ()
     ends = frozenset(line for line, (model, following) in pairs if model.family != following.family)
-    sheet = Sheet([field.column for field in fields], rows, sections=ends)
+    sheet = TextTable([field.column for field in fields], rows, sections=ends)
     return Group(sheet, "", Text(plain(_legend(registry, models, columns)), style="dim"))
 
 

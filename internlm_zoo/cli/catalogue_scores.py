@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from internlm_zoo.cli.tables import Column, Sheet
+from internlm_zoo.cli.tables import Column, TextTable
 from internlm_zoo.plain import plain
 from internlm_zoo.registry.schema import EvaluationRow, EvaluationTable
 
@@ -35,7 +35,7 @@ class _Scores:
         in_pipe = categories and not console.is_terminal
         columns = [Column("Category")] if in_pipe else []
         columns += [Column("Benchmark"), *(self._column(model) for model in table.models)]
-        yield Sheet(columns, list(self._rows(in_pipe, categories)), title=title)
+        yield TextTable(columns, list(self._rows(in_pipe, categories)), title=title)
 
     def _column(self, model: str) -> Column:
         head, dash, tail = plain(model).rpartition("-")

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from internlm_zoo.cli.catalogue_facts import fact_lines
-from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet, byte_count
+from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, byte_count
 from internlm_zoo.plain import plain
 from internlm_zoo.registry.explain import dotted
 from internlm_zoo.registry.lock import LockedRelease
@@ -59,12 +59,12 @@ def _title(registry: Registry, model: Model) -> Text:
     return title
 
 
-def _facts(registry: Registry, model: Model) -> Sheet:
+def _facts(registry: Registry, model: Model) -> TextTable:
     rows = [[name, value] for name, value in fact_lines(registry, model)]
-    return Sheet([Column("Fact", style="dim"), Column("Value", narrow="fold")], rows, header=False)
+    return TextTable([Column("Fact", style="dim"), Column("Value", narrow="fold")], rows, header=False)
 
 
-def _releases(registry: Registry, model: Model, locked: Sequence[LockedRelease | None]) -> Sheet:
+def _releases(registry: Registry, model: Model, locked: Sequence[LockedRelease | None]) -> TextTable:
     columns = [Column("Hub"), Column("Format"), Column("Repository", style="cyan", narrow="fold")]
     rows: list[list[str | Text]] = [
         [registry.hubs[release.hub].title, _format(release), _repository(release)]
@@ -73,7 +73,7 @@ def _releases(registry: Registry, model: Model, locked: Sequence[LockedRelease |
     if any(locked):
         columns += [Column("Revision"), Column("Files", "right", narrow="drop"), Column("Size", "right")]
         rows = [[*row, *_recorded(found)] for row, found in zip(rows, locked, strict=True)]
-    return Sheet(columns, rows)
+    return TextTable(columns, rows)
 
 
 def _format(release: Release) -> str:
@@ -96,7 +96,7 @@ def _history(registry: Registry, model: Model) -> list[RenderableType]:
         Column("Revision", narrow="fold"),
         Column("Seen", narrow="fold"),
     ]
-    return ["", Sheet(columns, rows, title="Known revisions, quoted by public sources and not confirmed")]
+    return ["", TextTable(columns, rows, title="Known revisions, quoted by public sources and not confirmed")]
 
 
 def _repository(release: Release) -> Text:
@@ -122,7 +122,7 @@ def _files(model: Model, release: Release, found: LockedRelease | None) -> list[
         return ["", Text(plain(title), style="bold"), _item(hint), *_quoted(release), *named]
     columns = [Column("Path"), Column("Size", "right"), Column("sha256", style="dim", narrow="crop")]
     rows = [[file.path, byte_count(file.size), file.sha256 or UNKNOWN] for file in found.files]
-    return ["", Sheet(columns, rows, title=f"{title}, revision {found.revision}")]
+    return ["", TextTable(columns, rows, title=f"{title}, revision {found.revision}")]
 
 
 def _quoted(release: Release) -> list[RenderableType]:
@@ -132,7 +132,7 @@ def _quoted(release: Release) -> list[RenderableType]:
     rows = [
         [path, byte_count(file.bytes), file.sha256 or UNKNOWN] for path, file in release.quoted_files.items()
     ]
-    return [Sheet(columns, rows, title="  Quoted by public sources, not confirmed")]
+    return [TextTable(columns, rows, title="  Quoted by public sources, not confirmed")]
 
 
 def _item(line: str, style: str = "") -> Padding:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.checkpoint_options import Set, Weights, Workers, facts_given
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.errors import UsageError
@@ -25,14 +25,14 @@ def fingerprint(
     settings: Set = None,
     weights: Weights = None,
     workers: Workers = None,
-) -> Answer:
+) -> CommandResult:
     """Print one digest per logical tensor: the same for the same weights, whatever the format or grid."""
     import converters
 
     digests = converters.fingerprint(
         directory, given=facts_given(settings or []), weights=weights, workers=workers
     )
-    return Answer(digests, [f"{digest}  {name}" for name, digest in digests.items()])
+    return CommandResult(digests, [f"{digest}  {name}" for name, digest in digests.items()])
 
 
 @verb("compare", example="internlm-zoo compare internlm-20b/ internlm-20b-hf/")
@@ -56,7 +56,7 @@ def compare(
         ),
     ] = None,
     workers: Workers = None,
-) -> Answer:
+) -> CommandResult:
     """Say whether two checkpoints are identical, the same in another layout, rounded, or different.
 
     Exits with 1 if they are rounded or different, or if their configs make other models of the same tensors.
@@ -67,7 +67,7 @@ def compare(
     found = converters.compare(one, other, given=given, weights=sets, workers=workers)
     code = 0 if found.same else 1
     if not logits:
-        return Answer(found, [_verdict(found)], exit_code=code)
+        return CommandResult(found, [_verdict(found)], exit_code=code)
     from internlm_zoo.loading.logits import compare_logits
 
     with shell.progress() as progress:
@@ -81,7 +81,7 @@ def compare(
             progress=progress,
         )
     data = {**asdict(found), "logits": asdict(run)}
-    return Answer(data, [_verdict(found), _logits(run)], exit_code=code)
+    return CommandResult(data, [_verdict(found), _logits(run)], exit_code=code)
 
 
 def _of_each(weights: list[str]) -> tuple[str | None, str | None]:

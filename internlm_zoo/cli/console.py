@@ -49,7 +49,9 @@ def plain_text(text: Text) -> Text:
 
 
 def stdout() -> Screen:
-    return Screen(streams.Passing(lambda: sys.stdout), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    return Screen(
+        streams.CurrentStream(lambda: sys.stdout), width=None if sys.stdout.isatty() else _PIPE_WIDTH
+    )
 
 
 def stderr() -> Screen:
@@ -59,4 +61,4 @@ def stderr() -> Screen:
 @cache
 def _stderr(is_terminal: bool) -> Screen:
     """One and the same: a display on it draws around what is told meanwhile."""
-    return Screen(streams.Passing(lambda: sys.stderr))
+    return Screen(streams.CurrentStream(lambda: sys.stderr))

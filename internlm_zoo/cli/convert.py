@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, Workers, facts_given
 from internlm_zoo.cli.shell import Shell, verb
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from internlm_zoo.settings import Settings
 
 
-class Target(str, Enum):
+class TargetFormat(str, Enum):
     hf = "hf"
     llama = "llama"
     original = "original"
@@ -61,7 +61,7 @@ def convert(
         ),
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The directory to make.")],
-    to: Annotated[Target, typer.Option("--to", help="The format to make.")],
+    to: Annotated[TargetFormat, typer.Option("--to", help="The format to make.")],
     tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel ranks of an original target.")] = 1,
     pp: Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages of an original target.")] = 1,
     max_shard_size: Annotated[
@@ -120,7 +120,7 @@ def convert(
     ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a target that is not empty.")] = False,
-) -> Answer:
+) -> CommandResult:
     """Convert between original, hf, llama and gguf checkpoints. The last line is the new directory."""
     from converters import ConversionOptions, Execution
     from converters.planning.describe import notes_of
@@ -148,7 +148,7 @@ def convert(
             plan = conversion.plan(src, options, **where, progress=progress)
             for note in notes_of(plan):
                 shell.note(note)
-            return Answer(_plan_data(plan), _plan_view(plan))
+            return CommandResult(_plan_data(plan), _plan_view(plan))
         report = conversion.convert(src, dst, options, **where, execution=execution, progress=progress)
     for note in report.notes:
         shell.note(note)
@@ -156,7 +156,7 @@ def convert(
     family = report.plan.source.family
     if family and (opened := opened_by(family, to.value)):
         shell.note(opened)
-    return Answer(_report_data(report), report.path)
+    return CommandResult(_report_data(report), report.path)
 
 
 def _summary(report: Report) -> str:
@@ -214,10 +214,10 @@ def _plan_view(plan: Plan) -> RenderableType:
     from rich.console import Group
 
     from converters.planning.describe import describe
-    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+    from internlm_zoo.cli.tables import Column, TextTable, byte_count
 
     source = _grid(plan.source.layout.name, plan.source.tp, plan.source.pp)
-    tensors = Sheet(
+    tensors = TextTable(
         [
             Column("Tensor", narrow="fold"),
             Column("Count", "right"),
@@ -239,7 +239,7 @@ def _plan_view(plan: Plan) -> RenderableType:
         ],
         title=f"{source} to {_grid(plan.layout.name, plan.grid.tp, plan.grid.pp)}",
     )
-    facts = Sheet(
+    facts = TextTable(
         [Column("Fact"), Column("Value", narrow="fold"), Column("Known from")],
         [[name, str(fact.value), fact.origin] for name, fact in sorted(plan.facts.items())],
     )

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converters.system.filesystem import scratch
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.shell import Shell, verb
 
 if TYPE_CHECKING:
-    from internlm_zoo.cli.tables import Sheet
-    from internlm_zoo.demo.report import Proof
+    from internlm_zoo.cli.tables import TextTable
+    from internlm_zoo.demo.report import StepResult
 
 
 @verb("demo", example="internlm-zoo demo -v")
@@ -27,7 +27,7 @@ def demo(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the commands one would type for each step.")
     ] = False,
-) -> Answer:
+) -> CommandResult:
     """Download, check, convert, load, try and mirror two small models from four hubs on this machine.
 
     Needs the [torch] extra, no network and no GPU. Exits with 1 if a step fails.
@@ -38,7 +38,7 @@ def demo(
     from internlm_zoo.loading.runtime import require_torch
 
     require_torch()
-    proofs: list[Proof] = []
+    proofs: list[StepResult] = []
     with scratch() as root, open_world(root) as world:
         for hub, url in world.hubs.items():
             shell.note(f"{hub} on {url}")
@@ -52,17 +52,17 @@ def demo(
     for path in write(proofs, report_dir) if report_dir else ():
         shell.note(f"wrote {path}")
     data = {"ok": ok, "proofs": [asdict(proof) for proof in proofs]}
-    return Answer(data, _table(proofs), exit_code=int(not ok))
+    return CommandResult(data, _table(proofs), exit_code=int(not ok))
 
 
-def _table(proofs: list[Proof]) -> Sheet:
+def _table(proofs: list[StepResult]) -> TextTable:
     from rich.text import Text
 
-    from internlm_zoo.cli.tables import Column, Sheet
+    from internlm_zoo.cli.tables import Column, TextTable
     from internlm_zoo.demo.report import figures
 
     marks = {True: Text("✓", style="green"), False: Text("✗", style="bold red")}
-    return Sheet(
+    return TextTable(
         [
             Column(""),
             Column("Model"),
@@ -76,7 +76,7 @@ def _table(proofs: list[Proof]) -> Sheet:
     )
 
 
-def _tell(shell: Shell, proof: Proof, verbose: bool) -> None:
+def _tell(shell: Shell, proof: StepResult, verbose: bool) -> None:
     shell.note(f"  {'✓' if proof.ok else '✗'} {proof.step}: {proof.proved}")
     for command in proof.commands if verbose else ():
         shell.note(f"      $ {command}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.download_options import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
 from internlm_zoo.cli.shell import Shell, verb
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from internlm_zoo.download.plan import DownloadPlan
     from internlm_zoo.download.values import Download, Repaired
     from internlm_zoo.integrity.verify import VerifyReport
-    from internlm_zoo.transfer.values import Service
+    from internlm_zoo.transfer.values import SourceStatistics
 
 
 # As many characters of a revision as tell it from others, `listing-...` included.
@@ -63,7 +63,7 @@ def download(
     force: Annotated[
         bool, typer.Option("--force", help="Check again what is here; use a --local-dir that is not empty.")
     ] = False,
-) -> Answer:
+) -> CommandResult:
     """Get a model, every file checked before it is shown. The last line printed is the folder."""
     from internlm_zoo.download.run import download as fetch
     from internlm_zoo.download.run import plan_download
@@ -87,7 +87,7 @@ def download(
             return _planned(plan_download(model, **what))
         done = fetch(model, max_workers=max_workers, max_rate=max_rate, **what)
     shell.note(_summary(done))
-    return Answer(done, done.path)
+    return CommandResult(done, done.path)
 
 
 @verb("verify", example="internlm-zoo verify internlm-chat-7b", asks_hubs=True)
@@ -104,7 +104,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Fetch what is wrong again, of large files by the block.")
     ] = False,
-) -> Answer:
+) -> CommandResult:
     """Hash a download or a conversion again; exit with 1 if a file is wrong, missing or extra."""
     from internlm_zoo.integrity.verify import verify_all
     from internlm_zoo.registry.quoted import sentences
@@ -120,7 +120,7 @@ def verify(
             shell.note(told)
     ok = all(report.ok for report in reports)
     data = {"ok": ok, "folders": [{"ok": report.ok, **vars(report)} for report in reports]}
-    return Answer(data, verdicts(reports), exit_code=0 if ok else 1)
+    return CommandResult(data, verdicts(reports), exit_code=0 if ok else 1)
 
 
 def _summary(done: Download) -> str:
@@ -133,7 +133,7 @@ def _summary(done: Download) -> str:
     return f"{what}, checked in {done.seconds:.1f} s; {came}"
 
 
-def _service(name: str, service: Service) -> str:
+def _service(name: str, service: SourceStatistics) -> str:
     """What a hub did, as `600.0 kB from modelscope (2 retries)`."""
     from internlm_zoo.cli.tables import byte_count
 
@@ -150,25 +150,25 @@ def _mended(file: Repaired) -> str:
     return f"{file.path} is right again: {came or 'it was here'}{kept}"
 
 
-def _planned(plan: DownloadPlan) -> Answer:
+def _planned(plan: DownloadPlan) -> CommandResult:
     names = ("model", "hub", "repo", "revision", "format", "path", "files", "size", "to_fetch", "notes")
-    return Answer({**{name: getattr(plan, name) for name in names}, "dry_run": True}, _table(plan))
+    return CommandResult({**{name: getattr(plan, name) for name in names}, "dry_run": True}, _table(plan))
 
 
 def _table(plan: DownloadPlan) -> RenderableType:
     from rich.console import Group
 
-    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+    from internlm_zoo.cli.tables import Column, TextTable, byte_count
 
     rows = [[file.path, byte_count(file.size), file.whence] for file in plan.files]
     columns = [Column("File", narrow="fold"), Column("Size", "right"), Column("From", narrow="fold")]
     title = f"{plan.hub}:{plan.repo} at {plan.revision}"
-    return Group(Sheet(columns, rows, title=title), "", plan.summary)
+    return Group(TextTable(columns, rows, title=title), "", plan.summary)
 
 
 def verdicts(reports: list[VerifyReport]) -> RenderableType | list[str]:
     """One line per file that is not as it should be, or per folder if there is none."""
-    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+    from internlm_zoo.cli.tables import Column, TextTable, byte_count
 
     rows = [
         [*row, str(report.path)]
@@ -183,7 +183,9 @@ def verdicts(reports: list[VerifyReport]) -> RenderableType | list[str]:
     ]
     if rows:
         titles = ("File", "Is", "Why", "In")
-        return Sheet([Column(title, narrow="keep" if title == "Is" else "fold") for title in titles], rows)
+        return TextTable(
+            [Column(title, narrow="keep" if title == "Is" else "fold") for title in titles], rows
+        )
     how = "all of the right size" if reports[0].quick else "all as they should be"
     return [
         f"{_files(report.checked)} checked, {byte_count(report.size)}, {how}{_added(report)}: {report.path}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, facts_given
 from internlm_zoo.cli.shell import Shell, verb
 
@@ -41,7 +41,7 @@ def inspect(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Threads of --deep; default: one per processor.")
     ] = None,
-) -> Answer:
+) -> CommandResult:
     """Say what a checkpoint is, from its headers, and name everything that is wrong with it.
 
     What is on the network is read where it is, and not stored. Exits with 1 if something is wrong.
@@ -62,7 +62,9 @@ def inspect(
         )
     for note in found.notes:
         shell.note(note)
-    return Answer({"sound": found.sound, **vars(found)}, _view(found), exit_code=0 if found.sound else 1)
+    return CommandResult(
+        {"sound": found.sound, **vars(found)}, _view(found), exit_code=0 if found.sound else 1
+    )
 
 
 def _view(found: Inspection) -> RenderableType:
@@ -79,13 +81,13 @@ def _view(found: Inspection) -> RenderableType:
 
 
 def _facts(found: Inspection) -> RenderableType:
-    from internlm_zoo.cli.tables import Column, Sheet, byte_count
+    from internlm_zoo.cli.tables import Column, TextTable, byte_count
 
     rows = [[name, _shown(fact.value), fact.origin] for name, fact in found.known.items()]
     rows += [["tokenizer", f"{file.size:,} tokens", file.name] for file in found.tokenizer]
     columns = [Column("What"), Column("Value", narrow="fold"), Column("Known from", narrow="fold")]
     files = "1 file" if found.files == 1 else f"{found.files} files"
-    return Sheet(columns, rows, title=f"{found.name}: {byte_count(found.nbytes)} of weights in {files}")
+    return TextTable(columns, rows, title=f"{found.name}: {byte_count(found.nbytes)} of weights in {files}")
 
 
 def _shown(value: object) -> str:
@@ -93,15 +95,15 @@ def _shown(value: object) -> str:
 
 
 def _findings(found: Inspection) -> RenderableType:
-    from internlm_zoo.cli.tables import Column, Sheet
+    from internlm_zoo.cli.tables import Column, TextTable
 
     rows = [[one.what, one.where or "", one.fix or ""] for one in found.findings]
     columns = [Column(title, narrow="fold") for title in ("Wrong", "Where", "What to do")]
-    return Sheet(columns, rows)
+    return TextTable(columns, rows)
 
 
 def _statistics(found: Inspection) -> RenderableType:
-    from internlm_zoo.cli.tables import Column, Sheet
+    from internlm_zoo.cli.tables import Column, TextTable
 
     rows = [
         [
@@ -117,4 +119,4 @@ def _statistics(found: Inspection) -> RenderableType:
     ]
     columns = [Column("Tensor", narrow="fold")]
     columns += [Column(title, "right") for title in ("Mean", "Std", "Least", "Most", "Zeros", "Not finite")]
-    return Sheet(columns, rows)
+    return TextTable(columns, rows)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.shell import Shell, verb
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from internlm_zoo.registry.quoted import Witness
+    from internlm_zoo.registry.quoted import QuotedFact
     from internlm_zoo.sources.lock_update import Resolved
 
 _DIFFERENT, _PARTLY = 1, 3
@@ -28,7 +28,7 @@ def lock(
         bool, typer.Option("--check", help="Change nothing; exit 1 if anything differs.")
     ] = False,
     file: Annotated[Path | None, typer.Option(help="This lock file in place of the user's own.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Ask the hubs for revisions, sizes and digests of the models' releases, and record them.
 
     Exit code 3 if some releases could not be asked for; what could be is recorded.
@@ -57,7 +57,7 @@ def lock(
         for told in sentences(_witnesses(item)):
             shell.note(f"{item.release.id}: {told}")
     data = {"file": target, "releases": [_facts(item) for item in resolved]}
-    return Answer(data, _view(resolved), _exit_code(resolved, check))
+    return CommandResult(data, _view(resolved), _exit_code(resolved, check))
 
 
 def _exit_code(resolved: list[Resolved], check: bool) -> int:
@@ -90,7 +90,7 @@ def _facts(item: Resolved) -> dict[str, Any]:
     }
 
 
-def _witnesses(item: Resolved) -> tuple[Witness, ...]:
+def _witnesses(item: Resolved) -> tuple[QuotedFact, ...]:
     """What public sources quoted of this release, against what its hub says now."""
     from internlm_zoo.registry.quoted import witnesses
 
@@ -100,16 +100,18 @@ def _witnesses(item: Resolved) -> tuple[Witness, ...]:
 def _view(resolved: list[Resolved]) -> RenderableType:
     from rich.console import Group
 
-    from internlm_zoo.cli.tables import Column, Sheet
+    from internlm_zoo.cli.tables import Column, TextTable
 
     columns = [Column(title) for title in ("Model", "Hub", "Repository", "Revision")]
     columns += [Column("Files", "right"), Column("Size", "right"), Column("State")]
-    overview = Sheet(columns, [_row(item) for item in resolved])
+    overview = TextTable(columns, [_row(item) for item in resolved])
     differences = [row for item in resolved for row in _change_rows(item)]
     if not differences:
         return overview
     titles = ("Release", "File", "Change", "Before", "Now")
-    return Group(overview, "", Sheet([Column(title) for title in titles], differences, title="What changed"))
+    return Group(
+        overview, "", TextTable([Column(title) for title in titles], differences, title="What changed")
+    )
 
 
 def _row(item: Resolved) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.download_options import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
 from internlm_zoo.cli.shell import Shell, group, verb
 
@@ -47,14 +47,14 @@ def mirror_plan(
     max_delete: _MaxDelete = None,
     deep: _Deep = False,
     summary: _Summary = None,
-) -> Answer:
+) -> CommandResult:
     """Show what `apply` would copy, update, delete and keep, and from where; change nothing.
 
     Exit code 0: nothing to do; 1: changes to come; 3: some releases could not be asked for.
     """
-    from internlm_zoo.mirror import Orders, plan
+    from internlm_zoo.mirror import RunOptions, plan
 
-    orders = Orders(deep, files or (), include or (), exclude or (), source, adopt or (), max_delete)
+    orders = RunOptions(deep, files or (), include or (), exclude or (), source, adopt or (), max_delete)
     with shell.progress() as progress:
         report = plan(file, settings=shell.settings, orders=orders, progress=progress)
     return _answer(report, summary)
@@ -82,15 +82,15 @@ def mirror_apply(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit 1 if anything was changed, like git diff does.")
     ] = False,
-) -> Answer:
+) -> CommandResult:
     """Make the mirror hold what the file asks for, every file checked; go on where a killed run stopped.
 
     Exit code 0: done, whether or not there was anything to do; 3: some releases are not what they should be;
     9: stopped before anything was done, because more would be removed than `--max-delete` allows.
     """
-    from internlm_zoo.mirror import Orders, apply
+    from internlm_zoo.mirror import RunOptions, apply
 
-    orders = Orders(
+    orders = RunOptions(
         deep,
         files or (),
         include or (),
@@ -117,20 +117,20 @@ def mirror_diff(
     adopt: Adopt = None,
     deep: _Deep = False,
     summary: _Summary = None,
-) -> Answer:
+) -> CommandResult:
     """Compare the mirror with the file and the hubs: what moved, is damaged, missing or to be removed.
 
     Exit code 0: no difference; 1: drift; 3: some releases could not be asked for.
     """
-    from internlm_zoo.mirror import Orders, diff
+    from internlm_zoo.mirror import RunOptions, diff
 
-    orders = Orders(deep, files or (), include or (), exclude or (), source, adopt or ())
+    orders = RunOptions(deep, files or (), include or (), exclude or (), source, adopt or ())
     with shell.progress() as progress:
         report = diff(file, settings=shell.settings, orders=orders, progress=progress)
     return _answer(report, summary)
 
 
-def _answer(report: Report, summary: Path | None, changed: int = 0) -> Answer:
+def _answer(report: Report, summary: Path | None, changed: int = 0) -> CommandResult:
     """changed: the exit code for an apply that changed something."""
     from dataclasses import replace
 
@@ -141,4 +141,4 @@ def _answer(report: Report, summary: Path | None, changed: int = 0) -> Answer:
         report = replace(report, exit_code=changed)
     if summary is not None:
         write_summary(report, summary)
-    return Answer(report, report_view(report), report.exit_code)
+    return CommandResult(report, report_view(report), report.exit_code)

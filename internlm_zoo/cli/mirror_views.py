@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from internlm_zoo.cli.tables import Column, Sheet, byte_count
+from internlm_zoo.cli.tables import Column, TextTable, byte_count
 from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.summary import file_counts, stopped, totals
 from internlm_zoo.plain import plain
@@ -38,12 +38,12 @@ def report_view(report: Report) -> RenderableType:
     parts: list[RenderableType] = [_releases(report)]
     files = [row for release in report.releases for row in _file_rows(release)]
     if files and (report.verb != "apply" or report.excess):
-        parts += ["", Sheet(_FILE_COLUMNS, files)]
+        parts += ["", TextTable(_FILE_COLUMNS, files)]
     parts += [Text(plain(line), style=style) for line, style in _remarks(report)]
     return Group(*parts, "", totals(report), Text(plain(_closing(report)), style="bold"))
 
 
-def _releases(report: Report) -> Sheet:
+def _releases(report: Report) -> TextTable:
     columns = [
         Column("Release", style="cyan"),
         Column("Format"),
@@ -54,7 +54,7 @@ def _releases(report: Report) -> Sheet:
     bytes_title = "Fetched" if applied else "To fetch"
     columns += [Column("Files", narrow="fold"), Column(bytes_title, "right")]
     columns += [Column("At hand", "right"), Column("State")]
-    return Sheet(columns, [_row(release, applied) for release in report.releases])
+    return TextTable(columns, [_row(release, applied) for release in report.releases])
 
 
 def _row(release: ReleaseReport, applied: bool) -> list[str | Text]:

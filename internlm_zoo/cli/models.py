@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, facts_given
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.errors import UsageError, ZooError
 from internlm_zoo.fs.homes import require_here
 
 if TYPE_CHECKING:
-    from internlm_zoo.cli.tables import Sheet
-    from internlm_zoo.loading.load import Plan
-    from internlm_zoo.loading.placement import Part
+    from internlm_zoo.cli.tables import TextTable
+    from internlm_zoo.loading.load import LoadPlan
+    from internlm_zoo.loading.placement import DevicePart
     from internlm_zoo.smoke.result import SmokeResult
 
 ModelArgument = Annotated[
@@ -43,7 +43,7 @@ def load(
     known_as: KnownAs = None,
     settings: Set = None,
     weights: Weights = None,
-) -> Answer:
+) -> CommandResult:
     """Load a model onto devices and say what lies where."""
     from internlm_zoo.loading.load import execute, plan_load
 
@@ -51,7 +51,7 @@ def load(
     with shell.progress() as progress:
         planned = plan_load(model, **how, parallel=parallel, dtype=dtype, progress=progress)
         seconds = None if plan else execute(planned).seconds
-    return Answer(_facts(planned, seconds), _placement(planned, seconds))
+    return CommandResult(_facts(planned, seconds), _placement(planned, seconds))
 
 
 @verb("generate", example="internlm-zoo generate internlm-chat-7b -p 'What is a proverb?'")
@@ -66,7 +66,7 @@ def generate(
     known_as: KnownAs = None,
     settings: Set = None,
     weights: Weights = None,
-) -> Answer:
+) -> CommandResult:
     """Write what the model says to a prompt, always the most likely token.
 
     A chat model gets the prompt as a user's turn in its chat template.
@@ -81,7 +81,7 @@ def generate(
         require_writing(plan.directory)
         loaded = execute(plan)
     text = write(loaded, prompt, max_new_tokens=max_new_tokens, raw=raw)
-    return Answer({"model": loaded.plan.directory.title, "prompt": prompt, "text": text}, text)
+    return CommandResult({"model": loaded.plan.directory.title, "prompt": prompt, "text": text}, text)
 
 
 @verb("smoke", example="internlm-zoo smoke --all --miniature")
@@ -96,7 +96,7 @@ def smoke(
     known_as: KnownAs = None,
     settings: Set = None,
     weights: Weights = None,
-) -> Answer:
+) -> CommandResult:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
     Exits with 1 if a model fails; its line says why.
@@ -115,7 +115,7 @@ def smoke(
     failed = sum(not result.ok for result in results)
     shell.note(f"{len(results) - failed} of {len(results)} pass")
     data = {"passed": len(results) - failed, "failed": failed, "results": results}
-    return Answer(data, _verdicts(results), exit_code=int(failed > 0))
+    return CommandResult(data, _verdicts(results), exit_code=int(failed > 0))
 
 
 def how_to_load(
@@ -157,7 +157,7 @@ def _judge(name: str, how: dict[str, Any], miniature: bool, *, alone: bool) -> S
         return conclude(name, [Check("loading", False, f"not tried: {error}")])
 
 
-def _facts(plan: Plan, seconds: float | None) -> dict[str, Any]:
+def _facts(plan: LoadPlan, seconds: float | None) -> dict[str, Any]:
     return {
         "model": plan.directory.title,
         "path": plan.directory.path,
@@ -170,7 +170,7 @@ def _facts(plan: Plan, seconds: float | None) -> dict[str, Any]:
     }
 
 
-def _part_facts(part: Part) -> dict[str, Any]:
+def _part_facts(part: DevicePart) -> dict[str, Any]:
     return {
         "device": part.device.name,
         "free_bytes": part.device.memory,
@@ -182,8 +182,8 @@ def _part_facts(part: Part) -> dict[str, Any]:
     }
 
 
-def _placement(plan: Plan, seconds: float | None) -> Sheet:
-    from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet
+def _placement(plan: LoadPlan, seconds: float | None) -> TextTable:
+    from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable
     from internlm_zoo.loading.placement import in_units
 
     done = "planned, nothing loaded" if seconds is None else f"loaded in {seconds:.1f} s"
@@ -197,7 +197,7 @@ def _placement(plan: Plan, seconds: float | None) -> Sheet:
         )
         for part in plan.placement.parts
     ]
-    return Sheet(
+    return TextTable(
         columns=(
             Column("device"),
             Column("holds", narrow="fold"),
@@ -209,20 +209,20 @@ def _placement(plan: Plan, seconds: float | None) -> Sheet:
     )
 
 
-def _holds(part: Part) -> str:
+def _holds(part: DevicePart) -> str:
     one = part.first == part.stop - 1
     layers = f"layer {part.first}" if one else f"layers {part.first} to {part.stop - 1}"
     ends = ["embedding"] * part.embedding, ["norm", "head"] * part.head
     return ", ".join([*ends[0], layers, *ends[1]])
 
 
-def _verdicts(results: list[SmokeResult]) -> Sheet:
+def _verdicts(results: list[SmokeResult]) -> TextTable:
     from rich.text import Text
 
-    from internlm_zoo.cli.tables import Column, Sheet
+    from internlm_zoo.cli.tables import Column, TextTable
 
     marks = {True: Text("pass", style="green"), False: Text("FAIL", style="bold red")}
-    return Sheet(
+    return TextTable(
         columns=(Column(""), Column("model"), Column("found", narrow="fold")),
         rows=[(marks[result.ok], result.model, result.sentence) for result in results],
     )

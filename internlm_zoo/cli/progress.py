@@ -15,7 +15,7 @@ from internlm_zoo.progress import Progress
 
 if TYPE_CHECKING:
     from internlm_zoo.cli.console import Screen
-    from internlm_zoo.display.progress_state import Tally
+    from internlm_zoo.display.progress_state import ProgressState
 
 _DRAWINGS_PER_SECOND = 8
 _SECONDS_BETWEEN_LINES = 3.0
@@ -36,10 +36,10 @@ def open_progress(
         yield tally
 
 
-def _tally(console: Screen) -> Tally:
-    from internlm_zoo.display.progress_state import Tally
+def _tally(console: Screen) -> ProgressState:
+    from internlm_zoo.display.progress_state import ProgressState
 
-    class Told(Tally):
+    class Told(ProgressState):
         def note(self, text: str) -> None:
             console.tell(text)
 
@@ -47,7 +47,7 @@ def _tally(console: Screen) -> Tally:
 
 
 @contextmanager
-def _drawn(console: Screen, tally: Tally) -> Iterator[None]:
+def _drawn(console: Screen, tally: ProgressState) -> Iterator[None]:
     from rich.live import Live
 
     from internlm_zoo.display.drawing import Drawing
@@ -101,7 +101,7 @@ def _lines_told(console: Screen) -> Iterator[None]:
 
 
 @contextmanager
-def _written(console: Screen, tally: Tally, seconds: float) -> Iterator[None]:
+def _written(console: Screen, tally: ProgressState, seconds: float) -> Iterator[None]:
     """A thread writes, so that a log also shows that nothing moves."""
     from internlm_zoo.display.drawing import sentence
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from converters.formats.jsontext import json_value
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights
 from internlm_zoo.cli.models import Devices, Dtype, ModelArgument, how_to_load
 from internlm_zoo.cli.shell import Shell, verb
@@ -37,7 +37,7 @@ def score(
     known_as: KnownAs = None,
     settings: Set = None,
     weights: Weights = None,
-) -> Answer:
+) -> CommandResult:
     """Print the score that a reward model gives to a conversation; of several, one a line.
 
     The higher, the better it finds the last answer.
@@ -53,7 +53,9 @@ def score(
         require_scoring(plan.directory)
         loaded = execute(plan)
     scores = [score_of(loaded, conversation) for conversation in asked]
-    return Answer({"model": plan.directory.title, "scores": scores}, [f"{value:.4f}" for value in scores])
+    return CommandResult(
+        {"model": plan.directory.title, "scores": scores}, [f"{value:.4f}" for value in scores]
+    )
 
 
 def _asked(prompt: str | None, answer: str | None, chat: list[Path], raw: bool) -> list[Conversation | str]:

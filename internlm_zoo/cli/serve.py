@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.secret import place_of, read_text, secret_of
@@ -109,7 +109,7 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     return context
 
 
-def _announcement(root: Path, server: Server, *, guarded: bool) -> Answer:
+def _announcement(root: Path, server: Server, *, guarded: bool) -> CommandResult:
     from internlm_zoo.serve.app import environment
     from internlm_zoo.serve.catalogue import Catalogue
 
@@ -121,4 +121,4 @@ def _announcement(root: Path, server: Server, *, guarded: bool) -> Answer:
         "environment": variables,
         "repositories": Catalogue(root).names(),
     }
-    return Answer(data, [f"export {name}={value}" for name, value in variables.items()])
+    return CommandResult(data, [f"export {name}={value}" for name, value in variables.items()])

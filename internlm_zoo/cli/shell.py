@@ -1,6 +1,6 @@
 """What every command shares: the common options, one way to answer, one way to fail.
 
-A command is a function that takes a `Shell` first and returns an `Answer`; `verb` gives it `--json`,
+A command is a function that takes a `Shell` first and returns an `CommandResult`; `verb` gives it `--json`,
 `--quiet`, `--offline`, `--registry`, turns errors into a sentence (or a JSON document) and an exit code, and
 a signal into its own.
 """
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from internlm_zoo.cli.answers import Answer, misread, say, tell, tell_error
+from internlm_zoo.cli.answers import CommandResult, misread, say, tell, tell_error
 from internlm_zoo.cli.signals import code_of, word_of
-from internlm_zoo.cli.streams import NobodyReads, outlets, passing
+from internlm_zoo.cli.streams import ReaderGone, outlets, passing
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
 from internlm_zoo.fs.homes import require_here
 from internlm_zoo.settings import Settings
@@ -78,7 +78,7 @@ class Shell:
         if not self.quiet:
             tell(text)
 
-    def say(self, answer: Answer) -> None:
+    def say(self, answer: CommandResult) -> None:
         """Answer now: a command that goes on afterwards does, and returns nothing more."""
         say(answer, as_json=self.json)
         sys.stdout.flush()
@@ -102,11 +102,11 @@ def group(name: str, help: str) -> None:
 
 def verb(
     name: str, *, example: str, group: str | None = None, alias: str | None = None, asks_hubs: bool = False
-) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
+) -> Callable[[Callable[..., CommandResult | None]], Callable[..., None]]:
     """Register a command. example: the line its help starts with. alias: a second, hidden name. asks_hubs:
     whether it takes credentials, with `--token-file`."""
 
-    def register(function: Callable[..., Answer | None]) -> Callable[..., None]:
+    def register(function: Callable[..., CommandResult | None]) -> Callable[..., None]:
         home = app if group is None else _groups[group]
         command = _command(function, _HUB_OPTIONS if asks_hubs else [])
         text = inspect.getdoc(function) or ""
@@ -130,7 +130,7 @@ def run(args: list[str]) -> int:
         except ZooError as error:  # stdout takes no more, of a help text say
             _fail(error, _talking(args))
             return error.exit_code
-        except NobodyReads:
+        except ReaderGone:
             return CLOSED_PIPE
     return code
 
@@ -138,7 +138,7 @@ def run(args: list[str]) -> int:
 def _run(args: list[str]) -> int:
     try:
         return int(app(args, prog_name="internlm-zoo", standalone_mode=False) or 0)
-    except (ZooError, NobodyReads):
+    except (ZooError, ReaderGone):
         raise
     except _ParseError as error:
         if "--json" in args:
@@ -175,7 +175,7 @@ def _with_dashes(arg: str) -> str:
 
 
 def _command(
-    function: Callable[..., Answer | None], more: Sequence[inspect.Parameter]
+    function: Callable[..., CommandResult | None], more: Sequence[inspect.Parameter]
 ) -> Callable[..., None]:
     # Not typing.get_type_hints: Python 3.10's wraps what defaults to None in Optional, out of typer's sight.
     signature = inspect.signature(function, eval_str=True)

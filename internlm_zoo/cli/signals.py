@@ -25,7 +25,7 @@ _SECONDS, _LOOK = 0.9, 0.05
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
-class Ended(KeyboardInterrupt):
+class SignalReceived(KeyboardInterrupt):
     """A signal that ends the command. Whatever lets a KeyboardInterrupt pass lets it pass."""
 
     def __init__(self, number: int) -> None:
@@ -66,13 +66,13 @@ def outcome(code: int) -> int:
 
 
 def word_of(error: KeyboardInterrupt) -> str:
-    return error.word if isinstance(error, Ended) else _WORDS["SIGINT"]
+    return error.word if isinstance(error, SignalReceived) else _WORDS["SIGINT"]
 
 
 def code_of(error: BaseException | None) -> int:
     """The exit code of an interrupt, also of one in the guise of another exception."""
     while error is not None:
-        if isinstance(error, Ended):
+        if isinstance(error, SignalReceived):
             return error.exit_code
         error = error.__cause__ or error.__context__
     return INTERRUPTED
@@ -82,12 +82,12 @@ def _end(number: int, frame: FrameType | None) -> None:
     if _course.unwinding:
         _leave(number)
     _course.first, _course.unwinding = number, True
-    raise Ended(number)
+    raise SignalReceived(number)
 
 
 def _dropped(what: sys.UnraisableHookArgs) -> None:
     """A signal may come while an object is taken apart, from where nothing is raised: it is to come again."""
-    if isinstance(what.exc_value, Ended):
+    if isinstance(what.exc_value, SignalReceived):
         _course.unwinding, _course.unheard = False, True
     else:
         sys.__unraisablehook__(what)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internlm_zoo.cli.answers import Answer
+from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.shell import Shell, verb
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from internlm_zoo.sources.status import Standing
+    from internlm_zoo.sources.status import ReleaseComparison
 
 _DRIFT, _PARTLY = 1, 3
 _SHORT = 12
@@ -23,7 +23,7 @@ _SHOWN = 3
 def status(
     shell: Shell,
     models: Annotated[list[str] | None, typer.Argument(help="Models; all of them if none is named.")] = None,
-) -> Answer:
+) -> CommandResult:
     """Hold the releases of a model on all hubs against one another: same, older, newer, different, gone.
 
     Exit code 1 if they differ, 3 if some hubs could not be asked.
@@ -43,10 +43,10 @@ def status(
             shell.note(f"{one.model} on {one.release.id}: {one.error}")
     states = {one.state for one in found}
     code = _DRIFT if states & DRIFT else _PARTLY if "unreachable" in states else 0
-    return Answer([_facts(one) for one in found], _view(found), exit_code=code)
+    return CommandResult([_facts(one) for one in found], _view(found), exit_code=code)
 
 
-def _facts(one: Standing) -> dict[str, Any]:
+def _facts(one: ReleaseComparison) -> dict[str, Any]:
     return {
         "model": one.model,
         "hub": one.release.hub,
@@ -61,8 +61,8 @@ def _facts(one: Standing) -> dict[str, Any]:
     }
 
 
-def _view(found: list[Standing]) -> RenderableType:
-    from internlm_zoo.cli.tables import UNKNOWN, Column, Sheet
+def _view(found: list[ReleaseComparison]) -> RenderableType:
+    from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable
 
     columns = [Column("Model"), Column("Format"), Column("Hub"), Column("Repository", narrow="fold")]
     columns += [Column("State"), Column("Updated"), Column("Revision", narrow="drop")]
@@ -80,7 +80,7 @@ def _view(found: list[Standing]) -> RenderableType:
         ]
         for one in found
     ]
-    return Sheet(columns, rows)
+    return TextTable(columns, rows)
 
 
 def _shown(paths: tuple[str, ...]) -> str:

@@ -43,11 +43,11 @@ _SIGNS = {
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class NobodyReads(Exception):
+class ReaderGone(Exception):
     """The reader of stdout has left, as `head` does when it has enough."""
 
 
-class Outlet:
+class GuardedStream:
     """A text stream in front of another; None: of one that was closed before the program began. It has no
     `buffer`: bytes would pass by the redactor."""
 
@@ -110,17 +110,17 @@ class Outlet:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
-class Result(Outlet):
-    """stdout, where a loss is an error. Raises NobodyReads, NoSpaceError, AccessError."""
+class ResultStream(GuardedStream):
+    """stdout, where a loss is an error. Raises ReaderGone, NoSpaceError, AccessError."""
 
     def _lost(self, error: OSError) -> None:
         super()._lost(error)
         if isinstance(error, BrokenPipeError):
-            raise NobodyReads from error
+            raise ReaderGone from error
         raise undelivered(error) from error
 
 
-class Passing:
+class CurrentStream:
     """An outlet for what is ours. stream: gives the outlet, which may be another one at each moment."""
 
     def __init__(self, stream: Callable[[], Any]) -> None:
@@ -144,7 +144,7 @@ def let_pass(text: str, stream: Any = None) -> None:
 def passing() -> Iterator[None]:
     """What is written meanwhile is ours, as a help text."""
     out, err = sys.stdout, sys.stderr
-    ours: tuple[Any, Any] = Passing(lambda: out), Passing(lambda: err)
+    ours: tuple[Any, Any] = CurrentStream(lambda: out), CurrentStream(lambda: err)
     sys.stdout, sys.stderr = ours
     try:
         yield
@@ -163,8 +163,8 @@ def undelivered(error: OSError) -> ZooError:
 def outlets() -> Iterator[None]:
     """sys.stdout and sys.stderr are ours for a while."""
     before = sys.stdout, sys.stderr
-    out: Any = Result(sys.stdout)
-    err: Any = Outlet(sys.stderr)
+    out: Any = ResultStream(sys.stdout)
+    err: Any = GuardedStream(sys.stderr)
     sys.stdout, sys.stderr = out, err
     try:
         yield

@@ -33,7 +33,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TextTable:
     """rows: cells as text or rich Text. sections: numbers of the rows under which a terminal leaves a gap."""
 
     columns: Sequence[Column]

@@ -30,7 +30,7 @@ ENDPOINTS = {
 
 
 @dataclass(frozen=True)
-class World:
+class Environment:
     """root: everything the demo writes. hubs: hub name -> URL. faulty: URL of a Hugging Face hub that lists
     the right digests and sends weights with one byte flipped."""
 
@@ -51,7 +51,7 @@ class World:
 
 
 @contextmanager
-def open_world(root: Path) -> Iterator[World]:
+def open_world(root: Path) -> Iterator[Environment]:
     """Build the hubs' contents below `root`, serve them on free ports, and stop at the end."""
     from internlm_zoo.serve.background import start
 
@@ -59,7 +59,7 @@ def open_world(root: Path) -> Iterator[World]:
         _publish(name, root / "hubs", root / "faulty")
     with ExitStack() as stack:
         urls = {hub: stack.enter_context(start(root / "hubs")).url for hub in ENDPOINTS}
-        yield World(root, urls, stack.enter_context(start(root / "faulty")).url)
+        yield Environment(root, urls, stack.enter_context(start(root / "faulty")).url)
 
 
 def _publish(name: str, hubs: Path, faulty: Path) -> None:

@@ -11,7 +11,7 @@ from internlm_zoo.plain import markdown_text
 
 
 @dataclass(frozen=True)
-class Proof:
+class StepResult:
     """One step on one model. bytes: moved or checked; seconds: wall time; said: prompts and
     what the model wrote after them; commands: what one would type."""
 
@@ -25,7 +25,7 @@ class Proof:
     commands: tuple[str, ...] = ()
 
 
-def write(proofs: Sequence[Proof], directory: Path) -> tuple[Path, Path]:
+def write(proofs: Sequence[StepResult], directory: Path) -> tuple[Path, Path]:
     """Write report.json and report.md into `directory`; returns both paths."""
     directory.mkdir(parents=True, exist_ok=True)
     as_json, as_markdown = directory / "report.json", directory / "report.md"
@@ -35,7 +35,7 @@ def write(proofs: Sequence[Proof], directory: Path) -> tuple[Path, Path]:
     return as_json, as_markdown
 
 
-def _markdown(proofs: Sequence[Proof]) -> str:
+def _markdown(proofs: Sequence[StepResult]) -> str:
     rows = [
         f"| {'✓' if proof.ok else '✗'} | {proof.step} | {proof.model} | {markdown_text(proof.proved)} | "
         + " | ".join(figures(proof))
@@ -46,6 +46,6 @@ def _markdown(proofs: Sequence[Proof]) -> str:
     return "\n".join([*head, *rows]) + "\n"
 
 
-def figures(proof: Proof) -> tuple[str, str]:
+def figures(proof: StepResult) -> tuple[str, str]:
     """Megabytes and seconds, for a table."""
     return (f"{proof.bytes / 1e6:.2f}" if proof.bytes else "", f"{proof.seconds:.2f}")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from internlm_zoo.demo.environment import BUNDLED, ENDPOINTS, World
-from internlm_zoo.demo.report import Proof
+from internlm_zoo.demo.environment import BUNDLED, ENDPOINTS, Environment
+from internlm_zoo.demo.report import StepResult
 from internlm_zoo.errors import IntegrityError, ZooError
 
 _DEVICES = ("cpu", "cpu")
@@ -37,7 +37,7 @@ class Step:
     """commands: what one would type for it; {model} stands for the model's name."""
 
     name: str
-    run: Callable[[World, str], Outcome]
+    run: Callable[[Environment, str], Outcome]
     commands: tuple[str, ...]
 
 
@@ -46,7 +46,7 @@ def _require(holds: bool, what: str, where: str) -> None:
         raise IntegrityError(what, where)
 
 
-def _list(world: World, model: str) -> Outcome:
+def _list(world: Environment, model: str) -> Outcome:
     from internlm_zoo.registry import load_registry
 
     registry = load_registry(world.settings("user"))
@@ -56,7 +56,7 @@ def _list(world: World, model: str) -> Outcome:
     return Outcome(f"{len(releases)} releases on {len(hubs)} hubs: {', '.join(hubs)}")
 
 
-def _download(world: World, model: str) -> Outcome:
+def _download(world: Environment, model: str) -> Outcome:
     from internlm_zoo.download.run import download
 
     got = [
@@ -77,7 +77,7 @@ def _download(world: World, model: str) -> Outcome:
     )
 
 
-def _corruption(world: World, model: str) -> Outcome:
+def _corruption(world: Environment, model: str) -> Outcome:
     from internlm_zoo.download.run import download
 
     done = download(model, settings=world.settings("unlucky", huggingface=world.faulty), format="hf")
@@ -90,7 +90,7 @@ def _corruption(world: World, model: str) -> Outcome:
     )
 
 
-def _verify(world: World, model: str) -> Outcome:
+def _verify(world: Environment, model: str) -> Outcome:
     from internlm_zoo.integrity.verify import verify
     from internlm_zoo.registry.lock import Lock
     from internlm_zoo.store.locate import downloads_of, expected_files
@@ -110,7 +110,7 @@ def _verify(world: World, model: str) -> Outcome:
     )
 
 
-def _convert(world: World, model: str) -> Outcome:
+def _convert(world: Environment, model: str) -> Outcome:
     import converters
     from converters import ConversionOptions
     from internlm_zoo.checkpoints.conversion import convert
@@ -133,7 +133,7 @@ def _convert(world: World, model: str) -> Outcome:
     )
 
 
-def _load(world: World, model: str) -> Outcome:
+def _load(world: Environment, model: str) -> Outcome:
     from internlm_zoo.loading.load import load_model
 
     plan = load_model(
@@ -145,7 +145,7 @@ def _load(world: World, model: str) -> Outcome:
     return Outcome(f"{plan.parameters:,} parameters: {parts}", plan.placement.nbytes)
 
 
-def _smoke(world: World, model: str) -> Outcome:
+def _smoke(world: Environment, model: str) -> Outcome:
     from internlm_zoo.smoke.run import smoke_test
 
     settings = world.settings("user")
@@ -155,7 +155,7 @@ def _smoke(world: World, model: str) -> Outcome:
     return Outcome(result.sentence)
 
 
-def _generate(world: World, model: str) -> Outcome:
+def _generate(world: Environment, model: str) -> Outcome:
     from internlm_zoo.demo.prompts import PROMPTS
     from internlm_zoo.loading.generate import generate
     from internlm_zoo.loading.load import load_model
@@ -174,7 +174,7 @@ def _sentence(text: str) -> str:
     return found[0] if found else ""
 
 
-def _mirror(world: World, model: str) -> Outcome:
+def _mirror(world: Environment, model: str) -> Outcome:
     from internlm_zoo.mirror import apply
 
     file = world.work(model) / _MIRROR_FILE
@@ -193,7 +193,7 @@ def _mirror(world: World, model: str) -> Outcome:
     )
 
 
-def _downloaded(world: World, model: str, format: str) -> Path:
+def _downloaded(world: Environment, model: str, format: str) -> Path:
     from internlm_zoo.store.locate import find_model
 
     return find_model(model, settings=world.settings("openxlab"), format=format).path
@@ -230,7 +230,7 @@ STEPS = (
 )
 
 
-def journey(world: World, model: str) -> Iterator[Proof]:
+def journey(world: Environment, model: str) -> Iterator[StepResult]:
     """The steps of one model, each as it is done. A step that fails is a proof that is not ok."""
     for step in STEPS:
         start = time.perf_counter()
@@ -238,7 +238,7 @@ def journey(world: World, model: str) -> Iterator[Proof]:
             outcome, ok = step.run(world, model), True
         except ZooError as error:
             outcome, ok = Outcome(str(error)), False
-        yield Proof(
+        yield StepResult(
             step=step.name,
             model=model,
             ok=ok,

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from converters.progress import byte_count
-from internlm_zoo.display.progress_state import Amount, View
+from internlm_zoo.display.progress_state import Amount, ProgressView
 from internlm_zoo.plain import plain
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -28,7 +28,7 @@ _STYLES = ("cyan", "green", "bright_black")
 
 @dataclass(frozen=True)
 class Drawing:
-    view: View
+    view: ProgressView
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         view, width = self.view, options.max_width
@@ -43,7 +43,7 @@ class Drawing:
         yield _line("  ".join(_fitting(_facts(view), width, gap=2)), width, "bold")
 
 
-def sentence(view: View) -> str:
+def sentence(view: ProgressView) -> str:
     """The same for a log, in one line."""
     whole = view.whole
     facts = [fact for _, fact in _facts(view)]
@@ -78,7 +78,7 @@ def portion(done: int, total: int | None) -> str:
     return f"{value:.0f}/{byte_count(total)}" if unit == "B" else f"{value:.1f}/{byte_count(total)}"
 
 
-def _facts(view: View) -> list[tuple[int, str]]:
+def _facts(view: ProgressView) -> list[tuple[int, str]]:
     """What there is to say of the whole, each with how soon it gives way where room is short."""
     whole = view.whole
     count = f"{view.finished} of {view.files}" if view.files else f"{view.finished}"

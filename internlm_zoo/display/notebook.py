@@ -11,14 +11,14 @@ from typing import Any
 from rich.console import Console
 
 from internlm_zoo.display.drawing import Drawing
-from internlm_zoo.display.progress_state import Tally
+from internlm_zoo.display.progress_state import ProgressState
 from internlm_zoo.plain import plain
 
 _SECONDS_BETWEEN_DRAWINGS = 0.5
 _WIDTH = 110
 
 
-class NotebookProgress(Tally):
+class NotebookProgress(ProgressState):
     """Shows below the cell what a terminal would show; notes stay. One for each download."""
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ class Amount:
 
 
 @dataclass(frozen=True)
-class View:
+class ProgressView:
     """One moment. active: by name, in the order they began. files: how many there are in all, None if nobody
     said."""
 
@@ -44,13 +44,13 @@ class View:
     whole: Amount
 
 
-class Tally(Progress):
+class ProgressState(Progress):
     """A Progress that draws nothing itself. clock: seconds, as time.monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._pace: _Pace | None = None
+        self._pace: _Throughput | None = None
         self._reset(None, None)
 
     def plan(self, files: int, total: int | None) -> None:
@@ -60,8 +60,8 @@ class Tally(Progress):
     def start(self, task: str, total: int | None, done: int = 0) -> None:
         with self._lock:
             now = self._clock()
-            self._pace = self._pace or _Pace(now)
-            self._active[task] = _Count(total, done, done, _Pace(now))
+            self._pace = self._pace or _Throughput(now)
+            self._active[task] = _Count(total, done, done, _Throughput(now))
 
     def advance(self, task: str, amount: int, source: str | None = None) -> None:
         """A task that is over is not counted on: a thread may tell of its last bytes late."""
@@ -83,11 +83,11 @@ class Tally(Progress):
             self._past.resumed += count.resumed
             self._past.total = _sum(self._past.total, count.total)
 
-    def view(self) -> View:
+    def view(self) -> ProgressView:
         with self._lock:
             now = self._clock()
             active = {name: count.amount(now) for name, count in self._active.items()}
-            return View(active, self._finished, self._files, self._whole(list(active.values()), now))
+            return ProgressView(active, self._finished, self._files, self._whole(list(active.values()), now))
 
     def _reset(self, files: int | None, total: int | None) -> None:
         self._files, self._planned, self._finished = files, total, 0
@@ -109,7 +109,7 @@ class Tally(Progress):
         )
 
 
-class _Pace:
+class _Throughput:
     """How fast bytes come lately; those that have to come again do not count against it."""
 
     def __init__(self, now: float) -> None:
@@ -143,7 +143,7 @@ class _Count:
     total: int | None
     done: int
     resumed: int
-    pace: _Pace
+    pace: _Throughput
     heard: dict[str, float] = field(default_factory=dict)
 
     def add(self, amount: int, source: str | None, now: float) -> None:

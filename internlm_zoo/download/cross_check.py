@@ -20,7 +20,7 @@ from internlm_zoo.transfer.values import Fetched, Wanted
 
 
 @dataclass(frozen=True)
-class Opinion:
+class CrossCheck:
     """What the other hubs say about a file. voucher: the one that has the same bytes, None if none has. note:
     who has something else, in a sentence."""
 
@@ -28,7 +28,7 @@ class Opinion:
     note: str | None = None
 
 
-def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], hubs: Hubs) -> Opinion:
+def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], hubs: Hubs) -> CrossCheck:
     """Hold what came from `hub` against what the others publish.
 
     others: releases of the same model and format. Raises IntegrityError if the path and size are published
@@ -39,7 +39,7 @@ def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], 
     verdicts = [(name, _difference(fetched, file)) for name, file in known if file.size == fetched.size]
     for name, wrong in verdicts:
         if wrong is None:
-            return Opinion(voucher=name)
+            return CrossCheck(voucher=name)
     for name, wrong in verdicts:
         fetched.path.unlink()
         raise IntegrityError(f"{path} from {hub} is not what {name} publishes: {wrong}")
@@ -47,7 +47,7 @@ def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], 
     if sizes and not fetched.size:  # what a gateway sends that has nothing is no other version of the file
         fetched.path.unlink()
         raise IntegrityError(f"{path} is empty on {hub}, and has more bytes elsewhere: {sizes}")
-    return Opinion(note=f"{path} has {fetched.size:,} bytes on {hub}, but {sizes}" if sizes else None)
+    return CrossCheck(note=f"{path} has {fetched.size:,} bytes on {hub}, but {sizes}" if sizes else None)
 
 
 def _difference(fetched: Fetched, file: LockedFile | RemoteFile) -> str | None:

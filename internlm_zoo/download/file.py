@@ -12,11 +12,11 @@ from pathlib import Path
 
 from converters.locking import held
 from converters.progress import byte_count
-from internlm_zoo.caches.find import Spot
+from internlm_zoo.caches.find import LocalCopy
 from internlm_zoo.download.candidates import Candidate
-from internlm_zoo.download.cross_check import Opinion, compare
-from internlm_zoo.download.targets import STORE, Standing, StoreTarget, Target
-from internlm_zoo.download.values import Means
+from internlm_zoo.download.cross_check import CrossCheck, compare
+from internlm_zoo.download.targets import STORE, FileState, StoreTarget, Target
+from internlm_zoo.download.values import Session
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
@@ -28,12 +28,12 @@ from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.journal import clear, forget, waiting
 from internlm_zoo.transfer.partial import TakenOver
 from internlm_zoo.transfer.seeding import seed, wrong_blocks
-from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
-from internlm_zoo.transfer.work_sharing import Crew, Stopped
+from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics, Wanted
+from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
 
 
 @dataclass(frozen=True)
-class Got:
+class FileOutcome:
     """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before. kept:
     bytes of it that were here before. voucher: the other hub whose digest it was held against, if its own
     publishes none. changed: when (ns), if its bytes were checked as they came. spot: where on this machine it
@@ -43,41 +43,41 @@ class Got:
     listed: LockedFile
     source: str | None = None
     kept: int = 0
-    services: Mapping[str, Service] = field(default_factory=dict)
+    services: Mapping[str, SourceStatistics] = field(default_factory=dict)
     voucher: str | None = None
     notes: tuple[str, ...] = ()
     changed: int | None = None
-    spot: Spot | None = None
+    spot: LocalCopy | None = None
 
 
 @dataclass(frozen=True)
-class Errand:
+class FileDownload:
     """One release on its way. order: in which its doors are asked for bytes; none: in their own."""
 
     candidate: Candidate
     others: Sequence[Candidate]
     release: LockedRelease
     target: Target
-    means: Means
+    means: Session
     order: tuple[Candidate, ...] = ()
     stop: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
-    def crew(self) -> Crew:
-        return Crew(self.stop)
+    def crew(self) -> WorkSharing:
+        return WorkSharing(self.stop)
 
-    def plan(self, file: LockedFile) -> Got:
+    def plan(self, file: LockedFile) -> FileOutcome:
         """What `fetch` would do."""
         there = self.target.look(file)
         if there.sha256 is not None:
             return _here(file, there)
         if (spot := self.means.adopter.guess(file) or self._near(file)) is not None:
-            return Got(file, file, spot=spot)
+            return FileOutcome(file, file, spot=spot)
         hub = self.candidate.hub.name
         left = max(waiting(self.target.partial, self.key(file)), self._right_in(there.damaged, file))
-        return Got(file, file, hub, services={hub: Service(max(0, (file.size or 0) - left))})
+        return FileOutcome(file, file, hub, services={hub: SourceStatistics(max(0, (file.size or 0) - left))})
 
-    def fetch(self, file: LockedFile) -> Got:
+    def fetch(self, file: LockedFile) -> FileOutcome:
         there = self.target.look(file)
         if there.sha256 is not None and not self._is_unfinished(file):
             return self._found(file, there)
@@ -92,23 +92,23 @@ class Errand:
         """Whether somebody is at it, or was killed when it was nearly done, and we may finish it."""
         return self._lock(file).exists() and os.access(self.target.partial, os.W_OK)
 
-    def _found(self, file: LockedFile, there: Standing) -> Got:
+    def _found(self, file: LockedFile, there: FileState) -> FileOutcome:
         got = _here(file, there)
         for note in got.notes:
             self.means.progress.note(note)
         return got
 
-    def _adopt(self, file: LockedFile) -> Got | None:
+    def _adopt(self, file: LockedFile) -> FileOutcome | None:
         for found in self.means.adopter.matches(file, self.stop):
             if self.target.adopt(found, file):
                 size, sha256 = found.known.stamp.size, found.known.sha256
-                return Got(replace(file, size=size, sha256=sha256), file, kept=size, spot=found.spot)
+                return FileOutcome(replace(file, size=size, sha256=sha256), file, kept=size, spot=found.spot)
         return None
 
-    def _transfer(self, file: LockedFile, damaged: Path | None) -> Got:
+    def _transfer(self, file: LockedFile, damaged: Path | None) -> FileOutcome:
         seeded = self._seed(file, damaged) if damaged is not None else None
         fetched = self._bring(file)
-        opinion = Opinion()
+        opinion = CrossCheck()
         if not file.has_digest:
             hub, means = self.candidate.hub.name, self.means
             opinion = compare(fetched, file.path, hub, self._comparable(), means.hubs)
@@ -119,7 +119,7 @@ class Errand:
         self.target.keep(fetched, file, opinion.voucher)
         forget(fetched.path)
         services = {name: service for name, service in fetched.services.items() if name != STORE}
-        return Got(
+        return FileOutcome(
             replace(file, size=fetched.size, sha256=fetched.sha256),
             listed=file,
             source=", ".join(name for name in fetched.authors if name in services) or None,
@@ -182,23 +182,23 @@ class Errand:
             hopeless[content] = error
             raise
 
-    def _near(self, file: LockedFile) -> Spot | None:
+    def _near(self, file: LockedFile) -> LocalCopy | None:
         """The file of the store that it would be copied from."""
         blob = self.target.near(file)
         if blob is None:
             return None
         status = blob.stat()
-        return Spot(blob, "the store", status.st_size, status.st_dev)
+        return LocalCopy(blob, "the store", status.st_size, status.st_dev)
 
-    def _origins(self, file: LockedFile) -> list[Origin]:
+    def _origins(self, file: LockedFile) -> list[Endpoint]:
         """The store, and the hubs that may have it, in the order to be asked; without a digest only the
         release's own, because others' bytes could not be told apart."""
         blob = self.target.near(file)
-        here = [] if blob is None else [Origin(STORE, lambda: Location(blob.as_uri()))]
+        here = [] if blob is None else [Endpoint(STORE, lambda: Location(blob.as_uri()))]
         doors = self.order or self.doors if file.has_digest else (self.candidate,)
         names = [door.hub.name for door in doors]
         return here + [
-            Origin(
+            Endpoint(
                 door.hub.name if names.count(door.hub.name) == 1 else door.release.id,
                 partial(self.means.hubs.locate, door, file),
                 sure=door is self.candidate or door.publishes_digests,
@@ -254,9 +254,9 @@ class Errand:
             raise Stopped
 
 
-def _here(file: LockedFile, there: Standing) -> Got:
+def _here(file: LockedFile, there: FileState) -> FileOutcome:
     again = f"{file.path} in the release was not what it should be, and is taken from the store again"
-    return Got(
+    return FileOutcome(
         replace(file, size=there.size, sha256=there.sha256),
         listed=file,
         kept=there.size,

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from converters.system.threads import started
 from internlm_zoo.download.candidates import Candidate
-from internlm_zoo.download.values import Means
+from internlm_zoo.download.values import Session
 from internlm_zoo.errors import ZooError
 from internlm_zoo.registry.lock import LockedFile
-from internlm_zoo.transfer.failures import Refusal
-from internlm_zoo.transfer.values import Service, Wanted
+from internlm_zoo.transfer.failures import TransferFailure
+from internlm_zoo.transfer.values import SourceStatistics, Wanted
 
 WORTH = 64 << 20
 """Bytes to fetch from which on a probe pays."""
@@ -33,7 +33,7 @@ class Probe:
     none."""
 
     order: tuple[Candidate, ...]
-    services: Mapping[str, Service] = field(default_factory=dict)
+    services: Mapping[str, SourceStatistics] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -45,7 +45,7 @@ class _Look:
     note: str | None = None
 
 
-def probe(doors: Sequence[Candidate], file: LockedFile, means: Means) -> Probe:
+def probe(doors: Sequence[Candidate], file: LockedFile, means: Session) -> Probe:
     """The doors, the quickest first; those that fail, or take more than _SECONDS, keep their order behind
     them."""
     looks = [_Look(door) for door in doors]
@@ -62,12 +62,12 @@ def probe(doors: Sequence[Candidate], file: LockedFile, means: Means) -> Probe:
     ranked = sorted(looks, key=lambda look: look.seconds)
     return Probe(
         order=tuple(look.door for look in ranked),
-        services={look.door.hub.name: Service(look.served) for look in looks if look.served},
+        services={look.door.hub.name: SourceStatistics(look.served) for look in looks if look.served},
         notes=tuple(f"not used: {look.note}" for look in looks if look.note),
     )
 
 
-def _look(look: _Look, file: LockedFile, means: Means) -> None:
+def _look(look: _Look, file: LockedFile, means: Session) -> None:
     """A hub that fails here is not out: it is asked last."""
     wanted = Wanted.of(file)
     try:
@@ -79,7 +79,7 @@ def _look(look: _Look, file: LockedFile, means: Means) -> None:
                 if look.served >= SAMPLE:
                     break
         look.seconds = time.monotonic() - began
-    except Refusal as refusal:
+    except TransferFailure as refusal:
         look.note = f"{look.door.hub.name}: {refusal.error.what}"
     except ZooError as error:
         look.note = error.what

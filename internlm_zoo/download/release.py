@@ -11,23 +11,23 @@ from pathlib import Path
 from converters.system.filesystem import keeps_out, room
 from internlm_zoo.caches.find import taken
 from internlm_zoo.download.candidates import AUTO, Candidate
-from internlm_zoo.download.file import Errand, Got
+from internlm_zoo.download.file import FileDownload, FileOutcome
 from internlm_zoo.download.listings import as_release
 from internlm_zoo.download.name_clashes import check_twins
 from internlm_zoo.download.plan import DownloadPlan, PlannedFile
 from internlm_zoo.download.probe import WORTH, Probe, probe
 from internlm_zoo.download.targets import FolderTarget, StoreTarget, Target
-from internlm_zoo.download.values import Download, DownloadedFile, Means, Request
+from internlm_zoo.download.values import Download, DownloadedFile, Request, Session
 from internlm_zoo.errors import NoSpaceError, OversizeError, ZooError
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
 from internlm_zoo.store.record import Record, intact_record
-from internlm_zoo.transfer.values import Service
+from internlm_zoo.transfer.values import SourceStatistics
 from internlm_zoo.transfer.workers import work
 
 
 def fetch_release(
-    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Means
+    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Session
 ) -> Download:
     """others: where else the same bytes may be. Raises what `download` does, about this one release."""
     errand, chosen = _errand(candidate, others, request, means)
@@ -52,7 +52,7 @@ def fetch_release(
     return _answer(errand, release, got, request, probed)
 
 
-def _lock(release: LockedRelease, means: Means) -> None:
+def _lock(release: LockedRelease, means: Session) -> None:
     """Where the store's home takes nothing, a download to another place goes without."""
     try:
         record(means.settings, release)
@@ -64,7 +64,7 @@ def _lock(release: LockedRelease, means: Means) -> None:
 
 
 def plan_release(
-    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Means
+    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Session
 ) -> DownloadPlan:
     """What `fetch_release` would do; nothing is written."""
     errand, chosen = _errand(candidate, others, request, means)
@@ -77,20 +77,20 @@ def plan_release(
     return DownloadPlan(files, errand.target.folder, errand.release, request, notes)
 
 
-def _is_vouched(got: Got) -> bool:
+def _is_vouched(got: FileOutcome) -> bool:
     return got.listed.has_digest or got.voucher is not None
 
 
 def _errand(
-    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Means
-) -> tuple[Errand, tuple[LockedFile, ...]]:
+    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Session
+) -> tuple[FileDownload, tuple[LockedFile, ...]]:
     """The errand, and the files it is for."""
     release = candidate.locked or as_release(candidate, means.hubs.snapshot(candidate))
     target = _target(release, request, means)
-    return Errand(candidate, others, release, target, means), request.selection.of(release)
+    return FileDownload(candidate, others, release, target, means), request.selection.of(release)
 
 
-def _target(release: LockedRelease, request: Request, means: Means) -> StoreTarget | FolderTarget:
+def _target(release: LockedRelease, request: Request, means: Session) -> StoreTarget | FolderTarget:
     if request.local_dir is not None:
         return FolderTarget(means.store, request.local_dir.absolute(), release, request.force)
     folder = means.store.release(release.hub, release.repo, release.revision)
@@ -104,7 +104,7 @@ def _check_names(target: Target, chosen: Sequence[LockedFile]) -> None:
     check_twins(target.folder, target.partial, {*before, *(file.path for file in chosen)})
 
 
-def _check_space(errand: Errand, chosen: Sequence[LockedFile], request: Request) -> None:
+def _check_space(errand: FileDownload, chosen: Sequence[LockedFile], request: Request) -> None:
     """Better now than after hours. Raises NoSpaceError; OversizeError where that is one hub's word alone."""
     needed = sum(map(errand.needs, chosen))
     free = room(errand.target.partial)
@@ -116,7 +116,7 @@ def _check_space(errand: Errand, chosen: Sequence[LockedFile], request: Request)
     raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
 
 
-def _fitting(errand: Errand, free: int, request: Request) -> str | None:
+def _fitting(errand: FileDownload, free: int, request: Request) -> str | None:
     """Another hub's release for which there is room, by its sizes."""
     for door in errand.doors[1:]:
         try:
@@ -128,7 +128,9 @@ def _fitting(errand: Errand, free: int, request: Request) -> str | None:
     return None
 
 
-def _probed(errand: Errand, chosen: Sequence[LockedFile], request: Request) -> tuple[Errand, Probe]:
+def _probed(
+    errand: FileDownload, chosen: Sequence[LockedFile], request: Request
+) -> tuple[FileDownload, Probe]:
     """With its doors in the order of their speed, if so much is to be fetched that it matters."""
     largest, settings = max(chosen, key=lambda file: file.size or 0), errand.means.settings
     ordered = request.source != AUTO or load_registry(settings).sources_for(settings)
@@ -142,7 +144,7 @@ def _probed(errand: Errand, chosen: Sequence[LockedFile], request: Request) -> t
     return replace(errand, order=probed.order), probed
 
 
-def _fetch(errand: Errand, file: LockedFile) -> Got:
+def _fetch(errand: FileDownload, file: LockedFile) -> FileOutcome:
     """What was here counts as done, too."""
     got = errand.fetch(file)
     if got.changed is None:
@@ -152,7 +154,7 @@ def _fetch(errand: Errand, file: LockedFile) -> Got:
     return got
 
 
-def _learned(errand: Errand, got: Sequence[Got]) -> LockedRelease:
+def _learned(errand: FileDownload, got: Sequence[FileOutcome]) -> LockedRelease:
     """The release with the sizes and digests that the download found."""
     release = errand.release
     found = {entry.file.path: entry for entry in got}
@@ -165,11 +167,11 @@ def _learned(errand: Errand, got: Sequence[Got]) -> LockedRelease:
 
 
 def _answer(
-    errand: Errand, release: LockedRelease, got: Sequence[Got], request: Request, probed: Probe
+    errand: FileDownload, release: LockedRelease, got: Sequence[FileOutcome], request: Request, probed: Probe
 ) -> Download:
     sources = dict(probed.services)
     for name, service in (item for entry in got for item in entry.services.items()):
-        sources[name] = sources.get(name, Service()) + service
+        sources[name] = sources.get(name, SourceStatistics()) + service
     notes = [*errand.means.told, *probed.notes, *(note for entry in got for note in entry.notes)]
     notes += _closing_notes(release.hub, got)
     files = tuple(
@@ -192,15 +194,15 @@ def _answer(
     )
 
 
-def _bytes(services: Mapping[str, Service]) -> int:
+def _bytes(services: Mapping[str, SourceStatistics]) -> int:
     return sum(service.served for service in services.values())
 
 
-def _taken_from(got: Got) -> Path | None:
+def _taken_from(got: FileOutcome) -> Path | None:
     return got.spot.path if got.spot else None
 
 
-def _closing_notes(hub: str, got: Sequence[Got]) -> list[str]:
+def _closing_notes(hub: str, got: Sequence[FileOutcome]) -> list[str]:
     """Where files were taken from; what the digests of fetched ones stand on, if their hub has none."""
     bare = [entry for entry in got if entry.source is not None and not entry.listed.has_digest]
     counts = Counter(entry.voucher for entry in bare)

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from internlm_zoo.download.candidates import AUTO, Candidate, candidates, same_weights
-from internlm_zoo.download.file import Errand
+from internlm_zoo.download.file import FileDownload
 from internlm_zoo.download.session import open_means
 from internlm_zoo.download.targets import FolderTarget, StoreTarget, Target
-from internlm_zoo.download.values import Means, Repaired
+from internlm_zoo.download.values import Repaired, Session
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.homes import disk
@@ -47,7 +47,7 @@ def repair(
         at_work(means.store, means.progress.note),
     ):
         check_books(folder)
-        errand = Errand(own, others, record.release, _target(folder, record.release, means), means)
+        errand = FileDownload(own, others, record.release, _target(folder, record.release, means), means)
         jobs = [partial(errand.fetch, file) for file in files]
         with errand.crew as crew:
             mended = work(jobs, _CONNECTIONS, errand.stop, help=crew.help)
@@ -79,7 +79,7 @@ def _is_of(door: Candidate, release: LockedRelease) -> bool:
     return door.hub.name == release.hub and release.repo in names and door.release.format == release.format
 
 
-def _target(folder: Path, release: LockedRelease, means: Means) -> Target:
+def _target(folder: Path, release: LockedRelease, means: Session) -> Target:
     """What is there is hashed before it is believed."""
     if real(folder).is_relative_to(real(means.store.releases)):
         return StoreTarget(means.store, folder, release, means.adopter.ledger, force=True)

@@ -17,7 +17,7 @@ from internlm_zoo.download.plan import DownloadPlan
 from internlm_zoo.download.release import fetch_release, plan_release
 from internlm_zoo.download.selection import Selection
 from internlm_zoo.download.session import open_means
-from internlm_zoo.download.values import Download, Means, Request
+from internlm_zoo.download.values import Download, Request, Session
 from internlm_zoo.errors import (
     AccessError,
     IntegrityError,
@@ -173,8 +173,8 @@ _T = TypeVar("_T", Download, DownloadPlan)
 def _first_of(
     order: Sequence[Candidate],
     request: Request,
-    means: Means,
-    step: Callable[[Candidate, Sequence[Candidate], Request, Means], _T],
+    means: Session,
+    step: Callable[[Candidate, Sequence[Candidate], Request, Session], _T],
 ) -> _T:
     """What the first candidate that works out gives."""
     failures: list[tuple[Candidate, ZooError]] = []
@@ -213,7 +213,7 @@ def _format(request: Request) -> str | None:
     return "hf"
 
 
-def _shown(done: Download, request: Request, means: Means) -> Download:
+def _shown(done: Download, request: Request, means: Session) -> Download:
     """In the cache of huggingface_hub as well, if that was asked for."""
     if not request.hf_cache:
         return done
@@ -259,7 +259,7 @@ def _means(
     max_rate: str | int | None = None,
     *,
     writes: bool = True,
-) -> Iterator[tuple[list[Candidate], Means]]:
+) -> Iterator[tuple[list[Candidate], Session]]:
     """The candidates in their order, and what it takes to ask them. writes: whether digests of adopted files
     may be remembered."""
     registry, lock = load_registry(settings), Lock.load(settings)

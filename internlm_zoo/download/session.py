@@ -10,15 +10,15 @@ from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import caches_of
 from internlm_zoo.download.candidates import Candidate
 from internlm_zoo.download.listings import Hubs
-from internlm_zoo.download.values import Means
+from internlm_zoo.download.values import Session
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.hash_cache import Ledger
+from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.rate import rate_of
-from internlm_zoo.transfer.values import Patience
+from internlm_zoo.transfer.values import RetryPolicy
 
 
 @contextmanager
@@ -33,17 +33,17 @@ def open_means(
     adopt: Sequence[Path] = (),
     fresh: bool = False,
     keep: bool = True,
-) -> Iterator[Means]:
+) -> Iterator[Session]:
     """everywhere: all releases of the model. adopt: folders of the user's. fresh: believe no digest that was
     remembered; keep: remember new ones. Raises UsageError for settings that make no sense."""
     progress = progress or Progress()
     names = (name for release in model.releases for name in (release.repo, *release.also_listed_as))
-    ledger = Ledger(settings.home, keep=keep, fresh=fresh)
+    ledger = HashCache(settings.home, keep=keep, fresh=fresh)
     caches = caches_of(settings, names, adopt)
     for note in caches.closed:
         progress.note(note)
     adopter = Adopter(caches, ledger, progress)
-    patience = Patience.of(settings)
+    patience = RetryPolicy.of(settings)
     told: list[str] = []
 
     def tell(note: str) -> None:
@@ -53,6 +53,6 @@ def open_means(
     client = Client(settings.environ, patience, connections, rate_of(max_rate), tell)
     store, hubs = Store(settings.home), Hubs(settings, tell)
     try:
-        yield Means(settings, store, hubs, client, progress, everywhere, adopter, told=told)
+        yield Session(settings, store, hubs, client, progress, everywhere, adopter, told=told)
     finally:
         client.close()

@@ -15,12 +15,12 @@ from typing import Protocol
 
 from converters.system.filesystem import move, nearest
 from converters.system.system_files import is_empty
-from internlm_zoo.caches.adopt import Found, second_name, take_in
-from internlm_zoo.caches.find import Spot
+from internlm_zoo.caches.adopt import HashedCopy, second_name, take_in
+from internlm_zoo.caches.find import LocalCopy
 from internlm_zoo.errors import UsageError
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.store.aliases import Alias, forget, name_of, remember, remembered
-from internlm_zoo.store.hash_cache import Ledger
+from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import BOOKS, CAME, PARTIAL, Store, check_books, is_blob, place_of
 from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
@@ -32,7 +32,7 @@ STORE = "store"
 
 
 @dataclass(frozen=True)
-class Standing:
+class FileState:
     """How a file stands. sha256 and size: of the file, if it is here and right. voucher: see `Target.keep`.
     damaged: what is there in its place. relinked: its release had a damaged copy of it, and gets another."""
 
@@ -58,7 +58,7 @@ class Target(Protocol):
         """Before anything is written. Raises what keeps the folder from being used."""
         ...
 
-    def look(self, file: LockedFile) -> Standing:
+    def look(self, file: LockedFile) -> FileState:
         """Whether the file is here and right."""
         ...
 
@@ -71,11 +71,11 @@ class Target(Protocol):
         has none."""
         ...
 
-    def adopt(self, found: Found, file: LockedFile) -> bool:
+    def adopt(self, found: HashedCopy, file: LockedFile) -> bool:
         """Take a file from where it was found, which stays as it is; False if it changed meanwhile."""
         ...
 
-    def links(self, spots: Iterable[Spot]) -> bool:
+    def links(self, spots: Iterable[LocalCopy]) -> bool:
         """Whether a file that is adopted from there takes no room."""
         ...
 
@@ -92,7 +92,7 @@ class StoreTarget:
     store: Store
     folder: Path
     release: LockedRelease
-    ledger: Ledger
+    ledger: HashCache
     force: bool = False
     stale: set[str] = field(default_factory=set)
 
@@ -104,19 +104,19 @@ class StoreTarget:
         check_books(self.folder)
         intact_record(self.folder)
 
-    def look(self, file: LockedFile) -> Standing:
+    def look(self, file: LockedFile) -> FileState:
         known = _known(self.folder, self.store.aliases, self.release, file)
         if known is None:
-            return Standing()
+            return FileState()
         blob, copy = self.store.blob(known.sha256), self.folder / file.path
         if not is_blob(blob):
-            return Standing(damaged=copy if copy.is_file() else None)
+            return FileState(damaged=copy if copy.is_file() else None)
         size = blob.stat().st_size
         if file.size not in (None, size) or not self._is_right(blob, known.sha256):
-            return Standing(damaged=blob)
+            return FileState(damaged=blob)
         if copy.is_file() and not copy.samefile(blob) and not self._is_right(copy, known.sha256):
             self.stale.add(file.path)
-        return Standing(known.sha256, size, known.voucher, relinked=file.path in self.stale)
+        return FileState(known.sha256, size, known.voucher, relinked=file.path in self.stale)
 
     def _is_right(self, path: Path, sha256: str) -> bool:
         try:
@@ -137,7 +137,7 @@ class StoreTarget:
         keep_blob(self.store, fetched.path, fetched.sha256)
         self._links_to_it(file)
 
-    def adopt(self, found: Found, file: LockedFile) -> bool:
+    def adopt(self, found: HashedCopy, file: LockedFile) -> bool:
         remember(self.store.aliases, name_of(self.release, file), Alias(found.known.sha256))
         taken = take_in(self.store, self.ledger, found)
         self._links_to_it(file)
@@ -148,7 +148,7 @@ class StoreTarget:
         if not (self.folder / file.path).is_symlink():
             self.stale.add(file.path)
 
-    def links(self, spots: Iterable[Spot]) -> bool:
+    def links(self, spots: Iterable[LocalCopy]) -> bool:
         here = nearest(self.partial).stat().st_dev
         return any(spot.device == here for spot in spots)
 
@@ -186,20 +186,20 @@ class FolderTarget:
                 )
             replace_record(self.folder, Record(model, replace(release, files=()), len(release.files)))
 
-    def look(self, file: LockedFile) -> Standing:
+    def look(self, file: LockedFile) -> FileState:
         path = place_of(self.folder, file.path)
         if not path.is_file():
-            return Standing()
+            return FileState()
         known = _known(self.folder, self.aliases, self.release, file)
         sha256 = known.sha256 if known else None
         digest = digest_file(path, Wanted(file.path, file.size, sha256, file.git_sha1))
         comparable = known or file.has_digest
         if comparable and digest.mismatch() is None:
-            return Standing(digest.sha256, path.stat().st_size, known.voucher if known else None)
+            return FileState(digest.sha256, path.stat().st_size, known.voucher if known else None)
         if not self.force:
             why = "differs from the release" if comparable else "cannot be compared with the release"
             raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
-        return Standing(damaged=path)
+        return FileState(damaged=path)
 
     def near(self, file: LockedFile) -> Path | None:
         sha256 = file.sha256
@@ -217,7 +217,7 @@ class FolderTarget:
             remember(self.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
         move(fetched.path, target)
 
-    def adopt(self, found: Found, file: LockedFile) -> bool:
+    def adopt(self, found: HashedCopy, file: LockedFile) -> bool:
         target = place_of(self.folder, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with second_name(found, self.partial, hard=False) as draft:
@@ -225,7 +225,7 @@ class FolderTarget:
                 move(draft.path, target)
         return draft is not None
 
-    def links(self, spots: Iterable[Spot]) -> bool:
+    def links(self, spots: Iterable[LocalCopy]) -> bool:
         return False
 
     def finish(self, record: Record) -> None:

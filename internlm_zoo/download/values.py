@@ -16,7 +16,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.values import Service
+from internlm_zoo.transfer.values import SourceStatistics
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Means:
+class Session:
     """everywhere: all releases of the model, whatever the user asked for, to compare with. adopter: looks
     where the files may be already. hopeless: why no hub delivered a content in this run, by format and
     content. told: notes on the hubs that this run has met."""
@@ -83,7 +83,7 @@ class Download:
     files: tuple[DownloadedFile, ...]
     fetched_bytes: int
     reused_bytes: int
-    sources: Mapping[str, Service]
+    sources: Mapping[str, SourceStatistics]
     trust: str
     notes: tuple[str, ...]
     seconds: float = 0.0

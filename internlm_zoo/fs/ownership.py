@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.locking import Guard, Holder, holder_of, take
+from converters.locking import Holder, LockFile, holder_of, take
 from internlm_zoo.fs import contained
 
 _FREE = "free"
@@ -30,7 +30,7 @@ _OURS = re.compile(
 
 @dataclass
 class _Life:
-    guard: Guard
+    guard: LockFile
     users: int = 0
 
 
@@ -72,12 +72,12 @@ class Owner:
         self.leave()
 
 
-def _begun(folder: Path) -> Guard:
+def _begun(folder: Path) -> LockFile:
     folder.mkdir(parents=True, exist_ok=True)
     bury(folder)
     while True:
         life = take(folder / f"{secrets.token_hex(8)}{_LIFE}")
-        if isinstance(life, Guard):
+        if isinstance(life, LockFile):
             return life
 
 

@@ -19,7 +19,7 @@ from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, Zo
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
-from internlm_zoo.registry.quoted import Witness, witnesses
+from internlm_zoo.registry.quoted import QuotedFact, witnesses
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import folded
 from internlm_zoo.store.block_digests import read_blocks
@@ -59,7 +59,7 @@ class VerifyReport:
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     repaired: tuple[Repaired, ...] = ()
-    quoted: tuple[Witness, ...] = ()
+    quoted: tuple[QuotedFact, ...] = ()
     added: tuple[str, ...] = ()
 
     @property
@@ -118,7 +118,9 @@ def _refuse_repair(report: VerifyReport, repair: bool) -> None:
         raise UnsupportedError(what, report.path, "convert it again with --force")
 
 
-def _quoted(report: VerifyReport, expected: Iterable[LockedFile], settings: Settings) -> tuple[Witness, ...]:
+def _quoted(
+    report: VerifyReport, expected: Iterable[LockedFile], settings: Settings
+) -> tuple[QuotedFact, ...]:
     record = read_record(report.path)
     found = record and load_registry(settings).listing(record.release.hub, record.release.repo)
     if not found:

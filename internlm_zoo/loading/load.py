@@ -27,7 +27,7 @@ _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What loading would do. dtype: what the weights are held and computed in, as torch names it."""
 
     directory: ModelDirectory
@@ -43,7 +43,7 @@ class Loaded:
 
     model: PreTrainedModel
     tokenizer: ConfinedTokenizer | None
-    plan: Plan
+    plan: LoadPlan
     seconds: float
 
 
@@ -58,7 +58,7 @@ def plan_load(
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
     progress: Progress | None = None,
-) -> Plan:
+) -> LoadPlan:
     """Where every layer would go, from the headers alone.
 
     model: a registry name or a directory in hf, llama or original format. devices: as torch names them
@@ -81,7 +81,7 @@ def plan_load(
 
 def plan_directory(
     directory: ModelDirectory, *, devices: Sequence[str] | None = None, dtype: str | None = None
-) -> Plan:
+) -> LoadPlan:
     """The same for a directory that is open already."""
     require_torch()
     from internlm_zoo.loading.memory import default_device, devices_here
@@ -92,10 +92,10 @@ def plan_directory(
     counts = {name: math.prod(tensor.shape) for name, tensor in directory.checkpoint.own.items()}
     sizes = measure({name: count * _ITEMSIZE[dtype] for name, count in counts.items()})
     placement = place(sizes, devices_here(devices or [default_device()]))
-    return Plan(directory, placement, dtype, sum(counts.values()))
+    return LoadPlan(directory, placement, dtype, sum(counts.values()))
 
 
-def execute(plan: Plan) -> Loaded:
+def execute(plan: LoadPlan) -> Loaded:
     """Read the weights onto the devices of the plan, and the tokenizer beside them.
 
     Raises UnsupportedError for a device that is not here, IntegrityError for a tensor missing or too many.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.generate import all_logits
-from internlm_zoo.loading.load import Plan, execute, plan_load
+from internlm_zoo.loading.load import LoadPlan, execute, plan_load
 from internlm_zoo.loading.tokenizer import find_tokenizer
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
@@ -90,7 +90,7 @@ def _random(vocabulary: int) -> Iterator[list[int]]:
     return ([dice.randrange(vocabulary) for _ in range(_LENGTH)] for _ in range(_PROMPTS))
 
 
-def _texts(plans: Sequence[Plan], vocabulary: int) -> tuple[list[list[int]], tuple[str, ...]]:
+def _texts(plans: Sequence[LoadPlan], vocabulary: int) -> tuple[list[list[int]], tuple[str, ...]]:
     """Tokens of the texts on which both tokenizers agree, and the texts on which they do not."""
     one, other = (find_tokenizer(plan.directory) for plan in plans)
     if one is None or other is None:
@@ -100,7 +100,7 @@ def _texts(plans: Sequence[Plan], vocabulary: int) -> tuple[list[list[int]], tup
     return list(same.values()), tuple(text for text in TEXTS if text not in same)
 
 
-def _run(plan: Plan, prompts: Sequence[Sequence[int]]) -> list[Logits]:
+def _run(plan: LoadPlan, prompts: Sequence[Sequence[int]]) -> list[Logits]:
     """[positions, vocab] for each prompt."""
     gc.collect()  # a model that was run before is a cycle, and would stay
     loaded = execute(plan)

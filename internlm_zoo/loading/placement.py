@@ -24,7 +24,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class BlockSizes:
     """Bytes of each block: what comes before the layers, every layer, and what comes after them."""
 
     embedding: int
@@ -46,7 +46,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Part:
+class DevicePart:
     """What one device holds: layers `first` to `stop - 1`, and the ends of the model where it has them."""
 
     device: Device
@@ -63,7 +63,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Placement:
-    parts: tuple[Part, ...]
+    parts: tuple[DevicePart, ...]
 
     @property
     def nbytes(self) -> int:
@@ -77,7 +77,7 @@ class Placement:
         return next(part.device.name for part in self.parts if layer in part.layers)
 
 
-def measure(nbytes: Mapping[str, int]) -> Sizes:
+def measure(nbytes: Mapping[str, int]) -> BlockSizes:
     """Sizes from the bytes of every tensor, by logical or stock name (`[model.]layers.7.…`).
 
     What lies in no layer goes before them if it is the embedding, after them otherwise.
@@ -93,10 +93,10 @@ def measure(nbytes: Mapping[str, int]) -> Sizes:
             ends["embed" in head] += size
     if sorted(layers) != list(range(len(layers))) or not layers:
         raise UnsupportedError(f"layers {sorted(layers)} are not 0, 1, 2, ... without a hole", "tensor names")
-    return Sizes(ends[True], tuple(layers[index] for index in range(len(layers))), ends[False])
+    return BlockSizes(ends[True], tuple(layers[index] for index in range(len(layers))), ends[False])
 
 
-def place(sizes: Sizes, devices: Sequence[Device]) -> Placement:
+def place(sizes: BlockSizes, devices: Sequence[Device]) -> Placement:
     """Consecutive layers on every device, in the order given, the fullest one as empty as possible.
 
     A device named twice counts as two that share its memory.
@@ -148,12 +148,12 @@ def _cut(blocks: Sequence[int], limits: Sequence[float]) -> tuple[int, ...] | No
     return found[1][1:] if found else None
 
 
-def _part(sizes: Sizes, device: Device, first: int, stop: int) -> Part:
+def _part(sizes: BlockSizes, device: Device, first: int, stop: int) -> DevicePart:
     embedding, head = first == 0, stop == len(sizes.layers)
-    return Part(device, first, stop, sum(sizes.blocks[first:stop]), embedding, head)
+    return DevicePart(device, first, stop, sum(sizes.blocks[first:stop]), embedding, head)
 
 
-def _does_not_fit(sizes: Sizes, devices: Sequence[Device]) -> UnsupportedError:
+def _does_not_fit(sizes: BlockSizes, devices: Sequence[Device]) -> UnsupportedError:
     room = ", ".join(
         f"{device.name} {'unknown' if math.isinf(limit) else in_units(int(limit))}"
         for device, limit in zip(devices, _limits(devices), strict=True)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from internlm_zoo.download.values import DownloadedFile
-from internlm_zoo.mirror.copying import Copied
+from internlm_zoo.mirror.copying import CopiedRelease
 from internlm_zoo.mirror.destinations import Destination
-from internlm_zoo.mirror.index import Held, HeldFile, Index, Origin, git_digest
+from internlm_zoo.mirror.index import Index, IndexedFile, IndexedRelease, IndexedSource, git_digest
 from internlm_zoo.mirror.planning import strangers
-from internlm_zoo.mirror.values import Action, Item, Seen, Unwanted
+from internlm_zoo.mirror.values import Action, LocalState, PlannedRelease, UnwantedRelease
 from internlm_zoo.names import is_sha1
 
 
-def take_in(copied: Copied, index: Index, destination: Destination) -> tuple[Index, Item]:
+def take_in(copied: CopiedRelease, index: Index, destination: Destination) -> tuple[Index, PlannedRelease]:
     """The index, published, once the files are in place and those that are gone are removed, and the item as
     it turned out. Killed in between, the index speaks of no file that is not as it says, and says whose the
     files are that lie there."""
@@ -42,7 +42,9 @@ def take_in(copied: Copied, index: Index, destination: Destination) -> tuple[Ind
     return index, replace(item, actions=_outcome(item.actions, copied, left))
 
 
-def take_out(leaving: Unwanted, index: Index, destination: Destination) -> tuple[Index, Unwanted]:
+def take_out(
+    leaving: UnwantedRelease, index: Index, destination: Destination
+) -> tuple[Index, UnwantedRelease]:
     """The index, published, without a release that is gone, and what became of it. Killed in between, the
     next apply removes the rest."""
     held = leaving.held
@@ -54,12 +56,14 @@ def take_out(leaving: Unwanted, index: Index, destination: Destination) -> tuple
     return index, replace(leaving, actions=_outcome(leaving.actions, None, left))
 
 
-def _stamps(actions: Iterable[Action], seen: Seen) -> dict[str, str]:
+def _stamps(actions: Iterable[Action], seen: LocalState) -> dict[str, str]:
     """Of what lies there, when it was decided that it goes."""
     return {action.path: seen.files[action.path].stamp for action in actions if action.path in seen.files}
 
 
-def _outcome(actions: Iterable[Action], copied: Copied | None, left: Iterable[str]) -> tuple[Action, ...]:
+def _outcome(
+    actions: Iterable[Action], copied: CopiedRelease | None, left: Iterable[str]
+) -> tuple[Action, ...]:
     """The actions as they turned out, with the sizes of what came."""
     came, left = copied.files if copied else {}, set(left)
     done = []
@@ -77,7 +81,7 @@ def _as_it_came(action: Action, file: DownloadedFile) -> Action:
     return replace(action, size=file.size, fetch=file.size if file.source else 0, taken_from=whence)
 
 
-def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
+def _held(copied: CopiedRelease, before: IndexedRelease | None, arrived: list[IndexedFile]) -> IndexedRelease:
     """before: what the index still says, so its files are those that stay."""
     shelf, snapshot = copied.item.shelf, copied.item.offer.snapshot
     assert snapshot is not None, "nothing is taken in without an offer"
@@ -86,12 +90,12 @@ def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
     found = before.found if before else strangers(copied.item.seen)
     vouched = copied.vouched and (not kept or before is None or before.trust == "hub")
     trust: Literal["hub", "first-use"] = "hub" if vouched else "first-use"
-    return Held(
+    return IndexedRelease(
         path=shelf.path,
         model=shelf.model,
         format=shelf.format,
         revision=snapshot.revision if is_sha1(snapshot.revision) else None,
-        source=Origin(snapshot.hub, snapshot.repo, snapshot.revision),
+        source=IndexedSource(snapshot.hub, snapshot.repo, snapshot.revision),
         trust=trust,
         names=shelf.names,
         files=tuple(files),
@@ -99,6 +103,6 @@ def _held(copied: Copied, before: Held | None, arrived: list[HeldFile]) -> Held:
     )
 
 
-def _held_file(file: DownloadedFile, git: Mapping[str, str | None], stamps: Mapping[str, str]) -> HeldFile:
+def _held_file(file: DownloadedFile, git: Mapping[str, str | None], stamps: Mapping[str, str]) -> IndexedFile:
     assert file.size is not None and file.sha256 is not None, "a fetched file is known in full"
-    return HeldFile(file.path, file.size, file.sha256, git.get(file.path), stamps[file.path])
+    return IndexedFile(file.path, file.size, file.sha256, git.get(file.path), stamps[file.path])

@@ -20,13 +20,13 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from internlm_zoo.download.selection import LONGEST, Selection
 from internlm_zoo.mirror.limit import DEFAULT, Limit
 from internlm_zoo.registry import Registry
-from internlm_zoo.registry.entry import Entry, Text
+from internlm_zoo.registry.entry import RegistryEntry, Text
 from internlm_zoo.registry.release import Format
 
 Glob = Annotated[str, Field(min_length=1, max_length=LONGEST)]
 
 
-class MirrorFile(Entry):
+class MirrorFile(RegistryEntry):
     """destination: as written; `read_mirror_file` makes it an absolute path. models: names and globs."""
 
     destination: Text

@@ -16,24 +16,24 @@ from internlm_zoo.download.candidates import Candidate
 from internlm_zoo.download.release import fetch_release
 from internlm_zoo.download.run import HUB_FAILURES
 from internlm_zoo.download.selection import Selection
-from internlm_zoo.download.values import Download, DownloadedFile, Means, Request
+from internlm_zoo.download.values import Download, DownloadedFile, Request, Session
 from internlm_zoo.mirror.destinations import Destination
-from internlm_zoo.mirror.index import Held
-from internlm_zoo.mirror.listings import Ways, ask
-from internlm_zoo.mirror.options import Orders
+from internlm_zoo.mirror.index import IndexedRelease
+from internlm_zoo.mirror.listings import SourceOptions, ask
+from internlm_zoo.mirror.options import RunOptions
 from internlm_zoo.mirror.planning import replan
-from internlm_zoo.mirror.values import Item, Rules
+from internlm_zoo.mirror.values import PlannedRelease, Policy
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
-from internlm_zoo.store.hash_cache import Ledger
+from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.client import Client
 
 
 @dataclass(frozen=True)
-class Kit:
+class CopyContext:
     """What every copy works with. ordered: whether the user chose the order of hubs. folders: of the user's,
     with what lies below them. shelved: where the mirror has contents, by their digests; more as they come."""
 
@@ -41,14 +41,14 @@ class Kit:
     settings: Settings
     client: Client
     progress: Progress
-    ledger: Ledger
-    orders: Orders
-    rules: Rules
+    ledger: HashCache
+    orders: RunOptions
+    rules: Policy
     ordered: bool
     folders: Folders
     shelved: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
 
-    def shelve(self, held: Held, without: Collection[str] = ()) -> None:
+    def shelve(self, held: IndexedRelease, without: Collection[str] = ()) -> None:
         """Make known what a release of the mirror has."""
         folder = self.destination.local(held.path)
         for file in held.files if folder else ():
@@ -58,11 +58,11 @@ class Kit:
 
 
 @dataclass(frozen=True)
-class Copied:
+class CopiedRelease:
     """item: as it turned out; with a problem, nothing is to be taken in. files: on the stage, by path.
     served: bytes per hub. vouched: whether the digests are a hub's own."""
 
-    item: Item
+    item: PlannedRelease
     files: Mapping[str, DownloadedFile] = field(default_factory=dict)
     stage: Path | None = None
     served: Mapping[str, int] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Copied:
     notes: tuple[str, ...] = ()
 
 
-def bring(item: Item, ways: Ways, kit: Kit) -> Copied:
+def bring(item: PlannedRelease, ways: SourceOptions, kit: CopyContext) -> CopiedRelease:
     """Everything that the item's plan copies or updates, on the stage. Raises NoSpaceError, UsageError."""
     while item.problem is None and item.to_fetch:
         try:
@@ -79,20 +79,22 @@ def bring(item: Item, ways: Ways, kit: Kit) -> Copied:
             kit.progress.note(f"{item.shelf.path}: {error.what}; going on to the next hub")
             offer = ask(ways, {**item.offer.failures, _snapshot(item).hub: error})
             item = replan(item, offer, error, kit.rules)
-    return Copied(item)
+    return CopiedRelease(item)
 
 
-def _copied(item: Item, done: Download) -> Copied:
+def _copied(item: PlannedRelease, done: Download) -> CopiedRelease:
     files = {file.path: file for file in done.files}
-    return Copied(item, files, done.path, done.served, done.trust == "hub", done.notes)
+    return CopiedRelease(item, files, done.path, done.served, done.trust == "hub", done.notes)
 
 
-def _snapshot(item: Item) -> Snapshot:
+def _snapshot(item: PlannedRelease) -> Snapshot:
     assert item.offer.snapshot is not None, "an item without a problem has an offer"
     return item.offer.snapshot
 
 
-def errand(item: Item, ways: Ways, kit: Kit) -> tuple[Candidate, Sequence[Candidate], Request, Means]:
+def errand(
+    item: PlannedRelease, ways: SourceOptions, kit: CopyContext
+) -> tuple[Candidate, Sequence[Candidate], Request, Session]:
     """What brings the files of the item: the arguments of `fetch_release` and `plan_release`."""
     snapshot, orders, shelf = _snapshot(item), kit.orders, item.shelf
     own = next(it for it in shelf.candidates if it.hub.name == snapshot.hub)
@@ -108,7 +110,7 @@ def errand(item: Item, ways: Ways, kit: Kit) -> tuple[Candidate, Sequence[Candid
     caches = replace(caches, folders=kit.folders, contents=kit.shelved)
     adopter = Adopter(caches, kit.ledger, kit.progress)
     store = Store(kit.settings.home)
-    means = Means(kit.settings, store, ways.hubs, kit.client, kit.progress, shelf.candidates, adopter)
+    means = Session(kit.settings, store, ways.hubs, kit.client, kit.progress, shelf.candidates, adopter)
     others = [other for other in shelf.candidates if other is not own]
     return _at(own, snapshot, Lock.load(kit.settings)), others, request, means
 

@@ -11,18 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from internlm_zoo.mirror.commit import take_in, take_out
-from internlm_zoo.mirror.copying import Kit, bring
-from internlm_zoo.mirror.job import Job, View, open_job
+from internlm_zoo.mirror.copying import CopyContext, bring
+from internlm_zoo.mirror.job import MirrorJob, MirrorState, open_job
 from internlm_zoo.mirror.limit import excess
-from internlm_zoo.mirror.options import Orders
+from internlm_zoo.mirror.options import RunOptions
 from internlm_zoo.mirror.report import Report, Verb, make_report, release_report, unwanted_report
-from internlm_zoo.mirror.values import Plan
+from internlm_zoo.mirror.values import MirrorPlan
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 
 def plan(
-    file: Path, *, settings: Settings, orders: Orders = Orders(), progress: Progress | None = None
+    file: Path, *, settings: Settings, orders: RunOptions = RunOptions(), progress: Progress | None = None
 ) -> Report:
     """What an apply would do; nothing is changed. file: a mirror file, see config.py.
 
@@ -33,7 +33,7 @@ def plan(
 
 
 def diff(
-    file: Path, *, settings: Settings, orders: Orders = Orders(), progress: Progress | None = None
+    file: Path, *, settings: Settings, orders: RunOptions = RunOptions(), progress: Progress | None = None
 ) -> Report:
     """How the mirror differs from the mirror file and the hubs: what `plan` would change is drift, by the
     same rules. See `plan`."""
@@ -41,7 +41,7 @@ def diff(
 
 
 def apply(
-    file: Path, *, settings: Settings, orders: Orders = Orders(), progress: Progress | None = None
+    file: Path, *, settings: Settings, orders: RunOptions = RunOptions(), progress: Progress | None = None
 ) -> Report:
     """Make the mirror hold what the mirror file says. A release appears when all of its files are checked;
     one that no hub delivers is left as it is and named in the report. A second apply moves no bytes, and
@@ -58,18 +58,18 @@ def apply(
         return _planned("apply", job, view.plan) if excess(view.plan, job.limit) else _apply(job, view, kit)
 
 
-def _look(verb: Verb, job: Job, progress: Progress | None) -> Report:
+def _look(verb: Verb, job: MirrorJob, progress: Progress | None) -> Report:
     with job.kit(progress or Progress(), writes=False) as kit:
         return _planned(verb, job, job.view(kit).plan)
 
 
-def _planned(verb: Verb, job: Job, plan: Plan) -> Report:
+def _planned(verb: Verb, job: MirrorJob, plan: MirrorPlan) -> Report:
     place = job.destination
     unfinished = place.unfinished([shelf.path for shelf in job.wanted.shelves])
     return make_report(verb, job.mirror, plan, job.limit, unfinished=unfinished, notes=place.warnings())
 
 
-def _apply(job: Job, view: View, kit: Kit) -> Report:
+def _apply(job: MirrorJob, view: MirrorState, kit: CopyContext) -> Report:
     index, releases, items, gone = view.index, [], [], []
     for item in view.plan.items:
         copied = bring(item, view.ways[item.shelf.path], kit)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from internlm_zoo.download.candidates import AUTO, Candidate, candidates, is_place
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.mirror.config import MirrorFile, chosen
-from internlm_zoo.mirror.index import Name
+from internlm_zoo.mirror.index import HubName
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.registry.release import Format
@@ -15,26 +15,26 @@ from internlm_zoo.settings import Settings
 
 
 @dataclass(frozen=True)
-class Shelf:
+class MirrorEntry:
     """One release that the mirror is to hold. path: its folder, `org/name`. names: what any hub calls it.
     candidates: where it is to come from, first choice first."""
 
     model: str
     format: Format
     path: str
-    names: tuple[Name, ...]
+    names: tuple[HubName, ...]
     candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MirrorEntries:
     """left_out: models of which there is nothing to copy."""
 
-    shelves: tuple[Shelf, ...]
+    shelves: tuple[MirrorEntry, ...]
     left_out: tuple[str, ...]
 
 
-def wanted(mirror: MirrorFile, registry: Registry, settings: Settings, source: str = AUTO) -> Wanted:
+def wanted(mirror: MirrorFile, registry: Registry, settings: Settings, source: str = AUTO) -> MirrorEntries:
     """source: see Orders. Raises NotFoundError for a hub that there is not."""
     settings = replace(settings, sources=mirror.hubs or settings.sources)
     for hub in settings.sources if source == AUTO or is_place(source) else (source,):
@@ -45,17 +45,19 @@ def wanted(mirror: MirrorFile, registry: Registry, settings: Settings, source: s
         shelves += [shelf for shelf in found if shelf]
         if not any(found):
             left_out.append(name)
-    return Wanted(tuple(shelves), tuple(left_out))
+    return MirrorEntries(tuple(shelves), tuple(left_out))
 
 
-def _shelf(model: Model, format: Format, registry: Registry, settings: Settings, source: str) -> Shelf | None:
+def _shelf(
+    model: Model, format: Format, registry: Registry, settings: Settings, source: str
+) -> MirrorEntry | None:
     published = [release for release in model.releases if release.format == format]
     try:
         places = candidates(model, registry, Lock(), settings, format=format, source=source, revision=None)
     except NotFoundError:
         return None
-    names = tuple(Name(it.hub, repo) for it in published for repo in (it.repo, *it.also_listed_as))
-    return Shelf(model.name, format, _folder(published), names, tuple(places))
+    names = tuple(HubName(it.hub, repo) for it in published for repo in (it.repo, *it.also_listed_as))
+    return MirrorEntry(model.name, format, _folder(published), names, tuple(places))
 
 
 def _folder(releases: list[Release]) -> str:

@@ -27,7 +27,7 @@ _SMALL = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class HeldFile:
+class IndexedFile:
     """size in bytes; digests in hex, git_sha1 for small files alone. stamp: whatever changes at its
     destination when the file is written, so that one nobody has touched need not be hashed."""
 
@@ -39,13 +39,13 @@ class HeldFile:
 
 
 @dataclass(frozen=True)
-class Name:
+class HubName:
     hub: str
     repo: str
 
 
 @dataclass(frozen=True)
-class Origin:
+class IndexedSource:
     """The revision of the repository that the files are."""
 
     hub: str
@@ -54,7 +54,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Held:
+class IndexedRelease:
     """One release in the mirror. path: its folder, `org/name`. revision: what it is served as, 40 hex digits;
     None if its origin names no commit, or while not all of it is here. trust: see registry.lock. found: files
     that lay in the folder before the mirror; they are not the mirror's to replace or remove."""
@@ -63,13 +63,13 @@ class Held:
     model: str
     format: Format
     revision: str | None
-    source: Origin
+    source: IndexedSource
     trust: Literal["hub", "first-use"]
-    names: tuple[Name, ...]
-    files: tuple[HeldFile, ...]
+    names: tuple[HubName, ...]
+    files: tuple[IndexedFile, ...]
     found: tuple[str, ...] = ()
 
-    def file(self, path: str) -> HeldFile | None:
+    def file(self, path: str) -> IndexedFile | None:
         return next((file for file in self.files if file.path == path), None)
 
 
@@ -78,12 +78,12 @@ class Index:
     """releases: by path, sorted."""
 
     schema: Literal[1] = 1
-    releases: tuple[Held, ...] = ()
+    releases: tuple[IndexedRelease, ...] = ()
 
-    def find(self, path: str) -> Held | None:
+    def find(self, path: str) -> IndexedRelease | None:
         return next((held for held in self.releases if held.path == path), None)
 
-    def put(self, held: Held) -> Index:
+    def put(self, held: IndexedRelease) -> Index:
         others = [other for other in self.releases if other.path != held.path]
         return replace(self, releases=tuple(sorted([*others, held], key=lambda held: held.path)))
 

@@ -12,76 +12,76 @@ from internlm_zoo.download.candidates import AUTO
 from internlm_zoo.download.selection import Selection, hint
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.mirror.config import MirrorFile
-from internlm_zoo.mirror.copying import Kit
+from internlm_zoo.mirror.copying import CopyContext
 from internlm_zoo.mirror.destinations import Destination, open_destination
-from internlm_zoo.mirror.entries import Wanted
-from internlm_zoo.mirror.index import Held, Index
+from internlm_zoo.mirror.entries import MirrorEntries
+from internlm_zoo.mirror.index import Index, IndexedRelease
 from internlm_zoo.mirror.limit import Limit
-from internlm_zoo.mirror.listings import Ways, survey, ways_to
+from internlm_zoo.mirror.listings import SourceOptions, survey, ways_to
 from internlm_zoo.mirror.local import look_nearby
-from internlm_zoo.mirror.options import Orders
+from internlm_zoo.mirror.options import RunOptions
 from internlm_zoo.mirror.planning import make_plan
 from internlm_zoo.mirror.reading import read_mirror_file
 from internlm_zoo.mirror.report import item_notes
-from internlm_zoo.mirror.values import Offer, Plan, Rules, Seen
+from internlm_zoo.mirror.values import HubOffer, LocalState, MirrorPlan, Policy
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.hash_cache import Ledger
+from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.rate import rate_of
-from internlm_zoo.transfer.values import Patience
+from internlm_zoo.transfer.values import RetryPolicy
 
 _LOOK = "`mirror plan` lists what there is"
 
 
 @dataclass(frozen=True)
-class View:
+class MirrorState:
     """The mirror, and the hubs, as they are now. ways: by path of the release."""
 
-    plan: Plan
+    plan: MirrorPlan
     index: Index
-    ways: Mapping[str, Ways]
+    ways: Mapping[str, SourceOptions]
 
 
 @dataclass(frozen=True)
-class Job:
+class MirrorJob:
     """A mirror file, understood."""
 
     mirror: MirrorFile
-    wanted: Wanted
+    wanted: MirrorEntries
     destination: Destination
     settings: Settings
-    orders: Orders
+    orders: RunOptions
     limit: Limit
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> Policy:
         """A run that is about some files alone removes none that it was not asked about."""
         narrow = self.orders.choice
-        return Rules(self.mirror.prune and narrow == Selection(), self.mirror.choice, narrow)
+        return Policy(self.mirror.prune and narrow == Selection(), self.mirror.choice, narrow)
 
     @contextmanager
-    def kit(self, progress: Progress, *, writes: bool) -> Iterator[Kit]:
+    def kit(self, progress: Progress, *, writes: bool) -> Iterator[CopyContext]:
         """What brings files, or looks where they are. writes: whether digests of what is found here may be
         remembered."""
         settings, orders = self.settings, self.orders
-        rate, patience = rate_of(orders.max_rate), Patience.of(settings)
+        rate, patience = rate_of(orders.max_rate), RetryPolicy.of(settings)
         with closing(Client(settings.environ, patience, orders.max_workers, rate, progress.note)) as client:
-            yield Kit(
+            yield CopyContext(
                 destination=self.destination,
                 settings=settings,
                 client=client,
                 progress=progress,
-                ledger=Ledger(settings.home, keep=writes),
+                ledger=HashCache(settings.home, keep=writes),
                 orders=orders,
                 rules=self.rules,
                 ordered=bool(self.mirror.hubs or settings.sources) or orders.source != AUTO,
                 folders=folders_of(orders.adopt),
             )
 
-    def view(self, kit: Kit) -> View:
+    def view(self, kit: CopyContext) -> MirrorState:
         """Raises NotFoundError if nothing has a file that the orders name."""
         progress = kit.progress
         for warning in self.destination.warnings():
@@ -99,9 +99,11 @@ class Job:
         for item in found.items:
             for note in item_notes(item):
                 progress.note(f"{item.shelf.path}: {note}")
-        return View(found, index, ways)
+        return MirrorState(found, index, ways)
 
-    def _seen(self, path: str, held: Held | None, offer: Offer | None, progress: Progress) -> Seen:
+    def _seen(
+        self, path: str, held: IndexedRelease | None, offer: HubOffer | None, progress: Progress
+    ) -> LocalState:
         """offer: None for a release that is not asked for; of that nothing is hashed."""
         files = held.files if held and offer else ()
         seen = self.destination.examine(path, files, deep=self.orders.deep, progress=progress)
@@ -115,16 +117,16 @@ class Job:
         return replace(seen, right=self.destination.recognise(path, unknown, progress=progress))
 
 
-def open_job(file: Path, settings: Settings, orders: Orders) -> Job:
+def open_job(file: Path, settings: Settings, orders: RunOptions) -> MirrorJob:
     """Raises what is wrong with the file, UsageError for orders that make no sense."""
     registry = load_registry(settings)
     mirror, found = read_mirror_file(file, registry, settings, orders.source)
     destination = open_destination(mirror.destination)
     limit = mirror.max_delete if orders.max_delete is None else _limit(orders.max_delete)
-    return Job(mirror, found, destination, settings, orders, limit)
+    return MirrorJob(mirror, found, destination, settings, orders, limit)
 
 
-def _check_named(choice: Selection, offers: Iterable[Offer]) -> None:
+def _check_named(choice: Selection, offers: Iterable[HubOffer]) -> None:
     """A release need not have a file that is named, but one of them must."""
     there = {file.path for offer in offers if offer.snapshot for file in offer.snapshot.files}
     for path in choice.files if there else ():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from converters.progress import byte_count
 
 if TYPE_CHECKING:
-    from internlm_zoo.mirror.values import Plan, Tallies
+    from internlm_zoo.mirror.values import FileCounts, MirrorPlan
 
 _WRITTEN = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(%?)", re.ASCII)
 _WHOLE = 100
@@ -41,7 +41,7 @@ class Limit:
         number = f"{float(self.amount):.6f}".rstrip("0").rstrip(".")
         return f"{number}%" if self.percent else number
 
-    def allows(self, tallies: Tallies) -> bool:
+    def allows(self, tallies: FileCounts) -> bool:
         going, here = tallies.delete, tallies.here
         if not self.percent:
             return going.files <= self.amount
@@ -54,7 +54,7 @@ class Limit:
 DEFAULT = Limit.parse("25%")
 
 
-def excess(plan: Plan, limit: Limit) -> str | None:
+def excess(plan: MirrorPlan, limit: Limit) -> str | None:
     """What the plan removes beyond the limit, in a sentence; None if nothing."""
     if not limit.allows(plan.tallies):
         return _sentence(plan.tallies, "that lie in the mirror", limit)
@@ -64,7 +64,7 @@ def excess(plan: Plan, limit: Limit) -> str | None:
     return None
 
 
-def _sentence(tallies: Tallies, where: str, limit: Limit) -> str:
+def _sentence(tallies: FileCounts, where: str, limit: Limit) -> str:
     going, here = tallies.delete, tallies.here
     size = f"{byte_count(going.bytes)} of {byte_count(here.bytes)}"
     return f"{going.files} of the {here.files} files {where} would be removed, {size}; max_delete is {limit}"

@@ -16,9 +16,9 @@ from internlm_zoo.errors import (
     VariableError,
     ZooError,
 )
-from internlm_zoo.mirror.entries import Shelf
-from internlm_zoo.mirror.index import Held, Index
-from internlm_zoo.mirror.values import Offer
+from internlm_zoo.mirror.entries import MirrorEntry
+from internlm_zoo.mirror.index import Index, IndexedRelease
+from internlm_zoo.mirror.values import HubOffer
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
@@ -28,29 +28,29 @@ _WORKERS = 8
 
 
 @dataclass(frozen=True)
-class Ways:
+class SourceOptions:
     """How the files of one shelf can be had. hubs: each is asked once per run, and then remembered. known:
     what is locked, or held, at which revision. silent: hubs that answered nobody, whatever the shelf."""
 
-    shelf: Shelf
+    shelf: MirrorEntry
     hubs: Hubs
     known: Lock
     silent: dict[str, NetworkError]
 
 
-def ways_to(shelves: Iterable[Shelf], index: Index, settings: Settings) -> dict[str, Ways]:
+def ways_to(shelves: Iterable[MirrorEntry], index: Index, settings: Settings) -> dict[str, SourceOptions]:
     """By path. Nothing is asked yet."""
     silent: dict[str, NetworkError] = {}
     known = Lock().updated(map(_as_locked, index.releases)).updated(Lock.load(settings).releases)
-    return {shelf.path: Ways(shelf, Hubs(settings), known, silent) for shelf in shelves}
+    return {shelf.path: SourceOptions(shelf, Hubs(settings), known, silent) for shelf in shelves}
 
 
-def survey(ways: Mapping[str, Ways]) -> dict[str, Offer]:
+def survey(ways: Mapping[str, SourceOptions]) -> dict[str, HubOffer]:
     """Offers by path; several shelves are asked for at a time."""
     return dict(zip(ways, in_threads(ask, list(ways.values()), _WORKERS), strict=True))
 
 
-def ask(ways: Ways, failures: Mapping[str, ZooError] | None = None) -> Offer:
+def ask(ways: SourceOptions, failures: Mapping[str, ZooError] | None = None) -> HubOffer:
     """What the first hub has that answers and is not among the failures."""
     failed = dict(failures or {})
     for candidate in ways.shelf.candidates:
@@ -65,16 +65,16 @@ def ask(ways: Ways, failures: Mapping[str, ZooError] | None = None) -> Offer:
             failed[hub] = error
             if isinstance(error, NetworkError) and not isinstance(error, ListingError):
                 ways.silent[hub] = error
-    return Offer(None, failed)
+    return HubOffer(None, failed)
 
 
-def _offer(ways: Ways, candidate: Candidate, failed: Mapping[str, ZooError]) -> Offer:
+def _offer(ways: SourceOptions, candidate: Candidate, failed: Mapping[str, ZooError]) -> HubOffer:
     if candidate.hub.name in ways.silent:
         raise ways.silent[candidate.hub.name]
     snapshot = ways.hubs.snapshot(candidate)
     _check_known(snapshot, ways.known)
     files = tuple(file for file in snapshot.files if not is_ours(file.path))
-    return Offer(replace(snapshot, files=files), dict(failed))
+    return HubOffer(replace(snapshot, files=files), dict(failed))
 
 
 def _check_known(snapshot: Snapshot, known: Lock) -> None:
@@ -92,7 +92,7 @@ def _check_known(snapshot: Snapshot, known: Lock) -> None:
             )
 
 
-def _as_locked(held: Held) -> LockedRelease:
+def _as_locked(held: IndexedRelease) -> LockedRelease:
     files = tuple(LockedFile(file.path, file.size, file.sha256, file.git_sha1) for file in held.files)
     source = held.source
     return LockedRelease(

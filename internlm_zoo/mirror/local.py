@@ -11,13 +11,15 @@ from dataclasses import replace
 
 from internlm_zoo.download.plan import PlannedFile
 from internlm_zoo.download.release import plan_release
-from internlm_zoo.mirror.copying import Kit, errand
-from internlm_zoo.mirror.listings import Ways
-from internlm_zoo.mirror.values import Action, Item
+from internlm_zoo.mirror.copying import CopyContext, errand
+from internlm_zoo.mirror.listings import SourceOptions
+from internlm_zoo.mirror.values import Action, PlannedRelease
 from internlm_zoo.sources.base import RemoteFile
 
 
-def look_nearby(items: Iterable[Item], ways: Mapping[str, Ways], kit: Kit) -> Iterator[Item]:
+def look_nearby(
+    items: Iterable[PlannedRelease], ways: Mapping[str, SourceOptions], kit: CopyContext
+) -> Iterator[PlannedRelease]:
     """The items, with what of each file is to be fetched and from where the rest is taken. What one release
     gets, the next can take."""
     coming: dict[str, str] = {}
@@ -28,7 +30,9 @@ def look_nearby(items: Iterable[Item], ways: Mapping[str, Ways], kit: Kit) -> It
         yield item
 
 
-def _looked(item: Item, ways: Ways, kit: Kit, coming: Mapping[str, str]) -> Item:
+def _looked(
+    item: PlannedRelease, ways: SourceOptions, kit: CopyContext, coming: Mapping[str, str]
+) -> PlannedRelease:
     candidate, others, request, means = errand(item, ways, kit)
     planned = {file.path: file for file in plan_release(candidate, others, request, means).files}
     listed = {file.path: file for file in item.offer.snapshot.files} if item.offer.snapshot else {}
@@ -52,7 +56,7 @@ def _known(action: Action, planned: PlannedFile, listed: RemoteFile, coming: Map
     return replace(action, fetch=None if action.size is None else planned.to_fetch)
 
 
-def _digests(item: Item) -> Iterator[tuple[str, str]]:
+def _digests(item: PlannedRelease) -> Iterator[tuple[str, str]]:
     """Of what the item gets, with a place to take it from."""
     snapshot, got = item.offer.snapshot, {action.path for action in item.to_fetch}
     for file in snapshot.files if snapshot else ():

@@ -11,7 +11,7 @@ from internlm_zoo.download.selection import Selection
 
 
 @dataclass(frozen=True)
-class Orders:
+class RunOptions:
     """deep: hash every file of the mirror, not only those touched since they were taken in. files, include,
     exclude: the files, of all releases, that this run is about, see Selection. source: auto, a hub that is
     asked instead of the mirror file's, or a URL or directory that stands in for all. adopt: folders below

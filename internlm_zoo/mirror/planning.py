@@ -12,9 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from internlm_zoo.errors import NotFoundError, UsageError, ZooError
-from internlm_zoo.mirror.entries import Shelf, Wanted
-from internlm_zoo.mirror.index import Held, HeldFile, Index
-from internlm_zoo.mirror.values import Action, Item, Kind, Offer, Plan, Rules, Seen, Unwanted, Why
+from internlm_zoo.mirror.entries import MirrorEntries, MirrorEntry
+from internlm_zoo.mirror.index import Index, IndexedFile, IndexedRelease
+from internlm_zoo.mirror.values import (
+    Action,
+    HubOffer,
+    Kind,
+    LocalState,
+    MirrorPlan,
+    PlannedRelease,
+    Policy,
+    UnwantedRelease,
+    Why,
+)
 from internlm_zoo.sources.base import RemoteFile, Snapshot
 from internlm_zoo.transfer.failures import gravest
 
@@ -22,8 +32,12 @@ _NAMED = 3
 
 
 def make_plan(
-    wanted: Wanted, offers: Mapping[str, Offer], index: Index, seen: Mapping[str, Seen], rules: Rules
-) -> Plan:
+    wanted: MirrorEntries,
+    offers: Mapping[str, HubOffer],
+    index: Index,
+    seen: Mapping[str, LocalState],
+    rules: Policy,
+) -> MirrorPlan:
     """offers, seen: by path."""
     items = tuple(
         plan_item(shelf, offers[shelf.path], index.find(shelf.path), seen[shelf.path], rules)
@@ -31,45 +45,51 @@ def make_plan(
     )
     paths = {shelf.path for shelf in wanted.shelves}
     unwanted = tuple(
-        Unwanted(held, seen[held.path], tuple(_leaving(held, seen[held.path], rules)))
+        UnwantedRelease(held, seen[held.path], tuple(_leaving(held, seen[held.path], rules)))
         for held in index.releases
         if held.path not in paths
     )
-    return Plan(items, unwanted, wanted.left_out, rules.prune)
+    return MirrorPlan(items, unwanted, wanted.left_out, rules.prune)
 
 
-def plan_item(shelf: Shelf, offer: Offer, held: Held | None, seen: Seen, rules: Rules) -> Item:
+def plan_item(
+    shelf: MirrorEntry, offer: HubOffer, held: IndexedRelease | None, seen: LocalState, rules: Policy
+) -> PlannedRelease:
     """What to do about one shelf."""
     snapshot = offer.snapshot
     if snapshot is None:
-        return Item(shelf, offer, held, seen, tuple(_repairs(held, seen)), problem=_nobody(offer.failures))
+        return PlannedRelease(
+            shelf, offer, held, seen, tuple(_repairs(held, seen)), problem=_nobody(offer.failures)
+        )
     offered = [file for file in snapshot.files if rules.choice.wants(file.path)]
     if not offered:
-        return Item(shelf, offer, held, seen, problem=_nothing_chosen(snapshot))
+        return PlannedRelease(shelf, offer, held, seen, problem=_nothing_chosen(snapshot))
     every = tuple(_actions(snapshot, offered, held, seen, rules))
     actions = tuple(action for action in every if action.stays or rules.narrow.wants(action.path))
     moved = [action.path for action in every if action.why in ("behind", "gone")]
     if moved and held and (error := offer.failures.get(held.source.hub)):
-        return Item(shelf, offer, held, seen, problem=_other_files(error, snapshot))
+        return PlannedRelease(shelf, offer, held, seen, problem=_other_files(error, snapshot))
     if strange := [*_in_the_way(actions, [it.path for it in offered if rules.narrow.wants(it.path)], held)]:
-        return Item(shelf, offer, held, seen, problem=_not_ours(strange, snapshot))
+        return PlannedRelease(shelf, offer, held, seen, problem=_not_ours(strange, snapshot))
     if mixed := [path for path in moved if not rules.narrow.wants(path)]:
         problem = None if all(action.stays for action in actions) else _mixed(mixed)
-        return Item(shelf, offer, held, seen, problem=problem)
-    return Item(shelf, offer, held, seen, actions, relabel=_is_relabelled(shelf, snapshot, held))
+        return PlannedRelease(shelf, offer, held, seen, problem=problem)
+    return PlannedRelease(shelf, offer, held, seen, actions, relabel=_is_relabelled(shelf, snapshot, held))
 
 
-def replan(item: Item, offer: Offer, error: ZooError, rules: Rules) -> Item:
+def replan(item: PlannedRelease, offer: HubOffer, error: ZooError, rules: Policy) -> PlannedRelease:
     """The same for what the next hub has, after the one of the plan failed. What goes was planned: what the
     next hub lacks besides is a problem."""
     again = plan_item(item.shelf, offer, item.held, item.seen, rules)
     more = {action.path for action in again.to_delete} - {action.path for action in item.to_delete}
     if more and offer.snapshot is not None:
-        return Item(item.shelf, offer, item.held, item.seen, problem=_other_files(error, offer.snapshot))
+        return PlannedRelease(
+            item.shelf, offer, item.held, item.seen, problem=_other_files(error, offer.snapshot)
+        )
     return again
 
 
-def same(theirs: RemoteFile, ours: HeldFile, same_source: bool) -> bool:
+def same(theirs: RemoteFile, ours: IndexedFile, same_source: bool) -> bool:
     """Whether the hub's file is the one that is held. same_source: hub, repository and revision are those it
     came from; that decides where the hub says nothing about content."""
     if theirs.size not in (None, ours.size):
@@ -89,13 +109,17 @@ def reasons(failures: Mapping[str, ZooError]) -> list[str]:
     ]
 
 
-def strangers(seen: Seen) -> tuple[str, ...]:
+def strangers(seen: LocalState) -> tuple[str, ...]:
     """What lies in the folder of a release that the mirror is about to begin, and is not of it."""
     return tuple(sorted(seen.files.keys() - seen.right.keys()))
 
 
 def _actions(
-    snapshot: Snapshot, offered: Iterable[RemoteFile], held: Held | None, seen: Seen, rules: Rules
+    snapshot: Snapshot,
+    offered: Iterable[RemoteFile],
+    held: IndexedRelease | None,
+    seen: LocalState,
+    rules: Policy,
 ) -> Iterator[Action]:
     known = {file.path: file for file in held.files} if held else {}
     from_here = _same_source(snapshot, held)
@@ -116,7 +140,7 @@ def _actions(
         yield _stray(path, held, seen, rules)
 
 
-def _leaving(held: Held, seen: Seen, rules: Rules) -> Iterator[Action]:
+def _leaving(held: IndexedRelease, seen: LocalState, rules: Policy) -> Iterator[Action]:
     known = {file.path for file in held.files}
     for path in sorted(seen.files):
         if path in known:
@@ -125,14 +149,16 @@ def _leaving(held: Held, seen: Seen, rules: Rules) -> Iterator[Action]:
             yield _stray(path, held, seen, rules)
 
 
-def _stray(path: str, held: Held | None, seen: Seen, rules: Rules) -> Action:
+def _stray(path: str, held: IndexedRelease | None, seen: LocalState, rules: Policy) -> Action:
     """What the mirror did not put there stays, if it was there first."""
     if _is_found(path, held):
         return Action("keep", path, "found", _size(path, seen))
     return Action("delete" if rules.prune else "keep", path, "extra", _size(path, seen))
 
 
-def _in_the_way(actions: Iterable[Action], wanted: Iterable[str], held: Held | None) -> Iterator[str]:
+def _in_the_way(
+    actions: Iterable[Action], wanted: Iterable[str], held: IndexedRelease | None
+) -> Iterator[str]:
     """What lies where a wanted file, or a folder of it, is to be, and is not for us to remove."""
     staying = {action.path for action in actions if action.stays}
     yield from (it.path for it in actions if it.why == "unknown" and _is_found(it.path, held))
@@ -146,15 +172,15 @@ def _above(path: str) -> list[str]:
     return [str(parent) for parent in PurePosixPath(path).parents]
 
 
-def _is_found(path: str, held: Held | None) -> bool:
+def _is_found(path: str, held: IndexedRelease | None) -> bool:
     return held is None or path in held.found
 
 
-def _size(path: str, seen: Seen) -> int:
+def _size(path: str, seen: LocalState) -> int:
     return seen.files[path].size if path in seen.files else 0
 
 
-def _repairs(held: Held | None, seen: Seen) -> Iterator[Action]:
+def _repairs(held: IndexedRelease | None, seen: LocalState) -> Iterator[Action]:
     """What is known to be wrong even while no hub can be asked."""
     for file in held.files if held else ():
         if file.path in seen.missing:
@@ -163,7 +189,7 @@ def _repairs(held: Held | None, seen: Seen) -> Iterator[Action]:
             yield Action("update", file.path, "damaged", file.size)
 
 
-def _why(file: RemoteFile, ours: HeldFile | None, same_source: bool, seen: Seen) -> Why | None:
+def _why(file: RemoteFile, ours: IndexedFile | None, same_source: bool, seen: LocalState) -> Why | None:
     """What is the matter with a file that the hub has; None if nothing. ours: what the index says of it."""
     right = seen.right.get(file.path)
     if right is not None and same(file, right, False):
@@ -177,12 +203,12 @@ def _why(file: RemoteFile, ours: HeldFile | None, same_source: bool, seen: Seen)
     return "damaged" if file.path in seen.damaged else None
 
 
-def _same_source(snapshot: Snapshot, held: Held | None) -> bool:
+def _same_source(snapshot: Snapshot, held: IndexedRelease | None) -> bool:
     here = (snapshot.hub, snapshot.repo, snapshot.revision)
     return held is not None and (held.source.hub, held.source.repo, held.source.revision) == here
 
 
-def _is_relabelled(shelf: Shelf, snapshot: Snapshot, held: Held | None) -> bool:
+def _is_relabelled(shelf: MirrorEntry, snapshot: Snapshot, held: IndexedRelease | None) -> bool:
     """A hub that stands in for the one a release came from does not rename it."""
     if held is None:
         return False

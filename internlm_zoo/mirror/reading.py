@@ -19,18 +19,18 @@ from internlm_zoo.download.selection import LONGEST
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.fs.homes import path_of
 from internlm_zoo.mirror.config import MirrorFile
-from internlm_zoo.mirror.entries import Shelf, Wanted, wanted
+from internlm_zoo.mirror.entries import MirrorEntries, MirrorEntry, wanted
 from internlm_zoo.registry import Registry, RegistryError
 from internlm_zoo.registry.document import Problem, Step, data, place, read
 from internlm_zoo.registry.explain import sentence
-from internlm_zoo.registry.safe_yaml import Limits
+from internlm_zoo.registry.safe_yaml import YamlLimits
 from internlm_zoo.registry.suggestions import near
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
 
 Finding = tuple[tuple[Step, ...], str]
 
-_LIMITS = Limits(bytes=1 << 20, nodes=20_000)
+_LIMITS = YamlLimits(bytes=1 << 20, nodes=20_000)
 _ONE_LETTER = 1  # a drive, not a URL scheme
 _NOTHING = "(?!)"  # what fnmatch makes of [z-a]
 _WILDCARDS = str.maketrans("", "", "*?[]!")
@@ -55,7 +55,7 @@ class MirrorFileError(RegistryError):
 
 def read_mirror_file(
     path: Path, registry: Registry, settings: Settings, source: str = AUTO
-) -> tuple[MirrorFile, Wanted]:
+) -> tuple[MirrorFile, MirrorEntries]:
     """The file, and what it asks for. source: see Orders. Raises NotFoundError if there is no such file or
     hub, MirrorFileError for mistakes in it, UnsupportedError for a destination that is not a directory."""
     if path.is_dir():
@@ -150,14 +150,14 @@ def _open(glob: str) -> bool:
     return "[" in rest
 
 
-def _unfit(mirror: MirrorFile, found: Wanted) -> Iterator[Finding]:
+def _unfit(mirror: MirrorFile, found: MirrorEntries) -> Iterator[Finding]:
     """What the mirror file asks for and cannot have: models named in full of which no hub has a release, and
     two releases in one folder."""
     for number, name in enumerate(mirror.models):
         if name in found.left_out:
             formats = " or ".join(mirror.formats)
             yield ("models", number), f"{name} has no release in {formats} format that can be copied"
-    by_path: dict[str, Shelf] = {}
+    by_path: dict[str, MirrorEntry] = {}
     for shelf in found.shelves:
         check_path(shelf.path)
         other = by_path.setdefault(shelf.path.casefold(), shelf)

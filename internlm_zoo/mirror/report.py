@@ -11,7 +11,14 @@ from internlm_zoo.errors import PartlyDoneError, ZooError
 from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.limit import Limit, excess
 from internlm_zoo.mirror.planning import reasons
-from internlm_zoo.mirror.values import Action, Item, Plan, Tallies, Tally, Unwanted
+from internlm_zoo.mirror.values import (
+    Action,
+    FileCount,
+    FileCounts,
+    MirrorPlan,
+    PlannedRelease,
+    UnwantedRelease,
+)
 from internlm_zoo.transfer.failures import gravest
 
 Verb = Literal["plan", "apply", "diff"]
@@ -40,7 +47,7 @@ class ReleaseReport:
     source: str | None
     before: str | None
     revision: str | None
-    files: Tallies
+    files: FileCounts
     actions: tuple[Action, ...] = ()
     to_fetch: int | None = 0
     at_hand: int = 0
@@ -61,10 +68,10 @@ class Report:
     exit_code: int
     destination: Path
     prune: bool
-    files: Tallies
+    files: FileCounts
     to_fetch: int | None
     at_hand: int
-    unfinished: Tally
+    unfinished: FileCount
     max_delete: str
     excess: str | None
     fetched_bytes: int
@@ -76,11 +83,11 @@ class Report:
 def make_report(
     verb: Verb,
     mirror: MirrorFile,
-    plan: Plan,
+    plan: MirrorPlan,
     limit: Limit,
     *,
     releases: Iterable[ReleaseReport] | None = None,
-    unfinished: Tally = Tally(),
+    unfinished: FileCount = FileCount(),
     notes: tuple[str, ...] = (),
 ) -> Report:
     """plan: as it was, or as it turned out. releases: what became of them, if anything was done."""
@@ -109,7 +116,7 @@ def make_report(
 
 
 def release_report(
-    item: Item, served: Mapping[str, int] | None = None, notes: tuple[str, ...] = ()
+    item: PlannedRelease, served: Mapping[str, int] | None = None, notes: tuple[str, ...] = ()
 ) -> ReleaseReport:
     """An item as planned, or as it turned out."""
     snapshot, held = item.offer.snapshot, item.held
@@ -131,7 +138,7 @@ def release_report(
     )
 
 
-def unwanted_report(leaving: Unwanted, state: State = "unwanted") -> ReleaseReport:
+def unwanted_report(leaving: UnwantedRelease, state: State = "unwanted") -> ReleaseReport:
     held = leaving.held
     return ReleaseReport(
         path=held.path,
@@ -146,7 +153,7 @@ def unwanted_report(leaving: Unwanted, state: State = "unwanted") -> ReleaseRepo
     )
 
 
-def item_notes(item: Item) -> tuple[str, ...]:
+def item_notes(item: PlannedRelease) -> tuple[str, ...]:
     """What a person should know of a release that has no problem."""
     if item.problem:
         return ()
@@ -166,7 +173,7 @@ def _total(sizes: Iterable[int | None]) -> int | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def _verdict(verb: Verb, plan: Plan) -> tuple[Result, int]:
+def _verdict(verb: Verb, plan: MirrorPlan) -> tuple[Result, int]:
     """What was found or done, and the exit code: for plan and diff a difference weighs more than a hub that
     is silent; an apply that could not finish is never a success."""
     problems = [item.problem for item in plan.items if item.problem]
@@ -186,7 +193,7 @@ def _code(problems: Sequence[ZooError]) -> int:
     return codes.pop() if len(codes) == 1 else gravest(problems).exit_code
 
 
-def _state(item: Item) -> State:
+def _state(item: PlannedRelease) -> State:
     if item.problem:
         return "failed"
     if not item.changes:

@@ -10,7 +10,7 @@ from converters.redaction import redacted
 from converters.system.filesystem import FULL
 from internlm_zoo.errors import NoSpaceError, UsageError
 from internlm_zoo.mirror.report import ReleaseReport, Report
-from internlm_zoo.mirror.values import Kind, Tallies, Tally
+from internlm_zoo.mirror.values import FileCount, FileCounts, Kind
 from internlm_zoo.plain import markdown_code, markdown_text
 
 _FILES_SHOWN = 50
@@ -55,7 +55,7 @@ def write_summary(report: Report, path: Path) -> None:
         raise kind(what, path, "name another file with --summary") from error
 
 
-def file_counts(files: Tallies, *, done: bool) -> list[str]:
+def file_counts(files: FileCounts, *, done: bool) -> list[str]:
     """How many files, of how many bytes, become what, or became; without what there is none of."""
     tallies = {kind: getattr(files, kind) for kind in _WORDS}
     return [
@@ -65,7 +65,7 @@ def file_counts(files: Tallies, *, done: bool) -> list[str]:
     ]
 
 
-def size(tally: Tally) -> str:
+def size(tally: FileCount) -> str:
     """The bytes; how many files have a size that nobody says."""
     unsized = f"{tally.unsized} of unknown size"
     if not tally.unsized:
@@ -135,7 +135,7 @@ def _table(report: Report) -> Iterator[str]:
     yield ""
 
 
-def _counts(files: Tallies) -> Iterator[str]:
+def _counts(files: FileCounts) -> Iterator[str]:
     for kind in _WORDS:
         tally = getattr(files, kind)
         yield f"{tally.files}: {size(tally)}" if tally.files else ""

@@ -8,8 +8,8 @@ from typing import Literal
 
 from internlm_zoo.download.selection import Selection
 from internlm_zoo.errors import ZooError
-from internlm_zoo.mirror.entries import Shelf
-from internlm_zoo.mirror.index import Held, HeldFile
+from internlm_zoo.mirror.entries import MirrorEntry
+from internlm_zoo.mirror.index import IndexedFile, IndexedRelease
 from internlm_zoo.sources.base import Snapshot
 
 Kind = Literal["copy", "update", "delete", "keep"]
@@ -30,7 +30,7 @@ Why = Literal[
 
 
 @dataclass(frozen=True)
-class Offer:
+class HubOffer:
     """What the hubs have for a shelf. snapshot: of the first that answers. failures: hub -> why it does
     not."""
 
@@ -39,27 +39,27 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Lying:
-    """A file as it lies at the destination. size in bytes. stamp: see HeldFile."""
+class ExistingFile:
+    """A file as it lies at the destination. size in bytes. stamp: see IndexedFile."""
 
     size: int
     stamp: str
 
 
 @dataclass(frozen=True)
-class Seen:
+class LocalState:
     """How a release is at the destination. files: all that lies in its folder. damaged, missing: of those
     that the index speaks of. right: files that are what the hub lists, of which the index says nothing or
     something else."""
 
-    files: Mapping[str, Lying] = field(default_factory=dict)
+    files: Mapping[str, ExistingFile] = field(default_factory=dict)
     damaged: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
-    right: Mapping[str, HeldFile] = field(default_factory=dict)
+    right: Mapping[str, IndexedFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Rules:
+class Policy:
     """prune: remove what nobody asks for. choice: the files that releases are to have, by the mirror file.
     narrow: those that this run is about."""
 
@@ -95,7 +95,7 @@ class Action:
 
 
 @dataclass(frozen=True)
-class Tally:
+class FileCount:
     """So many files, of so many bytes; unsized: how many of them the bytes do not count, for no hub says
     their size."""
 
@@ -103,36 +103,36 @@ class Tally:
     bytes: int = 0
     unsized: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.files + other.files, self.bytes + other.bytes, self.unsized + other.unsized)
+    def __add__(self, other: FileCount) -> FileCount:
+        return FileCount(self.files + other.files, self.bytes + other.bytes, self.unsized + other.unsized)
 
 
 @dataclass(frozen=True)
-class Tallies:
+class FileCounts:
     """What becomes of files. copy: to where none lies; update: in the place of one that differs, with the
     bytes of the new ones; delete, keep: with the bytes of those that lie there. here: all that lie there
     before."""
 
-    copy: Tally = Tally()
-    update: Tally = Tally()
-    delete: Tally = Tally()
-    keep: Tally = Tally()
-    here: Tally = Tally()
+    copy: FileCount = FileCount()
+    update: FileCount = FileCount()
+    delete: FileCount = FileCount()
+    keep: FileCount = FileCount()
+    here: FileCount = FileCount()
 
-    def __add__(self, other: Tallies) -> Tallies:
-        return Tallies(*(getattr(self, it.name) + getattr(other, it.name) for it in fields(self)))
+    def __add__(self, other: FileCounts) -> FileCounts:
+        return FileCounts(*(getattr(self, it.name) + getattr(other, it.name) for it in fields(self)))
 
 
 @dataclass(frozen=True)
-class Item:
+class PlannedRelease:
     """One shelf: what to do, and what is in the way of it; with a problem nothing is done, and the actions
     say what is known to be wrong. relabel: the files are right, but the index calls them by an old revision
     or lacks a name."""
 
-    shelf: Shelf
-    offer: Offer
-    held: Held | None
-    seen: Seen
+    shelf: MirrorEntry
+    offer: HubOffer
+    held: IndexedRelease | None
+    seen: LocalState
     actions: tuple[Action, ...] = ()
     relabel: bool = False
     problem: ZooError | None = None
@@ -154,29 +154,29 @@ class Item:
         return tuple(action for action in self.actions if action.kind == "delete")
 
     @property
-    def tallies(self) -> Tallies:
+    def tallies(self) -> FileCounts:
         return _tallies(() if self.problem else self.actions, self.seen)
 
 
 @dataclass(frozen=True)
-class Unwanted:
+class UnwantedRelease:
     """A release that is held and not asked for, and what becomes of its files."""
 
-    held: Held
-    seen: Seen
+    held: IndexedRelease
+    seen: LocalState
     actions: tuple[Action, ...]
 
     @property
-    def tallies(self) -> Tallies:
+    def tallies(self) -> FileCounts:
         return _tallies(self.actions, self.seen)
 
 
 @dataclass(frozen=True)
-class Plan:
+class MirrorPlan:
     """prune: whether what nobody asks for goes."""
 
-    items: tuple[Item, ...]
-    unwanted: tuple[Unwanted, ...]
+    items: tuple[PlannedRelease, ...]
+    unwanted: tuple[UnwantedRelease, ...]
     left_out: tuple[str, ...]
     prune: bool
 
@@ -189,19 +189,19 @@ class Plan:
         return self.prune and bool(self.unwanted)
 
     @property
-    def tallies(self) -> Tallies:
+    def tallies(self) -> FileCounts:
         parts = [*(item.tallies for item in self.items), *(it.tallies for it in self.unwanted)]
-        return sum(parts, Tallies())
+        return sum(parts, FileCounts())
 
 
-def _tallies(actions: Iterable[Action], seen: Seen) -> Tallies:
+def _tallies(actions: Iterable[Action], seen: LocalState) -> FileCounts:
     by_kind: dict[Kind, list[Action]] = {"copy": [], "update": [], "delete": [], "keep": []}
     for action in actions:
         by_kind[action.kind].append(action)
     gone = [action for action in by_kind["delete"] if action.path in seen.files]
     other = {action.path for action in (*by_kind["update"], *gone)}
     kept = [lying.size for path, lying in seen.files.items() if path not in other]
-    return Tallies(
+    return FileCounts(
         copy=_tally(action.size for action in by_kind["copy"]),
         update=_tally(action.size for action in by_kind["update"]),
         delete=_tally(action.size for action in gone),
@@ -210,6 +210,6 @@ def _tallies(actions: Iterable[Action], seen: Seen) -> Tallies:
     )
 
 
-def _tally(sizes: Iterable[int | None]) -> Tally:
+def _tally(sizes: Iterable[int | None]) -> FileCount:
     sizes = tuple(sizes)
-    return Tally(len(sizes), sum(size or 0 for size in sizes), sizes.count(None))
+    return FileCount(len(sizes), sum(size or 0 for size in sizes), sizes.count(None))

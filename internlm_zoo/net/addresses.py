@@ -24,7 +24,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15})://")
 
 
 @dataclass(frozen=True)
-class Address:
+class ProxyAddress:
     """host: an IPv6 address without its brackets. path: without a slash at its end. user, password: as they
     are meant, not as a URL writes them."""
 
@@ -57,7 +57,9 @@ def tidy(text: str) -> str:
     return text.strip().strip(_QUOTES).strip()
 
 
-def parse_address(text: str, name: str, ports: Mapping[str, int], otherwise: str | None = None) -> Address:
+def parse_address(
+    text: str, name: str, ports: Mapping[str, int], otherwise: str | None = None
+) -> ProxyAddress:
     """The address in a variable. name: the variable's. ports: of each scheme that will do, where none is
     written; otherwise: the scheme where none is written. Raises VariableError."""
     known = " or ".join(f"{scheme}://" for scheme in ports)
@@ -73,7 +75,7 @@ def parse_address(text: str, name: str, ports: Mapping[str, int], otherwise: str
     parts, port = _split(text if begins else f"{otherwise}://{text}", name)
     scheme = parts.scheme.lower()
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    return Address(
+    return ProxyAddress(
         scheme=scheme,
         host=str(parts.hostname),
         port=port or ports[scheme],

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Late(TimeoutError):
+class DeadlineExceeded(TimeoutError):
     """It says what did not come, within which time."""
 
 
@@ -44,8 +44,8 @@ class Deadline:
         return left
 
     @property
-    def late(self) -> Late:
-        return Late(f"{self.thing} within {self.seconds:g} s")
+    def late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self.thing} within {self.seconds:g} s")
 
     @property
     def passed(self) -> bool:

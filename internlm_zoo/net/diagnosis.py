@@ -13,7 +13,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyErr
 
 from internlm_zoo.errors import NetworkError
 from internlm_zoo.net.addresses import host_of
-from internlm_zoo.net.deadline import Late
+from internlm_zoo.net.deadline import DeadlineExceeded
 from internlm_zoo.net.proxies import Proxy
 
 _WORDS: dict[type[BaseException], str] = {
@@ -42,7 +42,7 @@ _PASSING = frozenset({408, 425, 429, *range(500, 600)})
 def reason(error: BaseException) -> str:
     """What happened at the bottom of it."""
     cause = _bottom(error)
-    if isinstance(cause, Late):
+    if isinstance(cause, DeadlineExceeded):
         return str(cause)
     words = next((words for kind, words in _WORDS.items() if isinstance(cause, kind)), None)
     if words is None and isinstance(cause, ssl.SSLError) and cause.reason:

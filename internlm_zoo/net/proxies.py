@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from internlm_zoo.net.addresses import WEB, Address, basic_auth, parse_address, tidy
+from internlm_zoo.net.addresses import WEB, ProxyAddress, basic_auth, parse_address, tidy
 from internlm_zoo.net.no_proxy import is_excepted
 
 SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
@@ -25,7 +25,7 @@ _PORTS = {**WEB, **dict.fromkeys(("socks5", "socks5h", "socks4", "socks4a", "soc
 class Proxy:
     """variable: which names it."""
 
-    address: Address
+    address: ProxyAddress
     variable: str
 
     def __str__(self) -> str:
@@ -69,6 +69,6 @@ def _find(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
     return name, ""
 
 
-def _address(text: str, variable: str) -> Address:
+def _address(text: str, variable: str) -> ProxyAddress:
     address = parse_address(text, variable, _PORTS, otherwise="http")
     return replace(address, path="", scheme="socks5h" if address.scheme == "socks" else address.scheme)

@@ -17,7 +17,7 @@ from yaml.reader import ReaderError
 
 from internlm_zoo.errors import UsageError
 from internlm_zoo.fs.user_files import content_given
-from internlm_zoo.registry.safe_yaml import Limits, compose
+from internlm_zoo.registry.safe_yaml import YamlLimits, compose
 
 Step = str | int
 
@@ -56,7 +56,7 @@ class RegistryError(UsageError):
         return f"{self.where}: {self.what}"
 
 
-OF_A_PERSON = Limits(bytes=4 << 20, nodes=50_000)
+OF_A_PERSON = YamlLimits(bytes=4 << 20, nodes=50_000)
 """The shipped registry has 90 kB and 3,000 nodes."""
 
 
@@ -64,7 +64,7 @@ def read(
     path: Path,
     kind: str = "registry file",
     holds: str = "hubs, families, models",
-    limits: Limits = OF_A_PERSON,
+    limits: YamlLimits = OF_A_PERSON,
 ) -> MappingNode:
     """The root of a YAML file; an empty mapping for an empty file. kind, holds: what it is called, and has,
     in messages.

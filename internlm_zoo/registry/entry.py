@@ -32,12 +32,12 @@ Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 """Of a file, in bytes; no system has a larger one."""
 
 
-class Entry(BaseModel):
+class RegistryEntry(BaseModel):
     """Anything written in the registry."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, use_attribute_docstrings=True)
 
 
-class Named(Entry):
+class Named(RegistryEntry):
     name: SkipJsonSchema[str]
     """The key it stands under in the file."""

@@ -27,12 +27,12 @@ from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
 from internlm_zoo.registry.explain import sentence
 from internlm_zoo.registry.load import shipped
 from internlm_zoo.registry.release import Format
-from internlm_zoo.registry.safe_yaml import Limits
+from internlm_zoo.registry.safe_yaml import YamlLimits
 from internlm_zoo.settings import Settings
 from internlm_zoo.versions import is_newer
 
 NAME = "registry.lock"
-_LIMITS = Limits(bytes=32 << 20, nodes=1_000_000)  # of which each file takes nine
+_LIMITS = YamlLimits(bytes=32 << 20, nodes=1_000_000)  # of which each file takes nine
 _VERSION = 1  # of its form; none is written until there is a second
 _NEWER = "the lock was written by a newer version of internlm-zoo"
 _UPDATE = "update internlm-zoo, or use another INTERNLM_ZOO_HOME"

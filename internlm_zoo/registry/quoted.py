@@ -16,7 +16,7 @@ _DIGESTS = ("sha256", "git_sha1")
 
 
 @dataclass(frozen=True)
-class Witness:
+class QuotedFact:
     """One file of which a source quotes something that is known. field: the strongest fact that both state,
     or the first that differs."""
 
@@ -28,14 +28,14 @@ class Witness:
     found: str
 
 
-def witnesses(quoted: Mapping[str, QuotedFile], files: Iterable[LockedFile]) -> tuple[Witness, ...]:
+def witnesses(quoted: Mapping[str, QuotedFile], files: Iterable[LockedFile]) -> tuple[QuotedFact, ...]:
     """By path. Nothing for files of which no quoted fact is known."""
     listed = sorted((file for file in files if file.path in quoted), key=lambda file: file.path)
     found = (_witness(file, quoted[file.path]) for file in listed)
     return tuple(witness for witness in found if witness)
 
 
-def sentences(found: Iterable[Witness]) -> list[str]:
+def sentences(found: Iterable[QuotedFact]) -> list[str]:
     """What a person should know: those that agree together by source, each that does not alone."""
     agreeing: dict[str, list[str]] = {}
     told = []
@@ -51,11 +51,11 @@ def sentences(found: Iterable[Witness]) -> list[str]:
     return agreed + told
 
 
-def _witness(file: LockedFile, quoted: QuotedFile) -> Witness | None:
+def _witness(file: LockedFile, quoted: QuotedFile) -> QuotedFact | None:
     facts = [(name, getattr(quoted, name), getattr(file, name)) for name in _DIGESTS]
     facts.append(("size", quoted.bytes, file.size))
     both = [fact for fact in facts if fact[1] is not None and fact[2] is not None]
     if not both:
         return None
     name, said, known = next((fact for fact in both if fact[1] != fact[2]), both[0])
-    return Witness(file.path, quoted.source, said == known, name, str(said), str(known))
+    return QuotedFact(file.path, quoted.source, said == known, name, str(said), str(known))

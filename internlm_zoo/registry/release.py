@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from internlm_zoo.registry.entry import Entry, GitSha1, Sha256, Text
+from internlm_zoo.registry.entry import GitSha1, RegistryEntry, Sha256, Text
 
 Format = Literal["hf", "original", "gguf", "awq", "gptq", "fp8"]
 
@@ -16,7 +16,7 @@ Format = Literal["hf", "original", "gguf", "awq", "gptq", "fp8"]
 QUANTISED: frozenset[Format] = frozenset({"gguf", "awq", "gptq", "fp8"})
 
 
-class QuotedFile(Entry):
+class QuotedFile(RegistryEntry):
     """What a public source says that a file of a release is. Held against what a hub says, and never taken
     for it."""
 
@@ -27,7 +27,7 @@ class QuotedFile(Entry):
     source: Text
 
 
-class Release(Entry):
+class Release(RegistryEntry):
     """One repository of one hub that holds the model in one format."""
 
     hub: Text

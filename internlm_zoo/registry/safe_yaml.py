@@ -48,7 +48,7 @@ _SCALARS = frozenset({_STR, _NULL, f"{_CORE}bool", *_READ})
 
 
 @dataclass(frozen=True)
-class Limits:
+class YamlLimits:
     """bytes: of a file. nodes: keys and values in it."""
 
     bytes: int
@@ -62,7 +62,7 @@ class Flaw(yaml.MarkedYAMLError):
         super().__init__(problem=problem, problem_mark=mark)
 
 
-def compose(data: bytes, name: str, limits: Limits) -> Node | None:
+def compose(data: bytes, name: str, limits: YamlLimits) -> Node | None:
     """The root; None of an empty document. name: of the file, in the marks of the nodes. Raises
     yaml.YAMLError, for what is beyond the limits too."""
     if len(data) > limits.bytes:
@@ -76,7 +76,7 @@ def compose(data: bytes, name: str, limits: Limits) -> Node | None:
 class _Composer:
     """As PyYAML's, and within limits."""
 
-    def __init__(self, events: Iterator[Any], limits: Limits) -> None:
+    def __init__(self, events: Iterator[Any], limits: YamlLimits) -> None:
         self._events = events
         self._left = limits.nodes
         self._most = limits.nodes

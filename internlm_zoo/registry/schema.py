@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from internlm_zoo.registry.entry import Config, Day, Entry, Named, Sha256, Text
+from internlm_zoo.registry.entry import Config, Day, Named, RegistryEntry, Sha256, Text
 from internlm_zoo.registry.release import Release
 
 Protocol = Literal["huggingface", "modelscope", "modelers", "openxlab", "directory", "web"]
@@ -55,7 +55,7 @@ class Hub(Named):
         return str(Path(__file__).parents[1] / "demo" / "models") if named == BUNDLED else named
 
 
-class SpecialToken(Entry):
+class SpecialToken(RegistryEntry):
     """A token with a role. id and piece are null where no source states them."""
 
     token: str | None = None
@@ -65,7 +65,7 @@ class SpecialToken(Entry):
     """Its name inside the sentencepiece model, where that differs from the token."""
 
 
-class Tokenizer(Entry):
+class Tokenizer(RegistryEntry):
     """Facts of the tokenizer model file."""
 
     file: str | None = None
@@ -78,7 +78,7 @@ class Tokenizer(Entry):
     """Of the file, as quoted in public sources; nothing is verified by it."""
 
 
-class HuggingFace(Entry):
+class HuggingFaceNames(RegistryEntry):
     """How the family's released Hugging Face repositories call it."""
 
     model_type: str | None = None
@@ -88,7 +88,7 @@ class HuggingFace(Entry):
     """Class name in `architectures` of reward models."""
 
 
-class Shape(Entry):
+class Shape(RegistryEntry):
     """What a miniature keeps of its model: the head grouping, biases, vocabulary and rotary base."""
 
     num_attention_heads: PositiveInt
@@ -133,7 +133,7 @@ class Family(Named):
     stop_tokens: tuple[str, ...] = ()
     """Roles of the special tokens that end a chat model's answer; a base model stops at eos."""
     tokenizer: Tokenizer = Tokenizer()
-    huggingface: HuggingFace = HuggingFace()
+    huggingface: HuggingFaceNames = HuggingFaceNames()
     miniature: Shape | None = None
     """Gives miniatures their shape where the architecture is unknown; no fact about any model."""
     notes: tuple[Text, ...] = ()
@@ -145,7 +145,7 @@ class Family(Named):
         return tuple(self.special_tokens[role] for role in self.stop_tokens if role in self.special_tokens)
 
 
-class Context(Entry):
+class Context(RegistryEntry):
     """How long a text may be, in tokens: two numbers that are often quoted for one another."""
 
     trained: PositiveInt | None = None
@@ -156,7 +156,7 @@ class Context(Entry):
     """How it reaches that, or what was measured."""
 
 
-class Licence(Entry):
+class Licence(RegistryEntry):
     """What may be done with a model, as its makers state it today."""
 
     code: Text | None = None
@@ -167,7 +167,7 @@ class Licence(Entry):
     """What held until then."""
 
 
-class Smoke(Entry):
+class Smoke(RegistryEntry):
     """How the model's smoke test judges what it generates."""
 
     golden: str | None = None
@@ -210,7 +210,7 @@ class Model(Named):
     evidence: tuple[Text, ...] = ()
 
 
-class OtherArchitecture(Entry):
+class OtherArchitecture(RegistryEntry):
     """Published models of the same makers that are built differently: asking for one gets an answer."""
 
     base: Text
@@ -220,7 +220,7 @@ class OtherArchitecture(Entry):
     evidence: tuple[Text, ...] = ()
 
 
-class EvaluationRow(Entry):
+class EvaluationRow(RegistryEntry):
     benchmark: Text
     category: str | None = None
     scores: Mapping[str, float]
@@ -230,7 +230,7 @@ class EvaluationRow(Entry):
     """Columns set in bold in the model card: the best of the 13B to 33B models."""
 
 
-class EvaluationTable(Entry):
+class EvaluationTable(RegistryEntry):
     id: Text
     section: Text
     source: Text
@@ -244,7 +244,7 @@ class EvaluationTable(Entry):
         return max((len(f"{score:g}".partition(".")[2]) for score in scores), default=0)
 
 
-class RegistryFile(Entry):
+class RegistryFile(RegistryEntry):
     """A whole registry, as one file says it or several merged."""
 
     sources: tuple[Text, ...] = ()

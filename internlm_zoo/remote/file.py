@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from converters.system.threads import in_threads
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.remote.ranges import Ranges
-from internlm_zoo.transfer.out_of_order_hasher import Passing
+from internlm_zoo.transfer.out_of_order_hasher import OutOfOrderHasher
 from internlm_zoo.transfer.values import Wanted
 
 CONNECTIONS = 16
@@ -41,7 +41,7 @@ class RangedFile:
     def __init__(self, ranges: Ranges, wanted: Wanted, md5: str | None = None) -> None:
         self.name = ranges.name
         self._ranges = ranges
-        self._passing = Passing(wanted, md5)
+        self._passing = OutOfOrderHasher(wanted, md5)
         self._lock = threading.RLock()
         self._streams: deque[_Stream] = deque(maxlen=CONNECTIONS)
         self._kept = _NOTHING

@@ -13,7 +13,7 @@ from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 from converters.conversion.md5_files import SUFFIX, stated_digest
-from converters.formats.bytesource import ByteSource, HeldFile
+from converters.formats.bytesource import ByteSource, MemoryFile
 from converters.source.weights import MODEL_CONFIG
 from internlm_zoo.download.candidates import AUTO, Candidate, candidate, candidates
 from internlm_zoo.download.listings import Hubs, as_release
@@ -26,7 +26,7 @@ from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.settings import Settings
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.digest import Digest
-from internlm_zoo.transfer.values import Origin, Patience, Wanted
+from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
 
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|gguf)")
 _SMALL = 64 << 20
@@ -116,12 +116,12 @@ class RemoteFolder:
     def _open(self, name: str) -> ByteSource:
         file = self._file(name)
         wanted = Wanted.of(file)
-        origin = Origin(self._door.hub.name, partial(self._hubs.locate, self._door, file))
+        origin = Endpoint(self._door.hub.name, partial(self._hubs.locate, self._door, file))
         ranges = Ranges(self.where(name), wanted, origin, self._client)
         if _WEIGHTS.fullmatch(name) and name != MODEL_CONFIG:
             sidecar = self._release.file(name + SUFFIX)
             return RangedFile(ranges, wanted, stated_digest(self, name) if sidecar else None)
-        return HeldFile(ranges.name, _whole(ranges, wanted))
+        return MemoryFile(ranges.name, _whole(ranges, wanted))
 
 
 def _whole(ranges: Ranges, wanted: Wanted) -> bytes:
@@ -163,7 +163,7 @@ def open_remote(
         except HUB_FAILURES as error:
             failures.append((door, error))
             continue
-        client = Client(settings.environ, Patience.of(settings), CONNECTIONS, tell=tell)
+        client = Client(settings.environ, RetryPolicy.of(settings), CONNECTIONS, tell=tell)
         return RemoteFolder(door, door.locked or as_release(door, snapshot), known_as, hubs, client)
     raise verdict(name, failures)
 

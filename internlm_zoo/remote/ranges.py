@@ -25,14 +25,14 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.failures import Refusal, Remedy, changed, host, lie, silent
-from internlm_zoo.transfer.values import Origin, Patience, Wanted
+from internlm_zoo.transfer.failures import Recovery, TransferFailure, changed, host, lie, silent
+from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
 
 
 class Ranges:
     """The bytes of one file at one origin; thread-safe. name: what errors call it."""
 
-    def __init__(self, name: str, wanted: Wanted, origin: Origin, client: Client) -> None:
+    def __init__(self, name: str, wanted: Wanted, origin: Endpoint, client: Client) -> None:
         self.name = name
         self._wanted = wanted
         self._origin = origin
@@ -65,7 +65,7 @@ class Ranges:
                     start += len(chunk)
                     trouble.progress(len(chunk))
                     yield chunk
-            except Refusal as refusal:
+            except TransferFailure as refusal:
                 self._bear(refusal, location, trouble)
 
     def _stretch(self, location: Location, start: int, end: int) -> Iterator[bytes]:
@@ -92,7 +92,7 @@ class Ranges:
                 try:
                     location = self._origin.locate()
                 except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
-                    raise self._named(Refusal(error, Remedy.LEAVE)) from error
+                    raise self._named(TransferFailure(error, Recovery.LEAVE)) from error
                 self._location, self._fresh = location, True
             return location
 
@@ -124,24 +124,24 @@ class Ranges:
                     raise lie(body.url, f"does not say how long {self._wanted.path} is")
                 self._wanted = replace(self._wanted, size=body.total)
 
-    def _bear(self, refusal: Refusal, location: Location, trouble: _Trouble) -> None:
+    def _bear(self, refusal: TransferFailure, location: Location, trouble: _Trouble) -> None:
         """Prepare another attempt, or raise why there is none."""
         wait = trouble.wait_after(refusal)
-        if refusal.remedy is Remedy.RESTART:
+        if refusal.remedy is Recovery.RESTART:
             what = f"{refusal.error.what}; what was read before does not count any more"
             raise IntegrityError(what, self.name, "run it again") from refusal
-        asks = refusal.remedy is Remedy.ASK
-        trouble.doubts += refusal.remedy is Remedy.DOUBT
-        hopeless = refusal.remedy is Remedy.LEAVE or trouble.doubts > 1
+        asks = refusal.remedy is Recovery.ASK
+        trouble.doubts += refusal.remedy is Recovery.DOUBT
+        hopeless = refusal.remedy is Recovery.LEAVE or trouble.doubts > 1
         if wait is None or hopeless or (asks and not self._forget(location)):
             raise self._named(refusal) from refusal
         if not asks:
             time.sleep(wait)
 
-    def _named(self, refusal: Refusal) -> ZooError:
+    def _named(self, refusal: TransferFailure) -> ZooError:
         """Whoever waited in vain may go on later from what is there, so that is no IntegrityError."""
         error = refusal.error
-        if refusal.remedy is Remedy.WAIT:
+        if refusal.remedy is Recovery.WAIT:
             return NetworkError(error.what, self.name, "run it again: it goes on where it stopped")
         return error if error.where else type(error)(error.what, self.name, error.fix)
 
@@ -150,7 +150,7 @@ class Ranges:
 class _Trouble:
     """Failures in a row, without a block of progress between them."""
 
-    patience: Patience
+    patience: RetryPolicy
     failures: int = 0
     since: int = 0
     doubts: int = 0
@@ -160,7 +160,7 @@ class _Trouble:
         if self.since >= BLOCK:
             self.failures = self.since = 0
 
-    def wait_after(self, refusal: Refusal) -> float | None:
+    def wait_after(self, refusal: TransferFailure) -> float | None:
         """Seconds until another attempt makes sense; None if none does."""
         self.failures += 1
         patience = self.patience

@@ -10,16 +10,16 @@ from aiohttp.typedefs import Handler
 
 from converters.system.filesystem import TOO_MANY
 from internlm_zoo.errors import IntegrityError, NotFoundError
-from internlm_zoo.serve.authenticator import Gate
+from internlm_zoo.serve.authenticator import Authenticator
 from internlm_zoo.serve.catalogue import Catalogue
-from internlm_zoo.serve.huggingface import HuggingFace
+from internlm_zoo.serve.huggingface import HuggingFaceApi
 from internlm_zoo.serve.index import read_index
-from internlm_zoo.serve.modelers import Modelers
-from internlm_zoo.serve.modelscope import ModelScope
-from internlm_zoo.serve.openxlab import OpenXLab
+from internlm_zoo.serve.modelers import ModelersApi
+from internlm_zoo.serve.modelscope import ModelScopeApi
+from internlm_zoo.serve.openxlab import OpenXLabApi
 from internlm_zoo.serve.pending import patiently
 
-# OpenXLab's own package reads no variable. openmind_hub reads OPENMIND_HUB_ENDPOINT, but cannot even be
+# OpenXLabApi's own package reads no variable. openmind_hub reads OPENMIND_HUB_ENDPOINT, but cannot even be
 # imported while that is not https.
 _VARIABLES = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "INTERNLM_ZOO_OPENXLAB_ENDPOINT")
 _OF_MODELERS = {"http": "INTERNLM_ZOO_MODELERS_ENDPOINT", "https": "OPENMIND_HUB_ENDPOINT"}
@@ -33,7 +33,7 @@ def build_app(root: Path, *, tokens: Collection[str] = frozenset()) -> web.Appli
     if not root.is_dir():
         raise NotFoundError("there is no such directory to serve", where=root)
     read_index(root)
-    return app_for(Catalogue(root), Gate(frozenset(tokens)))
+    return app_for(Catalogue(root), Authenticator(frozenset(tokens)))
 
 
 @web.middleware
@@ -49,8 +49,8 @@ async def _later_if_too_many_files(request: web.Request, handler: Handler) -> we
         return web.json_response({"error": error.what}, status=500)
 
 
-def app_for(catalogue: Catalogue, gate: Gate, *, url_seconds: float = 3600) -> web.Application:
-    """The application over a catalogue of one's own. url_seconds: the life of OpenXLab's URLs."""
+def app_for(catalogue: Catalogue, gate: Authenticator, *, url_seconds: float = 3600) -> web.Application:
+    """The application over a catalogue of one's own. url_seconds: the life of OpenXLabApi's URLs."""
 
     @web.middleware
     async def keeping(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -61,10 +61,10 @@ def app_for(catalogue: Catalogue, gate: Gate, *, url_seconds: float = 3600) -> w
 
     app = web.Application(middlewares=[keeping, _later_if_too_many_files])
     app.on_shutdown.append(over)  # before the server waits for its requests
-    app.add_routes(HuggingFace(catalogue, gate).routes())
-    app.add_routes(ModelScope(catalogue, gate).routes())
-    app.add_routes(Modelers(catalogue, gate).routes())
-    app.add_routes(OpenXLab(catalogue, gate, url_seconds).routes())
+    app.add_routes(HuggingFaceApi(catalogue, gate).routes())
+    app.add_routes(ModelScopeApi(catalogue, gate).routes())
+    app.add_routes(ModelersApi(catalogue, gate).routes())
+    app.add_routes(OpenXLabApi(catalogue, gate, url_seconds).routes())
     app.router.add_route("*", "/{anything:.*}", _nothing_here)
     return app
 

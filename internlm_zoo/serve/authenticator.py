@@ -18,7 +18,7 @@ _NONCE_SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Gate:
+class Authenticator:
     """tokens: the ones that open it; none: it stands open. secret: signs what this server hands out."""
 
     tokens: frozenset[str] = field(default_factory=frozenset, repr=False)

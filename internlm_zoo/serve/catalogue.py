@@ -21,7 +21,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.fs.contained import real
 from internlm_zoo.names import fault_in, is_sha1
 from internlm_zoo.serve.digests import git_blob_sha1, is_lfs, lfs_pointer
-from internlm_zoo.serve.hashing import Hashing, Job, Kind, State, Unhashed, state_of
+from internlm_zoo.serve.hashing import Hashing, HashJob, Kind, State, Unhashed, state_of
 from internlm_zoo.serve.index import HeldFile, Index, Indexed, read_index
 
 BRANCHES = ("main", "master")
@@ -41,7 +41,7 @@ class EntryNotFound(NotFoundError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ServedFile:
     """One served file. git_sha1: of the bytes, None for LFS files. modified: seconds since the epoch. state:
     in which it has these digests."""
 
@@ -70,10 +70,10 @@ class Repository:
 
     name: str
     revision: str
-    entries: tuple[Entry, ...]
+    entries: tuple[ServedFile, ...]
 
     @cached_property
-    def by_path(self) -> dict[str, Entry]:
+    def by_path(self) -> dict[str, ServedFile]:
         return {entry.path: entry for entry in self.entries}
 
     @property
@@ -86,19 +86,19 @@ class Repository:
             raise RevisionNotFound(f"{self.name} has no revision {revision}")
         return self
 
-    def entry(self, path: str) -> Entry:
+    def entry(self, path: str) -> ServedFile:
         """Raises EntryNotFound."""
         if path not in self.by_path:
             raise EntryNotFound(f"{self.name} has no file {path}")
         return self.by_path[path]
 
-    def listing(self, folder: str = "", *, recursive: bool) -> list[str | Entry]:
+    def listing(self, folder: str = "", *, recursive: bool) -> list[str | ServedFile]:
         """Folders (as paths) and files below a folder, sorted by path. Raises EntryNotFound."""
         prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
         below = [entry for entry in self.entries if entry.path.startswith(prefix)]
         if prefix and not below:
             raise EntryNotFound(f"{self.name} has no folder {folder}")
-        items: dict[str, str | Entry] = {path: path for path in _folders(below, prefix)}
+        items: dict[str, str | ServedFile] = {path: path for path in _folders(below, prefix)}
         items.update((entry.path, entry) for entry in below)
         return [items[path] for path in sorted(items) if recursive or "/" not in path.removeprefix(prefix)]
 
@@ -136,7 +136,7 @@ class Catalogue:
 
     def _read(self, name: str, folder: Path, index: Index, place: str) -> Repository:
         indexed = index.releases.get(place, Indexed(None, {}))
-        waiting: list[Job] = []
+        waiting: list[HashJob] = []
         found = sorted(self._entries(folder, indexed, waiting), key=lambda entry: entry.path)
         if waiting:
             raise Unhashed(waiting)
@@ -145,7 +145,7 @@ class Catalogue:
         known = indexed.revision if recorded and is_sha1(indexed.revision or "") else None
         return Repository(name, known or _content_revision(found), tuple(found))
 
-    def _entries(self, folder: Path, indexed: Indexed, waiting: list[Job]) -> Iterator[Entry]:
+    def _entries(self, folder: Path, indexed: Indexed, waiting: list[HashJob]) -> Iterator[ServedFile]:
         """waiting: gets what has to be hashed first."""
         for path, file in _walk(folder):
             if not (path in indexed.files or _presentable(path)):
@@ -158,7 +158,7 @@ class Catalogue:
             state = state_of(stat)
             sha256 = self._held(file, stat, indexed.files.get(path))
             small = not is_lfs(path, stat.st_size)
-            yield Entry(
+            yield ServedFile(
                 path=path,
                 size=stat.st_size,
                 sha256=sha256 or self._hashed("sha256", file, state, waiting),
@@ -174,9 +174,9 @@ class Catalogue:
             return None
         return held.sha256 if self.hashing.believes(file, held.sha256, state_of(stat)) else None
 
-    def _hashed(self, kind: Kind, file: Path, state: State, waiting: list[Job]) -> str:
+    def _hashed(self, kind: Kind, file: Path, state: State, waiting: list[HashJob]) -> str:
         digest = self.hashing.digest(kind, file, state)
-        if isinstance(digest, Job):
+        if isinstance(digest, HashJob):
             waiting.append(digest)
             return ""
         return digest
@@ -201,7 +201,7 @@ def _presentable(path: str) -> bool:
     return not hidden and fault_in(path) is None
 
 
-def _folders(entries: Iterable[Entry], prefix: str) -> set[str]:
+def _folders(entries: Iterable[ServedFile], prefix: str) -> set[str]:
     folders: set[str] = set()
     for entry in entries:
         parts = entry.path.removeprefix(prefix).split("/")
@@ -209,7 +209,7 @@ def _folders(entries: Iterable[Entry], prefix: str) -> set[str]:
     return folders
 
 
-def _content_revision(entries: Iterable[Entry]) -> str:
+def _content_revision(entries: Iterable[ServedFile]) -> str:
     digest = hashlib.sha1()
     for entry in entries:
         digest.update(f"{entry.path}\0{entry.size}\0{entry.sha256}\n".encode())

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from converters.formats.access import regular
 from converters.system.filesystem import TOO_MANY
-from internlm_zoo.serve.catalogue import Entry
+from internlm_zoo.serve.catalogue import ServedFile
 from internlm_zoo.serve.hashing import state_of
 
 _TURNS, _TURN_SECONDS = 50, 0.1
@@ -29,7 +29,7 @@ class FileBody(web.StreamResponse):
     """Bytes offset..offset+count of an entry's file."""
 
     def __init__(
-        self, entry: Entry, offset: int, count: int, *, status: int, headers: Mapping[str, str]
+        self, entry: ServedFile, offset: int, count: int, *, status: int, headers: Mapping[str, str]
     ) -> None:
         super().__init__(status=status, headers=headers)
         self.entry, self.offset, self.count = entry, offset, count
@@ -71,7 +71,9 @@ class FileBody(web.StreamResponse):
         raise ConnectionResetError("too many files are open")
 
 
-def send(request: web.Request, entry: Entry, etag: str, headers: Mapping[str, str]) -> web.StreamResponse:
+def send(
+    request: web.Request, entry: ServedFile, etag: str, headers: Mapping[str, str]
+) -> web.StreamResponse:
     """The answer to a GET or HEAD of one file: 200, 206, 304, 412 or 416.
 
     etag: without quotes. headers: what the protocol adds.

@@ -36,14 +36,14 @@ def state_of(status: os.stat_result) -> State:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-class TheEnd(OSError):
+class ServerStopping(OSError):
     """The server ends before it is hashed."""
 
 
 class Unhashed(Exception):
     """Not all is known yet; ask again when the jobs are over."""
 
-    def __init__(self, jobs: list[Job]) -> None:
+    def __init__(self, jobs: list[HashJob]) -> None:
         super().__init__(f"{len(jobs)} files are being hashed")
         self.jobs = jobs
 
@@ -53,7 +53,7 @@ class Unhashed(Exception):
 
 
 @dataclass(order=True)
-class Job:
+class HashJob:
     """One digest of one file. done: bytes read so far. error: why it came to nothing."""
 
     done: int
@@ -103,21 +103,21 @@ class Hashing:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._known: dict[tuple[object, ...], Job] = {}
+        self._known: dict[tuple[object, ...], HashJob] = {}
         self._believed: dict[tuple[Path, str], State] = {}
-        self._waiting: list[Job] = []
+        self._waiting: list[HashJob] = []
         self._threads: list[threading.Thread] = []
         self._read, self._spent = _RATE, 1.0
 
-    def digest(self, kind: Kind, file: Path, state: State) -> str | Job:
+    def digest(self, kind: Kind, file: Path, state: State) -> str | HashJob:
         """Of a file in this state, or what will have it. Raises OSError for what could not be read."""
         with self._changed:
             job = self._known.get((kind, state))
             if job is not None:
                 return self._outcome(job)
             if self._stop.is_set():
-                raise TheEnd("the server ends")
-            job = self._known[kind, state] = Job(0, len(self._known), kind, file, state)
+                raise ServerStopping("the server ends")
+            job = self._known[kind, state] = HashJob(0, len(self._known), kind, file, state)
             if job.size > _SMALL and self._begin():
                 heapq.heappush(self._waiting, job)
                 self._changed.notify()
@@ -145,10 +145,10 @@ class Hashing:
             self._stop.set()
             for job in self._known.values():
                 if not job.over:
-                    job.error = TheEnd("the server ends")
+                    job.error = ServerStopping("the server ends")
             self._changed.notify_all()
 
-    def _outcome(self, job: Job) -> str | Job:
+    def _outcome(self, job: HashJob) -> str | HashJob:
         if job.error is None:
             return job.digest if job.digest is not None else job
         self._known.pop((job.kind, job.state), None)
@@ -172,7 +172,7 @@ class Hashing:
                 if not job.over:
                     heapq.heappush(self._waiting, job)
 
-    def _next(self) -> Job | None:
+    def _next(self) -> HashJob | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stop.is_set())
             return None if self._stop.is_set() else heapq.heappop(self._waiting)

@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.authenticator import Gate
-from internlm_zoo.serve.catalogue import Catalogue, Entry, Repository
+from internlm_zoo.serve.authenticator import Authenticator
+from internlm_zoo.serve.catalogue import Catalogue, Repository, ServedFile
 from internlm_zoo.serve.digests import git_blob_sha1
 from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import found
@@ -26,11 +26,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
-class HuggingFace:
+class HuggingFaceApi:
     """Handlers over one catalogue."""
 
     catalogue: Catalogue
-    gate: Gate
+    gate: Authenticator
 
     def routes(self) -> list[web.RouteDef]:
         repo = "/api/models/{org}/{name}"
@@ -126,7 +126,7 @@ def _bearer(request: web.Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _sibling(entry: Entry, detailed: bool) -> dict[str, Any]:
+def _sibling(entry: ServedFile, detailed: bool) -> dict[str, Any]:
     if not detailed:
         return {"rfilename": entry.path}
     sibling = {"rfilename": entry.path, "size": entry.size, "blobId": entry.oid}
@@ -135,11 +135,11 @@ def _sibling(entry: Entry, detailed: bool) -> dict[str, Any]:
     return sibling
 
 
-def _path(item: str | Entry) -> str:
+def _path(item: str | ServedFile) -> str:
     return item if isinstance(item, str) else item.path
 
 
-def _node(item: str | Entry) -> dict[str, Any]:
+def _node(item: str | ServedFile) -> dict[str, Any]:
     if isinstance(item, str):
         return {"type": "directory", "path": item, "size": 0, "oid": git_blob_sha1(item.encode())}
     node = {"type": "file", "path": item.path, "size": item.size, "oid": item.oid}

@@ -15,8 +15,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.authenticator import Gate
-from internlm_zoo.serve.catalogue import Catalogue, Entry, EntryNotFound, Repository, RevisionNotFound
+from internlm_zoo.serve.authenticator import Authenticator
+from internlm_zoo.serve.catalogue import Catalogue, EntryNotFound, Repository, RevisionNotFound, ServedFile
 from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import found
 
@@ -25,7 +25,7 @@ _MISSING = {RevisionNotFound: "ref_not_exist", EntryNotFound: "branch_or_path_no
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class WrongKind(NotFoundError):
+class WrongEntryKind(NotFoundError):
     """A folder where a file is asked for, or the other way round. code: what the client calls it."""
 
     def __init__(self, path: str, code: str) -> None:
@@ -34,11 +34,11 @@ class WrongKind(NotFoundError):
 
 
 @dataclass(frozen=True)
-class Modelers:
+class ModelersApi:
     """Handlers over one catalogue."""
 
     catalogue: Catalogue
-    gate: Gate
+    gate: Authenticator
 
     def routes(self) -> list[web.RouteDef]:
         repo = "/api/v1/file/{org}/{name}"
@@ -71,7 +71,7 @@ class Modelers:
         repository = await self._repository(request, request.query.get("ref"))
         folder = request.query.get("path", "")
         if folder in repository.by_path:
-            raise WrongKind(folder, "not_dir")
+            raise WrongEntryKind(folder, "not_dir")
         nodes = [_node(item, repository) for item in repository.listing(folder, recursive=False)]
         return _data({"tree": nodes, "last_commit": {"commit": _commit(repository)}})
 
@@ -79,7 +79,7 @@ class Modelers:
         repository = await self._repository(request, request.query.get("ref"))
         path = request.query.get("path", "")
         if path not in repository.by_path and repository.listing(path, recursive=False):
-            raise WrongKind(path, "not_file")
+            raise WrongEntryKind(path, "not_file")
         node = _node(repository.entry(path), repository)
         return _data({**node, "branch_last_commit": repository.revision})
 
@@ -99,7 +99,7 @@ class Modelers:
                 return _refusal(401, "unauthorized", "this hub asks for a token")
             try:
                 return await handler(request)
-            except WrongKind as error:
+            except WrongEntryKind as error:
                 return _refusal(404, error.code, error.what)
             except NotFoundError as error:
                 return _refusal(404, _MISSING.get(type(error), "repo_not_found"), error.what)
@@ -120,7 +120,7 @@ def _refusal(status: int, code: str, message: str) -> web.Response:
     return web.json_response({"code": code, "msg": message, "data": None}, status=status)
 
 
-def _node(item: str | Entry, repository: Repository) -> dict[str, Any]:
+def _node(item: str | ServedFile, repository: Repository) -> dict[str, Any]:
     path = item if isinstance(item, str) else item.path
     node = {"name": path.rpartition("/")[2], "path": path, "commit": _commit(repository)}
     if isinstance(item, str):
@@ -134,7 +134,7 @@ def _node(item: str | Entry, repository: Repository) -> dict[str, Any]:
     }
 
 
-def _etag(entry: Entry) -> str:
+def _etag(entry: ServedFile) -> str:
     return entry.git_sha1 or entry.sha256
 
 

@@ -1,4 +1,4 @@
-"""The ModelScope download protocol: file lists (cut at 3000 entries, like the hub's), and bytes.
+"""The ModelScopeApi download protocol: file lists (cut at 3000 entries, like the hub's), and bytes.
 
 Protocol facts: modelscope 1.40.2 with modelscope-hub 0.5.1 (_legacy_api.py, _download.py), whose client is
 the specification. Every file has a sha256; the branch is called master.
@@ -13,8 +13,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.authenticator import Gate
-from internlm_zoo.serve.catalogue import Catalogue, Entry, EntryNotFound, Repository
+from internlm_zoo.serve.authenticator import Authenticator
+from internlm_zoo.serve.catalogue import Catalogue, EntryNotFound, Repository, ServedFile
 from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import found
 
@@ -25,11 +25,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
-class ModelScope:
+class ModelScopeApi:
     """Handlers over one catalogue."""
 
     catalogue: Catalogue
-    gate: Gate
+    gate: Authenticator
 
     def routes(self) -> list[web.RouteDef]:
         repo = "/api/v1/models/{org}/{name}"
@@ -109,11 +109,11 @@ def _refusal(status: int, message: str) -> web.Response:
     return web.json_response(body, status=status)
 
 
-def _listed(items: Iterable[str | Entry], repository: Repository) -> list[dict[str, Any]]:
-    return [_file(item, repository) if isinstance(item, Entry) else _folder(item) for item in items]
+def _listed(items: Iterable[str | ServedFile], repository: Repository) -> list[dict[str, Any]]:
+    return [_file(item, repository) if isinstance(item, ServedFile) else _folder(item) for item in items]
 
 
-def _file(entry: Entry, repository: Repository) -> dict[str, Any]:
+def _file(entry: ServedFile, repository: Repository) -> dict[str, Any]:
     return {
         "Name": entry.path.rpartition("/")[2],
         "Path": entry.path,

@@ -1,4 +1,4 @@
-"""The OpenXLab open API, as far as downloads need it: AK/SK sign-in, signed URLs, the bytes behind them.
+"""The OpenXLabApi open API, as far as downloads need it: AK/SK sign-in, signed URLs, the bytes behind them.
 
 Protocol facts: openxlab 0.1.3 (xlab/handler/user_token.py, model/clients/openapi_client.py), whose client is
 the specification. The package reads only whether a msgCode is 10000; which other codes the service uses
@@ -22,8 +22,8 @@ from yarl import URL
 
 from converters.formats.access import regular
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.authenticator import Gate
-from internlm_zoo.serve.catalogue import Catalogue, Entry
+from internlm_zoo.serve.authenticator import Authenticator
+from internlm_zoo.serve.catalogue import Catalogue, ServedFile
 from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import found
 
@@ -47,11 +47,11 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class OpenXLab:
+class OpenXLabApi:
     """Handlers over one catalogue. url_seconds: how long a download URL is good for."""
 
     catalogue: Catalogue
-    gate: Gate
+    gate: Authenticator
     url_seconds: float
 
     def routes(self) -> list[web.RouteDef]:
@@ -117,7 +117,7 @@ class OpenXLab:
             return web.Response(status=404, text=error.what)
         return send(request, entry, etag=entry.sha256[:32].upper(), headers={})
 
-    def _url(self, request: web.Request, name: str, entry: Entry) -> URL:
+    def _url(self, request: web.Request, name: str, entry: ServedFile) -> URL:
         expires = f"{time.time() + self.url_seconds:.3f}"
         signature = self.gate.sign(name, entry.path, expires)
         place = request.url.origin().with_path(f"{DOWNLOADS}/{name}/{entry.path}")
@@ -176,14 +176,14 @@ def _text(body: dict[str, Any], key: str) -> str:
     return str(body[key])
 
 
-def _wanted(entries: Iterable[Entry], body: dict[str, Any]) -> list[Entry]:
+def _wanted(entries: Iterable[ServedFile], body: dict[str, Any]) -> list[ServedFile]:
     names, paths, ignored = (body.get(key) or [] for key in ("modelNames", "filePaths", "ignore"))
     everything = not names and not paths
     kept = [entry for entry in entries if everything or entry.path in {*names, *paths}]
     return [entry for entry in kept if not any(fnmatch(entry.path, str(pattern)) for pattern in ignored)]
 
 
-def _edge_md5(entry: Entry) -> str:
+def _edge_md5(entry: ServedFile) -> str:
     """MD5 of the first and last 64 bytes; of the whole file if it has no more than 128."""
     with open(entry.file, "rb", opener=regular) as stream:
         if entry.size <= 2 * _EDGE:

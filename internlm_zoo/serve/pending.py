@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from internlm_zoo.serve.catalogue import Catalogue, Repository
-from internlm_zoo.serve.hashing import TheEnd, Unhashed
+from internlm_zoo.serve.hashing import ServerStopping, Unhashed
 
 _SOON = 3.0
 """Seconds: less than any client waits for the first byte."""
@@ -42,7 +42,7 @@ async def patiently(request: web.Request, handler: Handler, catalogue: Catalogue
     """The answer if it comes soon, else what keeps the client."""
     try:
         return await handler(request)
-    except TheEnd:
+    except ServerStopping:
         return web.Response(status=503)
     except Unhashed as unhashed:
         if _is_of_a_file(request):
@@ -78,7 +78,7 @@ async def _later(request: web.Request, handler: Handler, unhashed: Unhashed) -> 
                 return await handler(request)
             except Unhashed as more:  # files came, or changed
                 unhashed = more
-            except TheEnd:
+            except ServerStopping:
                 return web.Response(status=503)
 
 

@@ -40,7 +40,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True)
-class Limits:
+class SoundnessLimits:
     """entropy: lowest and highest mean, relative to uniform. distinct: least share of different trigrams.
 
     text: whether half of what is written must be valid UTF-8 and some answer of a chat model end by itself.
@@ -51,8 +51,8 @@ class Limits:
     text: bool
 
 
-TRAINED = Limits(entropy=(0.0005, 0.8), distinct=0.1, text=True)
-RANDOM = Limits(entropy=(0.9, 1.0), distinct=0.0, text=False)
+TRAINED = SoundnessLimits(entropy=(0.0005, 0.8), distinct=0.1, text=True)
+RANDOM = SoundnessLimits(entropy=(0.9, 1.0), distinct=0.0, text=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Sample:
     stopped: bool
 
 
-def statistical_checks(loaded: Loaded, limits: Limits = TRAINED, tokens: int = TOKENS) -> Iterator[Check]:
+def statistical_checks(
+    loaded: Loaded, limits: SoundnessLimits = TRAINED, tokens: int = TOKENS
+) -> Iterator[Check]:
     """Finite logits, entropy, repetition, valid UTF-8, and for a chat model that some answer ends by itself.
 
     Raises NotFoundError without a tokenizer.
@@ -144,7 +146,7 @@ def _finite(samples: Sequence[Sample]) -> Check:
     return Check("finite", False, f"{found}: the weights overflow or are damaged")
 
 
-def _entropy(samples: Sequence[Sample], limits: Limits) -> Check:
+def _entropy(samples: Sequence[Sample], limits: SoundnessLimits) -> Check:
     mean = sum(sample.entropy for sample in samples) / len(samples)
     low, high = limits.entropy
     ok = low <= mean <= high
@@ -152,7 +154,7 @@ def _entropy(samples: Sequence[Sample], limits: Limits) -> Check:
     return Check("entropy", ok, found if ok else f"{found}: the model does not predict text")
 
 
-def _repetition(samples: Sequence[Sample], limits: Limits) -> Check:
+def _repetition(samples: Sequence[Sample], limits: SoundnessLimits) -> Check:
     share = sum(distinct_share(sample.written) for sample in samples) / len(samples)
     ok = share >= limits.distinct
     found = f"{share:.0%} of trigrams differ (at least {limits.distinct:.0%})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from internlm_zoo.errors import ListingError, NotFoundError
 from internlm_zoo.net.addresses import host_of
-from internlm_zoo.sources.http import LARGEST, LONGEST_URL, Answer, Asker
+from internlm_zoo.sources.http import LARGEST, LONGEST_URL, Asker, Response
 
 FOLDERS = 256
 """Requests for one listing, where a hub lists by the folder: a repository of more is no release."""
@@ -16,7 +16,7 @@ ROUNDS = 5
 
 
 @dataclass
-class Allowance:
+class ListingBudget:
     """What one listing has taken so far. repo: whose it is. size: in bytes."""
 
     asker: Asker
@@ -25,7 +25,7 @@ class Allowance:
     requests: int = 0
     size: int = 0
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str) -> Response:
         """As `Asker.get`. Raises NotFoundError for too many folders, ListingError for too much else."""
         self.requests += 1
         self.expect(self.requests)

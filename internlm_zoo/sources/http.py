@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Limits:
+class Timeouts:
     """How long a hub may take, in seconds: to let us in, to say something, to give a whole answer."""
 
     connect: float
@@ -59,7 +59,7 @@ class Limits:
     listing: float
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
+    def of(cls, settings: Settings) -> Timeouts:
         """Ours, unless the user has said how long silence may last. Raises UsageError."""
         silence = settings.number(_TIMEOUT)
         if silence is None:
@@ -68,7 +68,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What a hub said. url: where it said it, after any redirects."""
 
     url: str
@@ -85,7 +85,7 @@ class Asker:
     hub: str
     endpoint: str
     network: Network
-    limits: Limits
+    limits: Timeouts
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -94,18 +94,18 @@ class Asker:
     ) -> Asker:
         """endpoint: with user and password, if they are to be shown at its door; they take the place of a
         token, for there is one Authorization header."""
-        limits, address = Limits.of(settings), parse_address(endpoint, hub, WEB)
+        limits, address = Timeouts.of(settings), parse_address(endpoint, hub, WEB)
         network = Network(settings.environ, urllib3.Timeout(connect=limits.connect, read=limits.answer))
         own = {**(headers or {}), **basic_auth(address.proof)}
         return cls(hub, address.url, network, limits, own)
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str) -> Response:
         """The answer, whatever its status, after redirects. Raises NetworkError, or IntegrityError where the
         hub leads from https to http."""
         with self._in_time():
             return self._follow(url)
 
-    def post(self, url: str, content: Any, headers: Mapping[str, str]) -> Answer:
+    def post(self, url: str, content: Any, headers: Mapping[str, str]) -> Response:
         """The answer to a JSON document; no redirect is followed. Raises NetworkError."""
         said = {"Content-Type": "application/json", "Accept": "application/json", **headers}
         with self._in_time():
@@ -124,7 +124,7 @@ class Asker:
         what = f"{self.hub} at {host_of(self.endpoint)} gives no listing that can be used: {why}"
         return ListingError(what, fix="name another source with --source, or tell the hub's owner")
 
-    def refused(self, answer: Answer, thing: str) -> ZooError:
+    def refused(self, answer: Response, thing: str) -> ZooError:
         """The error for an answer that is not 200."""
         target = target_of(answer.url, answer.headers) if answer.status in STATUSES else None
         if target is None:
@@ -136,7 +136,7 @@ class Asker:
         error.lasting = True
         return error
 
-    def _follow(self, url: str) -> Answer:
+    def _follow(self, url: str) -> Response:
         for _ in range(HOPS):
             answer = self._ask("GET", url, {})
             target = target_of(url, answer.headers) if answer.status in STATUSES else None
@@ -146,12 +146,12 @@ class Asker:
             url = target
         raise unreachable(self.hub, self.endpoint, f"it redirects more than {HOPS} times")
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         options: dict[str, Any] = {"preload_content": False, "enforce_content_length": True}
         if body is not None:
             options["body"] = body
         with self.network.request(method, url, {**self.own(url), **headers}, **options) as said:
-            return Answer(url, said.status, said.headers, read_whole(said, LARGEST))
+            return Response(url, said.status, said.headers, read_whole(said, LARGEST))
 
     def _check(self, url: str, target: str) -> None:
         wrong = downgrade(url, target)

@@ -21,7 +21,7 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
 from internlm_zoo.sources.credentials import login_of
-from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
+from internlm_zoo.sources.http import Asker, Response, absent, bearer, twice, unreachable
 from internlm_zoo.sources.paths import check_snapshot
 from internlm_zoo.sources.schema import Digest, Several, moment, read
 
@@ -106,7 +106,7 @@ class HuggingFaceSource:
             raise unreachable(self._hub, self._endpoint, "its answer names no commit")
         return info
 
-    def _refused(self, answer: Answer, repo: str, revision: str | None) -> ZooError:
+    def _refused(self, answer: Response, repo: str, revision: str | None) -> ZooError:
         code = answer.headers.get(_ERROR)
         if code == "RevisionNotFound":
             return absent(self._hub, f"revision {revision} of {repo}", self._endpoint)

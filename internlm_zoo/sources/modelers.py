@@ -19,9 +19,9 @@ from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.budget import Allowance
+from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.credentials import login_of
-from internlm_zoo.sources.http import Answer, Asker, absent, bearer, twice, unreachable
+from internlm_zoo.sources.http import Asker, Response, absent, bearer, twice, unreachable
 from internlm_zoo.sources.paths import check_path, check_snapshot
 from internlm_zoo.sources.schema import Several, moment, read
 
@@ -65,7 +65,7 @@ class _Folder:
 
 
 @dataclass(frozen=True)
-class _Listing:
+class _FolderListing:
     data: _Folder
 
 
@@ -74,7 +74,7 @@ class _Refusal:
     code: str | None = None
 
 
-_LISTING = TypeAdapter(_Listing)
+_LISTING = TypeAdapter(_FolderListing)
 _REFUSAL = TypeAdapter(_Refusal)
 
 
@@ -101,7 +101,7 @@ class ModelersSource:
         return Location(f"{self._endpoint}/api/v1/file/{place}", self._asker.headers)
 
     def _list(self, repo: str, revision: str | None) -> Snapshot:
-        allowed = Allowance(self._asker, repo)
+        allowed = ListingBudget(self._asker, repo)
         root = self._folder(allowed, "", revision or _DEFAULT_BRANCH)
         last = root.last_commit.commit if root.last_commit else _Commit("")
         commit = revision if revision and is_sha1(revision) else last.commit_sha
@@ -110,7 +110,7 @@ class ModelersSource:
         files = tuple(node.remote for node in self._below(root, allowed, commit))
         return Snapshot(self._hub, repo, commit, revision, files, moment(last.created))
 
-    def _below(self, root: _Folder, allowed: Allowance, commit: str) -> list[_Node]:
+    def _below(self, root: _Folder, allowed: ListingBudget, commit: str) -> list[_Node]:
         """The files of a folder and of every folder in it, sorted by path."""
         found, files, waiting, met = root, [], [], {""}
         while True:
@@ -123,7 +123,7 @@ class ModelersSource:
                 return sorted(files, key=lambda node: node.path)
             found = self._folder(allowed, waiting.pop(), commit)
 
-    def _folder(self, allowed: Allowance, path: str, revision: str) -> _Folder:
+    def _folder(self, allowed: ListingBudget, path: str, revision: str) -> _Folder:
         """What one folder holds at a branch or commit."""
         query = urlencode({"path": path, "ref": revision})
         url = f"{self._endpoint}/api/v1/file/{quote(allowed.repo)}?{query}"
@@ -136,7 +136,7 @@ class ModelersSource:
 
         return twice(ask)
 
-    def _refused(self, answer: Answer, repo: str, revision: str) -> ZooError:
+    def _refused(self, answer: Response, repo: str, revision: str) -> ZooError:
         if answer.status == 404 and self._code(answer) in _NO_SUCH_REVISION:
             return absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
         if answer.status == _NOT_ON_WHITE_LIST:
@@ -147,7 +147,7 @@ class ModelersSource:
             error.fix = self._how_to_log_in
         return error
 
-    def _code(self, answer: Answer) -> str | None:
+    def _code(self, answer: Response) -> str | None:
         """What the hub says is missing; None where the body is not its own."""
         try:
             return read(_REFUSAL, answer, self._asker).code

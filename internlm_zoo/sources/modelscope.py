@@ -22,9 +22,9 @@ from internlm_zoo.names import is_sha1
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.budget import Allowance
+from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.credentials import login_of
-from internlm_zoo.sources.http import Answer, Asker, absent, bearer, refusal, twice
+from internlm_zoo.sources.http import Asker, Response, absent, bearer, refusal, twice
 from internlm_zoo.sources.listing import is_listing, listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 from internlm_zoo.sources.schema import Digest, Several, moment, read
@@ -66,14 +66,14 @@ class _Data:
 
 
 @dataclass(frozen=True)
-class _Listing:
+class _RepositoryListing:
     __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
 
     data: _Data
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class _Status:
     """What the hub says of its own answer."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
@@ -82,8 +82,8 @@ class _Verdict:
     code: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
 
 
-_LISTING = TypeAdapter(_Listing)
-_VERDICT = TypeAdapter(_Verdict)
+_LISTING = TypeAdapter(_RepositoryListing)
+_VERDICT = TypeAdapter(_Status)
 
 
 class ModelScopeSource:
@@ -115,7 +115,7 @@ class ModelScopeSource:
 
     def _list(self, repo: str, branch: str) -> list[_Entry]:
         """Every entry; of folders that hold more than the server lists at once, one by one."""
-        allowed = Allowance(self._asker, repo)
+        allowed = ListingBudget(self._asker, repo)
         found: list[_Entry] = []
         waiting = [""]
         while waiting:
@@ -133,13 +133,13 @@ class ModelScopeSource:
             found += entries
         return found
 
-    def _page(self, allowed: Allowance, branch: str, folder: str, recursive: bool) -> tuple[_Entry, ...]:
+    def _page(self, allowed: ListingBudget, branch: str, folder: str, recursive: bool) -> tuple[_Entry, ...]:
         repo, root = allowed.repo, {"Root": folder} if folder else {}
         query = urlencode({"Revision": branch, "Recursive": str(recursive), **root})
         url = f"{self._endpoint}/api/v1/models/{quote(repo)}/repo/files?{query}"
         return twice(lambda: self._entries(allowed.get(url), f"{repo} at {branch}"))
 
-    def _entries(self, answer: Answer, thing: str) -> tuple[_Entry, ...]:
+    def _entries(self, answer: Response, thing: str) -> tuple[_Entry, ...]:
         """Raises what answers that are no listing mean."""
         if answer.status != 200:
             raise self._asker.refused(answer, thing)

@@ -63,7 +63,7 @@ _CAMEL = ConfigDict(alias_generator=to_camel, protected_namespaces=())
 
 
 @dataclass(frozen=True)
-class _File:
+class _RepositoryFile:
     """hash: of 128 bytes of it, in a form of the hub's own."""
 
     url: _Url
@@ -88,9 +88,9 @@ class _Files:
     __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
     model_names: Named[_Weights] | None = None
-    file_paths: Named[_File] | None = None
+    file_paths: Named[_RepositoryFile] | None = None
 
-    def by_path(self) -> dict[str, _File | _Weights]:
+    def by_path(self) -> dict[str, _RepositoryFile | _Weights]:
         weights = {file.file_name: file for file in (self.model_names or {}).values()}
         return {**weights, **(self.file_paths or {})}
 
@@ -109,7 +109,7 @@ class _Permit:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Envelope:
     """What surrounds every answer, twice."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
@@ -119,7 +119,7 @@ class _Said:
     data: Any = None
 
 
-_SAID = TypeAdapter(_Said)
+_SAID = TypeAdapter(_Envelope)
 _LISTING = TypeAdapter(_Files)
 _CHALLENGE = TypeAdapter(_Challenge)
 _PERMIT = TypeAdapter(_Permit)
@@ -159,7 +159,7 @@ class OpenXLabSource:
             raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         return link
 
-    def _list(self, repo: str) -> dict[str, _File | _Weights]:
+    def _list(self, repo: str) -> dict[str, _RepositoryFile | _Weights]:
         """path -> what the hub says of it; remembers the links."""
         user, _, name = repo.partition("/")
         if not user or not name:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from internlm_zoo.errors import NetworkError
-from internlm_zoo.sources.http import Answer, Asker
+from internlm_zoo.sources.http import Asker, Response
 from internlm_zoo.sources.paths import FILES
 
 VALUES = 2_000_000
@@ -52,7 +52,7 @@ Named = Annotated[dict[str, T], BeforeValidator(_few)]
 """Files by name; in a part of an answer."""
 
 
-def read(form: TypeAdapter[T], answer: Answer, asker: Asker) -> T:
+def read(form: TypeAdapter[T], answer: Response, asker: Asker) -> T:
     """The answer as a value of the form. Raises NetworkError for what is no JSON, ListingError for what does
     not fit, naming the field and what it should be."""
     if sum(map(answer.data.count, (b",", b"[", b"{"))) > VALUES:

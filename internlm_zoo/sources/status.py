@@ -25,7 +25,7 @@ _FURNITURE = frozenset({".gitattributes", ".gitignore", "configuration.json", "l
 
 
 @dataclass(frozen=True)
-class Standing:
+class ReleaseComparison:
     """One release. state: first (what the others of its format are held against), same, older, newer or
     different (by dates, where both hubs say them), unknown (nothing to compare by), unreachable, gone.
     differing: paths of the files that are not the same or not on both hubs. notes: on how it answered."""
@@ -40,7 +40,9 @@ class Standing:
     notes: tuple[str, ...] = ()
 
 
-def status(models: Iterable[Model], registry: Registry, lock: Lock, settings: Settings) -> list[Standing]:
+def status(
+    models: Iterable[Model], registry: Registry, lock: Lock, settings: Settings
+) -> list[ReleaseComparison]:
     """Ask every hub that can be asked; model by model, format by format, in registry order."""
     resolved = resolve_all(models, registry, lock, settings)
 
@@ -52,20 +54,24 @@ def status(models: Iterable[Model], registry: Registry, lock: Lock, settings: Se
     ]
 
 
-def _stand(group: list[Resolved]) -> Iterator[Standing]:
+def _stand(group: list[Resolved]) -> Iterator[ReleaseComparison]:
     first = next((item for item in group if item.now is not None), None)
     for item in group:
         if item.now is None:
             gone = isinstance(item.error, NotFoundError | AccessError)
             gone = gone and not isinstance(item.error, CredentialError)
-            yield Standing(item.model, item.release, "gone" if gone else "unreachable", error=item.error)
+            yield ReleaseComparison(
+                item.model, item.release, "gone" if gone else "unreachable", error=item.error
+            )
         elif item is first or first is None or first.now is None:
-            yield Standing(item.model, item.release, "first", item.now, item.updated, notes=item.notes)
+            yield ReleaseComparison(
+                item.model, item.release, "first", item.now, item.updated, notes=item.notes
+            )
         else:
             differing = tuple(_differing(first.now, item.now))
             state = _state(first, item) if differing else _agreement(first.now, item.now)
             found = (state, item.now, item.updated, differing)
-            yield Standing(item.model, item.release, *found, notes=item.notes)
+            yield ReleaseComparison(item.model, item.release, *found, notes=item.notes)
 
 
 def _state(first: Resolved, item: Resolved) -> State:

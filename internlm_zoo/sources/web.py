@@ -20,8 +20,8 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
-from internlm_zoo.sources.budget import Allowance
-from internlm_zoo.sources.http import LONGEST_URL, Answer, Asker, absent, twice
+from internlm_zoo.sources.budget import ListingBudget
+from internlm_zoo.sources.http import LONGEST_URL, Asker, Response, absent, twice
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import FILES, check_path, check_snapshot
 
@@ -75,7 +75,7 @@ class WebSource:
 
     def _walk(self, repo: str) -> Iterator[tuple[str, _Page]]:
         """Path of every directory, ending in a slash but for the first, which is empty; and its page."""
-        allowed, waiting, seen = Allowance(self._asker, repo), [""], {""}
+        allowed, waiting, seen = ListingBudget(self._asker, repo), [""], {""}
         while waiting:
             folder = waiting.pop()
             page = self._page(allowed, folder)
@@ -87,11 +87,11 @@ class WebSource:
             allowed.expect(len(seen))
             waiting += sorted(deeper)
 
-    def _page(self, allowed: Allowance, folder: str) -> _Page:
+    def _page(self, allowed: ListingBudget, folder: str) -> _Page:
         """The page of a directory. One that is cut, or links to nothing, counts when it comes a second time:
         gateways send others in its place."""
         url = self._root(allowed.repo) + quote(folder)
-        doubted: list[Answer] = []
+        doubted: list[Response] = []
 
         def ask() -> _Page:
             answer = allowed.get(url)
@@ -107,7 +107,7 @@ class WebSource:
 
         return twice(ask)
 
-    def _read(self, answer: Answer) -> _Page:
+    def _read(self, answer: Response) -> _Page:
         here = urljoin(answer.url, ".")
         try:
             names = links_below(here, answer.data.decode("utf-8", "replace")) if _is_page(answer) else []
@@ -119,11 +119,11 @@ class WebSource:
         return self._moved.get(repo, f"{self._endpoint}/{quote(repo)}/")
 
 
-def _is_page(page: Answer) -> bool:
+def _is_page(page: Response) -> bool:
     return "html" in page.headers.get("Content-Type", "") and bool(page.data)
 
 
-def _is_sound(page: Answer) -> bool:
+def _is_sound(page: Response) -> bool:
     """Whether it ends what it begins."""
     text = page.data.lower()
     ends = b"<html" not in text or b"</html>" in text

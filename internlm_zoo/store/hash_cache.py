@@ -54,7 +54,7 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownDigests:
     """The digests of a file as it was when it had this stamp. git_sha1: None where nobody asked for it."""
 
     stamp: Stamp
@@ -62,7 +62,7 @@ class Known:
     git_sha1: str | None = None
 
 
-class Ledger:
+class HashCache:
     """Thread-safe. keep: whether what is hashed is written down, for later runs. fresh: believe nothing that
     an earlier run wrote down."""
 
@@ -72,7 +72,7 @@ class Ledger:
         self._keep = keep
         self._fresh = fresh
         self._lock = threading.Lock()
-        self._entries: dict[str, Known] | None = None
+        self._entries: dict[str, KnownDigests] | None = None
 
     def watches(self, path: Path) -> bool:
         """Whether somebody else may write to a file of the store, so that its size alone proves nothing: it
@@ -80,24 +80,26 @@ class Ledger:
         status = path.stat()
         return bool(status.st_mode & stat.S_IWUSR) or status.st_nlink > 1 or self._entry(path) is not None
 
-    def remembered(self, path: Path) -> Known | None:
+    def remembered(self, path: Path) -> KnownDigests | None:
         """What is known of a file as it is now, without reading it. Raises OSError."""
         known = self._entry(path)
         return known if known is not None and known.stamp == Stamp.of(path) else None
 
-    def digests(self, path: Path, *, git: bool = False, seen: Callable[[int], None] | None = None) -> Known:
+    def digests(
+        self, path: Path, *, git: bool = False, seen: Callable[[int], None] | None = None
+    ) -> KnownDigests:
         """Of a file as it is now, hashed if it has to be. git: the git blob's sha1 as well. seen: told the
         size of each piece. Raises OSError."""
         known = self.remembered(path)
         if known is not None and (known.git_sha1 or not git):
             return known
         begun, stamp = time.time_ns(), Stamp.of(path)
-        known = Known(stamp, *_hash(path, stamp.size if git else None, seen))
+        known = KnownDigests(stamp, *_hash(path, stamp.size if git else None, seen))
         if begun - stamp.mtime_ns > _TICK and Stamp.of(path) == stamp:
             self.remember(path, known)
         return known
 
-    def remember(self, path: Path, known: Known) -> None:
+    def remember(self, path: Path, known: KnownDigests) -> None:
         """Write it down. The file must have been at rest when it was hashed."""
         with self._lock:
             self._loaded()[self._name(path)] = known
@@ -116,16 +118,16 @@ class Ledger:
         """What a file is called here."""
         return path.relative_to(self._home).as_posix() if path.is_relative_to(self._home) else str(path)
 
-    def _entry(self, path: Path) -> Known | None:
+    def _entry(self, path: Path) -> KnownDigests | None:
         with self._lock:
             return self._loaded().get(self._name(path))
 
-    def _loaded(self) -> dict[str, Known]:
+    def _loaded(self) -> dict[str, KnownDigests]:
         if self._entries is None:
             self._entries = {} if self._fresh else self._read()
         return self._entries
 
-    def _read(self) -> dict[str, Known]:
+    def _read(self) -> dict[str, KnownDigests]:
         try:
             with open(self._path, "rb", opener=regular) as file:
                 lines = file.read(_MOST).splitlines()
@@ -139,26 +141,26 @@ class Ledger:
             self._rewrite(entries)
         return entries
 
-    def _rewrite(self, entries: dict[str, Known]) -> None:
+    def _rewrite(self, entries: dict[str, KnownDigests]) -> None:
         draft = self._path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
         with suppress(OSError):  # it stays as long as it is
             draft.write_text("".join(_line(*entry) for entry in entries.items()), encoding="utf-8")
             draft.replace(self._path)
 
 
-def _line(path: str, known: Known) -> str:
+def _line(path: str, known: KnownDigests) -> str:
     facts = {"path": path, **asdict(known.stamp), "sha256": known.sha256, "git_sha1": known.git_sha1}
     return json.dumps(facts) + "\n"
 
 
-def _entry(line: bytes) -> tuple[str, Known] | None:
+def _entry(line: bytes) -> tuple[str, KnownDigests] | None:
     try:
         facts = json_value(line, _LONGEST)
         stamp = Stamp(*(int(facts[field.name]) for field in fields(Stamp)))
         sha256, git_sha1 = facts["sha256"], facts["git_sha1"]
         if not (is_sha256(sha256) and (git_sha1 is None or is_sha1(git_sha1))):
             return None
-        return str(facts["path"]), Known(stamp, sha256, git_sha1)
+        return str(facts["path"]), KnownDigests(stamp, sha256, git_sha1)
     except (ValueError, KeyError, TypeError):  # torn, or of a version that knew less
         return None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from converters.locking import Guard, Holder, held, take
+from converters.locking import Holder, LockFile, held, take
 from converters.system.filesystem import keeps_out
 from internlm_zoo.errors import UsageError
 from internlm_zoo.fs.ownership import Owner, holder_in
@@ -46,7 +46,7 @@ def alone(store: Store) -> Iterator[None]:
             raise UsageError(what, store.partial, "wait for its end, and run it again")
         yield
     finally:
-        if isinstance(guard, Guard):
+        if isinstance(guard, LockFile):
             guard.release()
 
 
@@ -64,7 +64,7 @@ def _owner(store: Store) -> Owner | None:
         return None
 
 
-def _guard(store: Store) -> Guard | Holder | None:
+def _guard(store: Store) -> LockFile | Holder | None:
     """None where nothing can be written, nor removed."""
     try:
         store.partial.mkdir(parents=True, exist_ok=True)

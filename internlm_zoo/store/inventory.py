@@ -25,7 +25,7 @@ Inode = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Holding:
+class StoredRelease:
     """A release, or part of one, in the store. path: its folder. size: bytes of its files, shared or not."""
 
     path: Path
@@ -37,7 +37,7 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class Unread:
+class UnreadableRelease:
     """A release of which its record tells nothing. path: its folder, or one above it that cannot be looked
     into. error: why. inodes: of its files; None where they cannot be seen."""
 
@@ -50,16 +50,16 @@ class Unread:
 class Inventory:
     """In the order of their paths."""
 
-    holdings: tuple[Holding, ...]
-    unread: tuple[Unread, ...]
+    holdings: tuple[StoredRelease, ...]
+    unread: tuple[UnreadableRelease, ...]
 
     @property
-    def all(self) -> tuple[Holding | Unread, ...]:
+    def all(self) -> tuple[StoredRelease | UnreadableRelease, ...]:
         return self.holdings + self.unread
 
 
 @dataclass(frozen=True)
-class Share:
+class DiskShare:
     """Bytes on the disk that a release has: its own, which go with it, and those that others have as well:
     releases, or another tool's cache by a hard link."""
 
@@ -68,7 +68,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Usage:
+class DiskUsage:
     """Bytes on the disk: all blobs, each once, and what waits in unfinished downloads."""
 
     blobs: int
@@ -79,22 +79,22 @@ def inventory(store: Store) -> Inventory:
     """Every release in the store."""
     found = [_look(path) for path in _folders(store.releases, levels=3)]
     return Inventory(
-        tuple(one for one in found if isinstance(one, Holding)),
-        tuple(one for one in found if isinstance(one, Unread)),
+        tuple(one for one in found if isinstance(one, StoredRelease)),
+        tuple(one for one in found if isinstance(one, UnreadableRelease)),
     )
 
 
-def holdings(store: Store) -> tuple[Holding, ...]:
+def holdings(store: Store) -> tuple[StoredRelease, ...]:
     """Every release of which the record can be read."""
     return inventory(store).holdings
 
 
-def shares(held: Sequence[Holding]) -> list[Share]:
+def shares(held: Sequence[StoredRelease]) -> list[DiskShare]:
     """Of every release among all that the store holds, in their order."""
     files = [_files(holding) for holding in held]
     owners = Counter(inode for entry in files for inode in entry)
     return [
-        Share(
+        DiskShare(
             own=sum(size for inode, (size, links) in entry.items() if owners[inode] == links == 1),
             shared=sum(size for inode, (size, links) in entry.items() if owners[inode] > 1 or links > 1),
         )
@@ -102,12 +102,12 @@ def shares(held: Sequence[Holding]) -> list[Share]:
     ]
 
 
-def usage(store: Store) -> Usage:
+def usage(store: Store) -> DiskUsage:
     """Raises AccessError for a store that this account cannot see."""
-    return Usage(_size(store.blobs), _size(store.partial))
+    return DiskUsage(_size(store.blobs), _size(store.partial))
 
 
-def _folders(place: Path, levels: int) -> Iterator[Path | Unread]:
+def _folders(place: Path, levels: int) -> Iterator[Path | UnreadableRelease]:
     """<hub>/<repository>/<revision>, so many levels down; what cannot be looked into, as that."""
     try:
         entries = [entry for entry in os.scandir(place) if not is_of_a_system(entry.name)]
@@ -115,7 +115,7 @@ def _folders(place: Path, levels: int) -> Iterator[Path | Unread]:
     except FileNotFoundError:
         return
     except OSError as error:
-        yield Unread(place, refusal(place, error), None)
+        yield UnreadableRelease(place, refusal(place, error), None)
         return
     for folder in below:
         if levels > 1:
@@ -124,18 +124,18 @@ def _folders(place: Path, levels: int) -> Iterator[Path | Unread]:
             yield folder
 
 
-def _look(place: Path | Unread) -> Holding | Unread:
-    if isinstance(place, Unread):
+def _look(place: Path | UnreadableRelease) -> StoredRelease | UnreadableRelease:
+    if isinstance(place, UnreadableRelease):
         return place
     try:
         record = read_record(place)
     except UNREADABLE as error:
-        return Unread(place, error, _inodes(place))
+        return UnreadableRelease(place, error, _inodes(place))
     if record is None:
         fix = f"download it again, which writes one; or remove it: internlm-zoo cache rm {quote(str(place))}"
         lost = IntegrityError("the release has no record", place / BOOKS / NAME, fix)
-        return Unread(place, lost, _inodes(place))
-    return Holding(place, record)
+        return UnreadableRelease(place, lost, _inodes(place))
+    return StoredRelease(place, record)
 
 
 def _inodes(folder: Path) -> frozenset[Inode] | None:
@@ -164,7 +164,7 @@ def inode_of(path: Path) -> Inode:
     return status.st_dev, status.st_ino
 
 
-def _files(holding: Holding) -> dict[Inode, tuple[int, int]]:
+def _files(holding: StoredRelease) -> dict[Inode, tuple[int, int]]:
     """Of its files: size, and the number of names outside of the release."""
     found = {}
     for file in holding.record.release.files:

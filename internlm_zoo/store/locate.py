@@ -14,13 +14,13 @@ from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.registry.release import QUANTISED
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.inventory import Holding, holdings, inventory
+from internlm_zoo.store.inventory import StoredRelease, holdings, inventory
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.record import intact_record, read_record
 
 
 @dataclass(frozen=True)
-class Found:
+class LocatedFolder:
     """model and release are None for a folder that `download` did not make."""
 
     path: Path
@@ -34,7 +34,7 @@ def find_model(
     settings: Settings,
     format: str | None = None,
     progress: Progress | None = None,
-) -> Found:
+) -> LocatedFolder:
     """A folder as it is, or a model of the registry from the store, downloaded first if it is not there.
 
     format: None for whichever is here, hf before original, no quantised one. Raises what `download` raises.
@@ -44,18 +44,18 @@ def find_model(
     if is_directory(path):
         record = intact_record(path)
         model = registry.models.get(record.model) if record else None
-        return Found(path, model, record.release if record else None)
+        return LocatedFolder(path, model, record.release if record else None)
     model = registry.model(str(name_or_dir))
     if here := at_hand(model.name, settings, format):
-        return Found(here[0].path, model, here[0].record.release)
+        return LocatedFolder(here[0].path, model, here[0].record.release)
     from internlm_zoo.download.run import download
 
     done = download(model.name, settings=settings, format=format, progress=progress)
     record = read_record(done.path)
-    return Found(done.path, model, record.release if record else None)
+    return LocatedFolder(done.path, model, record.release if record else None)
 
 
-def at_hand(model: str, settings: Settings, format: str | None = None) -> list[Holding]:
+def at_hand(model: str, settings: Settings, format: str | None = None) -> list[StoredRelease]:
     """Whole releases in the store. format: None for the model's own weights in any format."""
 
     def wanted(release: LockedRelease) -> bool:
@@ -64,11 +64,11 @@ def at_hand(model: str, settings: Settings, format: str | None = None) -> list[H
     return [one for one in held(model, settings) if one.record.whole and wanted(one.record.release)]
 
 
-def held(model: str, settings: Settings) -> list[Holding]:
+def held(model: str, settings: Settings) -> list[StoredRelease]:
     """What the store has of a model: hf before original, what is locked before other revisions."""
     lock = lock_or_none(settings)
 
-    def rank(holding: Holding) -> tuple[int, bool]:
+    def rank(holding: StoredRelease) -> tuple[int, bool]:
         release = holding.record.release
         locked = lock.find(release.hub, release.repo, release.requested)
         return FORMAT_ORDER[release.format], locked is None or locked.revision != release.revision

@@ -21,10 +21,10 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.store.aliases import notes_of, notes_of_others
 from internlm_zoo.store.in_use import lock_of
 from internlm_zoo.store.inventory import (
-    Holding,
     Inode,
     Inventory,
-    Unread,
+    StoredRelease,
+    UnreadableRelease,
     blobs_of,
     inode_of,
     inventory,
@@ -44,19 +44,19 @@ class Removal:
     releases: tuple[Path, ...]
     files: tuple[Path, ...]
     size: int
-    unread: tuple[Unread, ...] = ()
+    unread: tuple[UnreadableRelease, ...] = ()
 
 
 def named_in(
     store: Store, name: str, settings: Settings, revision: str | None = None
-) -> list[Holding | Unread]:
+) -> list[StoredRelease | UnreadableRelease]:
     """What `cache rm` is to take: a model's releases, or the one whose folder is named, read or not. Raises
     NotFoundError."""
     there = inventory(store)
     folder = Path(name).absolute()
     if contained.real(folder).is_relative_to(contained.real(store.releases)):
         below = contained.real(folder).relative_to(contained.real(store.releases))
-        found: list[Holding | Unread] = [
+        found: list[StoredRelease | UnreadableRelease] = [
             one for one in there.all if one.path == store.releases / below and len(below.parts) == _LEVELS
         ]
     else:
@@ -76,14 +76,14 @@ def _where_else(there: Inventory) -> str:
     return f"{rule}; of a release whose record cannot be read name the folder: internlm-zoo cache rm {first}"
 
 
-def removal_of(store: Store, chosen: Sequence[Holding | Unread]) -> Removal:
+def removal_of(store: Store, chosen: Sequence[StoredRelease | UnreadableRelease]) -> Removal:
     """Of some releases, with the blobs that only they have."""
     paths = {one.path for one in chosen}
     there = inventory(store)
     stay = [one for one in there.all if one.path not in paths]
     needed = _needed(store, stay)
     gone = set() if needed is None else (_needed(store, chosen) or set()) - needed
-    unread = tuple(one for one in stay if isinstance(one, Unread))
+    unread = tuple(one for one in stay if isinstance(one, UnreadableRelease))
     files = (*_places(store, sorted(gone)), *notes_of(store.aliases, gone))
     return _removal(tuple(sorted(paths)), files, unread)
 
@@ -134,12 +134,12 @@ def _empty(store: Store, folder: Path) -> None:
             contained.remove(store.releases, path)
 
 
-def _needed(store: Store, releases: Iterable[Holding | Unread]) -> set[str] | None:
+def _needed(store: Store, releases: Iterable[StoredRelease | UnreadableRelease]) -> set[str] | None:
     """The contents of their blobs; None where one of them does not let itself be seen."""
     contents: set[str] = set()
     inodes: set[Inode] = set()
     for one in releases:
-        if isinstance(one, Holding):
+        if isinstance(one, StoredRelease):
             contents |= {file.sha256 for file in one.record.release.files if file.sha256}
         elif one.inodes is None:
             return None
@@ -158,7 +158,9 @@ def _places(store: Store, contents: Iterable[str]) -> Iterator[Path]:
         yield from (place for place in places if not place.parent.is_symlink())
 
 
-def _removal(releases: tuple[Path, ...], files: Iterable[Path], unread: tuple[Unread, ...]) -> Removal:
+def _removal(
+    releases: tuple[Path, ...], files: Iterable[Path], unread: tuple[UnreadableRelease, ...]
+) -> Removal:
     there = tuple(file for file in files if os.path.lexists(file))
     return Removal(releases, there, sum(size for file in there for size in _sizes(file)), unread)
 

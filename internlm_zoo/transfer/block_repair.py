@@ -18,16 +18,16 @@ from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.partial import Partial
-from internlm_zoo.transfer.scheduler import Contestant
+from internlm_zoo.transfer.scheduler import EndpointState
 
 
-class Patient(Protocol):
+class RepairableFile(Protocol):
     """The file under way, as a second reading needs it."""
 
     @property
     def partial(self) -> Partial: ...
     @property
-    def contestants(self) -> Sequence[Contestant]: ...
+    def contestants(self) -> Sequence[EndpointState]: ...
     @property
     def client(self) -> Client: ...
     def say(self, note: str) -> None: ...
@@ -44,7 +44,7 @@ class _Dispute:
     second: str
 
 
-def mend(run: Patient, wrong: str) -> None:
+def mend(run: RepairableFile, wrong: str) -> None:
     """wrong: what the digest says. Raises IntegrityError if no second reading makes it right."""
     partial, disputes = run.partial, list[_Dispute]()
     whence = " and ".join(partial.authors)
@@ -66,7 +66,7 @@ def mend(run: Patient, wrong: str) -> None:
 
 
 def _refusal(
-    run: Patient, what: str, readers: Sequence[Contestant], disputes: Sequence[_Dispute]
+    run: RepairableFile, what: str, readers: Sequence[EndpointState], disputes: Sequence[_Dispute]
 ) -> IntegrityError:
     path = run.partial.wanted.path
     if disputes:
@@ -85,13 +85,13 @@ def _refusal(
     )
 
 
-def _readers(run: Patient) -> list[Contestant]:
+def _readers(run: RepairableFile) -> list[EndpointState]:
     """Those who brought least of it first; those who had a part in every block only if there is nobody
     else."""
     partial = run.partial
     count = partial.blocks.count
 
-    def share(contestant: Contestant) -> int:
+    def share(contestant: EndpointState) -> int:
         return sum(contestant.name in partial.authors_of(block) for block in range(count))
 
     alive = sorted((c for c in run.contestants if c.error is None), key=share)
@@ -99,7 +99,7 @@ def _readers(run: Patient) -> list[Contestant]:
     return others or alive
 
 
-def _compare(run: Patient, reader: Contestant) -> Iterator[_Dispute]:
+def _compare(run: RepairableFile, reader: EndpointState) -> Iterator[_Dispute]:
     """Reads the blocks that others brought (all, if it brought all), and replaces those that it has
     otherwise."""
     partial = run.partial
@@ -118,7 +118,7 @@ def _compare(run: Patient, reader: Contestant) -> Iterator[_Dispute]:
         run.say(f"{reader.name}: {error.what}")
 
 
-def _read(run: Patient, reader: Contestant, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+def _read(run: RepairableFile, reader: EndpointState, first: int, last: int) -> Iterator[tuple[int, bytes]]:
     """Blocks first..last, each whole."""
     blocks, wanted = run.partial.blocks, run.partial.wanted
     ranges = Ranges(wanted.path, wanted, reader.origin, run.client)
@@ -146,7 +146,7 @@ def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
-def _blame(run: Patient, dispute: _Dispute, reader: Contestant) -> None:
+def _blame(run: RepairableFile, dispute: _Dispute, reader: EndpointState) -> None:
     """Whoever brought the version that was wrong is out, if it was one."""
     what = (
         f"{_place(run.partial, dispute.block)} from {' and '.join(dispute.authors)} was wrong: "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from internlm_zoo.transfer.failures import PAGE, cut, disguise, doubted, lie, silent
-from internlm_zoo.transfer.values import Patience, Wanted
+from internlm_zoo.transfer.values import RetryPolicy, Wanted
 
 # Larger ones are slower: the system hands out fresh memory for each.
 CHUNK = 1 << 18
@@ -54,14 +54,14 @@ class Body:
         if not (self._first or self.certain or again) and wanted.size is None:
             raise doubted(self.url, f"sends nothing of {wanted.path}", is_usual=True)
 
-    def chunks(self, wanted: Wanted, patience: Patience) -> Iterator[bytes]:
+    def chunks(self, wanted: Wanted, patience: RetryPolicy) -> Iterator[bytes]:
         """The bytes, held against what is known of the file: raises Refusal as `begin`, and for too few or
         too many bytes, or a connection slower than patience allows. Read to the end, the connection serves
         the next request."""
         self.begin(wanted)
         chunk, self._first = self._first or b"", b""
         most = wanted.size if wanted.size is not None else self.total
-        position, pace = self.start, Pace(patience.stall)
+        position, pace = self.start, Throughput(patience.stall)
         while chunk:
             position += len(chunk)
             if most is not None and position > most:
@@ -94,7 +94,7 @@ class Body:
         return PAGE if self.is_html else disguise(first) if self.start == 0 else None
 
 
-class Pace:
+class Throughput:
     """The bytes per second of a connection, over one window of so many seconds after the other."""
 
     def __init__(self, window: float) -> None:

@@ -28,13 +28,13 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.login import REFUSALS
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.content_range import end_of_file, etag_of, extent
-from internlm_zoo.transfer.failures import Refusal, Remedy, by_status, changed, lie, silent
+from internlm_zoo.transfer.failures import Recovery, TransferFailure, by_status, changed, lie, silent
 from internlm_zoo.transfer.rate import Rate
-from internlm_zoo.transfer.values import Patience
+from internlm_zoo.transfer.values import RetryPolicy
 
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
 _PIECE = 1 << 16
-_FILLING = 0.0 if hasattr(urllib3.HTTPResponse, "read1") else _PIECE / Patience.slowest
+_FILLING = 0.0 if hasattr(urllib3.HTTPResponse, "read1") else _PIECE / RetryPolicy.slowest
 _SHOWN = 40
 
 
@@ -46,7 +46,7 @@ class Client:
     def __init__(
         self,
         environ: Mapping[str, str],
-        patience: Patience,
+        patience: RetryPolicy,
         connections: int = 8,
         rate: Rate | None = None,
         tell: Callable[[str], None] = lambda note: None,
@@ -153,7 +153,7 @@ class Client:
         if bare.status >= HTTPStatus.BAD_REQUEST:
             _discard(bare)
             refusal = by_status(response.status, url, response.headers)
-            raise Refusal(login.blamed(refusal.error), refusal.remedy, refusal.after)
+            raise TransferFailure(login.blamed(refusal.error), refusal.remedy, refusal.after)
         if (note := login.rejected()) is not None:
             self._tell(note)
         return bare
@@ -168,9 +168,9 @@ class Client:
                 enforce_content_length=False,  # Body knows more about what is missing
             )
         except NetworkError as error:
-            raise Refusal(error, Remedy.LEAVE if error.lasting else Remedy.WAIT) from error
+            raise TransferFailure(error, Recovery.LEAVE if error.lasting else Recovery.WAIT) from error
         except UnsupportedError as error:
-            raise Refusal(error, Remedy.LEAVE) from error
+            raise TransferFailure(error, Recovery.LEAVE) from error
         except urllib3.exceptions.LocationParseError as error:
             raise lie(url, "is not a host name") from error
         except FAILURES as error:
@@ -216,7 +216,7 @@ def _body(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
         if coding not in ("", "identity"):
             raise lie(url, f"sends the file in the content coding {coding[:_SHOWN]!r}, not as it is")
         begin, length, total = extent(url, response, start)
-    except Refusal:
+    except TransferFailure:
         response.close()
         raise
     return Body(
@@ -260,10 +260,12 @@ def _open_file(url: str, start: int) -> Body:
     try:
         file = open(path, "rb", buffering=0, opener=regular)  # noqa: SIM115 - whoever reads it closes it
     except FileNotFoundError as error:
-        raise Refusal(NotFoundError(f"{path.name} is not in the directory", path), Remedy.LEAVE) from error
+        raise TransferFailure(
+            NotFoundError(f"{path.name} is not in the directory", path), Recovery.LEAVE
+        ) from error
     except OSError as error:
-        raise Refusal(
-            IntegrityError(f"{path.name} cannot be read: {error.strerror}", path), Remedy.LEAVE
+        raise TransferFailure(
+            IntegrityError(f"{path.name} cannot be read: {error.strerror}", path), Recovery.LEAVE
         ) from error
     stat = os.fstat(file.fileno())
     file.seek(start)

@@ -13,7 +13,7 @@ import urllib3
 
 from converters.system.filesystem import room
 from internlm_zoo.errors import OversizeError
-from internlm_zoo.transfer.failures import Refusal, Remedy, host, lie
+from internlm_zoo.transfer.failures import Recovery, TransferFailure, host, lie
 
 LARGEST = 2**63 - 1
 """Bytes: no file system has larger files, for offsets are signed numbers of 64 bits."""
@@ -68,7 +68,9 @@ def check_room(url: str, part: Path, name: str, needed: int) -> None:
     free = room(part)
     if free is not None and needed > free:
         what = f"{host(url)} says that {name} has {needed:,} more bytes, and the disk has {free:,}"
-        raise Refusal(OversizeError(what, fix="make room, or choose files with --include"), Remedy.LEAVE)
+        raise TransferFailure(
+            OversizeError(what, fix="make room, or choose files with --include"), Recovery.LEAVE
+        )
 
 
 def _possible(url: str, digits: str) -> int:

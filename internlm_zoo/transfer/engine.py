@@ -18,14 +18,14 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.block_repair import mend
 from internlm_zoo.transfer.blocks import Claim
-from internlm_zoo.transfer.body import Body, Pace
+from internlm_zoo.transfer.body import Body, Throughput
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.content_range import check_room
-from internlm_zoo.transfer.failures import Refusal, Remedy, changed, host, lie, silent, throttled
+from internlm_zoo.transfer.failures import Recovery, TransferFailure, changed, host, lie, silent, throttled
 from internlm_zoo.transfer.partial import Partial, WrongBlock
-from internlm_zoo.transfer.scheduler import Contestant, is_outpaced, next_of, verdict
-from internlm_zoo.transfer.values import Fetched, Origin, Service, Wanted
-from internlm_zoo.transfer.work_sharing import Crew, Stopped
+from internlm_zoo.transfer.scheduler import EndpointState, is_outpaced, next_of, verdict
+from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics, Wanted
+from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
 
 _TICK = 0.25
 # Seconds over which the pace of a connection is taken.
@@ -36,14 +36,14 @@ _FAST = 150e6
 
 def transfer(
     wanted: Wanted,
-    origins: Sequence[Origin],
+    origins: Sequence[Endpoint],
     folder: Path,
     key: str,
     *,
     client: Client,
     stop: threading.Event,
     progress: Progress,
-    crew: Crew | None = None,
+    crew: WorkSharing | None = None,
     known: Sequence[str] = (),
 ) -> Fetched:
     """Bring the file into `folder` and check it; the caller gives it its final name, and is an Owner there
@@ -58,7 +58,7 @@ def transfer(
         if partial.note:
             progress.note(f"{wanted.path}: {partial.note}")
         try:
-            contestants = [Contestant(origin, slow=origin.name in client.tardy) for origin in origins]
+            contestants = [EndpointState(origin, slow=origin.name in client.tardy) for origin in origins]
             run = Run(partial, contestants, client, stop, progress)
             with crew.at(run) if crew is not None else nullcontext():
                 return run.run()
@@ -72,7 +72,7 @@ class Run:
     def __init__(
         self,
         partial: Partial,
-        contestants: Sequence[Contestant],
+        contestants: Sequence[EndpointState],
         client: Client,
         stop: threading.Event,
         progress: Progress,
@@ -146,7 +146,7 @@ class Run:
             raise Stopped
 
     def _finish(self, resumed: int) -> Fetched:
-        services = {c.name: c.service for c in self.contestants if c.service != Service()}
+        services = {c.name: c.service for c in self.contestants if c.service != SourceStatistics()}
         size = self.partial.here
         return Fetched(
             path=self.partial.keep(),
@@ -178,7 +178,7 @@ class Run:
         blocks = self.partial.blocks
         return blocks.claim(whole=not self.partial.wanted.has_digest) or blocks.share()
 
-    def _next(self, claim: Claim) -> Contestant:
+    def _next(self, claim: Claim) -> EndpointState:
         """Whoever may be asked soonest for it, when it may be asked."""
         try:
             while True:
@@ -197,21 +197,21 @@ class Run:
                 self.partial.blocks.give_back(claim)
             raise
 
-    def _attempt(self, contestant: Contestant, claim: Claim) -> None:
+    def _attempt(self, contestant: EndpointState, claim: Claim) -> None:
         began, location = time.monotonic(), contestant.location
         try:
             location = contestant.locate()
             self._stream(contestant, claim, location)
-        except Refusal as refusal:
+        except TransferFailure as refusal:
             self._bear(contestant, refusal, claim, location, began)
         finally:
             with self.partial.changed:
                 contestant.connections -= 1
-                contestant.service += Service(seconds=time.monotonic() - began)
+                contestant.service += SourceStatistics(seconds=time.monotonic() - began)
                 self.partial.blocks.give_back(claim)
                 self.partial.changed.notify_all()
 
-    def _stream(self, contestant: Contestant, claim: Claim, location: Location) -> None:
+    def _stream(self, contestant: EndpointState, claim: Claim, location: Location) -> None:
         partial = self.partial
         door = f"{contestant.name} {host(location.url)}"
         end = None if claim.end == partial.wanted.size else claim.end
@@ -220,7 +220,7 @@ class Run:
             self._meet(contestant, claim, body, door)
             self._receive(contestant, claim, body)
 
-    def _meet(self, contestant: Contestant, claim: Claim, body: Body, door: str) -> None:
+    def _meet(self, contestant: EndpointState, claim: Claim, body: Body, door: str) -> None:
         """What is to be known of an answer before its bytes are taken."""
         partial = self.partial
         if partial.wanted.size is None and body.total is not None:
@@ -234,18 +234,20 @@ class Run:
             with partial.changed:
                 partial.blocks.extend(claim)
 
-    def _take_whole(self, contestant: Contestant, claim: Claim) -> None:
+    def _take_whole(self, contestant: EndpointState, claim: Claim) -> None:
         """The whole file comes, not the part of it that was asked for."""
         contestant.whole = True
         if self.partial.blocks.claims > 1:
-            raise Refusal(IntegrityError(f"{contestant.name} serves no parts of files"), Remedy.WAIT)
+            raise TransferFailure(
+                IntegrityError(f"{contestant.name} serves no parts of files"), Recovery.WAIT
+            )
         self.say(f"{contestant.name} sent {self.path} from its start again")
         self._start_over()
         with self.partial.changed:
             self.partial.blocks.claim_all(claim)
 
-    def _receive(self, contestant: Contestant, claim: Claim, body: Body) -> None:
-        offset, pace = body.start, Pace(_PACE)
+    def _receive(self, contestant: EndpointState, claim: Claim, body: Body) -> None:
+        offset, pace = body.start, Throughput(_PACE)
         for chunk in body.chunks(self.partial.wanted, self.client.patience):
             self.check()
             if self.partial.wanted.size is None and body.total is not None:
@@ -261,7 +263,7 @@ class Run:
         elif offset == body.start and not claim.done:
             raise silent(body.url, "the answer is empty")
 
-    def _accept(self, contestant: Contestant, claim: Claim, body: Body, offset: int, chunk: bytes) -> None:
+    def _accept(self, contestant: EndpointState, claim: Claim, body: Body, offset: int, chunk: bytes) -> None:
         with self.partial.changed:
             contestant.delivered(len(chunk))
             try:
@@ -271,7 +273,7 @@ class Run:
             finally:
                 self._show(contestant.name)
 
-    def _compare_pace(self, contestant: Contestant, rate: float, body: Body) -> None:
+    def _compare_pace(self, contestant: EndpointState, rate: float, body: Body) -> None:
         contestant.rate = rate
         if not self.client.limited and is_outpaced(contestant, self.contestants, self.client.patience):
             raise throttled(body.url, rate)
@@ -284,17 +286,22 @@ class Run:
             self._progress.advance(self.path, amount, source)
 
     def _bear(
-        self, contestant: Contestant, refusal: Refusal, claim: Claim, location: Location | None, began: float
+        self,
+        contestant: EndpointState,
+        refusal: TransferFailure,
+        claim: Claim,
+        location: Location | None,
+        began: float,
     ) -> None:
         """Take the consequences of a refusal."""
         where = f"at byte {claim.position:,} of {self.path}"
         if not refusal.is_usual:
             self.say(f"{contestant.name}: {refusal.error.what}, {where}")
-        if refusal.remedy is Remedy.WAIT and time.monotonic() - began >= self.client.patience.stall:
+        if refusal.remedy is Recovery.WAIT and time.monotonic() - began >= self.client.patience.stall:
             self.client.tardy.add(contestant.name)
         with self.partial.changed:
             contestant.bear(refusal, location, began, self.client.patience)
-        if refusal.remedy is Remedy.RESTART:
+        if refusal.remedy is Recovery.RESTART:
             self._start_over()
 
     def _start_over(self) -> None:

@@ -26,7 +26,7 @@ PAGE = "an HTML page instead of the file"
 POINTER = "an LFS pointer instead of the file"
 
 
-class Remedy(Enum):
+class Recovery(Enum):
     """What to do about a location that did not deliver."""
 
     WAIT = "the same again after a while, another origin meanwhile"
@@ -37,12 +37,12 @@ class Remedy(Enum):
     LEAVE = "never again for this file"
 
 
-class Refusal(Exception):
+class TransferFailure(Exception):
     """One location did not deliver. error: what to tell if nobody else does. after: seconds it asked us to
     wait. is_usual: it happens where nothing is wrong."""
 
     def __init__(
-        self, error: ZooError, remedy: Remedy, after: float = 0.0, *, is_usual: bool = False
+        self, error: ZooError, remedy: Recovery, after: float = 0.0, *, is_usual: bool = False
     ) -> None:
         super().__init__(str(error))
         self.error = error
@@ -51,65 +51,65 @@ class Refusal(Exception):
         self.is_usual = is_usual
 
 
-_STATUSES: dict[int, tuple[Remedy, type[ZooError], str]] = {
-    202: (Remedy.WAIT, NetworkError, "has not got it ready"),
-    204: (Remedy.DOUBT, NetworkError, "answers without content"),
-    205: (Remedy.DOUBT, NetworkError, "answers without content"),
-    400: (Remedy.ASK, NetworkError, "calls the request malformed"),
-    401: (Remedy.ASK, AccessError, "wants other credentials"),
-    403: (Remedy.ASK, AccessError, "gives no access"),
-    404: (Remedy.LEAVE, NotFoundError, "does not have it"),
-    408: (Remedy.WAIT, NetworkError, "timed out"),
-    410: (Remedy.ASK, NotFoundError, "no longer has it"),
-    416: (Remedy.RESTART, IntegrityError, "has fewer bytes than expected"),
-    425: (Remedy.WAIT, NetworkError, "is not ready"),
-    429: (Remedy.WAIT, NetworkError, "asks for fewer requests"),
+_STATUSES: dict[int, tuple[Recovery, type[ZooError], str]] = {
+    202: (Recovery.WAIT, NetworkError, "has not got it ready"),
+    204: (Recovery.DOUBT, NetworkError, "answers without content"),
+    205: (Recovery.DOUBT, NetworkError, "answers without content"),
+    400: (Recovery.ASK, NetworkError, "calls the request malformed"),
+    401: (Recovery.ASK, AccessError, "wants other credentials"),
+    403: (Recovery.ASK, AccessError, "gives no access"),
+    404: (Recovery.LEAVE, NotFoundError, "does not have it"),
+    408: (Recovery.WAIT, NetworkError, "timed out"),
+    410: (Recovery.ASK, NotFoundError, "no longer has it"),
+    416: (Recovery.RESTART, IntegrityError, "has fewer bytes than expected"),
+    425: (Recovery.WAIT, NetworkError, "is not ready"),
+    429: (Recovery.WAIT, NetworkError, "asks for fewer requests"),
 }
 
 
-def by_status(status: int, url: str, headers: Mapping[str, str], way: str = "") -> Refusal:
+def by_status(status: int, url: str, headers: Mapping[str, str], way: str = "") -> TransferFailure:
     """The refusal that an HTTP status other than 200 and 206 means. way: by which it came, as a clause."""
     unknown = (
-        (Remedy.WAIT, NetworkError, "is in trouble")
+        (Recovery.WAIT, NetworkError, "is in trouble")
         if status >= 500
-        else (Remedy.LEAVE, NetworkError, "gives no bytes")
+        else (Recovery.LEAVE, NetworkError, "gives no bytes")
     )
     remedy, error, what = _STATUSES.get(status, unknown)
     fix = "log in, or ask the repository's owner for access" if error is AccessError else None
     after = retry_after(headers.get("Retry-After", ""))
     asked = f", and asks to wait {after:.0f} s" if after else ""
-    return Refusal(error(f"{host(url)} {what} (HTTP {status}{way}){asked}", fix=fix), remedy, after)
+    return TransferFailure(error(f"{host(url)} {what} (HTTP {status}{way}){asked}", fix=fix), remedy, after)
 
 
-def silent(url: str, cause: object) -> Refusal:
+def silent(url: str, cause: object) -> TransferFailure:
     """Nothing came, or it stopped coming."""
-    return Refusal(NetworkError(f"{host(url)} stopped answering: {cause}"), Remedy.WAIT)
+    return TransferFailure(NetworkError(f"{host(url)} stopped answering: {cause}"), Recovery.WAIT)
 
 
-def throttled(url: str, rate: float) -> Refusal:
+def throttled(url: str, rate: float) -> TransferFailure:
     """Bytes come, but others may bring them sooner."""
-    return Refusal(NetworkError(f"{host(url)} delivers only {rate:,.0f} bytes/s"), Remedy.YIELD)
+    return TransferFailure(NetworkError(f"{host(url)} delivers only {rate:,.0f} bytes/s"), Recovery.YIELD)
 
 
-def cut(url: str, path: str, there: int, promised: int) -> Refusal:
+def cut(url: str, path: str, there: int, promised: int) -> TransferFailure:
     """The answer ended, in good order, before the bytes that it promised."""
     what = f"cuts {path} short, at byte {there:,} of {promised:,}"
-    return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.WAIT)
+    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.WAIT)
 
 
-def lie(url: str, what: str) -> Refusal:
+def lie(url: str, what: str) -> TransferFailure:
     """The answer contradicts the request, or what is known of the file."""
-    return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.LEAVE)
+    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.LEAVE)
 
 
-def doubted(url: str, what: str, *, is_usual: bool = False) -> Refusal:
+def doubted(url: str, what: str, *, is_usual: bool = False) -> TransferFailure:
     """Something else came than the file: what a gateway says now and then, and once is not meant."""
-    return Refusal(IntegrityError(f"{host(url)} {what}"), Remedy.DOUBT, is_usual=is_usual)
+    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.DOUBT, is_usual=is_usual)
 
 
-def changed(url: str, what: str) -> Refusal:
+def changed(url: str, what: str) -> TransferFailure:
     """What is here belongs to another version of the file than what comes now."""
-    return Refusal(NetworkError(f"{host(url)} {what}"), Remedy.RESTART)
+    return TransferFailure(NetworkError(f"{host(url)} {what}"), Recovery.RESTART)
 
 
 def host(url: str) -> str:

@@ -22,7 +22,7 @@ _PIECE = 1 << 20
 _TICK = 0.25
 
 
-class Trailing:
+class InOrderHasher:
     """position: all bytes before it are digested. changed: guards `blocks` and tells of new ones. proofs:
     BLAKE3 of blocks, by number, that were not written in this run; lose: told of one that is not as it should
     be."""

@@ -34,7 +34,7 @@ _LONGEST, _MOST = 64 << 10, 256 << 20
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptBlock:
     """What is here of a block, by the journal: bytes from its start, their BLAKE3, and who brought them."""
 
     filled: int
@@ -48,7 +48,7 @@ class Journal:
     answered for it."""
 
     wanted: Wanted
-    blocks: dict[int, Kept] = field(default_factory=dict)
+    blocks: dict[int, KeptBlock] = field(default_factory=dict)
     validators: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -65,7 +65,7 @@ class Writer:
         self._journal = journal
         self._begin()
 
-    def block(self, block: int, kept: Kept) -> None:
+    def block(self, block: int, kept: KeptBlock) -> None:
         """What is here of a block now; 0 bytes: nothing of it counts."""
         self._journal.blocks[block] = kept
         self._append(_line(block, kept))
@@ -175,7 +175,7 @@ def _encoded(line: dict[str, Any]) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _line(block: int, kept: Kept) -> dict[str, Any]:
+def _line(block: int, kept: KeptBlock) -> dict[str, Any]:
     return {"block": block, **asdict(kept)}
 
 
@@ -193,7 +193,7 @@ def _read(part: Path, wanted: Wanted) -> Journal:
             if "door" in line:
                 journal.validators[str(line["door"])] = str(line["etag"])
                 continue
-            kept = Kept(int(line["filled"]), str(line["blake3"]), tuple(map(str, line["authors"])))
+            kept = KeptBlock(int(line["filled"]), str(line["blake3"]), tuple(map(str, line["authors"])))
             block = int(line["block"])
             fits = 0 < kept.filled <= BLOCK and block >= 0 and block * BLOCK + kept.filled <= size
             if fits and is_sha256(kept.blake3):

@@ -12,7 +12,7 @@ LIMIT = 112 << 20
 """Bytes that may wait for those before them."""
 
 
-class Passing:
+class OutOfOrderHasher:
     """position: all bytes before it were digested. lost: too much would have to wait, or what passed is not
     all that was read, so there will be no digest. md5: of a side-car, in hex."""
 

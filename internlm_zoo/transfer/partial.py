@@ -19,8 +19,8 @@ from internlm_zoo.fs.homes import disk
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks, Claim
-from internlm_zoo.transfer.in_order_hasher import Trailing
-from internlm_zoo.transfer.journal import Journal, Kept
+from internlm_zoo.transfer.in_order_hasher import InOrderHasher
+from internlm_zoo.transfer.journal import Journal, KeptBlock
 from internlm_zoo.transfer.values import Wanted
 
 _READ = 1 << 20
@@ -70,7 +70,7 @@ class Partial:
     def _begin(self, left: Journal) -> None:
         """With what is there, as far as it is what the journal says."""
         self.blocks = Blocks(self.wanted.size)
-        self._kept: dict[int, Kept] = {}
+        self._kept: dict[int, KeptBlock] = {}
         self._authors: dict[int, set[str]] = {}
         self._hashers: dict[int, blake3] = {}
         self._noted: dict[int, float] = {}
@@ -79,9 +79,9 @@ class Partial:
             self._resume(block, kept)
         self._journal = journal.Writer(self.path, replace(left, blocks=dict(self._kept)))
         proofs = {block: kept.blake3 for block, kept in self._kept.items() if self.blocks.full(block)}
-        self._trailing = Trailing(self.path, self.wanted, self.blocks, self.changed, proofs, self._lose)
+        self._trailing = InOrderHasher(self.path, self.wanted, self.blocks, self.changed, proofs, self._lose)
 
-    def _resume(self, block: int, kept: Kept) -> None:
+    def _resume(self, block: int, kept: KeptBlock) -> None:
         """A block that is not full goes on where it stood, so its bytes are hashed now; the others later."""
         if kept.filled < self.blocks.length(block):
             hasher = self._hash(block, kept.filled)
@@ -212,7 +212,7 @@ class Partial:
     def reread(self) -> None:
         """Digest the file again from its start."""
         self._trailing.close()
-        self._trailing = Trailing(self.path, self.wanted, self.blocks, self.changed, {}, self._lose)
+        self._trailing = InOrderHasher(self.path, self.wanted, self.blocks, self.changed, {}, self._lose)
         self.follow()
 
     def validator(self, door: str) -> str | None:
@@ -280,7 +280,7 @@ class Partial:
         self.changed.notify_all()
 
     def _keep(self, block: int, blake3: str) -> None:
-        self._kept[block] = Kept(self.blocks.filled(block), blake3, self.authors_of(block))
+        self._kept[block] = KeptBlock(self.blocks.filled(block), blake3, self.authors_of(block))
         with disk(self.path):
             self._journal.block(block, self._kept[block])
 
@@ -295,13 +295,15 @@ class Partial:
     def _note(self, block: int) -> None:
         """What is here of a block that is not full."""
         if filled := self.blocks.filled(block):
-            self._journal.block(block, Kept(filled, self._hashers[block].hexdigest(), self.authors_of(block)))
+            self._journal.block(
+                block, KeptBlock(filled, self._hashers[block].hexdigest(), self.authors_of(block))
+            )
 
     def _lose(self, block: int) -> None:
         self.blocks.fill(block, 0)
         self._authors.pop(block, None)
         self._kept.pop(block, None)
-        self._journal.block(block, Kept(0, "", ()))
+        self._journal.block(block, KeptBlock(0, "", ()))
         self.changed.notify_all()
 
     def _hash(self, block: int, amount: int) -> blake3:

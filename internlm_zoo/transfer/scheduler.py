@@ -17,21 +17,21 @@ from internlm_zoo.errors import (
 )
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
-from internlm_zoo.transfer.failures import Refusal, Remedy, gravest
-from internlm_zoo.transfer.values import Origin, Patience, Service
+from internlm_zoo.transfer.failures import Recovery, TransferFailure, gravest
+from internlm_zoo.transfer.values import Endpoint, RetryPolicy, SourceStatistics
 
 # An origin is worth a change if it is so many times faster.
 _FASTER = 4.0
 
 
 @dataclass(eq=False)
-class Contestant:
+class EndpointState:
     """An origin and how it has fared. location: None: to be asked for. fresh: asked for since it last
     delivered a byte. failures: in a row, without a block in between. connections: open now. rate: bytes per
     second of one of them, where it was measured. slow: left for that. whole: serves no parts of files.
     doubts: how often it sent something that may not have been meant. error: why it is out."""
 
-    origin: Origin
+    origin: Endpoint
     location: Location | None = None
     fresh: bool = True
     failures: int = 0
@@ -43,7 +43,7 @@ class Contestant:
     slow: bool = False
     whole: bool = False
     doubts: int = 0
-    service: Service = field(default_factory=Service)
+    service: SourceStatistics = field(default_factory=SourceStatistics)
     error: ZooError | None = None
 
     @property
@@ -57,31 +57,33 @@ class Contestant:
             try:
                 location = self.origin.locate()
             except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
-                raise Refusal(error, Remedy.LEAVE) from error
+                raise TransferFailure(error, Recovery.LEAVE) from error
             self.location, self.fresh = location, True
         return location
 
     def delivered(self, amount: int) -> None:
         self.fresh = False
-        self.service += Service(served=amount)
+        self.service += SourceStatistics(served=amount)
         self.since += amount
         if self.since >= BLOCK:
             self.since = self.failures = 0
 
-    def bear(self, refusal: Refusal, location: Location | None, began: float, patience: Patience) -> None:
+    def bear(
+        self, refusal: TransferFailure, location: Location | None, began: float, patience: RetryPolicy
+    ) -> None:
         """Take the consequences of a refusal of what was asked at `began`. Several connections that fail
         together are one failure."""
         now = time.monotonic()
         if began >= self.failed_at:
             self.failures += 1
         self.failed_at, self.since = now, 0
-        self.service += Service(retries=1)
-        asks = refusal.remedy is Remedy.ASK
+        self.service += SourceStatistics(retries=1)
+        asks = refusal.remedy is Recovery.ASK
         stale = location is not self.location
-        self.doubts += refusal.remedy is Remedy.DOUBT
+        self.doubts += refusal.remedy is Recovery.DOUBT
         if (
-            refusal.remedy is Remedy.LEAVE
-            or (refusal.remedy is Remedy.DOUBT and self.doubts > 1)
+            refusal.remedy is Recovery.LEAVE
+            or (refusal.remedy is Recovery.DOUBT and self.doubts > 1)
             or (asks and self.fresh and not stale)
             or self.failures >= patience.tries
             or refusal.after > patience.longest_asked
@@ -89,23 +91,23 @@ class Contestant:
             self.error = refusal.error
         elif asks:
             self.location = self.location if stale else None
-        elif refusal.remedy is Remedy.YIELD:
+        elif refusal.remedy is Recovery.YIELD:
             self.slow, self.failures = True, 0
         else:
             self.ready_at = now + max(refusal.after, self._pause(patience))
 
-    def _pause(self, patience: Patience) -> float:
+    def _pause(self, patience: RetryPolicy) -> float:
         """Exponential, with jitter, so that many clients do not come back in step."""
         wait = patience.first_wait * 2.0 ** (self.failures - 1)
         return min(wait, patience.longest_wait) * random.uniform(0.5, 1.0)
 
 
-def next_of(contestants: Sequence[Contestant], *, spread: bool) -> Contestant | None:
+def next_of(contestants: Sequence[EndpointState], *, spread: bool) -> EndpointState | None:
     """Whoever may be asked soonest; the first in line among equals. spread: rather one with fewer
     connections. None if all are out."""
     now = time.monotonic()
 
-    def rank(contestant: Contestant) -> tuple[object, ...]:
+    def rank(contestant: EndpointState) -> tuple[object, ...]:
         return (
             max(contestant.ready_at, now),
             not contestant.origin.sure,
@@ -117,7 +119,9 @@ def next_of(contestants: Sequence[Contestant], *, spread: bool) -> Contestant | 
     return min((c for c in contestants if c.error is None), key=rank, default=None)
 
 
-def is_outpaced(contestant: Contestant, contestants: Sequence[Contestant], patience: Patience) -> bool:
+def is_outpaced(
+    contestant: EndpointState, contestants: Sequence[EndpointState], patience: RetryPolicy
+) -> bool:
     """Whether another origin is known to be much faster, or may be and this one is slow."""
     rate, now = contestant.rate or 0.0, time.monotonic()
     others = [
@@ -130,7 +134,7 @@ def is_outpaced(contestant: Contestant, contestants: Sequence[Contestant], patie
     )
 
 
-def verdict(path: str, contestants: Sequence[Contestant]) -> ZooError:
+def verdict(path: str, contestants: Sequence[EndpointState]) -> ZooError:
     """The error that says why nobody delivered."""
     errors = {c.name: c.error for c in contestants if c.error is not None}
     if not errors:

@@ -14,7 +14,7 @@ from internlm_zoo.fs.homes import disk
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
-from internlm_zoo.transfer.journal import Journal, Kept
+from internlm_zoo.transfer.journal import Journal, KeptBlock
 from internlm_zoo.transfer.values import Wanted
 
 HERE = "the file that was here"
@@ -51,7 +51,7 @@ def seed(folder: Path, key: str, wanted: Wanted, damaged: Path, known: Sequence[
     kept = {}
     for block, digest in enumerate(block_digests(damaged, wanted.size or 0)):
         if digest == (known[block] if known else digest):
-            kept[block] = Kept(blocks.length(block), digest, (HERE,))
+            kept[block] = KeptBlock(blocks.length(block), digest, (HERE,))
     with disk(folder), Owner(folder) as owner:
         part = owner.name(key)
         shutil.copyfile(damaged, part)

@@ -32,7 +32,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Endpoint:
     """One hub's door to the file. locate: asks the hub where the bytes are now; called again when a signed
     URL has expired; raises NotFoundError, AccessError, NetworkError or IntegrityError when this hub is of
     no use. sure: it publishes the digest that is wanted, so its bytes should be these."""
@@ -43,7 +43,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Service:
+class SourceStatistics:
     """What one origin did. served: bytes it sent (discarded ones too). retries: how often it had to be asked
     again. seconds: how long its connections were open, together."""
 
@@ -51,8 +51,10 @@ class Service:
     retries: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: Service) -> Service:
-        return Service(self.served + other.served, self.retries + other.retries, self.seconds + other.seconds)
+    def __add__(self, other: SourceStatistics) -> SourceStatistics:
+        return SourceStatistics(
+            self.served + other.served, self.retries + other.retries, self.seconds + other.seconds
+        )
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Fetched:
     sha256: str
     blocks: tuple[str, ...]
     authors: tuple[str, ...]
-    services: Mapping[str, Service]
+    services: Mapping[str, SourceStatistics]
     resumed: int
     notes: tuple[str, ...]
 
@@ -77,7 +79,7 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """When to give up on what. Seconds, except: tries, failures in a row of one origin without a block of
     progress between them; slowest, bytes per second below which a connection counts as stalled; modest, the
     same below which another origin is tried. longest_wait bounds our own back-off, longest_asked what a
@@ -98,7 +100,7 @@ class Patience:
         return 2 * self.stall + 2.0
 
     @classmethod
-    def of(cls, settings: Settings) -> Patience:
+    def of(cls, settings: Settings) -> RetryPolicy:
         """INTERNLM_ZOO_TIMEOUT: seconds of silence after which a hub counts as stalled;
         INTERNLM_ZOO_TRIES. Raises UsageError."""
         patience = cls()

@@ -24,7 +24,7 @@ class Helped(Protocol):
         ...
 
 
-class Crew:
+class WorkSharing:
     """stop: ends every wait. Thread-safe. As a context manager, saves in the end what is left under way."""
 
     def __init__(self, stop: threading.Event) -> None:
@@ -32,7 +32,7 @@ class Crew:
         self._lock = threading.Lock()
         self._under_way: list[Helped] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkSharing:
         return self
 
     def __exit__(self, *exception: object) -> None:

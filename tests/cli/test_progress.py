@@ -20,7 +20,7 @@ from rich.console import Console
 from internlm_zoo.cli.console import Screen
 from internlm_zoo.cli.progress import open_progress
 from internlm_zoo.display.drawing import Drawing, sentence, shorten
-from internlm_zoo.display.progress_state import Tally
+from internlm_zoo.display.progress_state import ProgressState
 from tests.store.world import WEIGHTS, World, open_world
 
 SHARD = "pytorch_model-00003-of-00008.bin"
@@ -42,8 +42,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tally(clock: Clock) -> Tally:
-    return Tally(clock)
+def tally(clock: Clock) -> ProgressState:
+    return ProgressState(clock)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield opened
 
 
-def busy(tally: Tally, clock: Clock, seconds: int = 4) -> None:
+def busy(tally: ProgressState, clock: Clock, seconds: int = 4) -> None:
     """8 files of 20 GB: one is here, one was resumed at 1.2 GB and comes with 100 MB/s, one from two hubs."""
     tally.plan(8, 20_000_000_000)
     tally.start("config.json", 1000, 1000)
@@ -68,7 +68,7 @@ def busy(tally: Tally, clock: Clock, seconds: int = 4) -> None:
         tally.advance("sub/读我读我读我读我.md", 1000, "openxlab")
 
 
-def drawn(tally: Tally, width: int, height: int = 25, **options) -> list[str]:
+def drawn(tally: ProgressState, width: int, height: int = 25, **options) -> list[str]:
     options = {"force_terminal": True, "color_system": None, "legacy_windows": False} | options
     out = io.StringIO()
     Console(file=out, width=width, height=height, **options).print(Drawing(tally.view()))

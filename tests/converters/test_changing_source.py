@@ -12,7 +12,7 @@ from blake3 import blake3
 
 import converters
 from converters.errors import IntegrityError
-from converters.progress import Silence
+from converters.progress import NullProgress
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
 from tests.converters.test_evidence import READ_BACK, WRITTEN, Meanwhile, flip_last_byte
 
@@ -150,7 +150,7 @@ def test_a_run_goes_on_from_nothing_that_was_made_of_an_older_source(tmp_path, s
     assert report.fingerprints == converters.fingerprint(src)
 
 
-class Told(Silence):
+class Told(NullProgress):
     """Does something when it is told something."""
 
     def __init__(self, deed):

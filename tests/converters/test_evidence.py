@@ -7,14 +7,14 @@ import torch
 
 import converters
 from converters.errors import IntegrityError
-from converters.progress import Silence
+from converters.progress import NullProgress
 from tests.converters.oracle import BOTH, INTERNLM2, make_model, write_hf, write_original
 
 FAMILY = pytest.mark.parametrize("dims", BOTH, ids=lambda dims: dims.family)
 WRITTEN, READ_BACK = "fingerprint of the source", "fingerprint of the result"
 
 
-class Meanwhile(Silence):
+class Meanwhile(NullProgress):
     """Does something when a task begins."""
 
     def __init__(self, task, deed):

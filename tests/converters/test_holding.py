@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.locking import Guard, Holder, held, holder_of, take
+from converters.locking import Holder, LockFile, held, holder_of, take
 from tests.environment import ENVIRONMENTS, words
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -38,10 +38,10 @@ def test_a_child_that_outlives_its_parent_does_not_hold_what_that_held(tmp_path:
         parent.kill()
         parent.wait()
         for _ in range(500):  # the child may be a moment behind
-            if isinstance(guard := take(path), Guard):
+            if isinstance(guard := take(path), LockFile):
                 break
             time.sleep(0.01)
-        assert isinstance(guard, Guard)
+        assert isinstance(guard, LockFile)
         guard.release()
     finally:
         os.kill(child, signal.SIGKILL)
@@ -55,7 +55,7 @@ def test_what_was_cut_short_when_it_was_made_is_no_holder_for_long(tmp_path: Pat
     moment = time.time() - 3
     os.utime(path, (moment, moment))
     guard = take(path)
-    assert isinstance(guard, Guard)
+    assert isinstance(guard, LockFile)
     guard.release()
 
 
@@ -65,7 +65,7 @@ def test_whoever_waits_for_a_change_of_records_says_for_whom(
     """Once, and through the log where a caller gave no other way."""
     path = tmp_path / "records.guard"
     guard = take(path)
-    assert isinstance(guard, Guard)
+    assert isinstance(guard, LockFile)
 
     def until_said() -> None:
         if caplog.messages:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from converters.sinks.journal import Entry, Journal
+from converters.sinks.journal import Journal, WrittenBatch
 
-ENTRIES = {n: Entry({"model.safetensors": {"a": n}}, {"a": f"{n:032x}"}) for n in range(3)}
+ENTRIES = {n: WrittenBatch({"model.safetensors": {"a": n}}, {"a": f"{n:032x}"}) for n in range(3)}
 BAD = {
     "noise": b"\xff\xfe\x00\n",
     "not JSON": b"[1, {\n",

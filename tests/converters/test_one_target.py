@@ -10,7 +10,7 @@ import pytest
 
 import converters
 from converters.errors import UsageError
-from converters.progress import Silence
+from converters.progress import NullProgress
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
 from tests.converters.test_evidence import READ_BACK, Meanwhile
 
@@ -23,7 +23,7 @@ def sources(tmp_path_factory):
     return [write_hf(folder / str(seed), make_model(TINY, seed), TINY) for seed in range(2)]
 
 
-class Waiting(Silence):
+class Waiting(NullProgress):
     """heard: set once it is told that another one has to end first."""
 
     def __init__(self):

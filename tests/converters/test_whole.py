@@ -8,7 +8,7 @@ import pytest
 
 import converters
 from converters.errors import IntegrityError
-from converters.progress import Silence
+from converters.progress import NullProgress
 from converters.sinks.files import write_files
 from converters.streaming.gather import Sources
 from converters.streaming.stream import Stream
@@ -25,7 +25,7 @@ def source(tmp_path):
 def write(plan, folder):
     folder.mkdir()
     with Sources(plan.source.folder) as files:
-        write_files(plan, Stream(plan.source, files, frozenset()), folder, 1, False, Silence())
+        write_files(plan, Stream(plan.source, files, frozenset()), folder, 1, False, NullProgress())
 
 
 def test_a_target_tensor_that_nobody_fills_stops_the_run(tmp_path, source):

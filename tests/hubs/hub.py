@@ -17,7 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from internlm_zoo.serve.app import app_for, environment
-from internlm_zoo.serve.authenticator import Gate
+from internlm_zoo.serve.authenticator import Authenticator
 from internlm_zoo.serve.background import Server, start
 from internlm_zoo.serve.files import FileBody
 from internlm_zoo.serve.openxlab import DOWNLOADS
@@ -83,8 +83,8 @@ class FaultyHub:
         self._faults = Faults()
         self._closing = threading.Event()
         catalogue = LyingCatalogue(Path(root), self._faults)
-        gate = Gate(frozenset(tokens))
-        open_gate = Gate(frozenset(), gate.secret)
+        gate = Authenticator(frozenset(tokens))
+        open_gate = Authenticator(frozenset(), gate.secret)
         self._servers: list[Server] = []
         self._storage: dict[str, str] = {}
         try:

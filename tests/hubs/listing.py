@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from internlm_zoo.serve.catalogue import Catalogue, Entry, Repository
+from internlm_zoo.serve.catalogue import Catalogue, Repository, ServedFile
 from tests.hubs.faults import Faults
 
 # Whether the request at hand asks for a listing. Bytes always come from the truth.
@@ -17,9 +17,9 @@ LISTING: ContextVar[bool] = ContextVar("listing", default=False)
 class LyingRepository(Repository):
     """lies: entries that the listing of the root shows as they are, whatever folder their names lead to."""
 
-    lies: tuple[Entry, ...] = ()
+    lies: tuple[ServedFile, ...] = ()
 
-    def listing(self, folder: str = "", *, recursive: bool) -> list[str | Entry]:
+    def listing(self, folder: str = "", *, recursive: bool) -> list[str | ServedFile]:
         honest = tuple(entry for entry in self.entries if entry not in self.lies)
         listed = Repository(self.name, self.revision, honest).listing(folder, recursive=recursive)
         return [*listed, *(() if folder else self.lies)]
@@ -39,7 +39,7 @@ class LyingCatalogue(Catalogue):
         lies = tuple(replace(repository.entries[0], path=fault.path) for fault in evil)
         return LyingRepository(repository.name, repository.revision, (*entries, *lies), lies)
 
-    def _told(self, entry: Entry) -> Entry:
+    def _told(self, entry: ServedFile) -> ServedFile:
         for fault in self._faults.active({"wrong-digest", "wrong-size"}):
             if fault.about(entry.path, None) and fault.take():
                 if fault.kind == "wrong-size":
@@ -48,5 +48,5 @@ class LyingCatalogue(Catalogue):
         return entry
 
 
-def _misdigested(entry: Entry) -> Entry:
+def _misdigested(entry: ServedFile) -> ServedFile:
     return replace(entry, sha256=entry.sha256[::-1], git_sha1=entry.git_sha1 and entry.git_sha1[::-1])

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import UnsupportedError, UsageError
-from internlm_zoo.loading.placement import Device, Sizes, in_units, measure, place
+from internlm_zoo.loading.placement import BlockSizes, Device, in_units, measure, place
 
 sizes = st.builds(
-    Sizes,
+    BlockSizes,
     st.integers(0, 1000),
     st.lists(st.integers(1, 1000), min_size=1, max_size=9).map(tuple),
     st.integers(0, 1000),
@@ -81,13 +81,13 @@ def test_what_is_placed_fits_and_what_is_refused_fits_no_cut(sizes, memories, ag
 
 
 def test_a_small_device_gets_fewer_layers_than_a_large_one():
-    parts = place(Sizes(0, (10,) * 10, 0), [Device("cuda:0", 30), Device("cuda:1", 100)]).parts
+    parts = place(BlockSizes(0, (10,) * 10, 0), [Device("cuda:0", 30), Device("cuda:1", 100)]).parts
     assert [len(part.layers) for part in parts] == [3, 7]
 
 
 def test_a_refusal_names_what_is_needed_and_what_is_free():
     with pytest.raises(UnsupportedError) as refused:
-        place(Sizes(2_000_000, (10_000_000,) * 4, 2_000_000), devices(2, 15_000_000))
+        place(BlockSizes(2_000_000, (10_000_000,) * 4, 2_000_000), devices(2, 15_000_000))
     message = str(refused.value)
     assert refused.value.exit_code == 7
     assert "44.0 MB" in message and "4 layers" in message and "cuda:1 15.0 MB" in message
@@ -96,11 +96,11 @@ def test_a_refusal_names_what_is_needed_and_what_is_free():
 
 def test_more_devices_than_layers_is_a_usage_error_that_names_both():
     with pytest.raises(UsageError, match="3 devices for 2 layers"):
-        place(Sizes(1, (1, 1), 1), devices(3))
+        place(BlockSizes(1, (1, 1), 1), devices(3))
 
 
 def test_tensors_are_counted_with_their_layer_under_logical_and_under_stock_names():
-    sizes = Sizes(7, (30, 3), 11)
+    sizes = BlockSizes(7, (30, 3), 11)
     names = {"embed_tokens.weight": 7, "layers.0.a": 10, "layers.0.b": 20, "layers.1.a": 3, "norm.weight": 11}
     assert measure(names) == measure({f"model.{name}": size for name, size in names.items()}) == sizes
 

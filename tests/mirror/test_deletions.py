@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from internlm_zoo.errors import UsageError
-from internlm_zoo.mirror import Orders, Report, apply, diff, plan
+from internlm_zoo.mirror import Report, RunOptions, apply, diff, plan
 from internlm_zoo.progress import Progress
 from tests.mirror.conftest import Shell
 from tests.mirror.world import BASE, CHAT, World, weights
@@ -30,7 +30,7 @@ def tree(world: World) -> dict[str, tuple[int, int]]:
 
 
 def applied(world: World, progress: Progress | None = None, **orders: Any) -> Report:
-    return apply(world.file, settings=world.settings, orders=Orders(**orders), progress=progress)
+    return apply(world.file, settings=world.settings, orders=RunOptions(**orders), progress=progress)
 
 
 def planned(world: World) -> Report:

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from internlm_zoo.errors import IntegrityError, UsageError
-from internlm_zoo.mirror import Orders, apply, diff, plan
+from internlm_zoo.mirror import RunOptions, apply, diff, plan
 from tests.mirror.world import World
 
 
@@ -80,7 +80,7 @@ def test_links_in_a_mirror_lead_no_removal_and_no_copy_outside(world: World) -> 
     stage.parent.mkdir(exist_ok=True)
     stage.symlink_to(outside)
     world.ask(models=["tiny-chat"], prune=True)
-    report = apply(world.file, settings=world.settings, orders=Orders(max_delete="100%"))
+    report = apply(world.file, settings=world.settings, orders=RunOptions(max_delete="100%"))
     assert report.result == "changed" and not folder.exists()
     assert (outside / "precious").read_text() == "x" and len(list(outside.rglob("*"))) == 3
     if stage.parent.exists():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from internlm_zoo.errors import IntegrityError, UsageError
-from internlm_zoo.mirror import Orders, ReleaseReport, Report, apply, diff, plan
+from internlm_zoo.mirror import ReleaseReport, Report, RunOptions, apply, diff, plan
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import Lock
 from tests.mirror.world import BASE, CHAT, ORIGINAL, World
@@ -28,7 +28,7 @@ class Heard(Progress):
 
 
 def applied(world: World, progress: Progress | None = None, **orders: Any) -> Report:
-    return apply(world.file, settings=world.settings, orders=Orders(**orders), progress=progress)
+    return apply(world.file, settings=world.settings, orders=RunOptions(**orders), progress=progress)
 
 
 def planned(world: World) -> Report:
@@ -36,7 +36,7 @@ def planned(world: World) -> Report:
 
 
 def compared(world: World, **orders: Any) -> Report:
-    return diff(world.file, settings=world.settings, orders=Orders(**orders))
+    return diff(world.file, settings=world.settings, orders=RunOptions(**orders))
 
 
 def release(report: Report, path: str) -> ReleaseReport:

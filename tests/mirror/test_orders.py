@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.download.run import download, plan_download
-from internlm_zoo.mirror import Orders, Report, apply, plan
+from internlm_zoo.mirror import Report, RunOptions, apply, plan
 from tests.mirror.conftest import Shell
 from tests.mirror.world import BASE, CHAT, World, weights
 
@@ -21,7 +21,7 @@ BASE_SIZE = sum(map(len, BASE.values()))
 
 def both(world: World, **orders: object) -> tuple[Report, Report]:
     """A plan and the apply after it, held against the bytes that the hubs sent."""
-    told = Orders(**orders)  # type: ignore[arg-type]
+    told = RunOptions(**orders)  # type: ignore[arg-type]
     sent = world.sent
     said = plan(world.file, settings=world.settings, orders=told)
     assert world.sent == sent

@@ -12,8 +12,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from internlm_zoo.mirror import Orders, Report, apply, diff, plan
-from internlm_zoo.mirror.values import Tallies
+from internlm_zoo.mirror import Report, RunOptions, apply, diff, plan
+from internlm_zoo.mirror.values import FileCounts
 from internlm_zoo.settings import Settings
 
 OVERLAY = """
@@ -85,7 +85,7 @@ def test_what_the_plan_says_is_what_the_apply_does(
         write(root / "hub", first)
         theirs = meddle(mirror, meddled) if early else {}
         ask(file, ["tiny-a", "tiny-b"], prune)
-        apply(file, settings=zoo, orders=Orders(max_delete="100%"))
+        apply(file, settings=zoo, orders=RunOptions(max_delete="100%"))
         if not early:
             meddle(mirror, meddled)
         write(root / "hub", later)
@@ -93,7 +93,7 @@ def test_what_the_plan_says_is_what_the_apply_does(
         before = contents(mirror)
         said = plan(file, settings=zoo)
         assert contents(mirror) == before
-        did = apply(file, settings=zoo, orders=Orders(max_delete="100%"))
+        did = apply(file, settings=zoo, orders=RunOptions(max_delete="100%"))
         assert_done(said, did, before, contents(mirror))
         failed = any(release.problem for release in did.releases)
         assert failed or diff(file, settings=zoo).result == "no change"
@@ -116,7 +116,7 @@ def assert_done(said: Report, did: Report, before: Mapping[str, bytes], after: M
         assert tally(now, differ) == (files.update.files, files.update.bytes)
         assert tally(mine, (mine.keys() & now.keys()) - differ) == (files.keep.files, files.keep.bytes)
         assert len(mine) == files.here.files
-    assert asdict(did.files) == asdict(sum((release.files for release in did.releases), Tallies()))
+    assert asdict(did.files) == asdict(sum((release.files for release in did.releases), FileCounts()))
 
 
 def tally(tree: Mapping[str, bytes], paths: set[str]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Fetched, Origin, Patience, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.net.awkward import Awkward, serving
 from tests.store.world import content_below
@@ -82,8 +82,8 @@ def fetch(wanted: Wanted, url: str, folder: Path, *, stops: bool) -> Fetched | N
             if stops and came[0] == len(THERE["acme/tiny/sub/weights.bin"]):
                 stop.set()
 
-    client = Client({}, Patience(tries=2, first_wait=0.01))
-    door = Origin("shelf", lambda: Location(url))
+    client = Client({}, RetryPolicy(tries=2, first_wait=0.01))
+    door = Endpoint("shelf", lambda: Location(url))
     try:
         return transfer(wanted, [door], folder, "key", client=client, stop=stop, progress=Until())
     except Stopped:

@@ -22,7 +22,7 @@ from internlm_zoo.sources import open_source
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Fetched, Origin, Patience, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
 from tests.hubs import FaultyHub
 
 REPO, PATH = "acme/tiny", "weights.bin"
@@ -104,10 +104,10 @@ def test_what_stays_so_is_an_error_after_two_questions(
 
 @pytest.fixture
 def fetch(tmp_path: Path, hub: FaultyHub) -> Iterator[Callable[..., Fetched]]:
-    client = Client({}, Patience(connect=5, stall=5, tries=3, first_wait=0.01))
+    client = Client({}, RetryPolicy(connect=5, stall=5, tries=3, first_wait=0.01))
 
     def fetch(wanted: Wanted = Wanted(PATH, len(DATA), SHA256)) -> Fetched:
-        door = Origin("hub", lambda: Location(f"{hub.url}/{REPO}/resolve/main/{wanted.path}"))
+        door = Endpoint("hub", lambda: Location(f"{hub.url}/{REPO}/resolve/main/{wanted.path}"))
         return transfer(
             wanted,
             [door],
@@ -148,8 +148,8 @@ def test_what_is_here_is_kept_when_something_else_comes_once(
 
 @pytest.mark.parametrize("kind", [202, "empty", "html"])
 def test_a_stretch_is_asked_for_again(hub: FaultyHub, kind: str | int) -> None:
-    client = Client({}, Patience(connect=5, stall=5, tries=3, first_wait=0.01))
-    door = Origin("hub", lambda: Location(f"{hub.url}/{REPO}/resolve/main/{PATH}"))
+    client = Client({}, RetryPolicy(connect=5, stall=5, tries=3, first_wait=0.01))
+    door = Endpoint("hub", lambda: Location(f"{hub.url}/{REPO}/resolve/main/{PATH}"))
     hub.fault(kind, PATH, times=1)
     stretch = Ranges(PATH, KNOWN["size and digest"], door, client).chunks(1000, 2000)
     assert b"".join(stretch) == DATA[1000:2000]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.locking import Guard, take
+from converters.locking import LockFile, take
 from tests.store.processes import start
 from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, write
 
@@ -111,7 +111,7 @@ def test_a_download_waits_for_a_prune_that_is_under_way(world: World) -> None:
     lock = world.home / "partial" / "prune.lock"
     lock.parent.mkdir(parents=True)
     guard = take(lock)
-    assert isinstance(guard, Guard)
+    assert isinstance(guard, LockFile)
     with running(world, "download", "tiny") as process:
         assert process.stderr is not None
         assert "waiting for `" in process.stderr.readline()

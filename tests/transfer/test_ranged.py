@@ -15,7 +15,7 @@ from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.values import Origin, Patience, Wanted
+from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
 from tests.hubs import FaultyHub
 
 NAME = "model.safetensors"
@@ -93,9 +93,11 @@ def test_a_link_that_expired_under_many_readers_is_asked_for_once_more(
         asked.append(NAME if asked else "old.safetensors")
         return Location(f"{hub.url}/acme/one/resolve/main/{asked[-1]}")
 
-    patience = Patience(tries=2)
+    patience = RetryPolicy(tries=2)
     with closing(Client({}, patience)) as client:
-        file = RangedFile(Ranges(NAME, Wanted(NAME, SIZE), Origin("hub", locate), client), Wanted(NAME, SIZE))
+        file = RangedFile(
+            Ranges(NAME, Wanted(NAME, SIZE), Endpoint("hub", locate), client), Wanted(NAME, SIZE)
+        )
         file.read(0, 8)
         hub.fault("expired", "old.safetensors")
         ranges = [(at, 256) for at in range(50_000, 2_450_000, 50_000)]

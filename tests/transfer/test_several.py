@@ -19,15 +19,15 @@ from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import CHUNK
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Fetched, Origin, Patience, Wanted
-from internlm_zoo.transfer.work_sharing import Crew
+from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
+from internlm_zoo.transfer.work_sharing import WorkSharing
 from internlm_zoo.transfer.workers import work
 from tests.hubs import FaultyHub
 
 REPO, PATH = "acme/tiny", "weights.bin"
 DATA = random.Random(6).randbytes(4 * BLOCK + 4321)
 WANTED = Wanted(PATH, len(DATA), hashlib.sha256(DATA).hexdigest())
-PATIENCE = Patience(connect=2, stall=1.0, tries=3, first_wait=0.01)
+PATIENCE = RetryPolicy(connect=2, stall=1.0, tries=3, first_wait=0.01)
 NAMES = ("one", "two", "three")
 
 
@@ -63,11 +63,11 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
         *names: str, workers: int = 1, wanted: Wanted = WANTED, progress: Progress | None = None, **more: Any
     ) -> Fetched:
         doors = [
-            Origin(name, lambda hub=hubs[name]: Location(f"{hub.url}/{REPO}/resolve/main/{PATH}"))
+            Endpoint(name, lambda hub=hubs[name]: Location(f"{hub.url}/{REPO}/resolve/main/{PATH}"))
             for name in names
         ]
         stop = threading.Event()
-        crew = Crew(stop)
+        crew = WorkSharing(stop)
         job = lambda: transfer(  # noqa: E731
             wanted, doors, tmp_path / "partial", "key", client=client,
             stop=stop, progress=progress or Sum(), crew=crew, **more,

@@ -20,7 +20,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Fetched, Origin, Patience, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.hubs import FaultyHub
 
@@ -29,7 +29,7 @@ DATA = random.Random(5).randbytes(700_001)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 GIT_SHA1 = hashlib.sha1(b"blob %d\0" % len(DATA) + DATA).hexdigest()
 WANTED = Wanted(PATH, len(DATA), SHA256)
-PATIENCE = Patience(connect=2, stall=0.4, tries=3, first_wait=0.01)
+PATIENCE = RetryPolicy(connect=2, stall=0.4, tries=3, first_wait=0.01)
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def url(hub: FaultyHub) -> str:
     return f"{hub.url}/{REPO}/resolve/main/{PATH}"
 
 
-def origin(name: str, hub: FaultyHub, **headers: str) -> Origin:
-    return Origin(name, lambda: Location(url(hub), headers))
+def origin(name: str, hub: FaultyHub, **headers: str) -> Endpoint:
+    return Endpoint(name, lambda: Location(url(hub), headers))
 
 
 Fetch = Callable[..., Fetched]
@@ -63,7 +63,7 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
 
     def fetch(
         wanted: Wanted = WANTED,
-        origins: list[Origin] | None = None,
+        origins: list[Endpoint] | None = None,
         stop: threading.Event | None = None,
         progress: Progress | None = None,
         folder: Path = tmp_path / "partial",
@@ -228,7 +228,7 @@ def test_an_expired_link_is_asked_for_anew_and_goes_on_at_the_byte(
         asked.append(time.time())
         return Location(url(hub))
 
-    done = fetch(origins=[Origin("one", locate)])
+    done = fetch(origins=[Endpoint("one", locate)])
     assert done.path.read_bytes() == DATA
     assert len(asked) == 2
     assert ranges(hub) == ["bytes=0-", "bytes=300000-", "bytes=300000-"]
@@ -239,7 +239,7 @@ def test_a_link_known_to_be_over_is_not_tried(fetch: Fetch, hubs: dict[str, Faul
     links = [Location(url(hub) + "?first", {}, expires=time.time() + 0.2), Location(url(hub) + "?second")]
     hub.fault("reset", PATH, times=1, after=300_000)
     hub.fault("delay", PATH, times=1, seconds=0.3)
-    done = fetch(origins=[Origin("one", lambda: links.pop(0))])
+    done = fetch(origins=[Endpoint("one", lambda: links.pop(0))])
     assert done.path.read_bytes() == DATA
     assert [list(seen.query) for seen in hub.downloads()] == [["first"], ["second"]]
 
@@ -303,11 +303,11 @@ def test_the_bytes_are_asked_for_as_they_are(fetch: Fetch, hubs: dict[str, Fault
 def test_a_directory_is_an_origin_like_any_other(
     fetch: Fetch, hubs: dict[str, FaultyHub], root: Path
 ) -> None:
-    place = Origin("folder", lambda: Location((root / REPO / PATH).as_uri()))
+    place = Endpoint("folder", lambda: Location((root / REPO / PATH).as_uri()))
     done = fetch(origins=[place])
     assert done.served == {"folder": len(DATA)}
     done.path.unlink()  # the caller's
-    gone = Origin("folder", lambda: Location((root / "gone").as_uri()))
+    gone = Endpoint("folder", lambda: Location((root / "gone").as_uri()))
     assert fetch(origins=[gone, origin("one", hubs["one"])]).authors == ("one",)
 
 

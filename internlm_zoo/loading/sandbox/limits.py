@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Limits:
+class SandboxLimits:
     """seconds: of a processor, for one text or conversation. per_second: characters of a text that give one
     more. opening: seconds for building the tokenizer from its files, which takes one for 128,000 tokens.
     memory: bytes, beyond those that are taken before.
@@ -28,4 +28,4 @@ class Limits:
     per_token: int = 1 << 10
 
 
-LIMITS = Limits()
+LIMITS = SandboxLimits()

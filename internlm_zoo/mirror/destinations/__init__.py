@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from internlm_zoo.mirror.index import HeldFile, Index
-from internlm_zoo.mirror.values import Seen, Tally
+from internlm_zoo.mirror.index import Index, IndexedFile
+from internlm_zoo.mirror.values import FileCount, LocalState
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 
@@ -36,13 +36,15 @@ class Destination(Protocol):
         """Replace the index in one step."""
         ...
 
-    def examine(self, path: str, files: Iterable[HeldFile], *, deep: bool, progress: Progress) -> Seen:
+    def examine(
+        self, path: str, files: Iterable[IndexedFile], *, deep: bool, progress: Progress
+    ) -> LocalState:
         """How the files of a release are. deep: hash every one; otherwise those that were touched since."""
         ...
 
     def recognise(
         self, path: str, files: Iterable[LockedFile], *, progress: Progress
-    ) -> Mapping[str, HeldFile]:
+    ) -> Mapping[str, IndexedFile]:
         """Those of the files, all with digests, that lie at their place and are right."""
         ...
 
@@ -56,7 +58,7 @@ class Destination(Protocol):
         ...
 
     def take_in(self, path: str, files: Iterable[str]) -> Mapping[str, str]:
-        """Move files from the stage to their place. Returns their stamps, see HeldFile."""
+        """Move files from the stage to their place. Returns their stamps, see IndexedFile."""
         ...
 
     def remove(self, path: str, files: Mapping[str, str]) -> tuple[str, ...]:
@@ -68,7 +70,7 @@ class Destination(Protocol):
         """Forget the stage of one release."""
         ...
 
-    def unfinished(self, wanted: Collection[str]) -> Tally:
+    def unfinished(self, wanted: Collection[str]) -> FileCount:
         """What lies on the stages of all releases but these."""
         ...
 

@@ -20,8 +20,8 @@ from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.fs import contained
 from internlm_zoo.integrity.verify import verify
-from internlm_zoo.mirror.index import NAME, HeldFile, Index, dump, git_digest, parse
-from internlm_zoo.mirror.values import Lying, Seen, Tally
+from internlm_zoo.mirror.index import NAME, Index, IndexedFile, dump, git_digest, parse
+from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.sources.paths import check_path
@@ -73,10 +73,12 @@ class DirectoryDestination:
             file.write(dump(index))
         draft.replace(self._root / NAME)
 
-    def examine(self, path: str, files: Iterable[HeldFile], *, deep: bool, progress: Progress) -> Seen:
+    def examine(
+        self, path: str, files: Iterable[IndexedFile], *, deep: bool, progress: Progress
+    ) -> LocalState:
         folder, files = self._folder(path), tuple(files)
         if not folder.is_dir():
-            return Seen(missing=frozenset(file.path for file in files))
+            return LocalState(missing=frozenset(file.path for file in files))
         lying = dict(_lying(folder, {file.path for file in files} | LISTED))
         report = verify(folder, _expected(files), quick=not deep, progress=progress)
         damaged = {wrong.path for wrong in report.wrong}
@@ -86,11 +88,11 @@ class DirectoryDestination:
         if touched and not deep:
             again = verify(folder, _expected(touched), progress=progress)
             damaged |= {wrong.path for wrong in again.wrong}
-        return Seen(lying, frozenset(damaged), frozenset(report.missing))
+        return LocalState(lying, frozenset(damaged), frozenset(report.missing))
 
     def recognise(
         self, path: str, files: Iterable[LockedFile], *, progress: Progress
-    ) -> Mapping[str, HeldFile]:
+    ) -> Mapping[str, IndexedFile]:
         folder = self._folder(path)
         right = {}
         for file in files:
@@ -135,10 +137,10 @@ class DirectoryDestination:
     def clear(self, path: str) -> None:
         self._remove_stage(self._stage(path))
 
-    def unfinished(self, wanted: Collection[str]) -> Tally:
+    def unfinished(self, wanted: Collection[str]) -> FileCount:
         files = [lying for stage in self._stages(wanted) for _, lying in _lying(stage / BOOKS / "partial")]
         files += [lying for stage in self._stages(wanted) for _, lying in _lying(stage)]
-        return Tally(len(files), sum(lying.size for lying in files))
+        return FileCount(len(files), sum(lying.size for lying in files))
 
     def tidy(self, wanted: Collection[str]) -> None:
         for stage in self._stages(wanted):
@@ -188,17 +190,17 @@ def _stamp(file: Path) -> str:
     return str(file.lstat().st_mtime_ns)
 
 
-def _lying(folder: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, Lying]]:
+def _lying(folder: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, ExistingFile]]:
     """The files in a folder, links among them, by their paths with forward slashes. wanted: see
     files_below."""
     for path in files_below(folder, wanted, links=True):
         with suppress(FileNotFoundError):
             if not is_ours(path):
                 status = (folder / path).lstat()
-                yield path, Lying(status.st_size, str(status.st_mtime_ns))
+                yield path, ExistingFile(status.st_size, str(status.st_mtime_ns))
 
 
-def _recognised(place: Path, file: LockedFile, progress: Progress) -> HeldFile | None:
+def _recognised(place: Path, file: LockedFile, progress: Progress) -> IndexedFile | None:
     stamp, size = _stamp(place), place.stat().st_size
     progress.start(file.path, size)
     try:
@@ -207,7 +209,7 @@ def _recognised(place: Path, file: LockedFile, progress: Progress) -> HeldFile |
         progress.finish(file.path)
     if digest.mismatch() is not None:
         return None
-    return HeldFile(file.path, size, digest.sha256, git_digest(place, size), stamp)
+    return IndexedFile(file.path, size, digest.sha256, git_digest(place, size), stamp)
 
 
 def _work_tree(root: Path) -> Path | None:
@@ -216,7 +218,7 @@ def _work_tree(root: Path) -> Path | None:
     return next((place for place in places if (place / ".git").exists()), None)
 
 
-def _expected(files: Iterable[HeldFile]) -> list[LockedFile]:
+def _expected(files: Iterable[IndexedFile]) -> list[LockedFile]:
     return [LockedFile(file.path, file.size, file.sha256) for file in files]
 
 

@@ -72,9 +72,9 @@ def test_a_file_whose_workers_are_killed_again_and_again_is_given_up(tmp_path, o
 CHILD = """
 import os, signal, sys
 import converters
-from converters.progress import Silence
+from converters.progress import NullProgress
 
-class DiesAfterSomeFiles(Silence):
+class DiesAfterSomeFiles(NullProgress):
     left = 5
     def advance(self, task, amount):
         self.left -= 1

@@ -13,8 +13,8 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.http import Asker
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.failures import Refusal
-from internlm_zoo.transfer.values import Patience, Wanted
+from internlm_zoo.transfer.failures import TransferFailure
+from internlm_zoo.transfer.values import RetryPolicy, Wanted
 from tests.fuzz.contract import Reader
 
 _HUB = "http://hub.example"
@@ -49,11 +49,11 @@ def _listing() -> object:
 
 
 def _file() -> object:
-    client, wanted = Client({}, Patience()), Wanted("a.bin")
+    client, wanted = Client({}, RetryPolicy()), Wanted("a.bin")
     try:
         with client.open(Location(f"{_HUB}/a.bin"), _START, '"etag"') as body:
             return [len(chunk) for chunk in body.chunks(wanted, client.patience)]
-    except Refusal as refusal:
+    except TransferFailure as refusal:
         raise refusal.error from refusal
     finally:
         client.close()

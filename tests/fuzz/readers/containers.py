@@ -8,7 +8,7 @@ from pathlib import Path
 
 import converters
 from converters.formats import gguf, pickle_write, pickles, safetensors, shards, torchzip, zip_read
-from converters.formats.bytesource import HeldFile
+from converters.formats.bytesource import MemoryFile
 from converters.formats.jsontext import json_value
 from converters.tokenizer.model_proto import read_model
 from internlm_zoo.errors import UsageError
@@ -16,8 +16,8 @@ from tests.fuzz.contract import Reader
 from tests.fuzz.readers.memory import TOKENIZER, MemoryFolder, checkpoint
 
 
-def _held(data: bytes) -> HeldFile:
-    return HeldFile("memory/file", data)
+def _held(data: bytes) -> MemoryFile:
+    return MemoryFile("memory/file", data)
 
 
 def _weights(*kinds: str) -> Iterator[bytes]:

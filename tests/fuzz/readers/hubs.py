@@ -14,7 +14,7 @@ from internlm_zoo.net.retry_after import retry_after
 from internlm_zoo.registry import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source
-from internlm_zoo.sources.http import Answer
+from internlm_zoo.sources.http import Response
 from tests.fuzz.contract import Reader
 from tests.sources.hostile import LISTINGS
 
@@ -34,11 +34,11 @@ class _Canned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.asker, name)
 
-    def get(self, url: str) -> Answer:
-        return Answer(url, 200, {"Content-Type": "text/html"}, self.data)
+    def get(self, url: str) -> Response:
+        return Response(url, 200, {"Content-Type": "text/html"}, self.data)
 
-    def post(self, url: str, content: Any, headers: Any) -> Answer:
-        return Answer(url, 200, {}, self.data)
+    def post(self, url: str, content: Any, headers: Any) -> Response:
+        return Response(url, 200, {}, self.data)
 
 
 def _listing(protocol: str) -> Callable[[bytes], object]:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from converters.errors import IntegrityError, NotFoundError
-from converters.formats.bytesource import HeldFile
+from converters.formats.bytesource import MemoryFile
 from tests.converters.oracle import INTERNLM2, make_model, write_hf, write_original
 
 TOKENIZER = Path("internlm_zoo/demo/models/demo-internlm2-chat/tokenizer.model")
@@ -33,10 +33,10 @@ class MemoryFolder:
     def where(self, name: str) -> str:
         return f"{self.name}/{name}"
 
-    def open(self, name: str) -> HeldFile:
+    def open(self, name: str) -> MemoryFile:
         if name not in self.files:
             raise NotFoundError("there is no such file", self.where(name))
-        return HeldFile(self.where(name), self.files[name])
+        return MemoryFile(self.where(name), self.files[name])
 
     def identity(self, name: str) -> str:
         return str(hash(self.files[name]))

@@ -20,7 +20,7 @@ from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.serve.index import read_index
 from internlm_zoo.store.aliases import remembered
 from internlm_zoo.store.block_digests import read_blocks
-from internlm_zoo.store.hash_cache import Ledger
+from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.record import Record, read_record
 from internlm_zoo.transfer.blocks import BLOCK
@@ -74,7 +74,7 @@ LEDGER = {
 
 
 def _ledger(path: Path) -> object:
-    return Ledger(path.parent, keep=False).remembered(path)
+    return HashCache(path.parent, keep=False).remembered(path)
 
 
 def _json(value: object) -> Callable[[], list[bytes]]:
