@@ -31,6 +31,7 @@ from tests.store.world import (
     sha256,
     write,
 )
+from tests.timing import PATIENCE
 
 BLOCK = 8 << 20
 SIZE = 2 * BLOCK + 12_345
@@ -40,7 +41,6 @@ SIZE = 2 * BLOCK + 12_345
 def world(tmp_path: Path) -> Iterator[World]:
     with ExitStack() as stack:
         opened = open_world(tmp_path, stack)
-        opened.environ["INTERNLM_ZOO_TIMEOUT"] = "10"
         yield opened
 
 
@@ -298,7 +298,7 @@ def test_many_threads_that_want_the_same_fetch_it_once(large):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert len(found) == 4 and len(set(found)) == 1
     assert content_below(found[0]) == content_below(large.root / REPO)
     assert sum(hub.sent for hub in large.hubs.values()) < SIZE + BLOCK
@@ -333,7 +333,7 @@ def test_the_guide_runs_as_it_is_written(tmp_path):
     code = "\n".join(re.findall(r"```python\n(.*?)```", guide, re.DOTALL))
     environ = {**os.environ, "INTERNLM_ZOO_HOME": str(tmp_path), "INTERNLM_ZOO_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("demo-internlm2-chat: bundled:demo-internlm2-chat at ")

@@ -15,6 +15,7 @@ import typer
 
 import internlm_zoo.cli as cli
 from internlm_zoo.cli.shell import app, run
+from tests.timing import PATIENCE
 
 for _module in cli._MODULES:
     __import__(f"internlm_zoo.cli.{_module}")
@@ -58,7 +59,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("INTERNLM_ZOO_OPENXLAB_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("INTERNLM_ZOO_TIMEOUT", "0.3")
+    monkeypatch.setenv("INTERNLM_ZOO_TIMEOUT", str(PATIENCE))
     monkeypatch.setenv("INTERNLM_ZOO_TRIES", "1")
     monkeypatch.setattr("internlm_zoo.sources.http.PAUSE_SECONDS", 0)
     monkeypatch.setattr("internlm_zoo.cli.serve.time", SimpleNamespace(sleep=_interrupt))

@@ -13,6 +13,7 @@ import pytest
 
 import internlm_zoo.cli as cli
 from internlm_zoo.cli.shell import run
+from tests.timing import PATIENCE
 
 for _module in cli._MODULES:
     __import__(f"internlm_zoo.cli.{_module}")
@@ -153,7 +154,7 @@ def process(script: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         ["bash", "-c", f'zoo() {{ {zoo[:-1]}\' "$@"; }}; {script}'],
         capture_output=True,
-        timeout=120,
+        timeout=PATIENCE,
         env={**os.environ, **environ},
     )
 
@@ -190,5 +191,5 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
         f"file = open({str(tmp_path / 'weights')!r}, 'wb'); os.write(2, b'words'); sys.exit(file.fileno())"
     )
     script = f'{sys.executable} -c "$PROGRAM" <&- >&- 2>&-'
-    done = subprocess.run(["bash", "-c", script], env={**os.environ, "PROGRAM": program}, timeout=120)
+    done = subprocess.run(["bash", "-c", script], env={**os.environ, "PROGRAM": program}, timeout=PATIENCE)
     assert done.returncode > 2 and (tmp_path / "weights").read_bytes() == b""

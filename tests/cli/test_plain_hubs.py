@@ -22,6 +22,7 @@ import internlm_zoo.cli as cli
 from tests.cli.hostile import HOSTILE, shown
 from tests.sources.hostile import COMMIT, LISTINGS
 from tests.store.world import ENDPOINTS, OVERLAY
+from tests.timing import PATIENCE
 
 for _module in cli._MODULES:
     __import__(f"internlm_zoo.cli.{_module}")
@@ -39,7 +40,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "HOME": str(tmp_path),
         "INTERNLM_ZOO_HOME": str(tmp_path / "store"),
         "INTERNLM_ZOO_REGISTRY": str(tmp_path / "overlay.yaml"),
-        "INTERNLM_ZOO_TIMEOUT": "2",
+        "INTERNLM_ZOO_TIMEOUT": str(PATIENCE),
         "INTERNLM_ZOO_TRIES": "1",
     }.items():
         monkeypatch.setenv(name, value)

@@ -22,6 +22,7 @@ from internlm_zoo.cli.progress import open_progress
 from internlm_zoo.display.drawing import Drawing, sentence, shorten
 from internlm_zoo.display.progress_state import ProgressState
 from tests.store.world import WEIGHTS, World, open_world
+from tests.timing import PATIENCE
 
 SHARD = "pytorch_model-00003-of-00008.bin"
 COMMAND = "import sys; from internlm_zoo.cli import main; main(sys.argv[1:])"
@@ -50,7 +51,6 @@ def tally(clock: Clock) -> ProgressState:
 def world(tmp_path: Path) -> Iterator[World]:
     with ExitStack() as stack:
         opened = open_world(tmp_path, stack)
-        opened.environ["INTERNLM_ZOO_TIMEOUT"] = "10"
         yield opened
 
 
@@ -227,7 +227,7 @@ def download(world: World, *args: str, **options) -> subprocess.Popen[str]:
 def test_a_download_in_a_pipe_tells_every_few_seconds_how_far_it_is(world):
     world.fault("slow", WEIGHTS, rate=150_000)
     process = download(world, stderr=subprocess.PIPE, text=True)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "\x1b" not in err and "\r" not in err
     told = re.findall(
@@ -241,7 +241,7 @@ def test_a_download_in_a_pipe_tells_every_few_seconds_how_far_it_is(world):
 
 def test_quiet_is_silent(world):
     process = download(world, "-q", stderr=subprocess.PIPE, text=True)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err, len(out.splitlines())) == (0, "", 1)
 
 
@@ -279,6 +279,6 @@ def on_a_terminal(world: World, width: int) -> str:
             break
         heard += chunk
     os.close(ours)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, heard
     return heard.decode()

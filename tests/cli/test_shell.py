@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.timing import PATIENCE
+
 HEAVY = ("torch", "transformers", "huggingface_hub", "modelscope", "aiohttp")
 
 
 def zoo(*args: str, **options) -> subprocess.CompletedProcess[str]:
     code = "import sys; from internlm_zoo.cli import main; main(sys.argv[1:])"
     return subprocess.run(
-        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=120, **options
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=PATIENCE, **options
     )
 
 
@@ -30,14 +32,16 @@ def test_the_first_commands_load_nothing_heavy(args):
         "except SystemExit: pass\n"
         f"print('\\nLOADED', sorted(set({HEAVY!r}) & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert result.stdout.endswith("LOADED []\n"), result.stdout[-500:] + result.stderr
 
 
 @pytest.mark.parametrize("package", ["internlm_zoo", "converters"])
 def test_importing_a_package_loads_nothing_heavy(package):
     code = f"import sys, {package}; print(sorted(set({(*HEAVY, 'numpy', 'typer')!r}) & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert result.stdout == "[]\n", result.stderr
 
 
@@ -49,7 +53,7 @@ def test_converters_knows_nothing_of_the_product():
         "    except ModuleNotFoundError as error: assert error.name == 'ray', error\n"  # an extra
         "print([name for name in sys.modules if name.startswith(('internlm_zoo', 'torch', 'transformers'))])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert result.stdout == "[]\n", result.stderr
 
 
@@ -131,7 +135,7 @@ cli.main(sys.argv[1:])
 
 def faulty(*args):
     command = [sys.executable, "-c", FAULT, "list", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_a_fault_of_the_program_is_a_sentence_with_a_code_of_its_own():
@@ -157,5 +161,5 @@ def test_debug_shows_the_traceback_of_faults_and_of_refusals():
 def test_a_closed_pipe_is_no_fault():
     code = f"{sys.executable} -c 'import internlm_zoo.cli as cli; cli.main()' registry export"
     script = f"set -o pipefail; {code} | true; echo code $?"
-    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE)
     assert (result.stdout, result.stderr) == ("code 141\n", "")

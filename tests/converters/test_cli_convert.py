@@ -25,6 +25,7 @@ from tests.converters.oracle import (
     write_hf,
     write_original,
 )
+from tests.timing import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "internlm_zoo" / "demo" / "models"
@@ -182,5 +183,5 @@ def test_converting_loads_no_torch(tmp_path):
         f"code = run(['convert', {str(src)!r}, {str(tmp_path / 'dst')!r}, '--to', 'original', '--tp', '2'])\n"
         "print(code, sorted({'torch', 'transformers', 'safetensors'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert result.stdout.splitlines()[-1] == "0 []", result.stderr

@@ -20,6 +20,7 @@ import torch
 import converters
 from converters.errors import UsageError
 from tests.converters.oracle import INTERNLM2, make_model, write_original
+from tests.timing import PATIENCE
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
@@ -118,7 +119,7 @@ def folder(tmp_path, number):
 def test_killed_at_a_step_of_its_work_a_rerun_finishes(tmp_path, src, way, wanted, steps, part):
     dst = folder(tmp_path, part)
     with child(src, dst, way, 1 + int(part * (steps - 1))) as process:
-        assert process.wait(120) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     assert_a_rerun_finishes(src, dst, way, wanted)
 
 
@@ -141,7 +142,7 @@ def test_what_was_written_before_a_kill_is_not_written_again(tmp_path, src, way,
     converters.convert(src, tmp_path / "all", progress=undisturbed, **way)
     dst = folder(tmp_path, "dst")
     with child(src, dst, way, int(steps * part)) as process:
-        assert process.wait(120) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     report = converters.convert(src, dst, progress=again, **way)
     assert content(dst) == wanted
     assert set(report.kept) == undisturbed.bytes.keys() - again.bytes.keys()
@@ -153,7 +154,7 @@ def test_what_was_written_before_a_kill_is_not_written_again(tmp_path, src, way,
 def test_a_line_of_the_journal_that_is_cut_short_is_not_believed(tmp_path, src, way, wanted, steps, cut):
     dst = folder(tmp_path, "dst")
     with child(src, dst, way, steps // 2) as process:
-        assert process.wait(120) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     (journal,) = dst.parent.glob(".*/journal")
     journal.write_bytes(journal.read_bytes()[:-cut])
     assert_a_rerun_finishes(src, dst, way, wanted)
@@ -163,7 +164,7 @@ def test_a_rerun_with_other_options_does_not_take_over_what_it_finds(tmp_path, s
     other = {**way, "max_shard_size": "2MB"} if way["to"] == "hf" else {**way, "tp": 2}
     dst = folder(tmp_path, "other")
     with child(src, dst, way, 10) as process:
-        assert process.wait(120) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     converters.convert(src, tmp_path / "wanted", **other)
     try:
         converters.convert(src, dst, **other)
@@ -177,7 +178,7 @@ def test_a_rerun_that_reads_the_source_otherwise_begins_anew(tmp_path, src, way,
     """adapt_hf decides the order of rows, and changes no name and no shape."""
     dst = folder(tmp_path, "otherwise")
     with child(src, dst, way, 60) as process:
-        assert process.wait(120) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     given = {"adapt_hf": False}
     converters.convert(src, tmp_path / "wanted", given=given, **way)
     converters.convert(src, dst, given=given, **way)
@@ -188,7 +189,7 @@ def test_a_tokenizer_of_the_killed_run_is_not_left_in_another(tmp_path, src, way
     dst = folder(tmp_path, "tokenizer")
     tokenizer = Path(__file__).parents[2] / "internlm_zoo/demo/models/demo-internlm2-chat/tokenizer.model"
     with child(src, dst, {**way, "tokenizer": str(tokenizer)}, 60) as process:
-        assert process.wait(120) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     converters.convert(src, dst, **way)
     assert content(dst) == wanted
 
@@ -198,7 +199,7 @@ def test_a_source_that_changed_after_the_kill_is_read_anew(tmp_path, src, way, w
     shutil.copytree(src, changed)
     dst = folder(tmp_path, "dst")
     with child(changed, dst, way, 10) as process:
-        assert process.wait(120) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     for path in changed.glob("model_tp*.pt"):
         state = torch.load(path, weights_only=True)
         for tensor in state.values():
@@ -216,7 +217,7 @@ def test_fifty_kills_at_random_times(tmp_path, src, way, wanted):
     with child(src, folder(tmp_path, "whole"), way) as process:
         process.stdout.readline()
         start = time.monotonic()
-        assert process.wait(120) == 0
+        assert process.wait(PATIENCE) == 0
     duration = time.monotonic() - start
     dice = random.Random(0)
     killed = 0
@@ -227,7 +228,7 @@ def test_fifty_kills_at_random_times(tmp_path, src, way, wanted):
                 process.stdout.readline()
                 time.sleep(dice.uniform(0, duration))
                 process.kill()
-                killed += process.wait(120) == -signal.SIGKILL
+                killed += process.wait(PATIENCE) == -signal.SIGKILL
         assert_a_rerun_finishes(src, dst, way, wanted)
     assert killed >= 25
 
@@ -246,7 +247,7 @@ def test_two_of_one_target_take_turns_and_the_second_says_for_whom_it_waits(tmp_
         while not any(note.startswith("waiting for `python") for note in heard):
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGCONT)
-        assert first.wait(120) == 0
+        assert first.wait(PATIENCE) == 0
         second.join()
     assert f"(process {first.pid} on {socket.gethostname()}, since 20" in "".join(heard)
     assert content(dst) == wanted
@@ -270,7 +271,7 @@ def test_an_interrupt_does_not_wait_for_a_large_tensor_that_a_thread_is_at(tmp_p
 
         def advance(self, task, amount):
             if threading.current_thread() is main:
-                assert large.wait(60)
+                assert large.wait(PATIENCE)
                 raise KeyboardInterrupt
             self.steps += large.is_set()
             if amount > 1 << 18:

@@ -13,6 +13,7 @@ import pytest
 
 from converters.locking import Holder, LockFile, held, holder_of, take
 from tests.environment import ENVIRONMENTS, words
+from tests.timing import PATIENCE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 PARENT = """
@@ -108,6 +109,6 @@ def test_never_two_hold_it_and_the_dead_hold_nobody_up(tmp_path: Path, where: st
         )
         for seed in range(6)
     ]  # fmt: skip
-    said = [process.communicate(timeout=120) for process in reversed(processes)]
+    said = [process.communicate(timeout=PATIENCE) for process in reversed(processes)]
     assert {process.returncode for process in processes} == {0, -signal.SIGKILL}, said
     assert int((tmp_path / "count").read_text()) == sum(out.count("counted") for out, _ in said)

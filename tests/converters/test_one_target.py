@@ -13,6 +13,7 @@ from converters.errors import UsageError
 from converters.progress import NullProgress
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
 from tests.converters.test_evidence import READ_BACK, Meanwhile
+from tests.timing import PATIENCE
 
 TINY = replace(INTERNLM2, layers=1, hidden=32, heads=4, kv_heads=2, inter=48)
 
@@ -48,7 +49,7 @@ def both(one, first, other, second, **options):
 
     def begin():
         thread.start()
-        assert waiting.heard.wait(60)
+        assert waiting.heard.wait(PATIENCE)
 
     converters.convert(one, first, to="original", progress=Meanwhile(READ_BACK, begin))
     thread.join()
@@ -100,7 +101,7 @@ def test_a_second_one_makes_the_folders_that_the_first_one_took_away_again(tmp_p
 
     def fail():
         second.start()
-        assert waiting.heard.wait(60)
+        assert waiting.heard.wait(PATIENCE)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -20,6 +20,7 @@ from tests.converters.bits import to_torch
 from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, stages_of, write_hf, write_original
 from tests.converters.refusal import refused
 from tests.converters.test_crash import Counter, child, content
+from tests.timing import PATIENCE
 
 gguf = pytest.importorskip("gguf", reason="make installs the gguf package; here it is not")
 
@@ -132,7 +133,7 @@ def test_a_killed_q8_0_conversion_goes_on_to_the_same_bytes(tmp_path):
     converters.convert(src, tmp_path / "whole", progress=counter, **asked)
     again = Counter()
     with child(src, tmp_path / "dst", asked, counter.steps // 2) as process:
-        assert process.wait(120) == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
     converters.convert(src, tmp_path / "dst", progress=again, **asked)
     assert content(tmp_path / "dst") == content(tmp_path / "whole")
     assert again.steps < counter.steps * 3 / 4

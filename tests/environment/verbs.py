@@ -27,6 +27,7 @@ from tests.converters.oracle import Dims, expected, make_model, read_hf, write_o
 from tests.environment.places import COMMAND, Done, open_folder, run_in, words
 from tests.environment.table import ENVIRONMENTS, ROOT, Environment
 from tests.store.world import FILES, World, content_below, open_world
+from tests.timing import PATIENCE
 
 PLAIN = ENVIRONMENTS["plain"]
 DIMS = Dims(hidden=64, inter=96, vocab=512)  # more than the 200 kB after which some environments end
@@ -52,7 +53,7 @@ class Place:
             **self.world.environ,
             "HOME": str(self.folder),
             "INTERNLM_ZOO_HOME": str(home),
-            "INTERNLM_ZOO_TIMEOUT": "20",
+            "INTERNLM_ZOO_TIMEOUT": str(PATIENCE),
         }
 
 
@@ -232,14 +233,14 @@ def _serve(environment: Environment, args: list[str], environ: Mapping[str, str]
         said += line
         if url := re.search(r"http://127[0-9.:]+", line):
             opener = build_opener(ProxyHandler({}))
-            with opener.open(f"{url[0]}/acme/tiny/resolve/main/config.json", timeout=60) as answer:
+            with opener.open(f"{url[0]}/acme/tiny/resolve/main/config.json", timeout=PATIENCE) as answer:
                 served = answer.read().decode("latin-1")
             process.send_signal(signal.SIGTERM)
             said += process.stdout.read()
             return Done(
-                0 if process.wait(60) in (0, 128 + signal.SIGTERM) else process.returncode, served, said
+                0 if process.wait(PATIENCE) in (0, 128 + signal.SIGTERM) else process.returncode, served, said
             )
-    return Done(process.wait(60), "", said)
+    return Done(process.wait(PATIENCE), "", said)
 
 
 def outcomes(cases: Iterable[Case] = CASES) -> dict[Case, Outcome]:

@@ -18,6 +18,7 @@ from internlm_zoo.loading.generate import encode, encode_turns, generate
 from internlm_zoo.loading.load import load_model
 from internlm_zoo.loading.sandbox import limits, process
 from tests.loading.demo import MODELS, edit_config, home_of
+from tests.timing import PATIENCE
 
 CHAT = MODELS[1]
 TURNS = [{"role": "user", "content": "Hello"}]
@@ -293,7 +294,7 @@ def test_an_endless_template_does_not_outlive_a_killed_process(folder, impatient
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    child.wait(60)
+    child.wait(PATIENCE)
     assert not child.is_running()
 
 

@@ -18,6 +18,7 @@ from tests.conftest import OFFICIAL_CALL
 from tests.hubs.authority import Authority
 from tests.mirror.world import CHAT, World, open_world
 from tests.openmind import client_python, leading_to
+from tests.timing import PATIENCE
 
 NAMES = {
     "huggingface": ["acme/tiny-chat", "acme/chat-tiny"],
@@ -58,7 +59,7 @@ def test_official_client(
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         command = [sys.executable, "-c", CLIENTS[hub], *NAMES[hub]]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     for folder, sha in json.loads(done.stdout.splitlines()[-1]):
         record_property(OFFICIAL_CALL, {"huggingface": "huggingface_hub"}.get(hub, hub))
@@ -77,7 +78,7 @@ def test_openmind_hub_gets_the_mirror_by_the_name_on_modelers(
     ):
         command = [client_python("modelers"), "-c", program]
         env = {**os.environ, **environment, "HOME": str(tmp_path)}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     record_property(OFFICIAL_CALL, "openmind_hub")
     folder = Path(done.stdout.splitlines()[-1])

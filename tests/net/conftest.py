@@ -26,6 +26,4 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with ExitStack() as stack:
-        world = open_world(tmp_path, stack)
-        world.environ["INTERNLM_ZOO_TIMEOUT"] = "5"
-        yield world
+        yield open_world(tmp_path, stack)

@@ -14,6 +14,7 @@ import pytest
 
 from internlm_zoo.serve.app import environment
 from tests.conftest import OFFICIAL_CALL
+from tests.timing import PATIENCE
 
 CLIENTS = Path(__file__).parent / "clients"
 _HUBS = ("HF_", "HUGGINGFACE_", "MODELSCOPE_", "OPENXLAB_", "OPENMIND_")
@@ -39,7 +40,7 @@ def run(tmp_path: Path, hub: Any) -> Run:
     def run(*argv: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
         command = [str(part) for part in argv]
         return subprocess.run(
-            command, env=env | more, cwd=tmp_path, capture_output=True, text=True, timeout=120
+            command, env=env | more, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
         )
 
     return run

@@ -18,6 +18,7 @@ from tests.hubs.authority import Authority
 from tests.openmind import client_python, leading_to
 from tests.serve import content
 from tests.store.processes import interruptible
+from tests.timing import PATIENCE
 
 # Two groups of verbs: with a single command the command line would take no verb at all.
 CODE = "from internlm_zoo.cli import main; main()"
@@ -50,7 +51,7 @@ def serving(*args: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
 
 def fails(*args: str | Path) -> tuple[int, str]:
     command = [sys.executable, "-c", CODE, "serve", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     return done.returncode, done.stderr
 
 
@@ -81,7 +82,7 @@ def test_it_says_where_it_is_and_a_signal_ends_it_well(root: Path, number: signa
         assert told["repositories"] == [content.REPO] and told["guarded"] is False
         assert urllib3.request("GET", f"{url}{FACTS}").status == 200
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=10)
+        rest, errors = process.communicate(timeout=PATIENCE)
         assert (process.returncode, rest) == (0, "")
         assert "Traceback" not in errors
 
@@ -145,7 +146,7 @@ def test_with_a_certificate_it_speaks_https_and_so_to_openmind_hub_too(
                 env={**os.environ, **environment, "HOME": str(tmp_path)},
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
             )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).read_bytes() == content.FILES["config.json"]

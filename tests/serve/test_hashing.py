@@ -23,6 +23,7 @@ from tests.serve import content
 from tests.serve.conftest import Run
 from tests.serve.test_command import first_document, serving
 from tests.serve.test_protocols import ask, download_urls
+from tests.timing import PATIENCE
 
 REPO, HUGE = content.REPO, "acme/huge"
 WEIGHTS = content.FILES["model.safetensors"]
@@ -58,7 +59,7 @@ def test_other_repositories_answer_while_one_is_hashed(
         sparse(root / HUGE / f"part-{number}.bin", ENDLESS)
     listing = f"{hub.url}/api/models/{HUGE}"
     pool = urllib3.PoolManager(maxsize=30, retries=False)
-    waiting = [pool.request("GET", listing, preload_content=False, timeout=20) for _ in range(12)]
+    waiting = [pool.request("GET", listing, preload_content=False, timeout=PATIENCE) for _ in range(12)]
     assert all(answer.status == 200 and answer.read(1) == b" " for answer in waiting)
     assert ask("GET", f"{hub.url}/api/models/{REPO}").json()["id"] == REPO
     assert ask("GET", f"{hub.url}/{REPO}/resolve/main/model.safetensors").data == WEIGHTS
@@ -78,10 +79,10 @@ def test_a_signal_ends_it_while_it_hashes(root: Path, number: signal.Signals) ->
     sparse(root / HUGE / "weights.bin", ENDLESS)
     with serving(root, "--port", "0", "--json") as process:
         url = first_document(process)["url"]
-        answer = urllib3.request("GET", f"{url}/api/models/{HUGE}", preload_content=False, timeout=20)
+        answer = urllib3.request("GET", f"{url}/api/models/{HUGE}", preload_content=False, timeout=PATIENCE)
         assert answer.read(1) == b" "
         process.send_signal(number)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0 and "Traceback" not in errors
 
 

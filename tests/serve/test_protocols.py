@@ -17,6 +17,7 @@ from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError
 from internlm_zoo.serve.app import build_app
 from internlm_zoo.serve.background import Server, start
 from tests.serve import content
+from tests.timing import PATIENCE
 
 REPO = content.REPO
 WEIGHTS = content.FILES["model.safetensors"]
@@ -38,7 +39,9 @@ def hub(root: Path) -> Iterator[Server]:
 
 
 def ask(method: str, url: str, **headers: str) -> urllib3.BaseHTTPResponse:
-    return urllib3.request(method, url, headers=headers, retries=False, timeout=10, decode_content=False)
+    return urllib3.request(
+        method, url, headers=headers, retries=False, timeout=PATIENCE, decode_content=False
+    )
 
 
 def download_urls(hub: Server, repo: str, **more: object) -> dict[str, str]:
@@ -270,7 +273,7 @@ def test_a_broken_mirror_index_is_refused_at_the_start(root: Path) -> None:
 def raw(hub: Server, target: str) -> tuple[int, bytes]:
     """Send a request target exactly as it is, as no well-behaved client would."""
     place = urlsplit(hub.url)
-    with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=PATIENCE) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while data := connection.recv(65536):
@@ -374,7 +377,7 @@ def test_a_file_that_shrinks_while_it_is_sent_breaks_the_connection(root: Path, 
     file = root / REPO / "model.safetensors"
     os.truncate(file, 1 << 26)  # more than the kernel will buffer
     url = url_of(hub, "huggingface", "model.safetensors")
-    answer = urllib3.request("GET", url, retries=False, preload_content=False, timeout=10)
+    answer = urllib3.request("GET", url, retries=False, preload_content=False, timeout=PATIENCE)
     answer.read(1000)
     os.truncate(file, 2000)
     with pytest.raises(urllib3.exceptions.ProtocolError):

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tests.store.processes import start
 from tests.store.world import FILES, REPO, World, open_world, write
+from tests.timing import PATIENCE
 
 BLOCK = 8 << 20
 WORKERS = 4
@@ -114,7 +115,6 @@ def shooting_range(folder: Path, sizes: dict[str, int] = SIZES) -> Iterator[Rang
     with ExitStack() as stack:
         world = open_world(folder, stack)
         fill(world, sizes)
-        world.environ |= {"INTERNLM_ZOO_TIMEOUT": "10"}
         world.fault("slow", "*", rate=RATE)
         download(world)
         yield Range(world, frozenset(names(world.home)))
@@ -170,7 +170,7 @@ def _half(folder: Path, seeds: Sequence[int], kills: int) -> list[Outcome]:
 
 def download(world: World) -> Path:
     process: subprocess.Popen[str] = start(world, *DOWNLOAD, str(WORKERS))
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     return Path(out.strip())
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from tests.store.world import REPO, World
+from tests.timing import PATIENCE
 
 HF, MS = "huggingface", "modelscope"
 _CALLS = {
@@ -35,7 +36,7 @@ def python(world: World, program: str, interpreter: str = sys.executable, **more
         cwd=world.folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]

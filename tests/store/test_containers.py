@@ -17,6 +17,7 @@ from tests.environment import Environment
 from tests.environment.places import COMMAND
 from tests.store.leftovers import noted, on_disk
 from tests.store.world import REPO, WEIGHTS, World, content_below, write
+from tests.timing import PATIENCE
 
 BLOCK = 8 << 20
 SIZE = 3 * BLOCK + 12_345
@@ -34,7 +35,7 @@ pytestmark = [
 @pytest.fixture
 def volume(world: World) -> World:
     write(world.root / REPO, {WEIGHTS: random.Random(6).randbytes(SIZE)})
-    world.environ |= {"INTERNLM_ZOO_TIMEOUT": "20", "PYTHONPATH": str(Path(__file__).parents[2])}
+    world.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     return world
 
 
@@ -65,7 +66,7 @@ def lives_until_more_is_kept(world: World, *args: str) -> int:
 
 def ends_well(world: World, *args: str) -> str:
     process = pod(world, *args)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     return out
 
@@ -99,7 +100,7 @@ def test_two_containers_of_one_name_share_a_volume_and_the_work(volume: World) -
     inside = int(Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()[0])
     os.kill(inside, signal.SIGSTOP)
     refused = pod(volume, "cache", "prune")
-    assert refused.communicate(timeout=60)[1].count("a download is under way: `") == 1
+    assert refused.communicate(timeout=PATIENCE)[1].count("a download is under way: `") == 1
     second = pod(volume, *DOWNLOAD)
     assert second.stderr is not None
     heard = ""
@@ -108,7 +109,7 @@ def test_two_containers_of_one_name_share_a_volume_and_the_work(volume: World) -
         assert heard, "it did not wait"
     assert "(process 1 on pod-0, since 20" in heard
     os.kill(inside, signal.SIGCONT)
-    outs = [process.communicate(timeout=120) for process in (first, second)]
+    outs = [process.communicate(timeout=PATIENCE) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], outs
     lines = [heard, *outs[1][1].splitlines()]
     waited = [line.partition(", which holds ")[2] for line in lines if "waiting for" in line]

@@ -79,7 +79,6 @@ def guarded(
             hub = stack.enter_context(FaultyHub(world.root, tokens={SECRET}, tls=tls))
             world.environ |= {
                 ENDPOINTS[name]: hub.url,
-                "INTERNLM_ZOO_TIMEOUT": "10",
                 "SSL_CERT_FILE": str(authority.pem),
                 **VARIABLES,
             }

@@ -343,7 +343,6 @@ def test_a_private_repository_wants_the_token(world: World) -> None:
 def test_files_come_several_at_a_time(world: World) -> None:
     hub = world.hubs["modelscope"]
     hub.fault("stall", seconds=0.3)
-    world.environ["INTERNLM_ZOO_TIMEOUT"] = "5"
     worker = threading.Thread(target=world.download, kwargs={"source": "modelscope", "max_workers": 4})
     worker.start()
     hub.wait(lambda: len(hub.downloads()) >= 4)

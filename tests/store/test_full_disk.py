@@ -15,6 +15,7 @@ import pytest
 
 from tests.converters.mounts import mounted
 from tests.store.world import REPO, WEIGHTS, World, content_below, write
+from tests.timing import PATIENCE
 
 BLOCK = 8 << 20
 SIZE = 4 * BLOCK + 12_345
@@ -67,8 +68,8 @@ def run_on_a_small_disk(world: World, workers: int, fill_after: int) -> list[Any
     world.home.mkdir()
     mount = mounted(f"-t tmpfs -o size={SIZE + 6_000_000} tmpfs {world.home}")
     command = [*mount, sys.executable, "-c", COMMAND, str(workers), str(fill_after)]
-    env = {**os.environ, **world.environ, "INTERNLM_ZOO_TIMEOUT": "10"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    env = {**os.environ, **world.environ}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return json.loads((world.home.parent / "told.json").read_text())
 

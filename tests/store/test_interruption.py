@@ -15,6 +15,7 @@ import pytest
 from tests.hubs import FaultyHub
 from tests.store.processes import start
 from tests.store.world import REPO, World, content_below, write
+from tests.timing import PATIENCE
 
 BLOCK = 8 << 20
 SIZE = 3 * BLOCK + 12_345
@@ -25,7 +26,6 @@ DOWNLOAD = ("download", "tiny", "--source", "modelscope")
 def hub(world: World) -> FaultyHub:
     """ModelScope, with weights of some blocks, that sends 40 MB a second."""
     write(world.root / REPO, {"model.safetensors": random.Random(9).randbytes(SIZE)})
-    world.environ |= {"INTERNLM_ZOO_TIMEOUT": "10"}
     hub = world.hubs["modelscope"]
     hub.fault("slow", "model.safetensors", rate=40_000_000)
     return hub
@@ -44,7 +44,7 @@ def finish(world: World, hub: FaultyHub) -> tuple[Path, int]:
     hub.clear()
     before = len(hub.downloads("model.safetensors"))
     process = start(world, *DOWNLOAD)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     asked = hub.downloads("model.safetensors")[before:]
     assert len(asked) == 1
@@ -84,7 +84,7 @@ def test_ctrl_c_exits_130_with_nothing_shown_and_all_bytes_kept(
     hub.wait(lambda: hub.sent > 1.5 * BLOCK)
     started.send_signal(signal.SIGINT)
     begun = time.monotonic()
-    out, err = started.communicate(timeout=20)
+    out, err = started.communicate(timeout=PATIENCE)
     assert time.monotonic() - begun < 5
     assert (started.returncode, out, "Traceback" in err) == (130, "", False)
     assert world.published() == []
@@ -110,7 +110,7 @@ def test_a_torn_partial_file_is_not_believed(
 def test_two_processes_share_the_work(hub: FaultyHub, world: World) -> None:
     both = [start(world, *DOWNLOAD) for _ in range(2)]
     for process in both:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
     assert hub.sent < 1.2 * sum(map(len, content_below(world.root / REPO).values()))
     shown = [path.parent for path in world.published() if path.name == "model.safetensors"]

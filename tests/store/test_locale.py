@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.world import FILES, content_below, open_world
+from tests.timing import PATIENCE
 
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
 MAIN = "from internlm_zoo.cli import main; main()"
@@ -23,7 +24,7 @@ def test_a_name_that_the_locale_cannot_write_is_a_sentence_with_a_way_out(tmp_pa
         command = [sys.executable, "-c", MAIN, "download", "tiny", "--source", "huggingface"]
         for more, code in ((PLAIN, 2), ({**PLAIN, "PYTHONUTF8": "1"}, 0)):
             env = {**os.environ, **world.environ, **more}
-            done = subprocess.run(command, env=env, capture_output=True, timeout=120)
+            done = subprocess.run(command, env=env, capture_output=True, timeout=PATIENCE)
             assert done.returncode == code, done.stderr
             if code:
                 assert (

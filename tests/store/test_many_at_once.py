@@ -15,6 +15,7 @@ from internlm_zoo.store.record import read_record
 from tests.store import kills
 from tests.store.processes import start
 from tests.store.world import OVERLAY, REPO, WEIGHTS, World, content_below, sha256, write
+from tests.timing import PATIENCE
 
 BLOCK = 8 << 20
 NO_LOCKS = "import fcntl; fcntl.flock = lambda *anything: None\n"
@@ -27,7 +28,7 @@ def all_at_once(world: World, commands: Sequence[Sequence[str]], before: str = "
     running = [start(world, *command, before=before) for command in commands]
     folders = []
     for process in running:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
         assert "Traceback" not in err
         folders.append(Path(out.strip()))
@@ -54,7 +55,6 @@ def sent(world: World) -> int:
 @pytest.fixture
 def large(world: World) -> World:
     write(world.root / REPO, {WEIGHTS: random.Random(9).randbytes(2 * BLOCK + 12_345)})
-    world.environ |= {"INTERNLM_ZOO_TIMEOUT": "20"}
     world.fault("slow", WEIGHTS, rate=20_000_000)
     return world
 

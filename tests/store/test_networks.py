@@ -41,7 +41,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         monkeypatch.delenv(name, raising=False)
     with ExitStack() as stack:
         world = open_world(tmp_path, stack)
-        world.environ["INTERNLM_ZOO_TIMEOUT"] = "10"
         yield world
 
 

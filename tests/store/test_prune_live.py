@@ -17,6 +17,7 @@ import pytest
 from converters.locking import LockFile, take
 from tests.store.processes import start
 from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, write
+from tests.timing import PATIENCE
 
 pytestmark = pytest.mark.slow
 # Hashes the weights only once it may; says that it is about to.
@@ -46,7 +47,7 @@ def running(world: World, *args: str, before: str = "") -> Iterator[subprocess.P
 
 def prune(world: World) -> tuple[int, str]:
     process = start(world, "cache", "prune", before="import internlm_zoo.cli.cache\n")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     return process.returncode, err
 
 
@@ -69,7 +70,6 @@ def test_a_stopped_download_loses_nothing_however_silent_it_is(world: World) -> 
     write(world.root / REPO, {WEIGHTS: random.Random(4).randbytes(20 << 20)})
     hub = world.hubs["huggingface"]
     hub.fault("slow", WEIGHTS, rate=4_000_000)
-    world.environ["INTERNLM_ZOO_TIMEOUT"] = "20"
     with running(world, "download", "tiny", "--source", "huggingface") as process:
         until(lambda: [*world.home.glob("partial/*.journal")] and [*world.home.glob("blobs/sha256/*/*")])
         process.send_signal(signal.SIGSTOP)
@@ -79,7 +79,7 @@ def test_a_stopped_download_loses_nothing_however_silent_it_is(world: World) -> 
         assert code == 2 and f"(process {process.pid} on" in err and below(world.home) == before
         hub.clear()
         process.send_signal(signal.SIGCONT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert content_below(Path(out.strip())) == content_below(world.root / REPO)
     assert prune(world)[0] == 0
@@ -102,7 +102,7 @@ def test_blobs_of_no_release_stay_while_a_candidate_is_hashed(world: World, verb
         assert prune(world)[0] == 2
         assert len([*world.home.glob("blobs/sha256/*/*")]) == len(FILES) - 1
         go.touch()
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert content_below(next(world.home.glob("releases/huggingface/*/*"))) == FILES
 
@@ -118,13 +118,12 @@ def test_a_download_waits_for_a_prune_that_is_under_way(world: World) -> None:
         assert world.requests == 0
         assert prune(world)[0] == 2
         guard.release()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 0 and not lock.exists()
 
 
 def test_what_a_killed_download_held_is_pruned_at_once(world: World) -> None:
     world.hubs["huggingface"].fault("slow", WEIGHTS, rate=100_000)
-    world.environ["INTERNLM_ZOO_TIMEOUT"] = "20"
     with running(world, "download", "tiny", "--source", "huggingface") as process:
         until(lambda: [*world.home.glob("partial/*.part")])
         process.kill()

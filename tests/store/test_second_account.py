@@ -19,6 +19,7 @@ from tests.environment.places import COMMAND, words
 from tests.environment.table import in_the_open
 from tests.store.leftovers import noted
 from tests.store.world import REPO, WEIGHTS, World, open_world, write
+from tests.timing import PATIENCE
 
 SIZE = 6_000_000
 GROUP = 54320
@@ -62,7 +63,7 @@ def world(everybodys: Path) -> Iterator[World]:
     with ExitStack() as stack:
         world = open_world(everybodys / "world", stack)
         write(world.root / REPO, {WEIGHTS: random.Random(8).randbytes(SIZE)})
-        world.environ |= {"INTERNLM_ZOO_TIMEOUT": "20", "PYTHONPATH": str(Path(__file__).parents[2])}
+        world.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
         world.hubs["huggingface"].fault("slow", WEIGHTS, rate=2_000_000)
         yield world
 
@@ -92,7 +93,7 @@ def go_on(world: World, account: Account, code: int = 0) -> tuple[int, str]:
     """Bytes that the hub sent, and what was said."""
     before = world.sent["huggingface"]
     process = account.start(world, *DOWNLOAD)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, err
     assert "Traceback" not in err
     if code == 0:

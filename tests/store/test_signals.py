@@ -16,6 +16,7 @@ import pytest
 from tests.environment import Environment
 from tests.environment.places import COMMAND
 from tests.store.world import REPO, WEIGHTS, World, content_below, write
+from tests.timing import PATIENCE
 
 if os.name == "nt":
     pytest.skip("there are no such signals", allow_module_level=True)
@@ -32,7 +33,7 @@ Start = Callable[..., subprocess.Popen[str]]
 def slow(world: World) -> World:
     """Its weights never come to an end before somebody gives up."""
     write(world.root / REPO, {WEIGHTS: random.Random(4).randbytes(SIZE)})
-    world.environ |= {"INTERNLM_ZOO_TIMEOUT": "600", "PYTHONPATH": str(Path(__file__).parents[2])}
+    world.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     return world
 
 
@@ -79,7 +80,7 @@ def finishes(world: World, start: Start) -> bool:
     hub.clear()
     kept, before = bytes_kept(world), hub.sent
     process = start("download", "tiny", "--source", "huggingface")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert hub.sent - before <= SIZE - kept + 100_000  # the small files may not have been there yet
     return content_below(Path(out.strip())) == content_below(world.root / REPO)
@@ -101,7 +102,7 @@ def test_it_ends_a_download_from_a_hub_that_is_silent_and_keeps_what_arrived(
     process = start("download", "tiny", "--source", "huggingface")
     hub.wait(lambda: bytes_kept(slow) >= SIZE // 2)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (code, "")
     assert word in err and "Traceback" not in err
     assert slow.published() == []
@@ -118,7 +119,7 @@ def test_the_same_where_it_is_process_1(slow: World, start: Start, number: signa
     process = start("download", "tiny", "--source", "huggingface", words=FIRST)
     hub.wait(lambda: bytes_kept(slow) >= SIZE // 2)
     os.kill(child_of(process), number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert finishes(slow, start)
 
@@ -143,7 +144,7 @@ def test_it_ends_whatever_asks_a_hub(slow: World, start: Start, verb: str) -> No
     process = start(*verb.split())
     slow.hubs["huggingface"].wait(lambda: slow.requests > asked)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "Traceback" in err) == (143, False), err
 
 
@@ -158,9 +159,9 @@ def test_it_ends_a_conversion_whose_disk_hangs_and_the_next_one_is_right(
     process = start(*convert, before=HANGS)
     assert process.stdout is not None and process.stdout.readline() == "hangs\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    assert process.wait(PATIENCE) == 143
     process = start(*convert)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["hf"]
 
 
@@ -173,7 +174,7 @@ def test_a_second_signal_ends_at_once_what_does_not_come_to_its_end(slow: World,
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None and process.stdout.readline() == "stuck\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    assert process.wait(PATIENCE) == 143
 
 
 RAYS = """
@@ -192,7 +193,7 @@ def test_the_code_is_ours_where_a_library_has_a_handler_of_its_own(slow: World, 
     process = start("download", "tiny", "--source", "huggingface", before=RAYS)
     slow.hubs["huggingface"].wait(lambda: slow.hubs["huggingface"].downloads(WEIGHTS))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    assert process.wait(PATIENCE) == 143
 
 
 @pytest.mark.slow
@@ -203,7 +204,7 @@ def test_what_is_ignored_stays_so(slow: World, start: Start) -> None:
     process = start("download", "tiny", "--source", "huggingface", ignored=(signal.SIGHUP,))
     hub.wait(lambda: hub.downloads(WEIGHTS))
     process.send_signal(signal.SIGHUP)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert content_below(Path(out.strip())) == content_below(slow.root / REPO)
 

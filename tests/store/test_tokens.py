@@ -41,7 +41,6 @@ Zoo = Callable[..., tuple[int, str, str]]
 def world(tmp_path: Path) -> Iterator[World]:
     with ExitStack() as stack:
         world = open_world(tmp_path, stack)
-        world.environ["INTERNLM_ZOO_TIMEOUT"] = "10"
         huggingface_hub.close_session()
         yield world
         huggingface_hub.close_session()

@@ -20,6 +20,7 @@ from tests.environment.places import COMMAND, words
 from tests.store.kills import digest
 from tests.store.leftovers import noted
 from tests.store.world import REPO, WEIGHTS, World, content_below, write
+from tests.timing import PATIENCE
 
 SIZE = 6_000_000
 DOWNLOAD = ("download", "tiny", "--source", "huggingface")
@@ -32,7 +33,7 @@ Start = Callable[..., subprocess.Popen[str]]
 @pytest.fixture
 def world(world: World) -> World:
     write(world.root / REPO, {WEIGHTS: random.Random(3).randbytes(SIZE)})
-    world.environ |= {"INTERNLM_ZOO_TIMEOUT": "20", "PYTHONPATH": str(Path(__file__).parents[2])}
+    world.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     world.hubs["huggingface"].fault("slow", WEIGHTS, rate=2_000_000)
     return world
 
@@ -73,7 +74,7 @@ def ended(world: World, *processes: subprocess.Popen[str]) -> list[str]:
     """What was said by downloads that ended well, and left nothing once the last of them had."""
     said = []
     for process in processes:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
         assert content_below(Path(out.strip())) == content_below(world.root / REPO)
         said.append(err)
@@ -134,7 +135,7 @@ def test_silence_is_measured_by_the_clock_of_the_file_server(world: World, start
     dropped(begun(world, start, HONEST))
     as_of_another_machine(world, silent=0)
     refused = start(HONEST, "cache", "prune", clock=clock)
-    assert "on pod-9" in refused.communicate(timeout=60)[1] and refused.returncode == 2
+    assert "on pod-9" in refused.communicate(timeout=PATIENCE)[1] and refused.returncode == 2
     as_of_another_machine(world, silent=61)
     ended(world, start(HONEST, clock=clock))
 

@@ -16,6 +16,7 @@ from internlm_zoo.download.run import download, plan_download
 from internlm_zoo.download.values import Download
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
+from tests.timing import PATIENCE
 
 REPO, ORIGINAL = "acme/tiny", "acme/tiny-original"
 WEIGHTS = "model.safetensors"
@@ -107,7 +108,7 @@ def open_world(folder: Path, stack: ExitStack) -> World:
         "HOME": str(folder),
         "INTERNLM_ZOO_HOME": str(folder / "store"),
         "INTERNLM_ZOO_REGISTRY": str(folder / "overlay.yaml"),
-        "INTERNLM_ZOO_TIMEOUT": "0.6",
+        "INTERNLM_ZOO_TIMEOUT": str(PATIENCE),
         "INTERNLM_ZOO_TRIES": "2",
     }
     environ |= {variable: hubs[name].url for name, variable in ENDPOINTS.items()}

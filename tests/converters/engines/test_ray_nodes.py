@@ -14,6 +14,7 @@ import converters
 from converters.errors import UsageError
 from tests.converters.engines.writers import SHARDS, Loses, Writers, content
 from tests.converters.mounts import mounted
+from tests.timing import PATIENCE
 
 ray = pytest.importorskip("ray", reason="the [ray] extra has no wheel for this Python or system")
 pytestmark = pytest.mark.slow  # Ray takes its time to take a node in and to give it up
@@ -66,7 +67,7 @@ def strange_node(on_cluster):
     yield add
     for process in started:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
     wait_for(nodes)
     for occupant in occupants:
         ray.kill(occupant)

@@ -19,6 +19,7 @@ from tests.converters.from_hub.hub import (
 from tests.converters.oracle import Variant, make_model, write_hf, write_original, write_tied
 from tests.hubs import FaultyHub
 from tests.store.world import ENDPOINTS
+from tests.timing import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def place(tmp_path, root, monkeypatch) -> Iterator[Place]:
             "HOME": str(tmp_path),
             "INTERNLM_ZOO_HOME": str(tmp_path / "home"),
             "INTERNLM_ZOO_REGISTRY": str(tmp_path / "overlay.yaml"),
-            "INTERNLM_ZOO_TIMEOUT": "2",
+            "INTERNLM_ZOO_TIMEOUT": str(PATIENCE),
             "INTERNLM_ZOO_TRIES": "3",
             **{variable: hubs[name].url for name, variable in ENDPOINTS.items()},
         }
