@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 _SCALE = float(os.environ.get("INTERNLM_ZOO_TEST_PATIENCE", "1"))
 PATIENCE = 300.0 * _SCALE
-"""Seconds after which what a test waits for will not happen any more, and which the product is told to bear of
-silence. Nothing takes so long on any machine: it ends a test that hangs, and is no statement about speed."""
+"""Seconds after which what a test waits for will not happen any more, and of silence that the product is told
+to bear. Nothing takes so long on any machine: it ends a test that hangs, and is no statement about speed."""
 
 
-def silence(seconds: float = 0.6) -> float:
-    """The silence that the product is told to bear where a test waits for its end: so much on an idle machine,
-    and more on a busy one, by what a moment of computing takes now, so that no honest answer is so late."""
+def short_silence(seconds: float = 0.6) -> float:
+    """Of silence that the product is told to bear where a test waits until that is over: so much on an idle
+    machine, on a busy one more, by what a moment of computing takes. No honest answer is so late."""
     began, spent = time.monotonic(), time.thread_time() + 0.05
     while time.thread_time() < spent:
         pass

@@ -7,7 +7,6 @@ error.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Iterator
@@ -166,5 +165,4 @@ class _Trouble:
         patience = self.patience
         if self.failures >= patience.tries or refusal.after > patience.longest_asked:
             return None
-        pause = min(patience.first_wait * 2.0 ** (self.failures - 1), patience.longest_wait)
-        return max(refusal.after, pause * random.uniform(0.5, 1.0))
+        return max(refusal.after, patience.pause(self.failures))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -94,12 +93,7 @@ class EndpointState:
         elif refusal.remedy is Recovery.YIELD:
             self.slow, self.failures = True, 0
         else:
-            self.ready_at = now + max(refusal.after, self._pause(patience))
-
-    def _pause(self, patience: RetryPolicy) -> float:
-        """Exponential, with jitter, so that many clients do not come back in step."""
-        wait = patience.first_wait * 2.0 ** (self.failures - 1)
-        return min(wait, patience.longest_wait) * random.uniform(0.5, 1.0)
+            self.ready_at = now + max(refusal.after, patience.pause(self.failures))
 
 
 def next_of(contestants: Sequence[EndpointState], *, spread: bool) -> EndpointState | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,11 @@ class RetryPolicy:
     def opening(self) -> float:
         """Seconds to the first byte, redirects and all: twice the silence that is borne, and pauses."""
         return 2 * self.stall + 2.0
+
+    def pause(self, failures: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
+        """Seconds after so many failures in a row: exponential, with jitter, so that many clients do not come
+        back in step."""
+        return min(self.first_wait * 2.0 ** (failures - 1), self.longest_wait) * uniform(0.5, 1.0)
 
     @classmethod
     def of(cls, settings: Settings) -> RetryPolicy:

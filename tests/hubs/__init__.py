@@ -27,8 +27,8 @@ a `delay` on top. Every kind works with every protocol:
     ignore-range    200 and the whole file
     wrong-range     206, one byte further than asked
     part            206, half of what was asked, and says so
-    stall           silence after `after` bytes                   seconds=None (for good)
-    hang            no answer at all, not even headers            seconds=None
+    stall           silence after `after` bytes                   seconds=None (for good), until=condition
+    hang            no answer at all, not even headers            seconds=None, until=condition
     reset           the connection breaks after `after` bytes
     slow            a trickle                                     rate=bytes per second (10000)
     delay           the answer comes late                         seconds=0.05

@@ -353,9 +353,10 @@ ANSWERS: dict[str | int, Callable[[Fault, Truth], web.StreamResponse]] = {
 
 
 async def silence(fault: Fault, request: web.Request) -> None:
-    """Say nothing, for good or for `seconds`; the hub ends it when it closes."""
+    """Say nothing, for good, for `seconds`, or until `until` holds; the hub ends it when it closes."""
     end = asyncio.get_running_loop().time() + fault.how.get("seconds", 3600)
-    while asyncio.get_running_loop().time() < end:
+    over = fault.how.get("until", lambda: asyncio.get_running_loop().time() >= end)
+    while not over():
         if request.app[CLOSING].is_set():
             break_off(request)
         await asyncio.sleep(0.02)

@@ -24,6 +24,7 @@ from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
 from tests.hubs import FaultyHub
+from tests.timing import PATIENCE
 
 REPO, PATH = "acme/tiny", "weights.bin"
 DATA = random.Random(7).randbytes(300_001)
@@ -104,7 +105,7 @@ def test_what_stays_so_is_an_error_after_two_questions(
 
 @pytest.fixture
 def fetch(tmp_path: Path, hub: FaultyHub) -> Iterator[Callable[..., Fetched]]:
-    client = Client({}, RetryPolicy(connect=5, stall=5, tries=3, first_wait=0.01))
+    client = Client({}, RetryPolicy(connect=PATIENCE, stall=PATIENCE, tries=3, first_wait=0.01))
 
     def fetch(wanted: Wanted = Wanted(PATH, len(DATA), SHA256)) -> Fetched:
         door = Endpoint("hub", lambda: Location(f"{hub.url}/{REPO}/resolve/main/{wanted.path}"))
@@ -148,7 +149,7 @@ def test_what_is_here_is_kept_when_something_else_comes_once(
 
 @pytest.mark.parametrize("kind", [202, "empty", "html"])
 def test_a_stretch_is_asked_for_again(hub: FaultyHub, kind: str | int) -> None:
-    client = Client({}, RetryPolicy(connect=5, stall=5, tries=3, first_wait=0.01))
+    client = Client({}, RetryPolicy(connect=PATIENCE, stall=PATIENCE, tries=3, first_wait=0.01))
     door = Endpoint("hub", lambda: Location(f"{hub.url}/{REPO}/resolve/main/{PATH}"))
     hub.fault(kind, PATH, times=1)
     stretch = Ranges(PATH, KNOWN["size and digest"], door, client).chunks(1000, 2000)

@@ -15,6 +15,7 @@ from internlm_zoo.errors import AccessError, NetworkError, UnsupportedError, Usa
 from tests.net.socks import Socks
 from tests.store.proxy import HOST, Proxy
 from tests.store.world import ENDPOINTS, FILES, World, content_below
+from tests.timing import short_silence
 
 Zoo = Callable[..., tuple[int, str, str]]
 HF = "HF_ENDPOINT"
@@ -210,7 +211,7 @@ def test_all_hubs_behind_one_dead_proxy_are_one_sentence(world: World) -> None:
 
 
 def test_a_silent_proxy_is_named(world: World) -> None:
-    world.environ["INTERNLM_ZOO_TIMEOUT"] = "0.2"
+    world.environ["INTERNLM_ZOO_TIMEOUT"] = str(short_silence(0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         world.environ |= {HF: f"https://{HOST}", "https_proxy": f"127.0.0.1:{port}"}

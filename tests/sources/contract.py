@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -204,19 +203,16 @@ class HubContract(SourceContract):
     def test_a_hub_in_trouble_is_left_soon(self, root: Path, settings: Settings, kind: str | int) -> None:
         with FaultyHub(root) as hub:
             hub.fault(kind, "/*")
-            began = time.monotonic()
             with pytest.raises(NetworkError) as caught:
                 self.opened(hub, settings).resolve(REPO)
-        assert time.monotonic() - began < 5
+            assert 1 <= len(hub.requests) <= 2
         assert "somewhere" in str(caught.value) and "127.0.0.1" in str(caught.value)
 
     def test_a_port_where_nobody_listens_is_left_soon(self, root: Path, settings: Settings) -> None:
         with FaultyHub(root) as hub:
             source = self.opened(hub, settings)
-        began = time.monotonic()
-        with pytest.raises(NetworkError, match="somewhere at 127"):
+        with pytest.raises(NetworkError, match=r"somewhere at 127.*nobody listens there"):
             source.resolve(REPO)
-        assert time.monotonic() - began < 5
 
     def test_a_silent_hub_is_left(
         self, root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -224,7 +220,7 @@ class HubContract(SourceContract):
         for name, seconds in (("ANSWER_SECONDS", 0.3), ("LISTING_SECONDS", 0.6)):
             monkeypatch.setattr(f"internlm_zoo.sources.http.{name}", seconds)
         with FaultyHub(root) as hub:
-            hub.fault("hang", "/*", seconds=3)
+            hub.fault("hang", "/*")
             with pytest.raises(NetworkError, match="somewhere"):
                 self.opened(hub, settings).resolve(REPO)
 

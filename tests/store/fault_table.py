@@ -23,6 +23,7 @@ from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
 from tests.store.world import FILES, REPO, WEIGHTS, content_below, sha256, write
+from tests.timing import PATIENCE, short_silence
 
 WORKERS = 12
 NEXT = {
@@ -232,8 +233,7 @@ class Bench:
             "INTERNLM_ZOO_HOME": str(home),
             "INTERNLM_ZOO_REGISTRY": str(self._folder / "overlay.yaml"),
             "INTERNLM_ZOO_SOURCES": f"{case.protocol},{NEXT[case.protocol]}",
-            # As short as a busy machine allows, where it has to run out; else it must not.
-            "INTERNLM_ZOO_TIMEOUT": "1" if case.fault.kind in SILENT else "20",
+            "INTERNLM_ZOO_TIMEOUT": str(short_silence(1.0) if case.fault.kind in SILENT else PATIENCE),
             "INTERNLM_ZOO_TRIES": "2",
         }
         for protocol, (variable, below) in ENDPOINTS.items():

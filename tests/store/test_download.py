@@ -27,6 +27,7 @@ from tests.store.world import (
     sha256,
     write,
 )
+from tests.timing import short_silence
 
 HUBS = ("huggingface", "modelscope", "modelers", "openxlab")
 
@@ -86,6 +87,8 @@ def test_a_hub_that_fails_is_left_for_the_next_and_named(world: World, kind: Any
 )
 def test_a_hub_whose_weights_are_wrong_does_not_keep_us_from_the_right_ones(world: World, kind: str) -> None:
     world.fault(kind, WEIGHTS, "huggingface", **({"rate": 100} if kind == "slow" else {}))
+    if kind in ("stall", "hang"):
+        world.environ["INTERNLM_ZOO_TIMEOUT"] = str(short_silence())
     done = world.download()
     assert content_below(done.path) == FILES
     if kind not in ("long-length", "no-length"):

@@ -11,9 +11,12 @@ from email.utils import formatdate
 import pytest
 
 from internlm_zoo.errors import NetworkError
+from internlm_zoo.net.retry_after import retry_after
+from internlm_zoo.transfer.values import RetryPolicy
 from tests.hubs import FaultyHub, Seen
 from tests.store.fault_table import LISTINGS
 from tests.store.world import ENDPOINTS, FILES, REPO, WEIGHTS, World, content_below, write
+from tests.timing import short_silence
 
 HUBS = tuple(ENDPOINTS)
 
@@ -53,7 +56,7 @@ def test_a_hub_that_asks_to_wait_is_not_asked_for_bytes_sooner(
     hub = patient.hubs[name]
     hub.fault(status, WEIGHTS, times=1, retry_after=asked_to_wait(form, 1))
     assert content_below(patient.download(source=name, format="hf").path) == FILES
-    assert 0.95 <= gaps(hub.downloads(WEIGHTS))[0] < 5
+    assert gaps(hub.downloads(WEIGHTS))[0] >= 0.95
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
@@ -66,22 +69,31 @@ def test_a_hub_that_asks_to_wait_is_not_asked_for_a_listing_sooner(
     assert content_below(patient.download(source=name, format="hf").path) == FILES
     refused = [seen for seen in hub.requests if seen.status == 429]
     again = [seen for seen in hub.requests if seen.path == refused[0].path]
-    assert len(refused) == 1 and 0.95 <= gaps(again)[0] < 5
+    assert len(refused) == 1 and gaps(again)[0] >= 0.95
 
 
 @pytest.mark.parametrize("name", HUBS)
 def test_a_hub_that_asks_for_an_hour_is_left_at_once_and_says_so(patient: World, name: str) -> None:
     patient.hubs[name].fault(429, LISTINGS[name], retry_after=3600)
-    began = time.monotonic()
     with pytest.raises(NetworkError, match="asks to wait 3600 s"):
         patient.download(source=name, format="hf")
-    assert time.monotonic() - began < 5
     assert len([seen for seen in patient.hubs[name].requests if seen.status == 429]) == 1
 
 
+def test_pauses_double_up_to_a_minute() -> None:
+    policy, longest = RetryPolicy(), [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+    failures = range(1, len(longest) + 1)
+    assert [policy.pause(count, lambda least, most: most) for count in failures] == longest
+    assert [policy.pause(count, lambda least, most: least * 2) for count in failures] == longest
+
+
+def test_no_two_clients_come_back_in_step() -> None:
+    assert len({RetryPolicy().pause(3) for _ in range(100)}) == 100
+
+
 @pytest.mark.slow
-def test_pauses_double_and_no_two_clients_come_back_in_step(patient: World) -> None:
-    """A client of each hub in trouble; none of the pauses is longer or shorter than it may be."""
+def test_no_pause_before_a_hub_in_trouble_is_asked_again_is_shorter_than_it_may_be(patient: World) -> None:
+    """Of a client of each hub."""
     for hub in patient.hubs.values():
         hub.fault("reset", WEIGHTS)
 
@@ -98,19 +110,20 @@ def test_pauses_double_and_no_two_clients_come_back_in_step(patient: World) -> N
     for pauses in paused:
         assert len(pauses) == 3
         for pause, longest in zip(pauses, (0.5, 1.0, 2.0), strict=True):
-            assert longest / 2 - 0.06 <= pause <= longest + 2
-    assert len({round(pauses[2], 3) for pauses in paused}) == len(HUBS)
+            assert pause >= longest / 2 - 0.06
 
 
 @pytest.mark.parametrize(("kind", "how"), [("stall", {"after": 5000}), ("hang", {}), ("slow", {"rate": 100})])
 def test_a_hub_that_falls_silent_is_left_when_its_time_is_over(
     world: World, kind: str, how: dict[str, int]
 ) -> None:
-    world.environ |= {"INTERNLM_ZOO_TIMEOUT": "1", "INTERNLM_ZOO_TRIES": "5"}
+    seconds = short_silence(1.0)
+    world.environ |= {"INTERNLM_ZOO_TIMEOUT": str(seconds), "INTERNLM_ZOO_TRIES": "5"}
     world.fault(kind, WEIGHTS, "huggingface", **how)
     began = time.monotonic()
     assert content_below(world.download().path) == FILES
-    assert 0.9 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.9 * seconds
+    assert len(world.hubs["huggingface"].downloads(WEIGHTS)) < 5
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -159,6 +172,5 @@ def test_ten_seconds_worth_of_bytes_come_no_faster_than_the_rate(patient: World,
 def test_a_wait_that_is_none_is_not_minded(patient: World, text: str) -> None:
     patient.fault(429, WEIGHTS, "modelscope", times=1, retry_after=text)
     patient.fault(429, LISTINGS["modelscope"], "modelscope", times=1, retry_after=text)
-    began = time.monotonic()
+    assert retry_after(text) == 0
     assert content_below(patient.download(source="modelscope").path) == FILES
-    assert time.monotonic() - began < 5

@@ -29,12 +29,15 @@ from tests.converters.from_hub.hub import (
 )
 from tests.converters.oracle import make_model, write_original
 from tests.hubs import FaultyHub
+from tests.timing import short_silence
 
 
 @pytest.mark.parametrize("kind", ["reset", "truncate", 503, "stall"])
 def test_a_connection_that_dies_is_resumed_at_the_byte(place, local, kind):
     repo, options = WAYS["hf to hf"]
     how = {} if kind == 503 else {"after": 100_000}
+    if kind == "stall":
+        place.environ["INTERNLM_ZOO_TIMEOUT"] = str(short_silence())
     place.hub.fault(kind, "*.safetensors", times=2, **how)
     place.convert(f"huggingface:{repo}", **options)
     assert content(place.dst) == content(local(repo, options))
