@@ -73,9 +73,6 @@ class Placement:
     def first_device(self) -> str:
         return self.parts[0].device.name
 
-    def device_of_layer(self, layer: int) -> str:
-        return next(part.device.name for part in self.parts if layer in part.layers)
-
 
 def measure(nbytes: Mapping[str, int]) -> BlockSizes:
     """Sizes from the bytes of every tensor, by logical or stock name (`[model.]layers.7.…`).

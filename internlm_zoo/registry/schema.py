@@ -71,21 +71,9 @@ class Tokenizer(RegistryEntry):
     file: str | None = None
     pieces: PositiveInt | None = None
     """Of the sentencepiece model; the embedding may have more rows (InternLM3), never fewer."""
-    add_bos: bool | None = None
-    """Whether the released tokenizer puts bos in front of every text."""
     bytes: PositiveInt | None = None
     sha256: Sha256 | None = None
     """Of the file, as quoted in public sources; nothing is verified by it."""
-
-
-class HuggingFaceNames(RegistryEntry):
-    """How the family's released Hugging Face repositories call it."""
-
-    model_type: str | None = None
-    causal_lm: str | None = None
-    """Class name in `architectures` of base and chat models."""
-    reward: str | None = None
-    """Class name in `architectures` of reward models."""
 
 
 class Shape(RegistryEntry):
@@ -133,7 +121,6 @@ class Family(Named):
     stop_tokens: tuple[str, ...] = ()
     """Roles of the special tokens that end a chat model's answer; a base model stops at eos."""
     tokenizer: Tokenizer = Tokenizer()
-    huggingface: HuggingFaceNames = HuggingFaceNames()
     miniature: Shape | None = None
     """Gives miniatures their shape where the architecture is unknown; no fact about any model."""
     notes: tuple[Text, ...] = ()
