@@ -18,7 +18,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
-    from internlm_zoo.download.plan import DownloadPlan
+    from internlm_zoo.downloads.plan import DownloadPlan
     from internlm_zoo.integrity.verify import VerifyReport
     from internlm_zoo.registry import Model
     from internlm_zoo.registry.schema import Kind
@@ -67,7 +67,7 @@ def plan_download(
     `plan.without("*.bin")`), and give it to `download`.
     Raises NotFoundError, AccessError, NetworkError, IntegrityError, UsageError.
     """
-    from internlm_zoo.download.run import plan_download as plan
+    from internlm_zoo.downloads.run import plan_download as plan
 
     return plan(
         model,
@@ -122,9 +122,9 @@ def download(
     cancel: once it is set, from any thread, transfers stop within a second and keep what arrived.
     Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError, Cancelled.
     """
-    from internlm_zoo.download.plan import DownloadPlan
-    from internlm_zoo.download.run import carry_out
-    from internlm_zoo.download.run import download as fetch
+    from internlm_zoo.downloads.plan import DownloadPlan
+    from internlm_zoo.downloads.run import carry_out
+    from internlm_zoo.downloads.run import download as fetch
 
     how: _How = {
         "settings": _with_token(settings, token_file, source),

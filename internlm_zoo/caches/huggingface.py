@@ -17,7 +17,7 @@ from pathlib import Path
 
 from converters.formats.access import content_of, reading
 from internlm_zoo.caches.find import huggingface_cache, huggingface_folder
-from internlm_zoo.download.name_clashes import check_twins
+from internlm_zoo.downloads.name_clashes import check_twins
 from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.linking import duplicate

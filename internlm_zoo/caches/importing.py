@@ -12,7 +12,7 @@ from pathlib import Path
 
 from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import Caches, folders_of
-from internlm_zoo.download.targets import StoreTarget
+from internlm_zoo.downloads.targets import StoreTarget
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.progress import Progress

@@ -15,8 +15,8 @@ from internlm_zoo.cli.shell import Shell, verb
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from internlm_zoo.download.plan import DownloadPlan
-    from internlm_zoo.download.values import Download, Repaired
+    from internlm_zoo.downloads.plan import DownloadPlan
+    from internlm_zoo.downloads.values import Download, Repaired
     from internlm_zoo.integrity.verify import VerifyReport
     from internlm_zoo.transfer.values import SourceStatistics
 
@@ -65,8 +65,8 @@ def download(
     ] = False,
 ) -> CommandResult:
     """Get a model, every file checked before it is shown. The last line printed is the folder."""
-    from internlm_zoo.download.run import download as fetch
-    from internlm_zoo.download.run import plan_download
+    from internlm_zoo.downloads.run import download as fetch
+    from internlm_zoo.downloads.run import plan_download
 
     with shell.progress() as progress:
         what: dict[str, Any] = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from converters.formats.access import is_directory, no_directory
 from converters.system.system_files import files_below
-from internlm_zoo.download.values import Repaired
+from internlm_zoo.downloads.values import Repaired
 from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
@@ -132,7 +132,7 @@ def _quoted(
 def _repaired(
     report: VerifyReport, expected: Iterable[LockedFile], settings: Settings, progress: Progress | None
 ) -> VerifyReport:
-    from internlm_zoo.download.repair import repair
+    from internlm_zoo.downloads.repair import repair
 
     damaged = {*report.missing, *(file.path for file in report.wrong)}
     if not damaged:

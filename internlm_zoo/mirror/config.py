@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from internlm_zoo.download.selection import LONGEST, Selection
+from internlm_zoo.downloads.selection import LONGEST, Selection
 from internlm_zoo.mirror.limit import DEFAULT, Limit
 from internlm_zoo.registry import Registry
 from internlm_zoo.registry.entry import RegistryEntry, Text

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import Folders, caches_of
-from internlm_zoo.download.candidates import Candidate
-from internlm_zoo.download.release import fetch_release
-from internlm_zoo.download.run import HUB_FAILURES
-from internlm_zoo.download.selection import Selection
-from internlm_zoo.download.values import Download, DownloadedFile, Request, Session
+from internlm_zoo.downloads.candidates import Candidate
+from internlm_zoo.downloads.release import fetch_release
+from internlm_zoo.downloads.run import HUB_FAILURES
+from internlm_zoo.downloads.selection import Selection
+from internlm_zoo.downloads.values import Download, DownloadedFile, Request, Session
 from internlm_zoo.mirror.destinations import Destination
 from internlm_zoo.mirror.index import IndexedRelease
 from internlm_zoo.mirror.listings import SourceOptions, ask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from internlm_zoo.download.candidates import AUTO, Candidate, candidates, is_place
+from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, is_place
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.mirror.config import MirrorFile, chosen
 from internlm_zoo.mirror.index import HubName

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from internlm_zoo.caches.find import folders_of
-from internlm_zoo.download.candidates import AUTO
-from internlm_zoo.download.selection import Selection, hint
+from internlm_zoo.downloads.candidates import AUTO
+from internlm_zoo.downloads.selection import Selection, hint
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.copying import CopyContext

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from converters.system.threads import in_threads
-from internlm_zoo.download.candidates import Candidate
-from internlm_zoo.download.listings import Hubs, contradiction
+from internlm_zoo.downloads.candidates import Candidate
+from internlm_zoo.downloads.listings import Hubs, contradiction
 from internlm_zoo.errors import (
     IntegrityError,
     ListingError,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from internlm_zoo.download.plan import PlannedFile
-from internlm_zoo.download.release import plan_release
+from internlm_zoo.downloads.plan import PlannedFile
+from internlm_zoo.downloads.release import plan_release
 from internlm_zoo.mirror.copying import CopyContext, errand
 from internlm_zoo.mirror.listings import SourceOptions
 from internlm_zoo.mirror.values import Action, PlannedRelease

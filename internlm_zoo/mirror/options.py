@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from internlm_zoo.download.candidates import AUTO
-from internlm_zoo.download.selection import Selection
+from internlm_zoo.downloads.candidates import AUTO
+from internlm_zoo.downloads.selection import Selection
 
 
 @dataclass(frozen=True)

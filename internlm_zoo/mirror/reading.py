@@ -14,8 +14,8 @@ from urllib.request import url2pathname
 from pydantic import ValidationError
 
 from converters.errors import LINES
-from internlm_zoo.download.candidates import AUTO
-from internlm_zoo.download.selection import LONGEST
+from internlm_zoo.downloads.candidates import AUTO
+from internlm_zoo.downloads.selection import LONGEST
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.fs.homes import path_of
 from internlm_zoo.mirror.config import MirrorFile

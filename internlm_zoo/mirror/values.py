@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from internlm_zoo.download.selection import Selection
+from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.errors import ZooError
 from internlm_zoo.mirror.entries import MirrorEntry
 from internlm_zoo.mirror.index import IndexedFile, IndexedRelease

@@ -15,9 +15,9 @@ from urllib.parse import unquote, urlsplit
 from converters.conversion.md5_files import SUFFIX, stated_digest
 from converters.formats.bytesource import ByteSource, MemoryFile
 from converters.source.weights import MODEL_CONFIG
-from internlm_zoo.download.candidates import AUTO, Candidate, candidate, candidates
-from internlm_zoo.download.listings import Hubs, as_release
-from internlm_zoo.download.run import HUB_FAILURES, verdict
+from internlm_zoo.downloads.candidates import AUTO, Candidate, candidate, candidates
+from internlm_zoo.downloads.listings import Hubs, as_release
+from internlm_zoo.downloads.run import HUB_FAILURES, verdict
 from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
 from internlm_zoo.registry import Hub, Model, Registry, Release, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease

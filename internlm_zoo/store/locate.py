@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.formats.access import is_directory
-from internlm_zoo.download.candidates import FORMAT_ORDER
+from internlm_zoo.downloads.candidates import FORMAT_ORDER
 from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
@@ -48,7 +48,7 @@ def find_model(
     model = registry.model(str(name_or_dir))
     if here := at_hand(model.name, settings, format):
         return LocatedFolder(here[0].path, model, here[0].record.release)
-    from internlm_zoo.download.run import download
+    from internlm_zoo.downloads.run import download
 
     done = download(model.name, settings=settings, format=format, progress=progress)
     record = read_record(done.path)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo.download.run import download
-from internlm_zoo.download.values import Download
+from internlm_zoo.downloads.run import download
+from internlm_zoo.downloads.values import Download
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from internlm_zoo.download.run import download
+from internlm_zoo.downloads.run import download
 from internlm_zoo.errors import UsageError, ZooError
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
@@ -147,7 +147,7 @@ def test_a_hub_that_does_not_answer_the_probe_keeps_nobody_from_the_other(
     tmp_path: Path, honest: FaultyHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is still being asked for its listing when all is here."""
-    monkeypatch.setattr("internlm_zoo.download.release.WORTH", 0)
+    monkeypatch.setattr("internlm_zoo.downloads.release.WORTH", 0)
     asked, over = threading.Event(), threading.Event()
 
     def never() -> Iterator[bytes]:

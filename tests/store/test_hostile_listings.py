@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import internlm_zoo.cli.lock
 import internlm_zoo.cli.mirror
 import internlm_zoo.cli.status
-from internlm_zoo.download.selection import Selection
+from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.registry.lock import LockedFile, LockedRelease
 from internlm_zoo.remote.folder import open_remote
 from internlm_zoo.settings import Settings

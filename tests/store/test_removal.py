@@ -110,7 +110,7 @@ def test_prune_does_not_disturb_a_download_under_way(zoo, world: World):
 
 def test_a_blob_that_was_removed_before_its_release_was_shown_is_a_refusal(zoo, world: World, monkeypatch):
     """Whoever removes files by hand while a download runs: nothing half is shown."""
-    import internlm_zoo.download.targets as targets
+    import internlm_zoo.downloads.targets as targets
 
     def late(store, folder, record, stale):
         for blob in world.home.glob("blobs/sha256/*/*"):

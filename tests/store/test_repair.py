@@ -165,7 +165,7 @@ def test_the_report_says_who_sent_how_much_how_often_and_how_long(
 def test_a_large_release_comes_from_the_hub_that_answers_soonest(
     world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("internlm_zoo.download.release.WORTH", BLOCK)
+    monkeypatch.setattr("internlm_zoo.downloads.release.WORTH", BLOCK)
     for slow in ("huggingface", "modelers"):
         world.fault("delay", WEIGHTS, slow, seconds=0.3)
     world.environ["INTERNLM_ZOO_HOME"] = str(tmp_path / "fresh")
@@ -178,7 +178,7 @@ def test_a_large_release_comes_from_the_hub_that_answers_soonest(
 def test_a_hub_with_other_content_is_no_source_and_said_to_differ(
     world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("internlm_zoo.download.release.WORTH", BLOCK)
+    monkeypatch.setattr("internlm_zoo.downloads.release.WORTH", BLOCK)
     world.fault("wrong-digest", WEIGHTS, "modelscope")
     world.environ["INTERNLM_ZOO_HOME"] = str(tmp_path / "fresh")
     done = world.download()

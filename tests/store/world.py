@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from internlm_zoo.download.plan import DownloadPlan
-from internlm_zoo.download.run import download, plan_download
-from internlm_zoo.download.values import Download
+from internlm_zoo.downloads.plan import DownloadPlan
+from internlm_zoo.downloads.run import download, plan_download
+from internlm_zoo.downloads.values import Download
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converters.progress import byte_count
-from internlm_zoo.download.selection import Selection
-from internlm_zoo.download.values import Request
+from internlm_zoo.downloads.selection import Selection
+from internlm_zoo.downloads.values import Request
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.lock import LockedRelease
 

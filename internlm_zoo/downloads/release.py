@@ -10,14 +10,14 @@ from pathlib import Path
 
 from converters.system.filesystem import keeps_out, room
 from internlm_zoo.caches.find import taken
-from internlm_zoo.download.candidates import AUTO, Candidate
-from internlm_zoo.download.file import FileDownload, FileOutcome
-from internlm_zoo.download.listings import as_release
-from internlm_zoo.download.name_clashes import check_twins
-from internlm_zoo.download.plan import DownloadPlan, PlannedFile
-from internlm_zoo.download.probe import WORTH, Probe, probe
-from internlm_zoo.download.targets import FolderTarget, StoreTarget, Target
-from internlm_zoo.download.values import Download, DownloadedFile, Request, Session
+from internlm_zoo.downloads.candidates import AUTO, Candidate
+from internlm_zoo.downloads.file import FileDownload, FileOutcome
+from internlm_zoo.downloads.listings import as_release
+from internlm_zoo.downloads.name_clashes import check_twins
+from internlm_zoo.downloads.plan import DownloadPlan, PlannedFile
+from internlm_zoo.downloads.probe import WORTH, Probe, probe
+from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
+from internlm_zoo.downloads.values import Download, DownloadedFile, Request, Session
 from internlm_zoo.errors import NoSpaceError, OversizeError, ZooError
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record

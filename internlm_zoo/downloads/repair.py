@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from internlm_zoo.download.candidates import AUTO, Candidate, candidates, same_weights
-from internlm_zoo.download.file import FileDownload
-from internlm_zoo.download.session import open_means
-from internlm_zoo.download.targets import FolderTarget, StoreTarget, Target
-from internlm_zoo.download.values import Repaired, Session
+from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, same_weights
+from internlm_zoo.downloads.file import FileDownload
+from internlm_zoo.downloads.session import open_means
+from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
+from internlm_zoo.downloads.values import Repaired, Session
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.homes import disk

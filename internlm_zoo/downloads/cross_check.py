@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from internlm_zoo.download.candidates import Candidate
-from internlm_zoo.download.listings import Hubs
+from internlm_zoo.downloads.candidates import Candidate
+from internlm_zoo.downloads.listings import Hubs
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.sources.base import RemoteFile

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import caches_of
-from internlm_zoo.download.candidates import Candidate
-from internlm_zoo.download.listings import Hubs
-from internlm_zoo.download.values import Session
+from internlm_zoo.downloads.candidates import Candidate
+from internlm_zoo.downloads.listings import Hubs
+from internlm_zoo.downloads.values import Session
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model
 from internlm_zoo.settings import Settings

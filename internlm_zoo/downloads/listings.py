@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from internlm_zoo.download.candidates import Candidate
+from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.errors import (
     AccessError,
     CredentialError,

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from converters.system.threads import started
-from internlm_zoo.download.candidates import Candidate
-from internlm_zoo.download.values import Session
+from internlm_zoo.downloads.candidates import Candidate
+from internlm_zoo.downloads.values import Session
 from internlm_zoo.errors import ZooError
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.transfer.failures import TransferFailure

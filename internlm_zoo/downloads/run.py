@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from internlm_zoo.caches.huggingface import address_of, home_of, show
-from internlm_zoo.download.candidates import AUTO, Candidate, candidates, same_weights
-from internlm_zoo.download.plan import DownloadPlan
-from internlm_zoo.download.release import fetch_release, plan_release
-from internlm_zoo.download.selection import Selection
-from internlm_zoo.download.session import open_means
-from internlm_zoo.download.values import Download, Request, Session
+from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, same_weights
+from internlm_zoo.downloads.plan import DownloadPlan
+from internlm_zoo.downloads.release import fetch_release, plan_release
+from internlm_zoo.downloads.selection import Selection
+from internlm_zoo.downloads.session import open_means
+from internlm_zoo.downloads.values import Download, Request, Session
 from internlm_zoo.errors import (
     AccessError,
     IntegrityError,

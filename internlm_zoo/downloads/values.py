@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from internlm_zoo.caches.adopt import Adopter
-from internlm_zoo.download.candidates import AUTO, Candidate
-from internlm_zoo.download.listings import Hubs
-from internlm_zoo.download.selection import Selection
+from internlm_zoo.downloads.candidates import AUTO, Candidate
+from internlm_zoo.downloads.listings import Hubs
+from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.errors import ZooError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
