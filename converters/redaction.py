@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 HIDDEN = "***"
-LEAST = 6
+LEAST = 6  # characters; fewer would take ordinary words along
 
 # Variables of ours and of the hubs' own clients. Others are not in play, and their words may be ordinary.
 _OURS = re.compile(

@@ -20,6 +20,7 @@ from internlm_zoo.fs.user_files import content_given
 
 _MOST = 1 << 16  # bytes; more is no credential, and may be a device that never ends
 _TOKEN = 20  # characters; no hub gives out shorter ones, and a mistyped name should be seen
+# NUL of UTF-16, byte order marks, spaces of no width: of shells, editors and web pages.
 _AROUND = r"[\s\0\ufeff\u200b]+"
 _QUOTED = re.compile(r"(['\"])(.*)\1", re.DOTALL)
 _CODINGS = (

@@ -12,7 +12,7 @@ from internlm_zoo.errors import UsageError
 from internlm_zoo.fs.homes import NOWHERE, path_of
 from internlm_zoo.secret import Secret
 
-_TRUE = frozenset({"1", "on", "true", "yes"})
+_TRUE = frozenset({"1", "on", "true", "yes"})  # as huggingface_hub reads its own variables
 # Seconds, or tries: 11 days, which is for ever here.
 _MOST = 1e6
 

@@ -45,7 +45,7 @@ from converters.sinks.staging import is_begun
 from converters.streaming.gather import Sources
 from converters.streaming.stream import Stream
 
-TRIES = 4
+TRIES = 4  # as of Ray itself, which would not tell of them (max_retries=0)
 _LOST = (WorkerCrashedError, NodeDiedError, LocalRayletDiedError, ObjectLostError, OutOfMemoryError)
 _PATIENCE = 5.0  # seconds for a connection, where Ray would wait for minutes, and for tasks to end
 
@@ -60,6 +60,7 @@ def on_cluster(source: Folder) -> Iterator[Engine]:
         return
     _check_answers(os.environ.get("RAY_ADDRESS", ""))
     try:
+        # What workers print would stand among the results.
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_cluster(" ".join(str(error).split()).split(". ")[0]) from error

@@ -29,6 +29,7 @@ _FIXES = {
     errno.ESTALE: "the network file system lost it: run it again",
 }
 _BINARY = getattr(os, "O_BINARY", 0)
+# No waiting for a pipe's writer, no terminal that becomes ours.
 _AT_ONCE = _BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 NO_FILE = (errno.EISDIR, errno.ESPIPE)
 """Of `regular`, for a directory, and for a pipe or a device."""
@@ -57,10 +58,10 @@ def regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
 
     Raises OSError as os.open does, and for anything that is no regular file, at once.
     """
-    _check_regular(path, Path(path).stat())
+    _check_regular(path, Path(path).stat())  # opening a device may do something to it already
     file = _opened(path, flags)
     try:
-        _check_regular(path, os.fstat(file))
+        _check_regular(path, os.fstat(file))  # another may have its name by now
     except OSError:
         os.close(file)
         raise

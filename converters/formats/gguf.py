@@ -33,9 +33,9 @@ from converters.values import shown
 
 T = TypeVar("T")
 
-MAGIC, VERSION, VERSIONS = b"GGUF", 3, (2, 3)
+MAGIC, VERSION, VERSIONS = b"GGUF", 3, (2, 3)  # what 3 added is big-endian files
 ALIGNMENT_KEY, ALIGNMENT = "general.alignment", 32
-TYPES = {0: "F32", 1: "F16", 28: "F64", 30: "BF16"}
+TYPES = {0: "F32", 1: "F16", 28: "F64", 30: "BF16"}  # of ggml_type, as is QUANTISED
 NUMBERS = {code: number for number, code in TYPES.items()}
 COMPUTED = ("F32", "F16", "BF16")
 QUANTISED = {8: "Q8_0"}

@@ -18,8 +18,8 @@ import numpy as np
 from converters.errors import IntegrityError, UsageError
 from converters.formats.tensors import TensorLike, nbytes
 
-BLOCK, BLOCK_BYTES = 32, 34
-_IMAGE_BYTES = 4 * BLOCK
+BLOCK, BLOCK_BYTES = 32, 34  # numbers in a block, and its bytes: a float16 scale, then one for each
+_IMAGE_BYTES = 4 * BLOCK  # of a block in the image, which is float32
 
 Encode = Callable[[int, memoryview], tuple[int, memoryview]]
 

@@ -28,7 +28,7 @@ SCALARS = {
     11: "<q",
     12: "<d",
 }
-UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
+UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9  # of gguf_metadata_value_type
 MAX_HEADER = 64 << 20
 """In bytes. That of a model with a vocabulary of 256,000 and its merges has 16 MB."""
 MAX_VALUES = 4_000_000

@@ -19,7 +19,7 @@ VALUES = 4_000_000
 """Commas and opening brackets: a value of Python has some hundred bytes. The largest tokenizer.json of
 anybody's have 2 million of them, the header of a file of 100,000 tensors has 600,000."""
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half a character, unless another half follows
 _SHOWN = 20
 
 
@@ -47,7 +47,7 @@ def json_value(text: bytes, most: int, *, unique: bool = False, values: int = VA
 def _parse(text: bytes, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None) -> Any:
     try:
         return json.loads(
-            text.decode("utf-8-sig"),
+            text.decode("utf-8-sig"),  # editors of Windows begin with a byte order mark
             object_pairs_hook=pairs,
             parse_int=_int,
             parse_float=_float,

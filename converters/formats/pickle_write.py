@@ -15,9 +15,9 @@ from typing import TypeVar
 from converters.errors import UnsupportedError
 from converters.formats.tensors import ELEMENT_TYPES, DType, TensorLike, contiguous_strides
 
-BATCH = 1000
-TUPLES = {1: b"\x85", 2: b"\x86", 3: b"\x87"}
-CONSTANTS = {None: b"N", True: b"\x88", False: b"\x89"}
+BATCH = 1000  # BATCHSIZE of _pickle.c
+TUPLES = {1: b"\x85", 2: b"\x86", 3: b"\x87"}  # TUPLE1 to TUPLE3
+CONSTANTS = {None: b"N", True: b"\x88", False: b"\x89"}  # NONE, NEWTRUE, NEWFALSE
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class _Pickler:
         return bytes(self.out + b".")
 
     def value(self, value: object) -> None:
-        if value is None or isinstance(value, bool):
+        if value is None or isinstance(value, bool):  # before int, of which bool is a kind
             self.out += CONSTANTS[value]
         elif isinstance(value, int):
             self.number(value)
@@ -156,7 +156,7 @@ class _Pickler:
         elif -(1 << 31) <= value < 1 << 31:
             self.out += b"J" + struct.pack("<i", value)
         else:
-            size = value.bit_length() // 8 + 1
+            size = value.bit_length() // 8 + 1  # with a bit for the sign
             self.out += b"\x8a" + struct.pack("<B", size) + value.to_bytes(size, "little", signed=True)
 
     def text(self, value: str) -> None:

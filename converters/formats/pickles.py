@@ -27,8 +27,8 @@ MAX_OPCODES = 2_000_000
 makes a value of at most some hundred bytes."""
 MAX_DEPTH = 16
 MAX_VALUES = 2_000_000
-MAX_SIZE = 1 << 63
-PROTOCOL = 2
+MAX_SIZE = 1 << 63  # torch counts in 64 bits, with a sign
+PROTOCOL = 2  # DEFAULT_PROTOCOL of torch.serialization
 _SAID = 200
 
 

@@ -30,14 +30,14 @@ from converters.formats.tensors import (
 )
 from converters.values import shown
 
-LENGTH = 8
+LENGTH = 8  # bytes of the number in front: how long the header is
 MAX_HEADER = 32 << 20
 """In bytes. The library takes 100 MB; the largest header in use, all 91,000 tensors of DeepSeek-V3 in one
 file, would have 14 MB. What is read of a header takes up to 30 times its bytes of memory."""
 MAX_VALUES = 1_000_000
 """Commas and brackets in a header: 150,000 tensors have so many."""
 METADATA = "__metadata__"
-FORMAT = {"format": "pt"}
+FORMAT = {"format": "pt"}  # from_pretrained refuses a file that does not say it
 RANK = {code: rank for rank, code in enumerate(ELEMENT_TYPES)}
 
 
@@ -71,6 +71,7 @@ def layout(tensors: Iterable[TensorLike], metadata: Mapping[str, str] = FORMAT) 
 
     Raises UsageError for a name that is used twice or reserved.
     """
+    # Widest elements first, as the library has it: so each tensor is aligned to its own.
     ordered = sorted(tensors, key=lambda tensor: (-RANK[tensor.dtype], tensor.name))
     header: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
     relative = 0

@@ -37,7 +37,7 @@ from converters.values import shown
 
 ARCHIVE = "archive"
 ID_NAME = ".data/serialization_id"
-ID_SIZE = 40
+ID_SIZE = 40  # two numbers of 64 bits, 20 digits each
 
 # Before torch 1.6: a bare pickle that starts with this magic number, or a tar file.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -186,6 +186,7 @@ def _without_tensors(value: object, key: str, where: str) -> object:
 
 
 def _layout(pickle: bytes, tensors: Sequence[TensorLike]) -> FileLayout:
+    # What lies before and behind the storages, in the order in which torch.save writes it.
     before = {
         "data.pkl": pickle,
         ".format_version": b"1",

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from converters.formats.tensors import Patch
 
-ALIGNMENT = 64
-LIMIT = 0xFFFFFFFF
-MAX_ENTRIES = 0xFFFF
+ALIGNMENT = 64  # kFieldAlignment of inline_container.h
+LIMIT = 0xFFFFFFFF  # in a field of 32 bits: the number is in the zip64 field
+MAX_ENTRIES = 0xFFFF  # likewise, in one of 16 bits
 
 UTF8_NAME = 0x800
 DESCRIPTOR_FOLLOWS = 0x8
@@ -104,6 +104,7 @@ def _record(entry: ZipEntry, crc: int) -> bytes:
 
 
 def _closing(start: int, size: int, count: int) -> bytes:
+    # 44 bytes follow; made by version 3.0 on Unix (0x031E), version 4.5 reads it.
     record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 0x031E, 45, 0, 0, count, count, size, start)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1)
     short_count = min(count, MAX_ENTRIES)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-HALVES = 2
+HALVES = 2  # of a head, which rotary positions turn against each other
 
 _HEAD = "halves pairs"
 AXES: Mapping[str, tuple[str, ...]] = {

@@ -30,7 +30,7 @@ from converters.streaming.rows import Floats, to_floats
 from converters.streaming.stream import Stream, in_parallel
 
 FACTOR = 5.0
-_FEWEST_SIBLINGS = 3
+_FEWEST_SIBLINGS = 3  # of fewer, the one that is wrong may be the median
 _TASK = "statistics"
 # Elements looked at together: what a processor's cache holds.
 _CHUNK = 1 << 16

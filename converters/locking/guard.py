@@ -28,6 +28,7 @@ SILENCE = 60.0
 
 # A file that is locked by nobody and says nothing was made just now, or its maker was killed that moment.
 _YOUNG = 2.0
+# Seconds between two looks, before and after it was said that somebody is waited for.
 _LOOK, _LATER = 0.1, 0.5
 # Shorter waits are not worth a line.
 _SOON = 1.0
@@ -223,7 +224,7 @@ class _Look:
         if not self._locked:
             _bury(self.path, self._left)
             return True
-        if os.name == "nt":
+        if os.name == "nt":  # an open file cannot be removed there
             self.close()
         return is_gone(self.path)
 

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-_AT_FDCWD = -100
+_AT_FDCWD = -100  # of linux/fcntl.h: names are those of the working directory
 _RENAME_EXCHANGE = _RENAME_SWAP = 2
 # No such call in this kernel, or not on this file system.
 _UNABLE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)

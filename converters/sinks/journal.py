@@ -19,7 +19,7 @@ from converters import values
 from converters.formats.jsontext import json_value
 
 JOURNAL = "journal"
-_LONGEST = 64 << 20
+_LONGEST = 64 << 20  # bytes of a line, which has a digest for each tensor of a batch
 
 T = TypeVar("T")
 

@@ -148,7 +148,7 @@ class Staging:
         if not self.target.exists():
             self.path.rename(self.target)
         elif not exchange(self.path, self.target):
-            self.target.rename(self._old)
+            self.target.rename(self._old)  # a kill right here is mended by `alone`
             self.path.rename(self.target)
             self._old.rename(self.path)
 

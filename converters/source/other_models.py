@@ -44,6 +44,7 @@ _PACKED = re.compile(
     r".*\.(qweight|qzeros|scales|g_idx|SCB|absmax|quant_map|quant_state\..+|weight_scale(_inv)?|weight_packed"
     r"|weight_zero_point|input_scale|codebooks)"
 )
+# Several weights in one number, or a scale away from it.
 _PACKED_TYPES = frozenset({"I32", "U32", "I8", "U8", "F8_E4M3", "F8_E5M2"})
 
 

@@ -162,7 +162,7 @@ def resize(file: int, size: int) -> None:
         if not is_unknown(error) or size < there:
             raise
         if size > there:
-            os.lseek(file, size - 1, os.SEEK_SET)
+            os.lseek(file, size - 1, os.SEEK_SET)  # a byte at its end makes it as long
             os.write(file, b"\0")
 
 

@@ -35,7 +35,7 @@ class Handle:
         self, path: str | os.PathLike[str], flags: int = os.O_RDONLY, opener: Opener = _ours
     ) -> None:
         self._path = os.fspath(path)
-        self._flags = (flags & ~(os.O_CREAT | os.O_EXCL)) | _BINARY
+        self._flags = (flags & ~(os.O_CREAT | os.O_EXCL)) | _BINARY  # it is there by then
         self._opener = opener
         self._lock = threading.Lock()
         file = opener(self._path, flags | _BINARY)

@@ -21,8 +21,8 @@ from typing import NoReturn
 INTERRUPTED = 128 + signal.SIGINT
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up", "SIGBREAK": "interrupted"}
-_SECONDS, _LOOK = 0.9, 0.05
-_SHOW_CURSOR = b"\x1b[?25h"
+_SECONDS, _LOOK = 0.9, 0.05  # with the interpreter's own end it is a second
+_SHOW_CURSOR = b"\x1b[?25h"  # a display that is cut off has hidden it
 
 
 class SignalReceived(KeyboardInterrupt):

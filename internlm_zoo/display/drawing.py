@@ -34,7 +34,7 @@ class Drawing:
         view, width = self.view, options.max_width
         if not (view.active or view.finished):
             return
-        room = max(1, console.height - 2)
+        room = max(1, console.height - 2)  # the line for all, and the cursor's
         shown = list(view.active)[: room if len(view.active) <= room else room - 1]
         signs = _ASCII_SIGNS if options.ascii_only else _SIGNS
         yield from _rows({name: view.active[name] for name in shown}, width, signs)

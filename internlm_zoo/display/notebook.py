@@ -14,8 +14,8 @@ from internlm_zoo.display.drawing import Drawing
 from internlm_zoo.display.progress_state import ProgressState
 from internlm_zoo.plain import plain
 
-_SECONDS_BETWEEN_DRAWINGS = 0.5
-_WIDTH = 110
+_SECONDS_BETWEEN_DRAWINGS = 0.5  # each is a message to the browser
+_WIDTH = 110  # characters; a notebook does not say how wide it is
 
 
 class NotebookProgress(ProgressState):

@@ -24,7 +24,7 @@ WORTH = 64 << 20
 SAMPLE = 256 << 10
 """Bytes asked of each hub; how long they take, with the answer's delay, is its rank."""
 
-_SECONDS = 3.0
+_SECONDS = 3.0  # a hub that needs longer for SAMPLE is no quick one
 
 
 @dataclass(frozen=True)

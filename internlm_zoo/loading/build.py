@@ -58,7 +58,7 @@ def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
     if name not in _CLASSES:
         raise UnsupportedError(f"{name} is not a stock Llama class", "architectures")
     pad, rows = config.get("pad_token_id"), config["vocab_size"]
-    if isinstance(pad, int) and not -rows <= pad < rows:
+    if isinstance(pad, int) and not -rows <= pad < rows:  # torch counts negative ones from the end
         raise UnsupportedError(f"it is {pad}, and the embedding has {rows} rows", "pad_token_id")
     try:
         with torch.device("meta"):
@@ -95,6 +95,7 @@ def _fill(
         stored = torch.frombuffer(data, dtype=getattr(torch, DTYPES[code])).reshape(shape)
         value = stored.to(device=_device_of(name, devices), dtype=dtype)
         module, _, leaf = name.rpartition(".")
+        # A parameter on meta has no memory to copy into.
         setattr(model.get_submodule(module), leaf, torch.nn.Parameter(value, requires_grad=False))
 
 

@@ -89,7 +89,7 @@ def _packaged(context: ssl.SSLContext) -> Trust:
 def _empty_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = PunctualTls
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])  # or a server may choose h2, which nobody speaks here
     # Version 1.26 does not tell OpenSSL about hosts that are addresses, and compares all names itself.
     context.check_hostname = not version("urllib3").startswith("1.")
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as curl: a certificate that is named is believed

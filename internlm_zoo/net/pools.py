@@ -70,6 +70,7 @@ def open_manager(proxy: Proxy | None, trust: Trust | None, options: dict[str, An
     Raises UnsupportedError for a SOCKS proxy without PySocks.
     """
     context = None if trust is None else trust.context
+    # Retries and redirects are for whoever asks: urllib3's would take all headers along.
     options = {**options, "ssl_context": context, "retries": False}
     if proxy is not None and proxy.is_socks:
         return _socks_manager(proxy, options)

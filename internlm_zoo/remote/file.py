@@ -21,12 +21,12 @@ from internlm_zoo.transfer.values import Wanted
 CONNECTIONS = 16
 """At once, for short ranges that are known beforehand."""
 
-GAP = 64 << 10
+GAP = 64 << 10  # bytes that cost less than another request
 _EDGE = 16 << 10  # read around a short range at either end of a file, where headers and directories are
-_TAIL = 1 << 20
-_SHORT = 1 << 20
+_TAIL = 1 << 20  # bytes that are fetched in the end for the file's digest alone
+_SHORT = 1 << 20  # bytes of a range, or of several near ones, that is fetched beforehand
 _NEAR = 1 << 10
-_KEPT = 112 << 20
+_KEPT = 112 << 20  # with the two others of RangedFile below the 300 MB that a conversion may take
 _REMEMBERED = 16 << 20
 
 _Part = tuple[int, memoryview]

@@ -29,7 +29,7 @@ from internlm_zoo.transfer.digest import Digest
 from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
 
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|gguf)")
-_SMALL = 64 << 20
+_SMALL = 64 << 20  # bytes that are held in memory whole
 
 
 class RemoteFolder:

@@ -136,6 +136,7 @@ async def _serve(
     app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, ready: Future[Server]
 ) -> None:
     asyncio.get_running_loop().set_default_executor(_Patient(_READERS))
+    # Cancelled, or a handler would go on for a client that has left.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS, handler_cancellation=True)
     await runner.setup()
     try:

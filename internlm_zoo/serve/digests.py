@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import PurePosixPath
 
-LFS_THRESHOLD = 10 * 1024 * 1024
+LFS_THRESHOLD = 10 * 1024 * 1024  # larger ones the Hub takes by LFS alone
 # fmt: off
 LFS_SUFFIXES = frozenset({
     ".7z", ".bin", ".bz2", ".ckpt", ".gguf", ".gz", ".h5", ".jpeg", ".jpg", ".model", ".msgpack", ".npy",

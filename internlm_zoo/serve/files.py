@@ -21,8 +21,8 @@ from converters.system.filesystem import TOO_MANY
 from internlm_zoo.serve.catalogue import ServedFile
 from internlm_zoo.serve.hashing import state_of
 
-_TURNS, _TURN_SECONDS = 50, 0.1
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_TURNS, _TURN_SECONDS = 50, 0.1  # 5 s in all, before the client has to ask again
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # 18 digits fit into the offset of a file
 
 
 class FileBody(web.StreamResponse):

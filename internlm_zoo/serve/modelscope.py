@@ -19,7 +19,7 @@ from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import found
 
 HUB = "modelscope"
-LISTING_LIMIT = 3000
+LISTING_LIMIT = 3000  # as the hub's own, so that clients meet it here, too
 COOKIE = "m_session_id"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

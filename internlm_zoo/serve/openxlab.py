@@ -33,7 +33,7 @@ _SIGN_IN = "/api/v1/sso-be/api/v1/open"
 _LISTING = "/api/v1/model-center/api/v1/cli/repository/getFileDownloadUrl"
 _TELEMETRY = "/api/v1/data-bury/api/v1/bury/collect"
 _OK = "10000"
-_EDGE = 64
+_EDGE = 64  # bytes at both ends, of which the hub's `hash` is made
 _TOKEN_SECONDS = 3600
 _REFRESH_SECONDS = 7 * 24 * 3600
 

@@ -30,7 +30,7 @@ from internlm_zoo.smoke.random_checkpoint import Blueprint, write_random
 from internlm_zoo.smoke.result import Check, SmokeResult, conclude
 from internlm_zoo.smoke.statistics import RANDOM, statistical_checks
 
-LAYERS, KV_HEADS, HEAD_DIM, CONTEXT = 2, 2, 4, 2048
+LAYERS, KV_HEADS, HEAD_DIM, CONTEXT = 2, 2, 4, 2048  # the least that two ranks and two stages can share
 TP, PP = 2, 2
 TOKENS = 8
 # The layouts' choices that make conversion work hardest; what is not here is each layout's own first choice.

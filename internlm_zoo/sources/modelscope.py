@@ -31,7 +31,7 @@ from internlm_zoo.sources.schema import Digest, Several, moment, read
 
 _DEFAULT_BRANCH = "master"
 _MAIN = "main"  # what Hugging Face calls it
-_CUT_AT = 3000
+_CUT_AT = 3000  # where a listing may be cut, which it does not say
 _PASCAL = ConfigDict(alias_generator=to_pascal)
 
 

@@ -35,12 +35,12 @@ from internlm_zoo.sources.schema import Named, fitted, read
 
 _OPEN = "/api/v1/sso-be/api/v1/open"
 _FILES = "/api/v1/model-center/api/v1/cli/repository/getFileDownloadUrl"
-_SUCCESS = "10000"
+_SUCCESS = "10000"  # as msgCode, of the answer and of the answer in it
 _ALGORITHMS = {"HmacSHA1": "sha1", "HmacSHA256": "sha256", "HmacSHA512": "sha512"}
 _DEFAULT_NAMES = (None, "main", "master")
 _TOKEN_SECONDS = 600.0
 _LINK_SECONDS = 600.0
-_MARGIN_SECONDS = 30.0
+_MARGIN_SECONDS = 30.0  # a link must last until its answer has begun
 _LONGEST_TOKEN = 8192
 _SHOWN = 200
 

@@ -27,7 +27,7 @@ _NAME = "adopted.jsonl"
 _CHUNK = 1 << 20
 # Two writes within one tick of the clock leave the same time: a file counts as at rest after this many ns.
 _TICK = 1_000_000_000
-_SPARE_LINES = 50
+_SPARE_LINES = 50  # beyond twice those that count, before it is written anew
 # Bytes of one line, which has a path and two digests; and of all.
 _LONGEST, _MOST = 16 << 10, 256 << 20
 

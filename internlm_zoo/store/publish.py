@@ -22,6 +22,7 @@ from internlm_zoo.store.record import Record, extend_record, says, write_record
 
 # What a kill may leave that nobody goes on with.
 _DRAFTS = ("release", "removed", "blocks")
+# Several releases share a blob: an edit of one would be one of all.
 _READ_ONLY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 
@@ -119,7 +120,7 @@ def link_blob(blob: Path, link: Path, parent: Path) -> None:
     """A relative link that is right once `link` lies in `parent`; a hard link or a copy where links do not
     work."""
     try:
-        link.symlink_to(os.path.relpath(blob, parent))
+        link.symlink_to(os.path.relpath(blob, parent))  # the store may be moved
     except (OSError, NotImplementedError):
         try:
             link.hardlink_to(blob)

@@ -97,6 +97,7 @@ class Client:
     def _open_http(self, location: Location, start: int, validator: str | None, end: int | None) -> Body:
         # Asked for even from the start: the answer then says twice how long the file is.
         headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        # A weak one may not stand there (RFC 9110, 13.1.5).
         if start and validator and not validator.startswith("W/"):
             headers["If-Range"] = validator
         url = location.url
@@ -163,6 +164,7 @@ class Client:
             return self._network.request(
                 "GET",
                 url,
+                # A range of what is compressed is none of the file.
                 {"Accept-Encoding": "identity", **headers},
                 preload_content=False,
                 enforce_content_length=False,  # Body knows more about what is missing
@@ -196,6 +198,7 @@ def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:
 def _discard(response: urllib3.BaseHTTPResponse) -> None:
     """Give the connection back for the next request, unless that means reading much."""
     length = response.headers.get("Content-Length", "")
+    # Thousands of digits take `int` a while.
     if length.isdecimal() and len(length) <= len(str(_PIECE)) and int(length) <= _PIECE:
         with suppress(*FAILURES):
             response.read(_PIECE, decode_content=False)

@@ -18,7 +18,7 @@ from internlm_zoo.transfer.failures import Recovery, TransferFailure, host, lie
 LARGEST = 2**63 - 1
 """Bytes: no file system has larger files, for offsets are signed numbers of 64 bits."""
 
-_COUNT = "[0-9]{1,19}"
+_COUNT = "[0-9]{1,19}"  # what fits into the offset of a file
 _CONTENT_RANGE = re.compile(f"bytes ({_COUNT})-({_COUNT})/({_COUNT}|\\*)")
 _NO_BYTES = re.compile(f"bytes \\*/({_COUNT})")
 _ETAG = re.compile("[\x20-\x7e\x80-\xff]{1,1024}")

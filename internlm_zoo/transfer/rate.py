@@ -12,7 +12,7 @@ from internlm_zoo.errors import UsageError
 LEAST = 10_000
 """Bytes per second; below that every connection would count as stalled."""
 
-_READS_PER_SECOND = 20
+_READS_PER_SECOND = 20  # so many short reads: none takes its second's share at once
 # Time that passes between files, or that a sleep takes too long, may be made up for; so much of it.
 _CREDIT_SECONDS = 0.2
 

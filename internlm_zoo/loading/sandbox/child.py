@@ -21,7 +21,7 @@ from internlm_zoo.loading.sandbox.frames import receive, send
 HELD = 2
 """Tokenizers kept: as many as are compared with each other."""
 _SHOWN = 300
-_GRACE = 2
+_GRACE = 2  # seconds for the signal to become an answer; then the system ends it
 # Models and what they run on, none of which a tokenizer needs.
 _ABSENT = ("torch", "tensorflow", "jax", "flax", "keras")
 _TEMPLATE = "<template>"
@@ -45,7 +45,7 @@ def serve() -> None:
     questions, answers = _streams()
     _go_first()
     absent: dict[str, Any] = dict.fromkeys(_ABSENT)
-    sys.modules.update(absent)
+    sys.modules.update(absent)  # to import one fails as where it is not installed
     try:
         from transformers import PreTrainedTokenizerFast
     except BaseException as error:  # noqa: BLE001 - told to whoever asks
@@ -162,7 +162,7 @@ def _confine(seconds: int, memory: int) -> None:
     signal.setitimer(signal.ITIMER_PROF, seconds)
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     _lower(resource.RLIMIT_CPU, int(used) + seconds + _GRACE)
-    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_CORE, 0)  # a core dump would hold what users said
     _lower(resource.RLIMIT_FSIZE, 0)  # it writes no file
     taken = _taken()
     if taken is not None:

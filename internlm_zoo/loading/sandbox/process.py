@@ -52,7 +52,7 @@ _SPENT = ("time", "memory", "killed", "crash")
 _LOOK = 0.02
 _PATIENCE = 10
 """Times the seconds of a processor, for a child that gets no processor or waits for ever."""
-_GRACE = 1
+_GRACE = 1  # seconds in which its own system may end it, and say why
 _ENDINGS = {"SIGXCPU": "time", "SIGPROF": "time", "SIGKILL": "killed"}
 
 
@@ -111,7 +111,7 @@ def _spawn() -> subprocess.Popen[bytes]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     try:
         return subprocess.Popen(
-            [sys.executable, "-I", "-c", _BEGIN, *paths],
+            [sys.executable, "-I", "-c", _BEGIN, *paths],  # isolated: no PYTHON* variable counts
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
