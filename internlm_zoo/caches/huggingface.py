@@ -17,7 +17,6 @@ from pathlib import Path
 
 from converters.formats.access import content_of, reading
 from internlm_zoo.caches.find import huggingface_cache, huggingface_folder
-from internlm_zoo.downloads.name_clashes import check_twins
 from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.linking import duplicate
@@ -29,6 +28,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store, place_of
+from internlm_zoo.store.name_clashes import check_twins
 from internlm_zoo.store.publish import link_blob
 
 _PROTOCOL, _DEFAULT_REF, _OURS = "huggingface", "main", "internlm-zoo"

@@ -26,8 +26,8 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.store.record import verified_digests
 
 if TYPE_CHECKING:
+    from internlm_zoo.downloads.on_demand import LocatedFolder
     from internlm_zoo.remote.folder import RemoteFolder
-    from internlm_zoo.store.locate import LocatedFolder
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _remote(
 def _found(
     src: str | Path, to: str, registry: Registry, settings: Settings, progress: Progress | None
 ) -> LocatedFolder:
-    from internlm_zoo.store.locate import find_model
+    from internlm_zoo.downloads.on_demand import find_model
 
     if not is_directory(src) and str(src) not in registry.models and len(Path(src).parts) > 1:
         if ":" not in str(src):

@@ -89,7 +89,8 @@ def _with_shape(found: Inspection, registry: Registry) -> Inspection:
 def _opened(
     target: str, registry: Registry, settings: Settings, tell: Callable[[str], None]
 ) -> Iterator[tuple[Folder, Model | None, LockedRelease | None]]:
-    from internlm_zoo.store.locate import at_hand, find_model
+    from internlm_zoo.downloads.on_demand import find_model
+    from internlm_zoo.store.locate import at_hand
 
     known = target in registry.models
     if is_directory(target) or (known and at_hand(target, settings)):

@@ -15,7 +15,7 @@ from internlm_zoo.fs.homes import disk
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from internlm_zoo.caches.importing import ImportedRelease
+    from internlm_zoo.downloads.importing import ImportedRelease
     from internlm_zoo.store.inventory import DiskShare, StoredRelease, UnreadableRelease
     from internlm_zoo.store.removal import Removal
 
@@ -115,7 +115,7 @@ def cache_adopt(
     ] = False,
 ) -> CommandResult:
     """Take every file of a locked release that lies in a folder into the store; the folder stays as it is."""
-    from internlm_zoo.caches.importing import take_folders
+    from internlm_zoo.downloads.importing import take_folders
 
     with shell.progress() as progress:
         intakes = take_folders(folders, settings=shell.settings, dry_run=dry_run, progress=progress)

@@ -194,7 +194,7 @@ def _mirror(world: Environment, model: str) -> Outcome:
 
 
 def _downloaded(world: Environment, model: str, format: str) -> Path:
-    from internlm_zoo.store.locate import find_model
+    from internlm_zoo.downloads.on_demand import find_model
 
     return find_model(model, settings=world.settings("openxlab"), format=format).path
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +10,11 @@ from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.net.addresses import WEB, parse_address
 from internlm_zoo.registry import Hub, Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedRelease
-from internlm_zoo.registry.release import QUANTISED, Format
+from internlm_zoo.registry.release import FORMAT_ORDER, QUANTISED
 from internlm_zoo.settings import Settings
 
 AUTO = "auto"
 _WITH_DIGESTS = frozenset({"huggingface", "modelscope", "modelers", "directory"})
-FORMAT_ORDER: Mapping[Format | None, int] = {
-    format: place for place, format in enumerate(("hf", "original", None, *sorted(QUANTISED)))
-}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from internlm_zoo.caches.find import taken
 from internlm_zoo.downloads.candidates import AUTO, Candidate
 from internlm_zoo.downloads.file import FileDownload, FileOutcome
 from internlm_zoo.downloads.listings import as_release
-from internlm_zoo.downloads.name_clashes import check_twins
 from internlm_zoo.downloads.plan import DownloadPlan, PlannedFile
 from internlm_zoo.downloads.probe import WORTH, Probe, probe
 from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
@@ -21,6 +20,7 @@ from internlm_zoo.downloads.values import Download, DownloadedFile, Request, Ses
 from internlm_zoo.errors import NoSpaceError, OversizeError, ZooError
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
+from internlm_zoo.store.name_clashes import check_twins
 from internlm_zoo.store.record import Record, intact_record
 from internlm_zoo.transfer.values import SourceStatistics
 from internlm_zoo.transfer.workers import work

@@ -83,7 +83,7 @@ def open_directory(
     state. weights: which of several sets. Raises NotFoundError for what is neither, and what reading the
     headers raises.
     """
-    from internlm_zoo.store.locate import find_model
+    from internlm_zoo.downloads.on_demand import find_model
 
     found = find_model(model, settings=settings, progress=progress)
     registry = load_registry(settings)

@@ -15,6 +15,11 @@ Format = Literal["hf", "original", "gguf", "awq", "gptq", "fp8"]
 # other, never converted, loaded, or taken where none was asked for.
 QUANTISED: frozenset[Format] = frozenset({"gguf", "awq", "gptq", "fp8"})
 
+# Which format is taken first where several will do.
+FORMAT_ORDER: Mapping[Format | None, int] = {
+    format: place for place, format in enumerate(("hf", "original", None, *sorted(QUANTISED)))
+}
+
 
 class QuotedFile(RegistryEntry):
     """What a public source says that a file of a release is. Held against what a hub says, and never taken

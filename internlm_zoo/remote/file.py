@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from converters.system.threads import in_threads
 from internlm_zoo.errors import IntegrityError
-from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.transfer.out_of_order_hasher import OutOfOrderHasher
+from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.values import Wanted
 
 CONNECTIONS = 16

@@ -22,10 +22,10 @@ from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooEr
 from internlm_zoo.registry import Hub, Model, Registry, Release, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.remote.file import CONNECTIONS, RangedFile
-from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.settings import Settings
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.digest import Digest
+from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
 
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|gguf)")

@@ -14,10 +14,10 @@ from typing import Protocol
 from blake3 import blake3
 
 from internlm_zoo.errors import IntegrityError, ZooError
-from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.partial import Partial
+from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.scheduler import EndpointState
 
 

@@ -2,7 +2,7 @@
 
 Each connection brings one stretch of the file at a time, from one origin. An origin that stalls, lies, slows
 down or dies is left at the byte where it stood, and the next goes on there. A finished file that is wrong is
-mended block by block (mending.py), so that the guilty origin can be named.
+mended block by block (block_repair.py), so that the guilty origin can be named.
 """
 
 from __future__ import annotations

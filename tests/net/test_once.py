@@ -16,12 +16,12 @@ import pytest
 from internlm_zoo.errors import NetworkError, NotFoundError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Hub
-from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
+from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE

@@ -13,8 +13,8 @@ import internlm_zoo.cli.cache
 import internlm_zoo.cli.catalogue
 import internlm_zoo.cli.download  # noqa: F401 - importing registers the commands
 from internlm_zoo.cli.shell import run
+from internlm_zoo.downloads.on_demand import find_model
 from internlm_zoo.store import cached_models
-from internlm_zoo.store.locate import find_model
 from tests.store.world import FILES, ORIGINAL_FILES, WEIGHTS, World, content_below
 
 

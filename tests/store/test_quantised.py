@@ -16,11 +16,11 @@ import internlm_zoo.cli.inspect
 import internlm_zoo.cli.lock
 import internlm_zoo.cli.mirror
 import internlm_zoo.cli.models
+from internlm_zoo.downloads.on_demand import find_model
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry import read_registry
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.registry.release import QUANTISED, Format
-from internlm_zoo.store.locate import find_model
 from tests.store.test_commands import Terminal, zoo  # noqa: F401 - the fixture
 from tests.store.world import FILES, OVERLAY, World, content_below, write
 

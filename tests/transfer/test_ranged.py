@@ -11,10 +11,10 @@ import pytest
 from internlm_zoo.errors import AccessError, IntegrityError
 from internlm_zoo.remote.file import RangedFile
 from internlm_zoo.remote.folder import RemoteFolder, open_remote
-from internlm_zoo.remote.ranges import Ranges
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
 from tests.hubs import FaultyHub
 

@@ -1,6 +1,6 @@
 """Stretches of one remote file: from any byte to any other, resumed where a connection died.
 
-The retries are those of a download (refusal.py says what each failure calls for), but with one origin, and
+The retries are those of a download (failures.py says what each failure calls for), but with one origin, and
 with nothing to start over: bytes that were handed out cannot be taken back, so a file that changes is an
 error.
 """
