@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from converters.formats.folder import Folder
-from converters.formats.tensors import ELEMENT_TYPES, StoredTensor
+from converters.formats.tensors import ELEMENT_TYPES, StoredTensor, nbytes
 from converters.geometry.blocks import BLOCK
 from converters.geometry.logical import pattern_of
 from converters.inspection.finding import Finding
@@ -66,7 +66,7 @@ def statistics_of(
             return _describe(tensor.name, tensor.dtype, tensor.shape, blocks, progress)
 
         tensors = sorted(source.own.values(), key=lambda tensor: source.first_byte([tensor.name]))
-        progress.start(_TASK, sum(math.prod(tensor.shape) for tensor in tensors))
+        progress.start(_TASK, sum(nbytes(tensor.dtype, tensor.shape) for tensor in tensors))
         found = in_parallel(look, tensors, 1 if source.folder.in_order else workers)
     progress.finish(_TASK)
     by_name = {statistics.name: statistics for statistics in found}
@@ -85,7 +85,7 @@ def statistics_of_files(
         for tensor in file.tensors.values()
         if tensor.contiguous and tensor.dtype in FLOATS
     ]
-    progress.start(_TASK, sum(math.prod(tensor.shape) for _, tensor in tensors))
+    progress.start(_TASK, sum(tensor.nbytes for _, tensor in tensors))
     found = in_parallel(
         partial(_describe_stored, folder, progress), tensors, 1 if folder.in_order else workers
     )
@@ -118,7 +118,7 @@ def _describe(
         step = max(1, _CHUNK // max(width, 1)) * max(width, 1) * ELEMENT_TYPES[dtype].itemsize
         for start in range(0, len(data), step):
             counts.add(to_floats(data[start : start + step], dtype), width)
-        progress.advance(_TASK, len(data) // ELEMENT_TYPES[dtype].itemsize)
+        progress.advance(_TASK, len(data))
     return counts.result(name, shape)
 
 

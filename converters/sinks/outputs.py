@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from converters.geometry.batches import Batch
+from converters.formats.gguf_blocks import is_quantised, stored_nbytes
+from converters.geometry.batches import Batch, Place
 from converters.planning.targets import TargetFile
 from converters.progress import Progress
 from converters.system.filesystem import reserve
@@ -56,11 +57,16 @@ class Outputs:
         for place in batch.places:
             with self._lock:
                 self._crcs[place.file] |= crcs.get(place.file, {})
-                self._done[place.file] += place.span.nbytes
+                self._done[place.file] += self._stored(place)
                 self._missing[place.file] -= 1
                 last = not self._missing[place.file]
             if last:
                 self._seal(self._files[place.file])
+
+    def _stored(self, place: Place) -> int:
+        """Bytes of it on disk, which blocks of Q8_0 make fewer."""
+        quantised = bool(self._files[place.file].layout.encode) and is_quantised(place.span)
+        return stored_nbytes(place.span, quantised)
 
     def _seal(self, file: TargetFile) -> None:
         output = self._output(file.name)

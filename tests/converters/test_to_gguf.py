@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import converters
 from converters.errors import UnsupportedError, UsageError
+from converters.progress import NullProgress
 from tests.converters.bits import to_torch
 from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, stages_of, write_hf, write_original
 from tests.converters.refusal import refused
@@ -311,3 +312,31 @@ def test_a_reward_model_is_refused_by_what_it_is_for(tmp_path):
     said = refused(src, tmp_path / "dst", UnsupportedError, "gguf")
     assert "'reward'" in said
     assert "kind" in said
+
+
+class Bytes(NullProgress):
+    """Bytes of the file, those that were there and those that came. left: calls until it is interrupted."""
+
+    def __init__(self, left=-1):
+        self.left, self.total, self.done = left, 0, 0
+
+    def start(self, task, total, done=0):
+        if task == "model.gguf":
+            self.total, self.done = total, done
+
+    def advance(self, task, amount):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+        self.done += amount
+
+
+def test_a_run_that_goes_on_counts_the_bytes_that_are_on_the_disk(tmp_path):
+    src = write_hf(tmp_path / "src", make_model(SMALL), SMALL)
+    how = {"to": "gguf", "dtype": "q8_0", "workers": 1, "evidence": False}
+    with pytest.raises(KeyboardInterrupt):
+        converters.convert(src, tmp_path / "dst", progress=Bytes(20), **how)
+    going_on = Bytes()
+    converters.convert(src, tmp_path / "dst", progress=going_on, **how)
+    assert going_on.total == (tmp_path / "dst/model.gguf").stat().st_size
+    assert 0 < going_on.done <= going_on.total

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import converters
+from converters.progress import NullProgress
 from tests.converters.inspection.looking import DIMS, look, whats, with_tokenizer
-from tests.converters.oracle import make_model, write_hf
+from tests.converters.oracle import INTERNLM2, make_model, write_hf
 
 
 def changed(folder, tensor, change):
@@ -96,3 +99,42 @@ def test_deep_prints_statistics(zoo, plausible):
     assert len(json.loads(out)["statistics"]) == 2 + 1 + 9 * DIMS.layers
     code, out, _ = zoo("inspect", plausible, "--deep")
     assert (code, "Std" in out) == (0, True)
+
+
+class Passed(NullProgress):
+    """Bytes that were said to come, and that came."""
+
+    def __init__(self):
+        self.total = self.done = 0
+
+    def start(self, task, total, done=0):
+        self.total += total
+
+    def advance(self, task, amount):
+        self.done += amount
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("float16", 2)])
+@pytest.mark.parametrize("opens", [True, False])
+def test_deep_says_how_many_bytes_it_reads(tmp_path, dtype, size, opens):
+    # embedding and head, norm, and of the layer q and o, k and v, three of the mlp, two norms
+    elements = 2 * 64 * 32 + 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32 + 2 * 32
+    dims = replace(INTERNLM2, layers=1, hidden=32, heads=4, kv_heads=2, inter=48, dtype=dtype)
+    src = write_hf(tmp_path / "src", make_model(dims), dims)
+    if not opens:
+        (src / "config.json").unlink()
+    passed = Passed()
+    found = converters.inspect(src, deep=True, progress=passed)
+    assert (passed.total, passed.done, found.nbytes) == (size * elements,) * 3
+    assert sum(one.elements for one in found.statistics) == elements
+
+
+def test_deep_reads_nothing_of_quantised_weights(tmp_path):
+    pytest.importorskip("gguf")
+    dims = replace(INTERNLM2, layers=1, hidden=32, heads=4, kv_heads=2, inter=48)
+    src = write_hf(tmp_path / "src", make_model(dims), dims)
+    converters.convert(src, tmp_path / "dst", to="gguf", dtype="q8_0")
+    passed = Passed()
+    found = converters.inspect(tmp_path / "dst", deep=True, progress=passed)
+    assert "quantised (Q8_0)" in found.findings[0].what
+    assert (passed.total, passed.done, found.nbytes, found.statistics) == (0, 0, 0, ())
