@@ -28,8 +28,8 @@ from converters.sinks.files import write_json
 from converters.sinks.space import check_space, refusals_named
 from converters.sinks.staging import Staging
 from converters.source.checkpoint import Checkpoint, open_checkpoint
+from converters.source.gather import Sources
 from converters.source.weights import CONFIG, MODEL_CONFIG, RECORD
-from converters.streaming.gather import Sources
 from converters.streaming.stream import Stream, check_replicas
 from converters.system.filesystem import scratch
 from converters.system.threads import alongside

@@ -42,7 +42,7 @@ from converters.sinks import files
 from converters.sinks.files import Written
 from converters.sinks.journal import JOURNAL, Journal, WrittenBatch
 from converters.sinks.staging import is_begun
-from converters.streaming.gather import Sources
+from converters.source.gather import Sources
 from converters.streaming.stream import Stream
 
 TRIES = 4  # as of Ray itself, which would not tell of them (max_retries=0)

@@ -24,8 +24,8 @@ from converters.inspection.finding import Finding
 from converters.progress import Progress
 from converters.source.checkpoint import Checkpoint, LogicalTensor
 from converters.source.elements import FLOATS
+from converters.source.gather import Bytes, Sources
 from converters.source.shard_files import StoredFile
-from converters.streaming.gather import Bytes, Sources
 from converters.streaming.rows import Floats, to_floats
 from converters.streaming.stream import Stream, in_parallel
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 PARTS = "parts"
 TORCH, SAFETENSORS, GGUF = "torch", "safetensors", "gguf"
 ANY_READS: Mapping[str, str] = {"unpadded_vocab_size": "$unpadded_vocab_size"}
-"""Keys of every format's config that only this program writes: converters/planning/vocabulary.py."""
+"""Keys of every format's config that only this program writes: converters/source/vocabulary.py."""
 Choices = Mapping[str, object]
 
 

@@ -27,9 +27,9 @@ from converters.layouts.llama import REWARD_READS, TIED
 from converters.layouts.table import GGUF, Layout
 from converters.options import KEEP, ConversionOptions
 from converters.planning.targets import TargetFile, files_of, spec_of
-from converters.planning.vocabulary import UNPADDED, padded
 from converters.source.checkpoint import Checkpoint
 from converters.source.tied import HEAD, is_tied
+from converters.source.vocabulary import UNPADDED, padded
 from converters.source.weights import RECORD
 from converters.tokenizer.gguf import gguf_tokenizer
 

@@ -13,7 +13,7 @@ import numpy as np
 from converters.formats.tensors import ELEMENT_TYPES
 from converters.planning.plan import normalised
 from converters.source.checkpoint import Checkpoint, open_checkpoint
-from converters.streaming.gather import Sources
+from converters.source.gather import Sources
 from converters.streaming.rows import Floats, round_to, to_floats
 from converters.streaming.stream import Stream, check_replicas, in_parallel
 

@@ -17,8 +17,8 @@ from converters.formats.tensors import nbytes
 from converters.planning.plan import normalised
 from converters.progress import NullProgress, Progress
 from converters.source.checkpoint import Checkpoint, LogicalTensor, open_checkpoint
+from converters.source.gather import Sources
 from converters.source.tied import EMBEDDING, HEAD
-from converters.streaming.gather import Sources
 from converters.streaming.stream import Stream, check_replicas, in_parallel
 
 SCHEME = "blake3 of the element type, the shape and the bytes in canonical order"

@@ -8,7 +8,7 @@ from converters.errors import NotFoundError
 from converters.geometry.batches import Batch, batches_of
 from converters.planning.plan import normalised, standalone
 from converters.source.checkpoint import Checkpoint
-from converters.streaming.gather import Sources
+from converters.source.gather import Sources
 from converters.streaming.scatter import spread
 from converters.streaming.stream import Stream, check_replicas
 

@@ -27,7 +27,6 @@ from converters.geometry.logical import AXES, Sizes, flat_shape, pattern_of, sha
 from converters.geometry.pieces import Piece, piece_of
 from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
-from converters.planning.vocabulary import unpadded
 from converters.source.discover import FolderContents, discover, explained, index_note
 from converters.source.elements import check_elements, mixture, usual
 from converters.source.family import family_of, notes_on
@@ -37,6 +36,7 @@ from converters.source.name_prefixes import unwrapped
 from converters.source.origin import Origin, choices_written, read_origin
 from converters.source.recognition import recognise, stages_of
 from converters.source.tied import EMBEDDING, HEAD, is_tied, of_storage, stated
+from converters.source.vocabulary import unpadded
 
 _RANK = {pattern: rank for rank, pattern in enumerate(AXES)}
 

@@ -11,7 +11,7 @@ from converters.formats.tensors import ELEMENT_TYPES
 from converters.geometry.batches import Batch, Place
 from converters.geometry.blocks import Block
 from converters.geometry.pieces import Piece, Run, extents_of, intersection, offset_in, runs
-from converters.streaming.gather import Bytes, copy_strided
+from converters.source.gather import Bytes, copy_strided
 from converters.streaming.stream import Stream
 
 Part = tuple[Place, int, memoryview]

@@ -18,8 +18,8 @@ from converters.geometry.blocks import BLOCK, Block, block_of, boxes_of
 from converters.geometry.cells import Box
 from converters.geometry.pieces import Piece, extent_of, intersection
 from converters.source.checkpoint import Checkpoint
+from converters.source.gather import Bytes, Sources, gather
 from converters.source.tied import EMBEDDING, HEAD, conflict
-from converters.streaming.gather import Bytes, Sources, gather
 from converters.streaming.rows import convert_to, normalise_rows
 from converters.system.threads import in_threads
 

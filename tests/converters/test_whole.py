@@ -10,7 +10,7 @@ import converters
 from converters.errors import IntegrityError
 from converters.progress import NullProgress
 from converters.sinks.files import write_files
-from converters.streaming.gather import Sources
+from converters.source.gather import Sources
 from converters.streaming.stream import Stream
 from tests.converters.oracle import INTERNLM2, make_model, write_original
 

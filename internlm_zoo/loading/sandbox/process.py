@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import internlm_zoo
 from converters.system.threads import started
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.sandbox.frames import receive, send
@@ -106,7 +105,7 @@ def _running() -> _Child:
 
 
 def _spawn() -> subprocess.Popen[bytes]:
-    ours = str(Path(internlm_zoo.__file__).parents[1])
+    ours = str(Path(__file__).parents[3])
     paths = [ours, *(path for path in sys.path if Path(path).is_absolute())]
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     try:

@@ -19,7 +19,7 @@ from converters.geometry.blocks import BLOCK, block_of, boxes_of
 from converters.geometry.cells import PAD
 from converters.geometry.logical import axes_of
 from converters.geometry.pieces import Piece, intersection
-from converters.streaming.gather import Sources, gather
+from converters.source.gather import Sources, gather
 from converters.values import shown
 
 if TYPE_CHECKING:
