@@ -211,7 +211,7 @@ def test_a_padding_token_beyond_the_embedding_is_named(folder):
 
 
 def children():
-    return [child for child in psutil.Process().children() if "confined.child" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "sandbox.child" in " ".join(child.cmdline())]
 
 
 def test_one_process_reads_all_and_has_no_credential(folder, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 
 import converters
-from tests.converters.beside.directories import (
+from tests.converters.auxiliary.directories import (
     CHAT,
     PIECES,
     change,

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.converters.beside.directories import change, read_json, stock, vendor, write_json
+from tests.converters.auxiliary.directories import change, read_json, stock, vendor, write_json
 from tests.converters.oracle import INTERNLM2, make_model, write_original
 from tests.converters.test_cli_convert import DEMO
 

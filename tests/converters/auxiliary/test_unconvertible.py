@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import sentencepiece
 
-from tests.converters.beside.directories import CHAT, PIECES, read_json, stock, vendor, write_json
+from tests.converters.auxiliary.directories import CHAT, PIECES, read_json, stock, vendor, write_json
 from tests.converters.bits import assert_same
 from tests.converters.oracle import read_hf
 from tests.converters.test_cli_convert import DEMO

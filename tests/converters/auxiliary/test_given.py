@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 import converters
-from tests.converters.beside.directories import CHAT, PIECES, stock, vendor, write_json
+from tests.converters.auxiliary.directories import CHAT, PIECES, stock, vendor, write_json
 from tests.converters.oracle import INTERNLM2, make_model, write_original
 from tests.converters.tokenizer.models import MODELS, Reference
 from tests.converters.tokenizer.texts import make_texts
