@@ -22,8 +22,7 @@ class Settings:
     """home: where the store lives. offline: no sockets. registry: an overlay file. sources: hub names in the
     order `--source auto` tries them (empty: as the registry says). environ: for the endpoint and credential
     variables that hubs name in the registry; never printed. logins: credentials from files that were named
-    for a hub, or for the URL of one.
-    """
+    for a hub, or for the URL of one."""
 
     home: Path
     offline: bool = False

@@ -25,8 +25,7 @@ def settle_tokens(
     model: SentencepieceModel, said: TokenizerDescription, facts: TokenizerFacts, rows: int | None
 ) -> Tokens:
     """What the files say of a token comes before what the family's models have. A special token without an id
-    gets the next one, as transformers gives it. rows: of the embedding, None if that is not known.
-    """
+    gets the next one, as transformers gives it. rows: of the embedding, None if that is not known."""
     known = known_ids(model, facts)
     beyond = [token for token in said.added if rows is not None and token.id >= rows]
     moved = [token for token in beyond if known.get(token.text, token.id) < (rows or 0)]

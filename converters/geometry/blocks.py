@@ -50,9 +50,7 @@ def boxes_of(logical: str, box: Box, limit: int) -> Iterator[Box]:
 
 
 def _steps(logical: str, extents: Sequence[int], limit: int) -> list[int]:
-    """How far a part reaches along each axis: all of the inner ones, some of the next, one of the outer
-    ones.
-    """
+    """How far a part reaches along each axis: all of inner ones, some of the next, one of outer ones."""
     axes = axes_of(logical)
     head = math.prod(extents[axes.index("halves") :]) if "halves" in axes else 0
     least = head if head <= _HEAD else 0

@@ -53,9 +53,8 @@ def offset_in(piece: Piece, box: Box) -> int:
 
 
 def extent_of(piece: Piece, box: Box, itemsize: int) -> tuple[int, int, bool]:
-    """The range of the file that holds a box of the piece: offset, bytes, and whether it holds nothing
-    else, and lies in the order of the box's first axis.
-    """
+    """The range of the file that holds a box of the piece: offset, bytes, and whether it holds nothing else,
+    and lies in the order of the box's first axis."""
     steps = zip(box, piece.strides, strict=True)
     levels = [(stop - start, step) for (start, stop), step in steps if stop - start > 1]
     length = itemsize + sum((extent - 1) * step for extent, step in levels)

@@ -33,8 +33,7 @@ def renamed(folder: Folder, files: Sequence[StoredFile]) -> Iterator[Finding]:
 
 def duplicates(folder: Folder, files: Sequence[StoredFile]) -> Iterator[Finding]:
     """What is compared are matrices of layers, which no two files have in common; norms and biases are the
-    same in all ranks. Where a few ranges of them agree, one of them is compared in full.
-    """
+    same in all ranks. Where a few ranges of them agree, one of them is compared in full."""
     seen: dict[bytes, StoredFile] = {}
     for file in files:
         sample = _sample(folder, file)

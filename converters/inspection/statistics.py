@@ -77,8 +77,7 @@ def statistics_of_files(
     folder: Folder, files: Sequence[StoredFile], *, workers: int | None, progress: Progress
 ) -> tuple[TensorStatistics, ...]:
     """The same of the stored tensors of files that make up no checkpoint: all that lie in one piece and whose
-    values are floating-point numbers.
-    """
+    values are floating-point numbers."""
     tensors = [
         (file, tensor)
         for file in files

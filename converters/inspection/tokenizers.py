@@ -34,8 +34,7 @@ class TokenizerFile:
 
 def tokenizer_files(folder: Folder) -> tuple[tuple[TokenizerFile, ...], list[Finding]]:
     """tokenizer.json and tokenizer.model, where they are there, and what is wrong with these and the files
-    beside them.
-    """
+    beside them."""
     findings: list[Finding] = []
     sizes: dict[str, int | None] = {}
     here = names_in(folder)

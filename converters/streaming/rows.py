@@ -82,8 +82,7 @@ def round_to(values: Floats, dtype: str) -> Floats:
 
 def normalise_rows(data: Bytes, dtype: str, columns: int) -> Bytes:
     """Every row divided by its Euclidean length, in the steps and roundings of torch's normalize in that
-    dtype.
-    """
+    dtype."""
     rows = to_floats(data, dtype).reshape(-1, columns)
     lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True, dtype=rows.dtype))
     lengths = np.maximum(round_to(lengths, dtype), rows.dtype.type(_EPSILON))

@@ -19,9 +19,7 @@ Part = tuple[Place, int, memoryview]
 
 
 def spread(batch: Batch, name: str, stream: Stream) -> Iterator[tuple[Bytes, Iterator[Part]]]:
-    """A logical tensor of the batch, read once: block by block its bytes, and what each place gets of
-    them.
-    """
+    """A logical tensor of the batch, read once: its bytes block by block, and what each place gets."""
     pieces, itemsize = batch.pieces(name), ELEMENT_TYPES[stream.dtype_of(name)].itemsize
     for block, data in stream.read(name, batch.box_of(name)):
         yield (
@@ -36,8 +34,7 @@ def spread(batch: Batch, name: str, stream: Stream) -> Iterator[tuple[Bytes, Ite
 
 def scatter(block: Block, data: Bytes, piece: Piece, itemsize: int) -> Iterator[tuple[int, memoryview]]:
     """What a piece of a target file gets of a block: (offset in the file, bytes); nothing if it has no share
-    in it.
-    """
+    in it."""
     shared = intersection(block.box, piece.box)
     if shared is None:
         return

@@ -91,9 +91,8 @@ class Stream:
 
 
 def check_replicas(source: Checkpoint, files: Sources) -> None:
-    """Raises IntegrityError naming the rank whose copy of a replicated tensor differs from the first
-    rank's, UsageError naming a head that is stored, said to be the embedding, and is not.
-    """
+    """Raises IntegrityError naming the rank whose copy of a replicated tensor differs from the first rank's,
+    UsageError naming a head that is stored, said to be the embedding, and is not."""
     _prefetch_replicas(source, files)
     for tensor in source.tensors.values():
         itemsize = ELEMENT_TYPES[tensor.dtype].itemsize

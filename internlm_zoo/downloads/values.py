@@ -57,9 +57,8 @@ class Session:
 
 @dataclass(frozen=True)
 class DownloadedFile:
-    """size in bytes and sha256 in hex. source: the hub that
-    delivered it, None if it was here. taken_from: where on this machine it was, if it
-    came from another tool's cache or a folder of the user's."""
+    """size in bytes and sha256 in hex. source: the hub that delivered it, None if it was here. taken_from:
+    where on this machine it was, if it came from another tool's cache or a folder of the user's."""
 
     path: str
     size: int | None

@@ -29,10 +29,9 @@ _PROMPTS, _LENGTH, _SEED = 4, 16, 0
 class LogitsComparison:
     """prompts, positions: how many were compared, the latter in all prompts together; random tokens come
     first, then texts. vocabulary: how many tokens both sides have. texts: prompts that are texts.
-    other_tokens: texts that were left out, as the two tokenizers turn them into other tokens.
-    max_difference: of two logits, inf where one is no number, at (prompt, position, token), counted from 0.
-    same_choice: positions whose likeliest token is the same on both sides; choices_agree: whether all are.
-    """
+    other_tokens: texts that were left out, as the two tokenizers turn them into other tokens. max_difference:
+    of two logits, inf where one is no number, at (prompt, position, token), counted from 0. same_choice:
+    positions whose likeliest token is the same on both sides; choices_agree: whether all are."""
 
     prompts: int
     positions: int

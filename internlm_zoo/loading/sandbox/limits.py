@@ -11,11 +11,10 @@ from dataclasses import dataclass
 class SandboxLimits:
     """seconds: of a processor, for one text or conversation. per_second: characters of a text that give one
     more. opening: seconds for building the tokenizer from its files, which takes one for 128,000 tokens.
-    memory: bytes, beyond those that are taken before.
-    text: characters that a template may write, and that tokens may stand for, beyond growth. growth: times
-    the length of what is said in the conversation. tokens, per_byte: ids that a text may become, whatever its
-    length, and for each byte of it; byte by byte it becomes one. per_token: characters of one token.
-    """
+    memory: bytes, beyond those that are taken before. text: characters that a template may write, and that
+    tokens may stand for, beyond growth. growth: times the length of what is said in the conversation. tokens,
+    per_byte: ids that a text may become, whatever its length, and for each byte of it; byte by byte it
+    becomes one. per_token: characters of one token."""
 
     seconds: int = 10
     per_second: int = 200_000

@@ -26,8 +26,7 @@ _AROUND_TURN = 256
 @dataclass(frozen=True)
 class ConfinedTokenizer:
     """files: name -> content, as transformers loads them. where: the folder they are of. template_file: the
-    file that its chat template is in. fallback: the template where it has none of its own.
-    """
+    file that its chat template is in. fallback: the template where it has none of its own."""
 
     files: Mapping[str, bytes]
     where: str
