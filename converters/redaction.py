@@ -106,6 +106,7 @@ def redact_error(error: BaseException) -> None:
         one.args = tuple(map(_plain, one.args))
         if isinstance(one, OSError) and one.filename is not None:  # which it is written by instead
             one.filename = _plain(one.filename)
+        # The last are an ExceptionGroup's, of Python 3.11.
         waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
 
 

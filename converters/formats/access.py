@@ -28,7 +28,7 @@ _FIXES = {
     errno.EIO: "the disk or the network file system fails: fetch it again, to another place",
     errno.ESTALE: "the network file system lost it: run it again",
 }
-_BINARY = getattr(os, "O_BINARY", 0)
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows turns line ends without it
 # No waiting for a pipe's writer, no terminal that becomes ours.
 _AT_ONCE = _BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 NO_FILE = (errno.EISDIR, errno.ESPIPE)

@@ -21,7 +21,7 @@ _PARSED = re.compile(r".+\.(safetensors|bin|pt|pth|ckpt|gguf)(\.index\.json|\.md
 _CACHE_DEPTH = 4
 """How far above a release the blobs of all lie, at most: above `snapshots/REVISION` in the caches of
 huggingface_hub and openMind, above `releases/HUB/NAME/REVISION` in ours."""
-_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's sha1 or a sha256, as caches name their blobs
 _DESCRIPTORS = "/proc/self/fd"
 _PATH_ONLY: int | None = getattr(os, "O_PATH", None)
 

@@ -22,7 +22,7 @@ _END = struct.Struct("<4s4H2LH")
 END_MAGIC = b"PK\x05\x06"
 MAX_DIRECTORY = 8 << 20
 """In bytes. A record of torch's has some 70, so that is the directory of 100,000 tensors."""
-ENCRYPTED = 0x1
+ENCRYPTED = 0x1  # bit 0 of the flags, as UTF8_NAME is bit 11
 # A local header with its name and padding, as torch writes them, and a little more.
 _HEADER = 256
 UTF8_NAME = 0x800
@@ -50,6 +50,7 @@ def read_directory(source: ByteSource) -> Mapping[str, ZipMember]:
     infos, end = _central_directory(source)
     source.prefetch([(info.header_offset, _HEADER) for info in infos])
     entries: dict[str, ZipMember] = {}
+    # From the last on: each has to end before the one behind it begins.
     for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
         entry = _entry(source, info, end)
         end = info.header_offset
@@ -94,6 +95,7 @@ def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> ZipMember:
     magic, name_size, extra_size = header[0], header[-2], header[-1]
     name = source.read(info.header_offset + LOCAL_HEADER.size, name_size)
     offset = info.header_offset + LOCAL_HEADER.size + name_size + extra_size
+    # As zipfile has decoded it.
     listed = info.orig_filename.encode("utf-8" if info.flag_bits & UTF8_NAME else "cp437")
     if magic != LOCAL_MAGIC or name != listed or offset + info.file_size > end:
         raise IntegrityError(

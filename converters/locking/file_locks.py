@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-BINARY = getattr(os, "O_BINARY", 0)
+BINARY = getattr(os, "O_BINARY", 0)  # Windows turns line ends without it
 
 if sys.platform == "win32":
     import msvcrt

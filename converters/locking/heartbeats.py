@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 
-_SECONDS = 15.0
+_SECONDS = 15.0  # four in the SILENCE after which a holder counts as dead
 
 
 class Heartbeats:

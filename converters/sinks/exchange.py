@@ -22,7 +22,7 @@ def exchange(one: Path, other: Path) -> bool:
     """False, and nothing is done, where the system or the file system cannot. Raises OSError."""
     if sys.platform not in ("linux", "darwin"):
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None, use_errno=True)  # the C library that Python itself runs on
     first, second = os.fsencode(one), os.fsencode(other)
     if hasattr(libc, "renameat2"):
         failed = libc.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE)

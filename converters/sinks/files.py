@@ -54,11 +54,12 @@ def write_files(
 
         def run(number: int) -> None:
             entry = _write(batches[number], stream, outputs, plan.source.tensors if evidence else {})
-            journal.add(number, entry)
+            journal.add(number, entry)  # once it is written: after a kill only sealing may be left
             outputs.finish(batches[number], entry.crcs)
 
         waiting = [number for number in range(len(batches)) if number not in journal.entries]
         if stream.source.folder.in_order:
+            # Digested in the order of its bytes.
             waiting.sort(key=lambda number: stream.source.first_byte(batches[number].tensors))
             workers = 1
         in_parallel(run, waiting, workers, outputs.stop)

@@ -118,6 +118,7 @@ class Staging:
         try:
             self._replace()
         except OSError as error:
+            # A lower layer of overlayfs, a mount, a directory of another account.
             if error.errno not in (errno.EXDEV, errno.EBUSY, errno.EACCES, errno.EPERM):
                 raise
             raise UsageError(

@@ -107,7 +107,7 @@ def _in_the_way(path: str) -> str | None:
     """What stands where a folder should be made."""
     whole = Path(path).absolute()
     place = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
-    if place.is_symlink() and not os.path.exists(place):  # noqa: PTH110
+    if place.is_symlink() and not os.path.exists(place):  # noqa: PTH110 - Path.exists may raise
         return f"{place} is a link that leads nowhere"
     return f"{place} is a file" if place.is_file() else None
 
@@ -213,7 +213,7 @@ def _move_over(source: Path, target: Path) -> None:
 
 def nearest(path: Path) -> Path:
     """The path, or the folder above it that exists, and may be seen."""
-    return next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110
+    return next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110 - Path.exists may raise
 
 
 def room(path: Path) -> int | None:

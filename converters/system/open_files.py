@@ -17,7 +17,7 @@ from pathlib import Path
 _RESERVE = 16
 # As many are asked for where fewer are allowed and the system has more for us.
 _ENOUGH = 4096
-_BINARY = getattr(os, "O_BINARY", 0)
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows turns line ends without it
 
 Opener = Callable[[str, int], int]
 """A descriptor of a path, opened with these flags."""

@@ -17,8 +17,8 @@ from converters.errors import IntegrityError
 from converters.formats.bytesource import ByteSource, opened
 from converters.formats.impostors import refuse_impostor
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-BPE = 2
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # of ModelProto.SentencePiece.Type
+BPE = 2  # of TrainerSpec.ModelType
 MAX_BYTES = 16 << 20
 """Of a file. The largest in use has 4 MB."""
 MOST_FIELDS = 1 << 20
@@ -81,7 +81,7 @@ def _parse(data: bytes, where: str | None) -> SentencepieceModel:
 
 
 def _model(data: bytes) -> SentencepieceModel:
-    fields = list(_fields(data))
+    fields = list(_fields(data))  # numbers as in sentencepiece_model.proto
     trainer = dict(_fields(_last(fields, 2)))
     normalizer = dict(_fields(_last(fields, 3)))
     denormalizer = dict(_fields(_last(fields, 5)))
@@ -114,7 +114,7 @@ def _last(fields: list[tuple[int, Field]], wanted: int) -> bytes:
 def _number(value: Field) -> int:
     if not isinstance(value, int):
         raise ValueError("bytes where a number should be")
-    return value - (1 << 64) if value >> 63 else value
+    return value - (1 << 64) if value >> 63 else value  # a varint has negative numbers in 64 bits
 
 
 def _bytes(value: Field) -> bytes:

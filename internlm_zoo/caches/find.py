@@ -39,6 +39,7 @@ _MODELSCOPE_PLACES = (
 )
 # Each with the files below it, by name.
 Folders = Sequence[tuple[str, Mapping[str, Sequence[Path]]]]
+# Git's sha1 or a sha256, as huggingface_hub names its blobs.
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 

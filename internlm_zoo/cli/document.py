@@ -63,7 +63,7 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    if hasattr(value, "model_dump"):
+    if hasattr(value, "model_dump"):  # pydantic's; it is not imported to ask
         return value.model_dump(mode="json")
     if hasattr(value, "isoformat"):
         return value.isoformat()

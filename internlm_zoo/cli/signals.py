@@ -118,4 +118,4 @@ def _see_to_the_end(reading: int) -> None:
 def _leave(number: int) -> NoReturn:
     if os.isatty(2):
         os.write(2, _SHOW_CURSOR)
-    os._exit(128 + number)
+    os._exit(128 + number)  # what runs at exit may wait for a disk that hangs

@@ -42,7 +42,7 @@ def build_model(checkpoint: Checkpoint, placement: Placement, dtype: str) -> Pre
         devices = _device_map(model, placement, tied=checkpoint.tied)
         _fill(model, converters.read_tensors(checkpoint), devices, getattr(torch, dtype))
         if checkpoint.tied:
-            model.tie_weights()
+            model.tie_weights()  # the head is the embedding's own tensor again, which `_fill` replaced
         _make_rotary(model, devices)
         _check_complete(model)
         return _dispatch(model.eval(), devices, spread=len(placement.parts) > 1)

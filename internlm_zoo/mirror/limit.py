@@ -13,7 +13,7 @@ from converters.progress import byte_count
 if TYPE_CHECKING:
     from internlm_zoo.mirror.values import FileCounts, MirrorPlan
 
-_WRITTEN = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(%?)", re.ASCII)
+_WRITTEN = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(%?)", re.ASCII)  # digits that float keeps exact
 _WHOLE = 100
 
 

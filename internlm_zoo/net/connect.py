@@ -23,6 +23,7 @@ from internlm_zoo.net.dns import Info, addresses
 # Until the next address is tried beside the others; RFC 8305, section 8, recommends 250 ms, curl takes 200.
 HEAD_START = 0.2
 
+# What connect_ex says of a socket that does not wait.
 _UNDER_WAY = frozenset(
     {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", 0)}
 )

@@ -29,6 +29,7 @@ from yaml.events import (
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.resolver import Resolver
 
+# libyaml's, which PyYAML may have been built without.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 DEPTH = 32

@@ -21,7 +21,7 @@ from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import found
 
 HUB = "huggingface"
-PAGE = 1000
+PAGE = 1000  # entries, as the Hub gives them; its client asks for the next by the Link header
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

@@ -51,6 +51,7 @@ def open_source(hub: Hub, settings: Settings) -> Source:
     login = login_of(hub, settings)
     if "@" in urlsplit(endpoint).netloc or not (login.values or login.notes):
         return known
+    # The same hub for a visitor: neither variables nor files name a token.
     nobody, nothing = hub.model_copy(update={"token_env": ()}), replace(settings, logins={})
     return Visitor(login, known, lambda: source(nobody, endpoint, nothing))
 

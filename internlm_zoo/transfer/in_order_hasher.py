@@ -18,7 +18,7 @@ from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.digest import Digest
 from internlm_zoo.transfer.values import Wanted
 
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # bytes that are read at once
 _TICK = 0.25
 
 

@@ -113,7 +113,7 @@ def _spawn() -> subprocess.Popen[bytes]:
             [sys.executable, "-I", "-c", _BEGIN, *paths],  # isolated: no PYTHON* variable counts
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # a panic in Rust prints what it was at
             env={**kept, **_SET},
         )
     except OSError as error:
