@@ -24,6 +24,8 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python tools/architecture.py --check
 
 bench: bench-convert bench-download
 	$(BIN)/python benchmarks/startup.py
