@@ -18,7 +18,6 @@ from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.rate import rate_of
-from internlm_zoo.transfer.values import RetryPolicy
 
 
 @contextmanager

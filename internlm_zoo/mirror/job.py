@@ -24,6 +24,7 @@ from internlm_zoo.mirror.planning import make_plan
 from internlm_zoo.mirror.reading import read_mirror_file
 from internlm_zoo.mirror.report import item_notes
 from internlm_zoo.mirror.values import HubOffer, LocalState, MirrorPlan, Policy
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile
@@ -31,7 +32,6 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.rate import rate_of
-from internlm_zoo.transfer.values import RetryPolicy
 
 _LOOK = "`mirror plan` lists what there is"
 

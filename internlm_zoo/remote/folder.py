@@ -19,6 +19,7 @@ from internlm_zoo.downloads.candidates import AUTO, Candidate, candidate, candid
 from internlm_zoo.downloads.listings import Hubs, as_release
 from internlm_zoo.downloads.run import HUB_FAILURES, verdict
 from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.registry import Hub, Model, Registry, Release, load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.remote.file import CONNECTIONS, RangedFile
@@ -26,7 +27,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.digest import Digest
 from internlm_zoo.transfer.ranges import Ranges
-from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Endpoint, Wanted
 
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|gguf)")
 _SMALL = 64 << 20  # bytes that are held in memory whole

@@ -12,7 +12,7 @@ from internlm_zoo.sources.http import LARGEST, LONGEST_URL, Asker, Response
 FOLDERS = 256
 """Requests for one listing, where a hub lists by the folder: a repository of more is no release."""
 ROUNDS = 5
-"""Times the patience with one answer that all of them may take."""
+"""Times the seconds for one answer that all of them may take."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ListingBudget:
         """As `Asker.get`. Raises NotFoundError for too many folders, ListingError for too much else."""
         self.requests += 1
         self.expect(self.requests)
-        seconds = ROUNDS * self.asker.limits.listing
+        seconds = ROUNDS * self.asker.policy.answer
         if len(url) > LONGEST_URL:
             raise self._spent(f"a folder's address has more than {LONGEST_URL:,} characters")
         if time.monotonic() - self.began > seconds:

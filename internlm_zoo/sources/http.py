@@ -1,4 +1,4 @@
-"""How adapters ask their hub: limits on patience, credentials at its own door, and statuses as our errors.
+"""How adapters ask their hub: limits, credentials at its own door, and statuses as our errors.
 
 A hub that is dead must cost seconds, not minutes: the next source is waiting. So a question is asked twice at
 most, and there is a deadline for each answer, redirects and all, and one for the whole listing.
@@ -32,39 +32,18 @@ from internlm_zoo.net.limited_read import read_whole
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
 from internlm_zoo.net.retry_after import retry_after
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.settings import Settings
 
-CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 15.0
-LISTING_SECONDS = 40.0
 PAUSE_SECONDS = 0.5
-# Of one answer, redirects and all, beyond twice the silence that is borne.
-_PAUSES = 2.0
+HICCUP_SECONDS = 15.0
 LARGEST = 64 << 20
 """Bytes of one answer. 100,000 files of Hugging Face take 26 MB."""
 LONGEST_URL = 8192
 """Characters of an address that is asked or told; servers refuse longer ones."""
-_TIMEOUT = "INTERNLM_ZOO_TIMEOUT"
 _NO_LISTING = "it sent something else than a listing"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """How long a hub may take, in seconds: to let us in, to say something, to give a whole answer."""
-
-    connect: float
-    answer: float
-    listing: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> Timeouts:
-        """Ours, unless the user has said how long silence may last. Raises UsageError."""
-        silence = settings.number(_TIMEOUT)
-        if silence is None:
-            return cls(CONNECT_SECONDS, ANSWER_SECONDS, LISTING_SECONDS)
-        return cls(min(CONNECT_SECONDS, silence), silence, 2 * silence + _PAUSES)
 
 
 @dataclass(frozen=True)
@@ -85,7 +64,7 @@ class Asker:
     hub: str
     endpoint: str
     network: Network
-    limits: Timeouts
+    policy: RetryPolicy
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -94,10 +73,10 @@ class Asker:
     ) -> Asker:
         """endpoint: with user and password, if they are to be shown at its door; they take the place of a
         token, for there is one Authorization header."""
-        limits, address = Timeouts.of(settings), parse_address(endpoint, hub, WEB)
-        network = Network(settings.environ, urllib3.Timeout(connect=limits.connect, read=limits.answer))
+        policy, address = RetryPolicy.of(settings), parse_address(endpoint, hub, WEB)
+        network = Network(settings.environ, urllib3.Timeout(connect=policy.connect, read=policy.stall))
         own = {**(headers or {}), **basic_auth(address.proof)}
-        return cls(hub, address.url, network, limits, own)
+        return cls(hub, address.url, network, policy, own)
 
     def get(self, url: str) -> Response:
         """The answer, whatever its status, after redirects. Raises NetworkError, or IntegrityError where the
@@ -164,7 +143,7 @@ class Asker:
         """What is asked meanwhile is answered before the time for an answer is over, else NetworkError is
         raised; so it is for whatever else there is instead of one. Who takes all of it, or sends too much, is
         not asked again."""
-        deadline = Deadline.after(self.limits.listing, "nothing whole")
+        deadline = Deadline.after(self.policy.answer, "nothing whole")
         try:
             with deadline.kept():
                 yield
@@ -184,7 +163,7 @@ def twice(ask: Callable[[], T]) -> T:
         return ask()
     except NetworkError as error:
         pause = max(PAUSE_SECONDS, error.after)
-        if error.lasting or time.monotonic() - began + pause > ANSWER_SECONDS:
+        if error.lasting or time.monotonic() - began + pause > HICCUP_SECONDS:
             raise
     time.sleep(pause)
     return ask()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.transfer.failures import PAGE, cut, disguise, doubted, lie, silent
-from internlm_zoo.transfer.values import RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Wanted
 
 # Larger ones are slower: the system hands out fresh memory for each.
 CHUNK = 1 << 18

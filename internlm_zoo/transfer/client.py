@@ -24,13 +24,13 @@ from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.diagnosis import FAILURES, reason
 from internlm_zoo.net.network import Network
 from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.login import REFUSALS
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.content_range import end_of_file, etag_of, extent
 from internlm_zoo.transfer.failures import Recovery, TransferFailure, by_status, changed, lie, silent
 from internlm_zoo.transfer.rate import Rate
-from internlm_zoo.transfer.values import RetryPolicy
 
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
 _PIECE = 1 << 16
@@ -87,7 +87,7 @@ class Client:
     def _begin_http(self, location: Location, start: int, validator: str | None, end: int | None) -> Body:
         """Up to its first byte there is one deadline, redirects and all; then one for each read."""
         patience = self.patience
-        opening = Deadline.after(patience.opening, "no byte of the file")
+        opening = Deadline.after(patience.answer, "no byte of the file")
         with opening.kept():
             body = self._open_http(location, start, validator, end)
         more = (Deadline.after(patience.stall + _FILLING, "nothing more") for _ in count())

@@ -20,12 +20,13 @@ from internlm_zoo.errors import (
     UnsupportedError,
     ZooError,
 )
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.failures import Recovery, TransferFailure, changed, host, lie, silent
-from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Endpoint, Wanted
 
 
 class Ranges:

@@ -14,10 +14,11 @@ from internlm_zoo.errors import (
     UnsupportedError,
     ZooError,
 )
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.failures import Recovery, TransferFailure, gravest
-from internlm_zoo.transfer.values import Endpoint, RetryPolicy, SourceStatistics
+from internlm_zoo.transfer.values import Endpoint, SourceStatistics
 
 # An origin is worth a change if it is so many times faster.
 _FASTER = 4.0

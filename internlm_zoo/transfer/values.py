@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from internlm_zoo.registry.lock import LockedFile
-from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, RemoteFile
 
 
@@ -77,39 +75,3 @@ class Fetched:
     @property
     def served(self) -> dict[str, int]:
         return {name: service.served for name, service in self.services.items() if service.served}
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """When to give up on what. Seconds, except: tries, failures in a row of one origin without a block of
-    progress between them; slowest, bytes per second below which a connection counts as stalled; modest, the
-    same below which another origin is tried. longest_wait bounds our own back-off, longest_asked what a
-    server may ask for before it is left."""
-
-    connect: float = 10.0
-    stall: float = 20.0
-    slowest: float = 1024.0
-    modest: float = 262_144.0
-    tries: int = 5
-    first_wait: float = 0.5
-    longest_wait: float = 60.0
-    longest_asked: float = 600.0
-
-    @property
-    def opening(self) -> float:
-        """Seconds to the first byte, redirects and all: twice the silence that is borne, and pauses."""
-        return 2 * self.stall + 2.0
-
-    def pause(self, failures: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
-        """Seconds after so many failures in a row: exponential, with jitter, so that many clients do not come
-        back in step."""
-        return min(self.first_wait * 2.0 ** (failures - 1), self.longest_wait) * uniform(0.5, 1.0)
-
-    @classmethod
-    def of(cls, settings: Settings) -> RetryPolicy:
-        """INTERNLM_ZOO_TIMEOUT: seconds of silence after which a hub counts as stalled;
-        INTERNLM_ZOO_TRIES. Raises UsageError."""
-        patience = cls()
-        stall = settings.number("INTERNLM_ZOO_TIMEOUT") or patience.stall
-        tries = settings.number("INTERNLM_ZOO_TRIES") or patience.tries
-        return cls(connect=min(patience.connect, stall), stall=stall, tries=max(1, int(tries)))

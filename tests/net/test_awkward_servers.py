@@ -11,12 +11,13 @@ import pytest
 from internlm_zoo.downloads.run import download
 from internlm_zoo.downloads.values import Download
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, Wanted
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.net.awkward import Awkward, serving
 from tests.store.world import content_below

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import NetworkError, NotFoundError
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Hub
 from internlm_zoo.settings import Settings
@@ -22,7 +23,7 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.ranges import Ranges
-from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, Wanted
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE
 

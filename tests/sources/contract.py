@@ -214,15 +214,12 @@ class HubContract(SourceContract):
         with pytest.raises(NetworkError, match=r"somewhere at 127.*nobody listens there"):
             source.resolve(REPO)
 
-    def test_a_silent_hub_is_left(
-        self, root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name, seconds in (("ANSWER_SECONDS", 0.3), ("LISTING_SECONDS", 0.6)):
-            monkeypatch.setattr(f"internlm_zoo.sources.http.{name}", seconds)
+    def test_a_silent_hub_is_left(self, root: Path, settings: Settings) -> None:
+        environ = {**settings.environ, "INTERNLM_ZOO_TIMEOUT": "0.3"}
         with FaultyHub(root) as hub:
             hub.fault("hang", "/*")
             with pytest.raises(NetworkError, match="somewhere"):
-                self.opened(hub, settings).resolve(REPO)
+                self.opened(hub, replace(settings, environ=environ)).resolve(REPO)
 
     @pytest.mark.parametrize("path", ["../evil", "/etc/passwd", "C:evil", "a\\evil", "nul.txt"])
     def test_a_hostile_listing_is_refused(self, root: Path, settings: Settings, path: str) -> None:

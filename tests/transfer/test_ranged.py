@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import AccessError, IntegrityError
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.remote.file import RangedFile
 from internlm_zoo.remote.folder import RemoteFolder, open_remote
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.ranges import Ranges
-from internlm_zoo.transfer.values import Endpoint, RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Endpoint, Wanted
 from tests.hubs import FaultyHub
 
 NAME = "model.safetensors"

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import CHUNK
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, Wanted
 from internlm_zoo.transfer.work_sharing import WorkSharing
 from internlm_zoo.transfer.workers import work
 from tests.hubs import FaultyHub

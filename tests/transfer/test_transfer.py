@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched, RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, Wanted
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.hubs import FaultyHub
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 from internlm_zoo.net.deadline import punctual
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.http import Asker
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.failures import TransferFailure
-from internlm_zoo.transfer.values import RetryPolicy, Wanted
+from internlm_zoo.transfer.values import Wanted
 from tests.fuzz.contract import Reader
 
 _HUB = "http://hub.example"
