@@ -11,6 +11,7 @@ from internlm_zoo.caches.find import caches_of
 from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.downloads.listings import Hubs
 from internlm_zoo.downloads.values import Session
+from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model
 from internlm_zoo.settings import Settings
