@@ -134,3 +134,9 @@ def test_every_path_that_a_page_names_is_there(page):
             assert (ROOT / span).exists(), span
         elif page in OURS and re.fullmatch(r"(?:\w+/)*\w+\.py|(?:\w+/)+", span):
             assert any(next((ROOT / package).rglob(span), None) for package in PACKAGES), span
+
+
+def test_every_page_of_the_docs_is_in_the_sites_menu():
+    menu = set(re.findall(r"^ +- ([\w/-]+\.md)$", text_of("mkdocs.yml"), re.MULTILINE))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert pages <= menu
