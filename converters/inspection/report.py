@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from converters.config.facts import TENSORS, Fact
+from converters import layouts
+from converters.config.facts import TENSORS, Fact, Facts
 from converters.conversion.md5_files import check_sidecars
 from converters.formats.folder import Folder, local_folder
 from converters.inspection.contents import Contents, contents_of
@@ -167,15 +168,14 @@ def _by_contents(seen: Survey, contents: Contents | None) -> dict[str, Fact]:
         return {}
     layout = contents.layout
     others = {name: fact for name, fact in sorted(contents.facts.items()) if name != "family"}
-    family = {} if layout.format == "llama" else {"family": Fact(layout.family, _origin(layout))}
-    return {"format": _format(layout), **family, **others}
+    return {"format": _format(layout), **_family(layout, contents.facts), **others}
 
 
 def _by_checkpoint(checkpoint: Checkpoint) -> dict[str, Fact]:
     count = sum(math.prod(tensor.shape) for tensor in checkpoint.own.values())
     return {
         "format": _format(checkpoint.layout),
-        **_family(checkpoint),
+        **_family(checkpoint.layout, checkpoint.facts),
         "parameters": Fact(count, TENSORS),
         "tensors": Fact(len(checkpoint.own), TENSORS),
         "layers per stage": Fact([len(stage) for stage in checkpoint.grid.stages], TENSORS),
@@ -183,10 +183,11 @@ def _by_checkpoint(checkpoint: Checkpoint) -> dict[str, Fact]:
     }
 
 
-def _family(checkpoint: Checkpoint) -> dict[str, Fact]:
-    if checkpoint.layout.format == "llama":
-        return {"family": checkpoint.facts["family"]} if checkpoint.family else {}
-    return {"family": Fact(checkpoint.family, _origin(checkpoint.layout))}
+def _family(layout: Layout, facts: Facts) -> dict[str, Fact]:
+    """Where the format does not say it, what else does, if anything."""
+    if layouts.is_everyones(layout.format):
+        return {"family": facts["family"]} if "family" in facts else {}
+    return {"family": Fact(layout.family, _origin(layout))}
 
 
 def _format(layout: Layout) -> Fact:

@@ -29,7 +29,7 @@ from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
 from converters.source.discover import FolderContents, discover, explained, index_note
 from converters.source.elements import check_elements, mixture, usual
-from converters.source.family import family_of, notes_on
+from converters.source.family import family_of
 from converters.source.match import Match, by_place, match
 from converters.source.measure import measure
 from converters.source.name_prefixes import unwrapped
@@ -195,7 +195,7 @@ def _opened(
     settled = match(layout, of_storage(layout, facts, stored), sizes, grid, stored, folder.name)
     check_elements(settled)
     own = _tensors(settled, sizes)
-    family = family_of(layout, facts, settled.choices, sizes["vocab"], folder)
+    family, of_family = family_of(layout, facts, settled.choices, sizes["vocab"], folder)
     opened = Checkpoint(
         folder=folder,
         format=layout.format,
@@ -212,7 +212,7 @@ def _opened(
             *found.notes,
             *index_note(found),
             *notes,
-            *notes_on(layout, family),
+            *of_family,
             *_mixed(own.values()),
             *_other_dtype(config, usual(own.values())),
         ),

@@ -6,7 +6,7 @@ repositories have some rows more), and InternLM3 (padded to 128,512 rows).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -40,22 +40,26 @@ SIGNATURES = (
 )
 
 
+_SAID = "--as MODEL or --set family= does, where it matters"
+
+
 def family_of(
     layout: Layout, facts: Facts, choices: Mapping[str, object], rows: int, folder: Folder
-) -> Fact | None:
-    """The family with its origin, None if nothing says it.
+) -> tuple[Fact | None, tuple[str, ...]]:
+    """The family with its origin, None if nothing says it or two things say different ones; and notes of how
+    it was taken.
 
     facts: with what was given or the registry says of it. rows: of the embedding. Raises UsageError for a
     family that was given and is none, or is not the checkpoint's.
     """
     stated = facts.get("family")
-    if stated is not None and stated.origin == GIVEN:
-        _check_given(layout, stated)
+    given = stated if stated is not None and stated.origin == GIVEN else None
+    if given:
+        _check_given(layout, given)
     if not layouts.is_everyones(layout.format):
-        return Fact(layout.family, TENSORS if layout.grid else FORMAT)
-    if stated is not None and stated.origin == GIVEN:
-        return stated
-    return _recorded(folder) or stated or _by_signature(choices, rows, folder)
+        return Fact(layout.family, TENSORS if layout.grid else FORMAT), ()
+    said = given or _recorded(folder) or stated
+    return (said, ()) if said else _by_signature(choices, rows, folder)
 
 
 def families() -> tuple[str, ...]:
@@ -76,14 +80,24 @@ def _recorded(folder: Folder) -> Fact | None:
     return Fact(family, RECORD) if family in families() else None
 
 
-def _by_signature(choices: Mapping[str, object], rows: int, folder: Folder) -> Fact | None:
-    biases = choices.get("attention_bias")
-    plain = [one for one in SIGNATURES if one.biases in (None, biases)]
-    for one in plain:
-        if rows in one.rows:
-            return Fact(one.family, f"{rows} rows of the embedding")
+def _by_signature(
+    choices: Mapping[str, object], rows: int, folder: Folder
+) -> tuple[Fact | None, tuple[str, ...]]:
+    found = list(_signs(choices, rows, folder))
+    if not found:
+        return None, (f"nothing says which family it is of: {_SAID}",)
+    first, *others = found
+    if any(other.value != first.value for other in others):
+        said = " and ".join(f"{fact.value} by {fact.origin}" for fact in found)
+        return None, (f"it would be {said}, so nothing says which family it is of: {_SAID}",)
+    return first, (f"taken for {first.value} by {first.origin}; --set family= says otherwise",)
+
+
+def _signs(choices: Mapping[str, object], rows: int, folder: Folder) -> Iterator[Fact]:
+    plain = [one for one in SIGNATURES if one.biases in (None, choices.get("attention_bias"))]
+    yield from (Fact(one.family, f"{rows} rows of the embedding") for one in plain if rows in one.rows)
     pieces = _pieces(folder)
-    return next((Fact(one.family, _TOKENIZER) for one in plain if one.pieces == pieces), None)
+    yield from (Fact(one.family, _TOKENIZER) for one in plain if one.pieces == pieces)
 
 
 def _pieces(folder: Folder) -> int | None:
@@ -94,12 +108,3 @@ def _pieces(folder: Folder) -> int | None:
             return len(read_model(file).pieces)
     except IntegrityError:
         return None  # whoever needs the tokenizer says what is wrong with it
-
-
-def notes_on(layout: Layout, family: Fact | None) -> tuple[str, ...]:
-    """How it was taken, where the checkpoint does not say it."""
-    if not layouts.is_everyones(layout.format) or (family and family.origin in (GIVEN, RECORD, "registry")):
-        return ()
-    if family is None:
-        return ("nothing says which family it is of: --as MODEL or --set family= does, where it matters",)
-    return (f"taken for {family.value} by {family.origin}; --set family= says otherwise",)

@@ -13,9 +13,16 @@ import converters
 from converters.errors import UsageError
 from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, read_config, write_hf
 from tests.converters.refusal import refused
+from tests.converters.tokenizer.models import write_model
 
 TOKENIZERS = Path(__file__).parents[2].parent / "shared/data"
 SMALL = replace(INTERNLM2, layers=1, hidden=32, heads=4, kv_heads=2, inter=48)
+
+
+def tokenizer(folder, pieces):
+    """Any tokenizer of that many pieces."""
+    fixed = 3 + 256
+    write_model(folder / "tokenizer.model", [(f"p{n}", -float(n)) for n in range(pieces - fixed)])
 
 
 def bare(folder, dims=SMALL, **sizes):
@@ -95,6 +102,36 @@ def test_so_does_the_tokenizer_of_a_model_with_rows_of_its_own(tmp_path):
     shutil.copy(TOKENIZERS / "tokenizer_internlm2.model", src / "tokenizer.model")
     source = converters.open_checkpoint(src)
     assert (source.family, source.facts["family"].origin) == ("internlm2", "tokenizer.model")
+
+
+@pytest.mark.parametrize(
+    ("dims", "rows", "pieces"),
+    [(SMALL, 92544, 128133), (INTERNLM, 103168, 128133)],
+    ids=["internlm2", "internlm"],
+)
+def test_a_family_of_which_rows_and_tokenizer_say_different_things_is_asked_for(tmp_path, dims, rows, pieces):
+    src = bare(tmp_path / "src", replace(dims, layers=1), vocab=rows)
+    tokenizer(src, pieces)
+    source = converters.open_checkpoint(src)
+    assert source.family is None
+    (note,) = [note for note in source.notes if "which family" in note]
+    assert f"by {rows} rows of the embedding and" in note and "by tokenizer.model" in note
+    with pytest.raises(UsageError, match="family is stated neither"):
+        source.layout_in("hf")
+
+
+def test_internlm3_in_llama_names_is_known_by_its_tokenizer_and_never_internlm2(tmp_path):
+    src = bare(tmp_path / "src", vocab=128600)
+    tokenizer(src, 128133)
+    assert converters.open_checkpoint(src).family == "internlm3"
+
+
+@pytest.mark.parametrize("said", [None, "internlm3"])
+def test_a_gguf_file_says_no_family_and_inspect_none_that_nothing_says(tmp_path, zoo, said):
+    src = bare(tmp_path / "src")
+    converters.convert(src, tmp_path / "dst", to="gguf", given={"family": said} if said else None)
+    known = json.loads(zoo("inspect", tmp_path / "dst", "--json")[1])["known"]
+    assert known.get("family") == (said and {"value": said, "origin": "conversion.json"})
 
 
 def test_a_damaged_tokenizer_keeps_no_checkpoint_from_being_opened(tmp_path):
