@@ -76,7 +76,7 @@ def match(layout: Layout, facts: Facts, sizes: Sizes, grid: Grid, stored: Stored
     fitting: dict[tuple[Cell, ...], Mapping[str, object]] = {}
     for choices, expected in candidates:
         if next(_mismatches(expected, stored, where), None) is None:
-            fitting.setdefault(expected, choices)
+            fitting.setdefault(expected, choices)  # choices that come to the same are one way
     if not fitting:
         raise _refusal(_closest([expected for _, expected in candidates], stored, where))
     (expected, choices), *others = fitting.items()

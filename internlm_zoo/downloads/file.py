@@ -82,7 +82,7 @@ class FileDownload:
         if there.sha256 is not None and not self._is_unfinished(file):
             return self._found(file, there)
         while True:
-            with suppress(TakenOver), self._alone(file):
+            with suppress(TakenOver), self._alone(file):  # whoever had to wait finds it here
                 there = self.target.look(file)
                 if there.sha256 is not None:
                     return self._found(file, there)
@@ -117,7 +117,7 @@ class FileDownload:
         changed = fetched.path.stat().st_mtime_ns
         write_blocks(self.means.store, fetched)
         self.target.keep(fetched, file, opinion.voucher)
-        forget(fetched.path)
+        forget(fetched.path)  # last: a kill before it has its name needs the journal
         services = {name: service for name, service in fetched.services.items() if name != STORE}
         return FileOutcome(
             replace(file, size=fetched.size, sha256=fetched.sha256),

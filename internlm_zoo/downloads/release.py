@@ -37,6 +37,7 @@ def fetch_release(
     _check_space(errand, chosen, request)
     errand, probed = _probed(errand, chosen, request)
     means.progress.plan(len(chosen), replace(release, files=chosen).size)
+    # Or it might begin when all others are done.
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
     jobs = [partial(_fetch, errand, file) for file in largest_first]
     with errand.crew as crew:

@@ -136,7 +136,7 @@ def _cut(blocks: Sequence[int], limits: Sequence[float]) -> tuple[int, ...] | No
         for start, (largest, cuts) in best.items():
             for stop in range(start + 1, len(blocks) + 1):
                 size = sums[stop] - sums[start]
-                if size > limit:
+                if size > limit:  # nor does any longer stretch fit
                     break
                 candidate = (max(largest, size), (*cuts, start))
                 following[stop] = min(following.get(stop, candidate), candidate)

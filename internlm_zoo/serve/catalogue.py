@@ -210,7 +210,7 @@ def _folders(entries: Iterable[ServedFile], prefix: str) -> set[str]:
 
 
 def _content_revision(entries: Iterable[ServedFile]) -> str:
-    digest = hashlib.sha1()
+    digest = hashlib.sha1()  # clients want the 40 digits of a commit
     for entry in entries:
         digest.update(f"{entry.path}\0{entry.size}\0{entry.sha256}\n".encode())
     return digest.hexdigest()

@@ -101,6 +101,7 @@ class Blocks:
         victim = max(bounded, key=lambda claim: claim.end - claim.position, default=None)  # type: ignore[operator]
         if victim is None or victim.end is None or victim.end - victim.position <= _WORTH:
             return None
+        # Where a block begins: none is brought by two.
         middle = -(-(victim.position + victim.end) // 2 // BLOCK) * BLOCK
         rest = Claim(middle, victim.end)
         victim.end = middle

@@ -58,7 +58,7 @@ class Ranges:
         AccessError if it does not deliver.
         """
         trouble = _Trouble(self._client.patience)
-        while start < end and self._wanted.size != 0:
+        while start < end and self._wanted.size != 0:  # of nothing there is no range to ask for
             location = self._locate()
             try:
                 for chunk in self._stretch(location, start, end):
