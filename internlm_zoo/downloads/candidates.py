@@ -12,9 +12,9 @@ from internlm_zoo.registry import Hub, Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.registry.release import FORMAT_ORDER, QUANTISED
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources import LISTS_DIGESTS
 
 AUTO = "auto"
-_WITH_DIGESTS = frozenset({"huggingface", "modelscope", "modelers", "directory"})
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Candidate:
     @property
     def publishes_digests(self) -> bool:
         """Whether its listing says what its files hash to, so that other content is told before it comes."""
-        return self.hub.protocol in _WITH_DIGESTS
+        return self.hub.protocol in LISTS_DIGESTS
 
     @property
     def key(self) -> tuple[str, str | None, str, str | None]:

@@ -18,7 +18,7 @@ from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.endpoints import endpoint_of
 from internlm_zoo.sources.login import Visitor
 
-__all__ = ["open_source", "resolve_by", "resolve_release"]
+__all__ = ["LISTS_DIGESTS", "open_source", "resolve_by", "resolve_release"]
 
 # protocol -> module and class, imported when the first hub of that protocol is opened
 _ADAPTERS = {
@@ -29,6 +29,8 @@ _ADAPTERS = {
     "directory": ("directory", "DirectorySource"),
     "web": ("web", "WebSource"),
 }
+# Protocols whose listings say what files hash to.
+LISTS_DIGESTS = frozenset({"huggingface", "modelscope", "modelers", "directory"})
 
 
 def open_source(hub: Hub, settings: Settings) -> Source:
