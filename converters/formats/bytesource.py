@@ -56,7 +56,15 @@ ZEROS = "zeros"
 """The name of the file that holds nothing else."""
 
 
-class Zeros:
+class _AtHand:
+    """Hints that call for nothing: memory and disks answer at once, the system reads ahead and caches."""
+
+    def expect(self, offset: int, length: int) -> None: ...
+    def keep(self, offset: int, length: int) -> None: ...
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None: ...
+
+
+class Zeros(_AtHand):
     """A file of zeros, as long as anyone needs it."""
 
     name = ZEROS
@@ -68,13 +76,10 @@ class Zeros:
     def read_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = bytes(len(buffer))
 
-    def expect(self, offset: int, length: int) -> None: ...
-    def keep(self, offset: int, length: int) -> None: ...
-    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None: ...
     def close(self) -> None: ...
 
 
-class LocalFile:
+class LocalFile(_AtHand):
     """A regular file on disk as a ByteSource; a context manager. opener: as `regular`, or stricter. identity:
     as it was when it was opened. Raises NotFoundError if there is none, and AccessError if it cannot be read,
     at once or later."""
@@ -111,15 +116,6 @@ class LocalFile:
         now = identity_at(self.name)
         if now != self.identity:
             raise changed(self.name, self.identity, now)
-
-    def expect(self, offset: int, length: int) -> None:
-        """Nothing to prepare: the system reads ahead."""
-
-    def keep(self, offset: int, length: int) -> None:
-        """Nothing to prepare: the system caches what was read."""
-
-    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Nothing to prepare: a disk answers at once."""
 
     def close(self) -> None:
         self._handle.close()
@@ -161,7 +157,7 @@ class LocalFile:
             return self._handle.read(length, offset)
 
 
-class MemoryFile:
+class MemoryFile(_AtHand):
     """A small file that is in memory, as a ByteSource."""
 
     def __init__(self, name: str, content: bytes) -> None:
@@ -182,17 +178,7 @@ class MemoryFile:
     def read_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.read(offset, len(buffer))
 
-    def expect(self, offset: int, length: int) -> None:
-        """Nothing to prepare."""
-
-    def keep(self, offset: int, length: int) -> None:
-        """Nothing to prepare."""
-
-    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Nothing to prepare."""
-
-    def close(self) -> None:
-        """Nothing to give back."""
+    def close(self) -> None: ...
 
 
 class Digest(Protocol):
