@@ -50,7 +50,7 @@ class ProgressState(Progress):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._pace: _Throughput | None = None
+        self._throughput: _Throughput | None = None
         self._reset(None, None)
 
     def plan(self, files: int, total: int | None) -> None:
@@ -60,18 +60,18 @@ class ProgressState(Progress):
     def start(self, task: str, total: int | None, done: int = 0) -> None:
         with self._lock:
             now = self._clock()
-            self._pace = self._pace or _Throughput(now)
+            self._throughput = self._throughput or _Throughput(now)
             self._active[task] = _Count(total, done, done, _Throughput(now))
 
     def advance(self, task: str, amount: int, source: str | None = None) -> None:
         """A task that is over is not counted on: a thread may tell of its last bytes late."""
         with self._lock:
             count = self._active.get(task)
-            if count is None or self._pace is None:
+            if count is None or self._throughput is None:
                 return
             now = self._clock()
             count.add(amount, source, now)
-            self._pace.add(amount, now)
+            self._throughput.add(amount, now)
 
     def finish(self, task: str) -> None:
         with self._lock:
@@ -104,7 +104,7 @@ class ProgressState(Progress):
             done=self._past.done + sum(amount.done for amount in active),
             total=total,
             resumed=self._past.resumed + sum(amount.resumed for amount in active),
-            rate=self._pace.rate(now) if self._pace else None,
+            rate=self._throughput.rate(now) if self._throughput else None,
             sources=tuple(dict.fromkeys(name for amount in active for name in amount.sources)),
         )
 
@@ -143,19 +143,19 @@ class _Count:
     total: int | None
     done: int
     resumed: int
-    pace: _Throughput
+    throughput: _Throughput
     heard: dict[str, float] = field(default_factory=dict)
 
     def add(self, amount: int, source: str | None, now: float) -> None:
         self.done += amount
         self.resumed = max(0, min(self.resumed, self.done))
-        self.pace.add(amount, now)
+        self.throughput.add(amount, now)
         if source is not None and amount > 0:
             self.heard[source] = now
 
     def amount(self, now: float) -> Amount:
         lately = tuple(source for source, when in self.heard.items() if now - when <= _WINDOW)
-        return Amount(self.done, self.total, self.resumed, self.pace.rate(now), lately)
+        return Amount(self.done, self.total, self.resumed, self.throughput.rate(now), lately)
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -63,7 +63,7 @@ class FileDownload:
     stop: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
-    def crew(self) -> WorkSharing:
+    def work_sharing(self) -> WorkSharing:
         return WorkSharing(self.stop)
 
     def plan(self, file: LockedFile) -> FileOutcome:
@@ -118,11 +118,11 @@ class FileDownload:
         write_blocks(self.means.store, fetched)
         self.target.keep(fetched, file, opinion.voucher)
         forget(fetched.path)  # last: a kill before it has its name needs the journal
-        services = {name: service for name, service in fetched.services.items() if name != STORE}
+        services = {name: service for name, service in fetched.statistics.items() if name != STORE}
         return FileOutcome(
             replace(file, size=fetched.size, sha256=fetched.sha256),
             listed=file,
-            source=", ".join(name for name in fetched.authors if name in services) or None,
+            source=", ".join(name for name in fetched.sources if name in services) or None,
             kept=fetched.resumed if seeded is None else seeded,
             services=services,
             voucher=opinion.voucher,
@@ -175,7 +175,7 @@ class FileDownload:
                 client=self.means.client,
                 stop=self.stop,
                 progress=self.means.progress,
-                crew=self.crew,
+                work_sharing=self.work_sharing,
                 known=read_blocks(self.means.store, file.sha256),
             )
         except (IntegrityError, NotFoundError, AccessError, NetworkError) as error:
@@ -201,7 +201,7 @@ class FileDownload:
             Endpoint(
                 door.hub.name if names.count(door.hub.name) == 1 else door.release.id,
                 partial(self.means.hubs.locate, door, file),
-                sure=door is self.candidate or door.publishes_digests,
+                publishes_digest=door is self.candidate or door.publishes_digests,
             )
             for door in doors
         ]

@@ -29,7 +29,7 @@ _SECONDS = 3.0  # a hub that needs longer for SAMPLE is no quick one
 
 @dataclass(frozen=True)
 class Probe:
-    """order: to be asked in. services: what the probe itself took. notes: hubs that have other content, or
+    """order: to be asked in. statistics: what the probe itself took. notes: hubs that have other content, or
     none."""
 
     order: tuple[Candidate, ...]
@@ -74,12 +74,12 @@ def _look(look: _Look, file: LockedFile, means: Session) -> None:
         location = means.hubs.locate(look.door, file)
         began = time.monotonic()
         with means.client.open(location, 0, None, SAMPLE) as body:
-            for chunk in body.chunks(wanted, means.client.patience):
+            for chunk in body.chunks(wanted, means.client.retry_policy):
                 look.served += len(chunk)
                 if look.served >= SAMPLE:
                     break
         look.seconds = time.monotonic() - began
-    except TransferFailure as refusal:
-        look.note = f"{look.door.hub.name}: {refusal.error.what}"
+    except TransferFailure as failure:
+        look.note = f"{look.door.hub.name}: {failure.error.what}"
     except ZooError as error:
         look.note = error.what

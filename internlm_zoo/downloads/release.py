@@ -40,8 +40,8 @@ def fetch_release(
     # Or it might begin when all others are done.
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
     jobs = [partial(_fetch, errand, file) for file in largest_first]
-    with errand.crew as crew:
-        got = work(jobs, request.max_workers, errand.stop, request.cancel, crew.help)
+    with errand.work_sharing as work_sharing:
+        got = work(jobs, request.max_workers, errand.stop, request.cancel, work_sharing.take_part)
     release = _learned(errand, got)
     here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
     checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}

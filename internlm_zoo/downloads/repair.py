@@ -49,8 +49,8 @@ def repair(
         check_books(folder)
         errand = FileDownload(own, others, record.release, _target(folder, record.release, means), means)
         jobs = [partial(errand.fetch, file) for file in files]
-        with errand.crew as crew:
-            mended = work(jobs, _CONNECTIONS, errand.stop, help=crew.help)
+        with errand.work_sharing as work_sharing:
+            mended = work(jobs, _CONNECTIONS, errand.stop, when_idle=work_sharing.take_part)
         checked = {got.file.path: got.changed for got in mended if got.changed is not None}
         errand.target.finish(replace(record, checked={**record.checked, **checked}))
     return tuple(

@@ -37,8 +37,8 @@ from internlm_zoo.store.in_use import at_work
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import intact_record, read_record
-from internlm_zoo.transfer.failures import gravest
-from internlm_zoo.transfer.workers import unless
+from internlm_zoo.transfer.failures import most_severe
+from internlm_zoo.transfer.workers import raise_if_cancelled
 
 # Failures of one hub that leave the next one to be tried.
 HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError, OversizeError)
@@ -161,7 +161,7 @@ def carry_out(
             )
         others = [other for other in order if other is not own]
         own = own if own.locked == plan.release else replace(own, locked=plan.release, planned=True)
-        unless(cancel)
+        raise_if_cancelled(cancel)
         done = fetch_release(own, others, request, means)
         done = _shown(replace(done, notes=plan.notes + done.notes), request, means)
     return replace(done, seconds=time.monotonic() - begun)
@@ -179,7 +179,7 @@ def _first_of(
     """What the first candidate that works out gives."""
     failures: list[tuple[Candidate, ZooError]] = []
     for candidate in order:
-        unless(request.cancel)
+        raise_if_cancelled(request.cancel)
         others = [other for other in order if other is not candidate]
         try:
             done = step(candidate, others, request, means)
@@ -231,7 +231,7 @@ def verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooEr
     """The error that says why no candidate was of use."""
     if len({error.what for _, error in failures}) == 1:
         return failures[0][1]
-    worst = gravest(error for _, error in failures)
+    worst = most_severe(error for _, error in failures)
     reasons = "; ".join(f"{candidate.release.id}: {error.what}" for candidate, error in failures)
     by_weight = sorted((error for _, error in failures), key=lambda error: not isinstance(error, worst))
     fix = next((error.fix for error in by_weight if error.fix), None)

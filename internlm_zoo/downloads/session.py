@@ -43,14 +43,14 @@ def open_means(
     for note in caches.closed:
         progress.note(note)
     adopter = Adopter(caches, ledger, progress)
-    patience = RetryPolicy.of(settings)
+    retry_policy = RetryPolicy.of(settings)
     told: list[str] = []
 
     def tell(note: str) -> None:
         told.append(note)
         progress.note(note)
 
-    client = Client(settings.environ, patience, connections, rate_of(max_rate), tell)
+    client = Client(settings.environ, retry_policy, connections, rate_of(max_rate), tell)
     store, hubs = Store(settings.home), Hubs(settings, tell)
     try:
         yield Session(settings, store, hubs, client, progress, everywhere, adopter, told=told)

@@ -26,7 +26,7 @@ from internlm_zoo.mirror.values import (
     Why,
 )
 from internlm_zoo.sources.base import RemoteFile, Snapshot
-from internlm_zoo.transfer.failures import gravest
+from internlm_zoo.transfer.failures import most_severe
 
 _NAMED = 3
 
@@ -217,7 +217,7 @@ def _is_relabelled(shelf: MirrorEntry, snapshot: Snapshot, held: IndexedRelease 
 
 
 def _nobody(failures: Mapping[str, ZooError]) -> ZooError:
-    return gravest(failures.values())(f"no hub has it: {'; '.join(reasons(failures))}")
+    return most_severe(failures.values())(f"no hub has it: {'; '.join(reasons(failures))}")
 
 
 def _other_files(error: ZooError, snapshot: Snapshot) -> ZooError:

@@ -19,7 +19,7 @@ from internlm_zoo.mirror.values import (
     PlannedRelease,
     UnwantedRelease,
 )
-from internlm_zoo.transfer.failures import gravest
+from internlm_zoo.transfer.failures import most_severe
 
 Verb = Literal["plan", "apply", "diff"]
 Result = Literal["no change", "changes", "changed", "drift", "partly", "failed", "stopped"]
@@ -190,7 +190,7 @@ def _verdict(verb: Verb, plan: MirrorPlan) -> tuple[Result, int]:
 
 def _code(problems: Sequence[ZooError]) -> int:
     codes = {problem.exit_code for problem in problems}
-    return codes.pop() if len(codes) == 1 else gravest(problems).exit_code
+    return codes.pop() if len(codes) == 1 else most_severe(problems).exit_code
 
 
 def _state(item: PlannedRelease) -> State:

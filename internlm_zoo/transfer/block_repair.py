@@ -1,6 +1,6 @@
 """Finds the wrong blocks of a file whose digest is wrong, by a second reading, and replaces them.
 
-One digest of a whole file does not say where it is wrong. So each block is read again, from an origin that
+One digest of a whole file does not say where it is wrong. So each block is read again, from an endpoint that
 had no part in it where there is one, and the two readings are compared. When the file is right after that,
 whoever brought the other version is named; otherwise the blocks in dispute are forgotten and the agreed ones
 kept."""
@@ -27,7 +27,7 @@ class RepairableFile(Protocol):
     @property
     def partial(self) -> Partial: ...
     @property
-    def contestants(self) -> Sequence[EndpointState]: ...
+    def endpoints(self) -> Sequence[EndpointState]: ...
     @property
     def client(self) -> Client: ...
     def say(self, note: str) -> None: ...
@@ -39,16 +39,16 @@ class _Dispute:
     """Two readings of one block."""
 
     block: int
-    authors: tuple[str, ...]
+    sources: tuple[str, ...]
     first: str
     second: str
 
 
-def mend(run: RepairableFile, wrong: str) -> None:
+def repair_blocks(run: RepairableFile, wrong: str) -> None:
     """wrong: what the digest says. Raises IntegrityError if no second reading makes it right."""
     partial, disputes = run.partial, list[_Dispute]()
-    whence = " and ".join(partial.authors)
-    run.say(f"{partial.wanted.path} from {whence} is wrong: {wrong}; reading it again to find the block")
+    sources = " and ".join(partial.sources)
+    run.say(f"{partial.wanted.path} from {sources} is wrong: {wrong}; reading it again to find the block")
     readers = _readers(run)
     for reader in readers:
         found = list(_compare(run, reader))
@@ -58,14 +58,14 @@ def mend(run: RepairableFile, wrong: str) -> None:
         partial.reread()
         if partial.mismatch(run.check) is None:
             for dispute in found:
-                _blame(run, dispute, reader)
+                _attribute(run, dispute, reader)
             return
     for dispute in disputes:
         partial.forget_block(dispute.block)
-    raise _refusal(run, f"from {whence} is wrong: {wrong}", readers, disputes)
+    raise _error(run, f"from {sources} is wrong: {wrong}", readers, disputes)
 
 
-def _refusal(
+def _error(
     run: RepairableFile, what: str, readers: Sequence[EndpointState], disputes: Sequence[_Dispute]
 ) -> IntegrityError:
     path = run.partial.wanted.path
@@ -76,7 +76,7 @@ def _refusal(
             f"{path} {what}; {finding}", path, "run it again: only these blocks are fetched again"
         )
     agreed = [reader.name for reader in readers if reader.error is None]
-    failed = [f"{c.name}: {c.error.what}" for c in run.contestants if c.error is not None]
+    failed = [f"{c.name}: {c.error.what}" for c in run.endpoints if c.error is not None]
     finding = (
         f"a second reading, from {' and '.join(agreed)}, is the same" if agreed else "nobody else has it"
     )
@@ -91,11 +91,11 @@ def _readers(run: RepairableFile) -> list[EndpointState]:
     partial = run.partial
     count = partial.blocks.count
 
-    def share(contestant: EndpointState) -> int:
-        return sum(contestant.name in partial.authors_of(block) for block in range(count))
+    def share(state: EndpointState) -> int:
+        return sum(state.name in partial.sources_of(block) for block in range(count))
 
-    alive = sorted((c for c in run.contestants if c.error is None), key=share)
-    others = [contestant for contestant in alive if share(contestant) < count]
+    alive = sorted((c for c in run.endpoints if c.error is None), key=share)
+    others = [state for state in alive if share(state) < count]
     return others or alive
 
 
@@ -104,14 +104,14 @@ def _compare(run: RepairableFile, reader: EndpointState) -> Iterator[_Dispute]:
     otherwise."""
     partial = run.partial
     count = partial.blocks.count
-    blocks = [block for block in range(count) if reader.name not in partial.authors_of(block)]
+    blocks = [block for block in range(count) if reader.name not in partial.sources_of(block)]
     blocks = blocks or list(range(count))
     try:
         for first, last in _runs(blocks):
             for block, data in _read(run, reader, first, last):
                 before, after = partial.digest_of(block), blake3(data).hexdigest()
                 if before != after:
-                    yield _Dispute(block, partial.authors_of(block), before, after)
+                    yield _Dispute(block, partial.sources_of(block), before, after)
                     partial.replace_block(block, data, reader.name)
     except ZooError as error:
         reader.error = error
@@ -121,7 +121,7 @@ def _compare(run: RepairableFile, reader: EndpointState) -> Iterator[_Dispute]:
 def _read(run: RepairableFile, reader: EndpointState, first: int, last: int) -> Iterator[tuple[int, bytes]]:
     """Blocks first..last, each whole."""
     blocks, wanted = run.partial.blocks, run.partial.wanted
-    ranges = Ranges(wanted.path, wanted, reader.origin, run.client)
+    ranges = Ranges(wanted.path, wanted, reader.endpoint, run.client)
     block, data = first, bytearray()
     end = last * BLOCK + blocks.length(last)
     for chunk in ranges.chunks(first * BLOCK, end):
@@ -146,16 +146,16 @@ def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
-def _blame(run: RepairableFile, dispute: _Dispute, reader: EndpointState) -> None:
+def _attribute(run: RepairableFile, dispute: _Dispute, reader: EndpointState) -> None:
     """Whoever brought the version that was wrong is out, if it was one."""
     what = (
-        f"{_place(run.partial, dispute.block)} from {' and '.join(dispute.authors)} was wrong: "
+        f"{_place(run.partial, dispute.block)} from {' and '.join(dispute.sources)} was wrong: "
         f"expected blake3 {dispute.second}, found {dispute.first}; {reader.name} has it right"
     )
     run.say(what)
-    for contestant in run.contestants:
-        if (contestant.name,) == dispute.authors and contestant is not reader:
-            contestant.error = IntegrityError(what)
+    for state in run.endpoints:
+        if (state.name,) == dispute.sources and state is not reader:
+            state.error = IntegrityError(what)
 
 
 def _place(partial: Partial, block: int) -> str:

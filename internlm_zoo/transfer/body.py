@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from internlm_zoo.net.retry_policy import RetryPolicy
-from internlm_zoo.transfer.failures import PAGE, cut, disguise, doubted, lie, silent
+from internlm_zoo.transfer.failures import PAGE, placeholder, suspect, timed_out, truncated, violation
 from internlm_zoo.transfer.values import Wanted
 
 # Larger ones are slower: the system hands out fresh memory for each.
@@ -18,8 +18,8 @@ CHUNK = 1 << 18
 @dataclass
 class Body:
     """start: where in the file its first byte belongs. length: bytes it says it holds; total: bytes it says
-    the whole file has; both None where it does not say. validator: its ETag. is_html: it calls itself a
-    page. read(n): up to n bytes as soon as some are there, b"" at the end, raises Refusal. certain: says in
+    the whole file has; both None where it does not say. validator: its ETag. is_html: it calls itself a page.
+    read(n): up to n bytes as soon as some are there, b"" at the end, raises TransferFailure. certain: says in
     so many words that there is nothing, if there is nothing."""
 
     url: str
@@ -45,54 +45,54 @@ class Body:
         return None if self.length is None else self.start + self.length
 
     def begin(self, wanted: Wanted, *, again: bool = True) -> None:
-        """Look at the first bytes, which are kept for `chunks`. Raises Refusal for a page or a pointer in
-        place of the file, or another length than is known. again: it was asked for before; if not, an answer
-        without a byte is doubted where nobody has said how long the file is."""
+        """Look at the first bytes, which are kept for `chunks`. Raises TransferFailure for a page or a
+        pointer in place of the file, or another length than is known. again: it was asked for before; if not,
+        an answer without a byte is doubted where nobody has said how long the file is."""
         if self._first is not None:
             return
         self._first = self.read(CHUNK)
         self._judge(self._first, wanted)
         if not (self._first or self.certain or again) and wanted.size is None:
-            raise doubted(self.url, f"sends nothing of {wanted.path}", is_usual=True)
+            raise suspect(self.url, f"sends nothing of {wanted.path}", is_usual=True)
 
-    def chunks(self, wanted: Wanted, patience: RetryPolicy) -> Iterator[bytes]:
-        """The bytes, held against what is known of the file: raises Refusal as `begin`, and for too few or
-        too many bytes, or a connection slower than patience allows. Read to the end, the connection serves
-        the next request."""
+    def chunks(self, wanted: Wanted, retry_policy: RetryPolicy) -> Iterator[bytes]:
+        """The bytes, held against what is known of the file: raises TransferFailure as `begin`, and for too
+        few or too many bytes, or a connection slower than patience allows. Read to the end, the connection
+        serves the next request."""
         self.begin(wanted)
         chunk, self._first = self._first or b"", b""
         most = wanted.size if wanted.size is not None else self.total
-        position, pace = self.start, Throughput(patience.stall)
+        position, throughput = self.start, Throughput(retry_policy.stall)
         while chunk:
             position += len(chunk)
             if most is not None and position > most:
-                raise lie(self.url, f"sends more than the {most:,} bytes of {wanted.path}")
+                raise violation(self.url, f"sends more than the {most:,} bytes of {wanted.path}")
             yield chunk
-            rate = pace.add(len(chunk))
-            if rate is not None and rate < patience.slowest:
-                raise silent(self.url, f"{rate:,.0f} bytes/s is too slow")
+            rate = throughput.add(len(chunk))
+            if rate is not None and rate < retry_policy.slowest:
+                raise timed_out(self.url, f"{rate:,.0f} bytes/s is too slow")
             chunk = self.read(CHUNK)
         if self.end is not None and position < self.end:
-            raise cut(self.url, wanted.path, position, self.end)
+            raise truncated(self.url, wanted.path, position, self.end)
 
     def _judge(self, first: bytes, wanted: Wanted) -> None:
-        mask = self._disguise(first, wanted)
-        if mask:
-            raise (doubted if mask == PAGE else lie)(self.url, f"sends {mask} {wanted.path}")
+        if sent := self._placeholder(first, wanted):
+            raise (suspect if sent == PAGE else violation)(self.url, f"sends {sent} {wanted.path}")
         if self.total == 0 and wanted.size:
-            raise doubted(self.url, f"says {wanted.path} is empty, and it has {wanted.size:,} bytes")
+            raise suspect(self.url, f"says {wanted.path} is empty, and it has {wanted.size:,} bytes")
         if wanted.size is not None and self.total not in (None, wanted.size):
-            raise lie(self.url, f"says {wanted.path} has {self.total:,} bytes, not {wanted.size:,}")
+            raise violation(self.url, f"says {wanted.path} has {self.total:,} bytes, not {wanted.size:,}")
         if wanted.size is None and self.total is None:
-            raise lie(self.url, f"does not say how long {wanted.path} is, so it could be cut, or never end")
+            what = f"does not say how long {wanted.path} is, so it could be cut, or never end"
+            raise violation(self.url, what)
 
-    def _disguise(self, first: bytes, wanted: Wanted) -> str | None:
+    def _placeholder(self, first: bytes, wanted: Wanted) -> str | None:
         """What comes instead of the file. Of the right length it is the file until its digest says
         otherwise."""
         right_length = wanted.size is not None and self.total == wanted.size
         if right_length or wanted.path.endswith((".html", ".htm")):
             return None
-        return PAGE if self.is_html else disguise(first) if self.start == 0 else None
+        return PAGE if self.is_html else placeholder(first) if self.start == 0 else None
 
 
 class Throughput:

@@ -29,7 +29,7 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.login import REFUSALS
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.content_range import end_of_file, etag_of, extent
-from internlm_zoo.transfer.failures import Recovery, TransferFailure, by_status, changed, lie, silent
+from internlm_zoo.transfer.failures import Recovery, TransferFailure, by_status, changed, timed_out, violation
 from internlm_zoo.transfer.rate import Rate
 
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
@@ -40,22 +40,22 @@ _SHOWN = 40
 
 class Client:
     """Connections, shared by all transfers of a run; thread-safe. environ: see Network. rate: what they may
-    bring together; None: as much as comes. tell: whom to tell of rejected credentials. tardy: origins
-    that have cost a transfer its patience, and are asked last for the files after it."""
+    bring together; None: as much as comes. tell: whom to tell of rejected credentials. slow_sources:
+    endpoints that let a transfer wait in vain, and are asked last for the files after it."""
 
     def __init__(
         self,
         environ: Mapping[str, str],
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         connections: int = 8,
         rate: Rate | None = None,
         tell: Callable[[str], None] = lambda note: None,
     ) -> None:
-        self.patience = patience
-        self.tardy: set[str] = set()
+        self.retry_policy = retry_policy
+        self.slow_sources: set[str] = set()
         self._rate = rate
         self._tell = tell
-        timeout = urllib3.Timeout(connect=patience.connect, read=patience.stall)
+        timeout = urllib3.Timeout(connect=retry_policy.connect, read=retry_policy.stall)
         self._network = Network(environ, timeout, connections)
 
     @property
@@ -72,7 +72,7 @@ class Client:
     ) -> Iterator[Body]:
         """The bytes from `start` on, up to `end` or the file's end; the Body's own start is 0 where the
         server ignored the range or, judging by validator (the ETag of the bytes before), has another version
-        now. Raises Refusal."""
+        now. Raises TransferFailure."""
         if urlsplit(location.url).scheme == "file":
             body = _open_file(location.url, start)
         else:
@@ -86,11 +86,11 @@ class Client:
 
     def _begin_http(self, location: Location, start: int, validator: str | None, end: int | None) -> Body:
         """Up to its first byte there is one deadline, redirects and all; then one for each read."""
-        patience = self.patience
-        opening = Deadline.after(patience.answer, "no byte of the file")
+        retry_policy = self.retry_policy
+        opening = Deadline.after(retry_policy.answer, "no byte of the file")
         with opening.kept():
             body = self._open_http(location, start, validator, end)
-        more = (Deadline.after(patience.stall + _FILLING, "nothing more") for _ in count())
+        more = (Deadline.after(retry_policy.stall + _FILLING, "nothing more") for _ in count())
         body.read = _in_time(body.read, chain([opening], more))
         return body
 
@@ -109,7 +109,7 @@ class Client:
             if response.status not in STATUSES:
                 return self._body(url, response, start)
             url = _next_hop(url, response)
-        raise lie(location.url, f"redirects more than {HOPS} times")
+        raise violation(location.url, f"redirects more than {HOPS} times")
 
     def _past_the_end(
         self, url: str, headers: Mapping[str, str], response: urllib3.BaseHTTPResponse, start: int
@@ -144,7 +144,7 @@ class Client:
         return extent(url, answer, start - 1)[2] if answer.status == 206 else None
 
     def _ask(self, url: str, location: Location, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        """With the location's credentials at its own door; without, where these are rejected."""
+        """With the location's credentials at its own host; without, where these are rejected."""
         own, login = _own(url, location), location.login
         response = self._get(url, {**own, **headers})
         if login is None or not own or response.status not in REFUSALS:
@@ -153,8 +153,8 @@ class Client:
         bare = self._get(url, headers)
         if bare.status >= HTTPStatus.BAD_REQUEST:
             _discard(bare)
-            refusal = by_status(response.status, url, response.headers)
-            raise TransferFailure(login.blamed(refusal.error), refusal.remedy, refusal.after)
+            failure = by_status(response.status, url, response.headers)
+            raise TransferFailure(login.blamed(failure.error), failure.recovery, failure.after)
         if (note := login.rejected()) is not None:
             self._tell(note)
         return bare
@@ -170,13 +170,13 @@ class Client:
                 enforce_content_length=False,  # Body knows more about what is missing
             )
         except NetworkError as error:
-            raise TransferFailure(error, Recovery.LEAVE if error.lasting else Recovery.WAIT) from error
+            raise TransferFailure(error, Recovery.GIVE_UP if error.lasting else Recovery.RETRY) from error
         except UnsupportedError as error:
-            raise TransferFailure(error, Recovery.LEAVE) from error
+            raise TransferFailure(error, Recovery.GIVE_UP) from error
         except urllib3.exceptions.LocationParseError as error:
-            raise lie(url, "is not a host name") from error
+            raise violation(url, "is not a host name") from error
         except FAILURES as error:
-            raise silent(url, reason(error)) from error
+            raise timed_out(url, reason(error)) from error
 
 
 def _own(url: str, location: Location) -> Mapping[str, str]:
@@ -189,9 +189,9 @@ def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:
     _discard(response)
     target = target_of(url, response.headers)
     if target is None:
-        raise lie(url, "redirects to something that is not a web address")
+        raise violation(url, "redirects to something that is not a web address")
     if (wrong := downgrade(url, target)) is not None:
-        raise lie(url, wrong)
+        raise violation(url, wrong)
     return target
 
 
@@ -217,7 +217,7 @@ def _body(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
     try:
         coding = headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in ("", "identity"):
-            raise lie(url, f"sends the file in the content coding {coding[:_SHOWN]!r}, not as it is")
+            raise violation(url, f"sends the file in the content coding {coding[:_SHOWN]!r}, not as it is")
         begin, length, total = extent(url, response, start)
     except TransferFailure:
         response.close()
@@ -243,7 +243,7 @@ def _reader(url: str, response: urllib3.BaseHTTPResponse) -> Callable[[int], byt
                 return bytes(read_some(amount, decode_content=False))
             return response.read(min(amount, _PIECE), decode_content=False)
         except FAILURES as error:
-            raise silent(url, reason(error)) from error
+            raise timed_out(url, reason(error)) from error
 
     return read
 
@@ -264,11 +264,11 @@ def _open_file(url: str, start: int) -> Body:
         file = open(path, "rb", buffering=0, opener=regular)  # noqa: SIM115 - whoever reads it closes it
     except FileNotFoundError as error:
         raise TransferFailure(
-            NotFoundError(f"{path.name} is not in the directory", path), Recovery.LEAVE
+            NotFoundError(f"{path.name} is not in the directory", path), Recovery.GIVE_UP
         ) from error
     except OSError as error:
         raise TransferFailure(
-            IntegrityError(f"{path.name} cannot be read: {error.strerror}", path), Recovery.LEAVE
+            IntegrityError(f"{path.name} cannot be read: {error.strerror}", path), Recovery.GIVE_UP
         ) from error
     stat = os.fstat(file.fileno())
     file.seek(start)

@@ -13,7 +13,7 @@ import urllib3
 
 from converters.system.filesystem import room
 from internlm_zoo.errors import OversizeError
-from internlm_zoo.transfer.failures import Recovery, TransferFailure, host, lie
+from internlm_zoo.transfer.failures import Recovery, TransferFailure, host, violation
 
 LARGEST = 2**63 - 1
 """Bytes: no file system has larger files, for offsets are signed numbers of 64 bits."""
@@ -27,25 +27,26 @@ Extent = tuple[int, int | None, int | None]
 
 
 def extent(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> Extent:
-    """First byte, bytes in this answer, bytes of the whole file; None where it does not say. Raises Refusal
-    where that is not what was asked for, from `start` on, or cannot be."""
+    """First byte, bytes in this answer, bytes of the whole file; None where it does not say. Raises
+    TransferFailure where that is not what was asked for, from `start` on, or cannot be."""
     length = declared_length(url, answer.headers)
     if answer.status == 200:
         return 0, length, length
     match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
     if match is None:
-        raise lie(url, "sends part of the file without saying which")
+        raise violation(url, "sends part of the file without saying which")
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else _possible(url, match[3])
     if first != start or last < first or (total is not None and last >= total):
-        raise lie(url, f"sends bytes {match[1]}-{match[2]}/{match[3]} when asked for those from {start} on")
+        sent = f"{match[1]}-{match[2]}/{match[3]}"
+        raise violation(url, f"sends bytes {sent} when asked for those from {start} on")
     if length is not None and length != last - first + 1:
-        raise lie(url, f"says {length} bytes and sends {last - first + 1}")
+        raise violation(url, f"says {length} bytes and sends {last - first + 1}")
     return first, last - first + 1, total
 
 
 def declared_length(url: str, headers: Mapping[str, str]) -> int | None:
-    """Of the answer's body; None where it does not say. Raises Refusal."""
+    """Of the answer's body; None where it does not say. Raises TransferFailure."""
     text = headers.get("Content-Length", "").strip()
     return _possible(url, text) if text.isdecimal() else None
 
@@ -64,16 +65,16 @@ def etag_of(headers: Mapping[str, str]) -> str | None:
 
 def check_room(url: str, part: Path, name: str, needed: int) -> None:
     """That the disk of a partial file has room for what an answer says is to come: for a file that no listing
-    says the size of. Raises Refusal."""
+    says the size of. Raises TransferFailure."""
     free = room(part)
     if free is not None and needed > free:
         what = f"{host(url)} says that {name} has {needed:,} more bytes, and the disk has {free:,}"
         raise TransferFailure(
-            OversizeError(what, fix="make room, or choose files with --include"), Recovery.LEAVE
+            OversizeError(what, fix="make room, or choose files with --include"), Recovery.GIVE_UP
         )
 
 
 def _possible(url: str, digits: str) -> int:
     if len(digits.lstrip("0")) > len(str(LARGEST)) or int(digits) > LARGEST:
-        raise lie(url, "says that there are more bytes than a file can have")
+        raise violation(url, "says that there are more bytes than a file can have")
     return int(digits)

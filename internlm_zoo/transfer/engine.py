@@ -1,9 +1,9 @@
-"""Gets one file from whichever of its origins deliver, over one connection or several.
+"""Gets one file from whichever of its endpoints deliver, over one connection or several.
 
-Each connection brings one stretch of the file at a time, from one origin. An origin that stalls, lies, slows
-down or dies is left at the byte where it stood, and the next goes on there. A finished file that is wrong is
-mended block by block (block_repair.py), so that the guilty origin can be named.
-"""
+Each connection brings one stretch of the file at a time, from one endpoint. An endpoint that stalls, lies,
+slows down or dies is left at the byte where it stood, and the next goes on there. A finished file that is
+wrong is repaired block by block (block_repair.py), and the wrong bytes are attributed to the endpoint that
+sent them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ from pathlib import Path
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
-from internlm_zoo.transfer.block_repair import mend
+from internlm_zoo.transfer.block_repair import repair_blocks
 from internlm_zoo.transfer.blocks import Claim
 from internlm_zoo.transfer.body import Body, Throughput
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.content_range import check_room
-from internlm_zoo.transfer.failures import Recovery, TransferFailure, changed, host, lie, silent, throttled
+from internlm_zoo.transfer.failures import (
+    Recovery,
+    TransferFailure,
+    changed,
+    host,
+    throttled,
+    timed_out,
+    violation,
+)
 from internlm_zoo.transfer.partial import Partial, WrongBlock
-from internlm_zoo.transfer.scheduler import EndpointState, is_outpaced, next_of, verdict
+from internlm_zoo.transfer.scheduler import EndpointState, combined_error, is_outpaced, next_endpoint
 from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics, Wanted
 from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
 
 _TICK = 0.25
-# Seconds over which the pace of a connection is taken.
-_PACE = 2.0
+# Seconds over which the throughput of a connection is measured.
+_THROUGHPUT_SECONDS = 2.0
 # Bytes per second. A connection that brings as many leaves little to gain: hashing and writing are the limit.
 _FAST = 150e6
 
@@ -43,42 +51,44 @@ def transfer(
     client: Client,
     stop: threading.Event,
     progress: Progress,
-    crew: WorkSharing | None = None,
+    work_sharing: WorkSharing | None = None,
     known: Sequence[str] = (),
 ) -> Fetched:
     """Bring the file into `folder` and check it; the caller gives it its final name, and is an Owner there
     until then.
 
-    folder, key: where the partial file lives and what names its content across runs. crew: who may help.
-    known: the BLAKE3 of the file's blocks, if it was here and verified once. Raises IntegrityError,
-    NotFoundError, AccessError or NetworkError when no origin delivers, naming each; NoSpaceError; Stopped.
+    folder, key: where the partial file lives and what names its content across runs. work_sharing: who may
+    help. known: the BLAKE3 of the file's blocks, if it was here and verified once. Raises IntegrityError,
+    NotFoundError, AccessError or NetworkError when no endpoint delivers, naming each; NoSpaceError; Stopped.
     What arrived stays for the next run."""
     with Partial(folder, key, wanted, known) as partial:
         progress.start(wanted.path, wanted.size, partial.here)
         if partial.note:
             progress.note(f"{wanted.path}: {partial.note}")
         try:
-            contestants = [EndpointState(origin, slow=origin.name in client.tardy) for origin in origins]
-            run = Run(partial, contestants, client, stop, progress)
-            with crew.at(run) if crew is not None else nullcontext():
+            endpoints = [
+                EndpointState(endpoint, slow=endpoint.name in client.slow_sources) for endpoint in origins
+            ]
+            run = Run(partial, endpoints, client, stop, progress)
+            with work_sharing.working_on(run) if work_sharing is not None else nullcontext():
                 return run.run()
         finally:
             progress.finish(wanted.path)
 
 
 class Run:
-    """One file under way. Its owner calls `run`, anybody else `help`."""
+    """One file under way. Its owner calls `run`, anybody else `take_part`."""
 
     def __init__(
         self,
         partial: Partial,
-        contestants: Sequence[EndpointState],
+        endpoints: Sequence[EndpointState],
         client: Client,
         stop: threading.Event,
         progress: Progress,
     ) -> None:
         self.partial = partial
-        self.contestants = contestants
+        self.endpoints = endpoints
         self.client = client
         self.stop = stop
         self.notes: list[str] = []
@@ -96,31 +106,31 @@ class Run:
         resumed = self.partial.resumed
         try:
             while True:
-                self._bring()
+                self._fetch()
                 wrong = self.partial.mismatch(self.check)
                 self._show()
                 if self.partial.complete and wrong is None:
                     return self._finish(min(resumed, self.partial.resumed))
                 if wrong is not None:
-                    mend(self, wrong)
+                    repair_blocks(self, wrong)
         finally:
             self._over = True
-            self._wait_for_helpers()
+            self._wait_for_others()
 
-    def help(self) -> bool:
+    def take_part(self) -> bool:
         """Bring one stretch; False if there is none to bring, or nobody to bring it from now."""
         if not self.partial.wanted.has_digest or self._over or self._is_fast():
             return False
         with self.partial.changed:
-            contestant = next_of(self.contestants, spread=True)
-            if contestant is None or contestant.whole or contestant.ready_at > time.monotonic():
+            state = next_endpoint(self.endpoints, spread=True)
+            if state is None or state.whole or state.ready_at > time.monotonic():
                 return False
             claim = self.partial.blocks.claim() or self.partial.blocks.share()
             if claim is None:
                 return False
-            contestant.connections += 1
+            state.connections += 1
         try:
-            self._attempt(contestant, claim)
+            self._attempt(state, claim)
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - its owner raises it
@@ -131,10 +141,10 @@ class Run:
         self.partial.save()
 
     def _is_fast(self) -> bool:
-        """Whether more connections would not help; nobody knows in the first moment."""
+        """Whether more connections would bring nothing; nobody knows in the first moment."""
         seconds = time.monotonic() - self._began
         came = self.partial.here - self._had
-        return seconds < _TICK or came > _FAST * seconds * sum(c.connections for c in self.contestants)
+        return seconds < _TICK or came > _FAST * seconds * sum(c.connections for c in self.endpoints)
 
     def say(self, note: str) -> None:
         self.notes.append(note)
@@ -146,20 +156,20 @@ class Run:
             raise Stopped
 
     def _finish(self, resumed: int) -> Fetched:
-        services = {c.name: c.service for c in self.contestants if c.service != SourceStatistics()}
+        statistics = {c.name: c.statistics for c in self.endpoints if c.statistics != SourceStatistics()}
         size = self.partial.here
         return Fetched(
             path=self.partial.keep(),
             size=size,
             sha256=self.partial.sha256,
             blocks=self.partial.digests,
-            authors=self.partial.authors,
-            services=services,
+            sources=self.partial.sources,
+            statistics=statistics,
             resumed=resumed,
             notes=tuple(self.notes),
         )
 
-    def _bring(self) -> None:
+    def _fetch(self) -> None:
         """Until every byte is here."""
         self.partial.follow()
         while not self.partial.complete:
@@ -183,9 +193,9 @@ class Run:
         try:
             while True:
                 with self.partial.changed:
-                    chosen = next_of(self.contestants, spread=False)
+                    chosen = next_endpoint(self.endpoints, spread=False)
                     if chosen is None:
-                        raise verdict(self.path, self.contestants)
+                        raise combined_error(self.path, self.endpoints)
                     wait = chosen.ready_at - time.monotonic()
                     if wait <= 0:
                         chosen.connections += 1
@@ -197,85 +207,83 @@ class Run:
                 self.partial.blocks.give_back(claim)
             raise
 
-    def _attempt(self, contestant: EndpointState, claim: Claim) -> None:
-        began, location = time.monotonic(), contestant.location
+    def _attempt(self, state: EndpointState, claim: Claim) -> None:
+        began, location = time.monotonic(), state.location
         try:
-            location = contestant.locate()
-            self._stream(contestant, claim, location)
-        except TransferFailure as refusal:
-            self._bear(contestant, refusal, claim, location, began)
+            location = state.locate()
+            self._stream(state, claim, location)
+        except TransferFailure as failure:
+            self._record_failure(state, failure, claim, location, began)
         finally:
             with self.partial.changed:
-                contestant.connections -= 1
-                contestant.service += SourceStatistics(seconds=time.monotonic() - began)
+                state.connections -= 1
+                state.statistics += SourceStatistics(seconds=time.monotonic() - began)
                 self.partial.blocks.give_back(claim)
                 self.partial.changed.notify_all()
 
-    def _stream(self, contestant: EndpointState, claim: Claim, location: Location) -> None:
+    def _stream(self, state: EndpointState, claim: Claim, location: Location) -> None:
         partial = self.partial
-        door = f"{contestant.name} {host(location.url)}"
+        server = f"{state.name} {host(location.url)}"
         end = None if claim.end == partial.wanted.size else claim.end
-        with self.client.open(location, claim.position, partial.validator(door), end) as body:
-            body.begin(partial.wanted, again=contestant.doubts > 0)
-            self._meet(contestant, claim, body, door)
-            self._receive(contestant, claim, body)
+        with self.client.open(location, claim.position, partial.validator(server), end) as body:
+            body.begin(partial.wanted, again=state.suspect_answers > 0)
+            self._check_answer(state, claim, body, server)
+            self._receive(state, claim, body)
 
-    def _meet(self, contestant: EndpointState, claim: Claim, body: Body, door: str) -> None:
+    def _check_answer(self, state: EndpointState, claim: Claim, body: Body, server: str) -> None:
         """What is to be known of an answer before its bytes are taken."""
         partial = self.partial
         if partial.wanted.size is None and body.total is not None:
             check_room(body.url, partial.path, self.path, body.total - partial.here)
         if body.start < claim.position:
-            self._take_whole(contestant, claim)
-        elif claim.position and not partial.wanted.has_digest and not partial.validator(door):
+            self._take_whole(state, claim)
+        elif claim.position and not partial.wanted.has_digest and not partial.validator(server):
             raise changed(body.url, "does not say whether the file is still the same")
-        partial.remember(door, body.validator)
+        partial.remember(server, body.validator)
         if body.end is not None and claim.end is not None and body.end > claim.end:
             with partial.changed:
                 partial.blocks.extend(claim)
 
-    def _take_whole(self, contestant: EndpointState, claim: Claim) -> None:
+    def _take_whole(self, state: EndpointState, claim: Claim) -> None:
         """The whole file comes, not the part of it that was asked for."""
-        contestant.whole = True
+        state.whole = True
         if self.partial.blocks.claims > 1:
-            raise TransferFailure(
-                IntegrityError(f"{contestant.name} serves no parts of files"), Recovery.WAIT
-            )
-        self.say(f"{contestant.name} sent {self.path} from its start again")
+            raise TransferFailure(IntegrityError(f"{state.name} serves no parts of files"), Recovery.RETRY)
+        self.say(f"{state.name} sent {self.path} from its start again")
         self._start_over()
         with self.partial.changed:
             self.partial.blocks.claim_all(claim)
 
-    def _receive(self, contestant: EndpointState, claim: Claim, body: Body) -> None:
-        offset, pace = body.start, Throughput(_PACE)
-        for chunk in body.chunks(self.partial.wanted, self.client.patience):
+    def _receive(self, state: EndpointState, claim: Claim, body: Body) -> None:
+        offset, throughput = body.start, Throughput(_THROUGHPUT_SECONDS)
+        for chunk in body.chunks(self.partial.wanted, self.client.retry_policy):
             self.check()
             if self.partial.wanted.size is None and body.total is not None:
                 self.partial.size_is(body.total)  # now that it has been looked at
-            self._accept(contestant, claim, body, offset, chunk)
+            self._write(state, claim, body, offset, chunk)
             offset += len(chunk)
             if claim.done and body.end != offset:
                 return
-            if (rate := pace.add(len(chunk))) is not None:
-                self._compare_pace(contestant, rate, body)
+            if (rate := throughput.add(len(chunk))) is not None:
+                self._compare_throughput(state, rate, body)
         if self.partial.wanted.size is None:
             self.partial.size_is(claim.position)
         elif offset == body.start and not claim.done:
-            raise silent(body.url, "the answer is empty")
+            raise timed_out(body.url, "the answer is empty")
 
-    def _accept(self, contestant: EndpointState, claim: Claim, body: Body, offset: int, chunk: bytes) -> None:
+    def _write(self, state: EndpointState, claim: Claim, body: Body, offset: int, chunk: bytes) -> None:
         with self.partial.changed:
-            contestant.delivered(len(chunk))
+            state.delivered(len(chunk))
             try:
-                self.partial.write(claim, offset, chunk, contestant.name)
+                self.partial.write(claim, offset, chunk, state.name)
             except WrongBlock as error:
-                raise lie(body.url, f"sends a wrong {self.path}: {error}") from error
+                raise violation(body.url, f"sends a wrong {self.path}: {error}") from error
             finally:
-                self._show(contestant.name)
+                self._show(state.name)
 
-    def _compare_pace(self, contestant: EndpointState, rate: float, body: Body) -> None:
-        contestant.rate = rate
-        if not self.client.limited and is_outpaced(contestant, self.contestants, self.client.patience):
+    def _compare_throughput(self, state: EndpointState, rate: float, body: Body) -> None:
+        state.rate = rate
+        if not self.client.limited and is_outpaced(state, self.endpoints, self.client.retry_policy):
             raise throttled(body.url, rate)
 
     def _show(self, source: str | None = None) -> None:
@@ -285,31 +293,31 @@ class Run:
         if amount:
             self._progress.advance(self.path, amount, source)
 
-    def _bear(
+    def _record_failure(
         self,
-        contestant: EndpointState,
-        refusal: TransferFailure,
+        state: EndpointState,
+        failure: TransferFailure,
         claim: Claim,
         location: Location | None,
         began: float,
     ) -> None:
-        """Take the consequences of a refusal."""
+        """Note it, and what follows from it for the endpoint and the file."""
         where = f"at byte {claim.position:,} of {self.path}"
-        if not refusal.is_usual:
-            self.say(f"{contestant.name}: {refusal.error.what}, {where}")
-        if refusal.remedy is Recovery.WAIT and time.monotonic() - began >= self.client.patience.stall:
-            self.client.tardy.add(contestant.name)
+        if not failure.is_usual:
+            self.say(f"{state.name}: {failure.error.what}, {where}")
+        if failure.recovery is Recovery.RETRY and time.monotonic() - began >= self.client.retry_policy.stall:
+            self.client.slow_sources.add(state.name)
         with self.partial.changed:
-            contestant.bear(refusal, location, began, self.client.patience)
-        if refusal.remedy is Recovery.RESTART:
+            state.record_failure(failure, location, began, self.client.retry_policy)
+        if failure.recovery is Recovery.RESTART:
             self._start_over()
 
     def _start_over(self) -> None:
         self.partial.reset()
         self._show()
 
-    def _wait_for_helpers(self) -> None:
+    def _wait_for_others(self) -> None:
         """Their stretches are of a file that is about to be closed."""
         with self.partial.changed:
-            while any(contestant.connections for contestant in self.contestants):
+            while any(state.connections for state in self.endpoints):
                 self.partial.changed.wait(_TICK)

@@ -1,7 +1,6 @@
 """How a location can fail to deliver, and what each failure calls for.
 
-The traps are those of the hubs' protocols: statuses, pages and pointers in place of bytes, lies about
-length.
+The traps are those of the hubs' protocols: statuses, pages and pointers in place of bytes, wrong lengths.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ POINTER = "an LFS pointer instead of the file"
 class Recovery(Enum):
     """What to do about a location that did not deliver."""
 
-    WAIT = "the same again after a while, another origin meanwhile"
-    DOUBT = "the same once more after a while: it may not have been meant"
-    ASK = "ask the source where the bytes are now"
+    RETRY = "the same again after a while, another origin meanwhile"
+    RETRY_ONCE = "the same once more after a while: it may not have been meant"
+    RELOCATE = "ask the source where the bytes are now"
     RESTART = "drop what is here and begin at zero"
-    YIELD = "another origin is faster"
-    LEAVE = "never again for this file"
+    SWITCH = "another origin is faster"
+    GIVE_UP = "never again for this file"
 
 
 class TransferFailure(Exception):
@@ -42,69 +41,69 @@ class TransferFailure(Exception):
     wait. is_usual: it happens where nothing is wrong."""
 
     def __init__(
-        self, error: ZooError, remedy: Recovery, after: float = 0.0, *, is_usual: bool = False
+        self, error: ZooError, recovery: Recovery, after: float = 0.0, *, is_usual: bool = False
     ) -> None:
         super().__init__(str(error))
         self.error = error
-        self.remedy = remedy
+        self.recovery = recovery
         self.after = after
         self.is_usual = is_usual
 
 
 _STATUSES: dict[int, tuple[Recovery, type[ZooError], str]] = {
-    202: (Recovery.WAIT, NetworkError, "has not got it ready"),
-    204: (Recovery.DOUBT, NetworkError, "answers without content"),
-    205: (Recovery.DOUBT, NetworkError, "answers without content"),
-    400: (Recovery.ASK, NetworkError, "calls the request malformed"),
-    401: (Recovery.ASK, AccessError, "wants other credentials"),
-    403: (Recovery.ASK, AccessError, "gives no access"),
-    404: (Recovery.LEAVE, NotFoundError, "does not have it"),
-    408: (Recovery.WAIT, NetworkError, "timed out"),
-    410: (Recovery.ASK, NotFoundError, "no longer has it"),
+    202: (Recovery.RETRY, NetworkError, "has not got it ready"),
+    204: (Recovery.RETRY_ONCE, NetworkError, "answers without content"),
+    205: (Recovery.RETRY_ONCE, NetworkError, "answers without content"),
+    400: (Recovery.RELOCATE, NetworkError, "calls the request malformed"),
+    401: (Recovery.RELOCATE, AccessError, "wants other credentials"),
+    403: (Recovery.RELOCATE, AccessError, "gives no access"),
+    404: (Recovery.GIVE_UP, NotFoundError, "does not have it"),
+    408: (Recovery.RETRY, NetworkError, "timed out"),
+    410: (Recovery.RELOCATE, NotFoundError, "no longer has it"),
     416: (Recovery.RESTART, IntegrityError, "has fewer bytes than expected"),
-    425: (Recovery.WAIT, NetworkError, "is not ready"),
-    429: (Recovery.WAIT, NetworkError, "asks for fewer requests"),
+    425: (Recovery.RETRY, NetworkError, "is not ready"),
+    429: (Recovery.RETRY, NetworkError, "asks for fewer requests"),
 }
 
 
 def by_status(status: int, url: str, headers: Mapping[str, str], way: str = "") -> TransferFailure:
-    """The refusal that an HTTP status other than 200 and 206 means. way: by which it came, as a clause."""
+    """The failure that an HTTP status other than 200 and 206 means. way: by which it came, as a clause."""
     unknown = (
-        (Recovery.WAIT, NetworkError, "is in trouble")
+        (Recovery.RETRY, NetworkError, "is in trouble")
         if status >= 500
-        else (Recovery.LEAVE, NetworkError, "gives no bytes")
+        else (Recovery.GIVE_UP, NetworkError, "gives no bytes")
     )
-    remedy, error, what = _STATUSES.get(status, unknown)
+    recovery, error, what = _STATUSES.get(status, unknown)
     fix = "log in, or ask the repository's owner for access" if error is AccessError else None
     after = retry_after(headers.get("Retry-After", ""))
     asked = f", and asks to wait {after:.0f} s" if after else ""
-    return TransferFailure(error(f"{host(url)} {what} (HTTP {status}{way}){asked}", fix=fix), remedy, after)
+    return TransferFailure(error(f"{host(url)} {what} (HTTP {status}{way}){asked}", fix=fix), recovery, after)
 
 
-def silent(url: str, cause: object) -> TransferFailure:
+def timed_out(url: str, cause: object) -> TransferFailure:
     """Nothing came, or it stopped coming."""
-    return TransferFailure(NetworkError(f"{host(url)} stopped answering: {cause}"), Recovery.WAIT)
+    return TransferFailure(NetworkError(f"{host(url)} stopped answering: {cause}"), Recovery.RETRY)
 
 
 def throttled(url: str, rate: float) -> TransferFailure:
     """Bytes come, but others may bring them sooner."""
-    return TransferFailure(NetworkError(f"{host(url)} delivers only {rate:,.0f} bytes/s"), Recovery.YIELD)
+    return TransferFailure(NetworkError(f"{host(url)} delivers only {rate:,.0f} bytes/s"), Recovery.SWITCH)
 
 
-def cut(url: str, path: str, there: int, promised: int) -> TransferFailure:
+def truncated(url: str, path: str, there: int, promised: int) -> TransferFailure:
     """The answer ended, in good order, before the bytes that it promised."""
     what = f"cuts {path} short, at byte {there:,} of {promised:,}"
-    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.WAIT)
+    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.RETRY)
 
 
-def lie(url: str, what: str) -> TransferFailure:
+def violation(url: str, what: str) -> TransferFailure:
     """The answer contradicts the request, or what is known of the file."""
-    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.LEAVE)
+    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.GIVE_UP)
 
 
-def doubted(url: str, what: str, *, is_usual: bool = False) -> TransferFailure:
+def suspect(url: str, what: str, *, is_usual: bool = False) -> TransferFailure:
     """Something else came than the file: what a gateway says now and then, and once is not meant."""
-    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.DOUBT, is_usual=is_usual)
+    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.RETRY_ONCE, is_usual=is_usual)
 
 
 def changed(url: str, what: str) -> TransferFailure:
@@ -120,7 +119,7 @@ def host(url: str) -> str:
     return parts.netloc.rpartition("@")[2] or "the server"
 
 
-def gravest(errors: Iterable[ZooError]) -> type[ZooError]:
+def most_severe(errors: Iterable[ZooError]) -> type[ZooError]:
     """The class of the one error that stands for several: wrong bytes before all else, then a lack of room,
     absence only if all agree."""
     kinds = [type(error) for error in errors]
@@ -134,7 +133,7 @@ def gravest(errors: Iterable[ZooError]) -> type[ZooError]:
     return AccessError if all(issubclass(kind, absent) for kind in kinds) else NetworkError
 
 
-def disguise(first: bytes) -> str | None:
+def placeholder(first: bytes) -> str | None:
     """What pretends to be the file, judging by its first bytes."""
     start = first[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):

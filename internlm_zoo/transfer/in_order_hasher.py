@@ -23,9 +23,8 @@ _TICK = 0.25
 
 
 class InOrderHasher:
-    """position: all bytes before it are digested. changed: guards `blocks` and tells of new ones. proofs:
-    BLAKE3 of blocks, by number, that were not written in this run; lose: told of one that is not as it should
-    be."""
+    """position: all bytes before it are digested. changed: guards `blocks` and tells of new ones. expected:
+    BLAKE3 of blocks, by number, that were not written in this run; forget: told of one that has another."""
 
     def __init__(
         self,
@@ -33,15 +32,15 @@ class InOrderHasher:
         wanted: Wanted,
         blocks: Blocks,
         changed: threading.Condition,
-        proofs: Mapping[int, str],
-        lose: Callable[[int], None],
+        expected: Mapping[int, str],
+        forget: Callable[[int], None],
     ) -> None:
         self.position = 0
         self.digest = Digest(wanted)
         self._blocks = blocks
         self._changed = changed
-        self._proofs = dict(proofs)
-        self._lose = lose
+        self._expected = dict(expected)
+        self._forget = forget
         self._file = path.open("rb", buffering=0)
         self._error: OSError | IntegrityError | None = None
         self._closed = False
@@ -102,27 +101,27 @@ class InOrderHasher:
                     return
             block = self.position // BLOCK
             stop = self.position + self._blocks.length(block)
-            if block in self._proofs:
-                self._prove(block, stop)
+            if block in self._expected:
+                self._check_block(block, stop)
             else:
                 self._digest(stop, self.digest.update)
                 self._reached(stop)
 
-    def _prove(self, block: int, stop: int) -> None:
+    def _check_block(self, block: int, stop: int) -> None:
         """Digest a whole block, and take that back if it is not the one of its journal."""
-        before, proof = self.digest.copy(), blake3()
+        before, found = self.digest.copy(), blake3()
 
         def update(piece: memoryview) -> None:
             self.digest.update(piece)
-            proof.update(piece)
+            found.update(piece)
 
         self._digest(stop, update)
-        if proof.hexdigest() == self._proofs.pop(block):
+        if found.hexdigest() == self._expected.pop(block):
             self._reached(stop)
             return
         self.digest = before
         with self._changed:
-            self._lose(block)
+            self._forget(block)
             self._changed.notify_all()
 
     def _digest(self, stop: int, update: Callable[[memoryview], None]) -> None:

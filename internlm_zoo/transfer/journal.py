@@ -44,8 +44,8 @@ class KeptBlock:
 
 @dataclass
 class Journal:
-    """wanted: the file it is about. blocks: by number. validators: ETag per door, an origin and the host that
-    answered for it."""
+    """wanted: the file it is about. blocks: by number. validators: ETag per door, an endpoint and the host
+    that answered for it."""
 
     wanted: Wanted
     blocks: dict[int, KeptBlock] = field(default_factory=dict)
@@ -70,9 +70,9 @@ class Writer:
         self._journal.blocks[block] = kept
         self._append(_line(block, kept))
 
-    def door(self, door: str, etag: str) -> None:
-        self._journal.validators[door] = etag
-        self._append({"door": door, "etag": etag})
+    def server(self, server: str, etag: str) -> None:
+        self._journal.validators[server] = etag
+        self._append({"door": server, "etag": etag})
 
     def close(self) -> None:
         self._file.close()
@@ -80,7 +80,7 @@ class Writer:
     def _begin(self) -> None:
         journal, fresh = self._journal, self._path.with_suffix(".new")
         lines = [{"version": _VERSION, "block": BLOCK, "wanted": asdict(journal.wanted)}]
-        lines += [{"door": door, "etag": etag} for door, etag in journal.validators.items()]
+        lines += [{"door": server, "etag": etag} for server, etag in journal.validators.items()]
         lines += [_line(block, kept) for block, kept in sorted(journal.blocks.items())]
         fresh.write_bytes(b"".join(map(_encoded, lines)))
         fresh.replace(self._path)

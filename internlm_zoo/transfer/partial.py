@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ _READ = 1 << 20
 # How much of a slow connection's work a kill may cost.
 _NOTE_SECONDS = 1.0
 # Without a write; another process may have taken the file over meanwhile.
-_NAP_SECONDS = 10.0
+_SLEPT_SECONDS = 10.0
 
 
 class WrongBlock(Exception):
@@ -71,15 +71,20 @@ class Partial:
         """With what is there, as far as it is what the journal says."""
         self.blocks = Blocks(self.wanted.size)
         self._kept: dict[int, KeptBlock] = {}
-        self._authors: dict[int, set[str]] = {}
-        self._hashers: dict[int, blake3] = {}
+        self._sources: dict[int, set[str]] = {}
+        self._block_hashers: dict[int, blake3] = {}
         self._noted: dict[int, float] = {}
         self._validators = dict(left.validators)
         for block, kept in left.blocks.items():
             self._resume(block, kept)
         self._journal = journal.Writer(self.path, replace(left, blocks=dict(self._kept)))
-        proofs = {block: kept.blake3 for block, kept in self._kept.items() if self.blocks.full(block)}
-        self._trailing = InOrderHasher(self.path, self.wanted, self.blocks, self.changed, proofs, self._lose)
+        expected = {block: kept.blake3 for block, kept in self._kept.items() if self.blocks.full(block)}
+        self._digest_anew(expected)
+
+    def _digest_anew(self, expected: Mapping[int, str]) -> None:
+        self._file_hasher = InOrderHasher(
+            self.path, self.wanted, self.blocks, self.changed, expected, self._forget
+        )
 
     def _resume(self, block: int, kept: KeptBlock) -> None:
         """A block that is not full goes on where it stood, so its bytes are hashed now; the others later."""
@@ -87,9 +92,9 @@ class Partial:
             hasher = self._hash(block, kept.filled)
             if hasher.hexdigest() != kept.blake3:
                 return
-            self._hashers[block] = hasher
+            self._block_hashers[block] = hasher
         self._kept[block] = kept
-        self._authors[block] = set(kept.authors)
+        self._sources[block] = set(kept.authors)
         self.blocks.fill(block, kept.filled)
 
     def __enter__(self) -> Partial:
@@ -123,7 +128,7 @@ class Partial:
 
     @property
     def sha256(self) -> str:
-        return self._trailing.digest.sha256
+        return self._file_hasher.digest.sha256
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -131,12 +136,12 @@ class Partial:
         return tuple(self._kept[block].blake3 for block in range(self.blocks.count))
 
     @property
-    def authors(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[str, ...]:
         """Who brought something of it."""
-        return tuple(sorted(set().union(*self._authors.values())))
+        return tuple(sorted(set().union(*self._sources.values())))
 
-    def authors_of(self, block: int) -> tuple[str, ...]:
-        return tuple(sorted(self._authors.get(block, ())))
+    def sources_of(self, block: int) -> tuple[str, ...]:
+        return tuple(sorted(self._sources.get(block, ())))
 
     def digest_of(self, block: int) -> str:
         return self._kept[block].blake3
@@ -146,19 +151,19 @@ class Partial:
         with self.changed:
             self.wanted = replace(self.wanted, size=size)
             self.blocks.size_is(size)
-            for block in list(self._hashers):
+            for block in list(self._block_hashers):
                 self._complete_if_full(block)
 
     def follow(self) -> None:
         """Digest in a thread of its own what arrives from now on, unless that is not worth one."""
         if self.blocks.size is None or self.blocks.size > BLOCK:
-            self._trailing.start()
+            self._file_hasher.start()
 
-    def write(self, claim: Claim, offset: int, chunk: bytes, author: str) -> None:
+    def write(self, claim: Claim, offset: int, chunk: bytes, source: str) -> None:
         """What of a chunk, whose first byte belongs at `offset`, is in the claim. Raises WrongBlock,
         TakenOver."""
         with self.changed:
-            self._look_after_a_nap()
+            self._check_owner()
             if not self.blocks.holds(claim):
                 return
             end = offset + len(chunk) if claim.end is None else claim.end
@@ -168,8 +173,8 @@ class Partial:
             while data:
                 block, inside = divmod(claim.position, BLOCK)
                 piece, data = data[: BLOCK - inside], data[BLOCK - inside :]
-                self._hashers.setdefault(block, blake3()).update(piece)
-                self._authors.setdefault(block, set()).add(author)
+                self._block_hashers.setdefault(block, blake3()).update(piece)
+                self._sources.setdefault(block, set()).add(source)
                 self.blocks.advance(claim, len(piece))
                 self._complete_if_full(block)
                 self._note_at_times(block)
@@ -178,7 +183,7 @@ class Partial:
         """Note what is here of blocks that are not full. On a full disk what the journal says already holds:
         the next run goes on from there."""
         with self.changed, suppress(OSError):
-            for block in list(self._hashers):
+            for block in list(self._block_hashers):
                 self._note(block)
 
     def reset(self) -> None:
@@ -186,7 +191,7 @@ class Partial:
         one."""
         with self.changed:
             self.blocks.revoke()
-        self._trailing.close()
+        self._file_hasher.close()
         with disk(self.path), self.changed:
             self._journal.close()
             self._file.close()
@@ -197,41 +202,41 @@ class Partial:
             self.resumed = 0
             self.changed.notify_all()
 
-    def replace_block(self, block: int, data: bytes, author: str) -> None:
+    def replace_block(self, block: int, data: bytes, source: str) -> None:
         """Another version of a block that is here."""
         with self.changed, disk(self.path):
             self._put(block * BLOCK, memoryview(data))
-            self._authors[block] = {author}
+            self._sources[block] = {source}
             self._keep(block, blake3(data).hexdigest())
 
     def forget_block(self, block: int) -> None:
         """It is not to be believed: the next run fetches it again."""
         with self.changed:
-            self._lose(block)
+            self._forget(block)
 
     def reread(self) -> None:
         """Digest the file again from its start."""
-        self._trailing.close()
-        self._trailing = InOrderHasher(self.path, self.wanted, self.blocks, self.changed, {}, self._lose)
+        self._file_hasher.close()
+        self._digest_anew({})
         self.follow()
 
-    def validator(self, door: str) -> str | None:
-        """The ETag of the bytes here, as `door` gave it."""
-        return self._validators.get(door)
+    def validator(self, server: str) -> str | None:
+        """The ETag of the bytes here, as `server` gave it."""
+        return self._validators.get(server)
 
-    def remember(self, door: str, validator: str | None) -> None:
-        """Note the version that `door` is serving."""
+    def remember(self, server: str, validator: str | None) -> None:
+        """Note the version that `server` is serving."""
         with self.changed, disk(self.path):
-            if validator is not None and self._validators.get(door) != validator:
-                self._validators[door] = validator
-                self._journal.door(door, validator)
+            if validator is not None and self._validators.get(server) != validator:
+                self._validators[server] = validator
+                self._journal.server(server, validator)
 
     def mismatch(self, check: Callable[[], None]) -> str | None:
         """What is wrong with the file, in words; None if it is what is wanted, or not all is here. Waits
         until what is here is digested. check: called meanwhile; what it raises ends the waiting."""
         with disk(self.path):
-            self._trailing.settle(check)
-        return self._trailing.digest.mismatch() if self.complete else None
+            self._file_hasher.settle(check)
+        return self._file_hasher.digest.mismatch() if self.complete else None
 
     def keep(self) -> Path:
         """The finished file, its bytes on the disk for good, ready for its final name."""
@@ -256,10 +261,10 @@ class Partial:
             journal.remove(self.path)
             raise
 
-    def _look_after_a_nap(self) -> None:
+    def _check_owner(self) -> None:
         """Nobody is taken for dead before a minute has passed."""
         now = time.time()
-        if abs(now - self._looked) >= _NAP_SECONDS:
+        if abs(now - self._looked) >= _SLEPT_SECONDS:
             self._looked = now
             if not is_at(self.path, self._file.fileno()):
                 raise TakenOver
@@ -272,22 +277,22 @@ class Partial:
     def _complete_if_full(self, block: int) -> None:
         if not self.blocks.full(block):
             return
-        found = self._hashers.pop(block).hexdigest()
+        found = self._block_hashers.pop(block).hexdigest()
         if block < len(self._known) and self._known[block] != found:
-            self._lose(block)
+            self._forget(block)
             raise WrongBlock(block, self._known[block], found)
         self._keep(block, found)
         self.changed.notify_all()
 
     def _keep(self, block: int, blake3: str) -> None:
-        self._kept[block] = KeptBlock(self.blocks.filled(block), blake3, self.authors_of(block))
+        self._kept[block] = KeptBlock(self.blocks.filled(block), blake3, self.sources_of(block))
         with disk(self.path):
             self._journal.block(block, self._kept[block])
 
     def _note_at_times(self, block: int) -> None:
         """A process that is killed again and again may never fill a block."""
         now = time.monotonic()
-        if block in self._hashers and now - self._noted.setdefault(block, now) >= _NOTE_SECONDS:
+        if block in self._block_hashers and now - self._noted.setdefault(block, now) >= _NOTE_SECONDS:
             self._noted[block] = now
             with disk(self.path):
                 self._note(block)
@@ -296,12 +301,12 @@ class Partial:
         """What is here of a block that is not full."""
         if filled := self.blocks.filled(block):
             self._journal.block(
-                block, KeptBlock(filled, self._hashers[block].hexdigest(), self.authors_of(block))
+                block, KeptBlock(filled, self._block_hashers[block].hexdigest(), self.sources_of(block))
             )
 
-    def _lose(self, block: int) -> None:
+    def _forget(self, block: int) -> None:
         self.blocks.fill(block, 0)
-        self._authors.pop(block, None)
+        self._sources.pop(block, None)
         self._kept.pop(block, None)
         self._journal.block(block, KeptBlock(0, "", ()))
         self.changed.notify_all()
@@ -315,6 +320,6 @@ class Partial:
         return hasher
 
     def _close(self) -> None:
-        self._trailing.close()
+        self._file_hasher.close()
         self._journal.close()
         self._file.close()

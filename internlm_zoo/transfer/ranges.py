@@ -1,6 +1,6 @@
 """Stretches of one remote file: from any byte to any other, resumed where a connection died.
 
-The retries are those of a download (failures.py says what each failure calls for), but with one origin, and
+The retries are those of a download (failures.py says what each failure calls for), but with one endpoint, and
 with nothing to start over: bytes that were handed out cannot be taken back, so a file that changes is an
 error.
 """
@@ -25,17 +25,17 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.failures import Recovery, TransferFailure, changed, host, lie, silent
+from internlm_zoo.transfer.failures import Recovery, TransferFailure, changed, host, timed_out, violation
 from internlm_zoo.transfer.values import Endpoint, Wanted
 
 
 class Ranges:
-    """The bytes of one file at one origin; thread-safe. name: what errors call it."""
+    """The bytes of one file at one endpoint; thread-safe. name: what errors call it."""
 
-    def __init__(self, name: str, wanted: Wanted, origin: Endpoint, client: Client) -> None:
+    def __init__(self, name: str, wanted: Wanted, endpoint: Endpoint, client: Client) -> None:
         self.name = name
         self._wanted = wanted
-        self._origin = origin
+        self._endpoint = endpoint
         self._client = client
         self._lock = threading.Lock()
         self._location: Location | None = None
@@ -44,7 +44,7 @@ class Ranges:
 
     @property
     def size(self) -> int:
-        """As it was listed, else as the origin says at the first byte. Raises what `chunks` raises."""
+        """As it was listed, else as the endpoint says at the first byte. Raises what `chunks` raises."""
         if self._wanted.size is None:
             for _ in self.chunks(0, 1):
                 pass
@@ -54,10 +54,10 @@ class Ranges:
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes start..end as they arrive; closing the iterator gives the connection up.
 
-        Raises IntegrityError if the origin lies or the file has changed, NetworkError, NotFoundError or
+        Raises IntegrityError if the endpoint lies or the file has changed, NetworkError, NotFoundError or
         AccessError if it does not deliver.
         """
-        trouble = _Trouble(self._client.patience)
+        trouble = _Trouble(self._client.retry_policy)
         while start < end and self._wanted.size != 0:  # of nothing there is no range to ask for
             location = self._locate()
             try:
@@ -65,16 +65,16 @@ class Ranges:
                     start += len(chunk)
                     trouble.progress(len(chunk))
                     yield chunk
-            except TransferFailure as refusal:
-                self._bear(refusal, location, trouble)
+            except TransferFailure as failure:
+                self._recover(failure, location, trouble)
 
     def _stretch(self, location: Location, start: int, end: int) -> Iterator[bytes]:
         """What one answer gives of it."""
-        door = host(location.url)
-        with self._client.open(location, start, self._validators.get(door), end) as body:
+        server = host(location.url)
+        with self._client.open(location, start, self._validators.get(server), end) as body:
             body.begin(self._wanted)
-            self._check(body, start, door)
-            for chunk in body.chunks(self._wanted, self._client.patience):
+            self._check(body, start, server)
+            for chunk in body.chunks(self._wanted, self._client.retry_policy):
                 self._delivers(location)
                 part = chunk[: end - start]
                 start += len(part)
@@ -83,16 +83,16 @@ class Ranges:
                     return
         if start == end or body.total == 0:
             return
-        raise silent(location.url, "the answer is too short")
+        raise timed_out(location.url, "the answer is too short")
 
     def _locate(self) -> Location:
         with self._lock:
             location = self._location
             if location is None or (location.expires is not None and location.expires <= time.time()):
                 try:
-                    location = self._origin.locate()
+                    location = self._endpoint.locate()
                 except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
-                    raise self._named(TransferFailure(error, Recovery.LEAVE)) from error
+                    raise self._named(TransferFailure(error, Recovery.GIVE_UP)) from error
                 self._location, self._fresh = location, True
             return location
 
@@ -111,37 +111,38 @@ class Ranges:
                 self._location = None
             return True
 
-    def _check(self, body: Body, start: int, door: str) -> None:
+    def _check(self, body: Body, start: int, server: str) -> None:
         """That it is the same file as before, and the part of it that was asked for."""
         with self._lock:
-            known = self._validators.setdefault(door, body.validator) if body.validator else None
+            known = self._validators.setdefault(server, body.validator) if body.validator else None
             if known != body.validator:
                 raise changed(body.url, "has another version of the file than before (its ETag changed)")
             if body.start != start:
-                raise lie(body.url, "does not serve parts of files, so they have to be downloaded whole")
+                what = "does not serve parts of files, so they have to be downloaded whole"
+                raise violation(body.url, what)
             if self._wanted.size is None:
                 if body.total is None:
-                    raise lie(body.url, f"does not say how long {self._wanted.path} is")
+                    raise violation(body.url, f"does not say how long {self._wanted.path} is")
                 self._wanted = replace(self._wanted, size=body.total)
 
-    def _bear(self, refusal: TransferFailure, location: Location, trouble: _Trouble) -> None:
+    def _recover(self, failure: TransferFailure, location: Location, trouble: _Trouble) -> None:
         """Prepare another attempt, or raise why there is none."""
-        wait = trouble.wait_after(refusal)
-        if refusal.remedy is Recovery.RESTART:
-            what = f"{refusal.error.what}; what was read before does not count any more"
-            raise IntegrityError(what, self.name, "run it again") from refusal
-        asks = refusal.remedy is Recovery.ASK
-        trouble.doubts += refusal.remedy is Recovery.DOUBT
-        hopeless = refusal.remedy is Recovery.LEAVE or trouble.doubts > 1
-        if wait is None or hopeless or (asks and not self._forget(location)):
-            raise self._named(refusal) from refusal
+        wait = trouble.wait_after(failure)
+        if failure.recovery is Recovery.RESTART:
+            what = f"{failure.error.what}; what was read before does not count any more"
+            raise IntegrityError(what, self.name, "run it again") from failure
+        asks = failure.recovery is Recovery.RELOCATE
+        trouble.suspect_answers += failure.recovery is Recovery.RETRY_ONCE
+        is_hopeless = failure.recovery is Recovery.GIVE_UP or trouble.suspect_answers > 1
+        if wait is None or is_hopeless or (asks and not self._forget(location)):
+            raise self._named(failure) from failure
         if not asks:
             time.sleep(wait)
 
-    def _named(self, refusal: TransferFailure) -> ZooError:
+    def _named(self, failure: TransferFailure) -> ZooError:
         """Whoever waited in vain may go on later from what is there, so that is no IntegrityError."""
-        error = refusal.error
-        if refusal.remedy is Recovery.WAIT:
+        error = failure.error
+        if failure.recovery is Recovery.RETRY:
             return NetworkError(error.what, self.name, "run it again: it goes on where it stopped")
         return error if error.where else type(error)(error.what, self.name, error.fix)
 
@@ -150,20 +151,20 @@ class Ranges:
 class _Trouble:
     """Failures in a row, without a block of progress between them."""
 
-    patience: RetryPolicy
+    retry_policy: RetryPolicy
     failures: int = 0
     since: int = 0
-    doubts: int = 0
+    suspect_answers: int = 0
 
     def progress(self, amount: int) -> None:
         self.since += amount
         if self.since >= BLOCK:
             self.failures = self.since = 0
 
-    def wait_after(self, refusal: TransferFailure) -> float | None:
+    def wait_after(self, failure: TransferFailure) -> float | None:
         """Seconds until another attempt makes sense; None if none does."""
         self.failures += 1
-        patience = self.patience
-        if self.failures >= patience.tries or refusal.after > patience.longest_asked:
+        retry_policy = self.retry_policy
+        if self.failures >= retry_policy.tries or failure.after > retry_policy.longest_asked:
             return None
-        return max(refusal.after, patience.pause(self.failures))
+        return max(failure.after, retry_policy.pause(self.failures))

@@ -41,11 +41,11 @@ def wrong_blocks(path: Path, size: int, known: Sequence[str]) -> dict[int, tuple
 
 
 def seed(folder: Path, key: str, wanted: Wanted, damaged: Path, known: Sequence[str]) -> int:
-    """Leave in `folder`, under `key`, a copy of the damaged file for `transfer` to mend; the file itself
+    """Leave in `folder`, under `key`, a copy of the damaged file for `transfer` to repair; the file itself
     stays.
 
     known: the BLAKE3 of its blocks as they were verified; the others are fetched again. Without them all
-    blocks are suspect, and compared with another origin's. Returns how many bytes are believed. Raises what
+    blocks are suspect, and compared with another endpoint's. Returns how many bytes are believed. Raises what
     writing raises, OSError if the file cannot be read."""
     blocks = Blocks(wanted.size)
     kept = {}

@@ -32,19 +32,19 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One hub's door to the file. locate: asks the hub where the bytes are now; called again when a signed
+    """Where one hub has the file. locate: asks the hub where the bytes are now; called again when a signed
     URL has expired; raises NotFoundError, AccessError, NetworkError or IntegrityError when this hub is of
-    no use. sure: it publishes the digest that is wanted, so its bytes should be these."""
+    no use. publishes_digest: it publishes the digest that is wanted, so its bytes should be these."""
 
     name: str
     locate: Callable[[], Location]
-    sure: bool = True
+    publishes_digest: bool = True
 
 
 @dataclass(frozen=True)
 class SourceStatistics:
-    """What one origin did. served: bytes it sent (discarded ones too). retries: how often it had to be asked
-    again. seconds: how long its connections were open, together."""
+    """What one endpoint did. served: bytes it sent (discarded ones too). retries: how often it had to be
+    asked again. seconds: how long its connections were open, together."""
 
     served: int = 0
     retries: int = 0
@@ -59,19 +59,19 @@ class SourceStatistics:
 @dataclass(frozen=True)
 class Fetched:
     """A verified file at `path`, still under its partial name, with its journal beside it until it has
-    another. blocks: the BLAKE3 of its blocks, in hex.
-    authors: the origins its bytes are from. services: what each origin did. resumed: bytes an earlier run
-    had left. notes: what went wrong on the way, a sentence each."""
+    another. blocks: the BLAKE3 of its blocks, in hex. sources: the endpoints its bytes are from. statistics:
+    what each endpoint did. resumed: bytes an earlier run had left. notes: what went wrong on the way, a
+    sentence each."""
 
     path: Path
     size: int
     sha256: str
     blocks: tuple[str, ...]
-    authors: tuple[str, ...]
-    services: Mapping[str, SourceStatistics]
+    sources: tuple[str, ...]
+    statistics: Mapping[str, SourceStatistics]
     resumed: int
     notes: tuple[str, ...]
 
     @property
     def served(self) -> dict[str, int]:
-        return {name: service.served for name, service in self.services.items() if service.served}
+        return {name: statistics.served for name, statistics in self.statistics.items() if statistics.served}

@@ -1,4 +1,4 @@
-"""Files under way, and those who have nothing of their own to do and may help with one."""
+"""Files under way, and idle workers that take part in them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Stopped(Exception):
     """The caller asked to stop; what arrived is kept for the next run."""
 
 
-class Helped(Protocol):
-    def help(self) -> bool:
+class SharedWork(Protocol):
+    def take_part(self) -> bool:
         """Do a part of it; False if there is none to do now."""
         ...
 
@@ -30,7 +30,7 @@ class WorkSharing:
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
         self._lock = threading.Lock()
-        self._under_way: list[Helped] = []
+        self._under_way: list[SharedWork] = []
 
     def __enter__(self) -> WorkSharing:
         return self
@@ -43,8 +43,8 @@ class WorkSharing:
             work.save()
 
     @contextmanager
-    def at(self, work: Helped) -> Iterator[None]:
-        """While the caller is at it, others may help."""
+    def working_on(self, work: SharedWork) -> Iterator[None]:
+        """While the caller is at it, others may take part."""
         with self._lock:
             self._under_way.append(work)
         try:
@@ -53,9 +53,9 @@ class WorkSharing:
             with self._lock:
                 self._under_way.remove(work)
 
-    def help(self) -> None:
+    def take_part(self) -> None:
         """Do a part of whatever needs it, or wait a moment."""
         with self._lock:
             under_way = list(self._under_way)
-        if not any(work.help() for work in under_way):
+        if not any(work.take_part() for work in under_way):
             self._stop.wait(_TICK)

@@ -18,9 +18,9 @@ T = TypeVar("T")
 # The partial file, its journal, its owner's lock, the lock of its content, whoever digests it, a connection.
 _FILES_OF_EACH = 7
 # How long an interrupted run gives its threads to write their journals; a hub that is silent holds nobody up.
-_FAREWELL_SECONDS = 0.5
+_LAST_SECONDS = 0.5
 # Windows notices a Ctrl-C only between two waits; a caller's wish to stop is looked at as often.
-_PATIENCE_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def work(
@@ -28,10 +28,10 @@ def work(
     workers: int,
     stop: threading.Event,
     cancel: threading.Event | None = None,
-    help: Callable[[], None] | None = None,
+    when_idle: Callable[[], None] | None = None,
 ) -> list[T]:
     """What the jobs return, in their order. The first error, or an interrupt, sets `stop` and is raised once
-    the other jobs have noticed. cancel: the caller's; once it is set, Cancelled is raised. help: what a
+    the other jobs have noticed. cancel: the caller's; once it is set, Cancelled is raised. when_idle: what a
     worker does, again and again, while others still have jobs. There are fewer workers where fewer files may
     be open."""
     waiting: queue.SimpleQueue[tuple[int, Callable[[], T]]] = queue.SimpleQueue()
@@ -41,9 +41,9 @@ def work(
     count = max(1, min(workers, spare() // _FILES_OF_EACH))
     threads = [
         threading.Thread(
-            target=_serve, args=(waiting, done, stop, help), name=f"transfer-{number}", daemon=True
+            target=_serve, args=(waiting, done, stop, when_idle), name=f"transfer-{number}", daemon=True
         )
-        for number in range(count if help else min(count, len(jobs)))
+        for number in range(count if when_idle else min(count, len(jobs)))
     ]
     threads = list(takewhile(started, threads))
     if not threads:
@@ -57,13 +57,13 @@ def work(
             results[index] = outcome
     finally:
         stop.set()
-        deadline = time.monotonic() + _FAREWELL_SECONDS
+        deadline = time.monotonic() + _LAST_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
     return [results[index] for index in range(len(jobs))]
 
 
-def unless(cancel: threading.Event | None) -> None:
+def raise_if_cancelled(cancel: threading.Event | None) -> None:
     """Raises Cancelled once the event is set."""
     if cancel is not None and cancel.is_set():
         raise Cancelled("cancelled; what arrived is kept", fix="run it again: it goes on where it stood")
@@ -73,9 +73,9 @@ def _next(
     done: queue.SimpleQueue[tuple[int, T | BaseException]], cancel: threading.Event | None
 ) -> tuple[int, T | BaseException]:
     while True:
-        unless(cancel)
+        raise_if_cancelled(cancel)
         try:
-            return done.get(timeout=_PATIENCE_SECONDS)
+            return done.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             continue
 
@@ -84,15 +84,15 @@ def _serve(
     waiting: queue.SimpleQueue[tuple[int, Callable[[], T]]],
     done: queue.SimpleQueue[tuple[int, T | BaseException]],
     stop: threading.Event,
-    help: Callable[[], None] | None,
+    when_idle: Callable[[], None] | None,
 ) -> None:
     while not stop.is_set():
         try:
             index, job = waiting.get_nowait()
         except queue.Empty:
-            if help is None:
+            if when_idle is None:
                 return
-            help()
+            when_idle()
             continue
         try:
             done.put((index, job()))
@@ -104,5 +104,5 @@ def _serve(
 def _one_by_one(jobs: Sequence[Callable[[], T]], cancel: threading.Event | None) -> Iterator[T]:
     """In this thread, where the system gives no other."""
     for job in jobs:
-        unless(cancel)
+        raise_if_cancelled(cancel)
         yield job()

@@ -68,12 +68,12 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
             for name in names
         ]
         stop = threading.Event()
-        crew = WorkSharing(stop)
+        work_sharing = WorkSharing(stop)
         job = lambda: transfer(  # noqa: E731
             wanted, doors, tmp_path / "partial", "key", client=client,
-            stop=stop, progress=progress or Sum(), crew=crew, **more,
+            stop=stop, progress=progress or Sum(), work_sharing=work_sharing, **more,
         )  # fmt: skip
-        return work([job], workers, stop, help=crew.help)[0]
+        return work([job], workers, stop, when_idle=work_sharing.take_part)[0]
 
     yield fetch
     client.close()
@@ -94,7 +94,7 @@ def test_idle_workers_bring_parts_of_the_file_from_other_origins(
     wanted = Wanted(PATH, len(data), hashlib.sha256(data).hexdigest())
     done = fetch(*NAMES, workers=3, progress=progress, wanted=wanted)
     assert done.path.read_bytes() == data
-    assert set(done.authors) == set(NAMES)
+    assert set(done.sources) == set(NAMES)
     assert all(done.served[name] >= BLOCK for name in NAMES)
     assert sum(done.served.values()) == len(data)
     assert (progress.done, set(progress.by)) == (len(data), set(NAMES))
@@ -134,7 +134,7 @@ def test_a_wrong_block_is_found_by_a_second_reading_and_its_author_named(
     blame = next(note for note in done.notes if "was wrong" in note)
     assert f"{PATH} block 2 (bytes {2 * BLOCK:,} to {3 * BLOCK:,}) from one was wrong" in blame
     assert "expected blake3" in blame and "two has it right" in blame
-    assert set(done.authors) == {"one", "two"}
+    assert set(done.sources) == {"one", "two"}
     assert progress.done == len(DATA)
 
 

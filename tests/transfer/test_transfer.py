@@ -91,7 +91,7 @@ def ranges(hub: FaultyHub) -> list[str | None]:
 def test_the_file_arrives_and_is_checked_against_what_is_known(fetch: Fetch, wanted: Wanted) -> None:
     done = fetch(wanted)
     assert done.path.read_bytes() == DATA
-    assert (done.size, done.sha256, done.authors, done.served) == (
+    assert (done.size, done.sha256, done.sources, done.served) == (
         len(DATA), SHA256, ("one",), {"one": len(DATA)},
     )  # fmt: skip
 
@@ -214,7 +214,7 @@ def test_when_two_had_a_part_in_a_wrong_file_the_guilty_one_is_named(
     hubs["one"].fault("reset", PATH, times=1, after=300_000)
     hubs["two"].fault("flip", PATH, after=500_000)
     done = fetch()
-    assert (done.path.read_bytes(), done.authors) == (DATA, ("one",))
+    assert (done.path.read_bytes(), done.sources) == (DATA, ("one",))
     assert any("block 0" in note and "from one and two was wrong" in note for note in done.notes)
 
 
@@ -292,7 +292,7 @@ def test_retry_after_is_honoured(fetch: Fetch, hubs: dict[str, FaultyHub]) -> No
 def test_while_one_asks_to_wait_the_other_is_asked(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
     hubs["one"].fault(429, PATH, times=1, retry_after=60)
     begun = time.monotonic()
-    assert fetch().authors == ("two",)
+    assert fetch().sources == ("two",)
     assert time.monotonic() - begun < 5
 
 
@@ -309,7 +309,7 @@ def test_a_directory_is_an_origin_like_any_other(
     assert done.served == {"folder": len(DATA)}
     done.path.unlink()  # the caller's
     gone = Endpoint("folder", lambda: Location((root / "gone").as_uri()))
-    assert fetch(origins=[gone, origin("one", hubs["one"])]).authors == ("one",)
+    assert fetch(origins=[gone, origin("one", hubs["one"])]).sources == ("one",)
 
 
 def test_a_stop_keeps_what_arrived_for_the_next_run(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:

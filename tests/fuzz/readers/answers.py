@@ -53,7 +53,7 @@ def _file() -> object:
     client, wanted = Client({}, RetryPolicy()), Wanted("a.bin")
     try:
         with client.open(Location(f"{_HUB}/a.bin"), _START, '"etag"') as body:
-            return [len(chunk) for chunk in body.chunks(wanted, client.patience)]
+            return [len(chunk) for chunk in body.chunks(wanted, client.retry_policy)]
     except TransferFailure as refusal:
         raise refusal.error from refusal
     finally:
