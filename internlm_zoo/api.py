@@ -19,7 +19,7 @@ from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
     from internlm_zoo.downloads.plan import DownloadPlan
-    from internlm_zoo.integrity.verify import VerifyReport
+    from internlm_zoo.integrity.report import VerifyReport
     from internlm_zoo.registry import Model
     from internlm_zoo.registry.schema import Kind
 

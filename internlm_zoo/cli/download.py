@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from internlm_zoo.downloads.plan import DownloadPlan
     from internlm_zoo.downloads.values import Download, Repaired
-    from internlm_zoo.integrity.verify import VerifyReport
+    from internlm_zoo.integrity.report import VerifyReport
     from internlm_zoo.transfer.values import SourceStatistics
 
 

@@ -91,7 +91,7 @@ def _corruption(world: Environment, model: str) -> Outcome:
 
 
 def _verify(world: Environment, model: str) -> Outcome:
-    from internlm_zoo.integrity.verify import verify
+    from internlm_zoo.integrity.folder import verify_folder
     from internlm_zoo.registry.lock import Lock
     from internlm_zoo.store.locate import downloads_of, expected_files
 
@@ -99,7 +99,7 @@ def _verify(world: Environment, model: str) -> Outcome:
     for home in (*ENDPOINTS, "unlucky"):
         settings = world.settings(home)
         for folder in downloads_of(model, settings):
-            reports.append(verify(folder, expected_files(folder, Lock.load(settings)), None))
+            reports.append(verify_folder(folder, expected_files(folder, Lock.load(settings)), None))
     for report in reports:
         _require(
             report.ok, f"{len(report.wrong)} wrong, {len(report.missing)} missing files", str(report.path)

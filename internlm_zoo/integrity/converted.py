@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.formats.access import reading
 from converters.record import record
 from converters.source.weights import RECORD
-from internlm_zoo.integrity.verify import VerifyReport, WrongFile
+from internlm_zoo.integrity.report import VerifyReport, WrongFile
 from internlm_zoo.progress import Progress
 
 

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from internlm_zoo.fs.contained import real
-from internlm_zoo.integrity.verify import UNREAD, VerifyReport, WrongFile, unread, verify
+from internlm_zoo.integrity.folder import verify_folder
+from internlm_zoo.integrity.report import UNREAD, VerifyReport, WrongFile, unread
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
@@ -92,25 +93,25 @@ def _content(place: Path, progress: Progress) -> _Content:
 
 
 def _report(folder: Path, expected: Sequence[LockedFile], contents: Mapping[Path, _Content]) -> VerifyReport:
-    sizes = verify(folder, expected, quick=True)
+    sizes = verify_folder(folder, expected, quick=True)
     said = {file.path for file in sizes.wrong} | set(sizes.missing)
-    verdicts = (
+    findings = (
         (file.path, contents[_place(folder, file)].mismatch(file.sha256))
         for file in expected
         if file.path not in said
     )
-    wrong = (WrongFile(path, what) for path, what in verdicts if what)
+    wrong = (WrongFile(path, what) for path, what in findings if what)
     return replace(sizes, quick=False, wrong=(*sizes.wrong, *wrong))
 
 
 def _loose(store: Store, blobs: Sequence[Path], contents: Mapping[Path, _Content]) -> VerifyReport:
-    verdicts = ((blob.name, contents[blob].mismatch(blob.name)) for blob in blobs)
+    findings = ((blob.name, contents[blob].mismatch(blob.name)) for blob in blobs)
     return VerifyReport(
         path=store.blobs,
         checked=len(blobs),
         size=sum(contents[blob].size for blob in blobs),
         quick=False,
-        wrong=tuple(WrongFile(name, what) for name, what in verdicts if what),
+        wrong=tuple(WrongFile(name, what) for name, what in findings if what),
         missing=(),
         extra=(),
     )

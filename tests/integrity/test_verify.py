@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.integrity.verify import verify
+from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedFile
 
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("workers", [None, 1, 3])
 def test_what_is_as_it_should_be_is_ok(folder: Path, workers: int | None) -> None:
-    report = verify(folder, EXPECTED, workers)
+    report = verify_folder(folder, EXPECTED, workers)
     assert report.ok
     assert (report.checked, report.size) == (len(FILES), sum(map(len, FILES.values())))
 
@@ -46,10 +46,10 @@ def test_one_bit_anywhere_is_found(folder: Path, position: int) -> None:
     damaged = bytearray(FILES["a/b/file-3.bin"])
     damaged[position] ^= 1
     (folder / "a/b/file-3.bin").write_bytes(damaged)
-    report = verify(folder, EXPECTED)
+    report = verify_folder(folder, EXPECTED)
     assert [file.path for file in report.wrong] == ["a/b/file-3.bin"]
     assert hashlib.sha256(damaged).hexdigest() in report.wrong[0].what
-    assert verify(folder, EXPECTED, quick=True).ok
+    assert verify_folder(folder, EXPECTED, quick=True).ok
 
 
 def test_every_fault_is_named_whatever_the_others_are(folder: Path) -> None:
@@ -59,7 +59,7 @@ def test_every_fault_is_named_whatever_the_others_are(folder: Path) -> None:
     (folder / "a/b/file-4.bin").mkdir()
     (folder / "zz").write_bytes(b"")
     (folder / "a/.hidden").write_bytes(b"")
-    report = verify(folder, EXPECTED)
+    report = verify_folder(folder, EXPECTED)
     assert not report.ok
     assert [(file.path, file.what) for file in report.wrong] == [
         ("file-1.bin", "expected 1,000 bytes, found 1,004")
@@ -71,20 +71,20 @@ def test_every_fault_is_named_whatever_the_others_are(folder: Path) -> None:
 def test_a_dangling_link_is_a_missing_file(folder: Path) -> None:
     (folder / "file-1.bin").unlink()
     (folder / "file-1.bin").symlink_to("nowhere")
-    assert verify(folder, EXPECTED).missing == ("file-1.bin",)
+    assert verify_folder(folder, EXPECTED).missing == ("file-1.bin",)
 
 
 def test_the_git_digest_serves_where_it_is_all_there_is(folder: Path) -> None:
     data = FILES["file-1.bin"]
     sha1 = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     others = [file for file in EXPECTED if file.path != "file-1.bin"]
-    assert verify(folder, [*others, LockedFile("file-1.bin", len(data), None, sha1)]).ok
-    wrong = verify(folder, [*others, LockedFile("file-1.bin", len(data), None, sha1[::-1])]).wrong
+    assert verify_folder(folder, [*others, LockedFile("file-1.bin", len(data), None, sha1)]).ok
+    wrong = verify_folder(folder, [*others, LockedFile("file-1.bin", len(data), None, sha1[::-1])]).wrong
     assert sha1 in wrong[0].what
 
 
 def test_a_file_of_which_no_digest_is_known_is_not_called_right(folder: Path) -> None:
-    report = verify(folder, [*EXPECTED[1:], LockedFile(EXPECTED[0].path, None, None)])
+    report = verify_folder(folder, [*EXPECTED[1:], LockedFile(EXPECTED[0].path, None, None)])
     assert [file.what for file in report.wrong] == ["no digest of it is known"]
 
 
@@ -96,10 +96,10 @@ def test_progress_adds_up(folder: Path) -> None:
             self.total += amount
 
     progress = Sum()
-    verify(folder, EXPECTED, workers=1, progress=progress)
+    verify_folder(folder, EXPECTED, workers=1, progress=progress)
     assert progress.total == sum(map(len, FILES.values()))
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
-        verify(tmp_path / "nothing", EXPECTED)
+        verify_folder(tmp_path / "nothing", EXPECTED)

@@ -19,7 +19,7 @@ from converters.system.filesystem import move, writing
 from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.fs import contained
-from internlm_zoo.integrity.verify import verify
+from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.mirror.index import NAME, Index, IndexedFile, dump, git_digest, parse
 from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
 from internlm_zoo.progress import Progress
@@ -80,13 +80,13 @@ class DirectoryDestination:
         if not folder.is_dir():
             return LocalState(missing=frozenset(file.path for file in files))
         lying = dict(_lying(folder, {file.path for file in files} | LISTED))
-        report = verify(folder, _expected(files), quick=not deep, progress=progress)
+        report = verify_folder(folder, _expected(files), quick=not deep, progress=progress)
         damaged = {wrong.path for wrong in report.wrong}
         unsure = [file for file in files if file.path not in {*damaged, *report.missing}]
         damaged |= {file.path for file in unsure if (folder / file.path).is_symlink()}
         touched = [file for file in unsure if _stamp(folder / file.path) != file.stamp]
         if touched and not deep:
-            again = verify(folder, _expected(touched), progress=progress)
+            again = verify_folder(folder, _expected(touched), progress=progress)
             damaged |= {wrong.path for wrong in again.wrong}
         return LocalState(lying, frozenset(damaged), frozenset(report.missing))
 

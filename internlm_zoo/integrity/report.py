@@ -1,0 +1,51 @@
+"""What a check of folders answers: values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from internlm_zoo.downloads.values import Repaired
+from internlm_zoo.errors import AccessError, NotFoundError, ZooError
+from internlm_zoo.registry.quoted import QuotedFact
+from internlm_zoo.store.layout import BOOKS
+from internlm_zoo.store.record import NAME, UNREADABLE
+
+UNREAD = (*UNREADABLE, AccessError, NotFoundError)
+"""Why nothing may be known of one folder, which is no reason to leave out the others."""
+
+
+@dataclass(frozen=True)
+class WrongFile:
+    """what: expected and found, in words."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """checked: files that should be there; size: bytes looked at. quick: only sizes were compared. repaired:
+    files that were wrong or missing and are right now. quoted: what public sources quote of those that are
+    right; it decides nothing. added: of a conversion, files that came later and change nothing of what is
+    loaded: they are not wrong."""
+
+    path: Path
+    checked: int
+    size: int
+    quick: bool
+    wrong: tuple[WrongFile, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    repaired: tuple[Repaired, ...] = ()
+    quoted: tuple[QuotedFact, ...] = ()
+    added: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not (self.wrong or self.missing or self.extra)
+
+
+def unread(folder: Path, error: ZooError) -> VerifyReport:
+    """Of a release of which nothing says what should be in it."""
+    return VerifyReport(folder, 0, 0, False, (WrongFile(f"{BOOKS}/{NAME}", error.what),), (), ())
