@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from converters.redaction import errors_redacted
-from internlm_zoo.errors import UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
     from internlm_zoo.downloads.plan import DownloadPlan
+    from internlm_zoo.downloads.result import DownloadResult
     from internlm_zoo.integrity.report import VerifyReport
     from internlm_zoo.registry import Model
     from internlm_zoo.registry.schema import Kind
@@ -65,25 +66,19 @@ def plan_download(
 
     Hubs may be asked; nothing is written. Print the plan, narrow it (`plan.only("*.safetensors")`,
     `plan.without("*.bin")`), and give it to `download`.
+
+    model, files, format, source, revision, include, exclude, local_dir, adopt, hf_cache, force, token_file,
+    progress, settings: as of `download`.
     Raises NotFoundError, AccessError, NetworkError, IntegrityError, UsageError.
     """
+    from internlm_zoo.downloads.request import DownloadRequest
     from internlm_zoo.downloads.run import plan_download as plan
+    from internlm_zoo.downloads.selection import Selection
 
-    return plan(
-        model,
-        tuple(files),
-        settings=_with_token(settings, token_file, source),
-        format=format,
-        source=source,
-        revision=revision,
-        include=tuple(include),
-        exclude=tuple(exclude),
-        local_dir=None if local_dir is None else Path(local_dir),
-        adopt=tuple(map(Path, adopt)),
-        hf_cache=hf_cache,
-        force=force,
-        progress=progress,
-    )
+    folder, folders = None if local_dir is None else Path(local_dir), tuple(map(Path, adopt))
+    chosen = Selection(tuple(files), tuple(include), tuple(exclude))
+    request = DownloadRequest(model, chosen, format, source, revision, folder, folders, hf_cache, force)
+    return plan(request, settings=_with_token(settings, token_file, source), progress=progress)
 
 
 @errors_redacted()
@@ -106,52 +101,38 @@ def download(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     settings: Settings | None = None,
-) -> Path:
-    """Get a model and return its folder; every file in it was checked by its digest.
+) -> DownloadResult:
+    """Get a model, every file checked by its digest. The result is a path, that of the folder, and a report.
 
     model: a name, or a plan, which is carried out as it is and takes the place of the arguments that it was
     made with.
-    format: None for hf before original; a quantised one (gguf, awq, gptq, fp8) by its name only. source: auto
-    (the next hub where one fails), a hub of the registry, or a URL or directory that mirrors the hubs.
     files, include, exclude: paths and globs over them: a file is wanted if it is one of the first or matches
     one of the second, where neither means all, and never if it matches one of the third.
-    local_dir: plain files there instead of links into the store. adopt: folders below which files may be;
-    the caches of huggingface_hub, modelscope and openmind_hub are looked at always. hf_cache: show the
-    release in the cache of huggingface_hub, where `from_pretrained(NAME, local_files_only=True)` finds it.
-    max_rate: bytes per second, or "20MB". token_file: the source's token is in it; "HUB=FILE": that hub's.
+    format: None for hf before original; a quantised one (gguf, awq, gptq, fp8) by its name only. source: auto
+    (the next hub where one fails), a hub of the registry, or a URL or directory that mirrors the hubs.
+    revision: a branch, tag or commit. local_dir: plain files there instead of links into the store.
+    adopt: folders below which files may be; the caches of huggingface_hub, modelscope and openmind_hub are
+    looked at always. hf_cache: show the release in the cache of huggingface_hub, where
+    `from_pretrained(NAME, local_files_only=True)` finds it. max_workers: files at a time. max_rate: bytes per
+    second of all of them, or "20MB". force: hash again what is here, and use a local_dir that is not empty.
+    token_file: the source's token is in it; "HUB=FILE": that hub's. progress: is told what happens.
     cancel: once it is set, from any thread, transfers stop within a second and keep what arrived.
-    Raises NotFoundError, NetworkError, IntegrityError, NoSpaceError, Cancelled.
+    settings: instead of the environment's.
+    Raises NotFoundError, AccessError, NetworkError, IntegrityError, NoSpaceError, UsageError, Cancelled.
     """
-    from internlm_zoo.downloads.plan import DownloadPlan
+    from internlm_zoo.downloads.request import DownloadRequest
     from internlm_zoo.downloads.run import carry_out
     from internlm_zoo.downloads.run import download as fetch
+    from internlm_zoo.downloads.selection import Selection
 
-    how: _How = {
-        "settings": _with_token(settings, token_file, source),
-        "max_workers": max_workers,
-        "max_rate": max_rate,
-        "progress": progress,
-        "cancel": cancel,
-    }
-    if isinstance(model, DownloadPlan):
-        asked = (*files, *include, *exclude, *adopt, format, revision, local_dir, hf_cache, force)
-        if any(asked) or source != "auto":
-            raise UsageError("a plan says already what is to be had", fix="give these to plan_download")
-        return carry_out(model, **how).path
-    return fetch(
-        model,
-        tuple(files),
-        format=format,
-        source=source,
-        revision=revision,
-        include=tuple(include),
-        exclude=tuple(exclude),
-        local_dir=None if local_dir is None else Path(local_dir),
-        adopt=tuple(map(Path, adopt)),
-        hf_cache=hf_cache,
-        force=force,
-        **how,
-    ).path
+    name = model if isinstance(model, str) else model.model
+    folder = None if local_dir is None else Path(local_dir)
+    chosen, folders = Selection(tuple(files), tuple(include), tuple(exclude)), tuple(map(Path, adopt))
+    what = DownloadRequest(name, chosen, format, source, revision, folder, folders, hf_cache)
+    request = replace(what, force=force, max_workers=max_workers, max_rate=max_rate)
+    settings = _with_token(settings, token_file, source)
+    how: _How = {"settings": settings, "progress": progress, "cancel": cancel}
+    return fetch(request, **how) if isinstance(model, str) else carry_out(model, request, **how)
 
 
 @errors_redacted()
@@ -253,8 +234,6 @@ class _How(TypedDict):
     """The arguments of a download that do not say what is downloaded."""
 
     settings: Settings
-    max_workers: int
-    max_rate: str | int | None
     progress: Progress | None
     cancel: threading.Event | None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,12 @@ def test_a_misspelt_model_is_an_error_that_suggests(settings: Settings) -> None:
 
 def test_download_verify_convert(settings: Settings, tmp_path: Path) -> None:
     folder = zoo.download(MODEL, source="bundled", settings=settings)
+    assert isinstance(folder, os.PathLike)
+    assert (
+        Path(folder) == folder.path == Path(str(folder))
+        and (folder / "conversation.json").parent == folder.path
+    )
+    assert (folder.hub, folder.fetched_bytes) == ("bundled", sum(file.size for file in folder.files))
     shipped = Path(zoo.__file__).parent / "demo/models" / MODEL / "model_tp0_pp0.pt"
     assert sha256(folder / "model_tp0_pp0.pt") == sha256(shipped)
     assert zoo.verify(MODEL, settings=settings).ok

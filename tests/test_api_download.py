@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import internlm_zoo as zoo
+from internlm_zoo.downloads.result import DownloadResult
 from tests.store.world import (
     FILES,
     ORIGINAL_FILES,
@@ -69,13 +70,13 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(world):
 
 def test_a_plan_that_is_carried_out_gives_its_folder_and_records_the_release(world):
     plan = zoo.plan_download("tiny", format="hf", settings=world.settings)
-    assert zoo.download(plan, settings=world.settings) == plan.path
+    assert zoo.download(plan, settings=world.settings).path == plan.path
     assert content_below(plan.path) == FILES
     again = zoo.plan_download("tiny", format="hf", settings=world.settings)
     assert (again.to_fetch, {file.source for file in again.files}) == (0, {None})
     assert "here already" in str(again)
     asked = world.requests
-    assert zoo.download("tiny", settings=world.settings) == plan.path
+    assert zoo.download("tiny", settings=world.settings).path == plan.path
     assert world.requests == asked
     assert zoo.verify("tiny", settings=world.settings).ok
 
@@ -85,7 +86,7 @@ def test_a_plan_is_narrowed_and_nothing_else_is_fetched(world, tmp_path):
     narrow = plan.only("*.json", "*.model", "*.md").without("sub/*")
     assert [file.path for file in narrow.files] == ["config.json", "tokenizer.model"]
     assert narrow.to_fetch == len(FILES["config.json"]) + len(FILES["tokenizer.model"])
-    assert zoo.download(narrow, settings=world.settings) == tmp_path / "out"
+    assert zoo.download(narrow, settings=world.settings).path == tmp_path / "out"
     assert content_below(tmp_path / "out").keys() == {"config.json", "tokenizer.model"}
     assert sum(world.sent.values()) == narrow.to_fetch
     assert len(plan.files) == 5
@@ -258,7 +259,7 @@ def test_two_at_once_in_one_process_and_the_end_of_one_leaves_the_other_alone(la
         def advance(self, task: str, amount: int, source: str | None = None) -> None:
             loop.call_soon_threadsafe(begun.set)
 
-    async def fetch(format: str) -> Path:
+    async def fetch(format: str) -> DownloadResult:
         cancel, progress = threading.Event(), Begun() if format == "hf" else None
         options = {"format": format, "settings": large.settings, "progress": progress, "cancel": cancel}
         try:
@@ -280,7 +281,7 @@ def test_two_at_once_in_one_process_and_the_end_of_one_leaves_the_other_alone(la
     first, second = asyncio.run(both())
     assert isinstance(first, asyncio.CancelledError)
     assert content_below(second) == ORIGINAL_FILES
-    assert {path.parent for path in large.published()} >= {second}
+    assert {path.parent for path in large.published()} >= {second.path}
     assert not any(path.name == WEIGHTS for path in large.published())
     assert handlers == {number: signal.getsignal(number) for number in handlers}
     assert capsys.readouterr() == ("", "")
@@ -290,7 +291,7 @@ def test_many_threads_that_want_the_same_fetch_it_once(large):
     found: list[Path] = []
 
     def fetch() -> None:
-        found.append(zoo.download("tiny", format="hf", settings=large.settings))
+        found.append(zoo.download("tiny", format="hf", settings=large.settings).path)
 
     for hub in large.hubs.values():
         hub.clear()

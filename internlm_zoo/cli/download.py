@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from internlm_zoo.downloads.plan import DownloadPlan
-    from internlm_zoo.downloads.values import Download, Repaired
+    from internlm_zoo.downloads.result import DownloadResult, Repaired
     from internlm_zoo.integrity.report import VerifyReport
     from internlm_zoo.transfer.values import SourceStatistics
 
@@ -65,8 +65,8 @@ def download(
     ] = False,
 ) -> CommandResult:
     """Get a model, every file checked before it is shown. The last line printed is the folder."""
-    from internlm_zoo.downloads.run import download as fetch
-    from internlm_zoo.downloads.run import plan_download
+    from internlm_zoo.api import download as fetch
+    from internlm_zoo.api import plan_download
 
     with shell.progress() as progress:
         what: dict[str, Any] = {
@@ -123,7 +123,7 @@ def verify(
     return CommandResult(data, verdicts(reports), exit_code=0 if ok else 1)
 
 
-def _summary(done: Download) -> str:
+def _summary(done: DownloadResult) -> str:
     from internlm_zoo.cli.tables import byte_count
 
     served = [_service(name, service) for name, service in done.sources.items()]

@@ -57,7 +57,7 @@ def _list(world: Environment, model: str) -> Outcome:
 
 
 def _download(world: Environment, model: str) -> Outcome:
-    from internlm_zoo.downloads.run import download
+    from internlm_zoo.api import download
 
     got = [
         download(model, settings=world.settings(hub), source=hub, format=format)
@@ -78,7 +78,7 @@ def _download(world: Environment, model: str) -> Outcome:
 
 
 def _corruption(world: Environment, model: str) -> Outcome:
-    from internlm_zoo.downloads.run import download
+    from internlm_zoo.api import download
 
     done = download(model, settings=world.settings("unlucky", huggingface=world.faulty), format="hf")
     sources = {file.path: file.source for file in done.files}

@@ -15,8 +15,8 @@ from converters.progress import byte_count
 from internlm_zoo.caches.find import LocalCopy
 from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.downloads.cross_check import CrossCheck, compare
+from internlm_zoo.downloads.session import Session
 from internlm_zoo.downloads.targets import STORE, FileState, StoreTarget, Target
-from internlm_zoo.downloads.values import Session
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.registry.lock import LockedFile, LockedRelease

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.formats.access import is_directory
+from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.run import download
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
@@ -44,6 +45,6 @@ def find_model(
     model = registry.model(str(name_or_dir))
     if here := at_hand(model.name, settings, format):
         return LocatedFolder(here[0].path, model, here[0].record.release)
-    done = download(model.name, settings=settings, format=format, progress=progress)
+    done = download(DownloadRequest(model.name, format=format), settings=settings, progress=progress)
     record = read_record(done.path)
     return LocatedFolder(done.path, model, record.release if record else None)

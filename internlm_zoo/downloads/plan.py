@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converters.progress import byte_count
+from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.selection import Selection
-from internlm_zoo.downloads.values import Request
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.lock import LockedRelease
 
@@ -49,7 +49,7 @@ class DownloadPlan:
     files: tuple[PlannedFile, ...]
     path: Path
     release: LockedRelease = field(repr=False)
-    request: Request = field(repr=False)
+    request: DownloadRequest = field(repr=False)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from converters.system.threads import started
 from internlm_zoo.downloads.candidates import Candidate
-from internlm_zoo.downloads.values import Session
+from internlm_zoo.downloads.session import Session
 from internlm_zoo.errors import ZooError
 from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.transfer.failures import TransferFailure

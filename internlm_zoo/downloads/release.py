@@ -15,8 +15,10 @@ from internlm_zoo.downloads.file import FileDownload, FileOutcome
 from internlm_zoo.downloads.listings import as_release
 from internlm_zoo.downloads.plan import DownloadPlan, PlannedFile
 from internlm_zoo.downloads.probe import WORTH, Probe, probe
+from internlm_zoo.downloads.request import DownloadRequest
+from internlm_zoo.downloads.result import DownloadedFile, DownloadResult
+from internlm_zoo.downloads.session import Session
 from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
-from internlm_zoo.downloads.values import Download, DownloadedFile, Request, Session
 from internlm_zoo.errors import NoSpaceError, OversizeError, ZooError
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
@@ -27,8 +29,8 @@ from internlm_zoo.transfer.workers import work
 
 
 def fetch_release(
-    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Session
-) -> Download:
+    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, means: Session
+) -> DownloadResult:
     """others: where else the same bytes may be. Raises what `download` does, about this one release."""
     errand, chosen = _errand(candidate, others, request, means)
     release, target = errand.release, errand.target
@@ -41,7 +43,7 @@ def fetch_release(
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
     jobs = [partial(_fetch, errand, file) for file in largest_first]
     with errand.work_sharing as work_sharing:
-        got = work(jobs, request.max_workers, errand.stop, request.cancel, work_sharing.take_part)
+        got = work(jobs, request.max_workers, errand.stop, means.cancel, work_sharing.take_part)
     release = _learned(errand, got)
     here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
     checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}
@@ -50,7 +52,7 @@ def fetch_release(
         _lock(release, means)
     for note in _closing_notes(release.hub, got):
         means.progress.note(note)
-    return _answer(errand, release, got, request, probed)
+    return _answer(errand, release, got, request.model, probed)
 
 
 def _lock(release: LockedRelease, means: Session) -> None:
@@ -65,7 +67,7 @@ def _lock(release: LockedRelease, means: Session) -> None:
 
 
 def plan_release(
-    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Session
+    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, means: Session
 ) -> DownloadPlan:
     """What `fetch_release` would do; nothing is written."""
     errand, chosen = _errand(candidate, others, request, means)
@@ -83,7 +85,7 @@ def _is_vouched(got: FileOutcome) -> bool:
 
 
 def _errand(
-    candidate: Candidate, others: Sequence[Candidate], request: Request, means: Session
+    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, means: Session
 ) -> tuple[FileDownload, tuple[LockedFile, ...]]:
     """The errand, and the files it is for."""
     release = candidate.locked or as_release(candidate, means.hubs.snapshot(candidate))
@@ -91,7 +93,7 @@ def _errand(
     return FileDownload(candidate, others, release, target, means), request.selection.of(release)
 
 
-def _target(release: LockedRelease, request: Request, means: Session) -> StoreTarget | FolderTarget:
+def _target(release: LockedRelease, request: DownloadRequest, means: Session) -> StoreTarget | FolderTarget:
     if request.local_dir is not None:
         return FolderTarget(means.store, request.local_dir.absolute(), release, request.force)
     folder = means.store.release(release.hub, release.repo, release.revision)
@@ -105,7 +107,7 @@ def _check_names(target: Target, chosen: Sequence[LockedFile]) -> None:
     check_twins(target.folder, target.partial, {*before, *(file.path for file in chosen)})
 
 
-def _check_space(errand: FileDownload, chosen: Sequence[LockedFile], request: Request) -> None:
+def _check_space(errand: FileDownload, chosen: Sequence[LockedFile], request: DownloadRequest) -> None:
     """Better now than after hours. Raises NoSpaceError; OversizeError where that is one hub's word alone."""
     needed = sum(map(errand.needs, chosen))
     free = room(errand.target.partial)
@@ -117,7 +119,7 @@ def _check_space(errand: FileDownload, chosen: Sequence[LockedFile], request: Re
     raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
 
 
-def _fitting(errand: FileDownload, free: int, request: Request) -> str | None:
+def _fitting(errand: FileDownload, free: int, request: DownloadRequest) -> str | None:
     """Another hub's release for which there is room, by its sizes."""
     for door in errand.doors[1:]:
         try:
@@ -130,7 +132,7 @@ def _fitting(errand: FileDownload, free: int, request: Request) -> str | None:
 
 
 def _probed(
-    errand: FileDownload, chosen: Sequence[LockedFile], request: Request
+    errand: FileDownload, chosen: Sequence[LockedFile], request: DownloadRequest
 ) -> tuple[FileDownload, Probe]:
     """With its doors in the order of their speed, if so much is to be fetched that it matters."""
     largest, settings = max(chosen, key=lambda file: file.size or 0), errand.means.settings
@@ -168,8 +170,12 @@ def _learned(errand: FileDownload, got: Sequence[FileOutcome]) -> LockedRelease:
 
 
 def _answer(
-    errand: FileDownload, release: LockedRelease, got: Sequence[FileOutcome], request: Request, probed: Probe
-) -> Download:
+    errand: FileDownload,
+    release: LockedRelease,
+    got: Sequence[FileOutcome],
+    model: str,
+    probed: Probe,
+) -> DownloadResult:
     sources = dict(probed.services)
     for name, service in (item for entry in got for item in entry.services.items()):
         sources[name] = sources.get(name, SourceStatistics()) + service
@@ -179,8 +185,8 @@ def _answer(
         DownloadedFile(e.file.path, e.file.size, e.file.sha256, e.source, _taken_from(e))
         for e in sorted(got, key=lambda entry: entry.file.path)
     )
-    return Download(
-        model=request.model,
+    return DownloadResult(
+        model=model,
         hub=release.hub,
         repo=release.repo,
         revision=release.revision,

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, same_weights
 from internlm_zoo.downloads.file import FileDownload
-from internlm_zoo.downloads.session import open_means
+from internlm_zoo.downloads.request import DownloadRequest
+from internlm_zoo.downloads.result import Repaired
+from internlm_zoo.downloads.session import Session, open_session
 from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
-from internlm_zoo.downloads.values import Repaired, Session
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import Model, load_registry
+from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.in_use import at_work
@@ -39,11 +40,12 @@ def repair(
     record = read_record(folder)
     if record is None:
         raise IntegrityError("there is no record of the download", folder, "download it again")
-    entry, own, everywhere = _doors(record, settings)
+    own, everywhere = _doors(record, settings)
+    request = DownloadRequest(record.model, max_workers=_CONNECTIONS, force=True)
     others = [door for door in everywhere if door.key != own.key]
     with (
         disk(folder),
-        open_means(entry, everywhere, settings, progress, connections=_CONNECTIONS, fresh=True) as means,
+        open_session(request, everywhere, settings, progress) as means,
         at_work(means.store, means.progress.note),
     ):
         check_books(folder)
@@ -64,14 +66,14 @@ def repair(
     )
 
 
-def _doors(record: Record, settings: Settings) -> tuple[Model, Candidate, list[Candidate]]:
-    """The model, the hub that the download was of, and all that may have the same bytes."""
+def _doors(record: Record, settings: Settings) -> tuple[Candidate, list[Candidate]]:
+    """The hub that the download was of, and all that may have the same bytes."""
     registry, lock = load_registry(settings), Lock.load(settings)
     entry = registry.model(record.model)
     format = same_weights(record.release.format)
     everywhere = candidates(entry, registry, lock, settings, format=format, source=AUTO, revision=None)
     own = next((door for door in everywhere if _is_of(door, record.release)), everywhere[0])
-    return entry, replace(own, locked=record.release), everywhere
+    return replace(own, locked=record.release), everywhere
 
 
 def _is_of(door: Candidate, release: LockedRelease) -> bool:

@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from internlm_zoo.caches.huggingface import address_of, home_of, show
 from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, same_weights
 from internlm_zoo.downloads.plan import DownloadPlan
 from internlm_zoo.downloads.release import fetch_release, plan_release
-from internlm_zoo.downloads.selection import Selection
-from internlm_zoo.downloads.session import open_means
-from internlm_zoo.downloads.values import Download, Request, Session
+from internlm_zoo.downloads.request import DownloadRequest
+from internlm_zoo.downloads.result import DownloadResult
+from internlm_zoo.downloads.session import Session, open_session
 from internlm_zoo.errors import (
     AccessError,
     IntegrityError,
@@ -45,115 +44,58 @@ HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, Unsupp
 
 
 def download(
-    model: str,
-    files: Sequence[str] = (),
+    request: DownloadRequest,
     *,
     settings: Settings,
-    format: str | None = None,
-    source: str = AUTO,
-    revision: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    local_dir: Path | None = None,
-    adopt: Sequence[Path] = (),
-    hf_cache: bool = False,
-    max_workers: int = 8,
-    max_rate: str | int | None = None,
-    force: bool = False,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
-) -> Download:
+) -> DownloadResult:
     """Get a model's files, every one checked before it is shown.
 
-    files, include, exclude: see Selection. format: None for whichever there is of the model's own weights, hf
-    before original. source: auto, a hub's name, or a URL or directory that stands in for the hubs. Digests
-    come from the lock, or on first contact from the hub, and are then locked. A complete release that is
-    locked makes no request. adopt: folders below which files may be, besides the caches of the hubs' own
-    clients.
-    hf_cache: show the release, which is whole and in hf format then, in the cache of huggingface_hub, too.
-    max_rate: bytes per second of all connections together, or a size such as "20MB". cancel: the caller's
-    event; once it is set, transfers stop within a second.
+    Digests come from the lock, or on first contact from the hub, and are then locked. A complete release that
+    is locked makes no request. cancel: once it is set, transfers stop within a second.
 
     Raises NotFoundError, AccessError, NetworkError or IntegrityError when no hub delivers (nothing is shown
     then, and what arrived right is kept for the next run), NoSpaceError, UsageError, RegistryError,
     Cancelled.
     """
-    request = Request(
-        model,
-        Selection(tuple(files), tuple(include), tuple(exclude)),
-        format=format,
-        source=source,
-        revision=revision,
-        local_dir=local_dir,
-        adopt=tuple(adopt),
-        hf_cache=hf_cache,
-        force=force,
-        max_workers=max_workers,
-        cancel=cancel,
-    )
     begun = time.monotonic()
-    with _means(request, settings, progress, max_rate) as (order, means):
+    with _opened(request, settings, progress, cancel) as (order, means):
         done = _shown(_first_of(order, request, means, fetch_release), request, means)
     return replace(done, seconds=time.monotonic() - begun)
 
 
 def plan_download(
-    model: str,
-    files: Sequence[str] = (),
-    *,
-    settings: Settings,
-    format: str | None = None,
-    source: str = AUTO,
-    revision: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    local_dir: Path | None = None,
-    adopt: Sequence[Path] = (),
-    hf_cache: bool = False,
-    force: bool = False,
-    progress: Progress | None = None,
+    request: DownloadRequest, *, settings: Settings, progress: Progress | None = None
 ) -> DownloadPlan:
-    """What `download` with the same arguments would do now. Hubs may be asked; nothing is written.
+    """What `download` would do now. Hubs may be asked; nothing is written.
 
     Raises what `download` raises before the first byte comes.
     """
-    request = Request(
-        model,
-        Selection(tuple(files), tuple(include), tuple(exclude)),
-        format=format,
-        source=source,
-        revision=revision,
-        local_dir=local_dir,
-        adopt=tuple(adopt),
-        hf_cache=hf_cache,
-        force=force,
-    )
-    with _means(request, settings, progress, writes=False) as (order, means):
+    with _opened(request, settings, progress, writes=False) as (order, means):
         return _first_of(order, request, means, plan_release)
 
 
 def carry_out(
     plan: DownloadPlan,
+    request: DownloadRequest,
     *,
     settings: Settings,
-    max_workers: int = 8,
-    max_rate: str | int | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
-) -> Download:
+) -> DownloadResult:
     """Do what a plan says: its files, of its revision, from its hub or another that has the same bytes.
 
-    Raises what `download` raises, also where the hub now has something else.
+    request: how fast, and nothing of what. Raises what `download` raises, also where the hub now has
+    something else.
     """
-    request = replace(
-        plan.request,
-        selection=plan.selection,
-        format=plan.format,
-        max_workers=max_workers,
-        cancel=cancel,
-    )
+    workers, rate = request.max_workers, request.max_rate
+    if request != DownloadRequest(plan.model, max_workers=workers, max_rate=rate):
+        raise UsageError("a plan says already what is to be had", fix="give these to plan_download")
+    request = replace(plan.request, selection=plan.selection, max_workers=workers, max_rate=rate)
+    request = replace(request, format=plan.format)
     begun = time.monotonic()
-    with _means(request, settings, progress, max_rate) as (order, means):
+    with _opened(request, settings, progress, cancel) as (order, means):
         own = next((candidate for candidate in order if candidate.offers(plan.release)), None)
         if own is None:
             raise NotFoundError(
@@ -167,19 +109,19 @@ def carry_out(
     return replace(done, seconds=time.monotonic() - begun)
 
 
-_T = TypeVar("_T", Download, DownloadPlan)
+_T = TypeVar("_T", DownloadResult, DownloadPlan)
 
 
 def _first_of(
     order: Sequence[Candidate],
-    request: Request,
+    request: DownloadRequest,
     means: Session,
-    step: Callable[[Candidate, Sequence[Candidate], Request, Session], _T],
+    step: Callable[[Candidate, Sequence[Candidate], DownloadRequest, Session], _T],
 ) -> _T:
     """What the first candidate that works out gives."""
     failures: list[tuple[Candidate, ZooError]] = []
     for candidate in order:
-        raise_if_cancelled(request.cancel)
+        raise_if_cancelled(means.cancel)
         others = [other for other in order if other is not candidate]
         try:
             done = step(candidate, others, request, means)
@@ -193,7 +135,7 @@ def _first_of(
     raise verdict(request.model, failures)
 
 
-def _is_complete(release: LockedRelease, request: Request, store: Store) -> bool:
+def _is_complete(release: LockedRelease, request: DownloadRequest, store: Store) -> bool:
     """Whether all that is asked for of a locked release is in the store."""
     folder = store.release(release.hub, release.repo, release.revision)
     try:
@@ -202,18 +144,7 @@ def _is_complete(release: LockedRelease, request: Request, store: Store) -> bool
         return False
 
 
-def _format(request: Request) -> str | None:
-    """The one that will do. Raises UsageError for what other tools are to be shown and cannot."""
-    if not request.hf_cache:
-        return request.format
-    other = request.format not in (None, "hf")
-    if request.local_dir is not None or request.selection != Selection() or other:
-        what = "--hf-cache shows whole releases in hf format, from the store"
-        raise UsageError(what, fix="leave out --local-dir, another --format, and what chooses files")
-    return "hf"
-
-
-def _shown(done: Download, request: Request, means: Session) -> Download:
+def _shown(done: DownloadResult, request: DownloadRequest, means: Session) -> DownloadResult:
     """In the cache of huggingface_hub as well, if that was asked for."""
     if not request.hf_cache:
         return done
@@ -238,7 +169,7 @@ def verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooEr
     return worst(f"no source delivers {model}: {reasons}", fix=fix)
 
 
-def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -> list[Candidate]:
+def _nearest_first(order: Sequence[Candidate], request: DownloadRequest, store: Store) -> list[Candidate]:
     """The same, with what is complete here, or begun in the folder the user names, in front."""
     begun = intact_record(request.local_dir) if request.local_dir else None
 
@@ -252,11 +183,11 @@ def _nearest_first(order: Sequence[Candidate], request: Request, store: Store) -
 
 
 @contextmanager
-def _means(
-    request: Request,
+def _opened(
+    request: DownloadRequest,
     settings: Settings,
     progress: Progress | None,
-    max_rate: str | int | None = None,
+    cancel: threading.Event | None = None,
     *,
     writes: bool = True,
 ) -> Iterator[tuple[list[Candidate], Session]]:
@@ -267,21 +198,12 @@ def _means(
     if request.hf_cache:
         home_of(entry, registry)
     find = partial(candidates, entry, registry, lock, settings)
-    order = find(format=_format(request), source=request.source, revision=request.revision)
+    format = request.in_cache_format().format
+    order = find(format=format, source=request.source, revision=request.revision)
     everywhere = find(format=same_weights(request.format), source=AUTO, revision=None)
     with (
         disk(request.local_dir or settings.home),
-        open_means(
-            entry,
-            everywhere,
-            settings,
-            progress,
-            connections=request.max_workers,
-            max_rate=max_rate,
-            adopt=request.adopt,
-            fresh=request.force,
-            keep=writes,
-        ) as means,
+        open_session(request, everywhere, settings, progress, cancel=cancel, keep=writes) as means,
         at_work(means.store, means.progress.note) if writes and not request.local_dir else nullcontext(),
     ):
         yield _nearest_first(order, request, means.store), means

@@ -53,6 +53,7 @@ class Selection:
         return frozenset(self.files)
 
 
+EVERYTHING = Selection()
 _LOOK = "`--dry-run` lists what there is"
 
 

@@ -1,19 +1,21 @@
-"""Opens what a download works with, and closes it."""
+"""What the files of one run are brought with: opened once, closed at its end."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import caches_of
 from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.downloads.listings import Hubs
-from internlm_zoo.downloads.values import Session
+from internlm_zoo.downloads.request import DownloadRequest
+from internlm_zoo.errors import ZooError
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import Model
+from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
@@ -21,25 +23,41 @@ from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.rate import rate_of
 
 
+@dataclass(frozen=True)
+class Session:
+    """everywhere: all releases of the model, whatever the user asked for, to compare with. adopter: looks
+    where the files may be already. cancel: the caller's event that ends it. hopeless: why no hub delivered a
+    content in this run, by format and content. told: notes on the hubs that this run has met."""
+
+    settings: Settings
+    store: Store
+    hubs: Hubs
+    client: Client
+    progress: Progress
+    everywhere: Sequence[Candidate]
+    adopter: Adopter
+    cancel: threading.Event | None = None
+    hopeless: dict[tuple[str | None, str], ZooError] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+
 @contextmanager
-def open_means(
-    model: Model,
+def open_session(
+    request: DownloadRequest,
     everywhere: Sequence[Candidate],
     settings: Settings,
     progress: Progress | None,
     *,
-    connections: int,
-    max_rate: str | int | None = None,
-    adopt: Sequence[Path] = (),
-    fresh: bool = False,
+    cancel: threading.Event | None = None,
     keep: bool = True,
 ) -> Iterator[Session]:
-    """everywhere: all releases of the model. adopt: folders of the user's. fresh: believe no digest that was
-    remembered; keep: remember new ones. Raises UsageError for settings that make no sense."""
+    """everywhere: all releases of the model. keep: remember digests that are taken. Raises UsageError for
+    settings that make no sense."""
     progress = progress or Progress()
+    model = load_registry(settings).model(request.model)
     names = (name for release in model.releases for name in (release.repo, *release.also_listed_as))
-    ledger = HashCache(settings.home, keep=keep, fresh=fresh)
-    caches = caches_of(settings, names, adopt)
+    ledger = HashCache(settings.home, keep=keep, fresh=request.force)
+    caches = caches_of(settings, names, request.adopt)
     for note in caches.closed:
         progress.note(note)
     adopter = Adopter(caches, ledger, progress)
@@ -50,9 +68,9 @@ def open_means(
         told.append(note)
         progress.note(note)
 
-    client = Client(settings.environ, retry_policy, connections, rate_of(max_rate), tell)
+    client = Client(settings.environ, retry_policy, request.max_workers, rate_of(request.max_rate), tell)
     store, hubs = Store(settings.home), Hubs(settings, tell)
     try:
-        yield Session(settings, store, hubs, client, progress, everywhere, adopter, told=told)
+        yield Session(settings, store, hubs, client, progress, everywhere, adopter, cancel, told=told)
     finally:
         client.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from internlm_zoo.downloads.values import Repaired
+from internlm_zoo.downloads.result import Repaired
 from internlm_zoo.errors import AccessError, NotFoundError, ZooError
 from internlm_zoo.registry.quoted import QuotedFact
 from internlm_zoo.store.layout import BOOKS

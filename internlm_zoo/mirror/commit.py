@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from internlm_zoo.downloads.values import DownloadedFile
+from internlm_zoo.downloads.result import DownloadedFile
 from internlm_zoo.mirror.copying import CopiedRelease
 from internlm_zoo.mirror.destinations import Destination
 from internlm_zoo.mirror.index import Index, IndexedFile, IndexedRelease, IndexedSource, git_digest

@@ -14,9 +14,11 @@ from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import Folders, caches_of
 from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.downloads.release import fetch_release
+from internlm_zoo.downloads.request import DownloadRequest
+from internlm_zoo.downloads.result import DownloadedFile, DownloadResult
 from internlm_zoo.downloads.run import HUB_FAILURES
 from internlm_zoo.downloads.selection import Selection
-from internlm_zoo.downloads.values import Download, DownloadedFile, Request, Session
+from internlm_zoo.downloads.session import Session
 from internlm_zoo.mirror.destinations import Destination
 from internlm_zoo.mirror.index import IndexedRelease
 from internlm_zoo.mirror.listings import SourceOptions, ask
@@ -82,7 +84,7 @@ def bring(item: PlannedRelease, ways: SourceOptions, kit: CopyContext) -> Copied
     return CopiedRelease(item)
 
 
-def _copied(item: PlannedRelease, done: Download) -> CopiedRelease:
+def _copied(item: PlannedRelease, done: DownloadResult) -> CopiedRelease:
     files = {file.path: file for file in done.files}
     return CopiedRelease(item, files, done.path, done.served, done.trust == "hub", done.notes)
 
@@ -94,11 +96,11 @@ def _snapshot(item: PlannedRelease) -> Snapshot:
 
 def errand(
     item: PlannedRelease, ways: SourceOptions, kit: CopyContext
-) -> tuple[Candidate, Sequence[Candidate], Request, Session]:
+) -> tuple[Candidate, Sequence[Candidate], DownloadRequest, Session]:
     """What brings the files of the item: the arguments of `fetch_release` and `plan_release`."""
     snapshot, orders, shelf = _snapshot(item), kit.orders, item.shelf
     own = next(it for it in shelf.candidates if it.hub.name == snapshot.hub)
-    request = Request(
+    request = DownloadRequest(
         model=shelf.model,
         selection=Selection(tuple(action.path for action in item.to_fetch)),
         source=own.hub.name if kit.ordered else orders.source,

@@ -338,7 +338,7 @@ def test_right_files_that_no_index_speaks_of_are_adopted(world: World) -> None:
 
 
 def test_files_in_the_store_are_not_fetched_again(world: World) -> None:
-    from internlm_zoo.downloads.run import download
+    from internlm_zoo import download
 
     download("tiny-base", settings=world.settings)
     sent = world.sent

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo.downloads.run import download, plan_download
+from internlm_zoo import download, plan_download
 from internlm_zoo.mirror import Report, RunOptions, apply, plan
 from tests.mirror.conftest import Shell
 from tests.mirror.world import BASE, CHAT, World, weights

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo.downloads.run import download
-from internlm_zoo.downloads.values import Download
+from internlm_zoo import download
+from internlm_zoo.downloads.result import DownloadResult
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
@@ -37,7 +37,7 @@ models:
 """
 
 
-def downloaded(endpoint: str, folder: Path) -> Download:
+def downloaded(endpoint: str, folder: Path) -> DownloadResult:
     (folder / "overlay.yaml").write_text(OVERLAY)
     environ = {
         "HOME": str(folder),

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from internlm_zoo.downloads.run import download
+from internlm_zoo import download
 from internlm_zoo.errors import UsageError, ZooError
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from internlm_zoo.downloads.run import download
+from internlm_zoo import download
 from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub

@@ -18,7 +18,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from internlm_zoo.downloads.run import download
+from internlm_zoo import download
 from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub

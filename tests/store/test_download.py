@@ -376,6 +376,6 @@ def test_where_links_do_not_work_files_take_their_place(
 
 
 def _download(settings: Settings) -> Any:
-    from internlm_zoo.downloads.run import download
+    from internlm_zoo import download
 
     return download("tiny", settings=settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo.downloads.run import download
+from internlm_zoo import download
 from internlm_zoo.errors import IntegrityError, UnsupportedError, UsageError
 from internlm_zoo.integrity.verify import verify_all
 from internlm_zoo.settings import Settings

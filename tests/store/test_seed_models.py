@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from internlm_zoo import download
 from internlm_zoo.demo.environment import OVERLAY
-from internlm_zoo.downloads.run import download
 from internlm_zoo.registry import Release, load_registry
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub

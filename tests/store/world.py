@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from internlm_zoo import download, plan_download
 from internlm_zoo.downloads.plan import DownloadPlan
-from internlm_zoo.downloads.run import download, plan_download
-from internlm_zoo.downloads.values import Download
+from internlm_zoo.downloads.result import DownloadResult
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE
@@ -88,7 +88,7 @@ class World:
             if hubs in ("*", name):
                 hub.fault(kind, path, **how)
 
-    def download(self, *files: str, **options: Any) -> Download:
+    def download(self, *files: str, **options: Any) -> DownloadResult:
         return download("tiny", files, settings=self.settings, **options)
 
     def plan(self, *files: str, **options: Any) -> DownloadPlan:
@@ -121,10 +121,10 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / path).write_bytes(content)
 
 
-def content_below(folder: Path) -> dict[str, bytes]:
+def content_below(folder: Path | DownloadResult) -> dict[str, bytes]:
     """Every file of a release, without our own bookkeeping."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and ".internlm-zoo" not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    paths = (path for path in Path(folder).rglob("*") if path.is_file() and ".internlm-zoo" not in path.parts)
+    return {path.relative_to(Path(folder)).as_posix(): path.read_bytes() for path in paths}
 
 
 def sha256(data: bytes) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from internlm_zoo import download
 from internlm_zoo.checkpoints import inspection
-from internlm_zoo.downloads.run import download
 from internlm_zoo.errors import NetworkError, NotFoundError, UsageError
 from internlm_zoo.settings import Settings
 from tests.converters.inspection.looking import look, with_tokenizer
