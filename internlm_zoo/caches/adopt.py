@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from internlm_zoo.caches.find import Caches, LocalCopy
+from internlm_zoo.files import File
 from internlm_zoo.fs.linking import How, duplicate
 from internlm_zoo.fs.ownership import draft
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.hash_cache import HashCache, KnownDigests, Stamp
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.publish import keep_blob
@@ -52,7 +52,7 @@ class Adopter:
     ledger: HashCache
     progress: Progress
 
-    def matches(self, file: LockedFile, stop: threading.Event) -> Iterator[HashedCopy]:
+    def matches(self, file: File, stop: threading.Event) -> Iterator[HashedCopy]:
         """The files that are this one, hashed as they come. Whoever asks tells `progress` when it is over.
         Raises Stopped once `stop` is set."""
         for spot in self.spots(file):
@@ -64,7 +64,7 @@ class Adopter:
                 if _is(file, known):
                     yield HashedCopy(spot, known)
 
-    def guess(self, file: LockedFile) -> LocalCopy | None:
+    def guess(self, file: File) -> LocalCopy | None:
         """Where `matches` will find it; of a large file that was never hashed, where it probably will."""
         for spot in self.spots(file):
             with suppress(OSError):
@@ -76,11 +76,11 @@ class Adopter:
                     return spot
         return None
 
-    def spots(self, file: LockedFile) -> Iterator[LocalCopy]:
+    def spots(self, file: File) -> Iterator[LocalCopy]:
         """Where it may be, nothing read."""
-        return self.caches.spots(file) if file.has_digest else iter(())
+        return self.caches.spots(file) if file.identified else iter(())
 
-    def _digests(self, spot: LocalCopy, file: LockedFile, stop: threading.Event) -> KnownDigests:
+    def _digests(self, spot: LocalCopy, file: File, stop: threading.Event) -> KnownDigests:
         def seen(amount: int) -> None:
             if stop.is_set():
                 raise Stopped
@@ -90,7 +90,7 @@ class Adopter:
         return self.ledger.digests(spot.path, git=file.sha256 is None, seen=seen)
 
 
-def _is(file: LockedFile, known: KnownDigests) -> bool:
+def _is(file: File, known: KnownDigests) -> bool:
     if file.sha256 is not None:
         return known.sha256 == file.sha256
     return known.git_sha1 == file.git_sha1

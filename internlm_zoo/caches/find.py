@@ -18,9 +18,9 @@ from pathlib import Path
 
 from converters.system.system_files import is_of_a_system, walk
 from internlm_zoo.errors import UsageError
+from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.homes import path_of
-from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.credentials import huggingface_home, user_cache, user_home
 
@@ -67,7 +67,7 @@ class Caches:
     closed: Sequence[str] = ()
     contents: Mapping[str, Sequence[tuple[Path, str]]] = field(default_factory=dict)
 
-    def spots(self, file: LockedFile) -> Iterator[LocalCopy]:
+    def spots(self, file: File) -> Iterator[LocalCopy]:
         """Where it may be, each place once, in the order in which to look."""
         met = set()
         for path, keeper in self._guesses(file):
@@ -79,7 +79,7 @@ class Caches:
             if status is not None and _may_be(real, status, file):
                 yield LocalCopy(real, keeper, status.st_size, status.st_dev)
 
-    def _guesses(self, file: LockedFile) -> Iterator[tuple[Path, str]]:
+    def _guesses(self, file: File) -> Iterator[tuple[Path, str]]:
         for repo, keeper in self.repos:
             for digest in filter(None, (file.sha256, file.git_sha1)):
                 yield repo / "blobs" / digest, keeper
@@ -188,7 +188,7 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _may_be(path: Path, status: os.stat_result, file: LockedFile) -> bool:
+def _may_be(path: Path, status: os.stat_result, file: File) -> bool:
     """By its size, and by a name that is the digest of something else."""
     published = file.sha256 if len(path.name) == 64 else file.git_sha1
     is_other = _DIGEST.fullmatch(path.name) and published not in (None, path.name)

@@ -18,12 +18,13 @@ from pathlib import Path
 from converters.formats.access import content_of, reading
 from internlm_zoo.caches.find import huggingface_cache, huggingface_folder
 from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.linking import duplicate
 from internlm_zoo.fs.ownership import draft
 from internlm_zoo.names import is_sha1, is_sha256
 from internlm_zoo.registry import Model, Registry, Release
-from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.hash_cache import HashCache
@@ -110,7 +111,7 @@ def _names(release: LockedRelease, listed: LockedRelease) -> dict[str, str]:
 
 
 def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, ledger: HashCache) -> bool:
-    def same(one: LockedFile) -> bool:
+    def same(one: File) -> bool:
         other = theirs.file(one.path)
         if other is None or one.sha256 is None:
             return False
@@ -129,7 +130,7 @@ def _derived(release: LockedRelease) -> str:
     return hashlib.sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
 
 
-def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: HashCache) -> None:
+def _blob(folder: Path, name: str, file: File, store: Store, ledger: HashCache) -> None:
     assert file.sha256 is not None
     if not (is_sha1(name) or is_sha256(name)):
         raise IntegrityError(f"refused the digest {name!r} of {file.path}: it is none", folder)
@@ -144,7 +145,7 @@ def _blob(folder: Path, name: str, file: LockedFile, store: Store, ledger: HashC
         _check(place, file, ledger)
 
 
-def _check(place: Path, file: LockedFile, ledger: HashCache) -> None:
+def _check(place: Path, file: File, ledger: HashCache) -> None:
     with reading(place):
         found = ledger.digests(real(place)).sha256
     if found != file.sha256:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.redaction import redacted
+from internlm_zoo.files import File
 from internlm_zoo.plain import escaped_json
 
 _BYTES = "surrogateescape"
@@ -55,6 +56,8 @@ def _is_utf8(text: str, encoding: str) -> bool:
 
 def _plain(value: Any) -> Any:
     """How the values that flow through the product look in JSON."""
+    if isinstance(value, File):
+        return value.facts
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Path):

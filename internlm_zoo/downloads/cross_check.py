@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.downloads.listings import Hubs
 from internlm_zoo.errors import IntegrityError, ZooError
-from internlm_zoo.registry.lock import LockedFile
-from internlm_zoo.sources.base import RemoteFile
+from internlm_zoo.files import Digests, File
 from internlm_zoo.transfer.digest import digest_file
-from internlm_zoo.transfer.values import Fetched, Wanted
+from internlm_zoo.transfer.values import Fetched
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], 
     with other bytes, and nowhere with these, or if nothing came of what has bytes elsewhere.
     """
     published = [(other.hub.name, _published(other, path, hubs)) for other in others]
-    known = [(name, file) for name, file in published if file and (file.sha256 or file.git_sha1)]
+    known = [(name, file) for name, file in published if file and (any(file.digests))]
     verdicts = [(name, _difference(fetched, file)) for name, file in known if file.size == fetched.size]
     for name, wrong in verdicts:
         if wrong is None:
@@ -50,16 +49,18 @@ def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], 
     return CrossCheck(note=f"{path} has {fetched.size:,} bytes on {hub}, but {sizes}" if sizes else None)
 
 
-def _difference(fetched: Fetched, file: LockedFile | RemoteFile) -> str | None:
+def _difference(fetched: Fetched, file: File) -> str | None:
     if file.sha256 is None:
-        return digest_file(fetched.path, Wanted(file.path, file.size, None, file.git_sha1)).mismatch()
+        return digest_file(
+            fetched.path, File(file.path, file.size, Digests(git_sha1=file.git_sha1))
+        ).mismatch()
     return None if file.sha256 == fetched.sha256 else f"expected sha256 {file.sha256}, found {fetched.sha256}"
 
 
-def _published(candidate: Candidate, path: str, hubs: Hubs) -> LockedFile | RemoteFile | None:
+def _published(candidate: Candidate, path: str, hubs: Hubs) -> File | None:
     """What the lock or else the hub says about a file; None too for a hub that cannot be asked now."""
     locked = candidate.locked and candidate.locked.file(path)
-    if locked and (locked.sha256 or locked.git_sha1):
+    if locked and (any(locked.digests)):
         return locked
     try:
         return hubs.snapshot(candidate).file(path)

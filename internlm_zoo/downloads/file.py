@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from internlm_zoo.downloads.cross_check import CrossCheck, compare
 from internlm_zoo.downloads.session import Session
 from internlm_zoo.downloads.targets import STORE, FileState, StoreTarget, Target
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.ownership import Owner
-from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.sources.base import Location
 from internlm_zoo.store.aliases import name_of
 from internlm_zoo.store.block_digests import read_blocks, write_blocks
@@ -28,7 +29,7 @@ from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.journal import clear, forget, waiting
 from internlm_zoo.transfer.partial import TakenOver
 from internlm_zoo.transfer.seeding import seed, wrong_blocks
-from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics
 from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
 
 
@@ -39,8 +40,8 @@ class FileOutcome:
     publishes none. changed: when (ns), if its bytes were checked as they came. spot: where on this machine it
     was taken from."""
 
-    file: LockedFile
-    listed: LockedFile
+    file: File
+    listed: File
     source: str | None = None
     kept: int = 0
     services: Mapping[str, SourceStatistics] = field(default_factory=dict)
@@ -66,7 +67,7 @@ class FileDownload:
     def work_sharing(self) -> WorkSharing:
         return WorkSharing(self.stop)
 
-    def plan(self, file: LockedFile) -> FileOutcome:
+    def plan(self, file: File) -> FileOutcome:
         """What `fetch` would do."""
         there = self.target.look(file)
         if there.sha256 is not None:
@@ -77,7 +78,7 @@ class FileDownload:
         left = max(waiting(self.target.partial, self.key(file)), self._right_in(there.damaged, file))
         return FileOutcome(file, file, hub, services={hub: SourceStatistics(max(0, (file.size or 0) - left))})
 
-    def fetch(self, file: LockedFile) -> FileOutcome:
+    def fetch(self, file: File) -> FileOutcome:
         there = self.target.look(file)
         if there.sha256 is not None and not self._is_unfinished(file):
             return self._found(file, there)
@@ -88,28 +89,29 @@ class FileDownload:
                     return self._found(file, there)
                 return self._adopt(file) or self._transfer(file, there.damaged)
 
-    def _is_unfinished(self, file: LockedFile) -> bool:
+    def _is_unfinished(self, file: File) -> bool:
         """Whether somebody is at it, or was killed when it was nearly done, and we may finish it."""
         return self._lock(file).exists() and os.access(self.target.partial, os.W_OK)
 
-    def _found(self, file: LockedFile, there: FileState) -> FileOutcome:
+    def _found(self, file: File, there: FileState) -> FileOutcome:
         got = _here(file, there)
         for note in got.notes:
             self.means.progress.note(note)
         return got
 
-    def _adopt(self, file: LockedFile) -> FileOutcome | None:
+    def _adopt(self, file: File) -> FileOutcome | None:
         for found in self.means.adopter.matches(file, self.stop):
             if self.target.adopt(found, file):
-                size, sha256 = found.known.stamp.size, found.known.sha256
-                return FileOutcome(replace(file, size=size, sha256=sha256), file, kept=size, spot=found.spot)
+                size = found.known.stamp.size
+                here = File(file.path, size, Digests(found.known.sha256)).completed_by(file)
+                return FileOutcome(here, file, kept=size, spot=found.spot)
         return None
 
-    def _transfer(self, file: LockedFile, damaged: Path | None) -> FileOutcome:
+    def _transfer(self, file: File, damaged: Path | None) -> FileOutcome:
         seeded = self._seed(file, damaged) if damaged is not None else None
         fetched = self._bring(file)
         opinion = CrossCheck()
-        if not file.has_digest:
+        if not file.identified:
             hub, means = self.candidate.hub.name, self.means
             opinion = compare(fetched, file.path, hub, self._comparable(), means.hubs)
             if opinion.note:
@@ -120,7 +122,7 @@ class FileDownload:
         forget(fetched.path)  # last: a kill before it has its name needs the journal
         services = {name: service for name, service in fetched.statistics.items() if name != STORE}
         return FileOutcome(
-            replace(file, size=fetched.size, sha256=fetched.sha256),
+            File(file.path, fetched.size, Digests(fetched.sha256)).completed_by(file),
             listed=file,
             source=", ".join(name for name in fetched.sources if name in services) or None,
             kept=fetched.resumed if seeded is None else seeded,
@@ -130,7 +132,7 @@ class FileDownload:
             changed=changed,
         )
 
-    def _right_in(self, damaged: Path | None, file: LockedFile) -> int:
+    def _right_in(self, damaged: Path | None, file: File) -> int:
         """Bytes of the blocks of a damaged file that are right, where they are known."""
         known = read_blocks(self.means.store, file.sha256)
         if damaged is None or not known or file.size is None:
@@ -141,17 +143,17 @@ class FileDownload:
             return file.size - sum(map(blocks.length, wrong))
         return 0
 
-    def _seed(self, file: LockedFile, damaged: Path) -> int | None:
+    def _seed(self, file: File, damaged: Path) -> int | None:
         """Leave what is right of a damaged file to be gone on from, and say so. The number of bytes that are
         believed; None if all of it comes again."""
         say, known = self.means.progress.note, read_blocks(self.means.store, file.sha256)
-        if not file.has_digest or file.size is None or file.size <= BLOCK:
+        if not file.identified or file.size is None or file.size <= BLOCK:
             say(f"{file.path} is not what it should be: it comes again")
             return None
         if not known:
             say(f"the blocks of {file.path} are not known: it is compared with what a hub sends")
         try:
-            kept = seed(self.target.partial, self.key(file), Wanted.of(file), damaged, known)
+            kept = seed(self.target.partial, self.key(file), file, damaged, known)
         except OSError as error:
             say(f"{file.path} cannot be read: {error.strerror}: it comes again")
             return None
@@ -160,7 +162,7 @@ class FileDownload:
             say(f"{file.path} is not what it should be: {right}")
         return kept
 
-    def _bring(self, file: LockedFile) -> Fetched:
+    def _bring(self, file: File) -> Fetched:
         """Asks every hub once per run: the next candidate of the format need not hear the same refusals."""
         key, hopeless = self.key(file), self.means.hopeless
         content = (self.candidate.release.format, f"{key} {file.size}")
@@ -168,7 +170,7 @@ class FileDownload:
             raise hopeless[content]
         try:
             return transfer(
-                Wanted.of(file),
+                file,
                 self._origins(file),
                 self.target.partial,
                 key,
@@ -182,7 +184,7 @@ class FileDownload:
             hopeless[content] = error
             raise
 
-    def _near(self, file: LockedFile) -> LocalCopy | None:
+    def _near(self, file: File) -> LocalCopy | None:
         """The file of the store that it would be copied from."""
         blob = self.target.near(file)
         if blob is None:
@@ -190,12 +192,12 @@ class FileDownload:
         status = blob.stat()
         return LocalCopy(blob, "the store", status.st_size, status.st_dev)
 
-    def _origins(self, file: LockedFile) -> list[Endpoint]:
+    def _origins(self, file: File) -> list[Endpoint]:
         """The store, and the hubs that may have it, in the order to be asked; without a digest only the
         release's own, because others' bytes could not be told apart."""
         blob = self.target.near(file)
         here = [] if blob is None else [Endpoint(STORE, lambda: Location(blob.as_uri()))]
-        doors = self.order or self.doors if file.has_digest else (self.candidate,)
+        doors = self.order or self.doors if file.identified else (self.candidate,)
         names = [door.hub.name for door in doors]
         return here + [
             Endpoint(
@@ -216,7 +218,7 @@ class FileDownload:
         own = self.candidate.release
         return [c for c in self.means.everywhere if c.release.format == own.format and c.release != own]
 
-    def needs(self, file: LockedFile) -> int:
+    def needs(self, file: File) -> int:
         """Bytes of disk it will take, judging by names alone."""
         if file.size is None:
             return 0
@@ -230,15 +232,15 @@ class FileDownload:
             return 0
         return max(0, file.size - waiting(self.target.partial, self.key(file)))
 
-    def key(self, file: LockedFile) -> str:
+    def key(self, file: File) -> str:
         """What the partial file is called."""
         return name_of(self.release, file)
 
-    def _lock(self, file: LockedFile) -> Path:
+    def _lock(self, file: File) -> Path:
         return self.target.partial / f"{self.key(file)}.lock"
 
     @contextmanager
-    def _alone(self, file: LockedFile) -> Iterator[None]:
+    def _alone(self, file: File) -> Iterator[None]:
         """No other process fetches the same content meanwhile. The lock's file goes last, after all that a
         kill may have left of the content: whoever waits looks again."""
 
@@ -254,10 +256,10 @@ class FileDownload:
             raise Stopped
 
 
-def _here(file: LockedFile, there: FileState) -> FileOutcome:
+def _here(file: File, there: FileState) -> FileOutcome:
     again = f"{file.path} in the release was not what it should be, and is taken from the store again"
     return FileOutcome(
-        replace(file, size=there.size, sha256=there.sha256),
+        File(file.path, there.size, Digests(there.sha256)).completed_by(file),
         listed=file,
         kept=there.size,
         voucher=there.voucher,

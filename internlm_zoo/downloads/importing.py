@@ -13,11 +13,12 @@ from pathlib import Path
 from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import Caches, folders_of
 from internlm_zoo.downloads.targets import StoreTarget
+from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Registry, load_registry
-from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease, record
+from internlm_zoo.registry.lock import Lock, LockedRelease, record
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.in_use import at_work
@@ -100,7 +101,7 @@ class _ImportFile:
     """One file: as far as it is known now; whether it is in the store; whether the folders have one like it;
     where it was found just now."""
 
-    file: LockedFile
+    file: File
     here: bool = False
     near: bool = False
     taken: ImportedFile | None = None
@@ -126,7 +127,7 @@ def _take(
     )
 
 
-def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _ImportFile:
+def _guess(target: StoreTarget, adopter: Adopter, file: File) -> _ImportFile:
     if target.look(file).sha256 is not None:
         return _ImportFile(file, here=True, near=_is_near(file, adopter))
     spot = adopter.guess(file)
@@ -134,17 +135,16 @@ def _guess(target: StoreTarget, adopter: Adopter, file: LockedFile) -> _ImportFi
     return _ImportFile(file, here=taken is not None, near=taken is not None, taken=taken)
 
 
-def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: LockedFile) -> _ImportFile:
+def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: File) -> _ImportFile:
     there = target.look(file)
     if there.sha256 is not None:
-        return _ImportFile(
-            replace(file, size=there.size, sha256=there.sha256), here=True, near=_is_near(file, adopter)
-        )
+        known = File(file.path, there.size, Digests(there.sha256)).completed_by(file)
+        return _ImportFile(known, here=True, near=_is_near(file, adopter))
     try:
         for found in adopter.matches(file, stop):
             if target.adopt(found, file):
                 size = found.known.stamp.size
-                known = replace(file, size=size, sha256=found.known.sha256)
+                known = File(file.path, size, Digests(found.known.sha256)).completed_by(file)
                 taken = ImportedFile(file.path, size, found.spot.path)
                 return _ImportFile(known, here=True, near=True, taken=taken)
         return _ImportFile(file)
@@ -152,7 +152,7 @@ def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: Lo
         adopter.progress.finish(file.path)
 
 
-def _is_near(file: LockedFile, adopter: Adopter) -> bool:
+def _is_near(file: File, adopter: Adopter) -> bool:
     return next(adopter.spots(file), None) is not None
 
 

@@ -17,11 +17,12 @@ from internlm_zoo.errors import (
     VariableError,
     ZooError,
 )
+from internlm_zoo.files import File
 from internlm_zoo.registry import Hub
-from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source, resolve_by
-from internlm_zoo.sources.base import Location, RemoteFile, Snapshot, Source
+from internlm_zoo.sources.base import Location, Snapshot, Source
 from internlm_zoo.sources.endpoints import endpoint_of
 from internlm_zoo.sources.listing import is_listing
 from internlm_zoo.store.layout import is_ours
@@ -67,14 +68,14 @@ class Hubs:
                 self._tell(note)
         return answer
 
-    def locate(self, candidate: Candidate, file: LockedFile) -> Location:
+    def locate(self, candidate: Candidate, file: File) -> Location:
         """Where the candidate's hub has these very bytes. Raises NotFoundError if it has others under that
         path, or IntegrityError if by the lock it should have these."""
         snapshot = self.snapshot(candidate)
         theirs = snapshot.file(file.path)
-        what = None if theirs is None else contradiction(theirs, file)
-        if theirs is None or what:
-            has = f"another {file.path} ({what})" if what else f"no {file.path}"
+        conflict = None if theirs is None else file.conflict(theirs)
+        if theirs is None or conflict:
+            has = f"another {file.path} ({conflict})" if conflict else f"no {file.path}"
             reason = f"{candidate.hub.name} has {has}"
             if candidate.locked is not None and candidate.locked.file(file.path) == file:
                 again = "plan it again" if candidate.planned else "record it anew: internlm-zoo lock"
@@ -82,7 +83,7 @@ class Hubs:
                 fix = f"if the release was changed on purpose, {again}"
                 raise IntegrityError(what, candidate.locked.id, fix)
             raise NotFoundError(reason)
-        if candidate.planned and not file.has_digest and not _is_as_planned(candidate, snapshot):
+        if candidate.planned and not file.identified and not _is_as_planned(candidate, snapshot):
             what = f"{candidate.hub.name} lists something else than when it was planned"
             raise IntegrityError(what, candidate.release.id, "plan it again")
         location = self.source(candidate.hub).locate(snapshot, file.path)
@@ -108,23 +109,11 @@ def _is_as_planned(candidate: Candidate, snapshot: Snapshot) -> bool:
     return candidate.locked is not None and candidate.locked.revision == snapshot.revision
 
 
-def contradiction(theirs: RemoteFile | LockedFile, ours: LockedFile) -> str | None:
-    """What two descriptions of a file disagree in, in words; None if they can be the same bytes."""
-    for name in ("size", "sha256", "git_sha1"):
-        one, other = getattr(theirs, name), getattr(ours, name)
-        if one is not None and other is not None and one != other:
-            return f"{name} {one}, expected {other}"
-    return None
-
-
 def as_release(candidate: Candidate, snapshot: Snapshot) -> LockedRelease:
     """A listing as it goes into the lock, before anything was fetched."""
-    files = tuple(
-        LockedFile(file.path, file.size, file.sha256, file.git_sha1)
-        for file in sorted(snapshot.files, key=lambda file: file.path)
-        if not is_ours(file.path)
-    )
-    vouched = all(file.sha256 or file.git_sha1 for file in files)
+    listed = sorted(snapshot.files, key=lambda file: file.path)
+    files = tuple(file for file in listed if not is_ours(file.path))
+    vouched = all(any(file.digests) for file in files)
     return LockedRelease(
         hub=snapshot.hub,
         repo=snapshot.repo,

@@ -14,9 +14,9 @@ from converters.system.threads import started
 from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.downloads.session import Session
 from internlm_zoo.errors import ZooError
-from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.files import File
 from internlm_zoo.transfer.failures import TransferFailure
-from internlm_zoo.transfer.values import SourceStatistics, Wanted
+from internlm_zoo.transfer.values import SourceStatistics
 
 WORTH = 64 << 20
 """Bytes to fetch from which on a probe pays."""
@@ -45,7 +45,7 @@ class _Look:
     note: str | None = None
 
 
-def probe(doors: Sequence[Candidate], file: LockedFile, means: Session) -> Probe:
+def probe(doors: Sequence[Candidate], file: File, means: Session) -> Probe:
     """The doors, the quickest first; those that fail, or take more than _SECONDS, keep their order behind
     them."""
     looks = [_Look(door) for door in doors]
@@ -67,9 +67,9 @@ def probe(doors: Sequence[Candidate], file: LockedFile, means: Session) -> Probe
     )
 
 
-def _look(look: _Look, file: LockedFile, means: Session) -> None:
+def _look(look: _Look, file: File, means: Session) -> None:
     """A hub that fails here is not out: it is asked last."""
-    wanted = Wanted.of(file)
+    wanted = file
     try:
         location = means.hubs.locate(look.door, file)
         began = time.monotonic()

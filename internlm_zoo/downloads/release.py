@@ -20,8 +20,9 @@ from internlm_zoo.downloads.result import DownloadedFile, DownloadResult
 from internlm_zoo.downloads.session import Session
 from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
 from internlm_zoo.errors import NoSpaceError, OversizeError, ZooError
+from internlm_zoo.files import File
 from internlm_zoo.registry import load_registry
-from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
+from internlm_zoo.registry.lock import LockedRelease, record
 from internlm_zoo.store.name_clashes import check_twins
 from internlm_zoo.store.record import Record, intact_record
 from internlm_zoo.transfer.values import SourceStatistics
@@ -81,12 +82,12 @@ def plan_release(
 
 
 def _is_vouched(got: FileOutcome) -> bool:
-    return got.listed.has_digest or got.voucher is not None
+    return got.listed.identified or got.voucher is not None
 
 
 def _errand(
     candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, means: Session
-) -> tuple[FileDownload, tuple[LockedFile, ...]]:
+) -> tuple[FileDownload, tuple[File, ...]]:
     """The errand, and the files it is for."""
     release = candidate.locked or as_release(candidate, means.hubs.snapshot(candidate))
     target = _target(release, request, means)
@@ -100,14 +101,14 @@ def _target(release: LockedRelease, request: DownloadRequest, means: Session) ->
     return StoreTarget(means.store, folder, release, means.adopter.ledger, request.force)
 
 
-def _check_names(target: Target, chosen: Sequence[LockedFile]) -> None:
+def _check_names(target: Target, chosen: Sequence[File]) -> None:
     """That each file has a place of its own, also beside those that came before."""
     there = intact_record(target.folder)
     before = [file.path for file in there.release.files] if there else []
     check_twins(target.folder, target.partial, {*before, *(file.path for file in chosen)})
 
 
-def _check_space(errand: FileDownload, chosen: Sequence[LockedFile], request: DownloadRequest) -> None:
+def _check_space(errand: FileDownload, chosen: Sequence[File], request: DownloadRequest) -> None:
     """Better now than after hours. Raises NoSpaceError; OversizeError where that is one hub's word alone."""
     needed = sum(map(errand.needs, chosen))
     free = room(errand.target.partial)
@@ -132,14 +133,14 @@ def _fitting(errand: FileDownload, free: int, request: DownloadRequest) -> str |
 
 
 def _probed(
-    errand: FileDownload, chosen: Sequence[LockedFile], request: DownloadRequest
+    errand: FileDownload, chosen: Sequence[File], request: DownloadRequest
 ) -> tuple[FileDownload, Probe]:
     """With its doors in the order of their speed, if so much is to be fetched that it matters."""
     largest, settings = max(chosen, key=lambda file: file.size or 0), errand.means.settings
     ordered = request.source != AUTO or load_registry(settings).sources_for(settings)
     if ordered or len(errand.doors) == 1:
         return errand, Probe(errand.doors)
-    if not (largest.has_digest and sum(map(errand.needs, chosen)) >= WORTH):
+    if not (largest.identified and sum(map(errand.needs, chosen)) >= WORTH):
         return errand, Probe(errand.doors)
     probed = probe(errand.doors, largest, errand.means)
     for note in probed.notes:
@@ -147,7 +148,7 @@ def _probed(
     return replace(errand, order=probed.order), probed
 
 
-def _fetch(errand: FileDownload, file: LockedFile) -> FileOutcome:
+def _fetch(errand: FileDownload, file: File) -> FileOutcome:
     """What was here counts as done, too."""
     got = errand.fetch(file)
     if got.changed is None:
@@ -165,7 +166,7 @@ def _learned(errand: FileDownload, got: Sequence[FileOutcome]) -> LockedRelease:
     if errand.candidate.locked is not None and not errand.candidate.planned:
         return replace(release, files=files)
     unfetched = (file for file in release.files if file.path not in found)
-    vouched = all(map(_is_vouched, got)) and all(file.has_digest for file in unfetched)
+    vouched = all(map(_is_vouched, got)) and all(file.identified for file in unfetched)
     return replace(release, files=files, trust="hub" if vouched else "first-use")
 
 
@@ -211,7 +212,7 @@ def _taken_from(got: FileOutcome) -> Path | None:
 
 def _closing_notes(hub: str, got: Sequence[FileOutcome]) -> list[str]:
     """Where files were taken from; what the digests of fetched ones stand on, if their hub has none."""
-    bare = [entry for entry in got if entry.source is not None and not entry.listed.has_digest]
+    bare = [entry for entry in got if entry.source is not None and not entry.listed.identified]
     counts = Counter(entry.voucher for entry in bare)
     return taken(entry.spot for entry in got) + [
         f"{hub} publishes no digests: {count} of the files "

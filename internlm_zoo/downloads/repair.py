@@ -15,11 +15,12 @@ from internlm_zoo.downloads.result import Repaired
 from internlm_zoo.downloads.session import Session, open_session
 from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
-from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.in_use import at_work
 from internlm_zoo.store.layout import check_books
@@ -30,7 +31,7 @@ _CONNECTIONS = 8
 
 
 def repair(
-    folder: Path, files: Sequence[LockedFile], settings: Settings, progress: Progress | None = None
+    folder: Path, files: Sequence[File], settings: Settings, progress: Progress | None = None
 ) -> tuple[Repaired, ...]:
     """Make these files of a download right again, from any hub that has them. The damaged ones stay until
     then.

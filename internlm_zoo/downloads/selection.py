@@ -10,7 +10,8 @@ from functools import cached_property
 from shlex import quote
 
 from internlm_zoo.errors import NotFoundError, UsageError
-from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.files import File
+from internlm_zoo.registry.lock import LockedRelease
 
 LONGEST = 1024
 """Characters of a glob: no path is as long, and `fnmatch` takes the square of its brackets in time."""
@@ -32,7 +33,7 @@ class Selection:
                 what = f"a glob has {len(glob)} characters, more than {LONGEST}"
                 raise UsageError(what, fix="name fewer files at a time, or a folder as `sub/`")
 
-    def of(self, release: LockedRelease) -> tuple[LockedFile, ...]:
+    def of(self, release: LockedRelease) -> tuple[File, ...]:
         """Raises NotFoundError if a named file is not there, whatever else is, or nothing is wanted."""
         paths = {file.path: None for file in release.files}
         if missing := [path for path in self.files if path not in paths]:

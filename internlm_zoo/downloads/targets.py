@@ -18,14 +18,15 @@ from converters.system.system_files import is_empty
 from internlm_zoo.caches.adopt import HashedCopy, second_name, take_in
 from internlm_zoo.caches.find import LocalCopy
 from internlm_zoo.errors import UsageError
-from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.files import Digests, File
+from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.aliases import Alias, forget, name_of, remember, remembered
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import BOOKS, CAME, PARTIAL, Store, check_books, is_blob, place_of
 from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
 from internlm_zoo.transfer.digest import digest_file
-from internlm_zoo.transfer.values import Fetched, Wanted
+from internlm_zoo.transfer.values import Fetched
 
 # What the store is called among the origins of a file.
 STORE = "store"
@@ -58,20 +59,20 @@ class Target(Protocol):
         """Before anything is written. Raises what keeps the folder from being used."""
         ...
 
-    def look(self, file: LockedFile) -> FileState:
+    def look(self, file: File) -> FileState:
         """Whether the file is here and right."""
         ...
 
-    def near(self, file: LockedFile) -> Path | None:
+    def near(self, file: File) -> Path | None:
         """A file of the store that should have the bytes, if they are to be copied from there."""
         ...
 
-    def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
+    def keep(self, fetched: Fetched, file: File, voucher: str | None = None) -> None:
         """Give a checked file its final name. voucher: the hub whose digest it was compared with, if its own
         has none."""
         ...
 
-    def adopt(self, found: HashedCopy, file: LockedFile) -> bool:
+    def adopt(self, found: HashedCopy, file: File) -> bool:
         """Take a file from where it was found, which stays as it is; False if it changed meanwhile."""
         ...
 
@@ -104,7 +105,7 @@ class StoreTarget:
         check_books(self.folder)
         intact_record(self.folder)
 
-    def look(self, file: LockedFile) -> FileState:
+    def look(self, file: File) -> FileState:
         known = _known(self.folder, self.store.aliases, self.release, file)
         if known is None:
             return FileState()
@@ -125,25 +126,25 @@ class StoreTarget:
         except OSError:  # it cannot be read
             return False
 
-    def near(self, file: LockedFile) -> Path | None:
+    def near(self, file: File) -> Path | None:
         """The release's own copy, where it has one that is right."""
         copy = self.folder / file.path
         if file.sha256 is None or copy.is_symlink() or not copy.is_file():
             return None
         return copy if self._is_right(copy, file.sha256) else None
 
-    def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
+    def keep(self, fetched: Fetched, file: File, voucher: str | None = None) -> None:
         remember(self.store.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
         keep_blob(self.store, fetched.path, fetched.sha256)
         self._links_to_it(file)
 
-    def adopt(self, found: HashedCopy, file: LockedFile) -> bool:
+    def adopt(self, found: HashedCopy, file: File) -> bool:
         remember(self.store.aliases, name_of(self.release, file), Alias(found.known.sha256))
         taken = take_in(self.store, self.ledger, found)
         self._links_to_it(file)
         return taken
 
-    def _links_to_it(self, file: LockedFile) -> None:
+    def _links_to_it(self, file: File) -> None:
         """What the release has instead of a link to the blob was of no use before, and is none now."""
         if not (self.folder / file.path).is_symlink():
             self.stale.add(file.path)
@@ -186,14 +187,14 @@ class FolderTarget:
                 )
             replace_record(self.folder, Record(model, replace(release, files=()), len(release.files)))
 
-    def look(self, file: LockedFile) -> FileState:
+    def look(self, file: File) -> FileState:
         path = place_of(self.folder, file.path)
         if not path.is_file():
             return FileState()
         known = _known(self.folder, self.aliases, self.release, file)
         sha256 = known.sha256 if known else None
-        digest = digest_file(path, Wanted(file.path, file.size, sha256, file.git_sha1))
-        comparable = known or file.has_digest
+        digest = digest_file(path, File(file.path, file.size, Digests(sha256, file.git_sha1)))
+        comparable = known or file.identified
         if comparable and digest.mismatch() is None:
             return FileState(digest.sha256, path.stat().st_size, known.voucher if known else None)
         if not self.force:
@@ -201,23 +202,23 @@ class FolderTarget:
             raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
         return FileState(damaged=path)
 
-    def near(self, file: LockedFile) -> Path | None:
+    def near(self, file: File) -> Path | None:
         sha256 = file.sha256
-        if sha256 is None and file.has_digest:
+        if sha256 is None and file.identified:
             known = remembered(self.store.aliases, name_of(self.release, file))
             sha256 = known.sha256 if known else None
         blob = self.store.blob(sha256) if sha256 else None
         is_there = blob is not None and os.path.isfile(blob)  # noqa: PTH113 - no, where the store is closed
         return blob if is_there else None
 
-    def keep(self, fetched: Fetched, file: LockedFile, voucher: str | None = None) -> None:
+    def keep(self, fetched: Fetched, file: File, voucher: str | None = None) -> None:
         target = place_of(self.folder, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not file.has_digest:  # first, so that there is no moment at which nobody knows what lies there
+        if not file.identified:  # first, so that there is no moment at which nobody knows what lies there
             remember(self.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
         move(fetched.path, target)
 
-    def adopt(self, found: HashedCopy, file: LockedFile) -> bool:
+    def adopt(self, found: HashedCopy, file: File) -> bool:
         target = place_of(self.folder, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with second_name(found, self.partial, hard=False) as draft:
@@ -235,14 +236,14 @@ class FolderTarget:
             self.partial.rmdir()
 
 
-def _known(folder: Path, aliases: Path, release: LockedRelease, file: LockedFile) -> Alias | None:
+def _known(folder: Path, aliases: Path, release: LockedRelease, file: File) -> Alias | None:
     """The sha256 that is listed of a file, or that came for it before."""
     if file.sha256 is not None:
         return Alias(file.sha256)
     return remembered(aliases, name_of(release, file)) or _recorded(folder, release, file)
 
 
-def _recorded(folder: Path, release: LockedRelease, file: LockedFile) -> Alias | None:
+def _recorded(folder: Path, release: LockedRelease, file: File) -> Alias | None:
     """What an earlier download of this very release found."""
     record = intact_record(folder)
     if record is None or (record.release.id, record.release.revision) != (release.id, release.revision):

@@ -13,22 +13,21 @@ from pathlib import Path
 
 from converters.formats.access import is_directory, no_directory
 from converters.system.system_files import files_below
+from internlm_zoo.files import File
 from internlm_zoo.integrity.report import VerifyReport, WrongFile
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.sources.paths import folded
 from internlm_zoo.store.block_digests import read_blocks
 from internlm_zoo.store.layout import Store, is_ours
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.seeding import wrong_blocks
-from internlm_zoo.transfer.values import Wanted
 from internlm_zoo.transfer.workers import work
 
 
 def verify_folder(
     path: Path,
-    expected: Iterable[LockedFile],
+    expected: Iterable[File],
     workers: int | None = None,
     *,
     quick: bool = False,
@@ -80,7 +79,7 @@ def _spelt_as_wanted(folder: Path, found: set[str], wanted: Collection[str]) -> 
 
 
 def _check(
-    folder: Path, file: LockedFile, *, quick: bool, store: Store | None, progress: Progress
+    folder: Path, file: File, *, quick: bool, store: Store | None, progress: Progress
 ) -> tuple[int, str | None]:
     """The size, and what is wrong, in words."""
     path = folder / file.path
@@ -90,7 +89,7 @@ def _check(
             return size, f"expected {file.size:,} bytes, found {size:,}"
         if quick:
             return size, None
-        wanted = Wanted.of(file)
+        wanted = file
         progress.start(file.path, size)
         try:
             digest = digest_file(path, wanted, partial(progress.advance, file.path))
@@ -101,7 +100,7 @@ def _check(
             wrong += _where(path, size, read_blocks(store, file.sha256))
     except OSError as error:
         return 0, f"cannot be read: {error.strerror}"
-    return size, wrong if wanted.has_digest else "no digest of it is known"
+    return size, wrong if wanted.identified else "no digest of it is known"
 
 
 def _where(path: Path, size: int, known: Sequence[str]) -> str:

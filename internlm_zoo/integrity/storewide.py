@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.integrity.report import UNREAD, VerifyReport, WrongFile, unread
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.inventory import blobs_of, inventory
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
 from internlm_zoo.transfer.digest import digest_file
-from internlm_zoo.transfer.values import Wanted
 from internlm_zoo.transfer.workers import work
 
 
@@ -68,7 +67,7 @@ def verify_store(
     return [*reports, _loose(store, sorted(loose), contents)] if loose else reports
 
 
-def _place(folder: Path, file: LockedFile) -> Path:
+def _place(folder: Path, file: File) -> Path:
     return real(folder / file.path)
 
 
@@ -84,7 +83,7 @@ def _content(place: Path, progress: Progress) -> _Content:
     try:
         size = place.stat().st_size
         progress.start(place.name, size)
-        digest = digest_file(place, Wanted(place.name), partial(progress.advance, place.name))
+        digest = digest_file(place, File(place.name), partial(progress.advance, place.name))
         return _Content(size, digest.sha256)
     except OSError as error:
         return _Content(0, None, f"cannot be read: {error.strerror}")
@@ -92,7 +91,7 @@ def _content(place: Path, progress: Progress) -> _Content:
         progress.finish(place.name)
 
 
-def _report(folder: Path, expected: Sequence[LockedFile], contents: Mapping[Path, _Content]) -> VerifyReport:
+def _report(folder: Path, expected: Sequence[File], contents: Mapping[Path, _Content]) -> VerifyReport:
     sizes = verify_folder(folder, expected, quick=True)
     said = {file.path for file in sizes.wrong} | set(sizes.missing)
     findings = (

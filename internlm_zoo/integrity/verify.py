@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.files import File
 from internlm_zoo.integrity.converted import is_converted, verify_converted
 from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.integrity.report import UNREAD, VerifyReport, unread
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
-from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.registry.quoted import QuotedFact, witnesses
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.layout import Store
@@ -63,9 +63,7 @@ def _refuse_repair(report: VerifyReport, repair: bool) -> None:
         raise UnsupportedError(what, report.path, "convert it again with --force")
 
 
-def _quoted(
-    report: VerifyReport, expected: Iterable[LockedFile], settings: Settings
-) -> tuple[QuotedFact, ...]:
+def _quoted(report: VerifyReport, expected: Iterable[File], settings: Settings) -> tuple[QuotedFact, ...]:
     record = read_record(report.path)
     found = record and load_registry(settings).listing(record.release.hub, record.release.repo)
     if not found:
@@ -75,7 +73,7 @@ def _quoted(
 
 
 def _repaired(
-    report: VerifyReport, expected: Iterable[LockedFile], settings: Settings, progress: Progress | None
+    report: VerifyReport, expected: Iterable[File], settings: Settings, progress: Progress | None
 ) -> VerifyReport:
     from internlm_zoo.downloads.repair import repair
 

@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from internlm_zoo.errors import IntegrityError, UnsupportedError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
 from internlm_zoo.registry.release import Format
 from internlm_zoo.serve.digests import git_blob_sha1
@@ -36,6 +37,10 @@ class IndexedFile:
     sha256: Sha256
     git_sha1: GitSha1 | None
     stamp: str
+
+    @property
+    def content(self) -> File:
+        return File(self.path, self.size, Digests(self.sha256, self.git_sha1))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from internlm_zoo.mirror.values import HubOffer, LocalState, MirrorPlan, Policy
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
-from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.transfer.client import Client
@@ -109,11 +108,10 @@ class MirrorJob:
         seen = self.destination.examine(path, files, deep=self.orders.deep, progress=progress)
         known, snapshot = {file.path for file in files} - seen.damaged, offer.snapshot if offer else None
         unknown = [
-            LockedFile(it.path, it.size, it.sha256, it.git_sha1)
+            it
             for it in (snapshot.files if snapshot else ())
-            if it.path in seen.files and it.path not in known
+            if it.identified and it.path in seen.files and it.path not in known
         ]
-        unknown = [file for file in unknown if file.has_digest]
         return replace(seen, right=self.destination.recognise(path, unknown, progress=progress))
 
 

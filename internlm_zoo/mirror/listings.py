@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from converters.system.threads import in_threads
 from internlm_zoo.downloads.candidates import Candidate
-from internlm_zoo.downloads.listings import Hubs, contradiction
+from internlm_zoo.downloads.listings import Hubs
 from internlm_zoo.errors import (
     IntegrityError,
     ListingError,
@@ -19,7 +19,7 @@ from internlm_zoo.errors import (
 from internlm_zoo.mirror.entries import MirrorEntry
 from internlm_zoo.mirror.index import Index, IndexedRelease
 from internlm_zoo.mirror.values import HubOffer
-from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
 from internlm_zoo.store.layout import is_ours
@@ -84,7 +84,7 @@ def _check_known(snapshot: Snapshot, known: Lock) -> None:
         return
     for file in snapshot.files:
         ours = before.file(file.path)
-        if ours is not None and (what := contradiction(file, ours)):
+        if ours is not None and (what := ours.conflict(file)):
             raise IntegrityError(
                 f"{snapshot.hub} has another {file.path} under the same revision ({what})",
                 before.id,
@@ -93,7 +93,7 @@ def _check_known(snapshot: Snapshot, known: Lock) -> None:
 
 
 def _as_locked(held: IndexedRelease) -> LockedRelease:
-    files = tuple(LockedFile(file.path, file.size, file.sha256, file.git_sha1) for file in held.files)
+    files = tuple(file.content for file in held.files)
     source = held.source
     return LockedRelease(
         source.hub, source.repo, source.revision, source.revision, held.format, held.trust, files

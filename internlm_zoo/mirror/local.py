@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from internlm_zoo.downloads.plan import PlannedFile
 from internlm_zoo.downloads.release import plan_release
+from internlm_zoo.files import File
 from internlm_zoo.mirror.copying import CopyContext, errand
 from internlm_zoo.mirror.listings import SourceOptions
 from internlm_zoo.mirror.values import Action, PlannedRelease
-from internlm_zoo.sources.base import RemoteFile
 
 
 def look_nearby(
@@ -47,7 +47,7 @@ def _looked(
     )
 
 
-def _known(action: Action, planned: PlannedFile, listed: RemoteFile, coming: Mapping[str, str]) -> Action:
+def _known(action: Action, planned: PlannedFile, listed: File, coming: Mapping[str, str]) -> Action:
     if planned.source is None:
         return replace(action, fetch=0, taken_from=str(planned.taken_from) if planned.taken_from else None)
     for digest in filter(None, (listed.sha256, listed.git_sha1)):

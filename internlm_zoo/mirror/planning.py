@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from internlm_zoo.errors import NotFoundError, UsageError, ZooError
+from internlm_zoo.files import File
 from internlm_zoo.mirror.entries import MirrorEntries, MirrorEntry
 from internlm_zoo.mirror.index import Index, IndexedFile, IndexedRelease
 from internlm_zoo.mirror.values import (
@@ -25,7 +26,7 @@ from internlm_zoo.mirror.values import (
     UnwantedRelease,
     Why,
 )
-from internlm_zoo.sources.base import RemoteFile, Snapshot
+from internlm_zoo.sources.base import Snapshot
 from internlm_zoo.transfer.failures import most_severe
 
 _NAMED = 3
@@ -89,7 +90,7 @@ def replan(item: PlannedRelease, offer: HubOffer, error: ZooError, rules: Policy
     return again
 
 
-def same(theirs: RemoteFile, ours: IndexedFile, same_source: bool) -> bool:
+def same(theirs: File, ours: IndexedFile, same_source: bool) -> bool:
     """Whether the hub's file is the one that is held. same_source: hub, repository and revision are those it
     came from; that decides where the hub says nothing about content."""
     if theirs.size not in (None, ours.size):
@@ -116,7 +117,7 @@ def strangers(seen: LocalState) -> tuple[str, ...]:
 
 def _actions(
     snapshot: Snapshot,
-    offered: Iterable[RemoteFile],
+    offered: Iterable[File],
     held: IndexedRelease | None,
     seen: LocalState,
     rules: Policy,
@@ -189,7 +190,7 @@ def _repairs(held: IndexedRelease | None, seen: LocalState) -> Iterator[Action]:
             yield Action("update", file.path, "damaged", file.size)
 
 
-def _why(file: RemoteFile, ours: IndexedFile | None, same_source: bool, seen: LocalState) -> Why | None:
+def _why(file: File, ours: IndexedFile | None, same_source: bool, seen: LocalState) -> Why | None:
     """What is the matter with a file that the hub has; None if nothing. ours: what the index says of it."""
     right = seen.right.get(file.path)
     if right is not None and same(file, right, False):

@@ -20,10 +20,11 @@ from yaml.nodes import MappingNode
 from converters.errors import LINES
 from converters.locking import held
 from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.files import File
 from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
-from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
+from internlm_zoo.registry.entry import LINE, FileLine
 from internlm_zoo.registry.explain import sentence
 from internlm_zoo.registry.load import shipped
 from internlm_zoo.registry.release import Format
@@ -42,24 +43,6 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
-class LockedFile:
-    """size in bytes, digests in hex; null where neither the hub nor a download has told. Lock, records and
-    whatever else is read must have them in this form."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
-    path: FilePath
-    size: Size | None
-    sha256: Sha256 | None
-    git_sha1: GitSha1 | None = None
-
-    @property
-    def has_digest(self) -> bool:
-        """Whether its bytes can be told from others."""
-        return self.sha256 is not None or (self.git_sha1 is not None and self.size is not None)
-
-
-@dataclass(frozen=True)
 class LockedRelease:
     """One revision of one repository.
 
@@ -75,7 +58,7 @@ class LockedRelease:
     requested: str | None
     format: Format | None
     trust: Literal["hub", "first-use"]
-    files: tuple[LockedFile, ...]
+    files: tuple[FileLine, ...]
 
     @property
     def id(self) -> str:
@@ -87,11 +70,11 @@ class LockedRelease:
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
-    def file(self, path: str) -> LockedFile | None:
+    def file(self, path: str) -> File | None:
         return self._by_path.get(path)
 
     @cached_property
-    def _by_path(self) -> Mapping[str, LockedFile]:
+    def _by_path(self) -> Mapping[str, File]:
         return {file.path: file for file in self.files}
 
 
@@ -197,8 +180,8 @@ def _plain(release: LockedRelease) -> dict[str, Any]:
     return {**plain, "files": [_line(file) for file in files]}
 
 
-def _line(file: LockedFile) -> _Line:
-    return _Line({name: value for name, value in vars(file).items() if (name, value) != ("git_sha1", None)})
+def _line(file: File) -> _Line:
+    return _Line({name: value for name, value in file.facts.items() if value is not None or name in LINE})
 
 
 def _key(release: LockedRelease) -> tuple[str, str, str]:

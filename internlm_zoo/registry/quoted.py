@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from internlm_zoo.registry.lock import LockedFile
+from internlm_zoo.files import Digests, File
 from internlm_zoo.registry.release import QuotedFile
-
-_DIGESTS = ("sha256", "git_sha1")
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class QuotedFact:
     found: str
 
 
-def witnesses(quoted: Mapping[str, QuotedFile], files: Iterable[LockedFile]) -> tuple[QuotedFact, ...]:
+def witnesses(quoted: Mapping[str, QuotedFile], files: Iterable[File]) -> tuple[QuotedFact, ...]:
     """By path. Nothing for files of which no quoted fact is known."""
     listed = sorted((file for file in files if file.path in quoted), key=lambda file: file.path)
     found = (_witness(file, quoted[file.path]) for file in listed)
@@ -51,11 +49,10 @@ def sentences(found: Iterable[QuotedFact]) -> list[str]:
     return agreed + told
 
 
-def _witness(file: LockedFile, quoted: QuotedFile) -> QuotedFact | None:
-    facts = [(name, getattr(quoted, name), getattr(file, name)) for name in _DIGESTS]
-    facts.append(("size", quoted.bytes, file.size))
-    both = [fact for fact in facts if fact[1] is not None and fact[2] is not None]
-    if not both:
+def _witness(file: File, quoted: QuotedFile) -> QuotedFact | None:
+    said = File(file.path, quoted.bytes, Digests(quoted.sha256, quoted.git_sha1))
+    facts = said.compared(file)
+    if not facts:
         return None
-    name, said, known = next((fact for fact in both if fact[1] != fact[2]), both[0])
-    return QuotedFact(file.path, quoted.source, said == known, name, str(said), str(known))
+    fact = said.conflict(file) or facts[0]
+    return QuotedFact(file.path, quoted.source, fact.agrees, fact.name, str(fact.expected), str(fact.found))

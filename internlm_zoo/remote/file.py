@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from converters.system.threads import in_threads
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.files import File
 from internlm_zoo.transfer.out_of_order_hasher import OutOfOrderHasher
 from internlm_zoo.transfer.ranges import Ranges
-from internlm_zoo.transfer.values import Wanted
 
 CONNECTIONS = 16
 """At once, for short ranges that are known beforehand."""
@@ -38,7 +38,7 @@ VERIFIED, UNVERIFIED = "verified", "per tensor"
 class RangedFile:
     """Reads from several threads take turns. Memory: _KEPT, _REMEMBERED and passing.LIMIT at most."""
 
-    def __init__(self, ranges: Ranges, wanted: Wanted, md5: str | None = None) -> None:
+    def __init__(self, ranges: Ranges, wanted: File, md5: str | None = None) -> None:
         self.name = ranges.name
         self._ranges = ranges
         self._passing = OutOfOrderHasher(wanted, md5)

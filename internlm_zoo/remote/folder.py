@@ -19,15 +19,16 @@ from internlm_zoo.downloads.candidates import AUTO, Candidate, candidate, candid
 from internlm_zoo.downloads.listings import Hubs, as_release
 from internlm_zoo.downloads.run import HUB_FAILURES, verdict
 from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
+from internlm_zoo.files import File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.registry import Hub, Model, Registry, Release, load_registry
-from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.remote.file import CONNECTIONS, RangedFile
 from internlm_zoo.settings import Settings
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.digest import Digest
 from internlm_zoo.transfer.ranges import Ranges
-from internlm_zoo.transfer.values import Endpoint, Wanted
+from internlm_zoo.transfer.values import Endpoint
 
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|gguf)")
 _SMALL = 64 << 20  # bytes that are held in memory whole
@@ -108,7 +109,7 @@ class RemoteFolder:
     ) -> None:
         self.close()
 
-    def _file(self, name: str) -> LockedFile:
+    def _file(self, name: str) -> File:
         file = self._release.file(name)
         if file is None:
             raise NotFoundError("there is no such file", self.where(name))
@@ -116,7 +117,7 @@ class RemoteFolder:
 
     def _open(self, name: str) -> ByteSource:
         file = self._file(name)
-        wanted = Wanted.of(file)
+        wanted = file
         origin = Endpoint(self._door.hub.name, partial(self._hubs.locate, self._door, file))
         ranges = Ranges(self.where(name), wanted, origin, self._client)
         if _WEIGHTS.fullmatch(name) and name != MODEL_CONFIG:
@@ -125,7 +126,7 @@ class RemoteFolder:
         return MemoryFile(ranges.name, _whole(ranges, wanted))
 
 
-def _whole(ranges: Ranges, wanted: Wanted) -> bytes:
+def _whole(ranges: Ranges, wanted: File) -> bytes:
     """A small file, once it is what it should be."""
     if ranges.size > _SMALL:
         raise IntegrityError(f"it has {ranges.size:,} bytes, more than any such file", ranges.name)

@@ -8,19 +8,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from internlm_zoo.files import File
+
 if TYPE_CHECKING:
     from internlm_zoo.sources.login import Login
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file as its hub lists it. size in bytes; sha256 and git_sha1 (of `blob <size>\\0` + bytes) in hex,
-    where the hub publishes them."""
-
-    path: str
-    size: int | None = None
-    sha256: str | None = None
-    git_sha1: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,15 +23,15 @@ class Snapshot:
     repo: str
     revision: str
     requested: str | None
-    files: tuple[RemoteFile, ...]
+    files: tuple[File, ...]
     updated: datetime | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
-    def file(self, path: str) -> RemoteFile | None:
+    def file(self, path: str) -> File | None:
         return self._by_path.get(path)
 
     @cached_property
-    def _by_path(self) -> Mapping[str, RemoteFile]:
+    def _by_path(self) -> Mapping[str, File]:
         return {file.path: file for file in self.files}
 
 

@@ -17,9 +17,10 @@ from converters.formats.links import enclosed_in
 from converters.system.system_files import LISTED, files_below
 from converters.system.threads import in_threads
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
@@ -59,8 +60,8 @@ class DirectorySource:
         check_path(repo, self._hub)
         return self._root / repo
 
-    def _remote_file(self, folder: Path, path: str) -> RemoteFile:
+    def _remote_file(self, folder: Path, path: str) -> File:
         with LocalFile(folder / path, enclosed_in(self._root)) as file:
             sha256 = hex_of(file, hashlib.sha256())
             file.confirm()
-            return RemoteFile(path, file.size, sha256)
+            return File(path, file.size, Digests(sha256))

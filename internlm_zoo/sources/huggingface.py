@@ -16,10 +16,11 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from internlm_zoo.errors import AccessError, UsageError, ZooError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Asker, Response, absent, bearer, twice, unreachable
 from internlm_zoo.sources.paths import check_snapshot
@@ -46,10 +47,10 @@ class _Sibling:
     lfs: _Lfs | None = None
 
     @property
-    def remote(self) -> RemoteFile:
+    def remote(self) -> File:
         if self.lfs is None:
-            return RemoteFile(self.rfilename, self.size, git_sha1=self.blob_id)
-        return RemoteFile(self.rfilename, self.lfs.size, sha256=self.lfs.sha256)
+            return File(self.rfilename, self.size, Digests(git_sha1=self.blob_id))
+        return File(self.rfilename, self.lfs.size, Digests(sha256=self.lfs.sha256))
 
 
 @dataclass(frozen=True)

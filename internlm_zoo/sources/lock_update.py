@@ -14,8 +14,9 @@ from typing import Literal
 
 from converters.system.threads import in_threads
 from internlm_zoo.errors import ListingError, NetworkError, VariableError, ZooError
+from internlm_zoo.files import File
 from internlm_zoo.registry import Model, Registry, Release
-from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.registry.release import Format
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import resolve_release
@@ -75,8 +76,7 @@ def resolve_all(
 
 def locked(snapshot: Snapshot, format: Format | None) -> LockedRelease:
     """A listing as the lock records it."""
-    files = tuple(LockedFile(file.path, file.size, file.sha256, file.git_sha1) for file in snapshot.files)
-    vouched = all(file.sha256 or file.git_sha1 for file in files)
+    vouched = all(any(file.digests) for file in snapshot.files)
     return LockedRelease(
         hub=snapshot.hub,
         repo=snapshot.repo,
@@ -84,7 +84,7 @@ def locked(snapshot: Snapshot, format: Format | None) -> LockedRelease:
         requested=snapshot.requested,
         format=format,
         trust="hub" if vouched else "first-use",
-        files=tuple(sorted(files, key=lambda file: file.path)),
+        files=tuple(sorted(snapshot.files, key=lambda file: file.path)),
     )
 
 
@@ -145,29 +145,22 @@ class _Asker:
             raise
 
 
-def _remembering(file: LockedFile, known: LockedFile | None, same_listing: bool) -> LockedFile:
-    if known is None or contradiction(known, file):
+def _remembering(file: File, known: File | None, same_listing: bool) -> File:
+    if known is None or known.conflict(file):
         return file
-    same_bytes = same_listing or (file.git_sha1 is not None and file.git_sha1 == known.git_sha1)
-    if not same_bytes:
+    if not (same_listing or known.digests.agree(file.digests)):
         return file
-    size = known.size if file.size is None else file.size
-    return replace(file, size=size, sha256=file.sha256 or known.sha256)
+    return file.completed_by(known)
 
 
-def _file_changes(path: str, before: LockedFile | None, now: LockedFile | None) -> list[Change]:
+def _file_changes(path: str, before: File | None, now: File | None) -> list[Change]:
     if before is None:
         return [Change(path, "added", "", "")]
     if now is None:
         return [Change(path, "removed", "", "")]
-    difference = contradiction(before, now)
-    return [Change(path, "changed", *difference)] if difference else []
-
-
-def contradiction(before: LockedFile, now: LockedFile) -> tuple[str, str] | None:
-    """The first fact that both state and that differs."""
-    for name in ("sha256", "git_sha1", "size"):
-        old, new = getattr(before, name), getattr(now, name)
-        if old is not None and new is not None and old != new:
-            return f"{name} {old}", f"{name} {new}"
-    return None
+    conflict = before.conflict(now)
+    if conflict is None:
+        return []
+    return [
+        Change(path, "changed", f"{conflict.name} {conflict.expected}", f"{conflict.name} {conflict.found}")
+    ]

@@ -14,11 +14,12 @@ from urllib.parse import quote, urlencode
 from pydantic import TypeAdapter
 
 from internlm_zoo.errors import AccessError, NetworkError, UsageError, ZooError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.names import is_sha1
 from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Asker, Response, absent, bearer, twice, unreachable
@@ -40,11 +41,11 @@ class _Node:
     etag: str | None = None
 
     @property
-    def remote(self) -> RemoteFile:
+    def remote(self) -> File:
         etag = (self.etag or "").removeprefix("W/").strip('"').lower() or None
         is_sha256 = etag is not None and len(etag) == 64
         digests = (etag, None) if is_sha256 else (None, etag)
-        return RemoteFile(self.path, self.size, *digests)
+        return File(self.path, self.size, Digests(*digests))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_pascal
 
 from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.names import is_sha1
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import Asker, Response, absent, bearer, refusal, twice
@@ -54,8 +55,8 @@ class _Entry:
         return self.type == "tree"
 
     @property
-    def remote(self) -> RemoteFile:
-        return RemoteFile(self.path, self.size, self.sha256 or None)
+    def remote(self) -> File:
+        return File(self.path, self.size, Digests(self.sha256 or None))
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _branch(revision: str | None) -> str:
     return _DEFAULT_BRANCH if revision in (None, _MAIN) or is_listing(revision) else str(revision)
 
 
-def _revision(entries: Sequence[_Entry], files: Sequence[RemoteFile], asked: str | None) -> str:
+def _revision(entries: Sequence[_Entry], files: Sequence[File], asked: str | None) -> str:
     """The commit that was asked for, else the newest that the listing names, else a name for the listing."""
     if asked and is_sha1(asked):
         return asked

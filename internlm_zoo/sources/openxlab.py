@@ -23,10 +23,11 @@ from pydantic.alias_generators import to_camel
 
 from converters.redaction import keep_secret
 from internlm_zoo.errors import AccessError, NotFoundError, UnsupportedError, UsageError
+from internlm_zoo.files import File
 from internlm_zoo.net.addresses import WEB, host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.credentials import login_of
 from internlm_zoo.sources.http import LONGEST_URL, Asker, absent, twice
 from internlm_zoo.sources.listing import listing_revision
@@ -145,7 +146,7 @@ class OpenXLabSource:
             raise absent(
                 self._hub, f"revision {revision} of {repo} (it keeps only the current one)", self._endpoint
             )
-        listed = tuple(map(RemoteFile, files))
+        listed = tuple(map(File, files))
         return check_snapshot(Snapshot(self._hub, repo, found, revision, listed))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:

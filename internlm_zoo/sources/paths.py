@@ -10,8 +10,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from internlm_zoo.errors import IntegrityError, NotFoundError
+from internlm_zoo.files import File
 from internlm_zoo.names import fault_in, is_sha1, is_sha256
-from internlm_zoo.sources.base import RemoteFile, Snapshot
+from internlm_zoo.sources.base import Snapshot
 
 FILES = 100_000
 """In one listing. Hugging Face advises to keep a repository below that."""
@@ -77,20 +78,20 @@ def check_snapshot(snapshot: Snapshot) -> Snapshot:
     return snapshot
 
 
-def _check_facts(file: RemoteFile, where: str) -> None:
+def _check_facts(file: File, where: str) -> None:
     wrong = _wrong_size(file) or next(_wrong_digests(file), None)
     if wrong:
         raise IntegrityError(f"refused the listing: {_shown(file.path)} has {wrong}", where)
 
 
-def _wrong_size(file: RemoteFile) -> str | None:
+def _wrong_size(file: File) -> str | None:
     if file.size is not None and file.size < 0:
         return "a size below zero"
     too_large = file.size is not None and file.size > LARGEST_FILE
     return f"a size above {LARGEST_FILE:,} bytes" if too_large else None
 
 
-def _wrong_digests(file: RemoteFile) -> Iterator[str]:
+def _wrong_digests(file: File) -> Iterator[str]:
     """No bytes have digests of another form, nor any but no bytes those of nothing."""
     digests = (
         ("sha256", file.sha256, is_sha256, _EMPTY_SHA256),

@@ -16,7 +16,7 @@ from internlm_zoo.errors import AccessError, CredentialError, NotFoundError, Zoo
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.lock_update import Resolved, contradiction, resolve_all
+from internlm_zoo.sources.lock_update import Resolved, resolve_all
 
 State = Literal["first", "same", "older", "newer", "different", "unknown", "unreachable", "gone"]
 DRIFT = frozenset({"older", "newer", "different", "gone"})
@@ -86,18 +86,15 @@ def _agreement(one: LockedRelease, other: LockedRelease) -> State:
         path
         for path in _paths(one)
         for a, b in [(one.file(path), other.file(path))]
-        if a and b and any(getattr(a, fact) is not None and getattr(b, fact) is not None for fact in _FACTS)
+        if a and b and a.compared(b)
     ]
     return "same" if comparable else "unknown"
-
-
-_FACTS = ("sha256", "git_sha1", "size")
 
 
 def _differing(one: LockedRelease, other: LockedRelease) -> Iterator[str]:
     for path in sorted({*_paths(one), *_paths(other)}):
         a, b = one.file(path), other.file(path)
-        if a is None or b is None or contradiction(a, b):
+        if a is None or b is None or a.conflict(b):
             yield path
 
 

@@ -17,9 +17,10 @@ from html import unescape
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.files import File
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, RemoteFile, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.http import LONGEST_URL, Asker, Response, absent, twice
 from internlm_zoo.sources.listing import listing_revision
@@ -60,7 +61,7 @@ class WebSource:
         if revision not in (*_DEFAULT_NAMES, found):
             raise absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
         files = (
-            RemoteFile(folder + name)
+            File(folder + name)
             for folder, page in pages.items()
             for name in page.names
             if not name.endswith("/")

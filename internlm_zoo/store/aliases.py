@@ -16,9 +16,10 @@ from pathlib import Path
 
 from converters.formats.access import content_of
 from internlm_zoo.errors import IntegrityError, ZooError
+from internlm_zoo.files import File
 from internlm_zoo.fs import contained
 from internlm_zoo.names import is_sha1, is_sha256
-from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.registry.lock import LockedRelease
 
 _LONGEST = 256
 """Of what is in a note: a hub's name."""
@@ -32,12 +33,12 @@ class Alias:
     voucher: str | None = None
 
 
-def name_of(release: LockedRelease, file: LockedFile) -> str:
+def name_of(release: LockedRelease, file: File) -> str:
     """What a file is called before it is here: after its content where that is known, so that any hub can go
     on with it. Raises IntegrityError for a digest that is none."""
     if file.sha256 is not None:
         return _checked(file.sha256)
-    if file.has_digest:
+    if file.identified:
         return f"{_checked(file.git_sha1 or '')}-{file.size}"
     about = (release.id, release.revision, file.path, str(file.size), str(file.git_sha1))
     return hashlib.sha256("\0".join(about).encode()).hexdigest()

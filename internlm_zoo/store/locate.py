@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from converters.formats.access import is_directory
 from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
+from internlm_zoo.files import File
 from internlm_zoo.registry import Model, load_registry
-from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease
+from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.registry.release import FORMAT_ORDER, QUANTISED
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.inventory import StoredRelease, holdings, inventory
@@ -71,7 +71,7 @@ def lock_or_none(settings: Settings, note: Callable[[str], None] = lambda _: Non
         return Lock()
 
 
-def expected_files(folder: Path, lock: Lock) -> tuple[LockedFile, ...]:
+def expected_files(folder: Path, lock: Lock) -> tuple[File, ...]:
     """The files that a download put into a folder, with the lock's digests where it has the release.
 
     Raises NotFoundError if nothing says what should be there.
@@ -91,12 +91,7 @@ def expected_files(folder: Path, lock: Lock) -> tuple[LockedFile, ...]:
     return tuple(_by_lock(file, locked.file(file.path), folder) for file in release.files)
 
 
-def _by_lock(file: LockedFile, locked: LockedFile | None, folder: Path) -> LockedFile:
+def _by_lock(file: File, locked: File | None, folder: Path) -> File:
     if locked is None:
         raise IntegrityError(f"{file.path} is not in the release by the lock", folder)
-    return replace(
-        file,
-        size=locked.size if locked.size is not None else file.size,
-        sha256=locked.sha256 or file.sha256,
-        git_sha1=locked.git_sha1 or file.git_sha1,
-    )
+    return locked.completed_by(file)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from converters.system.filesystem import copy, keeps_out, move, set_mode
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.ownership import bury, draft, sweep
-from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.record import Record, extend_record, says, write_record
 
@@ -38,7 +38,7 @@ def keep_blob(store: Store, part: Path, sha256: str, *, ours: bool = True) -> No
     move(part, blob)
 
 
-def holds(store: Store, folder: Path, file: LockedFile) -> bool:
+def holds(store: Store, folder: Path, file: File) -> bool:
     """Whether the release folder has this file, by its size and by the blob it is a link to; nothing is
     read."""
     if file.sha256 is None:
@@ -100,7 +100,7 @@ def _becomes(draft: Path, folder: Path, record: Record) -> bool:
     return True
 
 
-def _link_all(store: Store, draft: Path, folder: Path, files: Iterable[LockedFile]) -> list[tuple[Path, str]]:
+def _link_all(store: Store, draft: Path, folder: Path, files: Iterable[File]) -> list[tuple[Path, str]]:
     """Links in `draft` that are right in `folder`; each with its path there."""
     links = []
     for file in files:

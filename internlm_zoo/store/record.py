@@ -6,10 +6,9 @@ read it. One that is damaged, or of a newer version, costs its own release and n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -123,7 +122,7 @@ def write_record(folder: Path, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, _DRAFT)
     draft = path.with_name(free_name(_DRAFT))
-    draft.write_text(json.dumps(asdict(record), ensure_ascii=False, indent=1), encoding="utf-8")
+    draft.write_bytes(_RECORD.dump_json(record, indent=1))
     if path.is_dir():
         path.rmdir()
     draft.replace(path)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
+from internlm_zoo.files import File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.transfer.failures import PAGE, placeholder, suspect, timed_out, truncated, violation
-from internlm_zoo.transfer.values import Wanted
 
 # Larger ones are slower: the system hands out fresh memory for each.
 CHUNK = 1 << 18
@@ -44,7 +44,7 @@ class Body:
         """Byte after its last, where it says how long it is."""
         return None if self.length is None else self.start + self.length
 
-    def begin(self, wanted: Wanted, *, again: bool = True) -> None:
+    def begin(self, wanted: File, *, again: bool = True) -> None:
         """Look at the first bytes, which are kept for `chunks`. Raises TransferFailure for a page or a
         pointer in place of the file, or another length than is known. again: it was asked for before; if not,
         an answer without a byte is doubted where nobody has said how long the file is."""
@@ -55,7 +55,7 @@ class Body:
         if not (self._first or self.certain or again) and wanted.size is None:
             raise suspect(self.url, f"sends nothing of {wanted.path}", is_usual=True)
 
-    def chunks(self, wanted: Wanted, retry_policy: RetryPolicy) -> Iterator[bytes]:
+    def chunks(self, wanted: File, retry_policy: RetryPolicy) -> Iterator[bytes]:
         """The bytes, held against what is known of the file: raises TransferFailure as `begin`, and for too
         few or too many bytes, or a connection slower than patience allows. Read to the end, the connection
         serves the next request."""
@@ -75,7 +75,7 @@ class Body:
         if self.end is not None and position < self.end:
             raise truncated(self.url, wanted.path, position, self.end)
 
-    def _judge(self, first: bytes, wanted: Wanted) -> None:
+    def _judge(self, first: bytes, wanted: File) -> None:
         if sent := self._placeholder(first, wanted):
             raise (suspect if sent == PAGE else violation)(self.url, f"sends {sent} {wanted.path}")
         if self.total == 0 and wanted.size:
@@ -86,7 +86,7 @@ class Body:
             what = f"does not say how long {wanted.path} is, so it could be cut, or never end"
             raise violation(self.url, what)
 
-    def _placeholder(self, first: bytes, wanted: Wanted) -> str | None:
+    def _placeholder(self, first: bytes, wanted: File) -> str | None:
         """What comes instead of the file. Of the right length it is the file until its digest says
         otherwise."""
         right_length = wanted.size is not None and self.total == wanted.size

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from converters.formats.access import regular
-from internlm_zoo.transfer.values import Wanted
+from internlm_zoo.files import File
 
 _CHUNK = 1 << 20
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 class Digest:
     """sha256 always; the git blob's sha1 as well where that is all the hub published."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: File) -> None:
         self._wanted = wanted
         self._sha256 = hashlib.sha256()
         self._git = None
@@ -48,7 +48,7 @@ class Digest:
         return None
 
 
-def digest_file(path: Path, wanted: Wanted, seen: Callable[[int], None] | None = None) -> Digest:
+def digest_file(path: Path, wanted: File, seen: Callable[[int], None] | None = None) -> Digest:
     """The digests of a file on the disk. seen: told the size of each piece. Raises OSError."""
     digest = Digest(wanted)
     with open(path, "rb", buffering=0, opener=regular) as file:

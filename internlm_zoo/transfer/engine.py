@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.files import File
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.block_repair import repair_blocks
@@ -32,7 +33,7 @@ from internlm_zoo.transfer.failures import (
 )
 from internlm_zoo.transfer.partial import Partial, WrongBlock
 from internlm_zoo.transfer.scheduler import EndpointState, combined_error, is_outpaced, next_endpoint
-from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics
 from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
 
 _TICK = 0.25
@@ -43,7 +44,7 @@ _FAST = 150e6
 
 
 def transfer(
-    wanted: Wanted,
+    wanted: File,
     origins: Sequence[Endpoint],
     folder: Path,
     key: str,
@@ -119,7 +120,7 @@ class Run:
 
     def take_part(self) -> bool:
         """Bring one stretch; False if there is none to bring, or nobody to bring it from now."""
-        if not self.partial.wanted.has_digest or self._over or self._is_fast():
+        if not self.partial.wanted.identified or self._over or self._is_fast():
             return False
         with self.partial.changed:
             state = next_endpoint(self.endpoints, spread=True)
@@ -186,7 +187,7 @@ class Run:
     def _claim(self) -> Claim | None:
         """Without a digest, parts from two answers could not be told to be of one file."""
         blocks = self.partial.blocks
-        return blocks.claim(whole=not self.partial.wanted.has_digest) or blocks.share()
+        return blocks.claim(whole=not self.partial.wanted.identified) or blocks.share()
 
     def _next(self, claim: Claim) -> EndpointState:
         """Whoever may be asked soonest for it, when it may be asked."""
@@ -237,7 +238,7 @@ class Run:
             check_room(body.url, partial.path, self.path, body.total - partial.here)
         if body.start < claim.position:
             self._take_whole(state, claim)
-        elif claim.position and not partial.wanted.has_digest and not partial.validator(server):
+        elif claim.position and not partial.wanted.identified and not partial.validator(server):
             raise changed(body.url, "does not say whether the file is still the same")
         partial.remember(server, body.validator)
         if body.end is not None and claim.end is not None and body.end > claim.end:

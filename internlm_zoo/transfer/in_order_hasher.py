@@ -14,9 +14,9 @@ from blake3 import blake3
 
 from converters.system.threads import started
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.files import File
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.digest import Digest
-from internlm_zoo.transfer.values import Wanted
 
 _PIECE = 1 << 20  # bytes that are read at once
 _TICK = 0.25
@@ -29,7 +29,7 @@ class InOrderHasher:
     def __init__(
         self,
         path: Path,
-        wanted: Wanted,
+        wanted: File,
         blocks: Blocks,
         changed: threading.Condition,
         expected: Mapping[int, str],

@@ -20,10 +20,10 @@ from typing import Any
 
 from converters.formats.access import regular
 from converters.formats.jsontext import json_value
+from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.ownership import Owner, abandoned, free_name, named, owner_of
 from internlm_zoo.names import is_sha256
 from internlm_zoo.transfer.blocks import BLOCK
-from internlm_zoo.transfer.values import Wanted
 
 _VERSION = 2
 _SUFFIX = ".journal"
@@ -47,7 +47,7 @@ class Journal:
     """wanted: the file it is about. blocks: by number. validators: ETag per door, an endpoint and the host
     that answered for it."""
 
-    wanted: Wanted
+    wanted: File
     blocks: dict[int, KeptBlock] = field(default_factory=dict)
     validators: dict[str, str] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class Writer:
 
     def _begin(self) -> None:
         journal, fresh = self._journal, self._path.with_suffix(".new")
-        lines = [{"version": _VERSION, "block": BLOCK, "wanted": asdict(journal.wanted)}]
+        lines = [{"version": _VERSION, "block": BLOCK, "wanted": journal.wanted.facts}]
         lines += [{"door": server, "etag": etag} for server, etag in journal.validators.items()]
         lines += [_line(block, kept) for block, kept in sorted(journal.blocks.items())]
         fresh.write_bytes(b"".join(map(_encoded, lines)))
@@ -106,7 +106,7 @@ class Claimed:
     note: str | None = None
 
 
-def claim(owner: Owner, folder: Path, key: str, wanted: Wanted) -> Claimed:
+def claim(owner: Owner, folder: Path, key: str, wanted: File) -> Claimed:
     """What earlier runs left there: takes the fullest over; the others, and whatever has no journal, go.
 
     What is another account's is copied where it cannot be had, and left where it cannot be read.
@@ -179,13 +179,13 @@ def _line(block: int, kept: KeptBlock) -> dict[str, Any]:
     return {"block": block, **asdict(kept)}
 
 
-def _read(part: Path, wanted: Wanted) -> Journal:
+def _read(part: Path, wanted: File) -> Journal:
     """What the journal says, as far as the file bears it out; nothing where it is about other bytes."""
     journal = Journal(wanted)
     lines = _lines(_beside(part))
     head = next(lines, {})
     same = head.get("version") == _VERSION and head.get("block") == BLOCK
-    if not (same and _content(head.get("wanted")) == _content(asdict(wanted))):
+    if not (same and _content(head.get("wanted")) == _content(wanted.facts)):
         return journal
     try:
         size = part.stat().st_size
@@ -226,7 +226,7 @@ def _content(wanted: object) -> tuple[object, ...] | None:
     """What tells one content from another."""
     if not isinstance(wanted, dict):
         return None
-    return tuple(wanted.get(name) for name in ("size", "sha256", "git_sha1"))
+    return tuple(wanted.get(name) for name in ("size", *Digests._fields))
 
 
 def _held(part: Path) -> int:

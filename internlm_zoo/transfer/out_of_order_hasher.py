@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import heapq
 
+from internlm_zoo.files import File
 from internlm_zoo.transfer.digest import Digest
-from internlm_zoo.transfer.values import Wanted
 
 LIMIT = 112 << 20
 """Bytes that may wait for those before them."""
@@ -16,7 +16,7 @@ class OutOfOrderHasher:
     """position: all bytes before it were digested. lost: too much would have to wait, or what passed is not
     all that was read, so there will be no digest. md5: of a side-car, in hex."""
 
-    def __init__(self, wanted: Wanted, md5: str | None = None) -> None:
+    def __init__(self, wanted: File, md5: str | None = None) -> None:
         self.position = 0
         self.lost = False
         self._wanted = wanted

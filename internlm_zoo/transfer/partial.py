@@ -15,13 +15,13 @@ from blake3 import blake3
 from converters.locking.file_locks import is_at
 from converters.system.filesystem import flush, resize
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.files import File
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks, Claim
 from internlm_zoo.transfer.in_order_hasher import InOrderHasher
 from internlm_zoo.transfer.journal import Journal, KeptBlock
-from internlm_zoo.transfer.values import Wanted
 
 _READ = 1 << 20
 # How much of a slow connection's work a kill may cost.
@@ -50,7 +50,7 @@ class Partial:
     of no use. Whatever writes raises NoSpaceError on a full disk; what is there stays for the next run.
     """
 
-    def __init__(self, folder: Path, key: str, wanted: Wanted, known: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, key: str, wanted: File, known: Sequence[str] = ()) -> None:
         self.wanted = self._asked = wanted
         self.changed = threading.Condition(threading.RLock())
         self._looked = time.time()

@@ -20,19 +20,20 @@ from internlm_zoo.errors import (
     UnsupportedError,
     ZooError,
 )
+from internlm_zoo.files import File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.failures import Recovery, TransferFailure, changed, host, timed_out, violation
-from internlm_zoo.transfer.values import Endpoint, Wanted
+from internlm_zoo.transfer.values import Endpoint
 
 
 class Ranges:
     """The bytes of one file at one endpoint; thread-safe. name: what errors call it."""
 
-    def __init__(self, name: str, wanted: Wanted, endpoint: Endpoint, client: Client) -> None:
+    def __init__(self, name: str, wanted: File, endpoint: Endpoint, client: Client) -> None:
         self.name = name
         self._wanted = wanted
         self._endpoint = endpoint

@@ -10,12 +10,12 @@ from pathlib import Path
 from blake3 import blake3
 
 from converters.formats.access import regular
+from internlm_zoo.files import File
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.journal import Journal, KeptBlock
-from internlm_zoo.transfer.values import Wanted
 
 HERE = "the file that was here"
 """Who brought the blocks of a damaged file."""
@@ -40,7 +40,7 @@ def wrong_blocks(path: Path, size: int, known: Sequence[str]) -> dict[int, tuple
     return {block: (expected, is_) for block, (expected, is_) in pairs if expected != is_}
 
 
-def seed(folder: Path, key: str, wanted: Wanted, damaged: Path, known: Sequence[str]) -> int:
+def seed(folder: Path, key: str, wanted: File, damaged: Path, known: Sequence[str]) -> int:
     """Leave in `folder`, under `key`, a copy of the damaged file for `transfer` to repair; the file itself
     stays.
 

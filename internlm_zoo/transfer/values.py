@@ -6,28 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from internlm_zoo.registry.lock import LockedFile
-from internlm_zoo.sources.base import Location, RemoteFile
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The file to end up with. Whatever is None was not published by anyone we trust: size in bytes; sha256
-    and git_sha1 (of `blob <size>\\0` + content) in hex."""
-
-    path: str
-    size: int | None = None
-    sha256: str | None = None
-    git_sha1: str | None = None
-
-    @classmethod
-    def of(cls, file: RemoteFile | LockedFile) -> Wanted:
-        """A file as its hub lists it, or the lock."""
-        return cls(file.path, file.size, file.sha256, file.git_sha1)
-
-    @property
-    def has_digest(self) -> bool:
-        return self.sha256 is not None or (self.git_sha1 is not None and self.size is not None)
+from internlm_zoo.sources.base import Location
 
 
 @dataclass(frozen=True)

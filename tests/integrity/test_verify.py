@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry.lock import LockedFile
 
 FILES = {
     f"{folder}file-{number}.bin": random.Random(number).randbytes(1000 * number)
@@ -19,8 +19,8 @@ FILES = {
 }
 
 
-def locked(path: str, data: bytes) -> LockedFile:
-    return LockedFile(path, len(data), hashlib.sha256(data).hexdigest())
+def locked(path: str, data: bytes) -> File:
+    return File(path, len(data), Digests(hashlib.sha256(data).hexdigest()))
 
 
 EXPECTED = [locked(path, data) for path, data in FILES.items()]
@@ -78,13 +78,15 @@ def test_the_git_digest_serves_where_it_is_all_there_is(folder: Path) -> None:
     data = FILES["file-1.bin"]
     sha1 = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     others = [file for file in EXPECTED if file.path != "file-1.bin"]
-    assert verify_folder(folder, [*others, LockedFile("file-1.bin", len(data), None, sha1)]).ok
-    wrong = verify_folder(folder, [*others, LockedFile("file-1.bin", len(data), None, sha1[::-1])]).wrong
+    assert verify_folder(folder, [*others, File("file-1.bin", len(data), Digests(git_sha1=sha1))]).ok
+    wrong = verify_folder(
+        folder, [*others, File("file-1.bin", len(data), Digests(git_sha1=sha1[::-1]))]
+    ).wrong
     assert sha1 in wrong[0].what
 
 
 def test_a_file_of_which_no_digest_is_known_is_not_called_right(folder: Path) -> None:
-    report = verify_folder(folder, [*EXPECTED[1:], LockedFile(EXPECTED[0].path, None, None)])
+    report = verify_folder(folder, [*EXPECTED[1:], File(EXPECTED[0].path)])
     assert [file.what for file in report.wrong] == ["no digest of it is known"]
 
 

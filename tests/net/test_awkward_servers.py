@@ -11,13 +11,14 @@ import pytest
 from internlm_zoo import download
 from internlm_zoo.downloads.result import DownloadResult
 from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError
+from internlm_zoo.files import File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.net.awkward import Awkward, serving
 from tests.store.world import content_below
@@ -65,7 +66,7 @@ def test_a_partial_file_that_is_complete_is_not_fetched_again(tmp_path: Path, te
     path = "acme/tiny/sub/weights.bin"
     with serving(Awkward(THERE, tells=tells)) as server:
         for stops in (True, False):
-            fetched = fetch(Wanted("weights.bin"), f"{server.url}/{path}", tmp_path, stops=stops)
+            fetched = fetch(File("weights.bin"), f"{server.url}/{path}", tmp_path, stops=stops)
         assert fetched is not None and fetched.path.read_bytes() == THERE[path]
         size = len(THERE[path])
         assert fetched.resumed == size and fetched.served == {}
@@ -73,7 +74,7 @@ def test_a_partial_file_that_is_complete_is_not_fetched_again(tmp_path: Path, te
     assert asked == ["bytes=0-", f"bytes={size}-", *([] if tells else [f"bytes={size - 1}-{size - 1}"])]
 
 
-def fetch(wanted: Wanted, url: str, folder: Path, *, stops: bool) -> Fetched | None:
+def fetch(wanted: File, url: str, folder: Path, *, stops: bool) -> Fetched | None:
     """stops: as soon as all is here."""
     stop, came = threading.Event(), [0]
 
@@ -137,7 +138,7 @@ def test_a_range_beyond_a_file_that_shrank_is_no_end(tmp_path: Path) -> None:
     """It ends before what is here: that is another file."""
     before = {"weights.bin": THERE["acme/tiny/sub/weights.bin"]}
     with serving(Awkward(before)) as server:
-        wanted = Wanted("weights.bin", len(before["weights.bin"]) + 10)
+        wanted = File("weights.bin", len(before["weights.bin"]) + 10)
         server.cuts = 40_000
         with pytest.raises((IntegrityError, NetworkError)):
             fetch(wanted, f"{server.url}/weights.bin", tmp_path, stops=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import NetworkError, NotFoundError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Hub
@@ -23,7 +24,7 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.ranges import Ranges
-from internlm_zoo.transfer.values import Endpoint, Fetched, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE
 
@@ -108,7 +109,7 @@ def test_what_stays_so_is_an_error_after_two_questions(
 def fetch(tmp_path: Path, hub: FaultyHub) -> Iterator[Callable[..., Fetched]]:
     client = Client({}, RetryPolicy(connect=PATIENCE, stall=PATIENCE, tries=3, first_wait=0.01))
 
-    def fetch(wanted: Wanted = Wanted(PATH, len(DATA), SHA256)) -> Fetched:
+    def fetch(wanted: File = File(PATH, len(DATA), Digests(SHA256))) -> Fetched:
         door = Endpoint("hub", lambda: Location(f"{hub.url}/{REPO}/resolve/main/{wanted.path}"))
         return transfer(
             wanted,
@@ -124,7 +125,7 @@ def fetch(tmp_path: Path, hub: FaultyHub) -> Iterator[Callable[..., Fetched]]:
     client.close()
 
 
-KNOWN = {"size and digest": Wanted(PATH, len(DATA), SHA256), "nothing": Wanted(PATH)}
+KNOWN = {"size and digest": File(PATH, len(DATA), Digests(SHA256)), "nothing": File(PATH)}
 
 
 @pytest.mark.parametrize("kind", [202, 204, 429, 503, "empty", "html", "truncate", "reset"])
@@ -162,7 +163,7 @@ def test_a_file_of_which_nobody_knows_the_length_is_empty_when_it_is_so_twice(
     hub: FaultyHub, fetch: Callable[..., Fetched]
 ) -> None:
     hub.fault("empty", "/*/nothing.txt")
-    done = fetch(Wanted("nothing.txt"))
+    done = fetch(File("nothing.txt"))
     assert done.path.read_bytes() == b""
     assert len(hub.requests) == 2 and done.notes == ()
 

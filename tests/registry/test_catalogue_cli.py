@@ -19,8 +19,9 @@ import internlm_zoo.cli.catalogue  # noqa: F401  (registers the verbs)
 from internlm_zoo.cli.catalogue_list import models_table
 from internlm_zoo.cli.catalogue_scores import evaluation_tables
 from internlm_zoo.cli.shell import run
+from internlm_zoo.files import Digests, File
 from internlm_zoo.registry import read_registry
-from internlm_zoo.registry.lock import LockedFile, LockedRelease, record
+from internlm_zoo.registry.lock import LockedRelease, record
 from internlm_zoo.settings import Settings
 
 HEAVY = [
@@ -215,7 +216,7 @@ def test_show_json_has_the_facts_a_program_needs(capsys):
 
 def test_show_files_come_from_the_lock(capsys, tmp_path: Path):
     digest = "ab" * 32
-    files = (LockedFile("config.json", 512, digest), LockedFile("w.bin", 14_600_000_000, "cd" * 32))
+    files = (File("config.json", 512, Digests(digest)), File("w.bin", 14_600_000_000, Digests("cd" * 32)))
     home = Settings(home=tmp_path / "home")
     record(home, LockedRelease("openxlab", "OpenLMLab/InternLM-7b", "f" * 40, None, "hf", "first-use", files))
     shown = lines(capsys, "show", "internlm-7b", "--files")

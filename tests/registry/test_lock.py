@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from internlm_zoo.files import Digests, File
 from internlm_zoo.names import fault_in
 from internlm_zoo.registry import RegistryError
-from internlm_zoo.registry.lock import Lock, LockedFile, LockedRelease, dump, read, record, user_lock, write
+from internlm_zoo.registry.lock import Lock, LockedRelease, dump, read, record, user_lock, write
 from internlm_zoo.settings import Settings
 
 hexes = st.text("0123456789abcdef", min_size=40, max_size=40)
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 files = st.builds(
-    LockedFile,
+    File,
     path=texts.filter(lambda text: fault_in(text) is None),
     size=st.none() | st.integers(0, 2**50),
-    sha256=st.none() | digests,
-    git_sha1=st.none() | hexes,
+    digests=st.builds(Digests, sha256=st.none() | digests, git_sha1=st.none() | hexes),
 )
 releases = st.builds(
     LockedRelease,
@@ -41,7 +41,10 @@ releases = st.builds(
 
 
 def release(repo: str = "a/b", requested: str | None = None, revision: str = "r1") -> LockedRelease:
-    found = (LockedFile("config.json", 10, "0" * 64), LockedFile("w.bin", 5_000_000, "1" * 64, "2" * 40))
+    found = (
+        File("config.json", 10, Digests("0" * 64)),
+        File("w.bin", 5_000_000, Digests("1" * 64, "2" * 40)),
+    )
     return LockedRelease("huggingface", repo, revision, requested, "hf", "hub", found)
 
 
@@ -68,7 +71,7 @@ def test_the_text_does_not_depend_on_the_order_of_recording(found: list[LockedRe
 
 def test_a_changed_file_is_one_changed_line():
     before = Lock((release("a/a"), release("a/b")))
-    weights = LockedFile("w.bin", 5_000_001, "3" * 64)
+    weights = File("w.bin", 5_000_001, Digests("3" * 64))
     changed = LockedRelease(**{**vars(release("a/b")), "files": (release().files[0], weights)})
     diff = difflib.ndiff(dump(before).splitlines(), dump(before.updated([changed])).splitlines())
     assert [line[0] for line in diff if line[0] in "+-"] == ["-", "+"]

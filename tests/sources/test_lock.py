@@ -101,9 +101,11 @@ def test_what_a_download_found_out_is_kept_while_the_bytes_are_the_same(
 ) -> None:
     from dataclasses import replace
 
+    from internlm_zoo.files import Digests
+
     lock(capsys)
     before = read(lock_file).find("openxlab", ORIGINAL)
-    seen = replace(before.files[0], size=64, sha256="1" * 64)
+    seen = replace(before.files[0], size=64, digests=Digests("1" * 64))
     record_in(lock_file, replace(before, files=(seen,)))
     lock(capsys)
     assert read(lock_file).find("openxlab", ORIGINAL).files == (seen,)

@@ -18,10 +18,11 @@ import internlm_zoo.cli.lock
 import internlm_zoo.cli.mirror
 import internlm_zoo.cli.status
 from internlm_zoo.downloads.selection import Selection
-from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.files import File
+from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.remote.folder import open_remote
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import RemoteFile, Snapshot
+from internlm_zoo.sources.base import Snapshot
 from internlm_zoo.sources.lock_update import changes
 from internlm_zoo.sources.paths import LARGEST_FILE
 from tests.fuzz.variation import HOSTILE
@@ -177,8 +178,8 @@ class Compared(str):
 
 def test_listings_are_compared_without_going_through_one_for_each_file_of_the_other() -> None:
     number, paths = 400, [Compared(number) for number in range(400)]
-    snapshot = Snapshot("hub", "org/name", "1", None, tuple(map(RemoteFile, paths)))
-    files = tuple(LockedFile(path, 1, None) for path in paths)
+    snapshot = Snapshot("hub", "org/name", "1", None, tuple(map(File, paths)))
+    files = tuple(File(path, 1) for path in paths)
     release = LockedRelease("hub", "org/name", "1", None, "hf", "hub", files)
     Compared.count = 0
     assert all(snapshot.file(Compared(path)) for path in paths)

@@ -183,5 +183,5 @@ def test_a_hub_with_other_content_is_no_source_and_said_to_differ(
     world.environ["INTERNLM_ZOO_HOME"] = str(tmp_path / "fresh")
     done = world.download()
     assert "modelscope" not in done.served
-    assert any("modelscope has another model.safetensors (sha256" in note for note in done.notes)
+    assert any("modelscope has another model.safetensors (expected sha256" in note for note in done.notes)
     assert content_below(done.path) == content_below(world.root / REPO)

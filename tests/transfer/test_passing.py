@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from internlm_zoo.files import Digests, File
 from internlm_zoo.transfer import out_of_order_hasher
 from internlm_zoo.transfer.out_of_order_hasher import OutOfOrderHasher
-from internlm_zoo.transfer.values import Wanted
 
 CONTENT = random.Random(0).randbytes(4000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -25,7 +25,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 def test_pieces_in_any_order_and_twice_give_the_digest_of_the_whole(extra, order):
     pieces = [(start, 400) for start in range(0, 4000, 400)] + extra
     order.shuffle(pieces)
-    running = OutOfOrderHasher(Wanted("file", 4000, SHA256))
+    running = OutOfOrderHasher(File("file", 4000, Digests(SHA256)))
     for start, length in pieces:
         running.add(start, CONTENT[start : start + length])
     assert (running.position, running.lost, running.mismatch()) == (4000, False, None)
@@ -33,7 +33,7 @@ def test_pieces_in_any_order_and_twice_give_the_digest_of_the_whole(extra, order
 
 
 def test_it_names_what_is_missing():
-    running = OutOfOrderHasher(Wanted("file", 4000))
+    running = OutOfOrderHasher(File("file", 4000))
     running.add(0, CONTENT[:100])
     running.add(300, CONTENT[300:500])
     assert running.missing(4000) == (100, 300)
@@ -43,7 +43,7 @@ def test_it_names_what_is_missing():
 
 def test_it_gives_up_before_more_waits_than_the_limit(monkeypatch):
     monkeypatch.setattr(out_of_order_hasher, "LIMIT", 1000)
-    running = OutOfOrderHasher(Wanted("file", 4000, SHA256))
+    running = OutOfOrderHasher(File("file", 4000, Digests(SHA256)))
     for start in range(500, 4000, 500):
         running.add(start, CONTENT[start : start + 500])
     running.add(0, CONTENT[:500])
@@ -54,9 +54,9 @@ def test_it_gives_up_before_more_waits_than_the_limit(monkeypatch):
 @pytest.mark.parametrize(
     ("wanted", "md5", "what"),
     [
-        (Wanted("file", 4000, "0" * 64), None, "expected sha256"),
-        (Wanted("file", 4000, None, "0" * 40), None, "expected git sha1"),
-        (Wanted("file", 4000), "0" * 32, "expected md5"),
+        (File("file", 4000, Digests("0" * 64)), None, "expected sha256"),
+        (File("file", 4000, Digests(git_sha1="0" * 40)), None, "expected git sha1"),
+        (File("file", 4000), "0" * 32, "expected md5"),
     ],
 )
 def test_each_published_digest_is_held_against_the_bytes(wanted, md5, what):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import AccessError, IntegrityError
+from internlm_zoo.files import File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.remote.file import RangedFile
 from internlm_zoo.remote.folder import RemoteFolder, open_remote
@@ -16,7 +17,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.ranges import Ranges
-from internlm_zoo.transfer.values import Endpoint, Wanted
+from internlm_zoo.transfer.values import Endpoint
 from tests.hubs import FaultyHub
 
 NAME = "model.safetensors"
@@ -96,9 +97,7 @@ def test_a_link_that_expired_under_many_readers_is_asked_for_once_more(
 
     patience = RetryPolicy(tries=2)
     with closing(Client({}, patience)) as client:
-        file = RangedFile(
-            Ranges(NAME, Wanted(NAME, SIZE), Endpoint("hub", locate), client), Wanted(NAME, SIZE)
-        )
+        file = RangedFile(Ranges(NAME, File(NAME, SIZE), Endpoint("hub", locate), client), File(NAME, SIZE))
         file.read(0, 8)
         hub.fault("expired", "old.safetensors")
         ranges = [(at, 256) for at in range(50_000, 2_450_000, 50_000)]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
@@ -20,14 +21,14 @@ from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import CHUNK
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched
 from internlm_zoo.transfer.work_sharing import WorkSharing
 from internlm_zoo.transfer.workers import work
 from tests.hubs import FaultyHub
 
 REPO, PATH = "acme/tiny", "weights.bin"
 DATA = random.Random(6).randbytes(4 * BLOCK + 4321)
-WANTED = Wanted(PATH, len(DATA), hashlib.sha256(DATA).hexdigest())
+WANTED = File(PATH, len(DATA), Digests(hashlib.sha256(DATA).hexdigest()))
 PATIENCE = RetryPolicy(connect=2, stall=1.0, tries=3, first_wait=0.01)
 NAMES = ("one", "two", "three")
 
@@ -61,7 +62,7 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
     client = Client({}, PATIENCE)
 
     def fetch(
-        *names: str, workers: int = 1, wanted: Wanted = WANTED, progress: Progress | None = None, **more: Any
+        *names: str, workers: int = 1, wanted: File = WANTED, progress: Progress | None = None, **more: Any
     ) -> Fetched:
         doors = [
             Endpoint(name, lambda hub=hubs[name]: Location(f"{hub.url}/{REPO}/resolve/main/{PATH}"))
@@ -91,7 +92,7 @@ def test_idle_workers_bring_parts_of_the_file_from_other_origins(
         hub.fault("slow", PATH, rate=30_000_000)
         (tmp_path / "hub" / REPO / PATH).write_bytes(data)
     progress = Sum()
-    wanted = Wanted(PATH, len(data), hashlib.sha256(data).hexdigest())
+    wanted = File(PATH, len(data), Digests(hashlib.sha256(data).hexdigest()))
     done = fetch(*NAMES, workers=3, progress=progress, wanted=wanted)
     assert done.path.read_bytes() == data
     assert set(done.sources) == set(NAMES)
@@ -161,7 +162,7 @@ def test_when_nobody_can_say_which_block_is_wrong_the_rest_is_kept(
 
 
 def test_a_hub_that_has_other_bytes_is_told_from_one_that_sent_them_wrongly(fetch: Fetch) -> None:
-    other = Wanted(PATH, len(DATA), "0" * 64)
+    other = File(PATH, len(DATA), Digests("0" * 64))
     with pytest.raises(
         IntegrityError, match=f"{PATH} from one is wrong: expected sha256 0.*second reading, from one"
     ):

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched, Wanted
+from internlm_zoo.transfer.values import Endpoint, Fetched
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.hubs import FaultyHub
 
@@ -29,7 +30,7 @@ REPO, PATH = "acme/tiny", "weights.bin"
 DATA = random.Random(5).randbytes(700_001)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 GIT_SHA1 = hashlib.sha1(b"blob %d\0" % len(DATA) + DATA).hexdigest()
-WANTED = Wanted(PATH, len(DATA), SHA256)
+WANTED = File(PATH, len(DATA), Digests(SHA256))
 PATIENCE = RetryPolicy(connect=2, stall=0.4, tries=3, first_wait=0.01)
 
 
@@ -63,7 +64,7 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
     client = Client({}, PATIENCE)
 
     def fetch(
-        wanted: Wanted = WANTED,
+        wanted: File = WANTED,
         origins: list[Endpoint] | None = None,
         stop: threading.Event | None = None,
         progress: Progress | None = None,
@@ -85,10 +86,15 @@ def ranges(hub: FaultyHub) -> list[str | None]:
 
 @pytest.mark.parametrize(
     "wanted",
-    [WANTED, Wanted(PATH, None, SHA256), Wanted(PATH, len(DATA), None, GIT_SHA1), Wanted(PATH)],
+    [
+        WANTED,
+        File(PATH, None, Digests(SHA256)),
+        File(PATH, len(DATA), Digests(git_sha1=GIT_SHA1)),
+        File(PATH),
+    ],
     ids=["all known", "no size", "git digest", "nothing known"],
 )
-def test_the_file_arrives_and_is_checked_against_what_is_known(fetch: Fetch, wanted: Wanted) -> None:
+def test_the_file_arrives_and_is_checked_against_what_is_known(fetch: Fetch, wanted: File) -> None:
     done = fetch(wanted)
     assert done.path.read_bytes() == DATA
     assert (done.size, done.sha256, done.sources, done.served) == (
@@ -169,9 +175,9 @@ def test_a_range_that_is_not_the_one_asked_for_is_refused(fetch: Fetch, hubs: di
     assert done.served == {"one": len(DATA)}
 
 
-@pytest.mark.parametrize("wanted", [WANTED, Wanted(PATH)], ids=["all known", "nothing known"])
+@pytest.mark.parametrize("wanted", [WANTED, File(PATH)], ids=["all known", "nothing known"])
 def test_half_an_answer_is_gone_on_with_at_its_end(
-    fetch: Fetch, hubs: dict[str, FaultyHub], wanted: Wanted
+    fetch: Fetch, hubs: dict[str, FaultyHub], wanted: File
 ) -> None:
     hubs["one"].fault("part", PATH, times=1)
     done = fetch(wanted)
@@ -182,14 +188,14 @@ def test_half_an_answer_is_gone_on_with_at_its_end(
 def test_a_length_that_is_too_short_shows_without_a_listing(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
     hubs["one"].fault("short-length", PATH)
     with pytest.raises(IntegrityError, match="says 700000 bytes and sends 700001"):
-        fetch(Wanted(PATH), [origin("one", hubs["one"])])
+        fetch(File(PATH), [origin("one", hubs["one"])])
 
 
 def test_an_empty_file_has_no_range_and_is_no_error(
     fetch: Fetch, hubs: dict[str, FaultyHub], root: Path
 ) -> None:
     (root / REPO / PATH).write_bytes(b"")
-    done = fetch(Wanted(PATH))
+    done = fetch(File(PATH))
     assert (done.path.read_bytes(), done.size, done.notes) == (b"", 0, ())
     assert [seen.status for seen in hubs["one"].requests] == [416]
 
@@ -203,7 +209,7 @@ def test_a_file_that_changes_under_us_is_started_over(
         target=lambda: (hub.wait(lambda: hub.sent >= 300_000), (root / REPO / PATH).write_bytes(other))
     )
     changer.start()
-    done = fetch(Wanted(PATH), [origin("one", hub)])
+    done = fetch(File(PATH), [origin("one", hub)])
     changer.join()
     assert done.path.read_bytes() in (DATA, other)
 

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from internlm_zoo.files import File
 from internlm_zoo.mirror.index import Index, IndexedFile
 from internlm_zoo.mirror.values import FileCount, LocalState
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry.lock import LockedFile
 
 
 class Destination(Protocol):
@@ -42,9 +42,7 @@ class Destination(Protocol):
         """How the files of a release are. deep: hash every one; otherwise those that were touched since."""
         ...
 
-    def recognise(
-        self, path: str, files: Iterable[LockedFile], *, progress: Progress
-    ) -> Mapping[str, IndexedFile]:
+    def recognise(self, path: str, files: Iterable[File], *, progress: Progress) -> Mapping[str, IndexedFile]:
         """Those of the files, all with digests, that lie at their place and are right."""
         ...
 

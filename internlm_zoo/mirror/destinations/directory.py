@@ -18,17 +18,16 @@ from converters.locking import Holder, take
 from converters.system.filesystem import move, writing
 from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
+from internlm_zoo.files import Digests, File
 from internlm_zoo.fs import contained
 from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.mirror.index import NAME, Index, IndexedFile, dump, git_digest, parse
 from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry.lock import LockedFile
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.layout import BOOKS, is_ours, place_of
 from internlm_zoo.store.record import MOST
 from internlm_zoo.transfer.digest import digest_file
-from internlm_zoo.transfer.values import Wanted
 
 _ELSEWHERE = "name another destination, or make this one writable"
 _GUARD = ".mirror.guard"
@@ -90,9 +89,7 @@ class DirectoryDestination:
             damaged |= {wrong.path for wrong in again.wrong}
         return LocalState(lying, frozenset(damaged), frozenset(report.missing))
 
-    def recognise(
-        self, path: str, files: Iterable[LockedFile], *, progress: Progress
-    ) -> Mapping[str, IndexedFile]:
+    def recognise(self, path: str, files: Iterable[File], *, progress: Progress) -> Mapping[str, IndexedFile]:
         folder = self._folder(path)
         right = {}
         for file in files:
@@ -200,11 +197,11 @@ def _lying(folder: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, Ex
                 yield path, ExistingFile(status.st_size, str(status.st_mtime_ns))
 
 
-def _recognised(place: Path, file: LockedFile, progress: Progress) -> IndexedFile | None:
+def _recognised(place: Path, file: File, progress: Progress) -> IndexedFile | None:
     stamp, size = _stamp(place), place.stat().st_size
     progress.start(file.path, size)
     try:
-        digest = digest_file(place, Wanted.of(file), partial(progress.advance, file.path))
+        digest = digest_file(place, file, partial(progress.advance, file.path))
     finally:
         progress.finish(file.path)
     if digest.mismatch() is not None:
@@ -218,8 +215,8 @@ def _work_tree(root: Path) -> Path | None:
     return next((place for place in places if (place / ".git").exists()), None)
 
 
-def _expected(files: Iterable[IndexedFile]) -> list[LockedFile]:
-    return [LockedFile(file.path, file.size, file.sha256) for file in files]
+def _expected(files: Iterable[IndexedFile]) -> list[File]:
+    return [File(file.path, file.size, Digests(file.sha256)) for file in files]
 
 
 def _check_free(target: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
+from internlm_zoo.files import File
 from internlm_zoo.net.deadline import punctual
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.settings import Settings
@@ -15,7 +16,6 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.sources.http import Asker
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.failures import TransferFailure
-from internlm_zoo.transfer.values import Wanted
 from tests.fuzz.contract import Reader
 
 _HUB = "http://hub.example"
@@ -50,7 +50,7 @@ def _listing() -> object:
 
 
 def _file() -> object:
-    client, wanted = Client({}, RetryPolicy()), Wanted("a.bin")
+    client, wanted = Client({}, RetryPolicy()), File("a.bin")
     try:
         with client.open(Location(f"{_HUB}/a.bin"), _START, '"etag"') as body:
             return [len(chunk) for chunk in body.chunks(wanted, client.retry_policy)]

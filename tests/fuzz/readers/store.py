@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from blake3 import blake3
@@ -14,24 +13,25 @@ from converters.formats.folder import LocalFolder
 from converters.locking.holder import decoded, encoded, this_process
 from converters.record.expected import expected
 from converters.sinks.journal import Journal
+from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.mirror import index as mirror_index
-from internlm_zoo.registry.lock import LockedFile, LockedRelease
+from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.serve.index import read_index
 from internlm_zoo.store.aliases import remembered
 from internlm_zoo.store.block_digests import read_blocks
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
-from internlm_zoo.store.record import Record, read_record
+from internlm_zoo.store.record import read_record
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.journal import claim
-from internlm_zoo.transfer.values import Wanted
 from tests.fuzz.contract import Reader
 from tests.fuzz.readers.files import in_file
 
 DIGEST = "a" * 64
-FILE = LockedFile("config.json", 2, DIGEST)
+FILE = File("config.json", 2, Digests(DIGEST))
 RELEASE = LockedRelease("huggingface", "org/name", "0" * 40, None, "hf", "hub", (FILE,))
+LOCKED = {**vars(RELEASE), "files": [FILE.facts]}
 MIRRORED = {
     "path": "org/name",
     "model": "demo",
@@ -57,7 +57,7 @@ BLOCKS = {
 DOWNLOADED = [
     json.dumps(line).encode() + b"\n"
     for line in (
-        {"version": 2, "block": BLOCK, "wanted": asdict(Wanted("config.json", 64, DIGEST))},
+        {"version": 2, "block": BLOCK, "wanted": File("config.json", 64, Digests(DIGEST)).facts},
         {"door": "hub", "etag": '"x"'},
         {"block": 0, "filled": 64, "blake3": "b" * 64, "authors": ["hub"]},
     )
@@ -98,7 +98,7 @@ def _downloaded(path: Path) -> object:
     """What a killed download left; its part has the bytes that the journal speaks of."""
     path.with_suffix(".part").write_bytes(bytes(64))
     with Owner(path.parent) as owner:
-        return claim(owner, path.parent, "aa", Wanted("config.json", 64, DIGEST)).journal
+        return claim(owner, path.parent, "aa", File("config.json", 64, Digests(DIGEST))).journal
 
 
 def _alias(path: Path) -> object:
@@ -112,7 +112,7 @@ def _recorded(path: Path) -> object:
 READERS = {
     "release": Reader(
         in_file(".internlm-zoo/release.json", lambda path: read_record(path.parents[1])),
-        _json(asdict(Record("demo", RELEASE, total=1, checked={"config.json": 1}))),
+        _json({"model": "demo", "release": LOCKED, "total": 1, "checked": {"config.json": 1}, "version": 1}),
         is_json=True,
     ),
     "ledger": Reader(in_file("adopted.jsonl", _ledger), lambda: [json.dumps(LEDGER).encode() + b"\n"]),

@@ -1,0 +1,128 @@
+"""A file of a release as anybody describes it: a hub, the lock, a record, or whoever has read its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from internlm_zoo.names import is_sha1, is_sha256
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """is_one: whether a text has the form of its digests. of_nothing: the digest of no bytes. needs_size:
+    whether the size goes into it."""
+
+    is_one: Callable[[str], bool]
+    of_nothing: str
+    needs_size: bool = False
+
+    @property
+    def digits(self) -> int:
+        return len(self.of_nothing)
+
+
+ALGORITHMS: Mapping[str, Algorithm] = {
+    "sha256": Algorithm(is_sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    # As `git hash-object` has it: the sha1 of `blob <size>\0` and the bytes.
+    "git_sha1": Algorithm(is_sha1, "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", needs_size=True),
+}
+"""The checksums that there are, the strongest first: `Digests` has a field for each."""
+
+
+class Fact(NamedTuple):
+    """What two descriptions of a file both state. name: `size`, or an algorithm's."""
+
+    name: str
+    expected: str | int
+    found: str | int
+
+    @property
+    def agrees(self) -> bool:
+        return self.expected == self.found
+
+    def __str__(self) -> str:
+        return f"expected {self.name.replace('_', ' ')} {self.expected}, found {self.found}"
+
+
+def _both_state(names: Iterable[str], expected: Iterable[Any], found: Iterable[Any]) -> Iterable[Fact]:
+    facts = zip(names, expected, found, strict=True)
+    return (Fact(*fact) for fact in facts if fact[1] is not None and fact[2] is not None)
+
+
+class Digests(NamedTuple):
+    """Of a file's bytes, in lower-case hex; None where nobody has told."""
+
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+    def conflict(self, found: Digests) -> Fact | None:
+        """The strongest of those that both have and that differ."""
+        facts = _both_state(self._fields, self, found)
+        return next((fact for fact in facts if not fact.agrees), None)
+
+    def agree(self, other: Digests) -> bool:
+        """Whether one that both have says that the bytes are the same."""
+        return any(fact.agrees for fact in _both_state(self._fields, self, other))
+
+    def completed_by(self, other: Digests) -> Digests:
+        """With those of the other that this lacks."""
+        return Digests(*(mine or theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+UNKNOWN = Digests()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """size in bytes; None where nobody has told."""
+
+    path: str
+    size: int | None = None
+    digests: Digests = UNKNOWN
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> File:
+        """From what `facts` gives."""
+        return cls(facts["path"], facts["size"], Digests(*map(facts.get, Digests._fields)))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As it is written: the digests beside path and size."""
+        return {"path": self.path, "size": self.size, **self.digests._asdict()}
+
+    @property
+    def sha256(self) -> str | None:
+        return self.digests.sha256
+
+    @property
+    def git_sha1(self) -> str | None:
+        return self.digests.git_sha1
+
+    @property
+    def strongest(self) -> str | None:
+        """The algorithm to tell its bytes from others by; None if nothing does."""
+        for (name, algorithm), digest in zip(ALGORITHMS.items(), self.digests, strict=True):
+            if digest is not None and not (algorithm.needs_size and self.size is None):
+                return name
+        return None
+
+    @property
+    def identified(self) -> bool:
+        """Whether its bytes can be told from others."""
+        return self.strongest is not None
+
+    def compared(self, found: File) -> list[Fact]:
+        """What both state, the strongest first."""
+        names = (*Digests._fields, "size")
+        return list(_both_state(names, (*self.digests, self.size), (*found.digests, found.size)))
+
+    def conflict(self, found: File) -> Fact | None:
+        """What two descriptions of a file disagree in; None if they can be of the same bytes."""
+        return next((fact for fact in self.compared(found) if not fact.agrees), None)
+
+    def completed_by(self, other: File) -> File:
+        """With what the other says and this lacks. They must be of the same bytes."""
+        size = other.size if self.size is None else self.size
+        return replace(self, size=size, digests=self.digests.completed_by(other.digests))
