@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from converters.containers.files import read_json
+from converters.containers.names import CONFIG
 from converters.errors import NotFoundError, UnsupportedError, UsageError
 from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import LocalFolder, read_whole
 from converters.formats.links import is_enclosed
 from converters.options import ConversionOptions
-from converters.source.files import read_json
-from converters.source.weights import CONFIG
 
 AUTO_MAP = "auto_map"
 CODE = re.compile(r"(configuration|modeling|tokenization)_\w+\.py")

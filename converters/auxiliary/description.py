@@ -16,8 +16,8 @@ from typing import Any
 from converters import values
 from converters.auxiliary import files as beside
 from converters.auxiliary.files import TokenizerFiles
+from converters.containers.files import AGAIN
 from converters.errors import IntegrityError
-from converters.source.files import AGAIN
 from converters.tokenizer.tokenizer_json import AddedToken
 
 DECODER = "added_tokens_decoder"

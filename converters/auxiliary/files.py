@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from converters.containers.files import AGAIN, json_object
+from converters.containers.names import TOKENIZER_FILES
 from converters.errors import IntegrityError, NotFoundError, UsageError
 from converters.formats.access import content_of, is_directory, reading
 from converters.formats.bytesource import LocalFile
 from converters.formats.folder import SMALL, Folder, LocalFolder, read_whole
 from converters.formats.impostors import refuse_impostor
-from converters.source.discover import TOKENIZER_FILES
-from converters.source.files import AGAIN, json_object
 from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import dump
 

@@ -18,10 +18,10 @@ from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.auxiliary.tokens import settle_tokens
 from converters.config.facts import FORMAT, GIVEN, TOKEN_IDS, Fact
 from converters.config.spellings import spelling
+from converters.containers.files import read_json
 from converters.errors import IntegrityError
 from converters.formats.bytesource import MemoryFile
 from converters.source.checkpoint import Checkpoint
-from converters.source.files import read_json
 from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import dump
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from converters.auxiliary.prepare import AuxiliaryFiles, lay_beside
 from converters.auxiliary.tokenizer_facts import TokenizerFacts
+from converters.containers.names import CONFIG, MODEL_CONFIG, RECORD
 from converters.conversion.evidence import prove
 from converters.conversion.md5_files import check_sidecars
 from converters.conversion.reuse import held_against
@@ -29,7 +30,6 @@ from converters.sinks.space import check_space, refusals_named
 from converters.sinks.staging import Staging
 from converters.source.checkpoint import Checkpoint, open_checkpoint
 from converters.source.gather import Sources
-from converters.source.weights import CONFIG, MODEL_CONFIG, RECORD
 from converters.streaming.stream import Stream, check_replicas
 from converters.system.filesystem import scratch
 from converters.system.threads import alongside

@@ -17,6 +17,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from converters.containers.names import RECORD
 from converters.conversion.evidence import prove
 from converters.errors import UsageError, ZooError
 from converters.formats.bytesource import hex_of
@@ -27,7 +28,6 @@ from converters.progress import Progress
 from converters.record import record
 from converters.record.expected import stated_in
 from converters.source.checkpoint import Checkpoint
-from converters.source.weights import RECORD
 from converters.streaming.stream import in_parallel
 
 _FIX = "choose another target, or replace it with --force"

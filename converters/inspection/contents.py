@@ -14,12 +14,12 @@ from typing import Any
 from converters import layouts
 from converters.config.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
 from converters.config.unread import check_unread, overlaid
+from converters.containers.discover import FolderContents, Place
 from converters.formats.tensors import StoredTensor
 from converters.geometry.cells import Grid
 from converters.inspection.finding import Finding, noting
 from converters.inspection.survey import Survey
 from converters.layouts.table import Layout
-from converters.source.discover import FolderContents, Place
 from converters.source.elements import UNQUANTISED, at_odds, no_floats, usual
 from converters.source.match import Mismatch, Stored, by_place, complaints
 from converters.source.measure import measure

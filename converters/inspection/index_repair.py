@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converters.containers.discover import FolderContents, discover
 from converters.errors import UsageError
 from converters.formats import shards
 from converters.formats.folder import Folder, LocalFolder
 from converters.formats.tensors import TensorSpec
 from converters.source.checkpoint import open_checkpoint
-from converters.source.discover import FolderContents, discover
 from converters.system.filesystem import flush
 
 

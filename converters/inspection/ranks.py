@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
+from converters.containers.shard_files import StoredFile
+from converters.containers.weights import CELL
 from converters.formats.bytesource import ByteSource
 from converters.formats.folder import Folder
 from converters.formats.tensors import StoredTensor
 from converters.formats.zip_read import root_of
 from converters.inspection.finding import Finding
-from converters.source.shard_files import StoredFile
-from converters.source.weights import CELL
 
 # Samples of each file: so many that no two files of trained weights agree in them, and quickly read.
 _TENSORS, _PER_TENSOR, _LENGTH = 4, 4, 4096

@@ -11,6 +11,7 @@ from typing import Any
 
 from converters import layouts
 from converters.config.facts import TENSORS, Fact, Facts
+from converters.containers.discover import FolderContents, index_note
 from converters.conversion.md5_files import check_sidecars
 from converters.formats.folder import Folder, local_folder
 from converters.inspection.contents import Contents, contents_of
@@ -27,7 +28,6 @@ from converters.inspection.tokenizers import TokenizerFile, against_rows, tokeni
 from converters.layouts.table import GGUF, TORCH, Layout
 from converters.progress import NullProgress, Progress
 from converters.source.checkpoint import Checkpoint, open_checkpoint
-from converters.source.discover import FolderContents, index_note
 from converters.streaming.stream import in_parallel
 
 _NAMES = "file names"

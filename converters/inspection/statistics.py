@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from converters.containers.shard_files import StoredFile
 from converters.formats.folder import Folder
 from converters.formats.tensors import ELEMENT_TYPES, StoredTensor, nbytes
 from converters.geometry.blocks import BLOCK
@@ -25,7 +26,6 @@ from converters.progress import Progress
 from converters.source.checkpoint import Checkpoint, LogicalTensor
 from converters.source.elements import FLOATS
 from converters.source.gather import Bytes, Sources
-from converters.source.shard_files import StoredFile
 from converters.streaming.rows import Floats, to_floats
 from converters.streaming.stream import Stream, in_parallel
 

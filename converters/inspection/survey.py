@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+from converters.containers.discover import FolderContents, discover
+from converters.containers.names import MODEL_CONFIG
+from converters.containers.shard_files import StoredFile
+from converters.containers.weights import GGUF_SUFFIX, ORIGINAL
 from converters.errors import ZooError
 from converters.formats.folder import Folder
 from converters.formats.zip_read import ends_with_directory
 from converters.inspection.finding import Finding, finding
-from converters.source.discover import FolderContents, discover
-from converters.source.shard_files import StoredFile
-from converters.source.weights import GGUF_SUFFIX, MODEL_CONFIG, ORIGINAL
 
 
 @dataclass(frozen=True)

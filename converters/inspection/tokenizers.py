@@ -12,10 +12,10 @@ from converters.auxiliary.files import FAST, SENTENCEPIECE, TokenizerFiles, file
 from converters.auxiliary.generation import GENERATION
 from converters.auxiliary.prepare import made_for
 from converters.auxiliary.tokenizer_facts import TokenizerFacts
+from converters.containers.files import AGAIN, read_json
 from converters.errors import IntegrityError
 from converters.formats.folder import Folder, read_whole
 from converters.inspection.finding import Finding, noting
-from converters.source.files import AGAIN, read_json
 from converters.tokenizer.model_proto import read_model
 
 _JSON = ".json"

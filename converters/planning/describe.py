@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from converters.config.facts import dtype_name
+from converters.containers.names import RECORD
 from converters.geometry.logical import pattern_of
 from converters.layouts.llama import TIED
 from converters.planning.plan import LEFT_OUT, Plan
 from converters.source.tied import EMBEDDING, HEAD, is_tied
-from converters.source.weights import RECORD
 
 
 @dataclass(frozen=True)

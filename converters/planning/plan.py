@@ -16,13 +16,14 @@ from converters.config import facts as fact_tables
 from converters.config.facts import GIVEN, TOKEN_IDS, Fact, Facts, given_facts
 from converters.config.rope import DYNAMIC, kind_of
 from converters.config.unread import overlaid
+from converters.containers.gguf_header import pairs_of
+from converters.containers.names import RECORD
 from converters.errors import UnsupportedError, UsageError
 from converters.formats.gguf_blocks import is_quantised
 from converters.formats.shards import Shard
 from converters.formats.tensors import DType, Span, nbytes
 from converters.geometry.batches import Place
 from converters.geometry.cells import Grid, cells, check_divisible, uniform_stages
-from converters.layouts.gguf_header import pairs_of
 from converters.layouts.llama import REWARD_READS, TIED
 from converters.layouts.table import GGUF, Layout
 from converters.options import KEEP, ConversionOptions
@@ -30,7 +31,6 @@ from converters.planning.targets import TargetFile, files_of, spec_of
 from converters.source.checkpoint import Checkpoint
 from converters.source.tied import HEAD, is_tied
 from converters.source.vocabulary import UNPADDED, padded
-from converters.source.weights import RECORD
 from converters.tokenizer.gguf import gguf_tokenizer
 
 FORMATS = ("hf", "llama", "original", "gguf")

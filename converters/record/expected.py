@@ -8,10 +8,10 @@ from pathlib import PurePath
 from typing import Any
 
 from converters import values
+from converters.containers.files import read_record
+from converters.containers.names import RECORD
 from converters.errors import IntegrityError, NotFoundError
 from converters.formats.folder import LocalFolder
-from converters.source.files import read_record
-from converters.source.weights import RECORD
 
 BLAKE3 = "blake3"
 DIGESTS = "digests"

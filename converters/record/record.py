@@ -14,6 +14,8 @@ from typing import Any
 from blake3 import blake3
 
 from converters.auxiliary.generation import GENERATION
+from converters.containers.names import RECORD, TOKENIZER_FILES
+from converters.containers.weights import CELL
 from converters.errors import AccessError, IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.formats.bytesource import hex_of
 from converters.formats.crc import crc_of
@@ -27,8 +29,6 @@ from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.staging import BOOKKEEPING
 from converters.source.added_files import intruders
 from converters.source.checkpoint import Checkpoint, open_checkpoint
-from converters.source.discover import TOKENIZER_FILES
-from converters.source.weights import CELL, RECORD
 from converters.streaming.stream import in_parallel
 from converters.system.system_files import files_below
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from converters.source.discover import TOKENIZER_FILES
-from converters.source.weights import CONFIG, MODEL_CONFIG
+from converters.containers.names import CONFIG, MODEL_CONFIG, TOKENIZER_FILES
 
 # By name: what loaders take without being told.
 _LOADED = {

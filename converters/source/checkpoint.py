@@ -20,6 +20,7 @@ from converters.config.facts import (
     unsaid_choices,
 )
 from converters.config.unread import check_unread, overlaid
+from converters.containers.discover import FolderContents, discover, explained, index_note
 from converters.formats.bytesource import ZEROS
 from converters.formats.folder import Folder, local_folder
 from converters.geometry.cells import Box, Grid
@@ -27,7 +28,6 @@ from converters.geometry.logical import AXES, Sizes, flat_shape, pattern_of, sha
 from converters.geometry.pieces import Piece, piece_of
 from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
-from converters.source.discover import FolderContents, discover, explained, index_note
 from converters.source.elements import check_elements, mixture, usual
 from converters.source.family import family_of
 from converters.source.match import Match, by_place, match

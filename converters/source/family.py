@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from converters import layouts
 from converters.config.facts import FORMAT, GIVEN, TENSORS, Fact, Facts
+from converters.containers.files import read_record
+from converters.containers.names import RECORD
 from converters.errors import IntegrityError, UsageError
 from converters.formats.folder import Folder
 from converters.layouts.table import Layout
-from converters.source.files import read_record
-from converters.source.weights import RECORD
 from converters.tokenizer.model_proto import read_model
 
 _TOKENIZER = "tokenizer.model"

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.config.facts import Facts, missing
+from converters.containers.discover import Place
+from converters.containers.shard_files import StoredFile
 from converters.errors import IntegrityError, UnsupportedError, UsageError, ZooError
 from converters.formats.tensors import StoredTensor
 from converters.geometry.cells import Cell, Grid, cells, check_divisible, uneven
 from converters.geometry.logical import Sizes
 from converters.layouts.table import Layout
-from converters.source.discover import Place
-from converters.source.shard_files import StoredFile
 from converters.values import shown
 
 Stored = Mapping[Place, Mapping[str, StoredTensor]]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.config.facts import Fact
+from converters.containers.files import read_record
+from converters.containers.names import RECORD
 from converters.formats.folder import Folder
 from converters.layouts.table import Layout
-from converters.source.files import read_record
-from converters.source.weights import RECORD
 
 # Choices of a layout that say where values lie, and nothing of what they are.
 ARRANGEMENT = frozenset({"mlp_order", "qkv", "adapt_hf", "embed_split_hidden"})

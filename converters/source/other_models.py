@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from converters.containers.discover import FolderContents
+from converters.containers.files import read_json
+from converters.containers.weights import HF, MERGE, ForeignFile
 from converters.errors import UnsupportedError
 from converters.formats.tensors import StoredTensor
-from converters.source.discover import FolderContents
-from converters.source.files import read_json
-from converters.source.weights import HF, MERGE, ForeignFile
 from converters.values import shown
 
 _QUANTISED = "take the release in 16 bits that they were made from; none of their values is the model's own"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from converters import layouts
+from converters.containers.discover import FolderContents
 from converters.errors import UnsupportedError
 from converters.layouts.gguf import GGUF
 from converters.layouts.table import Layout
-from converters.source.discover import FolderContents
 from converters.source.match import Stored
 from converters.source.other_models import refuse_strangers
 from converters.values import shown

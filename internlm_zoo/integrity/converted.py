@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from converters.containers.names import RECORD
 from converters.formats.access import reading
 from converters.record import record
-from converters.source.weights import RECORD
 from internlm_zoo.integrity.report import VerifyReport, WrongFile
 from internlm_zoo.progress import Progress
 

@@ -12,9 +12,9 @@ from functools import partial
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
+from converters.containers.names import MODEL_CONFIG
 from converters.conversion.md5_files import SUFFIX, stated_digest
 from converters.formats.bytesource import ByteSource, MemoryFile
-from converters.source.weights import MODEL_CONFIG
 from internlm_zoo.downloads.candidates import AUTO, Candidate, candidate, candidates
 from internlm_zoo.downloads.listings import Hubs, as_release
 from internlm_zoo.downloads.run import HUB_FAILURES, verdict

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.containers.names import RECORD
 from converters.formats.bytesource import LocalFile, hex_of
-from converters.source.weights import RECORD
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.generate import encode, greedy, last_logits

@@ -17,12 +17,12 @@ import numpy as np
 
 from converters.config import facts as fact_tables
 from converters.config.facts import GIVEN, Fact
+from converters.containers.names import CONFIG, MODEL_CONFIG
 from converters.formats import safetensors, torchzip
 from converters.formats.tensors import FileLayout, TensorSpec
 from converters.geometry.cells import Cell, Grid, cells_of_file
 from converters.layouts.table import Layout
 from converters.sinks.files import write_json
-from converters.source.weights import CONFIG, MODEL_CONFIG
 
 DTYPE = "BF16"
 

@@ -13,12 +13,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from converters.containers.names import ADAPTER_CONFIG, CONFIG, MODEL_CONFIG
 from converters.errors import NotFoundError, UnsupportedError, UsageError, ZooError
 
 ORIGINAL, HF, GGUF = "original", "hf", "gguf"
-MODEL_CONFIG, CONFIG = "model_config.pt", "config.json"
-RECORD = "conversion.json"  # beside what `convert` wrote
-ADAPTER_CONFIG = "adapter_config.json"
 
 _COUNT = r"(?:0|[1-9][0-9]{0,5})"  # as programs write a number of ranks or stages
 CELL = re.compile(rf"model_tp({_COUNT})_pp({_COUNT})\.pt")

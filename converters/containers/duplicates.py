@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
+from converters.containers.shard_files import StoredFile
 from converters.errors import IntegrityError
 from converters.formats.folder import Folder
 from converters.formats.tensors import StoredTensor
-from converters.source.shard_files import StoredFile
 
 _CHUNK = 1 << 20
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from converters.layouts.table import ANY_READS
-
 _SCALING = "llama.rope.scaling"
 _EOS, _EOT = "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"
 # What a config is made of: of general.* and tokenizer.* only what the layout's table names.
 _READ = (
     "llama.",
-    *ANY_READS,
     "general.architecture",
     "tokenizer.ggml.bos_token_id",
     _EOS,
@@ -39,9 +36,7 @@ def pairs_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_of(pairs: Mapping[str, Any]) -> dict[str, Any]:
     """A config from the pairs of a header, without the tokenizer."""
-    config = {
-        key: value for key, value in pairs.items() if key.startswith(_READ) and not key.startswith(_SCALING)
-    }
+    config = {key: value for key, value in pairs.items() if _is_read(key) and not key.startswith(_SCALING)}
     scaling = {
         key.removeprefix(f"{_SCALING}."): value for key, value in pairs.items() if key.startswith(_SCALING)
     }
@@ -50,6 +45,11 @@ def config_of(pairs: Mapping[str, Any]) -> dict[str, Any]:
     if _EOS in pairs and pairs.get(_EOT, pairs[_EOS]) != pairs[_EOS]:
         config[_EOS] = [pairs[_EOS], pairs[_EOT]]
     return config
+
+
+def _is_read(key: str) -> bool:
+    """A key without a namespace is one that only this program writes."""
+    return key.startswith(_READ) or "." not in key
 
 
 def _known_id(value: Any) -> Any:

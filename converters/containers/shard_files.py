@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from converters.containers.weights import INDEX, SHARD, SPARSE
 from converters.errors import IntegrityError, UsageError
 from converters.formats.folder import Folder
 from converters.formats.tensors import StoredTensor
-from converters.source.weights import INDEX, SHARD, SPARSE
 
 COMPUTED = ".inv_freq"
 """How the names of buffers end that are computed, and that indexes name although no file holds them."""

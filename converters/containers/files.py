@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
+from converters.containers.names import MODEL_CONFIG, RECORD
+from converters.containers.shard_files import StoredFile
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.formats import safetensors, torchzip
 from converters.formats.folder import Folder, read_whole
 from converters.formats.impostors import refuse_impostor
 from converters.formats.jsontext import json_value
-from converters.source.shard_files import StoredFile
-from converters.source.weights import MODEL_CONFIG, RECORD
 
 T = TypeVar("T")
 Wrong = Callable[[ZooError], None]

@@ -8,20 +8,16 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from converters.errors import IntegrityError, NotFoundError, UnsupportedError
-from converters.formats import gguf, shards
-from converters.formats.folder import Folder, LocalFolder
-from converters.layouts.gguf_header import config_of
-from converters.source.duplicates import once
-from converters.source.files import Wrong, attempt, read_json, read_model_config, read_weights, refuse
-from converters.source.shard_files import Shards, StoredFile, by_headers, by_index, said_of_nested
-from converters.source.weights import (
+from converters.containers.duplicates import once
+from converters.containers.files import Wrong, attempt, read_json, read_model_config, read_weights, refuse
+from converters.containers.gguf_header import config_of
+from converters.containers.names import CONFIG, MODEL_CONFIG
+from converters.containers.shard_files import Shards, StoredFile, by_headers, by_index, said_of_nested
+from converters.containers.weights import (
     CELL,
-    CONFIG,
     GGUF,
     HF,
     INDEX,
-    MODEL_CONFIG,
     ORIGINAL,
     SPARSE,
     UNSUPPORTED,
@@ -30,15 +26,9 @@ from converters.source.weights import (
     foreign,
     weight_sets,
 )
-
-TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
+from converters.errors import IntegrityError, NotFoundError, UnsupportedError
+from converters.formats import gguf, shards
+from converters.formats.folder import Folder, LocalFolder
 
 Place = tuple[int, int]
 
