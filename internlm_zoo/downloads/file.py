@@ -29,7 +29,7 @@ from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.journal import clear, forget, waiting
 from internlm_zoo.transfer.partial import TakenOver
 from internlm_zoo.transfer.seeding import seed, wrong_blocks
-from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics
+from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics, TransferRequest
 from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
 
 
@@ -169,16 +169,13 @@ class FileDownload:
         if content in hopeless:
             raise hopeless[content]
         try:
+            endpoints, blocks = self._origins(file), read_blocks(self.means.store, file.sha256)
             return transfer(
-                file,
-                self._origins(file),
-                self.target.partial,
-                key,
+                TransferRequest(file, endpoints, self.target.partial, key, blocks),
                 client=self.means.client,
                 stop=self.stop,
                 progress=self.means.progress,
                 work_sharing=self.work_sharing,
-                known=read_blocks(self.means.store, file.sha256),
             )
         except (IntegrityError, NotFoundError, AccessError, NetworkError) as error:
             hopeless[content] = error

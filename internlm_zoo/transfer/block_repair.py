@@ -9,29 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from blake3 import blake3
 
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.transfer.blocks import BLOCK
-from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.partial import Partial
 from internlm_zoo.transfer.ranges import Ranges
+from internlm_zoo.transfer.run import Run
 from internlm_zoo.transfer.scheduler import EndpointState
-
-
-class RepairableFile(Protocol):
-    """The file under way, as a second reading needs it."""
-
-    @property
-    def partial(self) -> Partial: ...
-    @property
-    def endpoints(self) -> Sequence[EndpointState]: ...
-    @property
-    def client(self) -> Client: ...
-    def say(self, note: str) -> None: ...
-    def check(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,10 +30,10 @@ class _Dispute:
     second: str
 
 
-def repair_blocks(run: RepairableFile, wrong: str) -> None:
+def repair_blocks(run: Run, wrong: str) -> None:
     """wrong: what the digest says. Raises IntegrityError if no second reading makes it right."""
     partial, disputes = run.partial, list[_Dispute]()
-    sources = " and ".join(partial.sources)
+    sources = " and ".join(partial.records.sources)
     run.say(f"{partial.wanted.path} from {sources} is wrong: {wrong}; reading it again to find the block")
     readers = _readers(run)
     for reader in readers:
@@ -66,7 +52,7 @@ def repair_blocks(run: RepairableFile, wrong: str) -> None:
 
 
 def _error(
-    run: RepairableFile, what: str, readers: Sequence[EndpointState], disputes: Sequence[_Dispute]
+    run: Run, what: str, readers: Sequence[EndpointState], disputes: Sequence[_Dispute]
 ) -> IntegrityError:
     path = run.partial.wanted.path
     if disputes:
@@ -85,40 +71,40 @@ def _error(
     )
 
 
-def _readers(run: RepairableFile) -> list[EndpointState]:
+def _readers(run: Run) -> list[EndpointState]:
     """Those who brought least of it first; those who had a part in every block only if there is nobody
     else."""
     partial = run.partial
     count = partial.blocks.count
 
     def share(state: EndpointState) -> int:
-        return sum(state.name in partial.sources_of(block) for block in range(count))
+        return sum(state.name in partial.records.sources_of(block) for block in range(count))
 
     alive = sorted((c for c in run.endpoints if c.error is None), key=share)
     others = [state for state in alive if share(state) < count]
     return others or alive
 
 
-def _compare(run: RepairableFile, reader: EndpointState) -> Iterator[_Dispute]:
+def _compare(run: Run, reader: EndpointState) -> Iterator[_Dispute]:
     """Reads the blocks that others brought (all, if it brought all), and replaces those that it has
     otherwise."""
     partial = run.partial
     count = partial.blocks.count
-    blocks = [block for block in range(count) if reader.name not in partial.sources_of(block)]
+    blocks = [block for block in range(count) if reader.name not in partial.records.sources_of(block)]
     blocks = blocks or list(range(count))
     try:
         for first, last in _runs(blocks):
             for block, data in _read(run, reader, first, last):
-                before, after = partial.digest_of(block), blake3(data).hexdigest()
+                before, after = partial.records.digest_of(block), blake3(data).hexdigest()
                 if before != after:
-                    yield _Dispute(block, partial.sources_of(block), before, after)
+                    yield _Dispute(block, partial.records.sources_of(block), before, after)
                     partial.replace_block(block, data, reader.name)
     except ZooError as error:
         reader.error = error
         run.say(f"{reader.name}: {error.what}")
 
 
-def _read(run: RepairableFile, reader: EndpointState, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+def _read(run: Run, reader: EndpointState, first: int, last: int) -> Iterator[tuple[int, bytes]]:
     """Blocks first..last, each whole."""
     blocks, wanted = run.partial.blocks, run.partial.wanted
     ranges = Ranges(wanted.path, wanted, reader.endpoint, run.client)
@@ -146,7 +132,7 @@ def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
-def _attribute(run: RepairableFile, dispute: _Dispute, reader: EndpointState) -> None:
+def _attribute(run: Run, dispute: _Dispute, reader: EndpointState) -> None:
     """Whoever brought the version that was wrong is out, if it was one."""
     what = (
         f"{_place(run.partial, dispute.block)} from {' and '.join(dispute.sources)} was wrong: "

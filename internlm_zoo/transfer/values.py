@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from internlm_zoo.files import File
 from internlm_zoo.sources.base import Location
 
 
@@ -18,6 +19,19 @@ class Endpoint:
     name: str
     locate: Callable[[], Location]
     publishes_digest: bool = True
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """endpoints: where the file may come from, in the order to be asked. folder, key: where the partial file
+    lives and what names its content across runs. block_digests: the BLAKE3 of the file's blocks, if it was
+    here and verified once."""
+
+    wanted: File
+    endpoints: Sequence[Endpoint]
+    folder: Path
+    key: str
+    block_digests: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

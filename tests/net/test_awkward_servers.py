@@ -18,7 +18,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched
+from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.net.awkward import Awkward, serving
 from tests.store.world import content_below
@@ -87,7 +87,9 @@ def fetch(wanted: File, url: str, folder: Path, *, stops: bool) -> Fetched | Non
     client = Client({}, RetryPolicy(tries=2, first_wait=0.01))
     door = Endpoint("shelf", lambda: Location(url))
     try:
-        return transfer(wanted, [door], folder, "key", client=client, stop=stop, progress=Until())
+        return transfer(
+            TransferRequest(wanted, [door], folder, "key"), client=client, stop=stop, progress=Until()
+        )
     except Stopped:
         return None
     finally:

@@ -24,7 +24,7 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.ranges import Ranges
-from internlm_zoo.transfer.values import Endpoint, Fetched
+from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE
 
@@ -112,10 +112,7 @@ def fetch(tmp_path: Path, hub: FaultyHub) -> Iterator[Callable[..., Fetched]]:
     def fetch(wanted: File = File(PATH, len(DATA), Digests(SHA256))) -> Fetched:
         door = Endpoint("hub", lambda: Location(f"{hub.url}/{REPO}/resolve/main/{wanted.path}"))
         return transfer(
-            wanted,
-            [door],
-            tmp_path / "partial",
-            "key",
+            TransferRequest(wanted, [door], tmp_path / "partial", "key"),
             client=client,
             stop=threading.Event(),
             progress=Progress(),

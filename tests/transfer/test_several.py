@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import CHUNK
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched
+from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
 from internlm_zoo.transfer.work_sharing import WorkSharing
 from internlm_zoo.transfer.workers import work
 from tests.hubs import FaultyHub
@@ -62,7 +61,11 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
     client = Client({}, PATIENCE)
 
     def fetch(
-        *names: str, workers: int = 1, wanted: File = WANTED, progress: Progress | None = None, **more: Any
+        *names: str,
+        workers: int = 1,
+        wanted: File = WANTED,
+        progress: Progress | None = None,
+        known: Sequence[str] = (),
     ) -> Fetched:
         doors = [
             Endpoint(name, lambda hub=hubs[name]: Location(f"{hub.url}/{REPO}/resolve/main/{PATH}"))
@@ -71,8 +74,8 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
         stop = threading.Event()
         work_sharing = WorkSharing(stop)
         job = lambda: transfer(  # noqa: E731
-            wanted, doors, tmp_path / "partial", "key", client=client,
-            stop=stop, progress=progress or Sum(), work_sharing=work_sharing, **more,
+            TransferRequest(wanted, doors, tmp_path / "partial", "key", known),
+            client=client, stop=stop, progress=progress or Sum(), work_sharing=work_sharing,
         )  # fmt: skip
         return work([job], workers, stop, when_idle=work_sharing.take_part)[0]
 

@@ -22,7 +22,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
-from internlm_zoo.transfer.values import Endpoint, Fetched
+from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.hubs import FaultyHub
 
@@ -72,7 +72,7 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
     ) -> Fetched:
         doors = origins or [origin(name, hub) for name, hub in hubs.items()]
         return transfer(
-            wanted, doors, folder, "key", client=client,
+            TransferRequest(wanted, doors, folder, "key"), client=client,
             stop=stop or threading.Event(), progress=progress or Progress(),
         )  # fmt: skip
 

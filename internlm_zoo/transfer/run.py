@@ -1,0 +1,58 @@
+"""One file under way, as all its connections share it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from internlm_zoo.progress import Progress
+from internlm_zoo.transfer.client import Client
+from internlm_zoo.transfer.partial import Partial
+from internlm_zoo.transfer.scheduler import EndpointState
+from internlm_zoo.transfer.work_sharing import Stopped
+
+
+class Run:
+    """stop: the caller's event that ends it; over: its owner has left it. notes: what went wrong, a sentence
+    each."""
+
+    def __init__(
+        self,
+        partial: Partial,
+        endpoints: Sequence[EndpointState],
+        client: Client,
+        stop: threading.Event,
+        progress: Progress,
+    ) -> None:
+        self.partial = partial
+        self.endpoints = endpoints
+        self.client = client
+        self.stop = stop
+        self.over = False
+        self.notes: list[str] = []
+        self._progress = progress
+        self._shown = partial.here
+
+    @property
+    def path(self) -> str:
+        return self.partial.wanted.path
+
+    def say(self, note: str) -> None:
+        self.notes.append(note)
+        self._progress.note(note)
+
+    def check(self) -> None:
+        """Raises Stopped once nobody wants the file any more."""
+        if self.stop.is_set() or self.over:
+            raise Stopped
+
+    def show(self, source: str | None = None) -> None:
+        """Tell how far it is; not always further, because blocks can turn out to be wrong."""
+        with self.partial.changed:
+            amount, self._shown = self.partial.here - self._shown, self.partial.here
+        if amount:
+            self._progress.advance(self.path, amount, source)
+
+    def start_over(self) -> None:
+        self.partial.reset()
+        self.show()
