@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,9 +12,10 @@ from internlm_zoo.names import is_sha1, is_sha256
 
 @dataclass(frozen=True)
 class Algorithm:
-    """is_one: whether a text has the form of its digests. of_nothing: the digest of no bytes. needs_size:
-    whether the size goes into it."""
+    """begin: a hash for a file of so many bytes. is_one: whether a text has the form of its digests.
+    of_nothing: the digest of no bytes. needs_size: whether the size goes into it."""
 
+    begin: Callable[[int], hashlib._Hash]
     is_one: Callable[[str], bool]
     of_nothing: str
     needs_size: bool = False
@@ -24,9 +26,18 @@ class Algorithm:
 
 
 ALGORITHMS: Mapping[str, Algorithm] = {
-    "sha256": Algorithm(is_sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-    # As `git hash-object` has it: the sha1 of `blob <size>\0` and the bytes.
-    "git_sha1": Algorithm(is_sha1, "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", needs_size=True),
+    "sha256": Algorithm(
+        lambda size: hashlib.sha256(),
+        is_sha256,
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    ),
+    # As `git hash-object` has it.
+    "git_sha1": Algorithm(
+        lambda size: hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False),
+        is_sha1,
+        "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+        needs_size=True,
+    ),
 }
 """The checksums that there are, the strongest first: `Digests` has a field for each."""
 
@@ -63,8 +74,15 @@ class Digests(NamedTuple):
         return next((fact for fact in facts if not fact.agrees), None)
 
     def agree(self, other: Digests) -> bool:
-        """Whether one that both have says that the bytes are the same."""
-        return any(fact.agrees for fact in _both_state(self._fields, self, other))
+        """Whether what both have says that the bytes are the same, and they have one."""
+        facts = [fact.agrees for fact in _both_state(self._fields, self, other)]
+        return bool(facts) and all(facts)
+
+    @property
+    def are_sound(self) -> bool:
+        """Whether each has the form of its algorithm. Raises TypeError for what is no text."""
+        said = zip(ALGORITHMS.values(), self, strict=True)
+        return all(digest is None or algorithm.is_one(digest) for algorithm, digest in said)
 
     def completed_by(self, other: Digests) -> Digests:
         """With those of the other that this lacks."""
@@ -107,6 +125,11 @@ class File:
             if digest is not None and not (algorithm.needs_size and self.size is None):
                 return name
         return None
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """What to hash its bytes by: sha256, which the store goes by, and what they can be checked by."""
+        return ("sha256",) if self.strongest in ("sha256", None) else ("sha256", self.strongest)
 
     @property
     def identified(self) -> bool:

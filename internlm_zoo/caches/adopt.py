@@ -61,7 +61,7 @@ class Adopter:
             except OSError as error:
                 self.progress.note(f"{spot.path} in {spot.keeper} cannot be read: {error.strerror}")
             else:
-                if _is(file, known):
+                if file.digests.agree(known.digests):
                     yield HashedCopy(spot, known)
 
     def guess(self, file: File) -> LocalCopy | None:
@@ -69,10 +69,10 @@ class Adopter:
         for spot in self.spots(file):
             with suppress(OSError):
                 if spot.size <= _SOON_HASHED:
-                    known: KnownDigests | None = self.ledger.digests(spot.path, git=file.sha256 is None)
+                    known: KnownDigests | None = self.ledger.digests(spot.path, file.algorithms)
                 else:
                     known = self.ledger.remembered(spot.path)
-                if known is None or _is(file, known):
+                if known is None or file.digests.agree(known.digests):
                     return spot
         return None
 
@@ -87,13 +87,7 @@ class Adopter:
             self.progress.advance(file.path, amount)
 
         self.progress.start(file.path, file.size)
-        return self.ledger.digests(spot.path, git=file.sha256 is None, seen=seen)
-
-
-def _is(file: File, known: KnownDigests) -> bool:
-    if file.sha256 is not None:
-        return known.sha256 == file.sha256
-    return known.git_sha1 == file.git_sha1
+        return self.ledger.digests(spot.path, file.algorithms, seen)
 
 
 def take_in(store: Store, ledger: HashCache, found: HashedCopy) -> bool:

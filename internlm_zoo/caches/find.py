@@ -81,14 +81,14 @@ class Caches:
 
     def _guesses(self, file: File) -> Iterator[tuple[Path, str]]:
         for repo, keeper in self.repos:
-            for digest in filter(None, (file.sha256, file.git_sha1)):
+            for digest in filter(None, file.digests):
                 yield repo / "blobs" / digest, keeper
         for folder, keeper in self.snapshots:
             yield folder / file.path, keeper
         for name, below in self.folders:
             for path in below.get(file.path.rsplit("/", 1)[-1], ()):
                 yield path, name
-        for digest in filter(None, (file.sha256, file.git_sha1)):
+        for digest in filter(None, file.digests):
             yield from self.contents.get(digest, ())
 
 

@@ -115,9 +115,12 @@ def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, ledger: Hash
         other = theirs.file(one.path)
         if other is None or one.sha256 is None:
             return False
-        if other.sha256 is not None:
-            return one.sha256 == other.sha256
-        return other.git_sha1 == ledger.digests(store.blob(one.sha256), git=True).git_sha1
+        known = (
+            ledger.digests(store.blob(one.sha256), other.algorithms).digests
+            if not other.sha256
+            else one.digests
+        )
+        return known.agree(other.digests)
 
     return len(ours.files) == len(theirs.files) and all(map(same, ours.files))
 

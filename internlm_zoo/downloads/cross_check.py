@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.downloads.listings import Hubs
 from internlm_zoo.errors import IntegrityError, ZooError
-from internlm_zoo.files import Digests, File
-from internlm_zoo.transfer.digest import digest_file
+from internlm_zoo.files import Digests, Fact, File
+from internlm_zoo.hashing import hash_file
 from internlm_zoo.transfer.values import Fetched
 
 
@@ -49,12 +49,9 @@ def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], 
     return CrossCheck(note=f"{path} has {fetched.size:,} bytes on {hub}, but {sizes}" if sizes else None)
 
 
-def _difference(fetched: Fetched, file: File) -> str | None:
-    if file.sha256 is None:
-        return digest_file(
-            fetched.path, File(file.path, file.size, Digests(git_sha1=file.git_sha1))
-        ).mismatch()
-    return None if file.sha256 == fetched.sha256 else f"expected sha256 {file.sha256}, found {fetched.sha256}"
+def _difference(fetched: Fetched, file: File) -> Fact | None:
+    found = Digests(fetched.sha256) if file.sha256 else hash_file(fetched.path, file.algorithms)
+    return file.digests.conflict(found)
 
 
 def _published(candidate: Candidate, path: str, hubs: Hubs) -> File | None:

@@ -19,13 +19,13 @@ from internlm_zoo.caches.adopt import HashedCopy, second_name, take_in
 from internlm_zoo.caches.find import LocalCopy
 from internlm_zoo.errors import UsageError
 from internlm_zoo.files import Digests, File
+from internlm_zoo.hashing import hash_file
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.aliases import Alias, forget, name_of, remember, remembered
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import BOOKS, CAME, PARTIAL, Store, check_books, is_blob, place_of
 from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
-from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.values import Fetched
 
 # What the store is called among the origins of a file.
@@ -192,11 +192,11 @@ class FolderTarget:
         if not path.is_file():
             return FileState()
         known = _known(self.folder, self.aliases, self.release, file)
-        sha256 = known.sha256 if known else None
-        digest = digest_file(path, File(file.path, file.size, Digests(sha256, file.git_sha1)))
+        wanted = File(file.path, file.size, Digests(known.sha256 if known else None)).completed_by(file)
+        found = hash_file(path, wanted.algorithms)
         comparable = known or file.identified
-        if comparable and digest.mismatch() is None:
-            return FileState(digest.sha256, path.stat().st_size, known.voucher if known else None)
+        if comparable and wanted.digests.conflict(found) is None:
+            return FileState(found.sha256, path.stat().st_size, known.voucher if known else None)
         if not self.force:
             why = "differs from the release" if comparable else "cannot be compared with the release"
             raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
@@ -249,6 +249,9 @@ def _recorded(folder: Path, release: LockedRelease, file: File) -> Alias | None:
     if record is None or (record.release.id, record.release.revision) != (release.id, release.revision):
         return None
     known = record.release.file(file.path)
-    if known is None or (file.size, file.git_sha1) not in ((known.size, known.git_sha1), (None, None)):
+    if known is None:
+        return None
+    listed = replace(known, digests=known.digests._replace(sha256=None))
+    if file not in (listed, File(file.path)):
         return None
     return Alias(known.sha256) if known.sha256 else None

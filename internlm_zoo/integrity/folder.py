@@ -14,13 +14,13 @@ from pathlib import Path
 from converters.formats.access import is_directory, no_directory
 from converters.system.system_files import files_below
 from internlm_zoo.files import File
+from internlm_zoo.hashing import hash_file
 from internlm_zoo.integrity.report import VerifyReport, WrongFile
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.paths import folded
 from internlm_zoo.store.block_digests import read_blocks
 from internlm_zoo.store.layout import Store, is_ours
 from internlm_zoo.transfer.blocks import BLOCK
-from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.seeding import wrong_blocks
 from internlm_zoo.transfer.workers import work
 
@@ -89,18 +89,18 @@ def _check(
             return size, f"expected {file.size:,} bytes, found {size:,}"
         if quick:
             return size, None
-        wanted = file
         progress.start(file.path, size)
         try:
-            digest = digest_file(path, wanted, partial(progress.advance, file.path))
+            found = hash_file(path, file.algorithms, partial(progress.advance, file.path))
         finally:
             progress.finish(file.path)
-        wrong = digest.mismatch()
+        conflict = file.digests.conflict(found)
+        wrong = str(conflict) if conflict else None
         if wrong is not None and store is not None:
             wrong += _where(path, size, read_blocks(store, file.sha256))
     except OSError as error:
         return 0, f"cannot be read: {error.strerror}"
-    return size, wrong if wanted.identified else "no digest of it is known"
+    return size, wrong if file.identified else "no digest of it is known"
 
 
 def _where(path: Path, size: int, known: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
+from internlm_zoo.hashing import hash_file
 from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.integrity.report import UNREAD, VerifyReport, WrongFile, unread
 from internlm_zoo.progress import Progress
@@ -18,7 +19,6 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.store.inventory import blobs_of, inventory
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
-from internlm_zoo.transfer.digest import digest_file
 from internlm_zoo.transfer.workers import work
 
 
@@ -83,8 +83,8 @@ def _content(place: Path, progress: Progress) -> _Content:
     try:
         size = place.stat().st_size
         progress.start(place.name, size)
-        digest = digest_file(place, File(place.name), partial(progress.advance, place.name))
-        return _Content(size, digest.sha256)
+        found = hash_file(place, on_bytes=partial(progress.advance, place.name))
+        return _Content(size, found.sha256)
     except OSError as error:
         return _Content(0, None, f"cannot be read: {error.strerror}")
     finally:

@@ -54,7 +54,7 @@ class CopyContext:
         """Make known what a release of the mirror has."""
         folder = self.destination.local(held.path)
         for file in held.files if folder else ():
-            for digest in filter(None, (file.sha256, file.git_sha1)):
+            for digest in filter(None, file.content.digests):
                 if folder and file.path not in without:
                     self.shelved.setdefault(digest, []).append((folder / file.path, "the mirror"))
 

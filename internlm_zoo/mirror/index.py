@@ -16,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.files import Digests, File
+from internlm_zoo.hashing import hash_file
 from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
 from internlm_zoo.registry.release import Format
-from internlm_zoo.serve.digests import git_blob_sha1
 from internlm_zoo.store.record import parsed
 from internlm_zoo.versions import is_newer
 
@@ -120,7 +120,7 @@ def parse(text: bytes, where: str) -> Index:
 
 def git_digest(file: Path, size: int) -> str | None:
     """Of a small file: another hub may know it by nothing else."""
-    return git_blob_sha1(file.read_bytes()) if size <= _SMALL else None
+    return hash_file(file, ("git_sha1",)).git_sha1 if size <= _SMALL else None
 
 
 def dump(index: Index) -> str:

@@ -50,7 +50,7 @@ def _looked(
 def _known(action: Action, planned: PlannedFile, listed: File, coming: Mapping[str, str]) -> Action:
     if planned.source is None:
         return replace(action, fetch=0, taken_from=str(planned.taken_from) if planned.taken_from else None)
-    for digest in filter(None, (listed.sha256, listed.git_sha1)):
+    for digest in filter(None, listed.digests):
         if digest in coming:
             return replace(action, fetch=0, taken_from=coming[digest])
     return replace(action, fetch=None if action.size is None else planned.to_fetch)
@@ -60,6 +60,6 @@ def _digests(item: PlannedRelease) -> Iterator[tuple[str, str]]:
     """Of what the item gets, with a place to take it from."""
     snapshot, got = item.offer.snapshot, {action.path for action in item.to_fetch}
     for file in snapshot.files if snapshot else ():
-        for digest in filter(None, (file.sha256, file.git_sha1)):
+        for digest in filter(None, file.digests):
             if file.path in got:
                 yield digest, f"{item.shelf.path}/{file.path}"

@@ -93,13 +93,9 @@ def replan(item: PlannedRelease, offer: HubOffer, error: ZooError, rules: Policy
 def same(theirs: File, ours: IndexedFile, same_source: bool) -> bool:
     """Whether the hub's file is the one that is held. same_source: hub, repository and revision are those it
     came from; that decides where the hub says nothing about content."""
-    if theirs.size not in (None, ours.size):
+    if theirs.conflict(ours.content):
         return False
-    if theirs.sha256 is not None:
-        return theirs.sha256 == ours.sha256
-    if theirs.git_sha1 is not None and ours.git_sha1 is not None:
-        return theirs.git_sha1 == ours.git_sha1
-    return same_source
+    return same_source or theirs.digests.agree(ours.content.digests)
 
 
 def reasons(failures: Mapping[str, ZooError]) -> list[str]:

@@ -109,7 +109,7 @@ class RangedFile:
                 return {VERIFIED: UNVERIFIED}
             wrong = self._passing.mismatch()
             if wrong is not None:
-                raise IntegrityError(wrong, self.name, "the hub's copy is wrong: try another hub")
+                raise IntegrityError(str(wrong), self.name, "the hub's copy is wrong: try another hub")
             return {"sha256": self._passing.sha256, VERIFIED: self._passing.vouched or UNVERIFIED}
 
     def _passed_whole(self) -> bool:

@@ -20,13 +20,13 @@ from internlm_zoo.downloads.listings import Hubs, as_release
 from internlm_zoo.downloads.run import HUB_FAILURES, verdict
 from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
 from internlm_zoo.files import File
+from internlm_zoo.hashing import Hasher
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.registry import Hub, Model, Registry, Release, load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.remote.file import CONNECTIONS, RangedFile
 from internlm_zoo.settings import Settings
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.digest import Digest
 from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.values import Endpoint
 
@@ -117,13 +117,12 @@ class RemoteFolder:
 
     def _open(self, name: str) -> ByteSource:
         file = self._file(name)
-        wanted = file
         origin = Endpoint(self._door.hub.name, partial(self._hubs.locate, self._door, file))
-        ranges = Ranges(self.where(name), wanted, origin, self._client)
+        ranges = Ranges(self.where(name), file, origin, self._client)
         if _WEIGHTS.fullmatch(name) and name != MODEL_CONFIG:
             sidecar = self._release.file(name + SUFFIX)
-            return RangedFile(ranges, wanted, stated_digest(self, name) if sidecar else None)
-        return MemoryFile(ranges.name, _whole(ranges, wanted))
+            return RangedFile(ranges, file, stated_digest(self, name) if sidecar else None)
+        return MemoryFile(ranges.name, _whole(ranges, file))
 
 
 def _whole(ranges: Ranges, wanted: File) -> bytes:
@@ -131,11 +130,11 @@ def _whole(ranges: Ranges, wanted: File) -> bytes:
     if ranges.size > _SMALL:
         raise IntegrityError(f"it has {ranges.size:,} bytes, more than any such file", ranges.name)
     content = b"".join(ranges.chunks(0, ranges.size))
-    digest = Digest(wanted)
-    digest.update(content)
-    wrong = digest.mismatch()
+    hasher = Hasher(wanted.algorithms, len(content))
+    hasher.update(content)
+    wrong = wanted.digests.conflict(hasher.digests)
     if wrong is not None:
-        raise IntegrityError(wrong, ranges.name, "the hub's copy is wrong: try another hub")
+        raise IntegrityError(str(wrong), ranges.name, "the hub's copy is wrong: try another hub")
     return content
 
 

@@ -21,7 +21,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.fs.contained import real
 from internlm_zoo.names import fault_in, is_sha1
 from internlm_zoo.serve.digests import git_blob_sha1, is_lfs, lfs_pointer
-from internlm_zoo.serve.hashing import Hashing, HashJob, Kind, State, Unhashed, state_of
+from internlm_zoo.serve.hashing import Hashing, HashJob, State, Unhashed, state_of
 from internlm_zoo.serve.index import HeldFile, Index, Indexed, read_index
 
 BRANCHES = ("main", "master")
@@ -162,7 +162,7 @@ class Catalogue:
                 path=path,
                 size=stat.st_size,
                 sha256=sha256 or self._hashed("sha256", file, state, waiting),
-                git_sha1=self._hashed("git", file, state, waiting) if small else None,
+                git_sha1=self._hashed("git_sha1", file, state, waiting) if small else None,
                 modified=stat.st_mtime,
                 file=file,
                 state=state,
@@ -174,7 +174,7 @@ class Catalogue:
             return None
         return held.sha256 if self.hashing.believes(file, held.sha256, state_of(stat)) else None
 
-    def _hashed(self, kind: Kind, file: Path, state: State, waiting: list[HashJob]) -> str:
+    def _hashed(self, kind: str, file: Path, state: State, waiting: list[HashJob]) -> str:
         digest = self.hashing.digest(kind, file, state)
         if isinstance(digest, HashJob):
             waiting.append(digest)

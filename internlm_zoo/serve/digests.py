@@ -6,8 +6,9 @@ git blob sha1 (format facts: git hash-object, the git-lfs pointer specification 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import PurePosixPath
+
+from internlm_zoo.files import ALGORITHMS
 
 LFS_THRESHOLD = 10 * 1024 * 1024  # larger ones the Hub takes by LFS alone
 # fmt: off
@@ -31,4 +32,6 @@ def lfs_pointer(sha256: str, size: int) -> bytes:
 
 
 def git_blob_sha1(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    hash = ALGORITHMS["git_sha1"].begin(len(content))
+    hash.update(content)
+    return hash.hexdigest()

@@ -8,24 +8,23 @@ for.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import os
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from converters.formats.access import regular
 from converters.system.threads import started
+from internlm_zoo.files import ALGORITHMS
+from internlm_zoo.hashing import feed
 
-Kind = Literal["sha256", "git"]
 State = tuple[int, ...]
 
 THREADS = 2
 """At a time: a disk has little more to give, and the server needs processors, too."""
-_PIECE, _CHUNK = 64 << 20, 1 << 20
+_PIECE = 64 << 20
 _SMALL = 1 << 20
 """Bytes of a file that is not worth waiting for a turn."""
 _RATE = 200 << 20
@@ -58,14 +57,14 @@ class HashJob:
 
     done: int
     number: int
-    kind: Kind = field(compare=False)
+    kind: str = field(compare=False)
     file: Path = field(compare=False)
     state: State = field(compare=False)
     digest: str | None = field(default=None, compare=False)
     error: OSError | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        self._hash = hashlib.sha256() if self.kind == "sha256" else hashlib.sha1(b"blob %d\0" % self.size)
+        self._hash = ALGORITHMS[self.kind].begin(self.size)
 
     @property
     def size(self) -> int:
@@ -83,14 +82,14 @@ class HashJob:
             self.error = error
 
     def _read(self, end: int, stop: threading.Event) -> None:
+        def passed(amount: int) -> None:
+            self.done += amount
+            if stop.is_set():
+                raise ServerStopping("the server ends")
+
         with open(self.file, "rb", buffering=0, opener=regular) as stream:
             stream.seek(self.done)
-            while self.done < end and not stop.is_set():
-                chunk = stream.read(min(_CHUNK, end - self.done))
-                self._hash.update(chunk)
-                self.done += len(chunk)
-                if not chunk:
-                    break
+            feed(stream, self._hash.update, end - self.done, passed)
             if state_of(os.fstat(stream.fileno())) != self.state:
                 raise OSError(f"{self.file.name} changed while it was hashed")
         if self.done == self.size:
@@ -109,7 +108,7 @@ class Hashing:
         self._threads: list[threading.Thread] = []
         self._read, self._spent = _RATE, 1.0
 
-    def digest(self, kind: Kind, file: Path, state: State) -> str | HashJob:
+    def digest(self, kind: str, file: Path, state: State) -> str | HashJob:
         """Of a file in this state, or what will have it. Raises OSError for what could not be read."""
         with self._changed:
             job = self._known.get((kind, state))

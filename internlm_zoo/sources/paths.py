@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from internlm_zoo.errors import IntegrityError, NotFoundError
-from internlm_zoo.files import File
-from internlm_zoo.names import fault_in, is_sha1, is_sha256
+from internlm_zoo.files import ALGORITHMS, File
+from internlm_zoo.names import fault_in
 from internlm_zoo.sources.base import Snapshot
 
 FILES = 100_000
@@ -19,8 +19,6 @@ FILES = 100_000
 LARGEST_FILE = 8 * 10**12
 """In bytes. Hugging Face takes no file above 0.5 TB, and the largest checkpoints are some TB in all."""
 
-_EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-_EMPTY_SHA1 = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git hash-object /dev/null
 _SHOWN = 100
 
 
@@ -93,16 +91,13 @@ def _wrong_size(file: File) -> str | None:
 
 def _wrong_digests(file: File) -> Iterator[str]:
     """No bytes have digests of another form, nor any but no bytes those of nothing."""
-    digests = (
-        ("sha256", file.sha256, is_sha256, _EMPTY_SHA256),
-        ("git sha1", file.git_sha1, is_sha1, _EMPTY_SHA1),
-    )
-    for name, value, is_one, of_nothing in digests:
-        if value is None:
+    for (name, algorithm), digest in zip(ALGORITHMS.items(), file.digests, strict=True):
+        name = name.replace("_", " ")
+        if digest is None:
             continue
-        if not is_one(value):
+        if not algorithm.is_one(digest):
             yield f"a {name} that is not a digest"
-        elif file.size is not None and (value == of_nothing) != (file.size == 0):
+        elif file.size is not None and (digest == algorithm.of_nothing) != (file.size == 0):
             yield f"{'no byte' if file.size == 0 else 'bytes'}, and a {name} that says otherwise"
 
 

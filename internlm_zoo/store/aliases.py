@@ -16,7 +16,7 @@ from pathlib import Path
 
 from converters.formats.access import content_of
 from internlm_zoo.errors import IntegrityError, ZooError
-from internlm_zoo.files import File
+from internlm_zoo.files import ALGORITHMS, File
 from internlm_zoo.fs import contained
 from internlm_zoo.names import is_sha1, is_sha256
 from internlm_zoo.registry.lock import LockedRelease
@@ -36,10 +36,9 @@ class Alias:
 def name_of(release: LockedRelease, file: File) -> str:
     """What a file is called before it is here: after its content where that is known, so that any hub can go
     on with it. Raises IntegrityError for a digest that is none."""
-    if file.sha256 is not None:
-        return _checked(file.sha256)
-    if file.identified:
-        return f"{_checked(file.git_sha1 or '')}-{file.size}"
+    if file.strongest is not None:
+        digest = _checked(getattr(file, file.strongest))
+        return f"{digest}-{file.size}" if ALGORITHMS[file.strongest].needs_size else digest
     about = (release.id, release.revision, file.path, str(file.size), str(file.git_sha1))
     return hashlib.sha256("\0".join(about).encode()).hexdigest()
 

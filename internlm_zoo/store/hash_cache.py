@@ -8,20 +8,20 @@ each other; whatever is torn or lost, cannot be read, or is of an older version,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from converters.formats.access import regular
 from converters.formats.jsontext import json_value
-from internlm_zoo.names import is_sha1, is_sha256
+from internlm_zoo.files import Digests
+from internlm_zoo.hashing import hash_file
 
 _NAME = "adopted.jsonl"
 _CHUNK = 1 << 20
@@ -55,11 +55,14 @@ class Stamp:
 
 @dataclass(frozen=True)
 class KnownDigests:
-    """The digests of a file as it was when it had this stamp. git_sha1: None where nobody asked for it."""
+    """The digests of a file as it was when it had this stamp: sha256, and others that somebody asked for."""
 
     stamp: Stamp
-    sha256: str
-    git_sha1: str | None = None
+    digests: Digests
+
+    @property
+    def sha256(self) -> str:
+        return str(self.digests.sha256)
 
 
 class HashCache:
@@ -86,15 +89,18 @@ class HashCache:
         return known if known is not None and known.stamp == Stamp.of(path) else None
 
     def digests(
-        self, path: Path, *, git: bool = False, seen: Callable[[int], None] | None = None
+        self,
+        path: Path,
+        algorithms: Collection[str] = ("sha256",),
+        on_bytes: Callable[[int], None] | None = None,
     ) -> KnownDigests:
-        """Of a file as it is now, hashed if it has to be. git: the git blob's sha1 as well. seen: told the
-        size of each piece. Raises OSError."""
+        """Of a file as it is now, hashed if it has to be. algorithms, on_bytes: see `hash_file`. Raises
+        OSError."""
         known = self.remembered(path)
-        if known is not None and (known.git_sha1 or not git):
+        if known is not None and all(getattr(known.digests, name) for name in algorithms):
             return known
         begun, stamp = time.time_ns(), Stamp.of(path)
-        known = KnownDigests(stamp, *_hash(path, stamp.size if git else None, seen))
+        known = KnownDigests(stamp, hash_file(path, algorithms, on_bytes))
         if begun - stamp.mtime_ns > _TICK and Stamp.of(path) == stamp:
             self.remember(path, known)
         return known
@@ -149,7 +155,7 @@ class HashCache:
 
 
 def _line(path: str, known: KnownDigests) -> str:
-    facts = {"path": path, **asdict(known.stamp), "sha256": known.sha256, "git_sha1": known.git_sha1}
+    facts = {"path": path, **asdict(known.stamp), **known.digests._asdict()}
     return json.dumps(facts) + "\n"
 
 
@@ -157,23 +163,9 @@ def _entry(line: bytes) -> tuple[str, KnownDigests] | None:
     try:
         facts = json_value(line, _LONGEST)
         stamp = Stamp(*(int(facts[field.name]) for field in fields(Stamp)))
-        sha256, git_sha1 = facts["sha256"], facts["git_sha1"]
-        if not (is_sha256(sha256) and (git_sha1 is None or is_sha1(git_sha1))):
+        digests = Digests(*map(facts.get, Digests._fields))
+        if digests.sha256 is None or not digests.are_sound:
             return None
-        return str(facts["path"]), KnownDigests(stamp, sha256, git_sha1)
+        return str(facts["path"]), KnownDigests(stamp, digests)
     except (ValueError, KeyError, TypeError):  # torn, or of a version that knew less
         return None
-
-
-def _hash(path: Path, git_size: int | None, seen: Callable[[int], None] | None) -> tuple[str, str | None]:
-    """sha256, and the sha1 of git's blob if its size is given."""
-    sha256 = hashlib.sha256()
-    git = hashlib.sha1(b"" if git_size is None else b"blob %d\0" % git_size, usedforsecurity=False)
-    with open(path, "rb", buffering=0, opener=regular) as file:
-        while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
-            if git_size is not None:
-                git.update(chunk)
-            if seen is not None:
-                seen(len(chunk))
-    return sha256.hexdigest(), None if git_size is None else git.hexdigest()

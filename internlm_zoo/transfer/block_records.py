@@ -13,11 +13,11 @@ from pathlib import Path
 from blake3 import blake3
 
 from internlm_zoo.fs.homes import disk
+from internlm_zoo.hashing import feed
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.journal import Journal, KeptBlock
 
-_READ = 1 << 20
 # How much of a slow connection's work a kill may cost.
 _NOTE_SECONDS = 1.0
 
@@ -148,7 +148,5 @@ class BlockRecords:
 def _hashed(file: FileIO, block: int, amount: int) -> blake3:
     hasher = blake3()
     file.seek(block * BLOCK)
-    while amount and (piece := file.read(min(amount, _READ))):
-        hasher.update(piece)
-        amount -= len(piece)
+    feed(file, hasher.update, amount)
     return hasher

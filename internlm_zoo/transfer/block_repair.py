@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from internlm_zoo.errors import IntegrityError, ZooError
+from internlm_zoo.files import Fact
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.partial import Partial
 from internlm_zoo.transfer.ranges import Ranges
@@ -30,7 +31,7 @@ class _Dispute:
     second: str
 
 
-def repair_blocks(run: Run, wrong: str) -> None:
+def repair_blocks(run: Run, wrong: Fact) -> None:
     """wrong: what the digest says. Raises IntegrityError if no second reading makes it right."""
     partial, disputes = run.partial, list[_Dispute]()
     sources = " and ".join(partial.records.sources)

@@ -15,10 +15,9 @@ from blake3 import blake3
 from converters.system.threads import started
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.files import File
+from internlm_zoo.hashing import PIECE, Hasher, feed
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
-from internlm_zoo.transfer.digest import Digest
 
-_PIECE = 1 << 20  # bytes that are read at once
 _TICK = 0.25
 
 
@@ -36,7 +35,7 @@ class InOrderHasher:
         forget: Callable[[int], None],
     ) -> None:
         self.position = 0
-        self.digest = Digest(wanted)
+        self.digest = Hasher(wanted.algorithms, wanted.size)
         self._blocks = blocks
         self._changed = changed
         self._expected = dict(expected)
@@ -126,16 +125,10 @@ class InOrderHasher:
 
     def _digest(self, stop: int, update: Callable[[memoryview], None]) -> None:
         """The bytes from position to stop."""
-        left = stop - self.position
-        buffer = memoryview(bytearray(min(left, _PIECE)))
         self._file.seek(self.position)
-        while left:
-            count = self._file.readinto(buffer[:left])
-            if not count:
-                what = f"{self._file.name} became shorter while it was written"
-                raise IntegrityError(what, fix="run it again")
-            update(buffer[:count])
-            left -= count
+        if feed(self._file, update, stop - self.position) < stop - self.position:
+            what = f"{self._file.name} became shorter while it was written"
+            raise IntegrityError(what, fix="run it again")
         self._send_to_disk(stop)
 
     def _send_to_disk(self, stop: int) -> None:
@@ -143,7 +136,7 @@ class InOrderHasher:
         them. Linux does that for what it is told will not be needed; it forgets only what is on the disk
         already."""
         length = stop - self.position
-        if hasattr(os, "posix_fadvise") and length > _PIECE:
+        if hasattr(os, "posix_fadvise") and length > PIECE:
             os.posix_fadvise(self._file.fileno(), self.position, length, os.POSIX_FADV_DONTNEED)
 
     def _reached(self, position: int) -> None:

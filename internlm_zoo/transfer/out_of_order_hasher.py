@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import heapq
 
-from internlm_zoo.files import File
-from internlm_zoo.transfer.digest import Digest
+from internlm_zoo.files import Fact, File
+from internlm_zoo.hashing import Hasher
 
 LIMIT = 112 << 20
 """Bytes that may wait for those before them."""
@@ -21,7 +21,7 @@ class OutOfOrderHasher:
         self.lost = False
         self._wanted = wanted
         self._md5 = md5
-        self._digest = Digest(wanted)
+        self._digest = Hasher(wanted.algorithms, wanted.size)
         self._sidecar = hashlib.md5(usedforsecurity=False)
         self._early: list[tuple[int, bytes]] = []
         self._waiting = 0
@@ -51,20 +51,19 @@ class OutOfOrderHasher:
     @property
     def sha256(self) -> str:
         """Of all bytes before `position`."""
-        return self._digest.sha256
+        return str(self._digest.digests.sha256)
 
     @property
     def vouched(self) -> str | None:
         """What the bytes are held against: the best digest that was published."""
-        wanted = self._wanted
-        git = "git sha1" if wanted.git_sha1 and wanted.size is not None else None
-        return "sha256" if wanted.sha256 else git or ("md5" if self._md5 else None)
+        best = self._wanted.strongest or ("md5" if self._md5 else None)
+        return best and best.replace("_", " ")
 
-    def mismatch(self) -> str | None:
-        """What is not as wanted, in words; None if all is."""
+    def mismatch(self) -> Fact | None:
+        """What is not as wanted; None if all is."""
         if self._md5 is not None and self._sidecar.hexdigest() != self._md5:
-            return f"expected md5 {self._md5}, found {self._sidecar.hexdigest()}"
-        return self._digest.mismatch()
+            return Fact("md5", self._md5, self._sidecar.hexdigest())
+        return self._wanted.digests.conflict(self._digest.digests)
 
     def _take(self, data: bytes) -> None:
         self._digest.update(data)

@@ -14,7 +14,7 @@ from blake3 import blake3
 from converters.locking.file_locks import is_at
 from converters.system.filesystem import flush, resize
 from internlm_zoo.errors import IntegrityError
-from internlm_zoo.files import File
+from internlm_zoo.files import Fact, File
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.transfer import journal
@@ -98,7 +98,7 @@ class Partial:
 
     @property
     def sha256(self) -> str:
-        return self._file_hasher.digest.sha256
+        return str(self._file_hasher.digest.digests.sha256)
 
     def size_is(self, size: int) -> None:
         """What somebody says who knows."""
@@ -173,12 +173,12 @@ class Partial:
         with self.changed:
             self.records.remember(server, validator)
 
-    def mismatch(self, check: Callable[[], None]) -> str | None:
-        """What is wrong with the file, in words; None if it is what is wanted, or not all is here. Waits
+    def mismatch(self, check: Callable[[], None]) -> Fact | None:
+        """What is wrong with the file; None if it is what is wanted, or not all is here. Waits
         until what is here is digested. check: called meanwhile; what it raises ends the waiting."""
         with disk(self.path):
             self._file_hasher.settle(check)
-        return self._file_hasher.digest.mismatch() if self.complete else None
+        return self.wanted.digests.conflict(self._file_hasher.digest.digests) if self.complete else None
 
     def keep(self) -> Path:
         """The finished file, its bytes on the disk for good, ready for its final name."""

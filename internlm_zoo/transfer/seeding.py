@@ -13,6 +13,7 @@ from converters.formats.access import regular
 from internlm_zoo.files import File
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.fs.ownership import Owner
+from internlm_zoo.hashing import feed
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.journal import Journal, KeptBlock
@@ -20,17 +21,13 @@ from internlm_zoo.transfer.journal import Journal, KeptBlock
 HERE = "the file that was here"
 """Who brought the blocks of a damaged file."""
 
-_READ = 1 << 20
-
 
 def block_digests(path: Path, size: int) -> Iterator[str]:
     """The BLAKE3 of each block of a file, in hex, up to `size`; the last one may be short. Raises OSError."""
     with open(path, "rb", buffering=0, opener=regular) as file:
         for start in range(0, size, BLOCK):
-            hasher, left = blake3(), min(BLOCK, size - start)
-            while left and (piece := file.read(min(left, _READ))):
-                hasher.update(piece)
-                left -= len(piece)
+            hasher = blake3()
+            feed(file, hasher.update, min(BLOCK, size - start))
             yield hasher.hexdigest()
 
 

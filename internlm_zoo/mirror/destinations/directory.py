@@ -20,6 +20,7 @@ from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.files import Digests, File
 from internlm_zoo.fs import contained
+from internlm_zoo.hashing import hash_file
 from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.mirror.index import NAME, Index, IndexedFile, dump, git_digest, parse
 from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
@@ -27,7 +28,6 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.layout import BOOKS, is_ours, place_of
 from internlm_zoo.store.record import MOST
-from internlm_zoo.transfer.digest import digest_file
 
 _ELSEWHERE = "name another destination, or make this one writable"
 _GUARD = ".mirror.guard"
@@ -201,12 +201,12 @@ def _recognised(place: Path, file: File, progress: Progress) -> IndexedFile | No
     stamp, size = _stamp(place), place.stat().st_size
     progress.start(file.path, size)
     try:
-        digest = digest_file(place, file, partial(progress.advance, file.path))
+        found = hash_file(place, file.algorithms, partial(progress.advance, file.path))
     finally:
         progress.finish(file.path)
-    if digest.mismatch() is not None:
+    if file.digests.conflict(found) is not None:
         return None
-    return IndexedFile(file.path, size, digest.sha256, git_digest(place, size), stamp)
+    return IndexedFile(file.path, size, str(found.sha256), git_digest(place, size), stamp)
 
 
 def _work_tree(root: Path) -> Path | None:
