@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -49,8 +50,14 @@ async def _later_if_too_many_files(request: web.Request, handler: Handler) -> we
         return web.json_response({"error": error.what}, status=500)
 
 
-def app_for(catalogue: Catalogue, gate: Authenticator, *, url_seconds: float = 3600) -> web.Application:
-    """The application over a catalogue of one's own. url_seconds: the life of OpenXLabApi's URLs."""
+def app_for(
+    catalogue: Catalogue,
+    gate: Authenticator,
+    *,
+    url_seconds: float = 3600,
+    clock: Callable[[], float] = time.time,
+) -> web.Application:
+    """The application over a catalogue of one's own. url_seconds: the life of OpenXLab's URLs, by clock."""
 
     @web.middleware
     async def keeping(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -64,7 +71,7 @@ def app_for(catalogue: Catalogue, gate: Authenticator, *, url_seconds: float = 3
     app.add_routes(HuggingFaceApi(catalogue, gate).routes())
     app.add_routes(ModelScopeApi(catalogue, gate).routes())
     app.add_routes(ModelersApi(catalogue, gate).routes())
-    app.add_routes(OpenXLabApi(catalogue, gate, url_seconds).routes())
+    app.add_routes(OpenXLabApi(catalogue, gate, url_seconds, clock).routes())
     app.router.add_route("*", "/{anything:.*}", _nothing_here)
     return app
 

@@ -48,11 +48,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class OpenXLabApi:
-    """Handlers over one catalogue. url_seconds: how long a download URL is good for."""
+    """Handlers over one catalogue. url_seconds: how long a download URL is good for, by the clock."""
 
     catalogue: Catalogue
     gate: Authenticator
     url_seconds: float
+    clock: Callable[[], float]
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -109,7 +110,7 @@ class OpenXLabApi:
         expires = request.query.get("Expires", "")
         if not self.gate.signed(request.query.get("Signature", ""), name, path, expires):
             return _denied("The request signature we calculated does not match the signature you provided.")
-        if float(expires) < time.time():
+        if float(expires) < self.clock():
             return _denied("Request has expired.")
         try:
             entry = (await found(self.catalogue, HUB, name)).entry(path)
@@ -118,7 +119,7 @@ class OpenXLabApi:
         return send(request, entry, etag=entry.sha256[:32].upper(), headers={})
 
     def _url(self, request: web.Request, name: str, entry: ServedFile) -> URL:
-        expires = f"{time.time() + self.url_seconds:.3f}"
+        expires = f"{self.clock() + self.url_seconds:.3f}"
         signature = self.gate.sign(name, entry.path, expires)
         place = request.url.origin().with_path(f"{DOWNLOADS}/{name}/{entry.path}")
         return place.with_query(Expires=expires, Signature=signature)

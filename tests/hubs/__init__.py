@@ -47,8 +47,9 @@ a `delay` on top. Every kind works with every protocol:
     wrong-size      listings hold wrong sizes                     by=1
 
 Tokens: `FaultyHub(root, tokens={"secret"})`; the hosts that redirects lead to ask for none, as storage does.
-`FaultyHub(root, url_seconds=0.5)` signs OpenXLab URLs that really run out; `FaultyHub(root, tls=context)`
-speaks https. Below `hub.url + "/web"` the repositories are directories of a plain web server.
+`FaultyHub(root, url_seconds=60, clock=clock)` signs OpenXLab URLs that run out by that clock;
+`FaultyHub(root, tls=context)` speaks https. Below `hub.url + "/web"` the repositories are directories of a
+plain web server.
 """
 
 from tests.hubs.hub import FaultyHub, Seen

@@ -77,6 +77,7 @@ class FaultyHub:
         *,
         tokens: Collection[str] = (),
         url_seconds: float = 3600,
+        clock: Callable[[], float] = time.time,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.requests: list[Seen] = []
@@ -88,7 +89,7 @@ class FaultyHub:
         self._servers: list[Server] = []
         self._storage: dict[str, str] = {}
         try:
-            app = app_for(catalogue, gate, url_seconds=url_seconds)
+            app = app_for(catalogue, gate, url_seconds=url_seconds, clock=clock)
             app.add_routes(Pages(catalogue).routes())
             self.url = self._start(app, "127.0.0.1", tls)
             for name, host in (
@@ -98,7 +99,7 @@ class FaultyHub:
             ):
                 if name == "plain" and tls is None:
                     continue
-                app = app_for(catalogue, open_gate, url_seconds=url_seconds)
+                app = app_for(catalogue, open_gate, url_seconds=url_seconds, clock=clock)
                 app.add_routes(Pages(catalogue).routes())
                 app[STORAGE] = True
                 self._storage[name] = self._start(app, host, None if name == "plain" else tls)

@@ -12,6 +12,7 @@ import pytest
 import urllib3
 
 from tests.hubs import FaultyHub
+from tests.timing import PATIENCE, short_silence
 
 CONTENT = bytes(range(256)) * 400
 NAME = "weights.bin"
@@ -53,7 +54,7 @@ PROTOCOLS = pytest.mark.parametrize("protocol", ["huggingface", "modelscope", "m
 
 
 def get(url: str, **headers: str) -> urllib3.BaseHTTPResponse:
-    timeout = urllib3.Timeout(2)
+    timeout = urllib3.Timeout(PATIENCE)
     return urllib3.request("GET", url, headers=headers, retries=False, timeout=timeout, decode_content=False)
 
 
@@ -76,7 +77,9 @@ def test_a_body_shorter_than_announced_breaks_off(
     hub: FaultyHub, protocol: str, kind: str, announced: int
 ) -> None:
     hub.fault(kind, NAME)
-    answer = urllib3.request("GET", url_of(hub, protocol), retries=False, preload_content=False, timeout=2)
+    answer = urllib3.request(
+        "GET", url_of(hub, protocol), retries=False, preload_content=False, timeout=PATIENCE
+    )
     assert answer.headers["Content-Length"] == str(announced)
     with pytest.raises(urllib3.exceptions.ProtocolError):
         answer.read()
@@ -123,13 +126,14 @@ def test_a_connection_that_stalls_hangs_or_breaks(hub: FaultyHub, protocol: str)
     began = time.monotonic()
     assert get(url).data == CONTENT and time.monotonic() - began >= 0.3
     hub.fault("stall", times=1, after=5000)
-    answer = urllib3.request("GET", url, retries=False, preload_content=False, timeout=0.3)
+    short = short_silence(0.3)
+    answer = urllib3.request("GET", url, retries=False, preload_content=False, timeout=short)
     assert answer.read(5000) == CONTENT[:5000]
     with pytest.raises(urllib3.exceptions.ReadTimeoutError):
         answer.read(1)
     hub.fault("hang", times=1)
     with pytest.raises(urllib3.exceptions.ReadTimeoutError):
-        urllib3.request("GET", url, retries=False, timeout=0.3)
+        urllib3.request("GET", url, retries=False, timeout=short)
     hub.fault("reset", times=1, after=5000)
     with pytest.raises(urllib3.exceptions.ProtocolError):
         get(url)
@@ -143,7 +147,7 @@ def test_slow_trickles_and_delay_is_late(hub: FaultyHub, protocol: str) -> None:
     hub.fault("delay", seconds=0.2)
     began = time.monotonic()
     assert get(url, Range="bytes=0-999").data == CONTENT[:1000]
-    assert 0.6 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.6
 
 
 @PROTOCOLS
@@ -227,10 +231,11 @@ def test_a_web_servers_page_links_to_what_there_is_and_what_is_not(hub: FaultyHu
 
 
 def test_signed_urls_run_out(root: Path) -> None:
-    with FaultyHub(root, url_seconds=0.2) as hub:
+    ahead = [0.0]
+    with FaultyHub(root, url_seconds=60, clock=lambda: time.time() + ahead[0]) as hub:
         url = url_of(hub, "openxlab")
         assert get(url).data == CONTENT
-        time.sleep(0.3)
+        ahead[0] = 61
         answer = get(url)
         assert answer.status == 403 and b"expired" in answer.data
         assert get(url_of(hub, "openxlab")).data == CONTENT
@@ -241,9 +246,7 @@ def test_a_closed_hub_refuses_connections_at_once(root: Path) -> None:
     hub.fault("hang", "/*")
     with pytest.raises(urllib3.exceptions.ReadTimeoutError):
         urllib3.request("GET", hub.url + "/api/models/acme/tiny", retries=False, timeout=0.2)
-    began = time.monotonic()
     hub.close()
-    assert time.monotonic() - began < 1
     with pytest.raises(urllib3.exceptions.NewConnectionError):
         get(hub.url + "/api/models/acme/tiny")
 

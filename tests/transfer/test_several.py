@@ -6,7 +6,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,11 @@ from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
 from internlm_zoo.transfer.work_sharing import WorkSharing
 from internlm_zoo.transfer.workers import work
 from tests.hubs import FaultyHub
+from tests.timing import PATIENCE, short_silence
 
 REPO, PATH = "acme/tiny", "weights.bin"
 DATA = random.Random(6).randbytes(4 * BLOCK + 4321)
 WANTED = File(PATH, len(DATA), Digests(hashlib.sha256(DATA).hexdigest()))
-PATIENCE = RetryPolicy(connect=2, stall=1.0, tries=3, first_wait=0.01)
 NAMES = ("one", "two", "three")
 
 
@@ -57,15 +57,14 @@ class Sum(Progress):
 
 
 @pytest.fixture
-def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
-    client = Client({}, PATIENCE)
-
+def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Fetch:
     def fetch(
         *names: str,
         workers: int = 1,
         wanted: File = WANTED,
         progress: Progress | None = None,
         known: Sequence[str] = (),
+        stall: float = PATIENCE,
     ) -> Fetched:
         doors = [
             Endpoint(name, lambda hub=hubs[name]: Location(f"{hub.url}/{REPO}/resolve/main/{PATH}"))
@@ -73,14 +72,15 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
         ]
         stop = threading.Event()
         work_sharing = WorkSharing(stop)
-        job = lambda: transfer(  # noqa: E731
-            TransferRequest(wanted, doors, tmp_path / "partial", "key", known),
-            client=client, stop=stop, progress=progress or Sum(), work_sharing=work_sharing,
-        )  # fmt: skip
-        return work([job], workers, stop, when_idle=work_sharing.take_part)[0]
+        policy = RetryPolicy(connect=PATIENCE, stall=stall, tries=3, first_wait=0.01)
+        request = TransferRequest(wanted, doors, tmp_path / "partial", "key", known)
+        with closing(Client({}, policy)) as client:
+            job = lambda: transfer(  # noqa: E731
+                request, client=client, stop=stop, progress=progress or Sum(), work_sharing=work_sharing
+            )
+            return work([job], workers, stop, when_idle=work_sharing.take_part)[0]
 
-    yield fetch
-    client.close()
+    return fetch
 
 
 def parts(folder: Path) -> list[str]:
@@ -91,9 +91,11 @@ def test_idle_workers_bring_parts_of_the_file_from_other_origins(
     fetch: Fetch, hubs: dict[str, FaultyHub], tmp_path: Path
 ) -> None:
     data = DATA * 3
-    for hub in hubs.values():
-        hub.fault("slow", PATH, rate=30_000_000)
-        (tmp_path / "hub" / REPO / PATH).write_bytes(data)
+    (tmp_path / "hub" / REPO / PATH).write_bytes(data)
+    for hub, after in (("one", ("two", "three")), ("two", ("three",))):
+        others = [hubs[name] for name in after]
+        begun = lambda others=others: all(other.sent >= BLOCK for other in others)  # noqa: E731
+        hubs[hub].fault("stall", PATH, after=BLOCK // 2, until=begun)
     progress = Sum()
     wanted = File(PATH, len(data), Digests(hashlib.sha256(data).hexdigest()))
     done = fetch(*NAMES, workers=3, progress=progress, wanted=wanted)
@@ -115,7 +117,7 @@ def test_origins_that_die_on_the_way_are_left_at_their_byte(
 ) -> None:
     hubs["one"].fault(kind, PATH, after=1_000_000)
     hubs["two"].fault(kind, PATH, after=2_000_000)
-    done = fetch(*NAMES, workers=2)
+    done = fetch(*NAMES, workers=2, stall=short_silence(1.0) if kind == "stall" else PATIENCE)
     assert done.path.read_bytes() == DATA
     assert sum(done.served.values()) == len(DATA)
 

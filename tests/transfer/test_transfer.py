@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,13 @@ from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.hubs import FaultyHub
+from tests.timing import PATIENCE, short_silence
 
 REPO, PATH = "acme/tiny", "weights.bin"
 DATA = random.Random(5).randbytes(700_001)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 GIT_SHA1 = hashlib.sha1(b"blob %d\0" % len(DATA) + DATA).hexdigest()
 WANTED = File(PATH, len(DATA), Digests(SHA256))
-PATIENCE = RetryPolicy(connect=2, stall=0.4, tries=3, first_wait=0.01)
 
 
 @pytest.fixture
@@ -59,9 +59,8 @@ Fetch = Callable[..., Fetched]
 
 
 @pytest.fixture
-def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
+def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Fetch:
     """Transfer from both hubs in order, or from the origins given."""
-    client = Client({}, PATIENCE)
 
     def fetch(
         wanted: File = WANTED,
@@ -69,15 +68,17 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Iterator[Fetch]:
         stop: threading.Event | None = None,
         progress: Progress | None = None,
         folder: Path = tmp_path / "partial",
+        stall: float = PATIENCE,
     ) -> Fetched:
         doors = origins or [origin(name, hub) for name, hub in hubs.items()]
-        return transfer(
-            TransferRequest(wanted, doors, folder, "key"), client=client,
-            stop=stop or threading.Event(), progress=progress or Progress(),
-        )  # fmt: skip
+        policy = RetryPolicy(connect=PATIENCE, stall=stall, tries=3, first_wait=0.01)
+        request = TransferRequest(wanted, doors, folder, "key")
+        with closing(Client({}, policy)) as client:
+            return transfer(
+                request, client=client, stop=stop or threading.Event(), progress=progress or Progress()
+            )
 
-    yield fetch
-    client.close()
+    return fetch
 
 
 def ranges(hub: FaultyHub) -> list[str | None]:
@@ -107,7 +108,7 @@ def test_the_next_origin_goes_on_at_the_byte_where_the_first_stopped(
     fetch: Fetch, hubs: dict[str, FaultyHub], kind: str
 ) -> None:
     hubs["one"].fault(kind, PATH, times=1, after=400_000)
-    done = fetch()
+    done = fetch(stall=short_silence(0.4) if kind == "stall" else PATIENCE)
     assert done.path.read_bytes() == DATA
     assert done.served == {"one": 400_000, "two": 300_001}
     assert ranges(hubs["two"]) == ["bytes=400000-"]
@@ -149,14 +150,15 @@ def test_every_fault_has_its_error_and_wrong_bytes_never_pass(
 ) -> None:
     hubs["one"].fault(kind, PATH)
     alone = [origin("one", hubs["one"])]
+    stall = short_silence(0.4) if kind in ("stall", "hang") else PATIENCE
     if error is None:
         assert fetch(origins=alone).path.read_bytes() == DATA
         return
     with pytest.raises(error) as caught:
-        fetch(origins=alone)
+        fetch(origins=alone, stall=stall)
     assert type(caught.value) is error
     assert PATH in str(caught.value)
-    assert fetch().path.read_bytes() == DATA
+    assert fetch(stall=stall).path.read_bytes() == DATA
 
 
 def test_a_range_that_is_ignored_starts_the_file_over(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
@@ -209,7 +211,7 @@ def test_a_file_that_changes_under_us_is_started_over(
         target=lambda: (hub.wait(lambda: hub.sent >= 300_000), (root / REPO / PATH).write_bytes(other))
     )
     changer.start()
-    done = fetch(File(PATH), [origin("one", hub)])
+    done = fetch(File(PATH), [origin("one", hub)], stall=short_silence(0.4))
     changer.join()
     assert done.path.read_bytes() in (DATA, other)
 
@@ -243,9 +245,8 @@ def test_an_expired_link_is_asked_for_anew_and_goes_on_at_the_byte(
 
 def test_a_link_known_to_be_over_is_not_tried(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
     hub = hubs["one"]
-    links = [Location(url(hub) + "?first", {}, expires=time.time() + 0.2), Location(url(hub) + "?second")]
+    links = [Location(url(hub) + "?first", {}, expires=time.time()), Location(url(hub) + "?second")]
     hub.fault("reset", PATH, times=1, after=300_000)
-    hub.fault("delay", PATH, times=1, seconds=0.3)
     done = fetch(origins=[Endpoint("one", lambda: links.pop(0))])
     assert done.path.read_bytes() == DATA
     assert [list(seen.query) for seen in hub.downloads()] == [["first"], ["second"]]
@@ -297,9 +298,8 @@ def test_retry_after_is_honoured(fetch: Fetch, hubs: dict[str, FaultyHub]) -> No
 
 def test_while_one_asks_to_wait_the_other_is_asked(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
     hubs["one"].fault(429, PATH, times=1, retry_after=60)
-    begun = time.monotonic()
     assert fetch().sources == ("two",)
-    assert time.monotonic() - begun < 5
+    assert len(hubs["one"].downloads()) == 1
 
 
 def test_the_bytes_are_asked_for_as_they_are(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
