@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from converters.errors import (
     AccessError,
     DiskError,
@@ -31,6 +33,7 @@ __all__ = [
     "UsageError",
     "VariableError",
     "ZooError",
+    "most_severe",
 ]
 
 
@@ -73,3 +76,17 @@ class NetworkError(ZooError):
 
 class ListingError(NetworkError):
     """A hub answers, and what it lists of one repository is no listing; of others it may be one."""
+
+
+def most_severe(errors: Iterable[ZooError]) -> type[ZooError]:
+    """The class of the one error that stands for several: wrong bytes before all else, then a lack of room,
+    absence only if all agree."""
+    kinds = [type(error) for error in errors]
+    for first in (IntegrityError, NoSpaceError):
+        if any(issubclass(kind, first) for kind in kinds):
+            return first
+    for agreed in (NotFoundError, CredentialError, AccessError, UnsupportedError):
+        if all(issubclass(kind, agreed) for kind in kinds):
+            return agreed
+    absent = (NotFoundError, AccessError)
+    return AccessError if all(issubclass(kind, absent) for kind in kinds) else NetworkError

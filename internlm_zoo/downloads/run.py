@@ -26,6 +26,7 @@ from internlm_zoo.errors import (
     UnsupportedError,
     UsageError,
     ZooError,
+    most_severe,
 )
 from internlm_zoo.fs.homes import disk
 from internlm_zoo.progress import Progress
@@ -36,7 +37,6 @@ from internlm_zoo.store.in_use import at_work
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import intact_record, read_record
-from internlm_zoo.transfer.failures import most_severe
 from internlm_zoo.transfer.workers import raise_if_cancelled
 
 # Failures of one hub that leave the next one to be tried.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
-from internlm_zoo.errors import NotFoundError, UsageError, ZooError
+from internlm_zoo.errors import NotFoundError, UsageError, ZooError, most_severe
 from internlm_zoo.files import File
 from internlm_zoo.mirror.entries import MirrorEntries, MirrorEntry
 from internlm_zoo.mirror.index import Index, IndexedFile, IndexedRelease
@@ -27,7 +27,6 @@ from internlm_zoo.mirror.values import (
     Why,
 )
 from internlm_zoo.sources.base import Snapshot
-from internlm_zoo.transfer.failures import most_severe
 
 _NAMED = 3
 

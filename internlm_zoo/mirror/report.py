@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from internlm_zoo.errors import PartlyDoneError, ZooError
+from internlm_zoo.errors import PartlyDoneError, ZooError, most_severe
 from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.limit import Limit, excess
 from internlm_zoo.mirror.planning import reasons
@@ -19,7 +19,6 @@ from internlm_zoo.mirror.values import (
     PlannedRelease,
     UnwantedRelease,
 )
-from internlm_zoo.transfer.failures import most_severe
 
 Verb = Literal["plan", "apply", "diff"]
 Result = Literal["no change", "changes", "changed", "drift", "partly", "failed", "stopped"]

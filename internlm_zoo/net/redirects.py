@@ -1,33 +1,67 @@
-"""Where an answer leads on to: credentials go to their own door alone, and encryption is never given up."""
+"""Redirects: followed here and not by urllib3, because headers may hold credentials. These go to their own
+origin alone, and encryption is never given up."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from urllib.parse import urljoin, urlsplit
 
+import urllib3
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from internlm_zoo.net.addresses import WEB, host_of
+from internlm_zoo.net.diagnosis import FAILURES
 
-STATUSES = frozenset({301, 302, 303, 307, 308})
-HOPS = 10
+MOST = 10
 LONGEST_NAME = 253
 """Characters of a host's name (RFC 1035, section 2.3.4, without the root's dot)."""
 
-
-def door(url: str) -> tuple[str, str | None, int | None]:
-    """What credentials are bound to: scheme, host, port."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or WEB.get(parts.scheme)
+_STATUSES = frozenset({301, 302, 303, 307, 308})
+# Bytes of a redirect's own body that are worth reading to keep the connection.
+_SMALL = 1 << 16
 
 
-def target_of(url: str, headers: Mapping[str, str]) -> str | None:
-    """Where an answer from `url` leads to; None if that is no web address."""
+class RedirectLoop(Exception):
+    """What a server does, as a clause: it redirects for ever."""
+
+
+class Downgrade(Exception):
+    """What a server does, as a clause: it leads from https to http. url: which does."""
+
+    def __init__(self, url: str, what: str) -> None:
+        super().__init__(what)
+        self.url = url
+
+
+def follow(url: str, ask: Callable[[str], urllib3.BaseHTTPResponse]) -> tuple[str, urllib3.BaseHTTPResponse]:
+    """Where the redirects from `url` end, and the answer there. ask: decides which headers go along to each.
+
+    A redirect that leads to no web address is the answer itself. Raises RedirectLoop, Downgrade, and what
+    `ask` raises.
+    """
+    for _ in range(MOST):
+        answer = ask(url)
+        target = target_of(url, answer.status, answer.headers)
+        if target is None:
+            return url, answer
+        discard(answer)
+        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+            what = f"redirects from https to plain {urlsplit(target).scheme} ({host_of(target)})"
+            raise Downgrade(url, f"{what}, which is refused")
+        url = target
+    raise RedirectLoop(f"redirects more than {MOST} times")
+
+
+def target_of(url: str, status: int, headers: Mapping[str, str]) -> str | None:
+    """Where an answer from `url` leads to; None if nowhere, or to what is no web address."""
+    if not leads_on(status):
+        return None
     try:
         target = urljoin(url, headers.get("Location", ""))
         parts = urlsplit(target)
-        door(target)
+        _origin(target)
         parse_url(target)  # which will have to make a host name of it
     except (ValueError, LocationParseError):
         return None
@@ -35,8 +69,25 @@ def target_of(url: str, headers: Mapping[str, str]) -> str | None:
     return target if is_web and len(str(parts.hostname)) <= LONGEST_NAME else None
 
 
-def downgrade(url: str, target: str) -> str | None:
-    """What is wrong with a redirect from `url` that would give up encryption; None if it does not."""
-    if urlsplit(url).scheme != "https" or urlsplit(target).scheme == "https":
-        return None
-    return f"redirects from https to plain {urlsplit(target).scheme} ({host_of(target)}), which is refused"
+def leads_on(status: int) -> bool:
+    return status in _STATUSES
+
+
+def same_origin(url: str, other: str) -> bool:
+    """Whether scheme, host and port are the same (RFC 6454, section 4), which credentials are bound to."""
+    return _origin(url) == _origin(other)
+
+
+def discard(answer: urllib3.BaseHTTPResponse) -> None:
+    """Give the connection back for the next request, unless that means reading much."""
+    length = answer.headers.get("Content-Length", "")
+    # Thousands of digits take `int` a while.
+    if length.isdecimal() and len(length) <= len(str(_SMALL)) and int(length) <= _SMALL:
+        with suppress(*FAILURES):
+            answer.read(_SMALL, decode_content=False)
+    answer.close()
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or WEB.get(parts.scheme)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import email.utils
 import time
+from collections.abc import Mapping
 
 LONGEST = 366 * 86_400.0
 """Seconds. More is no time to wait for, and is not said either."""
 
 # Of an HTTP date are 29 needed (RFC 9110, section 5.6.7), a few more in older forms.
 _LETTERS = 64
+
+
+def asked_wait(headers: Mapping[str, str]) -> tuple[float, str]:
+    """Seconds that an answer asks to wait, and that as a clause; 0 and nothing where it does not."""
+    seconds = retry_after(headers.get("Retry-After", ""))
+    return seconds, f", and asks to wait {seconds:.0f} s" if seconds else ""
 
 
 def retry_after(text: str) -> float:

@@ -13,10 +13,10 @@ from internlm_zoo.errors import AccessError, NetworkError, NotFoundError, Unsupp
 from internlm_zoo.registry.release import Release
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.authentication import AuthenticatedSource
 from internlm_zoo.sources.base import Snapshot, Source
-from internlm_zoo.sources.credentials import login_of
+from internlm_zoo.sources.credentials import credentials_of
 from internlm_zoo.sources.endpoints import endpoint_of
-from internlm_zoo.sources.login import Visitor
 
 __all__ = ["LISTS_DIGESTS", "open_source", "resolve_by", "resolve_release"]
 
@@ -50,12 +50,12 @@ def open_source(hub: Hub, settings: Settings) -> Source:
     module, adapter = _ADAPTERS[hub.protocol]
     source = getattr(importlib.import_module(f"{__name__}.{module}"), adapter)
     known: Source = source(hub, endpoint, settings)
-    login = login_of(hub, settings)
-    if "@" in urlsplit(endpoint).netloc or not (login.values or login.notes):
+    credentials = credentials_of(hub, settings)
+    if "@" in urlsplit(endpoint).netloc or not (credentials.values or credentials.notes):
         return known
     # The same hub for a visitor: neither variables nor files name a token.
     nobody, nothing = hub.model_copy(update={"token_env": ()}), replace(settings, logins={})
-    return Visitor(login, known, lambda: source(nobody, endpoint, nothing))
+    return AuthenticatedSource(credentials, known, lambda: source(nobody, endpoint, nothing))
 
 
 def resolve_release(release: Release, hub: Hub, settings: Settings, revision: str | None = None) -> Snapshot:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from internlm_zoo.files import File
 
 if TYPE_CHECKING:
-    from internlm_zoo.sources.login import Login
+    from internlm_zoo.sources.authentication import Credentials
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Snapshot:
 @dataclass(frozen=True)
 class Location:
     """Where the bytes of one file are. headers may hold credentials, meant for the URL's own host alone.
-    expires: seconds since the epoch after which the source must be asked again. login: whose credentials
+    expires: seconds since the epoch after which the source must be asked again. credentials: whose
     they are."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     expires: float | None = None
-    login: Login | None = field(default=None, repr=False, compare=False)
+    credentials: Credentials | None = field(default=None, repr=False, compare=False)
 
 
 class Source(Protocol):

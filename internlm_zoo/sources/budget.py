@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from internlm_zoo.errors import ListingError, NotFoundError
 from internlm_zoo.net.addresses import host_of
-from internlm_zoo.sources.http import LARGEST, LONGEST_URL, Asker, Response
+from internlm_zoo.sources.hub_client import LARGEST, LONGEST_URL, HubClient, Response
 
 FOLDERS = 256
 """Requests for one listing, where a hub lists by the folder: a repository of more is no release."""
@@ -19,22 +19,22 @@ ROUNDS = 5
 class ListingBudget:
     """What one listing has taken so far. repo: whose it is. size: in bytes."""
 
-    asker: Asker
+    client: HubClient
     repo: str
     began: float = field(default_factory=time.monotonic)
     requests: int = 0
     size: int = 0
 
     def get(self, url: str) -> Response:
-        """As `Asker.get`. Raises NotFoundError for too many folders, ListingError for too much else."""
+        """As `HubClient.get`. Raises NotFoundError for too many folders, ListingError for too much else."""
         self.requests += 1
         self.expect(self.requests)
-        seconds = ROUNDS * self.asker.policy.answer
+        seconds = ROUNDS * self.client.policy.answer
         if len(url) > LONGEST_URL:
             raise self._spent(f"a folder's address has more than {LONGEST_URL:,} characters")
         if time.monotonic() - self.began > seconds:
             raise self._spent(f"it did not end within {seconds:.0f} s")
-        answer = self.asker.get(url)
+        answer = self.client.get(url)
         self.size += len(answer.data)
         if self.size > LARGEST:
             raise self._spent(f"it has more than {LARGEST >> 20} MiB")
@@ -43,10 +43,10 @@ class ListingBudget:
     def expect(self, folders: int) -> None:
         """Raises NotFoundError where there are too many, as soon as that is known."""
         if folders > FOLDERS:
-            what = f"{self.asker.hub} lists {self.repo} in more than {FOLDERS} folders, so it is no release"
-            raise NotFoundError(what, host_of(self.asker.endpoint))
+            what = f"{self.client.hub} lists {self.repo} in more than {FOLDERS} folders, so it is no release"
+            raise NotFoundError(what, host_of(self.client.endpoint))
 
     def _spent(self, why: str) -> ListingError:
-        error = self.asker.misfit(why)
+        error = self.client.malformed(why)
         error.lasting = True
         return error

@@ -25,8 +25,8 @@ from internlm_zoo.registry.overlay_rules import own_tokens
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.secret import Secret, place_of, read_text, secret_of
 from internlm_zoo.settings import Settings
+from internlm_zoo.sources.authentication import Credentials
 from internlm_zoo.sources.endpoints import endpoint_of, is_readable, variable_of
-from internlm_zoo.sources.login import Login
 
 Secrets = tuple[Secret, ...]
 
@@ -50,13 +50,17 @@ def named(hub: Hub, settings: Settings) -> Secrets:
     return secrets
 
 
-def login_of(hub: Hub, settings: Settings) -> Login:
+def credentials_of(hub: Hub, settings: Settings) -> Credentials:
     """Raises CredentialError for what cannot be one."""
-    login = _login(hub, settings) if _is_ours(hub, settings) else _login_elsewhere(hub, settings)
+    credentials = (
+        _credentials(hub, settings) if _is_ours(hub, settings) else _credentials_elsewhere(hub, settings)
+    )
     endpoint = endpoint_of(hub, settings.environ) or ""
-    if login.values and is_readable(endpoint):
-        login.notes += (f"{login.origin} goes over plain http to {host_of(endpoint)}: others may read it",)
-    return login
+    if credentials.values and is_readable(endpoint):
+        credentials.notes += (
+            f"{credentials.origin} goes over plain http to {host_of(endpoint)}: others may read it",
+        )
+    return credentials
 
 
 def _is_ours(hub: Hub, settings: Settings) -> bool:
@@ -66,18 +70,20 @@ def _is_ours(hub: Hub, settings: Settings) -> bool:
     return hub.stated_in is None or bool(by_user)
 
 
-def _login_elsewhere(hub: Hub, settings: Settings) -> Login:
+def _credentials_elsewhere(hub: Hub, settings: Settings) -> Credentials:
     """Of a hub that is where an overlay says."""
     shipped = read_registry().hubs
     secrets = named(hub.model_copy(update={"token_env": own_tokens(hub, shipped)}), settings)
     place = without_user(endpoint_of(hub, settings.environ) or "")
     if secrets and is_readable(place):
         what = f"{secrets[0].origin} is not sent to {place}, where others could read it"
-        return Login(hub.name, note=f"{what}: {hub.stated_in} names it without https")
+        return Credentials(hub.name, note=f"{what}: {hub.stated_in} names it without https")
     if secrets or hub.name not in shipped or not _has_login(shipped[hub.name], settings):
-        return Login(hub.name, secrets)
+        return Credentials(hub.name, secrets)
     what = f"your login for {hub.name} is not sent to {place}, which {hub.stated_in} names"
-    return Login(hub.name, note=f"{what}; if that is meant, say so in {shipped[hub.name].endpoint_env[0]}")
+    return Credentials(
+        hub.name, note=f"{what}; if that is meant, say so in {shipped[hub.name].endpoint_env[0]}"
+    )
 
 
 def _has_login(hub: Hub, settings: Settings) -> bool:
@@ -87,18 +93,18 @@ def _has_login(hub: Hub, settings: Settings) -> bool:
     return saved is not None and os.path.exists(saved(settings)[0])  # noqa: PTH110 - no, where it is not seen
 
 
-def _login(hub: Hub, settings: Settings) -> Login:
+def _credentials(hub: Hub, settings: Settings) -> Credentials:
     secrets = named(hub, settings)
     saved = _SAVED.get(hub.protocol or "")
     if secrets or saved is None or not hub.token_env:
-        return Login(hub.name, secrets)
+        return Credentials(hub.name, secrets)
     path, understand = saved(settings)
     try:
-        return Login(hub.name, understand(path))
+        return Credentials(hub.name, understand(path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return Login(hub.name)
+        return Credentials(hub.name)
     except OSError as error:
-        return Login(hub.name, note=f"a login for {hub.name} may be in {path}, but: {error.strerror}")
+        return Credentials(hub.name, note=f"a login for {hub.name} may be in {path}, but: {error.strerror}")
 
 
 def with_token_files(settings: Settings, files: Sequence[str], source: str = "") -> Settings:

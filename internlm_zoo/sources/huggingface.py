@@ -21,8 +21,8 @@ from internlm_zoo.net.addresses import host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
-from internlm_zoo.sources.credentials import login_of
-from internlm_zoo.sources.http import Asker, Response, absent, bearer, twice, unreachable
+from internlm_zoo.sources.credentials import credentials_of
+from internlm_zoo.sources.hub_client import HubClient, Response, bearer, not_found, unreachable
 from internlm_zoo.sources.paths import check_snapshot
 from internlm_zoo.sources.schema import Digest, Several, moment, read
 
@@ -74,8 +74,10 @@ class HuggingFaceSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._asker = Asker.of(hub.name, endpoint, settings, bearer(login_of(hub, settings).values))
-        self._endpoint = self._asker.endpoint
+        self._client = HubClient.of(
+            hub.name, endpoint, settings, bearer(credentials_of(hub, settings).values)
+        )
+        self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         from huggingface_hub.errors import HFValidationError
@@ -85,7 +87,7 @@ class HuggingFaceSource:
             validate_repo_id(repo)
         except HFValidationError as error:
             raise UsageError(f"{repo!r} is not a Hugging Face repository name") from error
-        info = twice(lambda: self._info(repo, revision))
+        info = self._client.retry_once(lambda: self._info(repo, revision))
         files = tuple(sibling.remote for sibling in info.siblings or ())
         return check_snapshot(Snapshot(self._hub, repo, str(info.sha), revision, files, info.updated))
 
@@ -93,25 +95,25 @@ class HuggingFaceSource:
         from huggingface_hub import hf_hub_url
 
         if snapshot.file(path) is None:
-            raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         url = hf_hub_url(snapshot.repo, path, revision=snapshot.revision, endpoint=self._endpoint)
-        return Location(url, self._asker.headers)
+        return Location(url, self._client.headers)
 
     def _info(self, repo: str, revision: str | None) -> _Info:
         at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
-        answer = self._asker.get(f"{self._endpoint}/api/models/{repo}{at}?blobs=true")
+        answer = self._client.get(f"{self._endpoint}/api/models/{repo}{at}?blobs=true")
         if answer.status != 200:
-            raise self._refused(answer, repo, revision)
-        info = read(_FORM, answer, self._asker)
+            raise self._error_of(answer, repo, revision)
+        info = read(_FORM, answer, self._client)
         if not info.sha:
             raise unreachable(self._hub, self._endpoint, "its answer names no commit")
         return info
 
-    def _refused(self, answer: Response, repo: str, revision: str | None) -> ZooError:
+    def _error_of(self, answer: Response, repo: str, revision: str | None) -> ZooError:
         code = answer.headers.get(_ERROR)
         if code == "RevisionNotFound":
-            return absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
+            return not_found(self._hub, f"revision {revision} of {repo}", self._endpoint)
         if code == "GatedRepo":
             fix = f"accept the conditions on the page of {repo}, then hf auth login"
             return AccessError(f"{repo} is gated on {self._hub}", host_of(self._endpoint), fix)
-        return self._asker.refused(answer, repo)
+        return self._client.error_of(answer, repo)

@@ -64,14 +64,14 @@ def resolve_all(
 
     A hub that does not answer is not asked again.
     """
-    asker = _Asker(registry, lock, settings)
+    client = _Resolver(registry, lock, settings)
     releases = [
         (model.name, release)
         for model in models
         for release in model.releases
         if registry.hub(release.hub).protocol is not None
     ]
-    return in_threads(lambda item: asker.ask(*item), releases, _WORKERS)
+    return in_threads(lambda item: client.ask(*item), releases, _WORKERS)
 
 
 def locked(snapshot: Snapshot, format: Format | None) -> LockedRelease:
@@ -109,7 +109,7 @@ def changes(before: LockedRelease, now: LockedRelease) -> list[Change]:
     return found
 
 
-class _Asker:
+class _Resolver:
     """Asks hubs from several threads, and remembers which of them are silent."""
 
     def __init__(self, registry: Registry, lock: Lock, settings: Settings) -> None:

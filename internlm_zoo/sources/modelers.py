@@ -21,8 +21,8 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
-from internlm_zoo.sources.credentials import login_of
-from internlm_zoo.sources.http import Asker, Response, absent, bearer, twice, unreachable
+from internlm_zoo.sources.credentials import credentials_of
+from internlm_zoo.sources.hub_client import HubClient, Response, bearer, not_found, unreachable
 from internlm_zoo.sources.paths import check_path, check_snapshot
 from internlm_zoo.sources.schema import Several, moment, read
 
@@ -86,8 +86,10 @@ class ModelersSource:
         self._hub = hub.name
         variable = next(iter(hub.token_env), None)
         self._how_to_log_in = variable and f"set {variable} to a token of an account that may read it"
-        self._asker = Asker.of(hub.name, endpoint, settings, bearer(login_of(hub, settings).values))
-        self._endpoint = self._asker.endpoint
+        self._client = HubClient.of(
+            hub.name, endpoint, settings, bearer(credentials_of(hub, settings).values)
+        )
+        self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         check_path(repo, self._hub)
@@ -97,12 +99,12 @@ class ModelersSource:
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
-            raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         place = f"{quote(snapshot.repo)}/{snapshot.revision}/media/{quote(path)}"
-        return Location(f"{self._endpoint}/api/v1/file/{place}", self._asker.headers)
+        return Location(f"{self._endpoint}/api/v1/file/{place}", self._client.headers)
 
     def _list(self, repo: str, revision: str | None) -> Snapshot:
-        allowed = ListingBudget(self._asker, repo)
+        allowed = ListingBudget(self._client, repo)
         root = self._folder(allowed, "", revision or _DEFAULT_BRANCH)
         last = root.last_commit.commit if root.last_commit else _Commit("")
         commit = revision if revision and is_sha1(revision) else last.commit_sha
@@ -132,18 +134,18 @@ class ModelersSource:
         def ask() -> _Folder:
             answer = allowed.get(url)
             if answer.status != 200:
-                raise self._refused(answer, allowed.repo, revision)
-            return read(_LISTING, answer, self._asker).data
+                raise self._error_of(answer, allowed.repo, revision)
+            return read(_LISTING, answer, self._client).data
 
-        return twice(ask)
+        return self._client.retry_once(ask)
 
-    def _refused(self, answer: Response, repo: str, revision: str) -> ZooError:
+    def _error_of(self, answer: Response, repo: str, revision: str) -> ZooError:
         if answer.status == 404 and self._code(answer) in _NO_SUCH_REVISION:
-            return absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
+            return not_found(self._hub, f"revision {revision} of {repo}", self._endpoint)
         if answer.status == _NOT_ON_WHITE_LIST:
             what = f"{self._hub} does not give {repo}: it is not on the hub's white list (HTTP 418)"
             return AccessError(what, host_of(self._endpoint), "name another source with --source")
-        error = self._asker.refused(answer, repo)
+        error = self._client.error_of(answer, repo)
         if isinstance(error, AccessError):  # there is no command that logs in
             error.fix = self._how_to_log_in
         return error
@@ -151,6 +153,6 @@ class ModelersSource:
     def _code(self, answer: Response) -> str | None:
         """What the hub says is missing; None where the body is not its own."""
         try:
-            return read(_REFUSAL, answer, self._asker).code
+            return read(_REFUSAL, answer, self._client).code
         except NetworkError:
             return None

@@ -24,8 +24,8 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
-from internlm_zoo.sources.credentials import login_of
-from internlm_zoo.sources.http import Asker, Response, absent, bearer, refusal, twice
+from internlm_zoo.sources.credentials import credentials_of
+from internlm_zoo.sources.hub_client import HubClient, Response, bearer, not_found, status_error
 from internlm_zoo.sources.listing import is_listing, listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 from internlm_zoo.sources.schema import Digest, Several, moment, read
@@ -92,8 +92,10 @@ class ModelScopeSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._asker = Asker.of(hub.name, endpoint, settings, _headers(login_of(hub, settings).values))
-        self._endpoint = self._asker.endpoint
+        self._client = HubClient.of(
+            hub.name, endpoint, settings, _headers(credentials_of(hub, settings).values)
+        )
+        self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         check_path(repo, self._hub)
@@ -103,20 +105,20 @@ class ModelScopeSource:
         files = tuple(entry.remote for entry in entries if not entry.is_folder)
         found = _revision(entries, files, revision)
         if is_listing(revision) and found != revision:
-            raise absent(self._hub, f"{revision} of {repo}, its files have changed since", self._endpoint)
+            raise not_found(self._hub, f"{revision} of {repo}, its files have changed since", self._endpoint)
         updated = moment(max((entry.committed_date or 0.0 for entry in entries), default=0.0) or None)
         return check_snapshot(Snapshot(self._hub, repo, found, revision, files, updated))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
-            raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         query = urlencode({"Revision": _branch(snapshot.revision), "FilePath": path})
         url = f"{self._endpoint}/api/v1/models/{quote(snapshot.repo)}/repo?{query}"
-        return Location(url, self._asker.headers)
+        return Location(url, self._client.headers)
 
     def _list(self, repo: str, branch: str) -> list[_Entry]:
         """Every entry; of folders that hold more than the server lists at once, one by one."""
-        allowed = ListingBudget(self._asker, repo)
+        allowed = ListingBudget(self._client, repo)
         found: list[_Entry] = []
         waiting = [""]
         while waiting:
@@ -138,16 +140,16 @@ class ModelScopeSource:
         repo, root = allowed.repo, {"Root": folder} if folder else {}
         query = urlencode({"Revision": branch, "Recursive": str(recursive), **root})
         url = f"{self._endpoint}/api/v1/models/{quote(repo)}/repo/files?{query}"
-        return twice(lambda: self._entries(allowed.get(url), f"{repo} at {branch}"))
+        return self._client.retry_once(lambda: self._entries(allowed.get(url), f"{repo} at {branch}"))
 
     def _entries(self, answer: Response, thing: str) -> tuple[_Entry, ...]:
         """Raises what answers that are no listing mean."""
         if answer.status != 200:
-            raise self._asker.refused(answer, thing)
-        verdict = read(_VERDICT, answer, self._asker)
+            raise self._client.error_of(answer, thing)
+        verdict = read(_VERDICT, answer, self._client)
         if verdict.success is False and verdict.code not in (None, 200):
-            raise refusal(verdict.code, self._hub, thing, self._endpoint, answer.headers)
-        return read(_LISTING, answer, self._asker).data.files or ()
+            raise status_error(verdict.code, self._hub, thing, self._endpoint, answer.headers)
+        return read(_LISTING, answer, self._client).data.files or ()
 
 
 def _fullest(entries: Iterable[_Entry]) -> str:

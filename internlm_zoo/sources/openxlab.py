@@ -28,8 +28,8 @@ from internlm_zoo.net.addresses import WEB, host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
-from internlm_zoo.sources.credentials import login_of
-from internlm_zoo.sources.http import LONGEST_URL, Asker, absent, twice
+from internlm_zoo.sources.credentials import credentials_of
+from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient, not_found
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_snapshot
 from internlm_zoo.sources.schema import Named, fitted, read
@@ -111,7 +111,7 @@ class _Permit:
 
 @dataclass(frozen=True)
 class _Envelope:
-    """What surrounds every answer, twice."""
+    """What surrounds every answer."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
@@ -131,19 +131,19 @@ class OpenXLabSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._keys = login_of(hub, settings).values
-        self._asker = Asker.of(hub.name, endpoint, settings)
-        self._endpoint = self._asker.endpoint
+        self._keys = credentials_of(hub, settings).values
+        self._client = HubClient.of(hub.name, endpoint, settings)
+        self._endpoint = self._client.endpoint
         self._lock = threading.Lock()
         self._token: tuple[str, float] | None = None
         self._links: dict[tuple[str, str], tuple[str, float]] = {}  # and when they were told
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         with self._lock:
-            files = twice(lambda: self._list(repo))
+            files = self._client.retry_once(lambda: self._list(repo))
         found = listing_revision((path, file.hash or "") for path, file in files.items())
         if revision not in (*_DEFAULT_NAMES, found):
-            raise absent(
+            raise not_found(
                 self._hub, f"revision {revision} of {repo} (it keeps only the current one)", self._endpoint
             )
         listed = tuple(map(File, files))
@@ -154,10 +154,10 @@ class OpenXLabSource:
         with self._lock:
             link = self._link(snapshot.repo, path)
             if link is None or (link.expires or 0) < time.time() + _MARGIN_SECONDS:
-                twice(lambda: self._list(snapshot.repo))
+                self._client.retry_once(lambda: self._list(snapshot.repo))
                 link = self._link(snapshot.repo, path)
         if link is None:
-            raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         return link
 
     def _list(self, repo: str) -> dict[str, _RepositoryFile | _Weights]:
@@ -196,17 +196,17 @@ class OpenXLabSource:
         headers: Mapping[str, str],
     ) -> _T:
         """The innermost `data` of an answer that says success twice."""
-        answer = self._asker.post(self._endpoint + path, body, headers)
+        answer = self._client.post(self._endpoint + path, body, headers)
         if answer.status != 200:
-            raise self._asker.refused(answer, thing)
-        said = read(_SAID, answer, self._asker)
+            raise self._client.error_of(answer, thing)
+        said = read(_SAID, answer, self._client)
         if said.msg_code == _SUCCESS:
-            said = fitted(_SAID, said.data, self._asker, "data")
+            said = fitted(_SAID, said.data, self._client, "data")
         if said.msg_code != _SUCCESS:
-            raise self._refused(path, thing, f"{said.msg_code} {said.msg or ''}".strip()[:_SHOWN])
-        return fitted(form, said.data, self._asker, "data.data")
+            raise self._error_of(path, thing, f"{said.msg_code} {said.msg or ''}".strip()[:_SHOWN])
+        return fitted(form, said.data, self._client, "data.data")
 
-    def _refused(self, path: str, thing: str, reason: str) -> AccessError | NotFoundError:
+    def _error_of(self, path: str, thing: str, reason: str) -> AccessError | NotFoundError:
         if path.startswith(_OPEN):
             return AccessError(
                 f"{self._hub} does not give {thing}: {reason}", host_of(self._endpoint), "openxlab config"
@@ -220,7 +220,9 @@ class OpenXLabSource:
         url, told = self._links.pop((repo, path))
         said = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}.get("expires", "")
         is_moment = said.replace(".", "", 1).isdecimal()
-        return Location(url, self._asker.own(url), expires=float(said) if is_moment else told + _LINK_SECONDS)
+        return Location(
+            url, self._client.headers_for(url), expires=float(said) if is_moment else told + _LINK_SECONDS
+        )
 
 
 def _proof(secret: str, nonce: str, algorithm: str) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from internlm_zoo.errors import NetworkError
-from internlm_zoo.sources.http import Asker, Response
+from internlm_zoo.sources.hub_client import HubClient, Response
 from internlm_zoo.sources.paths import FILES
 
 VALUES = 2_000_000
@@ -52,33 +52,33 @@ Named = Annotated[dict[str, T], BeforeValidator(_few)]
 """Files by name; in a part of an answer."""
 
 
-def read(form: TypeAdapter[T], answer: Response, asker: Asker) -> T:
+def read(form: TypeAdapter[T], answer: Response, client: HubClient) -> T:
     """The answer as a value of the form. Raises NetworkError for what is no JSON, ListingError for what does
     not fit, naming the field and what it should be."""
     if sum(map(answer.data.count, (b",", b"[", b"{"))) > VALUES:
-        raise asker.misfit(f"it has more than {VALUES:,} values")
+        raise client.malformed(f"it has more than {VALUES:,} values")
     try:
         return form.validate_json(answer.data, strict=True)
     except ValidationError as error:
-        raise _refused(error, asker) from None
+        raise _error_of(error, client) from None
 
 
-def fitted(form: TypeAdapter[T], part: Any, asker: Asker, where: str) -> T:
+def fitted(form: TypeAdapter[T], part: Any, client: HubClient, where: str) -> T:
     """A part of an answer, all of texts, as a value of the form. where: its place in the answer. Raises
     ListingError."""
     try:
         return form.validate_python(part)
     except ValidationError as error:
-        raise _refused(error, asker, where) from None
+        raise _error_of(error, client, where) from None
 
 
-def _refused(error: ValidationError, asker: Asker, *where: str) -> NetworkError:
+def _error_of(error: ValidationError, client: HubClient, *where: str) -> NetworkError:
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if found["type"] == "json_invalid":
-        return asker.nonsense(found["msg"])
+        return client.not_a_listing(found["msg"])
     said = found["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
     said = _TOO_MANY if found["type"] == "too_long" else said
-    return asker.misfit(f"{_place((*where, *found['loc']))}{said}")
+    return client.malformed(f"{_place((*where, *found['loc']))}{said}")
 
 
 def moment(said: str | float | None) -> datetime | None:

@@ -22,7 +22,7 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
-from internlm_zoo.sources.http import LONGEST_URL, Asker, Response, absent, twice
+from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient, Response, not_found
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import FILES, check_path, check_snapshot
 
@@ -50,8 +50,8 @@ class WebSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._asker = Asker.of(hub.name, endpoint, settings)
-        self._endpoint = self._asker.endpoint
+        self._client = HubClient.of(hub.name, endpoint, settings)
+        self._endpoint = self._client.endpoint
         self._moved: dict[str, str] = {}
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
@@ -59,7 +59,7 @@ class WebSource:
         pages = dict(self._walk(repo))
         found = listing_revision((path, page.digest) for path, page in pages.items())
         if revision not in (*_DEFAULT_NAMES, found):
-            raise absent(self._hub, f"revision {revision} of {repo}", self._endpoint)
+            raise not_found(self._hub, f"revision {revision} of {repo}", self._endpoint)
         files = (
             File(folder + name)
             for folder, page in pages.items()
@@ -70,13 +70,13 @@ class WebSource:
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
-            raise absent(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
         url = self._root(snapshot.repo) + quote(path)
-        return Location(url, self._asker.own(url))
+        return Location(url, self._client.headers_for(url))
 
     def _walk(self, repo: str) -> Iterator[tuple[str, _Page]]:
         """Path of every directory, ending in a slash but for the first, which is empty; and its page."""
-        allowed, waiting, seen = ListingBudget(self._asker, repo), [""], {""}
+        allowed, waiting, seen = ListingBudget(self._client, repo), [""], {""}
         while waiting:
             folder = waiting.pop()
             page = self._page(allowed, folder)
@@ -97,23 +97,23 @@ class WebSource:
         def ask() -> _Page:
             answer = allowed.get(url)
             if answer.status != 200:
-                raise self._asker.refused(answer, allowed.repo)
+                raise self._client.error_of(answer, allowed.repo)
             page = self._read(answer)
             if not doubted and not (page.names and _is_sound(answer)):
                 doubted.append(answer)
-                raise self._asker.nonsense()
+                raise self._client.not_a_listing()
             if not _is_page(answer):
                 raise NotFoundError(f"{self._hub} shows no list of the files in {allowed.repo}", answer.url)
             return page
 
-        return twice(ask)
+        return self._client.retry_once(ask)
 
     def _read(self, answer: Response) -> _Page:
         here = urljoin(answer.url, ".")
         try:
             names = links_below(here, answer.data.decode("utf-8", "replace")) if _is_page(answer) else []
         except ValueError as error:
-            raise self._asker.misfit(str(error)) from error
+            raise self._client.malformed(str(error)) from error
         return _Page(here, tuple(names), hashlib.sha256(answer.data).hexdigest())
 
     def _root(self, repo: str) -> str:

@@ -1,35 +1,29 @@
-"""Opens locations over HTTP(S) and `file://`: redirects, ranges, and what answers say of themselves.
-
-Redirects are followed here, not by urllib3, because a location's headers may hold credentials: they go to the
-location's own scheme, host and port, and to nobody else.
-"""
+"""Opens locations: ranges, and what answers say of themselves. A location's headers may hold credentials:
+these go to its own origin, and to nobody else."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain, count
-from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import urllib3
 
-from converters.formats.access import regular
-from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UnsupportedError
+from internlm_zoo.errors import NetworkError, UnsupportedError
+from internlm_zoo.net.client import HttpClient
 from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.diagnosis import FAILURES, reason
-from internlm_zoo.net.network import Network
-from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
+from internlm_zoo.net.redirects import Downgrade, RedirectLoop, discard, follow, leads_on, same_origin
 from internlm_zoo.net.retry_policy import RetryPolicy
+from internlm_zoo.net.statuses import Recovery, is_refusal
 from internlm_zoo.sources.base import Location
-from internlm_zoo.sources.login import REFUSALS
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.content_range import end_of_file, etag_of, extent
-from internlm_zoo.transfer.failures import Recovery, TransferFailure, by_status, changed, timed_out, violation
+from internlm_zoo.transfer.failures import TransferFailure, by_status, changed, timed_out, violation
+from internlm_zoo.transfer.local_file import open_file
 from internlm_zoo.transfer.rate import Rate
 
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
@@ -39,8 +33,8 @@ _SHOWN = 40
 
 
 class Client:
-    """Connections, shared by all transfers of a run; thread-safe. environ: see Network. rate: what they may
-    bring together; None: as much as comes. tell: whom to tell of rejected credentials. slow_sources:
+    """Connections, shared by all transfers of a run; thread-safe. environ: see HttpClient. rate: what they
+    may bring together; None: as much as comes. tell: whom to tell of rejected credentials. slow_sources:
     endpoints that let a transfer wait in vain, and are asked last for the files after it."""
 
     def __init__(
@@ -55,8 +49,7 @@ class Client:
         self.slow_sources: set[str] = set()
         self._rate = rate
         self._tell = tell
-        timeout = urllib3.Timeout(connect=retry_policy.connect, read=retry_policy.stall)
-        self._network = Network(environ, timeout, connections)
+        self._http = HttpClient(environ, retry_policy, connections)
 
     @property
     def limited(self) -> bool:
@@ -64,7 +57,7 @@ class Client:
         return self._rate is not None
 
     def close(self) -> None:
-        self._network.close()
+        self._http.close()
 
     @contextmanager
     def open(
@@ -74,7 +67,7 @@ class Client:
         server ignored the range or, judging by validator (the ETag of the bytes before), has another version
         now. Raises TransferFailure."""
         if urlsplit(location.url).scheme == "file":
-            body = _open_file(location.url, start)
+            body = open_file(location.url, start)
         else:
             body = self._begin_http(location, start, validator, end)
             if self._rate is not None:
@@ -100,23 +93,25 @@ class Client:
         # A weak one may not stand there (RFC 9110, 13.1.5).
         if start and validator and not validator.startswith("W/"):
             headers["If-Range"] = validator
-        url = location.url
-        for _ in range(HOPS):
-            response = self._ask(url, location, headers)
-            if response.status == 416:
-                headers = {**_own(url, location), **headers}
-                return self._past_the_end(url, headers, response, start)
-            if response.status not in STATUSES:
-                return self._body(url, response, start)
-            url = _next_hop(url, response)
-        raise violation(location.url, f"redirects more than {HOPS} times")
+        try:
+            url, response = follow(location.url, lambda url: self._ask(url, location, headers))
+        except Downgrade as error:
+            raise violation(error.url, str(error)) from error
+        except RedirectLoop as error:
+            raise violation(location.url, str(error)) from error
+        if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return self._past_the_end(url, {**_own(url, location), **headers}, response, start)
+        if leads_on(response.status):
+            discard(response)
+            raise violation(url, "redirects to something that is not a web address")
+        return self._body(url, response, start)
 
     def _past_the_end(
         self, url: str, headers: Mapping[str, str], response: urllib3.BaseHTTPResponse, start: int
     ) -> Body:
         """What there is from `start` on where the server has no such range: nothing, if the file ends there
         (RFC 9110, section 15.5.17). Some servers do not say how long it is, and are asked another way."""
-        _discard(response)
+        discard(response)
         said = end_of_file(response.headers)
         length = self._length(url, headers, start) if said is None else said
         if start and length == start:
@@ -133,42 +128,35 @@ class Client:
         if response.status in (200, 206):
             return _body(url, response, start)
         response.close()
-        raise by_status(response.status, url, response.headers, self._network.way(url))
+        raise by_status(response.status, url, response.headers, self._http.via(url))
 
     def _length(self, url: str, headers: Mapping[str, str], start: int) -> int | None:
         """Of the whole file, as the server says with the last byte before `start`."""
         if start == 0:
             return None
         answer = self._get(url, {**headers, "Range": f"bytes={start - 1}-{start - 1}"})
-        _discard(answer)
+        discard(answer)
         return extent(url, answer, start - 1)[2] if answer.status == 206 else None
 
     def _ask(self, url: str, location: Location, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         """With the location's credentials at its own host; without, where these are rejected."""
-        own, login = _own(url, location), location.login
+        own, credentials = _own(url, location), location.credentials
         response = self._get(url, {**own, **headers})
-        if login is None or not own or response.status not in REFUSALS:
+        if credentials is None or not own or not is_refusal(response.status):
             return response
-        _discard(response)
+        discard(response)
         bare = self._get(url, headers)
         if bare.status >= HTTPStatus.BAD_REQUEST:
-            _discard(bare)
+            discard(bare)
             failure = by_status(response.status, url, response.headers)
-            raise TransferFailure(login.blamed(failure.error), failure.recovery, failure.after)
-        if (note := login.rejected()) is not None:
+            raise TransferFailure(credentials.explain(failure.error), failure.recovery, failure.after)
+        if (note := credentials.reject()) is not None:
             self._tell(note)
         return bare
 
     def _get(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         try:
-            return self._network.request(
-                "GET",
-                url,
-                # A range of what is compressed is none of the file.
-                {"Accept-Encoding": "identity", **headers},
-                preload_content=False,
-                enforce_content_length=False,  # Body knows more about what is missing
-            )
+            return self._http.request("GET", url, headers, whole=False)  # Body knows more of what is missing
         except NetworkError as error:
             raise TransferFailure(error, Recovery.GIVE_UP if error.lasting else Recovery.RETRY) from error
         except UnsupportedError as error:
@@ -181,28 +169,8 @@ class Client:
 
 def _own(url: str, location: Location) -> Mapping[str, str]:
     """The location's credentials, as far as they go to a URL."""
-    is_rejected = location.login is not None and location.login.is_rejected
-    return location.headers if door(url) == door(location.url) and not is_rejected else {}
-
-
-def _next_hop(url: str, response: urllib3.BaseHTTPResponse) -> str:
-    _discard(response)
-    target = target_of(url, response.headers)
-    if target is None:
-        raise violation(url, "redirects to something that is not a web address")
-    if (wrong := downgrade(url, target)) is not None:
-        raise violation(url, wrong)
-    return target
-
-
-def _discard(response: urllib3.BaseHTTPResponse) -> None:
-    """Give the connection back for the next request, unless that means reading much."""
-    length = response.headers.get("Content-Length", "")
-    # Thousands of digits take `int` a while.
-    if length.isdecimal() and len(length) <= len(str(_PIECE)) and int(length) <= _PIECE:
-        with suppress(*FAILURES):
-            response.read(_PIECE, decode_content=False)
-    response.close()
+    is_rejected = location.credentials is not None and location.credentials.is_rejected
+    return location.headers if same_origin(url, location.url) and not is_rejected else {}
 
 
 def _nothing(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
@@ -256,29 +224,3 @@ def _in_time(read: Callable[[int], bytes], deadlines: Iterator[Deadline]) -> Cal
             return read(amount)
 
     return punctual
-
-
-def _open_file(url: str, start: int) -> Body:
-    path = Path(url2pathname(urlsplit(url).path))
-    try:
-        file = open(path, "rb", buffering=0, opener=regular)  # noqa: SIM115 - whoever reads it closes it
-    except FileNotFoundError as error:
-        raise TransferFailure(
-            NotFoundError(f"{path.name} is not in the directory", path), Recovery.GIVE_UP
-        ) from error
-    except OSError as error:
-        raise TransferFailure(
-            IntegrityError(f"{path.name} cannot be read: {error.strerror}", path), Recovery.GIVE_UP
-        ) from error
-    stat = os.fstat(file.fileno())
-    file.seek(start)
-    return Body(
-        url=url,
-        start=start,
-        length=max(0, stat.st_size - start),
-        total=stat.st_size,
-        validator=f'"{stat.st_size:x}-{stat.st_mtime_ns:x}"',
-        is_html=False,
-        read=file.read,
-        close=file.close,
-    )

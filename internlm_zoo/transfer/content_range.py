@@ -13,7 +13,8 @@ import urllib3
 
 from converters.system.filesystem import room
 from internlm_zoo.errors import OversizeError
-from internlm_zoo.transfer.failures import Recovery, TransferFailure, host, violation
+from internlm_zoo.net.statuses import Recovery
+from internlm_zoo.transfer.failures import TransferFailure, host, violation
 
 LARGEST = 2**63 - 1
 """Bytes: no file system has larger files, for offsets are signed numbers of 64 bits."""

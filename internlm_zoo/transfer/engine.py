@@ -11,12 +11,13 @@ import threading
 import time
 from contextlib import nullcontext
 
+from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.block_repair import repair_blocks
 from internlm_zoo.transfer.blocks import Claim
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.failures import Recovery, TransferFailure
+from internlm_zoo.transfer.failures import TransferFailure
 from internlm_zoo.transfer.partial import Partial
 from internlm_zoo.transfer.run import Run
 from internlm_zoo.transfer.scheduler import EndpointState, combined_error, next_endpoint

@@ -5,35 +5,20 @@ The traps are those of the hubs' protocols: statuses, pages and pointers in plac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from enum import Enum
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from internlm_zoo.errors import (
     AccessError,
-    CredentialError,
     IntegrityError,
     NetworkError,
-    NoSpaceError,
-    NotFoundError,
-    UnsupportedError,
     ZooError,
 )
-from internlm_zoo.net.retry_after import retry_after
+from internlm_zoo.net.retry_after import asked_wait
+from internlm_zoo.net.statuses import Recovery, meaning_of
 
 PAGE = "an HTML page instead of the file"
 POINTER = "an LFS pointer instead of the file"
-
-
-class Recovery(Enum):
-    """What to do about a location that did not deliver."""
-
-    RETRY = "the same again after a while, another origin meanwhile"
-    RETRY_ONCE = "the same once more after a while: it may not have been meant"
-    RELOCATE = "ask the source where the bytes are now"
-    RESTART = "drop what is here and begin at zero"
-    SWITCH = "another origin is faster"
-    GIVE_UP = "never again for this file"
 
 
 class TransferFailure(Exception):
@@ -50,34 +35,13 @@ class TransferFailure(Exception):
         self.is_usual = is_usual
 
 
-_STATUSES: dict[int, tuple[Recovery, type[ZooError], str]] = {
-    202: (Recovery.RETRY, NetworkError, "has not got it ready"),
-    204: (Recovery.RETRY_ONCE, NetworkError, "answers without content"),
-    205: (Recovery.RETRY_ONCE, NetworkError, "answers without content"),
-    400: (Recovery.RELOCATE, NetworkError, "calls the request malformed"),
-    401: (Recovery.RELOCATE, AccessError, "wants other credentials"),
-    403: (Recovery.RELOCATE, AccessError, "gives no access"),
-    404: (Recovery.GIVE_UP, NotFoundError, "does not have it"),
-    408: (Recovery.RETRY, NetworkError, "timed out"),
-    410: (Recovery.RELOCATE, NotFoundError, "no longer has it"),
-    416: (Recovery.RESTART, IntegrityError, "has fewer bytes than expected"),
-    425: (Recovery.RETRY, NetworkError, "is not ready"),
-    429: (Recovery.RETRY, NetworkError, "asks for fewer requests"),
-}
-
-
-def by_status(status: int, url: str, headers: Mapping[str, str], way: str = "") -> TransferFailure:
-    """The failure that an HTTP status other than 200 and 206 means. way: by which it came, as a clause."""
-    unknown = (
-        (Recovery.RETRY, NetworkError, "is in trouble")
-        if status >= 500
-        else (Recovery.GIVE_UP, NetworkError, "gives no bytes")
-    )
-    recovery, error, what = _STATUSES.get(status, unknown)
-    fix = "log in, or ask the repository's owner for access" if error is AccessError else None
-    after = retry_after(headers.get("Retry-After", ""))
-    asked = f", and asks to wait {after:.0f} s" if after else ""
-    return TransferFailure(error(f"{host(url)} {what} (HTTP {status}{way}){asked}", fix=fix), recovery, after)
+def by_status(status: int, url: str, headers: Mapping[str, str], via: str = "") -> TransferFailure:
+    """The failure that an HTTP status other than 200 and 206 means. via: by which way it came, as a
+    clause."""
+    meaning, (after, asked) = meaning_of(status), asked_wait(headers)
+    fix = "log in, or ask the repository's owner for access" if meaning.error is AccessError else None
+    what = f"{host(url)} {meaning.words} (HTTP {status}{via}){asked}"
+    return TransferFailure(meaning.error(what, fix=fix), meaning.recovery, after)
 
 
 def timed_out(url: str, cause: object) -> TransferFailure:
@@ -117,20 +81,6 @@ def host(url: str) -> str:
     if parts.scheme == "file":
         return "the directory"
     return parts.netloc.rpartition("@")[2] or "the server"
-
-
-def most_severe(errors: Iterable[ZooError]) -> type[ZooError]:
-    """The class of the one error that stands for several: wrong bytes before all else, then a lack of room,
-    absence only if all agree."""
-    kinds = [type(error) for error in errors]
-    for first in (IntegrityError, NoSpaceError):
-        if any(issubclass(kind, first) for kind in kinds):
-            return first
-    for agreed in (NotFoundError, CredentialError, AccessError, UnsupportedError):
-        if all(issubclass(kind, agreed) for kind in kinds):
-            return agreed
-    absent = (NotFoundError, AccessError)
-    return AccessError if all(issubclass(kind, absent) for kind in kinds) else NetworkError
 
 
 def placeholder(first: bytes) -> str | None:

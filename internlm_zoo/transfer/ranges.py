@@ -10,23 +10,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from internlm_zoo.errors import (
-    AccessError,
     IntegrityError,
     NetworkError,
-    NotFoundError,
-    UnsupportedError,
     ZooError,
 )
 from internlm_zoo.files import File
-from internlm_zoo.net.retry_policy import RetryPolicy
+from internlm_zoo.net.backoff import Backoff
+from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.failures import Recovery, TransferFailure, changed, host, timed_out, violation
+from internlm_zoo.transfer.failures import TransferFailure, changed, host, timed_out, violation
 from internlm_zoo.transfer.values import Endpoint
 
 
@@ -58,16 +56,16 @@ class Ranges:
         Raises IntegrityError if the endpoint lies or the file has changed, NetworkError, NotFoundError or
         AccessError if it does not deliver.
         """
-        trouble = _Trouble(self._client.retry_policy)
+        backoff = Backoff()
         while start < end and self._wanted.size != 0:  # of nothing there is no range to ask for
             location = self._locate()
             try:
                 for chunk in self._stretch(location, start, end):
                     start += len(chunk)
-                    trouble.progress(len(chunk))
+                    backoff.delivered(len(chunk), BLOCK)
                     yield chunk
             except TransferFailure as failure:
-                self._recover(failure, location, trouble)
+                self._recover(failure, location, backoff)
 
     def _stretch(self, location: Location, start: int, end: int) -> Iterator[bytes]:
         """What one answer gives of it."""
@@ -88,12 +86,11 @@ class Ranges:
 
     def _locate(self) -> Location:
         with self._lock:
-            location = self._location
-            if location is None or (location.expires is not None and location.expires <= time.time()):
-                try:
-                    location = self._endpoint.locate()
-                except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
-                    raise self._named(TransferFailure(error, Recovery.GIVE_UP)) from error
+            try:
+                location = self._endpoint.current(self._location)
+            except TransferFailure as failure:
+                raise self._named(failure) from failure
+            if location is not self._location:
                 self._location, self._fresh = location, True
             return location
 
@@ -126,19 +123,17 @@ class Ranges:
                     raise violation(body.url, f"does not say how long {self._wanted.path} is")
                 self._wanted = replace(self._wanted, size=body.total)
 
-    def _recover(self, failure: TransferFailure, location: Location, trouble: _Trouble) -> None:
+    def _recover(self, failure: TransferFailure, location: Location, backoff: Backoff) -> None:
         """Prepare another attempt, or raise why there is none."""
-        wait = trouble.wait_after(failure)
+        pause = backoff.pause(failure.recovery, failure.after, self._client.retry_policy)
         if failure.recovery is Recovery.RESTART:
             what = f"{failure.error.what}; what was read before does not count any more"
             raise IntegrityError(what, self.name, "run it again") from failure
-        asks = failure.recovery is Recovery.RELOCATE
-        trouble.suspect_answers += failure.recovery is Recovery.RETRY_ONCE
-        is_hopeless = failure.recovery is Recovery.GIVE_UP or trouble.suspect_answers > 1
-        if wait is None or is_hopeless or (asks and not self._forget(location)):
+        relocates = failure.recovery is Recovery.RELOCATE
+        if pause is None or (relocates and not self._forget(location)):
             raise self._named(failure) from failure
-        if not asks:
-            time.sleep(wait)
+        if not relocates:
+            time.sleep(pause)
 
     def _named(self, failure: TransferFailure) -> ZooError:
         """Whoever waited in vain may go on later from what is there, so that is no IntegrityError."""
@@ -146,26 +141,3 @@ class Ranges:
         if failure.recovery is Recovery.RETRY:
             return NetworkError(error.what, self.name, "run it again: it goes on where it stopped")
         return error if error.where else type(error)(error.what, self.name, error.fix)
-
-
-@dataclass
-class _Trouble:
-    """Failures in a row, without a block of progress between them."""
-
-    retry_policy: RetryPolicy
-    failures: int = 0
-    since: int = 0
-    suspect_answers: int = 0
-
-    def progress(self, amount: int) -> None:
-        self.since += amount
-        if self.since >= BLOCK:
-            self.failures = self.since = 0
-
-    def wait_after(self, failure: TransferFailure) -> float | None:
-        """Seconds until another attempt makes sense; None if none does."""
-        self.failures += 1
-        retry_policy = self.retry_policy
-        if self.failures >= retry_policy.tries or failure.after > retry_policy.longest_asked:
-            return None
-        return max(failure.after, retry_policy.pause(self.failures))

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from internlm_zoo.errors import (
-    AccessError,
-    IntegrityError,
-    NetworkError,
     NotFoundError,
-    UnsupportedError,
     ZooError,
+    most_severe,
 )
+from internlm_zoo.net.backoff import Backoff
 from internlm_zoo.net.retry_policy import RetryPolicy
+from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
-from internlm_zoo.transfer.failures import Recovery, TransferFailure, most_severe
+from internlm_zoo.transfer.failures import TransferFailure
 from internlm_zoo.transfer.values import Endpoint, SourceStatistics
 
 # An endpoint is worth a change if it is so many times faster.
@@ -27,22 +26,19 @@ _FASTER = 4.0
 @dataclass(eq=False)
 class EndpointState:
     """An endpoint and how it has fared. location: None: to be asked for. fresh: asked for since it last
-    delivered a byte. failures: in a row, without a block in between. connections: open now. rate: bytes per
-    second of one of them, where it was measured. slow: left for that. whole: serves no parts of files.
-    suspect_answers: how often it sent something that may not have been meant. error: why it is out."""
+    delivered a byte. connections: open now. rate: bytes per second of one of them, where it was measured.
+    slow: left for that. whole: serves no parts of files. error: why it is out."""
 
     endpoint: Endpoint
     location: Location | None = None
     fresh: bool = True
-    failures: int = 0
+    backoff: Backoff = field(default_factory=Backoff)
     failed_at: float = 0.0
     ready_at: float = 0.0
-    since: int = 0
     connections: int = 0
     rate: float | None = None
     slow: bool = False
     whole: bool = False
-    suspect_answers: int = 0
     statistics: SourceStatistics = field(default_factory=SourceStatistics)
     error: ZooError | None = None
 
@@ -52,49 +48,35 @@ class EndpointState:
 
     def locate(self) -> Location:
         """Where its bytes are. Raises TransferFailure."""
-        location = self.location
-        if location is None or (location.expires is not None and location.expires <= time.time()):
-            try:
-                location = self.endpoint.locate()
-            except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
-                raise TransferFailure(error, Recovery.GIVE_UP) from error
+        location = self.endpoint.current(self.location)
+        if location is not self.location:
             self.location, self.fresh = location, True
         return location
 
     def delivered(self, amount: int) -> None:
         self.fresh = False
         self.statistics += SourceStatistics(served=amount)
-        self.since += amount
-        if self.since >= BLOCK:
-            self.since = self.failures = 0
+        self.backoff.delivered(amount, BLOCK)
 
     def record_failure(
         self, failure: TransferFailure, location: Location | None, began: float, retry_policy: RetryPolicy
     ) -> None:
         """What follows from a failure of what was asked at `began`. Several connections that fail
         together are one failure."""
-        now = time.monotonic()
-        if began >= self.failed_at:
-            self.failures += 1
-        self.failed_at, self.since = now, 0
+        counts, now = began >= self.failed_at, time.monotonic()
+        pause = self.backoff.pause(failure.recovery, failure.after, retry_policy, counts=counts)
+        self.failed_at = now
         self.statistics += SourceStatistics(retries=1)
-        asks = failure.recovery is Recovery.RELOCATE
+        relocates = failure.recovery is Recovery.RELOCATE
         stale = location is not self.location
-        self.suspect_answers += failure.recovery is Recovery.RETRY_ONCE
-        if (
-            failure.recovery is Recovery.GIVE_UP
-            or (failure.recovery is Recovery.RETRY_ONCE and self.suspect_answers > 1)
-            or (asks and self.fresh and not stale)
-            or self.failures >= retry_policy.tries
-            or failure.after > retry_policy.longest_asked
-        ):
+        if pause is None or (relocates and self.fresh and not stale):
             self.error = failure.error
-        elif asks:
+        elif relocates:
             self.location = self.location if stale else None
         elif failure.recovery is Recovery.SWITCH:
-            self.slow, self.failures = True, 0
+            self.slow, self.backoff.failures = True, 0
         else:
-            self.ready_at = now + max(failure.after, retry_policy.pause(self.failures))
+            self.ready_at = now + pause
 
 
 def next_endpoint(endpoints: Sequence[EndpointState], *, spread: bool) -> EndpointState | None:

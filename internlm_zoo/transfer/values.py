@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, UnsupportedError
 from internlm_zoo.files import File
+from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
+from internlm_zoo.transfer.failures import TransferFailure
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,15 @@ class Endpoint:
     name: str
     locate: Callable[[], Location]
     publishes_digest: bool = True
+
+    def current(self, known: Location | None) -> Location:
+        """The location that is known, as long as it holds, else a new one. Raises TransferFailure."""
+        if known is not None and (known.expires is None or known.expires > time.time()):
+            return known
+        try:
+            return self.locate()
+        except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
+            raise TransferFailure(error, Recovery.GIVE_UP) from error
 
 
 @dataclass(frozen=True)

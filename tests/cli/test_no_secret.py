@@ -25,7 +25,7 @@ import internlm_zoo.cli as cli
 from internlm_zoo.cli.shell import app, run
 from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.http import Asker
+from internlm_zoo.sources.hub_client import HubClient
 from tests.store.world import ENDPOINTS, World, open_world
 
 for _module in cli._MODULES:
@@ -100,7 +100,7 @@ def commands() -> dict[str, list[str]]:
 BEGINS = {"serve": ["--port", "80000"], "demo": ["--keep", "/dev/null/there"]}
 
 
-def rejected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def reject(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hubs that repeat what they were sent."""
     world.fault("rejects", "/*")
     world.fault(401, "/*")
@@ -158,14 +158,14 @@ def bad_endpoint(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 def fault_of_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """That shows everything, and that libraries talk of."""
 
-    def fail(asker: Asker, *_: object, **__: object) -> None:
-        logging.getLogger("urllib3.connectionpool").warning("sends %s", dict(asker.headers))
-        warnings.warn(f"sends {dict(asker.headers)}", stacklevel=1)
-        print(f"sends {dict(asker.headers)}")
+    def fail(client: HubClient, *_: object, **__: object) -> None:
+        logging.getLogger("urllib3.connectionpool").warning("sends %s", dict(client.headers))
+        warnings.warn(f"sends {dict(client.headers)}", stacklevel=1)
+        print(f"sends {dict(client.headers)}")
         raise KeyError(f"Illegal header value {' '.join(SECRETS)!r}", SECRETS)
 
-    monkeypatch.setattr(Asker, "get", fail)
-    monkeypatch.setattr(Asker, "post", fail)
+    monkeypatch.setattr(HubClient, "get", fail)
+    monkeypatch.setattr(HubClient, "post", fail)
 
 
 def fault_before_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ QUICK = (fault_of_ours, fault_before_all)
 SLOW = (in_trouble, wrong_bytes, nothing, no_header, dead, no_tls, dead_proxy, bad_proxy, bad_endpoint)
 SLOW = (
     *SLOW,
-    rejected,
+    reject,
     password_of_a_hub,
     url_of_the_user,
     password_in_the_registry,
@@ -245,7 +245,7 @@ def test_no_command_says_or_saves_a_secret(
     where = {"folder": world.folder, "source": world.environ.get("SPOKEN", "huggingface")}
     codes, modes = (
         set(),
-        [["--debug"], ["--json"]] if failure in (*QUICK, rejected) else [["--json", "--debug"]],
+        [["--debug"], ["--json"]] if failure in (*QUICK, reject) else [["--json", "--debug"]],
     )
     for name, words in commands().items():
         if failure is fault_of_ours and "--token-file" not in words:

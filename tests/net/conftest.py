@@ -20,7 +20,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question is asked again without a pause."""
-    monkeypatch.setattr("internlm_zoo.sources.http.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0)
 
 
 @pytest.fixture

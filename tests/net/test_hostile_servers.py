@@ -199,7 +199,7 @@ def test_a_name_that_is_looked_up_for_ever_is_left(
 @pytest.fixture
 def small_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that bombs of 100 MB go off."""
-    monkeypatch.setattr("internlm_zoo.sources.http.LARGEST", 1 << 20)
+    monkeypatch.setattr("internlm_zoo.sources.hub_client.LARGEST", 1 << 20)
 
 
 @pytest.mark.slow

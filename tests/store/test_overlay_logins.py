@@ -15,7 +15,7 @@ import internlm_zoo.cli.download  # noqa: F401 - importing registers the command
 from internlm_zoo.cli.shell import run
 from internlm_zoo.registry import RegistryError, read_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.credentials import login_of, with_token_files
+from internlm_zoo.sources.credentials import credentials_of, with_token_files
 from internlm_zoo.sources.endpoints import is_readable
 from tests.hubs import FaultyHub
 from tests.store.world import FILES, OVERLAY, World, content_below, open_world
@@ -60,7 +60,7 @@ def headers_seen(world: World) -> str:
 def test_another_address_for_a_hub_of_ours_gets_no_login_and_that_is_said(world, name):
     url = world.hubs[name].url
     settings = overlay(world, f"{name}: {{endpoint: '{url}'}}")
-    login = login_of(read_registry(settings.registry).hubs[name], settings)
+    login = credentials_of(read_registry(settings.registry).hubs[name], settings)
     assert not login.values and f"your login for {name} is not sent to {url}" in login.notes[0]
     assert "overlay.yaml:2" in login.notes[0] and SHIPPED[name] in login.notes[0]
     if name in ("huggingface", "openxlab"):
@@ -73,7 +73,7 @@ def test_an_address_of_the_users_own_gets_the_login_whatever_an_overlay_says(wor
     world.environ[SHIPPED[name]] = url = world.hubs[name].url
     settings = overlay(world, f"{name}: {{endpoint: 'https://evil.test'}}")
     hub = read_registry(settings.registry).hubs[name]
-    assert login_of(hub, settings).values[0] == SECRET
+    assert credentials_of(hub, settings).values[0] == SECRET
     if name == "openxlab":
         return  # which is signed in to, and shows what it was sent in no header
     world.download("config.json", source=name)
@@ -83,7 +83,7 @@ def test_an_address_of_the_users_own_gets_the_login_whatever_an_overlay_says(wor
 
 def test_what_an_overlay_says_as_this_package_does_changes_nothing(world):
     settings = overlay(world, "huggingface: {endpoint: https://huggingface.co/, token_env: [HF_TOKEN]}")
-    assert login_of(read_registry(settings.registry).hubs["huggingface"], settings).values == (SECRET,)
+    assert credentials_of(read_registry(settings.registry).hubs["huggingface"], settings).values == (SECRET,)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_a_hub_of_another_name_gets_nothing_that_was_saved_for_ours(world, tmp_p
         )
     world.environ["LAB_ENDPOINT"] = "https://lab.test"
     settings = overlay(world, f"lab: {{title: Lab, endpoint: 'https://lab.test', {fields}}}")
-    assert login_of(read_registry(settings.registry).hubs["lab"], settings).values == ()
+    assert credentials_of(read_registry(settings.registry).hubs["lab"], settings).values == ()
     mine = {f"INTERNLM_ZOO_LAB_{kind}": "of-the-lab-1234" for kind in ("TOKEN", "AK", "SK")}
     settings = Settings.from_environment({**world.environ, **mine})
-    login = login_of(read_registry(settings.registry).hubs["lab"], settings)
+    login = credentials_of(read_registry(settings.registry).hubs["lab"], settings)
     assert set(login.values) <= {"of-the-lab-1234"} and bool(login.values) == ("token_env" in fields)
 
 
@@ -178,7 +178,7 @@ def test_a_token_of_an_overlay_never_goes_over_plain_http_to_another_machine(wor
     with FaultyHub(world.root) as hub:
         for url, sent in ((hub.url, True), (f"http://{own}:9", False)):
             settings = overlay(world, lab.format(url))
-            login = login_of(read_registry(settings.registry).hubs["lab"], settings)
+            login = credentials_of(read_registry(settings.registry).hubs["lab"], settings)
             assert bool(login.values) is sent
         assert f"INTERNLM_ZOO_LAB_TOKEN is not sent to http://{own}:9" in login.notes[0]
         assert "overlay.yaml:2" in login.notes[0]
@@ -187,7 +187,7 @@ def test_a_token_of_an_overlay_never_goes_over_plain_http_to_another_machine(wor
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_login_that_the_user_sends_in_the_clear_is_said(world, name):
     world.environ[SHIPPED[name]] = f"http://{_address()}:9"
-    login = login_of(read_registry().hubs[name], world.settings)
+    login = credentials_of(read_registry().hubs[name], world.settings)
     assert login.values and "goes over plain http" in login.notes[0] and SECRET not in login.notes[0]
 
 

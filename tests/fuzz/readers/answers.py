@@ -13,7 +13,7 @@ from internlm_zoo.net.deadline import punctual
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
-from internlm_zoo.sources.http import Asker
+from internlm_zoo.sources.hub_client import HubClient
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.failures import TransferFailure
 from tests.fuzz.contract import Reader
@@ -38,7 +38,7 @@ def _answered(ask: Callable[[], object]) -> Callable[[bytes], object]:
 
         with (
             patch("internlm_zoo.net.pools.connect", connect),
-            patch("internlm_zoo.sources.http.LARGEST", _SMALL),
+            patch("internlm_zoo.sources.hub_client.LARGEST", _SMALL),
         ):
             return ask()
 
@@ -46,7 +46,7 @@ def _answered(ask: Callable[[], object]) -> Callable[[bytes], object]:
 
 
 def _listing() -> object:
-    return Asker.of("somewhere", _HUB, _SETTINGS).get(f"{_HUB}/api")
+    return HubClient.of("somewhere", _HUB, _SETTINGS).get(f"{_HUB}/api")
 
 
 def _file() -> object:
@@ -54,8 +54,8 @@ def _file() -> object:
     try:
         with client.open(Location(f"{_HUB}/a.bin"), _START, '"etag"') as body:
             return [len(chunk) for chunk in body.chunks(wanted, client.retry_policy)]
-    except TransferFailure as refusal:
-        raise refusal.error from refusal
+    except TransferFailure as status_error:
+        raise status_error.error from status_error
     finally:
         client.close()
 

@@ -14,7 +14,7 @@ from internlm_zoo.net.retry_after import retry_after
 from internlm_zoo.registry import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source
-from internlm_zoo.sources.http import Response
+from internlm_zoo.sources.hub_client import Response
 from tests.fuzz.contract import Reader
 from tests.sources.hostile import LISTINGS
 
@@ -28,11 +28,11 @@ _FILES = {"config.json": {"size": 10}, "model.safetensors": {"size": 2000, "sha2
 class _Canned:
     """An asker that always gets the same answer."""
 
-    asker: Any
+    client: Any
     data: bytes
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.asker, name)
+        return getattr(self.client, name)
 
     def get(self, url: str) -> Response:
         return Response(url, 200, {"Content-Type": "text/html"}, self.data)
@@ -46,8 +46,8 @@ def _listing(protocol: str) -> Callable[[bytes], object]:
 
     def read(data: bytes) -> object:
         source = open_source(hub, _SETTINGS)
-        source._asker = _Canned(source._asker, data)
-        with patch("internlm_zoo.sources.http.PAUSE_SECONDS", 0):
+        source._client = _Canned(source._client, data)
+        with patch("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0):
             snapshot = source.resolve(REPO)
             return [source.locate(snapshot, file.path) for file in snapshot.files]
 
@@ -64,7 +64,7 @@ def _header(read: Callable[[str], object]) -> Callable[[bytes], object]:
 
 
 def _target(location: str) -> str | None:
-    return target_of("https://hub.example/a/b", {"Location": location})
+    return target_of("https://hub.example/a/b", 302, {"Location": location})
 
 
 READERS = {

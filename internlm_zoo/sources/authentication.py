@@ -21,7 +21,7 @@ REFUSALS = frozenset({401, 403})
 T = TypeVar("T")
 
 
-class Login:
+class Credentials:
     """The credentials for one hub. secrets: one, or for OpenXLab two; none: a stranger. note: what its user
     should know of where they were looked for. Thread-safe."""
 
@@ -34,7 +34,7 @@ class Login:
         self._what, self._it = ("keys", "them") if len(secrets) > 1 else ("token", "it")
         self._lock = threading.Lock()
 
-    def rejected(self) -> str | None:
+    def reject(self) -> str | None:
         """Send them no more. What there is to say of it, if nobody has yet."""
         with self._lock:
             if self.is_rejected:
@@ -47,42 +47,42 @@ class Login:
             self.notes += (note,)
             return note
 
-    def blamed(self, refused: ZooError) -> ZooError:
+    def explain(self, refused: ZooError) -> ZooError:
         """The refusal, where nothing was had without them either."""
         what = f"{refused.what}; the {self._what} from {self.origin} was sent, and rejected"
         fix = f"renew the {self._what}, or {refused.fix}" if refused.fix else f"renew the {self._what}"
         return type(refused)(what, refused.where, fix)
 
 
-class Visitor:
-    """See `Source`. known: asks with the credentials of the login; stranger: opens one that has none."""
+class AuthenticatedSource:
+    """See `Source`. known: asks with the credentials; anonymous: opens one that has none."""
 
-    def __init__(self, login: Login, known: Source, stranger: Callable[[], Source]) -> None:
-        self._login = login
+    def __init__(self, credentials: Credentials, known: Source, anonymous: Callable[[], Source]) -> None:
+        self._credentials = credentials
         self._known = known
-        self._open_stranger = stranger
+        self._open_anonymous = anonymous
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         found = self._ask(lambda source: source.resolve(repo, revision))
-        return replace(found, notes=(*found.notes, *self._login.notes))
+        return replace(found, notes=(*found.notes, *self._credentials.notes))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         location = self._ask(lambda source: source.locate(snapshot, path))
-        return replace(location, login=self._login) if location.headers else location
+        return replace(location, credentials=self._credentials) if location.headers else location
 
     def _ask(self, question: Callable[[Source], T]) -> T:
-        if self._login.is_rejected:
-            return question(self._stranger)
+        if self._credentials.is_rejected:
+            return question(self._anonymous)
         try:
             return question(self._known)
         except AccessError as refused:
             try:
-                found = question(self._stranger)
+                found = question(self._anonymous)
             except ZooError:
-                raise self._login.blamed(refused) from refused
-        self._login.rejected()
+                raise self._credentials.explain(refused) from refused
+        self._credentials.reject()
         return found
 
     @cached_property
-    def _stranger(self) -> Source:
-        return self._open_stranger()
+    def _anonymous(self) -> Source:
+        return self._open_anonymous()

@@ -26,17 +26,18 @@ from internlm_zoo.errors import (
     ZooError,
 )
 from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
+from internlm_zoo.net.client import HttpClient
 from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.diagnosis import FAILURES, reason
 from internlm_zoo.net.limited_read import read_whole
-from internlm_zoo.net.network import Network
-from internlm_zoo.net.redirects import HOPS, STATUSES, door, downgrade, target_of
-from internlm_zoo.net.retry_after import retry_after
+from internlm_zoo.net.redirects import Downgrade, RedirectLoop, follow, same_origin, target_of
+from internlm_zoo.net.retry_after import asked_wait
 from internlm_zoo.net.retry_policy import RetryPolicy
+from internlm_zoo.net.statuses import is_refusal, meaning_of
 from internlm_zoo.settings import Settings
 
-PAUSE_SECONDS = 0.5
-HICCUP_SECONDS = 15.0
+# Seconds in which a hub that is to be asked again has to have failed, pause and all.
+_SOON = 15.0
 LARGEST = 64 << 20
 """Bytes of one answer. 100,000 files of Hugging Face take 26 MB."""
 LONGEST_URL = 8192
@@ -57,26 +58,25 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Asker:
+class HubClient:
     """Asks one hub. hub: its name. endpoint: without user and password. headers: credentials, for the
     endpoint's own door alone."""
 
     hub: str
     endpoint: str
-    network: Network
+    http: HttpClient
     policy: RetryPolicy
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
         cls, hub: str, endpoint: str, settings: Settings, headers: Mapping[str, str] | None = None
-    ) -> Asker:
+    ) -> HubClient:
         """endpoint: with user and password, if they are to be shown at its door; they take the place of a
         token, for there is one Authorization header."""
         policy, address = RetryPolicy.of(settings), parse_address(endpoint, hub, WEB)
-        network = Network(settings.environ, urllib3.Timeout(connect=policy.connect, read=policy.stall))
         own = {**(headers or {}), **basic_auth(address.proof)}
-        return cls(hub, address.url, network, policy, own)
+        return cls(hub, address.url, HttpClient(settings.environ, policy), policy, own)
 
     def get(self, url: str) -> Response:
         """The answer, whatever its status, after redirects. Raises NetworkError, or IntegrityError where the
@@ -88,27 +88,42 @@ class Asker:
         """The answer to a JSON document; no redirect is followed. Raises NetworkError."""
         said = {"Content-Type": "application/json", "Accept": "application/json", **headers}
         with self._in_time():
-            return self._ask("POST", url, said, json.dumps(content).encode())
+            return _whole(url, self._request("POST", url, said, json.dumps(content).encode()))
 
-    def own(self, url: str) -> Mapping[str, str]:
+    def headers_for(self, url: str) -> Mapping[str, str]:
         """The credentials that go to a URL."""
-        return self.headers if door(url) == door(self.endpoint) else {}
+        return self.headers if same_origin(url, self.endpoint) else {}
 
-    def nonsense(self, why: str = "") -> NetworkError:
+    def retry_once(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns, asked once more after a pause if a NetworkError came soon: it may be a hiccup.
+
+        The pause is the hub's, if it names one that we can wait for.
+        """
+        began = time.monotonic()
+        try:
+            return ask()
+        except NetworkError as error:
+            pause = max(self.policy.pause(1), error.after)
+            if error.lasting or time.monotonic() - began + pause > _SOON:
+                raise
+        time.sleep(pause)
+        return ask()
+
+    def not_a_listing(self, why: str = "") -> NetworkError:
         """The error for what is no answer of a hub at all, such as a page of a gateway."""
         return unreachable(self.hub, self.endpoint, f"{_NO_LISTING}: {why}" if why else _NO_LISTING)
 
-    def misfit(self, why: str) -> ListingError:
+    def malformed(self, why: str) -> ListingError:
         """The error for what is not as the protocol has it. why: field, and what it should be."""
         what = f"{self.hub} at {host_of(self.endpoint)} gives no listing that can be used: {why}"
         return ListingError(what, fix="name another source with --source, or tell the hub's owner")
 
-    def refused(self, answer: Response, thing: str) -> ZooError:
+    def error_of(self, answer: Response, thing: str) -> ZooError:
         """The error for an answer that is not 200."""
-        target = target_of(answer.url, answer.headers) if answer.status in STATUSES else None
+        target = target_of(answer.url, answer.status, answer.headers)
         if target is None:
-            way = self.network.way(answer.url)
-            return refusal(answer.status, self.hub, thing, answer.url, answer.headers, way)
+            via = self.http.via(answer.url)
+            return status_error(answer.status, self.hub, thing, answer.url, answer.headers, via)
         place = without_user(target).partition("?")[0]
         what = f"{self.hub} at {host_of(self.endpoint)} has moved {thing} to {place} (HTTP {answer.status})"
         error = NetworkError(what, fix="use that address")
@@ -116,27 +131,19 @@ class Asker:
         return error
 
     def _follow(self, url: str) -> Response:
-        for _ in range(HOPS):
-            answer = self._ask("GET", url, {})
-            target = target_of(url, answer.headers) if answer.status in STATUSES else None
-            if target is None:
-                return answer
-            self._check(url, target)
-            url = target
-        raise unreachable(self.hub, self.endpoint, f"it redirects more than {HOPS} times")
-
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
-        options: dict[str, Any] = {"preload_content": False, "enforce_content_length": True}
-        if body is not None:
-            options["body"] = body
-        with self.network.request(method, url, {**self.own(url), **headers}, **options) as said:
-            return Response(url, said.status, said.headers, read_whole(said, LARGEST))
-
-    def _check(self, url: str, target: str) -> None:
-        wrong = downgrade(url, target)
-        if wrong is not None:
+        try:
+            place, answer = follow(url, lambda url: self._request("GET", url, {}))
+        except Downgrade as error:
             fix = "name another source with --source, or tell the hub's owner"
-            raise IntegrityError(f"{self.hub} at {host_of(url)} {wrong}", fix=fix)
+            raise IntegrityError(f"{self.hub} at {host_of(error.url)} {error}", fix=fix) from error
+        except RedirectLoop as error:
+            raise unreachable(self.hub, self.endpoint, f"it {error}") from error
+        return _whole(place, answer)
+
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        return self.http.request(method, url, {**self.headers_for(url), **headers}, body, whole=True)
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:
@@ -153,20 +160,9 @@ class Asker:
             raise silent from error
 
 
-def twice(ask: Callable[[], T]) -> T:
-    """What `ask` returns, asked once more after a pause if a NetworkError came soon: it may be a hiccup.
-
-    The pause is the hub's, if it names one that we can wait for.
-    """
-    began = time.monotonic()
-    try:
-        return ask()
-    except NetworkError as error:
-        pause = max(PAUSE_SECONDS, error.after)
-        if error.lasting or time.monotonic() - began + pause > HICCUP_SECONDS:
-            raise
-    time.sleep(pause)
-    return ask()
+def _whole(url: str, answer: urllib3.BaseHTTPResponse) -> Response:
+    with answer:
+        return Response(url, answer.status, answer.headers, read_whole(answer, LARGEST))
 
 
 def bearer(values: Sequence[str]) -> dict[str, str]:
@@ -180,23 +176,22 @@ def unreachable(hub: str, url: str, why: str) -> NetworkError:
     return NetworkError(what, fix="try again later, or name another source with --source")
 
 
-def refusal(
-    status: int, hub: str, repo: str, url: str, headers: Mapping[str, str] | None = None, way: str = ""
+def status_error(
+    status: int, hub: str, repo: str, url: str, headers: Mapping[str, str] | None = None, via: str = ""
 ) -> ZooError:
-    """The error for an HTTP status that is not a success. headers: they may ask to wait. way: by which it
+    """The error for an HTTP status that is not a success. headers: they may ask to wait. via: by which way it
     came, as a clause."""
-    if status in (401, 403):
-        what = f"{hub} does not give {repo} to this user: HTTP {status}{way}"
+    if is_refusal(status):
+        what = f"{hub} does not give {repo} to this user: HTTP {status}{via}"
         return AccessError(what, host_of(url), f"log in to {hub}, or ask the owner for access")
-    if status == 404:
-        return absent(hub, repo, url)
-    after = retry_after((headers or {}).get("Retry-After", ""))
-    asked = f", and it asks to wait {after:.0f} s" if after else ""
-    error = unreachable(hub, url, f"HTTP {status}{way}{asked}")
+    if meaning_of(status).error is NotFoundError:
+        return not_found(hub, repo, url)
+    after, asked = asked_wait(headers or {})
+    error = unreachable(hub, url, f"HTTP {status}{via}{asked}")
     error.after = after
     return error
 
 
-def absent(hub: str, thing: str, url: str) -> NotFoundError:
+def not_found(hub: str, thing: str, url: str) -> NotFoundError:
     """The error for a repository, revision or file that a hub does not have. thing: as a person names it."""
     return NotFoundError(f"{hub} has no {thing}", host_of(url))

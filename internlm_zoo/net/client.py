@@ -1,4 +1,5 @@
-"""Requests, each by the way that the environment has for its URL."""
+"""The one HTTP client, for listings and for bytes: each request by the way that the environment has for its
+URL, within the times of one policy."""
 
 from __future__ import annotations
 
@@ -15,14 +16,16 @@ from internlm_zoo.net.certificates import Trust, trust_of
 from internlm_zoo.net.diagnosis import FAILURES, PROXY_AUTH, between, refused_by
 from internlm_zoo.net.pools import open_manager
 from internlm_zoo.net.proxies import Proxy, proxy_for
+from internlm_zoo.net.retry_policy import RetryPolicy
 
 
-class Network:
+class HttpClient:
     """Connections that are kept for the next request; thread-safe. environ: for proxies and certificates,
     which are looked at when they are needed. connections: kept for each host."""
 
-    def __init__(self, environ: Mapping[str, str], timeout: urllib3.Timeout, connections: int = 8) -> None:
+    def __init__(self, environ: Mapping[str, str], policy: RetryPolicy, connections: int = 8) -> None:
         self._environ = environ
+        timeout = urllib3.Timeout(connect=policy.connect, read=policy.stall)
         self._options: dict[str, Any] = {"maxsize": connections, "block": False, "timeout": timeout}
         self._managers: dict[tuple[Proxy | None, bool], PoolManager] = {}
         self._opening = threading.Lock()
@@ -32,10 +35,10 @@ class Network:
         return trust_of(self._environ)
 
     def request(
-        self, method: str, url: str, headers: Mapping[str, str], **options: Any
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, whole: bool
     ) -> urllib3.BaseHTTPResponse:
-        """The answer, whatever its status; it is asked for once, and no redirect is followed: whoever does
-        decides which headers go along. options: of urllib3's `request`.
+        """The answer, whatever its status, its body unread; it is asked for once, and no redirect is followed
+        (see redirects.py). whole: reading an answer that ends early raises one of FAILURES.
 
         Raises NetworkError where the proxy or the host's certificate is to blame, UnsupportedError for a
         proxy that takes another package, VariableError for variables that make no sense, and one of FAILURES
@@ -44,9 +47,15 @@ class Network:
         proxy = proxy_for(url, self._environ)
         secure = "https" in (urlsplit(url).scheme, proxy and proxy.address.scheme)
         manager = self._manager(proxy, secure)
-        said = {"User-Agent": "internlm-zoo", **headers}
+        # A range of what is compressed is none of the file.
+        said = {"User-Agent": "internlm-zoo", "Accept-Encoding": "identity", **headers}
+        options: dict[str, Any] = {
+            "redirect": False,
+            "preload_content": False,
+            "enforce_content_length": whole,
+        }
         try:
-            answer = manager.request(method, url, headers=said, redirect=False, **options)
+            answer = manager.request(method, url, headers=said, body=body, **options)
         except FAILURES as error:
             blamed = between(error, url, proxy, self._trust.named if secure else "nobody")
             if blamed is None:
@@ -57,7 +66,7 @@ class Network:
             raise refused_by(proxy, url, answer.status)
         return answer
 
-    def way(self, url: str) -> str:
+    def via(self, url: str) -> str:
         """Who may have answered in the host's place, as a clause; empty where nobody can have."""
         proxy = proxy_for(url, self._environ)
         if proxy is None or proxy.is_socks or urlsplit(url).scheme == "https":
