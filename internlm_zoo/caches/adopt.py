@@ -1,7 +1,7 @@
 """Takes files that are on this machine already: hashed once, then linked into the store or copied.
 
 A blob that is a hard link shares its bytes with a file that its owner may write to. Its mode stays the
-owner's, and its stamp is in the ledger: a download that finds another stamp hashes the blob again, and
+owner's, and its stamp is in the hash cache: a download that finds another stamp hashes the blob again, and
 `verify` hashes always.
 """
 
@@ -31,7 +31,7 @@ _SOON_HASHED = 8 << 20
 class HashedCopy:
     """A file with the bytes that are wanted, as it was when it was hashed."""
 
-    spot: LocalCopy
+    copy: LocalCopy
     known: KnownDigests
 
 
@@ -49,66 +49,66 @@ class Adopter:
     another."""
 
     caches: Caches
-    ledger: HashCache
+    hash_cache: HashCache
     progress: Progress
 
     def matches(self, file: File, stop: threading.Event) -> Iterator[HashedCopy]:
         """The files that are this one, hashed as they come. Whoever asks tells `progress` when it is over.
         Raises Stopped once `stop` is set."""
-        for spot in self.spots(file):
+        for copy in self.copies(file):
             try:
-                known = self._digests(spot, file, stop)
+                known = self._digests(copy, file, stop)
             except OSError as error:
-                self.progress.note(f"{spot.path} in {spot.keeper} cannot be read: {error.strerror}")
+                self.progress.note(f"{copy.path} in {copy.owner} cannot be read: {error.strerror}")
             else:
                 if file.digests.agree(known.digests):
-                    yield HashedCopy(spot, known)
+                    yield HashedCopy(copy, known)
 
     def guess(self, file: File) -> LocalCopy | None:
         """Where `matches` will find it; of a large file that was never hashed, where it probably will."""
-        for spot in self.spots(file):
+        for copy in self.copies(file):
             with suppress(OSError):
-                if spot.size <= _SOON_HASHED:
-                    known: KnownDigests | None = self.ledger.digests(spot.path, file.algorithms)
+                if copy.size <= _SOON_HASHED:
+                    known: KnownDigests | None = self.hash_cache.digests(copy.path, file.algorithms)
                 else:
-                    known = self.ledger.remembered(spot.path)
+                    known = self.hash_cache.remembered(copy.path)
                 if known is None or file.digests.agree(known.digests):
-                    return spot
+                    return copy
         return None
 
-    def spots(self, file: File) -> Iterator[LocalCopy]:
+    def copies(self, file: File) -> Iterator[LocalCopy]:
         """Where it may be, nothing read."""
-        return self.caches.spots(file) if file.identified else iter(())
+        return self.caches.copies(file) if file.identified else iter(())
 
-    def _digests(self, spot: LocalCopy, file: File, stop: threading.Event) -> KnownDigests:
+    def _digests(self, copy: LocalCopy, file: File, stop: threading.Event) -> KnownDigests:
         def seen(amount: int) -> None:
             if stop.is_set():
                 raise Stopped
             self.progress.advance(file.path, amount)
 
         self.progress.start(file.path, file.size)
-        return self.ledger.digests(spot.path, file.algorithms, seen)
+        return self.hash_cache.digests(copy.path, file.algorithms, seen)
 
 
-def take_in(store: Store, ledger: HashCache, found: HashedCopy) -> bool:
+def take_in(store: Store, hash_cache: HashCache, found: HashedCopy) -> bool:
     """Make a found file a blob of the store; False if it changed since it was hashed."""
     blob = store.blob(found.known.sha256)
-    at_rest = ledger.remembered(found.spot.path) is not None
+    at_rest = hash_cache.remembered(found.copy.path) is not None
     with second_name(found, store.partial, hard=True) as made:
         if made is None:
             return False
         keep_blob(store, made.path, blob.name, ours=made.how != "hard link")
     if made.how == "hard link" and at_rest:
-        _remember_both(ledger, found, blob)
+        _remember_both(hash_cache, found, blob)
     return True
 
 
-def _remember_both(ledger: HashCache, found: HashedCopy, blob: Path) -> None:
+def _remember_both(hash_cache: HashCache, found: HashedCopy, blob: Path) -> None:
     """The two names of one file, whose stamp has changed by getting the second."""
     stamp = Stamp.of(blob)
     if stamp.is_but_linked(found.known.stamp):
-        for name in (found.spot.path, blob):
-            ledger.remember(name, replace(found.known, stamp=stamp))
+        for name in (found.copy.path, blob):
+            hash_cache.remember(name, replace(found.known, stamp=stamp))
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def second_name(found: HashedCopy, partial_folder: Path, *, hard: bool) -> Itera
 
 def _duplicate(found: HashedCopy, path: Path, *, hard: bool) -> How | None:
     try:
-        how = duplicate(found.spot.path, path, hard=hard)
-        return how if Stamp.of(found.spot.path).is_but_linked(found.known.stamp) else None
+        how = duplicate(found.copy.path, path, hard=hard)
+        return how if Stamp.of(found.copy.path).is_but_linked(found.known.stamp) else None
     except FileNotFoundError:  # its owner removed it
         return None

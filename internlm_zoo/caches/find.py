@@ -45,10 +45,10 @@ _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class LocalCopy:
-    """A regular file that may be the one. keeper: whose it is, in words. size in bytes. device: its disk."""
+    """A regular file that may be the one. owner: whose it is, in words. size in bytes. device: its disk."""
 
     path: Path
-    keeper: str
+    owner: str
     size: int
     device: int
 
@@ -56,9 +56,9 @@ class LocalCopy:
 @dataclass(frozen=True)
 class Caches:
     """home: the store, whose own files are no finds. repos: folders of repositories with blobs named by their
-    digests, snapshots: folders with the files of one release; both with their keepers. folders: what lies
+    digests, snapshots: folders with the files of one release; both with their owners. folders: what lies
     below the user's, by name. closed: what could not be looked into, in sentences. contents: files by a
-    digest that their keeper recorded, with the keeper."""
+    digest that their owner recorded, with the owner."""
 
     home: Path
     repos: Sequence[tuple[Path, str]] = ()
@@ -67,24 +67,24 @@ class Caches:
     closed: Sequence[str] = ()
     contents: Mapping[str, Sequence[tuple[Path, str]]] = field(default_factory=dict)
 
-    def spots(self, file: File) -> Iterator[LocalCopy]:
+    def copies(self, file: File) -> Iterator[LocalCopy]:
         """Where it may be, each place once, in the order in which to look."""
         met = set()
-        for path, keeper in self._guesses(file):
+        for path, owner in self._guesses(file):
             real = Path(os.path.realpath(path))
             if real in met or real.is_relative_to(self.home):
                 continue
             met.add(real)
             status = _status(real)
             if status is not None and _may_be(real, status, file):
-                yield LocalCopy(real, keeper, status.st_size, status.st_dev)
+                yield LocalCopy(real, owner, status.st_size, status.st_dev)
 
     def _guesses(self, file: File) -> Iterator[tuple[Path, str]]:
-        for repo, keeper in self.repos:
+        for repo, owner in self.repos:
             for digest in filter(None, file.digests):
-                yield repo / "blobs" / digest, keeper
-        for folder, keeper in self.snapshots:
-            yield folder / file.path, keeper
+                yield repo / "blobs" / digest, owner
+        for folder, owner in self.snapshots:
+            yield folder / file.path, owner
         for name, below in self.folders:
             for path in below.get(file.path.rsplit("/", 1)[-1], ()):
                 yield path, name
@@ -97,13 +97,13 @@ def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = 
     depth. Raises UsageError if one is none."""
     hubs = ((huggingface_cache(settings), HUGGINGFACE), (_openmind_cache(settings), OPENMIND))
     looks = CacheFolders()
-    repos = [(repo, keeper) for hub, keeper in hubs for repo in looks.in_(hub, "models--*", keeper)]
+    repos = [(repo, owner) for hub, owner in hubs for repo in looks.in_(hub, "models--*", owner)]
     wanted = dict.fromkeys(name for name in names if name.count("/") == 1)
     snapshots = [
-        (folder, keeper)
-        for hub, keeper in hubs
+        (folder, owner)
+        for hub, owner in hubs
         for name in wanted
-        for folder in looks.in_(hub / huggingface_folder(name) / "snapshots", "*", keeper)
+        for folder in looks.in_(hub / huggingface_folder(name) / "snapshots", "*", owner)
     ]
     base = _modelscope_cache(settings)
     snapshots += [
@@ -117,18 +117,18 @@ def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = 
 
 class CacheFolders:
     """Into folders of other tools, which may be closed to this account: then they hold nothing for it.
-    closed: a sentence for each keeper of such."""
+    closed: a sentence for each owner of such."""
 
     def __init__(self) -> None:
         self.closed: dict[str, str] = {}
 
-    def in_(self, folder: Path, pattern: str, keeper: str) -> list[Path]:
+    def in_(self, folder: Path, pattern: str, owner: str) -> list[Path]:
         """What matches there, sorted."""
         try:
             return sorted(folder.glob(pattern)) if folder.is_dir() else []
         except OSError as error:
-            what = f"{keeper} cannot be looked into: {error.strerror} ({error.filename})"
-            self.closed.setdefault(keeper, what)
+            what = f"{owner} cannot be looked into: {error.strerror} ({error.filename})"
+            self.closed.setdefault(owner, what)
             return []
 
 
@@ -137,10 +137,10 @@ def folders_of(folders: Iterable[Path]) -> Folders:
     return tuple((str(folder), _below(folder)) for folder in folders)
 
 
-def taken(spots: Iterable[LocalCopy | None]) -> list[str]:
+def copy_notes(copies: Iterable[LocalCopy | None]) -> list[str]:
     """How many files came from where, in sentences."""
-    counts = Counter(spot.keeper for spot in spots if spot is not None)
-    return [f"{count} of the files are from {keeper}" for keeper, count in counts.items()]
+    counts = Counter(copy.owner for copy in copies if copy is not None)
+    return [f"{count} of the files are from {owner}" for owner, count in counts.items()]
 
 
 def huggingface_cache(settings: Settings) -> Path:

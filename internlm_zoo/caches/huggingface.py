@@ -57,7 +57,7 @@ class PublishedRelease:
     notes: tuple[str, ...]
 
 
-def home_of(model: Model, registry: Registry) -> Release:
+def home_release(model: Model, registry: Registry) -> Release:
     """The release whose name clients ask for. Raises UnsupportedError if the model has none."""
     own = (release for release in model.releases if not release.quantised)
     home = next((release for release in own if registry.hub(release.hub).protocol == _PROTOCOL), None)
@@ -67,7 +67,7 @@ def home_of(model: Model, registry: Registry) -> Release:
 
 
 def address_of(
-    release: LockedRelease, model: Model, registry: Registry, lock: Lock, store: Store, ledger: HashCache
+    release: LockedRelease, model: Model, registry: Registry, lock: Lock, store: Store, hash_cache: HashCache
 ) -> CacheAddress:
     """release: whole, in the store, sha256 of all files known. A release of another hub, or of a directory in
     the hub's place, goes by the name that the model has on Hugging Face, and by its commit there if the lock
@@ -79,17 +79,17 @@ def address_of(
         asked = release.requested or _DEFAULT_REF
         ref = _DEFAULT_REF if is_sha1(asked) else asked
         return CacheAddress(release.repo, release.revision, ref, _names(release, release))
-    home = home_of(model, registry)
+    home = home_release(model, registry)
     twin = lock.find(home.hub, home.repo, home.revision)
-    if twin is not None and is_sha1(twin.revision) and _same(release, twin, store, ledger):
+    if twin is not None and is_sha1(twin.revision) and _same(release, twin, store, hash_cache):
         return CacheAddress(home.repo, twin.revision, _DEFAULT_REF, _names(release, twin))
     commit = _derived(release)
     note = f"{release.hub} does not tell the commit on Hugging Face: {commit[:12]}... stands for it"
     return CacheAddress(home.repo, commit, _DEFAULT_REF, _names(release, release), note)
 
 
-def show(
-    release: LockedRelease, address: CacheAddress, settings: Settings, store: Store, ledger: HashCache
+def publish(
+    release: LockedRelease, address: CacheAddress, settings: Settings, store: Store, hash_cache: HashCache
 ) -> PublishedRelease:
     """Put the release into the user's cache. Raises IntegrityError where other bytes lie under its names."""
     check_path(address.repo)
@@ -97,9 +97,9 @@ def show(
     snapshot = folder / "snapshots" / address.commit
     check_twins(snapshot, folder, (file.path for file in release.files))
     for file in release.files:
-        _blob(folder, address.names[file.path], file, store, ledger)
+        _blob(folder, address.names[file.path], file, store, hash_cache)
     if not _appears(folder, snapshot, release, address):
-        _complete(folder, snapshot, release, address, ledger)
+        _complete(folder, snapshot, release, address, hash_cache)
     place = f"{address.repo} is in the Hugging Face cache: {snapshot}"
     return PublishedRelease(snapshot, tuple(filter(None, (address.note, place, _refer(folder, address)))))
 
@@ -110,13 +110,13 @@ def _names(release: LockedRelease, listed: LockedRelease) -> dict[str, str]:
     return {file.path: named.get(file.path) or str(file.sha256) for file in release.files}
 
 
-def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, ledger: HashCache) -> bool:
+def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, hash_cache: HashCache) -> bool:
     def same(one: File) -> bool:
         other = theirs.file(one.path)
         if other is None or one.sha256 is None:
             return False
         known = (
-            ledger.digests(store.blob(one.sha256), other.algorithms).digests
+            hash_cache.digests(store.blob(one.sha256), other.algorithms).digests
             if not other.sha256
             else one.digests
         )
@@ -133,7 +133,7 @@ def _derived(release: LockedRelease) -> str:
     return hashlib.sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
 
 
-def _blob(folder: Path, name: str, file: File, store: Store, ledger: HashCache) -> None:
+def _blob(folder: Path, name: str, file: File, store: Store, hash_cache: HashCache) -> None:
     assert file.sha256 is not None
     if not (is_sha1(name) or is_sha256(name)):
         raise IntegrityError(f"refused the digest {name!r} of {file.path}: it is none", folder)
@@ -145,12 +145,12 @@ def _blob(folder: Path, name: str, file: File, store: Store, ledger: HashCache) 
             duplicate(blob, made, hard=True)
             made.replace(place)
     elif not place.samefile(blob):
-        _check(place, file, ledger)
+        _check(place, file, hash_cache)
 
 
-def _check(place: Path, file: File, ledger: HashCache) -> None:
+def _check(place: Path, file: File, hash_cache: HashCache) -> None:
     with reading(place):
-        found = ledger.digests(real(place)).sha256
+        found = hash_cache.digests(real(place)).sha256
     if found != file.sha256:
         fix = "move it elsewhere, and run it again"
         raise IntegrityError(f"the Hugging Face cache has other bytes for {file.path}", place, fix)
@@ -173,7 +173,7 @@ def _appears(folder: Path, snapshot: Path, release: LockedRelease, address: Cach
 
 
 def _complete(
-    folder: Path, snapshot: Path, release: LockedRelease, address: CacheAddress, ledger: HashCache
+    folder: Path, snapshot: Path, release: LockedRelease, address: CacheAddress, hash_cache: HashCache
 ) -> None:
     """What clients have put there is right, and what they have not is added."""
     for file in release.files:
@@ -184,7 +184,7 @@ def _complete(
                 place.parent.mkdir(parents=True, exist_ok=True)
                 made.replace(place)
         elif not place.samefile(folder / "blobs" / address.names[file.path]):
-            _check(place, file, ledger)
+            _check(place, file, hash_cache)
 
 
 def _link(folder: Path, link: Path, final: Path, name: str) -> None:

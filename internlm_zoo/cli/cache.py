@@ -115,15 +115,15 @@ def cache_adopt(
     ] = False,
 ) -> CommandResult:
     """Take every file of a locked release that lies in a folder into the store; the folder stays as it is."""
-    from internlm_zoo.downloads.importing import take_folders
+    from internlm_zoo.downloads.importing import import_folders
 
     with shell.progress() as progress:
-        intakes = take_folders(folders, settings=shell.settings, dry_run=dry_run, progress=progress)
-    if not intakes:
+        releases = import_folders(folders, settings=shell.settings, dry_run=dry_run, progress=progress)
+    if not releases:
         shell.note("`internlm-zoo lock` records releases, so that their files are known")
-    data = {"dry_run": dry_run, "releases": [_intake(intake) for intake in intakes]}
+    data = {"dry_run": dry_run, "releases": [_release(imported) for imported in releases]}
     nothing = "no file of a locked release is there"
-    return CommandResult(data, _intakes_sheet(intakes) if intakes else [nothing])
+    return CommandResult(data, _releases_sheet(releases) if releases else [nothing])
 
 
 @verb("verify", group="cache", example="internlm-zoo cache verify")
@@ -150,35 +150,35 @@ def cache_verify(
     )
 
 
-def _intake(intake: ImportedRelease) -> dict[str, Any]:
-    release = intake.release
+def _release(imported: ImportedRelease) -> dict[str, Any]:
+    release = imported.release
     return {
-        "model": intake.model,
+        "model": imported.model,
         "hub": release.hub,
         "repo": release.repo,
         "revision": release.revision,
-        "taken": intake.taken,
-        "bytes": intake.size,
-        "files": intake.here,
-        "files_in_release": intake.total,
-        "path": intake.path if intake.completed else None,
+        "taken": imported.taken,
+        "bytes": imported.size,
+        "files": imported.here,
+        "files_in_release": imported.total,
+        "path": imported.path if imported.completed else None,
     }
 
 
-def _intakes_sheet(intakes: list[ImportedRelease]) -> RenderableType:
+def _releases_sheet(releases: list[ImportedRelease]) -> RenderableType:
     from internlm_zoo.cli.tables import Column, TextTable, byte_count
 
     columns = [Column("Model"), Column("Release", narrow="fold"), Column("Taken", "right")]
     columns += [Column("Size", "right"), Column("Files here", "right")]
     rows = [
         [
-            intake.model,
-            intake.release.id,
-            str(len(intake.taken)),
-            byte_count(intake.size),
-            f"{intake.here} of {intake.total}",
+            imported.model,
+            imported.release.id,
+            str(len(imported.taken)),
+            byte_count(imported.size),
+            f"{imported.here} of {imported.total}",
         ]
-        for intake in intakes
+        for imported in releases
     ]
     return TextTable(columns, rows)
 

@@ -160,7 +160,7 @@ def _table(plan: DownloadPlan) -> RenderableType:
 
     from internlm_zoo.cli.tables import Column, TextTable, byte_count
 
-    rows = [[file.path, byte_count(file.size), file.whence] for file in plan.files]
+    rows = [[file.path, byte_count(file.size), file.origin] for file in plan.files]
     columns = [Column("File", narrow="fold"), Column("Size", "right"), Column("From", narrow="fold")]
     title = f"{plan.hub}:{plan.repo} at {plan.revision}"
     return Group(TextTable(columns, rows, title=title), "", plan.summary)

@@ -63,7 +63,7 @@ def candidates(
     found, order = [], registry.sources_for(settings)
     for hub, release, stands_in in _places(model, registry, order, source):
         if release.format == format or (format is None and not release.quantised):
-            found.append(candidate(hub, release, lock, revision, stands_in=stands_in))
+            found.append(candidate_of(hub, release, lock, revision, stands_in=stands_in))
     if not found:
         raise _missing(model, format, source)
     return sorted(found, key=lambda c: (_is_far(c, order), FORMAT_ORDER[c.release.format]))
@@ -74,7 +74,7 @@ def same_weights(format: str | None) -> str | None:
     return format if format in QUANTISED else None
 
 
-def candidate(
+def candidate_of(
     hub: Hub, release: Release, lock: Lock, revision: str | None, *, stands_in: bool = False
 ) -> Candidate:
     """revision: instead of the one that the registry names."""

@@ -20,14 +20,14 @@ from internlm_zoo.transfer.values import Fetched
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """What the other hubs say about a file. voucher: the one that has the same bytes, None if none has. note:
-    who has something else, in a sentence."""
+    """What the other hubs say about a file. verified_by: the one that has the same bytes, None if none has.
+    note: who has something else, in a sentence."""
 
-    voucher: str | None = None
+    verified_by: str | None = None
     note: str | None = None
 
 
-def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], hubs: Hubs) -> CrossCheck:
+def cross_check(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], hubs: Hubs) -> CrossCheck:
     """Hold what came from `hub` against what the others publish.
 
     others: releases of the same model and format. Raises IntegrityError if the path and size are published
@@ -38,7 +38,7 @@ def compare(fetched: Fetched, path: str, hub: str, others: Sequence[Candidate], 
     verdicts = [(name, _difference(fetched, file)) for name, file in known if file.size == fetched.size]
     for name, wrong in verdicts:
         if wrong is None:
-            return CrossCheck(voucher=name)
+            return CrossCheck(verified_by=name)
     for name, wrong in verdicts:
         fetched.path.unlink()
         raise IntegrityError(f"{path} from {hub} is not what {name} publishes: {wrong}")

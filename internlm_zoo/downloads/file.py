@@ -1,4 +1,5 @@
-"""One release on its way to its target: each file from where it is nearest, checked before it is shown."""
+"""The files of one release on their way to its target: each from where it is nearest, checked before it is
+shown."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from converters.locking import held
 from converters.progress import byte_count
 from internlm_zoo.caches.find import LocalCopy
 from internlm_zoo.downloads.candidates import Candidate
-from internlm_zoo.downloads.cross_check import CrossCheck, compare
+from internlm_zoo.downloads.cross_check import CrossCheck, cross_check
 from internlm_zoo.downloads.session import Session
 from internlm_zoo.downloads.targets import STORE, FileState, StoreTarget, Target
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
@@ -36,30 +37,30 @@ from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
 @dataclass(frozen=True)
 class FileOutcome:
     """One file that is here, as it is. listed: as its hub lists it. source: None if it was here before. kept:
-    bytes of it that were here before. voucher: the other hub whose digest it was held against, if its own
-    publishes none. changed: when (ns), if its bytes were checked as they came. spot: where on this machine it
+    bytes of it that were here before. verified_by: the other hub whose digest it was held against, if its own
+    publishes none. changed: when (ns), if its bytes were checked as they came. copy: where on this machine it
     was taken from."""
 
     file: File
     listed: File
     source: str | None = None
     kept: int = 0
-    services: Mapping[str, SourceStatistics] = field(default_factory=dict)
-    voucher: str | None = None
+    statistics: Mapping[str, SourceStatistics] = field(default_factory=dict)
+    verified_by: str | None = None
     notes: tuple[str, ...] = ()
     changed: int | None = None
-    spot: LocalCopy | None = None
+    copy: LocalCopy | None = None
 
 
 @dataclass(frozen=True)
-class FileDownload:
-    """One release on its way. order: in which its doors are asked for bytes; none: in their own."""
+class ReleaseDownload:
+    """One release on its way. order: in which its candidates are asked for bytes; none: in their own."""
 
     candidate: Candidate
     others: Sequence[Candidate]
     release: LockedRelease
     target: Target
-    means: Session
+    session: Session
     order: tuple[Candidate, ...] = ()
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -72,11 +73,13 @@ class FileDownload:
         there = self.target.look(file)
         if there.sha256 is not None:
             return _here(file, there)
-        if (spot := self.means.adopter.guess(file) or self._near(file)) is not None:
-            return FileOutcome(file, file, spot=spot)
+        if (copy := self.session.adopter.guess(file) or self._near(file)) is not None:
+            return FileOutcome(file, file, copy=copy)
         hub = self.candidate.hub.name
         left = max(waiting(self.target.partial, self.key(file)), self._right_in(there.damaged, file))
-        return FileOutcome(file, file, hub, services={hub: SourceStatistics(max(0, (file.size or 0) - left))})
+        return FileOutcome(
+            file, file, hub, statistics={hub: SourceStatistics(max(0, (file.size or 0) - left))}
+        )
 
     def fetch(self, file: File) -> FileOutcome:
         there = self.target.look(file)
@@ -94,47 +97,47 @@ class FileDownload:
         return self._lock(file).exists() and os.access(self.target.partial, os.W_OK)
 
     def _found(self, file: File, there: FileState) -> FileOutcome:
-        got = _here(file, there)
-        for note in got.notes:
-            self.means.progress.note(note)
-        return got
+        outcome = _here(file, there)
+        for note in outcome.notes:
+            self.session.progress.note(note)
+        return outcome
 
     def _adopt(self, file: File) -> FileOutcome | None:
-        for found in self.means.adopter.matches(file, self.stop):
+        for found in self.session.adopter.matches(file, self.stop):
             if self.target.adopt(found, file):
                 size = found.known.stamp.size
                 here = File(file.path, size, Digests(found.known.sha256)).completed_by(file)
-                return FileOutcome(here, file, kept=size, spot=found.spot)
+                return FileOutcome(here, file, kept=size, copy=found.copy)
         return None
 
     def _transfer(self, file: File, damaged: Path | None) -> FileOutcome:
-        seeded = self._seed(file, damaged) if damaged is not None else None
-        fetched = self._bring(file)
-        opinion = CrossCheck()
+        seeded = self._seed_partial(file, damaged) if damaged is not None else None
+        fetched = self._fetch_bytes(file)
+        check = CrossCheck()
         if not file.identified:
-            hub, means = self.candidate.hub.name, self.means
-            opinion = compare(fetched, file.path, hub, self._comparable(), means.hubs)
-            if opinion.note:
-                means.progress.note(opinion.note)
+            hub, session = self.candidate.hub.name, self.session
+            check = cross_check(fetched, file.path, hub, self._comparable(), session.hubs)
+            if check.note:
+                session.progress.note(check.note)
         changed = fetched.path.stat().st_mtime_ns
-        write_blocks(self.means.store, fetched)
-        self.target.keep(fetched, file, opinion.voucher)
+        write_blocks(self.session.store, fetched)
+        self.target.keep(fetched, file, check.verified_by)
         forget(fetched.path)  # last: a kill before it has its name needs the journal
-        services = {name: service for name, service in fetched.statistics.items() if name != STORE}
+        statistics = {name: source for name, source in fetched.statistics.items() if name != STORE}
         return FileOutcome(
             File(file.path, fetched.size, Digests(fetched.sha256)).completed_by(file),
             listed=file,
-            source=", ".join(name for name in fetched.sources if name in services) or None,
+            source=", ".join(name for name in fetched.sources if name in statistics) or None,
             kept=fetched.resumed if seeded is None else seeded,
-            services=services,
-            voucher=opinion.voucher,
-            notes=(*fetched.notes, *filter(None, [opinion.note])),
+            statistics=statistics,
+            verified_by=check.verified_by,
+            notes=(*fetched.notes, *filter(None, [check.note])),
             changed=changed,
         )
 
     def _right_in(self, damaged: Path | None, file: File) -> int:
         """Bytes of the blocks of a damaged file that are right, where they are known."""
-        known = read_blocks(self.means.store, file.sha256)
+        known = read_blocks(self.session.store, file.sha256)
         if damaged is None or not known or file.size is None:
             return 0
         with suppress(OSError):
@@ -143,10 +146,10 @@ class FileDownload:
             return file.size - sum(map(blocks.length, wrong))
         return 0
 
-    def _seed(self, file: File, damaged: Path) -> int | None:
+    def _seed_partial(self, file: File, damaged: Path) -> int | None:
         """Leave what is right of a damaged file to be gone on from, and say so. The number of bytes that are
         believed; None if all of it comes again."""
-        say, known = self.means.progress.note, read_blocks(self.means.store, file.sha256)
+        say, known = self.session.progress.note, read_blocks(self.session.store, file.sha256)
         if not file.identified or file.size is None or file.size <= BLOCK:
             say(f"{file.path} is not what it should be: it comes again")
             return None
@@ -162,23 +165,23 @@ class FileDownload:
             say(f"{file.path} is not what it should be: {right}")
         return kept
 
-    def _bring(self, file: File) -> Fetched:
+    def _fetch_bytes(self, file: File) -> Fetched:
         """Asks every hub once per run: the next candidate of the format need not hear the same refusals."""
-        key, hopeless = self.key(file), self.means.hopeless
+        key, failed = self.key(file), self.session.failed
         content = (self.candidate.release.format, f"{key} {file.size}")
-        if content in hopeless:
-            raise hopeless[content]
+        if content in failed:
+            raise failed[content]
         try:
-            endpoints, blocks = self._origins(file), read_blocks(self.means.store, file.sha256)
+            endpoints, blocks = self._endpoints(file), read_blocks(self.session.store, file.sha256)
             return transfer(
                 TransferRequest(file, endpoints, self.target.partial, key, blocks),
-                client=self.means.client,
+                client=self.session.client,
                 stop=self.stop,
-                progress=self.means.progress,
+                progress=self.session.progress,
                 work_sharing=self.work_sharing,
             )
         except (IntegrityError, NotFoundError, AccessError, NetworkError) as error:
-            hopeless[content] = error
+            failed[content] = error
             raise
 
     def _near(self, file: File) -> LocalCopy | None:
@@ -189,31 +192,31 @@ class FileDownload:
         status = blob.stat()
         return LocalCopy(blob, "the store", status.st_size, status.st_dev)
 
-    def _origins(self, file: File) -> list[Endpoint]:
+    def _endpoints(self, file: File) -> list[Endpoint]:
         """The store, and the hubs that may have it, in the order to be asked; without a digest only the
         release's own, because others' bytes could not be told apart."""
         blob = self.target.near(file)
         here = [] if blob is None else [Endpoint(STORE, lambda: Location(blob.as_uri()))]
-        doors = self.order or self.doors if file.identified else (self.candidate,)
-        names = [door.hub.name for door in doors]
+        candidates = self.order or self.candidates if file.identified else (self.candidate,)
+        names = [candidate.hub.name for candidate in candidates]
         return here + [
             Endpoint(
-                door.hub.name if names.count(door.hub.name) == 1 else door.release.id,
-                partial(self.means.hubs.locate, door, file),
-                publishes_digest=door is self.candidate or door.publishes_digests,
+                candidate.hub.name if names.count(candidate.hub.name) == 1 else candidate.release.id,
+                partial(self.session.hubs.locate, candidate, file),
+                publishes_digest=candidate is self.candidate or candidate.publishes_digests,
             )
-            for door in doors
+            for candidate in candidates
         ]
 
     @cached_property
-    def doors(self) -> tuple[Candidate, ...]:
+    def candidates(self) -> tuple[Candidate, ...]:
         """The release's own hub and the others with the same format."""
         same = (other for other in self.others if other.release.format == self.candidate.release.format)
         return (self.candidate, *same)
 
     def _comparable(self) -> list[Candidate]:
         own = self.candidate.release
-        return [c for c in self.means.everywhere if c.release.format == own.format and c.release != own]
+        return [c for c in self.session.everywhere if c.release.format == own.format and c.release != own]
 
     def needs(self, file: File) -> int:
         """Bytes of disk it will take, judging by names alone."""
@@ -222,10 +225,10 @@ class FileDownload:
         if (
             isinstance(self.target, StoreTarget)
             and file.sha256
-            and self.means.store.blob(file.sha256).exists()
+            and self.session.store.blob(file.sha256).exists()
         ):
             return 0
-        if (self.target.folder / file.path).exists() or self.target.links(self.means.adopter.spots(file)):
+        if (self.target.folder / file.path).exists() or self.target.links(self.session.adopter.copies(file)):
             return 0
         return max(0, file.size - waiting(self.target.partial, self.key(file)))
 
@@ -242,7 +245,7 @@ class FileDownload:
         kill may have left of the content: whoever waits looks again."""
 
         def say(text: str) -> None:
-            self.means.progress.note(f"{file.path}: {text}")
+            self.session.progress.note(f"{file.path}: {text}")
 
         with Owner(self.target.partial), held(self._lock(file), say, self._check):
             yield
@@ -259,6 +262,6 @@ def _here(file: File, there: FileState) -> FileOutcome:
         File(file.path, there.size, Digests(there.sha256)).completed_by(file),
         listed=file,
         kept=there.size,
-        voucher=there.voucher,
+        verified_by=there.verified_by,
         notes=(again,) if there.relinked else (),
     )

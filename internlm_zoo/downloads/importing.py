@@ -58,7 +58,7 @@ class ImportedRelease:
         return sum(file.size for file in self.taken)
 
 
-def take_folders(
+def import_folders(
     folders: Sequence[Path],
     *,
     settings: Settings,
@@ -75,11 +75,13 @@ def take_folders(
     progress = progress or Progress()
     adopter = Adopter(caches, HashCache(settings.home, keep=not dry_run), progress)
     with disk(settings.home), nullcontext() if dry_run else at_work(store, progress.note):
-        looked = [_take(model, release, store, adopter, dry_run) for model, release in _known(registry, lock)]
-        intakes = [intake for intake in looked if intake.taken or intake.completed]
-        for intake in () if dry_run else intakes:
-            _show(intake, store, settings)
-    return intakes
+        looked = [
+            _import(model, release, store, adopter, dry_run) for model, release in _known(registry, lock)
+        ]
+        releases = [imported for imported in looked if imported.taken or imported.completed]
+        for imported in () if dry_run else releases:
+            _show(imported, store, settings)
+    return releases
 
 
 def _known(registry: Registry, lock: Lock) -> Iterator[tuple[str, LockedRelease]]:
@@ -107,11 +109,11 @@ class _ImportFile:
     taken: ImportedFile | None = None
 
 
-def _take(
+def _import(
     model: str, release: LockedRelease, store: Store, adopter: Adopter, dry_run: bool
 ) -> ImportedRelease:
     folder = store.release(release.hub, release.repo, release.revision)
-    target = StoreTarget(store, folder, release, adopter.ledger)
+    target = StoreTarget(store, folder, release, adopter.hash_cache)
     stop = threading.Event()
     one = partial(_guess, target, adopter) if dry_run else partial(_file, target, adopter, stop)
     found = work([partial(one, file) for file in release.files], os.cpu_count() or 1, stop)
@@ -130,8 +132,8 @@ def _take(
 def _guess(target: StoreTarget, adopter: Adopter, file: File) -> _ImportFile:
     if target.look(file).sha256 is not None:
         return _ImportFile(file, here=True, near=_is_near(file, adopter))
-    spot = adopter.guess(file)
-    taken = ImportedFile(file.path, spot.size, spot.path) if spot else None
+    copy = adopter.guess(file)
+    taken = ImportedFile(file.path, copy.size, copy.path) if copy else None
     return _ImportFile(file, here=taken is not None, near=taken is not None, taken=taken)
 
 
@@ -145,7 +147,7 @@ def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: Fi
             if target.adopt(found, file):
                 size = found.known.stamp.size
                 known = File(file.path, size, Digests(found.known.sha256)).completed_by(file)
-                taken = ImportedFile(file.path, size, found.spot.path)
+                taken = ImportedFile(file.path, size, found.copy.path)
                 return _ImportFile(known, here=True, near=True, taken=taken)
         return _ImportFile(file)
     finally:
@@ -153,11 +155,11 @@ def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: Fi
 
 
 def _is_near(file: File, adopter: Adopter) -> bool:
-    return next(adopter.spots(file), None) is not None
+    return next(adopter.copies(file), None) is not None
 
 
-def _show(intake: ImportedRelease, store: Store, settings: Settings) -> None:
+def _show(imported: ImportedRelease, store: Store, settings: Settings) -> None:
     """Keep the digests that were found, and show the release if it is whole."""
-    record(settings, intake.release)
-    if intake.completed:
-        publish_release(store, intake.path, Record(intake.model, intake.release, intake.total))
+    record(settings, imported.release)
+    if imported.completed:
+        publish_release(store, imported.path, Record(imported.model, imported.release, imported.total))

@@ -45,10 +45,10 @@ class Hubs:
     def source(self, hub: Hub) -> Source:
         """Raises UnsupportedError, or NetworkError in offline mode."""
         with self._opening:
-            door = hub.name, hub.endpoint
-            if door not in self._sources:
-                self._sources[door] = open_source(hub, self._settings)
-            return self._sources[door]
+            endpoint = hub.name, hub.endpoint
+            if endpoint not in self._sources:
+                self._sources[endpoint] = open_source(hub, self._settings)
+            return self._sources[endpoint]
 
     def snapshot(self, candidate: Candidate) -> Snapshot:
         """What the hub has now for a candidate. Raises NotFoundError, AccessError, NetworkError,
@@ -113,14 +113,14 @@ def as_release(candidate: Candidate, snapshot: Snapshot) -> LockedRelease:
     """A listing as it goes into the lock, before anything was fetched."""
     listed = sorted(snapshot.files, key=lambda file: file.path)
     files = tuple(file for file in listed if not is_ours(file.path))
-    vouched = all(any(file.digests) for file in files)
+    verified = all(any(file.digests) for file in files)
     return LockedRelease(
         hub=snapshot.hub,
         repo=snapshot.repo,
         revision=snapshot.revision,
         requested=candidate.asked,
         format=candidate.release.format,
-        trust="hub" if vouched else "first-use",
+        trust="hub" if verified else "first-use",
         files=files,
     )
 

@@ -29,7 +29,7 @@ class PlannedFile:
     taken_from: Path | None = None
 
     @property
-    def whence(self) -> str:
+    def origin(self) -> str:
         """In words."""
         if self.source is None:
             return str(self.taken_from or "here already")
@@ -38,7 +38,7 @@ class PlannedFile:
 
     def __str__(self) -> str:
         size = "size unknown" if self.size is None else byte_count(self.size)
-        return f"{self.path}  {size}  {self.whence}"
+        return f"{self.path}  {size}  {self.origin}"
 
 
 @dataclass(frozen=True)

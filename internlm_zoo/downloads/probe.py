@@ -33,25 +33,25 @@ class Probe:
     none."""
 
     order: tuple[Candidate, ...]
-    services: Mapping[str, SourceStatistics] = field(default_factory=dict)
+    statistics: Mapping[str, SourceStatistics] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 @dataclass
 class _Look:
-    door: Candidate
+    candidate: Candidate
     seconds: float = float("inf")
     served: int = 0
     note: str | None = None
 
 
-def probe(doors: Sequence[Candidate], file: File, means: Session) -> Probe:
-    """The doors, the quickest first; those that fail, or take more than _SECONDS, keep their order behind
-    them."""
-    looks = [_Look(door) for door in doors]
+def probe(candidates: Sequence[Candidate], file: File, session: Session) -> Probe:
+    """The candidates, the quickest first; those that fail, or take more than _SECONDS, keep their order
+    behind them."""
+    looks = [_Look(candidate) for candidate in candidates]
     threads = [
         threading.Thread(
-            target=_look, args=(look, file, means), name=f"look at {look.door.hub.name}", daemon=True
+            target=_look, args=(look, file, session), name=f"look at {look.candidate.hub.name}", daemon=True
         )
         for look in looks
     ]
@@ -61,25 +61,25 @@ def probe(doors: Sequence[Candidate], file: File, means: Session) -> Probe:
         thread.join(max(0.0, deadline - time.monotonic()))
     ranked = sorted(looks, key=lambda look: look.seconds)
     return Probe(
-        order=tuple(look.door for look in ranked),
-        services={look.door.hub.name: SourceStatistics(look.served) for look in looks if look.served},
+        order=tuple(look.candidate for look in ranked),
+        statistics={look.candidate.hub.name: SourceStatistics(look.served) for look in looks if look.served},
         notes=tuple(f"not used: {look.note}" for look in looks if look.note),
     )
 
 
-def _look(look: _Look, file: File, means: Session) -> None:
+def _look(look: _Look, file: File, session: Session) -> None:
     """A hub that fails here is not out: it is asked last."""
     wanted = file
     try:
-        location = means.hubs.locate(look.door, file)
+        location = session.hubs.locate(look.candidate, file)
         began = time.monotonic()
-        with means.client.open(location, 0, None, SAMPLE) as body:
-            for chunk in body.chunks(wanted, means.client.retry_policy):
+        with session.client.open(location, 0, None, SAMPLE) as body:
+            for chunk in body.chunks(wanted, session.client.retry_policy):
                 look.served += len(chunk)
                 if look.served >= SAMPLE:
                     break
         look.seconds = time.monotonic() - began
     except TransferFailure as failure:
-        look.note = f"{look.door.hub.name}: {failure.error.what}"
+        look.note = f"{look.candidate.hub.name}: {failure.error.what}"
     except ZooError as error:
         look.note = error.what

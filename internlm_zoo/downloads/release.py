@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from converters.system.filesystem import keeps_out, room
-from internlm_zoo.caches.find import taken
+from internlm_zoo.caches.find import copy_notes
 from internlm_zoo.downloads.candidates import AUTO, Candidate
-from internlm_zoo.downloads.file import FileDownload, FileOutcome
+from internlm_zoo.downloads.file import FileOutcome, ReleaseDownload
 from internlm_zoo.downloads.listings import as_release
 from internlm_zoo.downloads.plan import DownloadPlan, PlannedFile
 from internlm_zoo.downloads.probe import WORTH, Probe, probe
@@ -30,75 +30,77 @@ from internlm_zoo.transfer.workers import work
 
 
 def fetch_release(
-    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, means: Session
+    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, session: Session
 ) -> DownloadResult:
     """others: where else the same bytes may be. Raises what `download` does, about this one release."""
-    errand, chosen = _errand(candidate, others, request, means)
-    release, target = errand.release, errand.target
+    download, chosen = _release_download(candidate, others, request, session)
+    release, target = download.release, download.target
     target.begin(request.model)
     _check_names(target, chosen)
-    _check_space(errand, chosen, request)
-    errand, probed = _probed(errand, chosen, request)
-    means.progress.plan(len(chosen), replace(release, files=chosen).size)
+    _check_space(download, chosen, request)
+    download, probed = _probed(download, chosen, request)
+    session.progress.plan(len(chosen), replace(release, files=chosen).size)
     # Or it might begin when all others are done.
     largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
-    jobs = [partial(_fetch, errand, file) for file in largest_first]
-    with errand.work_sharing as work_sharing:
-        got = work(jobs, request.max_workers, errand.stop, means.cancel, work_sharing.take_part)
-    release = _learned(errand, got)
-    here = tuple(entry.file for entry in sorted(got, key=lambda entry: entry.file.path))
-    checked = {entry.file.path: entry.changed for entry in got if entry.changed is not None}
+    jobs = [partial(_fetch, download, file) for file in largest_first]
+    with download.work_sharing as work_sharing:
+        outcomes = work(jobs, request.max_workers, download.stop, session.cancel, work_sharing.take_part)
+    release = _learned(download, outcomes)
+    here = tuple(entry.file for entry in sorted(outcomes, key=lambda entry: entry.file.path))
+    checked = {entry.file.path: entry.changed for entry in outcomes if entry.changed is not None}
     target.finish(Record(request.model, replace(release, files=here), len(release.files), checked))
     if (release != candidate.locked or candidate.planned) and not candidate.stands_in:
-        _lock(release, means)
-    for note in _closing_notes(release.hub, got):
-        means.progress.note(note)
-    return _answer(errand, release, got, request.model, probed)
+        _lock(release, session)
+    for note in _closing_notes(release.hub, outcomes):
+        session.progress.note(note)
+    return _answer(download, release, outcomes, request.model, probed)
 
 
-def _lock(release: LockedRelease, means: Session) -> None:
+def _lock(release: LockedRelease, session: Session) -> None:
     """Where the store's home takes nothing, a download to another place goes without."""
     try:
-        record(means.settings, release)
+        record(session.settings, release)
     except OSError as error:
         if not keeps_out(error):
             raise
-        what = f"{release.id} could not be locked: {error.strerror} ({error.filename or means.settings.home})"
-        means.progress.note(what)
+        what = (
+            f"{release.id} could not be locked: {error.strerror} ({error.filename or session.settings.home})"
+        )
+        session.progress.note(what)
 
 
 def plan_release(
-    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, means: Session
+    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, session: Session
 ) -> DownloadPlan:
     """What `fetch_release` would do; nothing is written."""
-    errand, chosen = _errand(candidate, others, request, means)
-    got = [errand.plan(file) for file in sorted(chosen, key=lambda file: file.path)]
+    download, chosen = _release_download(candidate, others, request, session)
+    outcomes = [download.plan(file) for file in sorted(chosen, key=lambda file: file.path)]
     files = tuple(
-        PlannedFile(e.file.path, e.file.size, e.file.sha256, e.source, _bytes(e.services), _taken_from(e))
-        for e in got
+        PlannedFile(e.file.path, e.file.size, e.file.sha256, e.source, _bytes(e.statistics), _taken_from(e))
+        for e in outcomes
     )
-    notes = (*means.told, *_closing_notes(errand.release.hub, got))
-    return DownloadPlan(files, errand.target.folder, errand.release, request, notes)
+    notes = (*session.hub_notes, *_closing_notes(download.release.hub, outcomes))
+    return DownloadPlan(files, download.target.folder, download.release, request, notes)
 
 
-def _is_vouched(got: FileOutcome) -> bool:
-    return got.listed.identified or got.voucher is not None
+def _is_verified(outcome: FileOutcome) -> bool:
+    return outcome.listed.identified or outcome.verified_by is not None
 
 
-def _errand(
-    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, means: Session
-) -> tuple[FileDownload, tuple[File, ...]]:
-    """The errand, and the files it is for."""
-    release = candidate.locked or as_release(candidate, means.hubs.snapshot(candidate))
-    target = _target(release, request, means)
-    return FileDownload(candidate, others, release, target, means), request.selection.of(release)
+def _release_download(
+    candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, session: Session
+) -> tuple[ReleaseDownload, tuple[File, ...]]:
+    """The download, and the files it is for."""
+    release = candidate.locked or as_release(candidate, session.hubs.snapshot(candidate))
+    target = _target(release, request, session)
+    return ReleaseDownload(candidate, others, release, target, session), request.selection.of(release)
 
 
-def _target(release: LockedRelease, request: DownloadRequest, means: Session) -> StoreTarget | FolderTarget:
+def _target(release: LockedRelease, request: DownloadRequest, session: Session) -> StoreTarget | FolderTarget:
     if request.local_dir is not None:
-        return FolderTarget(means.store, request.local_dir.absolute(), release, request.force)
-    folder = means.store.release(release.hub, release.repo, release.revision)
-    return StoreTarget(means.store, folder, release, means.adopter.ledger, request.force)
+        return FolderTarget(session.store, request.local_dir.absolute(), release, request.force)
+    folder = session.store.release(release.hub, release.repo, release.revision)
+    return StoreTarget(session.store, folder, release, session.adopter.hash_cache, request.force)
 
 
 def _check_names(target: Target, chosen: Sequence[File]) -> None:
@@ -108,83 +110,87 @@ def _check_names(target: Target, chosen: Sequence[File]) -> None:
     check_twins(target.folder, target.partial, {*before, *(file.path for file in chosen)})
 
 
-def _check_space(errand: FileDownload, chosen: Sequence[File], request: DownloadRequest) -> None:
+def _check_space(download: ReleaseDownload, chosen: Sequence[File], request: DownloadRequest) -> None:
     """Better now than after hours. Raises NoSpaceError; OversizeError where that is one hub's word alone."""
-    needed = sum(map(errand.needs, chosen))
-    free = room(errand.target.partial)
+    needed = sum(map(download.needs, chosen))
+    free = room(download.target.partial)
     if free is None or needed <= free:
         return
-    what = f"{errand.release.id} needs {needed:,} more bytes and the disk has {free:,}"
-    if errand.candidate.locked is None and (other := _fitting(errand, free, request)):
+    what = f"{download.release.id} needs {needed:,} more bytes and the disk has {free:,}"
+    if download.candidate.locked is None and (other := _fitting(download, free, request)):
         raise OversizeError(f"{what}, which is enough for {other}")
-    raise NoSpaceError(what, errand.target.folder, "make room, or choose files with --include")
+    raise NoSpaceError(what, download.target.folder, "make room, or choose files with --include")
 
 
-def _fitting(errand: FileDownload, free: int, request: DownloadRequest) -> str | None:
+def _fitting(download: ReleaseDownload, free: int, request: DownloadRequest) -> str | None:
     """Another hub's release for which there is room, by its sizes."""
-    for door in errand.doors[1:]:
+    for candidate in download.candidates[1:]:
         try:
-            theirs, chosen = _errand(door, (), request, errand.means)
+            theirs, chosen = _release_download(candidate, (), request, download.session)
         except ZooError:
             continue
         if all(file.size is not None for file in chosen) and sum(map(theirs.needs, chosen)) <= free:
-            return door.release.id
+            return candidate.release.id
     return None
 
 
 def _probed(
-    errand: FileDownload, chosen: Sequence[File], request: DownloadRequest
-) -> tuple[FileDownload, Probe]:
-    """With its doors in the order of their speed, if so much is to be fetched that it matters."""
-    largest, settings = max(chosen, key=lambda file: file.size or 0), errand.means.settings
+    download: ReleaseDownload, chosen: Sequence[File], request: DownloadRequest
+) -> tuple[ReleaseDownload, Probe]:
+    """With its candidates in the order of their speed, if so much is to be fetched that it matters."""
+    largest, settings = max(chosen, key=lambda file: file.size or 0), download.session.settings
     ordered = request.source != AUTO or load_registry(settings).sources_for(settings)
-    if ordered or len(errand.doors) == 1:
-        return errand, Probe(errand.doors)
-    if not (largest.identified and sum(map(errand.needs, chosen)) >= WORTH):
-        return errand, Probe(errand.doors)
-    probed = probe(errand.doors, largest, errand.means)
+    if ordered or len(download.candidates) == 1:
+        return download, Probe(download.candidates)
+    if not (largest.identified and sum(map(download.needs, chosen)) >= WORTH):
+        return download, Probe(download.candidates)
+    probed = probe(download.candidates, largest, download.session)
     for note in probed.notes:
-        errand.means.progress.note(note)
-    return replace(errand, order=probed.order), probed
+        download.session.progress.note(note)
+    return replace(download, order=probed.order), probed
 
 
-def _fetch(errand: FileDownload, file: File) -> FileOutcome:
+def _fetch(download: ReleaseDownload, file: File) -> FileOutcome:
     """What was here counts as done, too."""
-    got = errand.fetch(file)
-    if got.changed is None:
-        size = got.file.size or 0
-        errand.means.progress.start(file.path, size, size)
-        errand.means.progress.finish(file.path)
-    return got
+    outcome = download.fetch(file)
+    if outcome.changed is None:
+        size = outcome.file.size or 0
+        download.session.progress.start(file.path, size, size)
+        download.session.progress.finish(file.path)
+    return outcome
 
 
-def _learned(errand: FileDownload, got: Sequence[FileOutcome]) -> LockedRelease:
+def _learned(download: ReleaseDownload, outcomes: Sequence[FileOutcome]) -> LockedRelease:
     """The release with the sizes and digests that the download found."""
-    release = errand.release
-    found = {entry.file.path: entry for entry in got}
+    release = download.release
+    found = {entry.file.path: entry for entry in outcomes}
     files = tuple(found[file.path].file if file.path in found else file for file in release.files)
-    if errand.candidate.locked is not None and not errand.candidate.planned:
+    if download.candidate.locked is not None and not download.candidate.planned:
         return replace(release, files=files)
     unfetched = (file for file in release.files if file.path not in found)
-    vouched = all(map(_is_vouched, got)) and all(file.identified for file in unfetched)
-    return replace(release, files=files, trust="hub" if vouched else "first-use")
+    verified = all(map(_is_verified, outcomes)) and all(file.identified for file in unfetched)
+    return replace(release, files=files, trust="hub" if verified else "first-use")
 
 
 def _answer(
-    errand: FileDownload,
+    download: ReleaseDownload,
     release: LockedRelease,
-    got: Sequence[FileOutcome],
+    outcomes: Sequence[FileOutcome],
     model: str,
     probed: Probe,
 ) -> DownloadResult:
-    sources = dict(probed.services)
-    for name, service in (item for entry in got for item in entry.services.items()):
-        sources[name] = sources.get(name, SourceStatistics()) + service
-    notes = [*errand.means.told, *probed.notes, *(note for entry in got for note in entry.notes)]
-    notes += _closing_notes(release.hub, got)
+    sources = dict(probed.statistics)
+    for name, source in (item for entry in outcomes for item in entry.statistics.items()):
+        sources[name] = sources.get(name, SourceStatistics()) + source
+    notes = [
+        *download.session.hub_notes,
+        *probed.notes,
+        *(note for entry in outcomes for note in entry.notes),
+    ]
+    notes += _closing_notes(release.hub, outcomes)
     files = tuple(
         DownloadedFile(e.file.path, e.file.size, e.file.sha256, e.source, _taken_from(e))
-        for e in sorted(got, key=lambda entry: entry.file.path)
+        for e in sorted(outcomes, key=lambda entry: entry.file.path)
     )
     return DownloadResult(
         model=model,
@@ -192,30 +198,30 @@ def _answer(
         repo=release.repo,
         revision=release.revision,
         format=release.format,
-        path=errand.target.folder,
+        path=download.target.folder,
         files=files,
         fetched_bytes=_bytes(sources),
-        reused_bytes=sum(entry.kept for entry in got),
+        reused_bytes=sum(entry.kept for entry in outcomes),
         sources=sources,
         trust=release.trust,
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _bytes(services: Mapping[str, SourceStatistics]) -> int:
-    return sum(service.served for service in services.values())
+def _bytes(statistics: Mapping[str, SourceStatistics]) -> int:
+    return sum(source.served for source in statistics.values())
 
 
-def _taken_from(got: FileOutcome) -> Path | None:
-    return got.spot.path if got.spot else None
+def _taken_from(outcome: FileOutcome) -> Path | None:
+    return outcome.copy.path if outcome.copy else None
 
 
-def _closing_notes(hub: str, got: Sequence[FileOutcome]) -> list[str]:
+def _closing_notes(hub: str, outcomes: Sequence[FileOutcome]) -> list[str]:
     """Where files were taken from; what the digests of fetched ones stand on, if their hub has none."""
-    bare = [entry for entry in got if entry.source is not None and not entry.listed.identified]
-    counts = Counter(entry.voucher for entry in bare)
-    return taken(entry.spot for entry in got) + [
+    bare = [entry for entry in outcomes if entry.source is not None and not entry.listed.identified]
+    counts = Counter(entry.verified_by for entry in bare)
+    return copy_notes(entry.copy for entry in outcomes) + [
         f"{hub} publishes no digests: {count} of the files "
-        + (f"were compared with those of {voucher}" if voucher else "are trusted on first use")
-        for voucher, count in counts.items()
+        + (f"were compared with those of {verified_by}" if verified_by else "are trusted on first use")
+        for verified_by, count in counts.items()
     ]

@@ -1,4 +1,4 @@
-"""Mends a download: what is wrong in it is fetched again, by the blocks that are wrong where they are
+"""Repairs a download: what is wrong in it is fetched again, by the blocks that are wrong where they are
 known."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, same_weights
-from internlm_zoo.downloads.file import FileDownload
+from internlm_zoo.downloads.file import ReleaseDownload
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.result import Repaired
 from internlm_zoo.downloads.session import Session, open_session
@@ -41,49 +41,46 @@ def repair(
     record = read_record(folder)
     if record is None:
         raise IntegrityError("there is no record of the download", folder, "download it again")
-    own, everywhere = _doors(record, settings)
+    own, everywhere = _candidates(record, settings)
     request = DownloadRequest(record.model, max_workers=_CONNECTIONS, force=True)
-    others = [door for door in everywhere if door.key != own.key]
+    others = [candidate for candidate in everywhere if candidate.key != own.key]
     with (
         disk(folder),
-        open_session(request, everywhere, settings, progress) as means,
-        at_work(means.store, means.progress.note),
+        open_session(request, everywhere, settings, progress) as session,
+        at_work(session.store, session.progress.note),
     ):
         check_books(folder)
-        errand = FileDownload(own, others, record.release, _target(folder, record.release, means), means)
-        jobs = [partial(errand.fetch, file) for file in files]
-        with errand.work_sharing as work_sharing:
-            mended = work(jobs, _CONNECTIONS, errand.stop, when_idle=work_sharing.take_part)
-        checked = {got.file.path: got.changed for got in mended if got.changed is not None}
-        errand.target.finish(replace(record, checked={**record.checked, **checked}))
+        download = ReleaseDownload(
+            own, others, record.release, _target(folder, record.release, session), session
+        )
+        jobs = [partial(download.fetch, file) for file in files]
+        with download.work_sharing as work_sharing:
+            repaired = work(jobs, _CONNECTIONS, download.stop, when_idle=work_sharing.take_part)
+        checked = {outcome.file.path: outcome.changed for outcome in repaired if outcome.changed is not None}
+        download.target.finish(replace(record, checked={**record.checked, **checked}))
     return tuple(
         Repaired(
-            path=got.file.path,
-            size=got.file.size or 0,
-            kept=got.kept,
-            served={name: service.served for name, service in got.services.items() if service.served},
+            path=outcome.file.path,
+            size=outcome.file.size or 0,
+            kept=outcome.kept,
+            served={name: source.served for name, source in outcome.statistics.items() if source.served},
         )
-        for got in mended
+        for outcome in repaired
     )
 
 
-def _doors(record: Record, settings: Settings) -> tuple[Candidate, list[Candidate]]:
+def _candidates(record: Record, settings: Settings) -> tuple[Candidate, list[Candidate]]:
     """The hub that the download was of, and all that may have the same bytes."""
     registry, lock = load_registry(settings), Lock.load(settings)
     entry = registry.model(record.model)
     format = same_weights(record.release.format)
     everywhere = candidates(entry, registry, lock, settings, format=format, source=AUTO, revision=None)
-    own = next((door for door in everywhere if _is_of(door, record.release)), everywhere[0])
+    own = next((candidate for candidate in everywhere if candidate.offers(record.release)), everywhere[0])
     return replace(own, locked=record.release), everywhere
 
 
-def _is_of(door: Candidate, release: LockedRelease) -> bool:
-    names = (door.release.repo, *door.release.also_listed_as)
-    return door.hub.name == release.hub and release.repo in names and door.release.format == release.format
-
-
-def _target(folder: Path, release: LockedRelease, means: Session) -> Target:
+def _target(folder: Path, release: LockedRelease, session: Session) -> Target:
     """What is there is hashed before it is believed."""
-    if real(folder).is_relative_to(real(means.store.releases)):
-        return StoreTarget(means.store, folder, release, means.adopter.ledger, force=True)
-    return FolderTarget(means.store, folder, release, force=True)
+    if real(folder).is_relative_to(real(session.store.releases)):
+        return StoreTarget(session.store, folder, release, session.adopter.hash_cache, force=True)
+    return FolderTarget(session.store, folder, release, force=True)

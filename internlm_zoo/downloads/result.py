@@ -46,7 +46,7 @@ class DownloadResult(PathResult):
     @property
     def served(self) -> dict[str, int]:
         """Bytes per hub, discarded ones too."""
-        return {name: service.served for name, service in self.sources.items() if service.served}
+        return {name: source.served for name, source in self.sources.items() if source.served}
 
 
 @dataclass(frozen=True)

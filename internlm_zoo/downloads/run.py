@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from internlm_zoo.caches.huggingface import address_of, home_of, show
+from internlm_zoo.caches.huggingface import address_of, home_release, publish
 from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, same_weights
 from internlm_zoo.downloads.plan import DownloadPlan
 from internlm_zoo.downloads.release import fetch_release, plan_release
@@ -60,8 +60,8 @@ def download(
     Cancelled.
     """
     begun = time.monotonic()
-    with _opened(request, settings, progress, cancel) as (order, means):
-        done = _shown(_first_of(order, request, means, fetch_release), request, means)
+    with _opened(request, settings, progress, cancel) as (order, session):
+        done = _published(_first_of(order, request, session, fetch_release), request, session)
     return replace(done, seconds=time.monotonic() - begun)
 
 
@@ -72,8 +72,8 @@ def plan_download(
 
     Raises what `download` raises before the first byte comes.
     """
-    with _opened(request, settings, progress, writes=False) as (order, means):
-        return _first_of(order, request, means, plan_release)
+    with _opened(request, settings, progress, writes=False) as (order, session):
+        return _first_of(order, request, session, plan_release)
 
 
 def carry_out(
@@ -95,7 +95,7 @@ def carry_out(
     request = replace(plan.request, selection=plan.selection, max_workers=workers, max_rate=rate)
     request = replace(request, format=plan.format)
     begun = time.monotonic()
-    with _opened(request, settings, progress, cancel) as (order, means):
+    with _opened(request, settings, progress, cancel) as (order, session):
         own = next((candidate for candidate in order if candidate.offers(plan.release)), None)
         if own is None:
             raise NotFoundError(
@@ -104,8 +104,8 @@ def carry_out(
         others = [other for other in order if other is not own]
         own = own if own.locked == plan.release else replace(own, locked=plan.release, planned=True)
         raise_if_cancelled(cancel)
-        done = fetch_release(own, others, request, means)
-        done = _shown(replace(done, notes=plan.notes + done.notes), request, means)
+        done = fetch_release(own, others, request, session)
+        done = _published(replace(done, notes=plan.notes + done.notes), request, session)
     return replace(done, seconds=time.monotonic() - begun)
 
 
@@ -115,24 +115,24 @@ _T = TypeVar("_T", DownloadResult, DownloadPlan)
 def _first_of(
     order: Sequence[Candidate],
     request: DownloadRequest,
-    means: Session,
+    session: Session,
     step: Callable[[Candidate, Sequence[Candidate], DownloadRequest, Session], _T],
 ) -> _T:
     """What the first candidate that works out gives."""
     failures: list[tuple[Candidate, ZooError]] = []
     for candidate in order:
-        raise_if_cancelled(means.cancel)
+        raise_if_cancelled(session.cancel)
         others = [other for other in order if other is not candidate]
         try:
-            done = step(candidate, others, request, means)
+            done = step(candidate, others, request, session)
         except HUB_FAILURES as error:
             failures.append((candidate, error))
             if candidate is not order[-1]:
-                means.progress.note(f"{candidate.release.id}: {error.what}; going on to the next source")
+                session.progress.note(f"{candidate.release.id}: {error.what}; going on to the next source")
         else:
             notes = tuple(f"{failed.release.id} was no use: {error.what}" for failed, error in failures)
             return replace(done, notes=notes + done.notes)
-    raise verdict(request.model, failures)
+    raise combined_error(request.model, failures)
 
 
 def _is_complete(release: LockedRelease, request: DownloadRequest, store: Store) -> bool:
@@ -144,21 +144,23 @@ def _is_complete(release: LockedRelease, request: DownloadRequest, store: Store)
         return False
 
 
-def _shown(done: DownloadResult, request: DownloadRequest, means: Session) -> DownloadResult:
+def _published(done: DownloadResult, request: DownloadRequest, session: Session) -> DownloadResult:
     """In the cache of huggingface_hub as well, if that was asked for."""
     if not request.hf_cache:
         return done
     record = read_record(done.path)
     assert record is not None and record.whole
-    registry, lock, ledger = load_registry(means.settings), Lock.load(means.settings), means.adopter.ledger
-    address = address_of(record.release, registry.model(done.model), registry, lock, means.store, ledger)
-    shown = show(record.release, address, means.settings, means.store, ledger)
-    for note in shown.notes:
-        means.progress.note(note)
-    return replace(done, notes=done.notes + shown.notes, shown_in=shown.snapshot)
+    settings, store, hash_cache = session.settings, session.store, session.adopter.hash_cache
+    registry = load_registry(settings)
+    model, lock = registry.model(done.model), Lock.load(settings)
+    address = address_of(record.release, model, registry, lock, store, hash_cache)
+    published = publish(record.release, address, settings, store, hash_cache)
+    for note in published.notes:
+        session.progress.note(note)
+    return replace(done, notes=done.notes + published.notes, shown_in=published.snapshot)
 
 
-def verdict(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
+def combined_error(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
     """The error that says why no candidate was of use."""
     if len({error.what for _, error in failures}) == 1:
         return failures[0][1]
@@ -196,14 +198,14 @@ def _opened(
     registry, lock = load_registry(settings), Lock.load(settings)
     entry = registry.model(request.model)
     if request.hf_cache:
-        home_of(entry, registry)
+        home_release(entry, registry)
     find = partial(candidates, entry, registry, lock, settings)
     format = request.in_cache_format().format
     order = find(format=format, source=request.source, revision=request.revision)
     everywhere = find(format=same_weights(request.format), source=AUTO, revision=None)
     with (
         disk(request.local_dir or settings.home),
-        open_session(request, everywhere, settings, progress, cancel=cancel, keep=writes) as means,
-        at_work(means.store, means.progress.note) if writes and not request.local_dir else nullcontext(),
+        open_session(request, everywhere, settings, progress, cancel=cancel, keep=writes) as session,
+        at_work(session.store, session.progress.note) if writes and not request.local_dir else nullcontext(),
     ):
-        yield _nearest_first(order, request, means.store), means
+        yield _nearest_first(order, request, session.store), session

@@ -26,8 +26,8 @@ from internlm_zoo.transfer.rate import rate_of
 @dataclass(frozen=True)
 class Session:
     """everywhere: all releases of the model, whatever the user asked for, to compare with. adopter: looks
-    where the files may be already. cancel: the caller's event that ends it. hopeless: why no hub delivered a
-    content in this run, by format and content. told: notes on the hubs that this run has met."""
+    where the files may be already. cancel: the caller's event that ends it. failed: why no hub delivered a
+    content in this run, by format and content. hub_notes: notes on the hubs that this run has met."""
 
     settings: Settings
     store: Store
@@ -37,8 +37,8 @@ class Session:
     everywhere: Sequence[Candidate]
     adopter: Adopter
     cancel: threading.Event | None = None
-    hopeless: dict[tuple[str | None, str], ZooError] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    failed: dict[tuple[str | None, str], ZooError] = field(default_factory=dict)
+    hub_notes: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -56,21 +56,23 @@ def open_session(
     progress = progress or Progress()
     model = load_registry(settings).model(request.model)
     names = (name for release in model.releases for name in (release.repo, *release.also_listed_as))
-    ledger = HashCache(settings.home, keep=keep, fresh=request.force)
+    hash_cache = HashCache(settings.home, keep=keep, fresh=request.force)
     caches = caches_of(settings, names, request.adopt)
     for note in caches.closed:
         progress.note(note)
-    adopter = Adopter(caches, ledger, progress)
+    adopter = Adopter(caches, hash_cache, progress)
     retry_policy = RetryPolicy.of(settings)
-    told: list[str] = []
+    hub_notes: list[str] = []
 
     def tell(note: str) -> None:
-        told.append(note)
+        hub_notes.append(note)
         progress.note(note)
 
     client = Client(settings.environ, retry_policy, request.max_workers, rate_of(request.max_rate), tell)
     store, hubs = Store(settings.home), Hubs(settings, tell)
     try:
-        yield Session(settings, store, hubs, client, progress, everywhere, adopter, cancel, told=told)
+        yield Session(
+            settings, store, hubs, client, progress, everywhere, adopter, cancel, hub_notes=hub_notes
+        )
     finally:
         client.close()

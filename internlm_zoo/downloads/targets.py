@@ -34,12 +34,13 @@ STORE = "store"
 
 @dataclass(frozen=True)
 class FileState:
-    """How a file stands. sha256 and size: of the file, if it is here and right. voucher: see `Target.keep`.
-    damaged: what is there in its place. relinked: its release had a damaged copy of it, and gets another."""
+    """How a file stands. sha256 and size: of the file, if it is here and right. verified_by: see
+    `Target.keep`. damaged: what is there in its place. relinked: its release had a damaged copy of it, and
+    gets another."""
 
     sha256: str | None = None
     size: int = 0
-    voucher: str | None = None
+    verified_by: str | None = None
     damaged: Path | None = None
     relinked: bool = False
 
@@ -67,16 +68,16 @@ class Target(Protocol):
         """A file of the store that should have the bytes, if they are to be copied from there."""
         ...
 
-    def keep(self, fetched: Fetched, file: File, voucher: str | None = None) -> None:
-        """Give a checked file its final name. voucher: the hub whose digest it was compared with, if its own
-        has none."""
+    def keep(self, fetched: Fetched, file: File, verified_by: str | None = None) -> None:
+        """Give a checked file its final name. verified_by: the hub whose digest it was compared with, if its
+        own has none."""
         ...
 
     def adopt(self, found: HashedCopy, file: File) -> bool:
         """Take a file from where it was found, which stays as it is; False if it changed meanwhile."""
         ...
 
-    def links(self, spots: Iterable[LocalCopy]) -> bool:
+    def links(self, copies: Iterable[LocalCopy]) -> bool:
         """Whether a file that is adopted from there takes no room."""
         ...
 
@@ -93,7 +94,7 @@ class StoreTarget:
     store: Store
     folder: Path
     release: LockedRelease
-    ledger: HashCache
+    hash_cache: HashCache
     force: bool = False
     stale: set[str] = field(default_factory=set)
 
@@ -117,12 +118,12 @@ class StoreTarget:
             return FileState(damaged=blob)
         if copy.is_file() and not copy.samefile(blob) and not self._is_right(copy, known.sha256):
             self.stale.add(file.path)
-        return FileState(known.sha256, size, known.voucher, relinked=file.path in self.stale)
+        return FileState(known.sha256, size, known.verified_by, relinked=file.path in self.stale)
 
     def _is_right(self, path: Path, sha256: str) -> bool:
         try:
-            believed = not self.force and not self.ledger.watches(path)
-            return believed or self.ledger.digests(path).sha256 == sha256
+            believed = not self.force and not self.hash_cache.watches(path)
+            return believed or self.hash_cache.digests(path).sha256 == sha256
         except OSError:  # it cannot be read
             return False
 
@@ -133,14 +134,14 @@ class StoreTarget:
             return None
         return copy if self._is_right(copy, file.sha256) else None
 
-    def keep(self, fetched: Fetched, file: File, voucher: str | None = None) -> None:
-        remember(self.store.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
+    def keep(self, fetched: Fetched, file: File, verified_by: str | None = None) -> None:
+        remember(self.store.aliases, name_of(self.release, file), Alias(fetched.sha256, verified_by))
         keep_blob(self.store, fetched.path, fetched.sha256)
         self._links_to_it(file)
 
     def adopt(self, found: HashedCopy, file: File) -> bool:
         remember(self.store.aliases, name_of(self.release, file), Alias(found.known.sha256))
-        taken = take_in(self.store, self.ledger, found)
+        taken = take_in(self.store, self.hash_cache, found)
         self._links_to_it(file)
         return taken
 
@@ -149,9 +150,9 @@ class StoreTarget:
         if not (self.folder / file.path).is_symlink():
             self.stale.add(file.path)
 
-    def links(self, spots: Iterable[LocalCopy]) -> bool:
+    def links(self, copies: Iterable[LocalCopy]) -> bool:
         here = nearest(self.partial).stat().st_dev
-        return any(spot.device == here for spot in spots)
+        return any(copy.device == here for copy in copies)
 
     def finish(self, record: Record) -> None:
         publish_release(self.store, self.folder, record, self.stale)
@@ -196,7 +197,7 @@ class FolderTarget:
         found = hash_file(path, wanted.algorithms)
         comparable = known or file.identified
         if comparable and wanted.digests.conflict(found) is None:
-            return FileState(found.sha256, path.stat().st_size, known.voucher if known else None)
+            return FileState(found.sha256, path.stat().st_size, known.verified_by if known else None)
         if not self.force:
             why = "differs from the release" if comparable else "cannot be compared with the release"
             raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
@@ -211,11 +212,11 @@ class FolderTarget:
         is_there = blob is not None and os.path.isfile(blob)  # noqa: PTH113 - no, where the store is closed
         return blob if is_there else None
 
-    def keep(self, fetched: Fetched, file: File, voucher: str | None = None) -> None:
+    def keep(self, fetched: Fetched, file: File, verified_by: str | None = None) -> None:
         target = place_of(self.folder, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not file.identified:  # first, so that there is no moment at which nobody knows what lies there
-            remember(self.aliases, name_of(self.release, file), Alias(fetched.sha256, voucher))
+            remember(self.aliases, name_of(self.release, file), Alias(fetched.sha256, verified_by))
         move(fetched.path, target)
 
     def adopt(self, found: HashedCopy, file: File) -> bool:
@@ -226,7 +227,7 @@ class FolderTarget:
                 move(draft.path, target)
         return draft is not None
 
-    def links(self, spots: Iterable[LocalCopy]) -> bool:
+    def links(self, copies: Iterable[LocalCopy]) -> bool:
         return False
 
     def finish(self, record: Record) -> None:

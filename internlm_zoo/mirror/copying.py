@@ -43,7 +43,7 @@ class CopyContext:
     settings: Settings
     client: Client
     progress: Progress
-    ledger: HashCache
+    hash_cache: HashCache
     orders: RunOptions
     rules: Policy
     ordered: bool
@@ -110,7 +110,7 @@ def errand(
     )
     caches = caches_of(kit.settings, [name.repo for name in shelf.names])
     caches = replace(caches, folders=kit.folders, contents=kit.shelved)
-    adopter = Adopter(caches, kit.ledger, kit.progress)
+    adopter = Adopter(caches, kit.hash_cache, kit.progress)
     store = Store(kit.settings.home)
     means = Session(kit.settings, store, ways.hubs, kit.client, kit.progress, shelf.candidates, adopter)
     others = [other for other in shelf.candidates if other is not own]

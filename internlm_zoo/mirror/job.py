@@ -73,7 +73,7 @@ class MirrorJob:
                 settings=settings,
                 client=client,
                 progress=progress,
-                ledger=HashCache(settings.home, keep=writes),
+                hash_cache=HashCache(settings.home, keep=writes),
                 orders=orders,
                 rules=self.rules,
                 ordered=bool(self.mirror.hubs or settings.sources) or orders.source != AUTO,

@@ -41,7 +41,7 @@ class RangedFile:
     def __init__(self, ranges: Ranges, wanted: File, md5: str | None = None) -> None:
         self.name = ranges.name
         self._ranges = ranges
-        self._passing = OutOfOrderHasher(wanted, md5)
+        self._hasher = OutOfOrderHasher(wanted, md5)
         self._lock = threading.RLock()
         self._streams: deque[_Stream] = deque(maxlen=CONNECTIONS)
         self._kept = _NOTHING
@@ -78,7 +78,7 @@ class RangedFile:
     def keep(self, offset: int, length: int) -> None:
         with self._lock:
             if length > _KEPT:
-                self._passing.give_up()  # what is read of it will not be what was digested
+                self._hasher.give_up()  # what is read of it will not be what was digested
             elif self._known(offset, offset + length) is None:
                 self._kept = _NOTHING  # before the next one takes its memory
                 data = memoryview(bytearray(length))
@@ -101,20 +101,20 @@ class RangedFile:
             self._streams.clear()
             self._kept = _NOTHING
 
-    def verdict(self) -> Mapping[str, str]:
+    def provenance(self) -> Mapping[str, str]:
         """What the bytes that passed prove of the file. Raises IntegrityError if it is not the
         published one."""
         with self._lock:
             if not self._passed_whole():
                 return {VERIFIED: UNVERIFIED}
-            wrong = self._passing.mismatch()
+            wrong = self._hasher.mismatch()
             if wrong is not None:
                 raise IntegrityError(str(wrong), self.name, "the hub's copy is wrong: try another hub")
-            return {"sha256": self._passing.sha256, VERIFIED: self._passing.vouched or UNVERIFIED}
+            return {"sha256": self._hasher.sha256, VERIFIED: self._hasher.checked_against or UNVERIFIED}
 
     def _passed_whole(self) -> bool:
         """Whether all was digested, once the short ranges that are missing have been fetched."""
-        passing = self._passing
+        passing = self._hasher
         while not passing.lost and passing.position < self.size:
             start, end = passing.missing(self.size)
             if end - start > _TAIL:
@@ -132,7 +132,7 @@ class RangedFile:
 
     def with_gap(self, start: int) -> int:
         """Where to begin so that no small gap is left in what was digested."""
-        return self._passing.position if 0 < start - self._passing.position <= GAP else start
+        return self._hasher.position if 0 < start - self._hasher.position <= GAP else start
 
     def _stream(self, offset: int, end: int) -> _Stream:
         for stream in list(self._streams):
@@ -167,7 +167,7 @@ class RangedFile:
         self._windows.append((start, memoryview(data)))
         while sum(len(data) for _, data in self._windows) > _REMEMBERED:
             self._windows.popleft()
-            self._passing.give_up()  # nothing to hold a second reading against
+            self._hasher.give_up()  # nothing to hold a second reading against
 
     def _pass(self, start: int, data: bytes) -> None:
         """Digest what has come. Raises IntegrityError if some of it came before and was different."""
@@ -177,7 +177,7 @@ class RangedFile:
             if first < last and data[first - start : last - start] != known[first - offset : last - offset]:
                 what = f"some of the bytes {first}..{last} came differently the second time"
                 raise IntegrityError(what, self.name, "the hub's copy is wrong: try another hub")
-        self._passing.add(start, data)
+        self._hasher.add(start, data)
 
 
 @dataclass

@@ -15,9 +15,9 @@ from urllib.parse import unquote, urlsplit
 from converters.containers.names import MODEL_CONFIG
 from converters.conversion.md5_files import SUFFIX, stated_digest
 from converters.formats.bytesource import ByteSource, MemoryFile
-from internlm_zoo.downloads.candidates import AUTO, Candidate, candidate, candidates
+from internlm_zoo.downloads.candidates import AUTO, Candidate, candidate_of, candidates
 from internlm_zoo.downloads.listings import Hubs, as_release
-from internlm_zoo.downloads.run import HUB_FAILURES, verdict
+from internlm_zoo.downloads.run import HUB_FAILURES, combined_error
 from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
 from internlm_zoo.files import File
 from internlm_zoo.hashing import Hasher
@@ -41,10 +41,10 @@ class RemoteFolder:
     in_order = True
 
     def __init__(
-        self, door: Candidate, release: LockedRelease, model: Model | None, hubs: Hubs, client: Client
+        self, candidate: Candidate, release: LockedRelease, model: Model | None, hubs: Hubs, client: Client
     ) -> None:
         self.model = model
-        self._door = door
+        self._candidate = candidate
         self._release = release
         self._hubs = hubs
         self._client = client
@@ -89,7 +89,7 @@ class RemoteFolder:
         file = self.open(name)
         if not isinstance(file, RangedFile):
             return None
-        return {"from": f"{self.name}@{self._release.revision}", **file.verdict()}
+        return {"from": f"{self.name}@{self._release.revision}", **file.provenance()}
 
     def confirm(self) -> None:
         """Every answer was of the bytes that the first one was of: see RangedFile."""
@@ -117,8 +117,8 @@ class RemoteFolder:
 
     def _open(self, name: str) -> ByteSource:
         file = self._file(name)
-        origin = Endpoint(self._door.hub.name, partial(self._hubs.locate, self._door, file))
-        ranges = Ranges(self.where(name), file, origin, self._client)
+        endpoint = Endpoint(self._candidate.hub.name, partial(self._hubs.locate, self._candidate, file))
+        ranges = Ranges(self.where(name), file, endpoint, self._client)
         if _WEIGHTS.fullmatch(name) and name != MODEL_CONFIG:
             sidecar = self._release.file(name + SUFFIX)
             return RangedFile(ranges, file, stated_digest(self, name) if sidecar else None)
@@ -155,21 +155,24 @@ def open_remote(
     """
     hubs = Hubs(settings, tell)
     failures: list[tuple[Candidate, ZooError]] = []
-    for door, known_as in _doors(name, load_registry(settings), Lock.load(settings), settings, format):
+    registry, lock = load_registry(settings), Lock.load(settings)
+    for candidate, known_as in _candidates(name, registry, lock, settings, format):
         if failures:
             failed, why = failures[-1]
             tell(f"{failed.release.id}: {why.what}; going on to the next source")
         try:
-            snapshot = hubs.snapshot(door)
+            snapshot = hubs.snapshot(candidate)
         except HUB_FAILURES as error:
-            failures.append((door, error))
+            failures.append((candidate, error))
             continue
         client = Client(settings.environ, RetryPolicy.of(settings), CONNECTIONS, tell=tell)
-        return RemoteFolder(door, door.locked or as_release(door, snapshot), known_as, hubs, client)
-    raise verdict(name, failures)
+        return RemoteFolder(
+            candidate, candidate.locked or as_release(candidate, snapshot), known_as, hubs, client
+        )
+    raise combined_error(name, failures)
 
 
-def _doors(
+def _candidates(
     name: str, registry: Registry, lock: Lock, settings: Settings, format: str | None
 ) -> Sequence[tuple[Candidate, Model | None]]:
     """Where to look for it, in that order."""
@@ -178,19 +181,19 @@ def _doors(
     if ":" not in name:
         model = registry.model(name)
         found = candidates(model, registry, lock, settings, format=format, source=AUTO, revision=None)
-        return [(door, model) for door in found]
+        return [(candidate, model) for candidate in found]
     place, _, revision = name.partition("@")
     hub_name, _, repo = place.partition(":")
     if not repo:
         raise UsageError(f"{name!r} is no release", fix="name it as hub:owner/repository, or by its model")
-    return [_door(registry.hub(hub_name), repo, revision or None, registry, lock)]
+    return [_candidate(registry.hub(hub_name), repo, revision or None, registry, lock)]
 
 
-def _door(
+def _candidate(
     hub: Hub, repo: str, revision: str | None, registry: Registry, lock: Lock
 ) -> tuple[Candidate, Model | None]:
     release, listed_for = _listed(registry, hub.name, repo)
-    return candidate(hub, release, lock, revision), listed_for
+    return candidate_of(hub, release, lock, revision), listed_for
 
 
 def _page(
@@ -202,7 +205,7 @@ def _page(
         for before, _, after in (page.partition("{repo}") for page in pages if page):
             pattern = rf"{re.escape(before)}([^/]+/[^/]+){re.escape(after)}(?:/tree/(.+?))?/?"
             if found := re.fullmatch(pattern, url):
-                yield _door(hub, found[1], found[2], registry, lock)
+                yield _candidate(hub, found[1], found[2], registry, lock)
                 return
 
 
@@ -217,7 +220,7 @@ def _web_directory(url: str, lock: Lock) -> Candidate:
         raise amiss
     endpoint = f"{parts.scheme}://{parts.netloc}"
     hub = Hub(name=parts.netloc, title=parts.netloc, protocol="web", endpoint=endpoint)
-    return candidate(hub, Release(hub=hub.name, repo=repo), lock, None)
+    return candidate_of(hub, Release(hub=hub.name, repo=repo), lock, None)
 
 
 def _listed(registry: Registry, hub: str, repo: str) -> tuple[Release, Model | None]:

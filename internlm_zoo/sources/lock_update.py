@@ -76,14 +76,14 @@ def resolve_all(
 
 def locked(snapshot: Snapshot, format: Format | None) -> LockedRelease:
     """A listing as the lock records it."""
-    vouched = all(any(file.digests) for file in snapshot.files)
+    verified = all(any(file.digests) for file in snapshot.files)
     return LockedRelease(
         hub=snapshot.hub,
         repo=snapshot.repo,
         revision=snapshot.revision,
         requested=snapshot.requested,
         format=format,
-        trust="hub" if vouched else "first-use",
+        trust="hub" if verified else "first-use",
         files=tuple(sorted(snapshot.files, key=lambda file: file.path)),
     )
 

@@ -27,10 +27,10 @@ _LONGEST = 256
 
 @dataclass(frozen=True)
 class Alias:
-    """voucher: the other hub that has the same bytes, if one publishes a digest of them."""
+    """verified_by: the other hub that has the same bytes, if one publishes a digest of them."""
 
     sha256: str
-    voucher: str | None = None
+    verified_by: str | None = None
 
 
 def name_of(release: LockedRelease, file: File) -> str:
@@ -55,7 +55,7 @@ def remember(folder: Path, name: str, alias: Alias) -> None:
         return
     note = folder / name[:2] / f"{name}.{_checked(alias.sha256)}"
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(alias.voucher or "", encoding="utf-8")
+    note.write_text(alias.verified_by or "", encoding="utf-8")
 
 
 def remembered(folder: Path, name: str) -> Alias | None:

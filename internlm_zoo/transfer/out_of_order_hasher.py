@@ -54,7 +54,7 @@ class OutOfOrderHasher:
         return str(self._digest.digests.sha256)
 
     @property
-    def vouched(self) -> str | None:
+    def checked_against(self) -> str | None:
         """What the bytes are held against: the best digest that was published."""
         best = self._wanted.strongest or ("md5" if self._md5 else None)
         return best and best.replace("_", " ")

@@ -29,7 +29,7 @@ def test_pieces_in_any_order_and_twice_give_the_digest_of_the_whole(extra, order
     for start, length in pieces:
         running.add(start, CONTENT[start : start + length])
     assert (running.position, running.lost, running.mismatch()) == (4000, False, None)
-    assert (running.sha256, running.vouched) == (SHA256, "sha256")
+    assert (running.sha256, running.checked_against) == (SHA256, "sha256")
 
 
 def test_it_names_what_is_missing():
