@@ -54,7 +54,7 @@ def lock(
     for item in resolved:
         if item.error:
             shell.note(f"{item.model} on {item.release.id}: {item.error}")
-        for told in sentences(_witnesses(item)):
+        for told in sentences(_quoted_facts(item)):
             shell.note(f"{item.release.id}: {told}")
     data = {"file": target, "releases": [_facts(item) for item in resolved]}
     return CommandResult(data, _view(resolved), _exit_code(resolved, check))
@@ -84,17 +84,17 @@ def _facts(item: Resolved) -> dict[str, Any]:
         "bytes": now and now.size,
         "trust": now and now.trust,
         "changes": changes(item.before, now) if item.before and now else [],
-        "quoted": _witnesses(item),
+        "quoted": _quoted_facts(item),
         "error": item.error and str(item.error),
         "notes": item.notes,
     }
 
 
-def _witnesses(item: Resolved) -> tuple[QuotedFact, ...]:
+def _quoted_facts(item: Resolved) -> tuple[QuotedFact, ...]:
     """What public sources quoted of this release, against what its hub says now."""
-    from internlm_zoo.registry.quoted import witnesses
+    from internlm_zoo.registry.quoted import quoted_facts
 
-    return witnesses(item.release.quoted_files, item.now.files) if item.now else ()
+    return quoted_facts(item.release.quoted_files, item.now.files) if item.now else ()
 
 
 def _view(resolved: list[Resolved]) -> RenderableType:

@@ -18,6 +18,20 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
+class ReleaseFilter:
+    """format: None for any that holds the model's own weights; a quantised one is taken by name only. source:
+    auto, a hub's name, or a URL or directory that stands in for the hubs. revision: instead of the one that
+    the registry names."""
+
+    format: str | None = None
+    source: str = AUTO
+    revision: str | None = None
+
+    def admits(self, release: Release) -> bool:
+        return release.format == self.format or (self.format is None and not release.quantised)
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One release of the model. asked: the revision the user or the registry names, None for the hub's
     default. locked: what the lock says it is. stands_in: the hub's place is taken by a URL or directory the
@@ -51,27 +65,25 @@ def candidates(
     registry: Registry,
     lock: Lock,
     settings: Settings,
-    *,
-    format: str | None,
-    source: str,
-    revision: str | None,
+    wanted: ReleaseFilter,
 ) -> list[Candidate]:
     """In the order they are to be tried: what is in the package first, hf before original, then as the
-    registry has them. If the user has an order of hubs, it counts, and there are no others. format: None for
-    any that holds the model's own weights; a quantised one is taken by name only. Raises NotFoundError if
-    there are none."""
-    found, order = [], registry.sources_for(settings)
-    for hub, release, stands_in in _places(model, registry, order, source):
-        if release.format == format or (format is None and not release.quantised):
-            found.append(candidate_of(hub, release, lock, revision, stands_in=stands_in))
+    registry has them. If the user has an order of hubs, it counts, and there are no others. Raises
+    NotFoundError if there are none."""
+    order = registry.sources_for(settings)
+    found = [
+        candidate_of(hub, release, lock, wanted.revision, stands_in=stands_in)
+        for hub, release, stands_in in _places(model, registry, order, wanted.source)
+        if wanted.admits(release)
+    ]
     if not found:
-        raise _missing(model, format, source)
+        raise _missing(model, wanted.format, wanted.source)
     return sorted(found, key=lambda c: (_is_far(c, order), FORMAT_ORDER[c.release.format]))
 
 
-def same_weights(format: str | None) -> str | None:
-    """The format to ask `candidates` for, to have all releases with the weights of this one."""
-    return format if format in QUANTISED else None
+def same_weights(format: str | None) -> ReleaseFilter:
+    """All releases with the weights of this format."""
+    return ReleaseFilter(format if format in QUANTISED else None)
 
 
 def candidate_of(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, same_weights
+from internlm_zoo.downloads.candidates import Candidate, candidates, same_weights
 from internlm_zoo.downloads.file import ReleaseDownload
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.result import Repaired
@@ -73,8 +73,7 @@ def _candidates(record: Record, settings: Settings) -> tuple[Candidate, list[Can
     """The hub that the download was of, and all that may have the same bytes."""
     registry, lock = load_registry(settings), Lock.load(settings)
     entry = registry.model(record.model)
-    format = same_weights(record.release.format)
-    everywhere = candidates(entry, registry, lock, settings, format=format, source=AUTO, revision=None)
+    everywhere = candidates(entry, registry, lock, settings, same_weights(record.release.format))
     own = next((candidate for candidate in everywhere if candidate.offers(record.release)), everywhere[0])
     return replace(own, locked=record.release), everywhere
 

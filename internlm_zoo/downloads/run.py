@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from internlm_zoo.caches.huggingface import address_of, home_release, publish
-from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, same_weights
+from internlm_zoo.downloads.candidates import Candidate, ReleaseFilter, candidates, same_weights
 from internlm_zoo.downloads.plan import DownloadPlan
 from internlm_zoo.downloads.release import fetch_release, plan_release
 from internlm_zoo.downloads.request import DownloadRequest
@@ -201,8 +201,8 @@ def _opened(
         home_release(entry, registry)
     find = partial(candidates, entry, registry, lock, settings)
     format = request.in_cache_format().format
-    order = find(format=format, source=request.source, revision=request.revision)
-    everywhere = find(format=same_weights(request.format), source=AUTO, revision=None)
+    order = find(ReleaseFilter(format, request.source, request.revision))
+    everywhere = find(same_weights(request.format))
     with (
         disk(request.local_dir or settings.home),
         open_session(request, everywhere, settings, progress, cancel=cancel, keep=writes) as session,

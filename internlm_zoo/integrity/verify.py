@@ -12,7 +12,7 @@ from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.integrity.report import UNREAD, VerifyReport, unread
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
-from internlm_zoo.registry.quoted import QuotedFact, witnesses
+from internlm_zoo.registry.quoted import QuotedFact, quoted_facts
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.locate import downloads_of, expected_files, lock_or_none
@@ -69,7 +69,7 @@ def _quoted(report: VerifyReport, expected: Iterable[File], settings: Settings) 
     if not found:
         return ()
     bad = {*report.missing, *(file.path for file in report.wrong)}
-    return witnesses(found[1].quoted_files, [file for file in expected if file.path not in bad])
+    return quoted_facts(found[1].quoted_files, [file for file in expected if file.path not in bad])
 
 
 def _repaired(

@@ -1,4 +1,4 @@
-"""The one door to torch, transformers and accelerate: there or a clear error, and quiet while they work."""
+"""Imports torch, transformers and accelerate: there or a clear error, and quiet while they work."""
 
 from __future__ import annotations
 

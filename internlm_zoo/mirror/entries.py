@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from internlm_zoo.downloads.candidates import AUTO, Candidate, candidates, is_place
+from internlm_zoo.downloads.candidates import AUTO, Candidate, ReleaseFilter, candidates, is_place
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.mirror.config import MirrorFile, chosen
 from internlm_zoo.mirror.index import HubName
@@ -53,7 +53,7 @@ def _shelf(
 ) -> MirrorEntry | None:
     published = [release for release in model.releases if release.format == format]
     try:
-        places = candidates(model, registry, Lock(), settings, format=format, source=source, revision=None)
+        places = candidates(model, registry, Lock(), settings, ReleaseFilter(format, source))
     except NotFoundError:
         return None
     names = tuple(HubName(it.hub, repo) for it in published for repo in (it.repo, *it.also_listed_as))

@@ -123,9 +123,9 @@ def _colour(model: str, table: EvaluationTable, asked: Sequence[str]) -> str:
 
 
 def _marks(table: EvaluationTable) -> str:
-    told = []
+    footnotes = []
     if any(row.best_in_class for row in table.rows):
-        told.append("† best of the 13B to 33B models.")
+        footnotes.append("† best of the 13B to 33B models.")
     if any(row.from_original_paper for row in table.rows):
-        told.append("* from the original paper.")
-    return " ".join(told)
+        footnotes.append("* from the original paper.")
+    return " ".join(footnotes)

@@ -1,7 +1,7 @@
 """What public sources quote of a release's files, held against what the hub or the disk says of them.
 
-A quotation is a second witness. It is never taken for the file's digest, and one that differs is told and
-stops nothing: it may be of another revision, or wrong.
+A quotation is never taken for the file's digest, and one that differs is told and stops nothing: it may be of
+another revision, or wrong.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ class QuotedFact:
     found: str
 
 
-def witnesses(quoted: Mapping[str, QuotedFile], files: Iterable[File]) -> tuple[QuotedFact, ...]:
+def quoted_facts(quoted: Mapping[str, QuotedFile], files: Iterable[File]) -> tuple[QuotedFact, ...]:
     """By path. Nothing for files of which no quoted fact is known."""
     listed = sorted((file for file in files if file.path in quoted), key=lambda file: file.path)
-    found = (_witness(file, quoted[file.path]) for file in listed)
-    return tuple(witness for witness in found if witness)
+    found = (_quoted_fact(file, quoted[file.path]) for file in listed)
+    return tuple(fact for fact in found if fact)
 
 
 def sentences(found: Iterable[QuotedFact]) -> list[str]:
     """What a person should know: those that agree together by source, each that does not alone."""
     agreeing: dict[str, list[str]] = {}
-    told = []
-    for witness in found:
-        if witness.agrees:
-            agreeing.setdefault(witness.source, []).append(f"{witness.path} ({witness.field})")
+    contradicted = []
+    for fact in found:
+        if fact.agrees:
+            agreeing.setdefault(fact.source, []).append(f"{fact.path} ({fact.field})")
         else:
-            told.append(
-                f"{witness.path} contradicts what {witness.source} quoted: its {witness.field} is "
-                f"{witness.found}, quoted was {witness.quoted}; a quotation decides nothing"
+            contradicted.append(
+                f"{fact.path} contradicts what {fact.source} quoted: its {fact.field} is "
+                f"{fact.found}, quoted was {fact.quoted}; a quotation decides nothing"
             )
     agreed = [f"agrees with what {source} quoted: {', '.join(paths)}" for source, paths in agreeing.items()]
-    return agreed + told
+    return agreed + contradicted
 
 
-def _witness(file: File, quoted: QuotedFile) -> QuotedFact | None:
+def _quoted_fact(file: File, quoted: QuotedFile) -> QuotedFact | None:
     said = File(file.path, quoted.bytes, Digests(quoted.sha256, quoted.git_sha1))
     facts = said.compared(file)
     if not facts:

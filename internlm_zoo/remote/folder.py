@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from converters.containers.names import MODEL_CONFIG
 from converters.conversion.md5_files import SUFFIX, stated_digest
 from converters.formats.bytesource import ByteSource, MemoryFile
-from internlm_zoo.downloads.candidates import AUTO, Candidate, candidate_of, candidates
+from internlm_zoo.downloads.candidates import Candidate, ReleaseFilter, candidate_of, candidates
 from internlm_zoo.downloads.listings import Hubs, as_release
 from internlm_zoo.downloads.run import HUB_FAILURES, combined_error
 from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
@@ -180,7 +180,7 @@ def _candidates(
         return [*_page(name, registry, lock, settings)] or [(_web_directory(name, lock), None)]
     if ":" not in name:
         model = registry.model(name)
-        found = candidates(model, registry, lock, settings, format=format, source=AUTO, revision=None)
+        found = candidates(model, registry, lock, settings, ReleaseFilter(format))
         return [(candidate, model) for candidate in found]
     place, _, revision = name.partition("@")
     hub_name, _, repo = place.partition(":")

@@ -148,7 +148,7 @@ def _logits(readings: list[Reading]) -> Check:
     if not wrong:
         furthest = max(reading.away for reading in readings)
         return Check("logits", True, f"logits differ by at most {furthest:.1e} (allowed: {TOLERANCE:.0e})")
-    return Check("logits", False, f"{len(wrong)} of {len(readings)} prompts: {_blame(readings)}")
+    return Check("logits", False, f"{len(wrong)} of {len(readings)} prompts: {_difference(readings)}")
 
 
 def _greedy(loaded: Loaded, readings: list[Reading]) -> Check:
@@ -166,11 +166,11 @@ def _greedy(loaded: Loaded, readings: list[Reading]) -> Check:
     return Check(
         "tokens",
         False,
-        f"prompt {first.number}: expected {expected}, got {found} as token {at + 1}; {_blame(readings)}",
+        f"prompt {first.number}: expected {expected}, got {found} as token {at + 1}; {_difference(readings)}",
     )
 
 
-def _blame(readings: list[Reading]) -> str:
+def _difference(readings: list[Reading]) -> str:
     furthest = max(reading.away for reading in readings)
     return f"logits differ by up to {furthest:.2g}: the weights or their order are not those released"
 

@@ -10,7 +10,7 @@ import pytest
 import internlm_zoo.cli.download  # registering the command
 from internlm_zoo.files import Digests, File
 from internlm_zoo.registry.lock import read
-from internlm_zoo.registry.quoted import witnesses
+from internlm_zoo.registry.quoted import quoted_facts
 from internlm_zoo.registry.release import QuotedFile
 from tests.sources.test_lock import FILES, HF, OVERLAY, hub, lock_file  # noqa: F401 - fixtures
 
@@ -84,8 +84,8 @@ def test_verify_tells_it_of_the_files_that_are_right(zoo, quoted, tmp_path, monk
 
 def test_a_size_alone_is_held_against_the_size_and_no_fact_in_common_says_nothing():
     file = File("w.bin", 10, Digests(git_sha1="1" * 40))
-    (agreed,) = witnesses({"w.bin": QuotedFile(bytes=10, source="s")}, [file])
+    (agreed,) = quoted_facts({"w.bin": QuotedFile(bytes=10, source="s")}, [file])
     assert (agreed.agrees, agreed.field) == (True, "size")
-    (wrong,) = witnesses({"w.bin": QuotedFile(bytes=11, sha256="0" * 64, source="s")}, [file])
+    (wrong,) = quoted_facts({"w.bin": QuotedFile(bytes=11, sha256="0" * 64, source="s")}, [file])
     assert (wrong.agrees, wrong.quoted, wrong.found) == (False, "11", "10")
-    assert witnesses({"w.bin": QuotedFile(sha256="0" * 64, source="s")}, [file]) == ()
+    assert quoted_facts({"w.bin": QuotedFile(sha256="0" * 64, source="s")}, [file]) == ()
