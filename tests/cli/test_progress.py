@@ -22,7 +22,7 @@ from internlm_zoo.cli.progress import open_progress
 from internlm_zoo.display.drawing import Drawing, sentence, shorten
 from internlm_zoo.display.progress_state import ProgressState
 from tests.store.world import WEIGHTS, World, open_world
-from tests.timing import PATIENCE
+from tests.timing import PATIENCE, wait_for
 
 SHARD = "pytorch_model-00003-of-00008.bin"
 COMMAND = "import sys; from internlm_zoo.cli import main; main(sys.argv[1:])"
@@ -194,7 +194,7 @@ def test_a_log_gets_a_line_every_few_seconds_also_while_nothing_moves():
         progress.plan(2, 3000)
         progress.start("a", 2000, 500)
         progress.advance("a", 500, "modelscope")
-        time.sleep(0.5)
+        wait_for(lambda: out.getvalue().count("\n") > 2 and " left, 500 B" in out.getvalue())
         progress.note("something happened")
     lines = out.getvalue().splitlines()
     assert lines[-1] == "something happened"
@@ -209,7 +209,7 @@ def test_colours_that_are_forced_into_a_pipe_make_it_no_terminal(monkeypatch):
     out = io.StringIO()
     with open_progress(Screen(out), quiet=False, seconds=0.05) as progress:
         progress.start("a", 2000, 500)
-        time.sleep(0.2)
+        wait_for(lambda: "\n" in out.getvalue())
     assert "\x1b[1A" not in out.getvalue() and "\r" not in out.getvalue()
     assert "0 files, 0.5/2.0 kB" in out.getvalue()
 
@@ -248,6 +248,8 @@ def test_quiet_is_silent(world):
 @pytest.mark.skipif(os.name == "nt", reason="there are no pseudo-terminals")
 @pytest.mark.parametrize("width", [40, 120])
 def test_a_terminal_shows_the_active_file_and_the_total_and_is_left_clean(world, width):
+    for hub in world.hubs.values():
+        hub.fault("delay", WEIGHTS, until=lambda hub=hub: len([*world.home.glob("blobs/sha256/*/*")]) == 4)
     world.fault("slow", WEIGHTS, rate=400_000)
     screen = on_a_terminal(world, width)
     text = ESCAPE.sub("\n", STYLE.sub("", screen))

@@ -13,7 +13,7 @@ import pytest
 
 from converters.locking import Holder, LockFile, held, holder_of, take
 from tests.environment import ENVIRONMENTS, words
-from tests.timing import PATIENCE
+from tests.timing import PATIENCE, wait_for
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 PARENT = """
@@ -38,12 +38,9 @@ def test_a_child_that_outlives_its_parent_does_not_hold_what_that_held(tmp_path:
         assert holder is not None and holder.process == parent.pid
         parent.kill()
         parent.wait()
-        for _ in range(500):  # the child may be a moment behind
-            if isinstance(guard := take(path), LockFile):
-                break
-            time.sleep(0.01)
-        assert isinstance(guard, LockFile)
-        guard.release()
+        guards = []  # the child may be a moment behind
+        wait_for(lambda: isinstance(found := take(path), LockFile) and not guards.append(found))
+        guards[0].release()
     finally:
         os.kill(child, signal.SIGKILL)
     assert list(tmp_path.iterdir()) == []
@@ -52,6 +49,7 @@ def test_a_child_that_outlives_its_parent_does_not_hold_what_that_held(tmp_path:
 def test_what_was_cut_short_when_it_was_made_is_no_holder_for_long(tmp_path: Path) -> None:
     path = tmp_path / "file.guard"
     path.write_bytes(b"")
+    os.utime(path, (time.time() + 60,) * 2)  # this moment, however long it takes
     assert isinstance(take(path), Holder)
     moment = time.time() - 3
     os.utime(path, (moment, moment))

@@ -30,8 +30,9 @@ a `delay` on top. Every kind works with every protocol:
     stall           silence after `after` bytes                   seconds=None (for good), until=condition
     hang            no answer at all, not even headers            seconds=None, until=condition
     reset           the connection breaks after `after` bytes
-    slow            a trickle                                     rate=bytes per second (10000)
-    delay           the answer comes late                         seconds=0.05
+    slow            a trickle                                     rate=bytes a second (10000), flows=condition
+                                                                  without which nothing comes before `clear`
+    delay           the answer comes late                         seconds=0.05, until=condition
     html            200 and a web page
     encoding        gzip, and says so
     lfs-pointer     the pointer text instead of the file

@@ -27,13 +27,14 @@ _CODES = {401: "GatedRepo", 403: "GatedRepo", 404: "EntryNotFound"}
 
 @dataclass
 class Fault:
-    """One thing that goes wrong. left: how many more times; None: always."""
+    """One thing that goes wrong. left: how many more times; None: always. off: it has been switched off."""
 
     kind: str | int
     path: str
     left: int | None
     after: int
     how: dict[str, Any] = field(default_factory=dict)
+    off: bool = False
 
     def about(self, file: str | None, url_path: str | None) -> bool:
         subject = url_path if self.path.startswith("/") else file
@@ -60,6 +61,8 @@ class Faults:
 
     def clear(self) -> None:
         with self._lock:
+            for fault in self._all:
+                fault.off = True
             self._all.clear()
 
     def active(self, kinds: Collection[str]) -> Iterator[Fault]:
@@ -282,9 +285,14 @@ def _reset(fault: Fault, truth: Truth) -> web.StreamResponse:
 
 def _slow(fault: Fault, truth: Truth) -> web.StreamResponse:
     step = max(1, int(fault.how.get("rate", 10_000) / 20))
+    flows = fault.how.get("flows", lambda: True)
 
     async def pieces() -> AsyncIterator[bytes]:
         async for piece in truth.pieces(size=step):
+            while not (flows() or fault.off):
+                if truth.request.app[CLOSING].is_set():
+                    break_off(truth.request)
+                await asyncio.sleep(0.02)
             yield piece
             await asyncio.sleep(0.05)
 

@@ -198,10 +198,10 @@ class FaultyHub:
             return refusal(fault)
         if fault.kind == "redirect":
             return self._elsewhere(fault.how.get("to", "other-host"), request)
-        if fault.kind == "delay":
+        if fault.kind == "delay" and "until" not in fault.how:
             await asyncio.sleep(fault.how.get("seconds", 0.05))
             return answer
-        if fault.kind == "hang":
+        if fault.kind in ("delay", "hang"):
             await silence(fault, request)
             return answer
         return ANSWERS[fault.kind](fault, truth_of(request, answer))

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,9 +65,7 @@ def test_other_repositories_answer_while_one_is_hashed(
     head = ask("HEAD", f"{hub.url}/{HUGE}/resolve/main/config.json")
     assert (head.status, head.headers["Retry-After"]) == (503, "121")
     assert ask("GET", f"{hub.url}/api/models/acme/nothing").status == 404
-    begun = time.monotonic()
     hub.close()
-    assert time.monotonic() - begun < 10
     for answer in waiting:
         answer.close()
 

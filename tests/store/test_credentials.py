@@ -183,7 +183,7 @@ def test_nothing_secret_is_said_or_kept(
 @pytest.mark.parametrize("name", HUBS)
 def test_a_killed_download_leaves_nothing_secret(guarded: Callable[..., Guarded], name: str) -> None:
     made = guarded(name)
-    made.hub.fault("slow", WEIGHTS, rate=200_000)
+    made.hub.fault("stall", WEIGHTS, after=200_000)
     command = "import internlm_zoo.cli.download; from internlm_zoo.cli.shell import run; import sys; "
     command += "sys.exit(run(sys.argv[1:]))"
     process = subprocess.Popen(

@@ -344,12 +344,13 @@ def test_a_private_repository_wants_the_token(world: World) -> None:
 
 
 def test_files_come_several_at_a_time(world: World) -> None:
-    hub = world.hubs["modelscope"]
-    hub.fault("stall", seconds=0.3)
+    hub, over = world.hubs["modelscope"], threading.Event()
+    hub.fault("stall", until=lambda: over.is_set())
     worker = threading.Thread(target=world.download, kwargs={"source": "modelscope", "max_workers": 4})
     worker.start()
     hub.wait(lambda: len(hub.downloads()) >= 4)
     assert [seen.sent for seen in hub.downloads()] == [0] * 4
+    over.set()
     worker.join()
 
 

@@ -6,34 +6,34 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.hubs import FaultyHub
+from tests.store.leftovers import noted
 from tests.store.processes import start
 from tests.store.world import REPO, World, content_below, write
 from tests.timing import PATIENCE
 
 BLOCK = 8 << 20
 SIZE = 3 * BLOCK + 12_345
-DOWNLOAD = ("download", "tiny", "--source", "modelscope")
+DOWNLOAD = ("download", "tiny", "--source", "modelscope", "--max-workers")
 
 
 @pytest.fixture
 def hub(world: World) -> FaultyHub:
-    """ModelScope, with weights of some blocks, that sends 40 MB a second."""
+    """ModelScope, with weights of some blocks; the last of them do not come before `clear`."""
     write(world.root / REPO, {"model.safetensors": random.Random(9).randbytes(SIZE)})
     hub = world.hubs["modelscope"]
-    hub.fault("slow", "model.safetensors", rate=40_000_000)
+    hub.fault("slow", "model.safetensors", rate=40_000_000, flows=lambda: noted(world) < 2 * BLOCK)
     return hub
 
 
 @pytest.fixture
 def started(world: World) -> Iterator[subprocess.Popen[str]]:
-    process = start(world, *DOWNLOAD)
+    process = start(world, *DOWNLOAD, "1")
     yield process
     process.kill()
     process.communicate()
@@ -43,7 +43,7 @@ def finish(world: World, hub: FaultyHub) -> tuple[Path, int]:
     """Run it to its end with the hub at full speed. Returns the folder, and the byte it went on from."""
     hub.clear()
     before = len(hub.downloads("model.safetensors"))
-    process = start(world, *DOWNLOAD)
+    process = start(world, *DOWNLOAD, "1")
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     asked = hub.downloads("model.safetensors")[before:]
@@ -55,23 +55,22 @@ def finish(world: World, hub: FaultyHub) -> tuple[Path, int]:
 def test_after_a_kill_the_next_run_goes_on_at_the_block(
     hub: FaultyHub, world: World, started: subprocess.Popen[str]
 ) -> None:
-    hub.wait(lambda: hub.sent > 2.5 * BLOCK)
+    hub.wait(lambda: noted(world) >= 2 * BLOCK)
     started.kill()
     started.wait()
     assert world.published() == []
     path, went_on_from = finish(world, hub)
-    assert went_on_from >= BLOCK
+    assert went_on_from >= 2 * BLOCK
     assert content_below(path) == content_below(world.root / REPO)
     assert list(world.home.glob("partial/*")) == []
 
 
-def test_files_that_were_whole_before_a_kill_are_not_fetched_again(
-    hub: FaultyHub, world: World, started: subprocess.Popen[str]
-) -> None:
-    small = ("config.json", "tokenizer.model", "sub/*")
-    hub.wait(lambda: all(hub.downloads(name) for name in small) and hub.sent > BLOCK)
-    started.kill()
-    started.wait()
+def test_files_that_were_whole_before_a_kill_are_not_fetched_again(hub: FaultyHub, world: World) -> None:
+    small = ("config.json", "tokenizer.model", "sub/*", "empty.txt")
+    process = start(world, *DOWNLOAD, "8")
+    hub.wait(lambda: len([*world.home.glob("blobs/sha256/*/*")]) == len(small) and noted(world) >= BLOCK)
+    process.kill()
+    process.communicate()
     before = [len(hub.downloads(name)) for name in small]
     finish(world, hub)
     assert [len(hub.downloads(name)) for name in small] == before
@@ -81,22 +80,20 @@ def test_files_that_were_whole_before_a_kill_are_not_fetched_again(
 def test_ctrl_c_exits_130_with_nothing_shown_and_all_bytes_kept(
     hub: FaultyHub, world: World, started: subprocess.Popen[str]
 ) -> None:
-    hub.wait(lambda: hub.sent > 1.5 * BLOCK)
+    hub.wait(lambda: noted(world) >= 2 * BLOCK)
     started.send_signal(signal.SIGINT)
-    begun = time.monotonic()
     out, err = started.communicate(timeout=PATIENCE)
-    assert time.monotonic() - begun < 5
     assert (started.returncode, out, "Traceback" in err) == (130, "", False)
     assert world.published() == []
     path, went_on_from = finish(world, hub)
-    assert went_on_from > BLOCK
+    assert went_on_from >= 2 * BLOCK
     assert content_below(path) == content_below(world.root / REPO)
 
 
 def test_a_torn_partial_file_is_not_believed(
     hub: FaultyHub, world: World, started: subprocess.Popen[str]
 ) -> None:
-    hub.wait(lambda: hub.sent > 2.5 * BLOCK)
+    hub.wait(lambda: noted(world) >= 2 * BLOCK)
     started.kill()
     started.wait()
     part = max(world.home.glob("partial/*.part"), key=lambda path: path.stat().st_size)
@@ -108,7 +105,9 @@ def test_a_torn_partial_file_is_not_believed(
 
 
 def test_two_processes_share_the_work(hub: FaultyHub, world: World) -> None:
-    both = [start(world, *DOWNLOAD) for _ in range(2)]
+    hub.clear()
+    hub.fault("slow", "model.safetensors", rate=40_000_000)
+    both = [start(world, *DOWNLOAD, "8") for _ in range(2)]
     for process in both:
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
