@@ -16,6 +16,7 @@ from converters.formats import safetensors, torchzip
 from converters.formats.folder import Folder, read_whole
 from converters.formats.impostors import refuse_impostor
 from converters.formats.jsontext import json_value
+from converters.saved import CONVERSION
 
 T = TypeVar("T")
 Wrong = Callable[[ZooError], None]
@@ -62,8 +63,12 @@ def json_object(content: bytes, where: str) -> dict[str, Any]:
 
 
 def read_record(folder: Folder) -> Mapping[str, Any]:
-    """What a conversion wrote down beside its result; empty if none did. Raises what `read_json` raises."""
-    return read_json(folder, RECORD) if RECORD in folder.names() else {}
+    """What a conversion wrote down beside its result; empty if none did. Raises what `read_json` raises, and
+    UnsupportedError for what a later version wrote."""
+    record = read_json(folder, RECORD) if RECORD in folder.names() else {}
+    if CONVERSION.is_newer(record):
+        raise CONVERSION.newer(folder.where(RECORD), "move it elsewhere: then what it says has to be given")
+    return record
 
 
 def read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:

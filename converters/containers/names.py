@@ -1,7 +1,9 @@
 """Names of the files beside weights."""
 
+from converters.saved import CONVERSION
+
 MODEL_CONFIG, CONFIG = "model_config.pt", "config.json"
-RECORD = "conversion.json"  # beside what `convert` wrote
+RECORD = CONVERSION.file  # beside what `convert` wrote
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_FILES = (
     "tokenizer.model",

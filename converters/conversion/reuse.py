@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from converters.containers.names import RECORD
 from converters.conversion.evidence import prove
-from converters.errors import UsageError, ZooError
+from converters.errors import UnsupportedError, UsageError, ZooError
 from converters.formats.bytesource import hex_of
 from converters.formats.folder import Folder, LocalFolder
 from converters.layouts.table import GGUF
@@ -76,6 +76,8 @@ def _recorded(folder: LocalFolder) -> Mapping[str, Any]:
     """Its record, as far as it is looked at here."""
     try:
         return stated_in(folder)[0]
+    except UnsupportedError as error:
+        raise UnsupportedError(error.what, error.where, f"update internlm-zoo, or {_FIX}") from error
     except (ZooError, NotADirectoryError) as error:
         raise UsageError("the target exists and is not empty", folder.name, _FIX) from error
 

@@ -37,10 +37,10 @@ from converters.errors import NotFoundError, PartlyDoneError, UnsupportedError, 
 from converters.formats.folder import Folder, LocalFolder
 from converters.planning.plan import Plan
 from converters.progress import NullProgress, Progress
-from converters.record.record import version
+from converters.saved import BATCHES, tool_version
 from converters.sinks import files
 from converters.sinks.files import Written
-from converters.sinks.journal import JOURNAL, Journal, WrittenBatch
+from converters.sinks.journal import Journal, WrittenBatch
 from converters.sinks.staging import is_begun
 from converters.source.gather import Sources
 from converters.streaming.stream import Stream
@@ -116,11 +116,11 @@ def write_files(
     """
     shared = _everywhere(plan)
     with (
-        Journal(staging / JOURNAL, lambda number, _: number < len(plan.files)) as journal,
+        Journal(staging / BATCHES.file, lambda number, _: number < len(plan.files)) as journal,
         tempfile.TemporaryDirectory(prefix="attempts-", dir=staging) as attempts,
     ):
         kept = tuple(plan.files[number].name for number in sorted(journal.entries))
-        _write(_Job(version(), shared, staging, Path(attempts), evidence), journal, progress)
+        _write(_Job(tool_version(), shared, staging, Path(attempts), evidence), journal, progress)
         entries = journal.entries.values()
         return Written(kept, {name: digest for entry in entries for name, digest in entry.digests.items()})
 
@@ -188,7 +188,9 @@ def _of_node(error: RayTaskError) -> BaseException:
 
 
 def _unlike(what: str) -> UsageError:
-    return UsageError(what, "--engine ray", f"every node needs pip install 'internlm-zoo[ray]=={version()}'")
+    return UsageError(
+        what, "--engine ray", f"every node needs pip install 'internlm-zoo[ray]=={tool_version()}'"
+    )
 
 
 def _check_tries(lost: int, name: str, error: Exception) -> None:
@@ -217,8 +219,8 @@ def _on_node(job: _Job, number: int) -> _Done:
 
 
 def _check_version(job: _Job) -> None:
-    if job.version != version():
-        raise _unlike(f"{socket.gethostname()} has internlm-zoo {version()}, not {job.version}")
+    if job.version != tool_version():
+        raise _unlike(f"{socket.gethostname()} has internlm-zoo {tool_version()}, not {job.version}")
 
 
 def _check_shared(job: _Job) -> None:

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from converters.formats.jsontext import json_value
+from converters.saved import HOLDER
 
 _PROC = Path("/proc")
 _WORDS = 3  # of the command line; what comes after may be long
@@ -93,14 +94,15 @@ def lives(holder: Holder) -> bool | None:
 
 
 def encoded(holder: Holder) -> bytes:
-    return json.dumps(asdict(holder)).encode() + b"\n"
+    return json.dumps(HOLDER.marked(asdict(holder))).encode() + b"\n"
 
 
 def decoded(text: bytes) -> Holder | None:
     """None for what is no holder, or was cut short."""
     try:
         facts = json_value(text, _MOST)
-        found = Holder(**facts) if text.endswith(b"\n") else None
+        whole = HOLDER.reads(facts) and text.endswith(b"\n")
+        found = Holder(**{name: facts[name] for name in facts if name != "schema"}) if whole else None
     except (ValueError, TypeError):
         return None
     return found if found and _is_one(found) else None

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -25,6 +24,7 @@ from converters.layouts.table import GGUF
 from converters.planning.plan import Plan
 from converters.progress import Progress
 from converters.record.expected import BLAKE3, DIGESTS, Expected, RecordedFile, expected
+from converters.saved import CONVERSION, tool_version
 from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.staging import BOOKKEEPING
 from converters.source.added_files import intruders
@@ -65,19 +65,21 @@ def content(
     said = stated(plan)
     whole = [file.name for file in plan.files if evidence and plan.layout.container == GGUF]
     others = [entry(LocalFolder(directory), name) for name in _others(plan, directory)]
-    return {
-        **said,
-        "source": {**said["source"], "files": inputs},
-        "target": {**said["target"], "other_files": others, **_digests(directory, whole)},
-        "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
-    }
+    return CONVERSION.marked(
+        {
+            **said,
+            "source": {**said["source"], "files": inputs},
+            "target": {**said["target"], "other_files": others, **_digests(directory, whole)},
+            "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
+        }
+    )
 
 
 def stated(plan: Plan) -> dict[str, Any]:
     """What the plan alone says of it."""
     source = plan.source
     return {
-        "tool": f"internlm-zoo {version()}",
+        "tool": f"internlm-zoo {tool_version()}",
         "family": source.family,
         "options": plan.options.recorded(),
         "source": {
@@ -115,13 +117,6 @@ def _others(plan: Plan, directory: Path) -> list[str]:
 def entry(folder: LocalFolder, name: str) -> dict[str, object]:
     """What a record says of a small file."""
     return _input(folder, True, name)
-
-
-def version() -> str:
-    try:
-        return metadata.version("internlm-zoo")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 @dataclass(frozen=True)

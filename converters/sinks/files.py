@@ -14,8 +14,9 @@ from converters.formats.tensors import nbytes
 from converters.geometry.batches import Batch, batches_of
 from converters.planning.plan import Plan
 from converters.progress import Progress
+from converters.saved import BATCHES
 from converters.sinks.digests import begin
-from converters.sinks.journal import JOURNAL, Journal, WrittenBatch
+from converters.sinks.journal import Journal, WrittenBatch
 from converters.sinks.outputs import Outputs
 from converters.source.checkpoint import LogicalTensor
 from converters.streaming.scatter import spread
@@ -46,7 +47,7 @@ def write_files(
 
     with (
         Outputs(plan.files, staging, progress) as outputs,
-        Journal(staging / JOURNAL, fits) as journal,
+        Journal(staging / BATCHES.file, fits) as journal,
     ):
         for number, entry in journal.entries.items():
             outputs.finish(batches[number], entry.crcs)

@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from converters import values
 from converters.formats.jsontext import json_value
+from converters.saved import BATCHES
 
-JOURNAL = "journal"
 _LONGEST = 64 << 20  # bytes of a line, which has a digest for each tensor of a batch
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Journal:
 
 
 def _line(number: int, entry: WrittenBatch) -> str:
-    said = json.dumps([number, asdict(entry)])
+    said = json.dumps(BATCHES.marked({"batch": number, **asdict(entry)}))
     return f"{said} {zlib.crc32(said.encode()):08x}\n"
 
 
@@ -77,9 +77,9 @@ def _read(path: Path) -> Iterator[tuple[int, WrittenBatch]]:
 
 
 def _entry(said: object) -> tuple[int, WrittenBatch]:
-    """Raises ValueError for what no version of this program wrote."""
+    """Raises ValueError for what this version did not write."""
     match said:
-        case [number, {"crcs": crcs, "digests": digests}]:
+        case {"batch": number, "crcs": crcs, "digests": digests} if BATCHES.reads(said):
             sums = {file: _checked(of_file, _crc) for file, of_file in values.fields(crcs).items()}
             return values.whole(number), WrittenBatch(sums, _checked(digests, values.text))
     raise ValueError("it is not an entry")

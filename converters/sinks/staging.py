@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,14 +15,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from converters.errors import IntegrityError, PartlyDoneError, UsageError, ZooError
+from converters.formats.access import content_of
+from converters.formats.jsontext import json_value
 from converters.locking import LockFile, held
 from converters.planning.plan import Plan
+from converters.saved import BATCHES, IDENTITY, tool_version
 from converters.sinks.exchange import exchange
-from converters.sinks.journal import JOURNAL
 from converters.system.system_files import is_empty, is_of_a_system
 
-_IDENTITY = "identity"
-BOOKKEEPING = frozenset({_IDENTITY, JOURNAL})
+BOOKKEEPING = frozenset({IDENTITY.file, BATCHES.file})
+_MOST = 1 << 16
 
 
 class Staging:
@@ -36,6 +39,7 @@ class Staging:
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
         self._guard: LockFile | None = None
+        self._say: Callable[[str], None] = lambda _: None
         with _as_argument(target):
             self._look(target)
 
@@ -56,6 +60,7 @@ class Staging:
     def alone(self, say: Callable[[str], None]) -> Iterator[None]:
         """No other conversion makes the same target meanwhile. say: told for whom it has to wait."""
         missing = [parent for parent in self.target.parents if not parent.exists()]
+        self._say = say
         try:
             with held(self.target.with_name(f".{self.target.name}.guard"), say) as self._guard:
                 if self._old.exists() and not self.target.exists():  # killed between two renames
@@ -79,6 +84,8 @@ class Staging:
         _remove(self._old)
         begun = is_begun(self.path, plan, engine)
         if self.path.exists() and not begun:
+            if (self.path / IDENTITY.file).exists():
+                self._say("what lies there of an unfinished conversion is of another one, and goes")
             _remove(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         kept = {file.name for file in plan.files} | BOOKKEEPING
@@ -86,12 +93,12 @@ class Staging:
             if left.name not in kept:
                 _remove(left)
         if not begun:
-            (self.path / _IDENTITY).write_text(identity_of(plan, engine))
+            (self.path / IDENTITY.file).write_text(json.dumps(_identity(plan, engine)))
 
     def sweep(self) -> None:
         """What a run left that was killed after it had published."""
         _remove(self._old)
-        if not (self.path / _IDENTITY).exists():
+        if not (self.path / IDENTITY.file).exists():
             _remove(self.path)
 
     @contextmanager
@@ -195,13 +202,24 @@ def _remove(path: Path) -> None:
 
 
 def is_begun(path: Path, plan: Plan, engine: str) -> bool:
-    """Whether what lies there is of this conversion by this engine. Raises NotFoundError if the source is
-    gone."""
-    mark = path / _IDENTITY
-    return mark.is_file() and mark.read_text() == identity_of(plan, engine)
+    """Whether what lies there is of this conversion by this engine, and version. Raises NotFoundError if the
+    source is gone, UnsupportedError for what a later version has begun."""
+    mark = path / IDENTITY.file
+    try:
+        said = json_value(content_of(mark, _MOST), _MOST) if mark.is_file() else None
+    except ValueError:
+        return False
+    if IDENTITY.is_newer(said):
+        raise IDENTITY.newer(path, "remove it to begin anew")
+    return said == _identity(plan, engine)
 
 
-def identity_of(plan: Plan, engine: str) -> str:
+def _identity(plan: Plan, engine: str) -> dict[str, object]:
+    tool = f"internlm-zoo {tool_version()}"
+    return IDENTITY.marked({"tool": tool, "journal": BATCHES.schema, "conversion": _digest(plan, engine)})
+
+
+def _digest(plan: Plan, engine: str) -> str:
     """Of all that decides the bytes of the weight files: the source's, how they are read, how they are
     written. engine: who keeps the journal."""
     digest = hashlib.sha256(engine.encode())

@@ -7,15 +7,15 @@ conversion makes of them. The overlay beside this file says under which names th
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from converters.saved import MIRROR
 from internlm_zoo.settings import Settings
+from internlm_zoo.store.mirror_index import IndexedFile, IndexedRelease, IndexedSource, dump, read_index
 
 MODELS = ("demo-internlm-base", "demo-internlm2-chat")
 BUNDLED = Path(__file__).parent / "models"
@@ -76,22 +76,20 @@ def _publish(name: str, hubs: Path, faulty: Path) -> None:
 
 def _claim_the_digests_of(good: Path, faulty: Path, bad: Path) -> None:
     """With the times of the bad ones, so that the server believes them."""
-    index = faulty / "mirror.json"
-    document: dict[str, Any] = {"schema": 1, "releases": []}
-    if index.exists():
-        document = json.loads(index.read_text())
-    files = [
-        {
-            "path": file.name,
-            "size": file.stat().st_size,
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "stamp": str((bad / file.name).stat().st_mtime_ns),
-        }
+    path = bad.relative_to(faulty).as_posix()
+    files = tuple(
+        IndexedFile(
+            path=file.name,
+            size=file.stat().st_size,
+            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            git_sha1=None,
+            stamp=str((bad / file.name).stat().st_mtime_ns),
+        )
         for file in sorted(good.iterdir())
-    ]
-    release = {"path": bad.relative_to(faulty).as_posix(), "names": [], "files": files}
-    document["releases"].append(release)
-    index.write_text(json.dumps(document))
+    )
+    source = IndexedSource("huggingface", path, "main")
+    release = IndexedRelease(path, good.name, "hf", None, source, "hub", (), files)
+    (faulty / MIRROR.file).write_text(dump(read_index(faulty).put(release)))
 
 
 def _flip_a_byte(file: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Literal
 from internlm_zoo.downloads.result import DownloadedFile
 from internlm_zoo.mirror.copying import CopiedRelease
 from internlm_zoo.mirror.destinations import Destination
-from internlm_zoo.mirror.index import Index, IndexedFile, IndexedRelease, IndexedSource, git_digest
 from internlm_zoo.mirror.planning import strangers
 from internlm_zoo.mirror.values import Action, LocalState, PlannedRelease, UnwantedRelease
 from internlm_zoo.names import is_sha1
+from internlm_zoo.store.mirror_index import Index, IndexedFile, IndexedRelease, IndexedSource, git_digest
 
 
 def take_in(copied: CopiedRelease, index: Index, destination: Destination) -> tuple[Index, PlannedRelease]:

@@ -20,7 +20,6 @@ from internlm_zoo.downloads.run import HUB_FAILURES
 from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.downloads.session import Session
 from internlm_zoo.mirror.destinations import Destination
-from internlm_zoo.mirror.index import IndexedRelease
 from internlm_zoo.mirror.listings import SourceOptions, ask
 from internlm_zoo.mirror.options import RunOptions
 from internlm_zoo.mirror.planning import replan
@@ -31,6 +30,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
+from internlm_zoo.store.mirror_index import IndexedRelease
 from internlm_zoo.transfer.client import Client
 
 

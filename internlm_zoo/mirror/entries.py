@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from internlm_zoo.downloads.candidates import AUTO, Candidate, ReleaseFilter, candidates, is_place
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.mirror.config import MirrorFile, chosen
-from internlm_zoo.mirror.index import HubName
 from internlm_zoo.registry import Model, Registry, Release
 from internlm_zoo.registry.lock import Lock
 from internlm_zoo.registry.release import Format
 from internlm_zoo.settings import Settings
+from internlm_zoo.store.mirror_index import HubName
 
 
 @dataclass(frozen=True)

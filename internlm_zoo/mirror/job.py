@@ -15,7 +15,6 @@ from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.copying import CopyContext
 from internlm_zoo.mirror.destinations import Destination, open_destination
 from internlm_zoo.mirror.entries import MirrorEntries
-from internlm_zoo.mirror.index import Index, IndexedRelease
 from internlm_zoo.mirror.limit import Limit
 from internlm_zoo.mirror.listings import SourceOptions, survey, ways_to
 from internlm_zoo.mirror.local import look_nearby
@@ -29,6 +28,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.hash_cache import HashCache
+from internlm_zoo.store.mirror_index import Index, IndexedRelease
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.rate import rate_of
 

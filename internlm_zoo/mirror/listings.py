@@ -17,12 +17,12 @@ from internlm_zoo.errors import (
     ZooError,
 )
 from internlm_zoo.mirror.entries import MirrorEntry
-from internlm_zoo.mirror.index import Index, IndexedRelease
 from internlm_zoo.mirror.values import HubOffer
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Snapshot
 from internlm_zoo.store.layout import is_ours
+from internlm_zoo.store.mirror_index import Index, IndexedRelease
 
 _WORKERS = 8
 

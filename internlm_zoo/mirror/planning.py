@@ -14,7 +14,6 @@ from pathlib import PurePosixPath
 from internlm_zoo.errors import NotFoundError, UsageError, ZooError, most_severe
 from internlm_zoo.files import File
 from internlm_zoo.mirror.entries import MirrorEntries, MirrorEntry
-from internlm_zoo.mirror.index import Index, IndexedFile, IndexedRelease
 from internlm_zoo.mirror.values import (
     Action,
     HubOffer,
@@ -27,6 +26,7 @@ from internlm_zoo.mirror.values import (
     Why,
 )
 from internlm_zoo.sources.base import Snapshot
+from internlm_zoo.store.mirror_index import Index, IndexedFile, IndexedRelease
 
 _NAMED = 3
 

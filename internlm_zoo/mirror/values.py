@@ -9,8 +9,8 @@ from typing import Literal
 from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.errors import ZooError
 from internlm_zoo.mirror.entries import MirrorEntry
-from internlm_zoo.mirror.index import IndexedFile, IndexedRelease
 from internlm_zoo.sources.base import Snapshot
+from internlm_zoo.store.mirror_index import IndexedFile, IndexedRelease
 
 Kind = Literal["copy", "update", "delete", "keep"]
 Why = Literal[

@@ -19,7 +19,8 @@ from yaml.nodes import MappingNode
 
 from converters.errors import LINES
 from converters.locking import held
-from internlm_zoo.errors import UnsupportedError, UsageError
+from converters.saved import LOCK
+from internlm_zoo.errors import UsageError
 from internlm_zoo.files import File
 from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry import document
@@ -30,13 +31,11 @@ from internlm_zoo.registry.load import shipped
 from internlm_zoo.registry.release import Format
 from internlm_zoo.registry.safe_yaml import YamlLimits
 from internlm_zoo.settings import Settings
-from internlm_zoo.versions import is_newer
+from internlm_zoo.versions import says_more
 
-NAME = "registry.lock"
+NAME = LOCK.file
 _LIMITS = YamlLimits(bytes=32 << 20, nodes=1_000_000)  # of which each file takes nine
-_VERSION = 1  # of its form; none is written until there is a second
-_NEWER = "the lock was written by a newer version of internlm-zoo"
-_UPDATE = "update internlm-zoo, or use another INTERNLM_ZOO_HOME"
+_OTHERWISE = "use another INTERNLM_ZOO_HOME"
 _FIX = "move it elsewhere: `internlm-zoo lock` and downloads write it anew, with what the hubs have then"
 _HEADER = "# Written by `internlm-zoo lock` and by first downloads; not meant to be edited by hand.\n"
 _STRICT = ConfigDict(extra="forbid")
@@ -123,17 +122,26 @@ def read(path: Path) -> Lock:
         return Lock()
     tree = _read(path)
     content = document.data(tree)
+    if LOCK.is_newer(content):
+        raise LOCK.newer(path, _OTHERWISE)
+    if not LOCK.reads(content):
+        fault = f"schema is not a number from 0 to {LOCK.schema}"
+        raise RegistryError([Problem(document.place(tree, ("schema",)), fault)], _FIX)
     try:
-        return Lock(_RELEASES.validate_python(content)["releases"])
+        return Lock(_RELEASES.validate_python(_unmarked(content))["releases"])
     except ValidationError as error:
-        if is_newer(content, error, "version", _VERSION):
-            raise UnsupportedError(_NEWER, path, _UPDATE) from error
+        if says_more(error):
+            raise LOCK.newer(path, _OTHERWISE) from error
         problems = [
             Problem(document.place(tree, found["loc"]), sentence(found)) for found in error.errors()[:LINES]
         ]
         raise RegistryError(problems, fix=_FIX) from error
     except KeyError as error:  # emptied, or in UTF-16: for no release there would be a list of none
         raise RegistryError([Problem(document.place(tree, ()), "the lock is cut short")], _FIX) from error
+
+
+def _unmarked(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name != "schema"}
 
 
 def _read(path: Path) -> MappingNode:
@@ -157,7 +165,7 @@ def dump(lock: Lock) -> str:
     """The text of a lock file: sorted, one line per file."""
     releases = [_plain(release) for release in sorted(lock.releases, key=_key)]
     return _HEADER + yaml.dump(
-        {"releases": releases}, Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True
+        LOCK.marked({"releases": releases}), Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True
     )
 
 

@@ -10,15 +10,15 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from converters.system.filesystem import TOO_MANY
-from internlm_zoo.errors import IntegrityError, NotFoundError
+from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError
 from internlm_zoo.serve.authenticator import Authenticator
 from internlm_zoo.serve.catalogue import Catalogue
 from internlm_zoo.serve.huggingface import HuggingFaceApi
-from internlm_zoo.serve.index import read_index
 from internlm_zoo.serve.modelers import ModelersApi
 from internlm_zoo.serve.modelscope import ModelScopeApi
 from internlm_zoo.serve.openxlab import OpenXLabApi
 from internlm_zoo.serve.pending import patiently
+from internlm_zoo.store.mirror_index import read_index
 
 # OpenXLabApi's own package reads no variable. openmind_hub reads OPENMIND_HUB_ENDPOINT, but cannot even be
 # imported while that is not https.
@@ -29,7 +29,8 @@ _OF_MODELERS = {"http": "INTERNLM_ZOO_MODELERS_ENDPOINT", "https": "OPENMIND_HUB
 def build_app(root: Path, *, tokens: Collection[str] = frozenset()) -> web.Application:
     """The application for the repositories `root/<org>/<name>/`. tokens: who may read; none: everyone.
 
-    Raises NotFoundError if root is no directory, IntegrityError if its `mirror.json` cannot be understood.
+    Raises NotFoundError if root is no directory, IntegrityError if its `mirror.json` cannot be understood,
+    UnsupportedError if a later version wrote that.
     """
     if not root.is_dir():
         raise NotFoundError("there is no such directory to serve", where=root)
@@ -46,7 +47,7 @@ async def _later_if_too_many_files(request: web.Request, handler: Handler) -> we
         if error.errno not in TOO_MANY:
             raise
         return web.Response(status=503, headers={hdrs.RETRY_AFTER: "1"}, text="too many files are open")
-    except IntegrityError as error:  # of the mirror's index, damaged since the start
+    except (IntegrityError, UnsupportedError) as error:  # of the mirror's index, replaced since the start
         return web.json_response({"error": error.what}, status=500)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from internlm_zoo.fs.contained import real
 from internlm_zoo.names import fault_in, is_sha1
 from internlm_zoo.serve.digests import git_blob_sha1, is_lfs, lfs_pointer
 from internlm_zoo.serve.hashing import Hashing, HashJob, State, Unhashed, state_of
-from internlm_zoo.serve.index import HeldFile, Index, Indexed, read_index
+from internlm_zoo.store.mirror_index import HubName, IndexedFile, IndexedRelease, read_index
 
 BRANCHES = ("main", "master")
 _NAME = re.compile(r"[^\W.][\w.\-]*")
@@ -121,11 +121,11 @@ class Catalogue:
         Raises RepoNotFound, and Unhashed as long as there are files that nobody has hashed yet.
         """
         index = read_index(self.root)
-        place = index.names.get((hub, name), name)
+        place = index.names.get(HubName(hub, name), name)
         folder = self._folder(place)
         if folder is None:
             raise RepoNotFound(f"there is no repository {name} here")
-        return self._read(name, folder, index, place)
+        return self._read(name, folder, index.find(place))
 
     def _folder(self, place: str) -> Path | None:
         parts = place.split("/")
@@ -134,21 +134,23 @@ class Catalogue:
         folder = real(self.root / parts[0] / parts[1])
         return folder if folder.is_dir() and folder.is_relative_to(self.root) else None
 
-    def _read(self, name: str, folder: Path, index: Index, place: str) -> Repository:
-        indexed = index.releases.get(place, Indexed(None, {}))
+    def _read(self, name: str, folder: Path, indexed: IndexedRelease | None) -> Repository:
         waiting: list[HashJob] = []
-        found = sorted(self._entries(folder, indexed, waiting), key=lambda entry: entry.path)
+        files = indexed.by_path if indexed else {}
+        found = sorted(self._entries(folder, files, waiting), key=lambda entry: entry.path)
         if waiting:
             raise Unhashed(waiting)
-        held = {path: (file.size, file.sha256) for path, file in indexed.files.items()}
-        recorded = {entry.path: (entry.size, entry.sha256) for entry in found} == held
-        known = indexed.revision if recorded and is_sha1(indexed.revision or "") else None
+        listed = {path: (file.size, file.sha256) for path, file in files.items()}
+        same = {entry.path: (entry.size, entry.sha256) for entry in found} == listed
+        known = indexed.revision if indexed and same and is_sha1(indexed.revision or "") else None
         return Repository(name, known or _content_revision(found), tuple(found))
 
-    def _entries(self, folder: Path, indexed: Indexed, waiting: list[HashJob]) -> Iterator[ServedFile]:
+    def _entries(
+        self, folder: Path, indexed: Mapping[str, IndexedFile], waiting: list[HashJob]
+    ) -> Iterator[ServedFile]:
         """waiting: gets what has to be hashed first."""
         for path, file in _walk(folder):
-            if not (path in indexed.files or _presentable(path)):
+            if not (path in indexed or _presentable(path)):
                 continue
             if file.is_symlink() and not real(file).is_relative_to(self.root):
                 continue
@@ -156,7 +158,7 @@ class Catalogue:
                 continue
             stat = file.stat()
             state = state_of(stat)
-            sha256 = self._held(file, stat, indexed.files.get(path))
+            sha256 = self._indexed(file, stat, indexed.get(path))
             small = not is_lfs(path, stat.st_size)
             yield ServedFile(
                 path=path,
@@ -168,11 +170,11 @@ class Catalogue:
                 state=state,
             )
 
-    def _held(self, file: Path, stat: os.stat_result, held: HeldFile | None) -> str | None:
+    def _indexed(self, file: Path, stat: os.stat_result, said: IndexedFile | None) -> str | None:
         """What the index says of a file that is as it was then, by its size and time of change."""
-        if held is None or (held.size, held.stamp) != (stat.st_size, str(stat.st_mtime_ns)):
+        if said is None or (said.size, said.stamp) != (stat.st_size, str(stat.st_mtime_ns)):
             return None
-        return held.sha256 if self.hashing.believes(file, held.sha256, state_of(stat)) else None
+        return said.sha256 if self.hashing.believes(file, said.sha256, state_of(stat)) else None
 
     def _hashed(self, kind: str, file: Path, state: State, waiting: list[HashJob]) -> str:
         digest = self.hashing.digest(kind, file, state)

@@ -2,8 +2,8 @@
 
 <home>/git/ in the store, <folder>/.internlm-zoo/came/ in a folder of the user's. The name is of the content,
 where git's sha1 is known of it, or else of the one place where it came from. Nothing needs to be in the file:
-its name is there or not, so that a kill leaves no half of it. It holds the hub whose digest the bytes were
-compared with, if there is one.
+its name is there or not, so that a kill leaves no half of it. It holds the number of its form, and the hub
+whose digest the bytes were compared with, if there is one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.formats.access import content_of
+from converters.saved import ALIAS
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.files import ALGORITHMS, File
 from internlm_zoo.fs import contained
@@ -55,17 +56,28 @@ def remember(folder: Path, name: str, alias: Alias) -> None:
         return
     note = folder / name[:2] / f"{name}.{_checked(alias.sha256)}"
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(alias.verified_by or "", encoding="utf-8")
+    with suppress(ValueError, ZooError):
+        if _said(note)[0] > ALIAS.schema:
+            return
+    note.write_text(f"{ALIAS.schema} {alias.verified_by or ''}", encoding="utf-8")
 
 
 def remembered(folder: Path, name: str) -> Alias | None:
     """None where nothing is known, or what is there is damaged, or closed to this account."""
     with suppress(OSError):
         for note in (folder / name[:2]).glob(f"{name}.*"):
-            if is_sha256(_content(note)):
-                with suppress(OSError, ValueError, ZooError):
-                    return Alias(_content(note), content_of(note, _LONGEST).decode() or None)
+            with suppress(OSError, ValueError, ZooError):
+                schema, hub = _said(note)
+                if is_sha256(_content(note)) and schema <= ALIAS.schema:
+                    return Alias(_content(note), hub or None)
     return None
+
+
+def _said(note: Path) -> tuple[int, str]:
+    """The number of its form, 0 of the first, and the hub. Raises ValueError, ZooError."""
+    said = content_of(note, _LONGEST).decode()
+    number, _, hub = said.partition(" ")
+    return (int(number), hub) if number.isdecimal() else (0, said)
 
 
 def notes_of(folder: Path, contents: Collection[str]) -> list[Path]:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
 from converters.formats.access import content_of
 from converters.formats.jsontext import json_value
+from converters.saved import BLOCK_DIGESTS
 from converters.system.filesystem import keeps_out, move
 from internlm_zoo.errors import ZooError
 from internlm_zoo.fs.ownership import draft
@@ -40,12 +44,17 @@ def read_blocks(store: Store, sha256: str | None) -> tuple[str, ...]:
     if sha256 is None:
         return ()
     try:
-        entry = json_value(content_of(store.blocks(sha256), _MOST), _MOST)
+        entry = _read(store.blocks(sha256))
         digests = tuple(entry["blake3"])
-        whole = entry["block"] == BLOCK and all(map(is_sha256, digests))
+        whole = BLOCK_DIGESTS.reads(entry) and entry["block"] == BLOCK and all(map(is_sha256, digests))
         return digests if whole and entry["check"] == _check(digests) else ()
     except (ZooError, ValueError, KeyError, TypeError):
         return ()
+
+
+def _read(path: Path) -> Any:
+    """Raises ZooError, ValueError."""
+    return json_value(content_of(path, _MOST), _MOST)
 
 
 def _check(digests: Iterable[str]) -> str:
@@ -56,7 +65,10 @@ def _check(digests: Iterable[str]) -> str:
 def _write(store: Store, fetched: Fetched) -> None:
     path = store.blocks(fetched.sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
-    entry = {"block": BLOCK, "blake3": fetched.blocks, "check": _check(fetched.blocks)}
+    with suppress(ZooError, ValueError):
+        if BLOCK_DIGESTS.is_newer(_read(path)):
+            return
+    entry = BLOCK_DIGESTS.marked({"block": BLOCK, "blake3": fetched.blocks, "check": _check(fetched.blocks)})
     with draft(store.partial, "blocks") as made:
         made.write_text(json.dumps(entry), encoding="utf-8")
         move(made, path)

@@ -3,12 +3,14 @@
 Such files lie in the caches of other tools, and in the store where a blob is a hard link to one of them. One
 line per file, the last one counts; a file of the store is named from its home on, so that a store that was
 moved, or is reached another way, knows its own. Lines are appended whole, so that processes need not wait for
-each other; whatever is torn or lost, cannot be read, or is of an older version, is hashed again.
+each other; whatever is torn or lost, cannot be read, or is of an older version, is hashed again. Lines of a
+later version stay; a file of which no line is ours is left alone.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import stat
 import threading
@@ -17,19 +19,24 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from converters.formats.access import regular
 from converters.formats.jsontext import json_value
+from converters.saved import HASH_CACHE
 from internlm_zoo.files import Digests
 from internlm_zoo.hashing import hash_file
 
-_NAME = "adopted.jsonl"
+_LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 # Two writes within one tick of the clock leave the same time: a file counts as at rest after this many ns.
 _TICK = 1_000_000_000
 _SPARE_LINES = 50  # beyond twice those that count, before it is written anew
 # Bytes of one line, which has a path and two digests; and of all.
 _LONGEST, _MOST = 16 << 10, 256 << 20
+_BEGINNINGS = (b'{"schema": ', b'{"path": ')
+_LEFT = "a newer version of internlm-zoo remembers digests in %s; they stay, and files are hashed again"
+_FOREIGN = "%s is none of internlm-zoo's: move it elsewhere, and what is hashed can be remembered there"
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class HashCache:
 
     def __init__(self, home: Path, *, keep: bool = True, fresh: bool = False) -> None:
         self._home = home
-        self._path = home / _NAME
+        self._path = home / HASH_CACHE.file
         self._keep = keep
         self._fresh = fresh
         self._lock = threading.Lock()
@@ -142,30 +149,54 @@ class HashCache:
         except OSError:  # what cannot be read takes no lines either
             self._keep = False
             return {}
-        entries = dict(filter(None, map(_entry, lines)))
-        if self._keep and len(lines) > 2 * len(entries) + _SPARE_LINES:
-            self._rewrite(entries)
+        documents = list(map(_document, lines))
+        if lines and not any(map(_is_ours, lines, documents)):
+            _LOG.warning(_FOREIGN, self._path)
+            self._keep = False
+            return {}
+        entries = dict(filter(None, map(_entry, documents)))
+        newer = [line for line, it in zip(lines, documents, strict=True) if HASH_CACHE.is_newer(it)]
+        if newer:
+            _LOG.warning(_LEFT, self._path)
+        if self._keep and len(lines) > 2 * len(entries) + len(newer) + _SPARE_LINES:
+            self._rewrite(entries, newer)
         return entries
 
-    def _rewrite(self, entries: dict[str, KnownDigests]) -> None:
-        draft = self._path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
+    def _rewrite(self, entries: dict[str, KnownDigests], newer: list[bytes]) -> None:
+        draft = self._path.with_name(f"{HASH_CACHE.file}.{secrets.token_hex(4)}")
+        ours = [_line(*entry).encode() for entry in entries.items()]
         with suppress(OSError):  # it stays as long as it is
-            draft.write_text("".join(_line(*entry) for entry in entries.items()), encoding="utf-8")
+            draft.write_bytes(b"".join([*(line + b"\n" for line in newer), *ours]))
             draft.replace(self._path)
 
 
 def _line(path: str, known: KnownDigests) -> str:
     facts = {"path": path, **asdict(known.stamp), **known.digests._asdict()}
-    return json.dumps(facts) + "\n"
+    return json.dumps(HASH_CACHE.marked(facts)) + "\n"
 
 
-def _entry(line: bytes) -> tuple[str, KnownDigests] | None:
+def _document(line: bytes) -> Any:
+    """None for what is torn."""
     try:
-        facts = json_value(line, _LONGEST)
+        return json_value(line, _LONGEST)
+    except ValueError:
+        return None
+
+
+def _is_ours(line: bytes, document: Any) -> bool:
+    if document is None:
+        return line.startswith(_BEGINNINGS)
+    return HASH_CACHE.is_newer(document) or (HASH_CACHE.reads(document) and "path" in document)
+
+
+def _entry(facts: Any) -> tuple[str, KnownDigests] | None:
+    if not HASH_CACHE.reads(facts):
+        return None
+    try:
         stamp = Stamp(*(int(facts[field.name]) for field in fields(Stamp)))
         digests = Digests(*map(facts.get, Digests._fields))
         if digests.sha256 is None or not digests.are_sound:
             return None
         return str(facts["path"]), KnownDigests(stamp, digests)
-    except (ValueError, KeyError, TypeError):  # torn, or of a version that knew less
+    except (ValueError, KeyError, TypeError):  # of a version that knew less
         return None

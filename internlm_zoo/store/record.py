@@ -6,29 +6,25 @@ read it. One that is damaged, or of a newer version, costs its own release and n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from converters.formats.access import NO_FILE, NOTHING_THERE, regular
-from converters.formats.jsontext import json_value
 from converters.locking import held
+from converters.saved import RELEASE
 from internlm_zoo.errors import DiskError, IntegrityError, UnsupportedError
 from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.layout import BOOKS
-from internlm_zoo.versions import is_newer
+from internlm_zoo.versions import MOST, read_document
 
-NAME, _DRAFT = "release.json", "record"
-VERSION = 1
-"""Of the record's form; a reader refuses a higher one."""
-MOST = 64 << 20
-"""Bytes of a record, or of the index of a mirror: some 300,000 files."""
+NAME, _DRAFT = RELEASE.file, "record"
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,6 @@ class Record:
     release: LockedRelease
     total: int
     checked: Mapping[str, int] = field(default_factory=dict)
-    version: Annotated[int, Field(le=VERSION)] = VERSION
 
     @property
     def whole(self) -> bool:
@@ -58,10 +53,11 @@ def read_record(folder: Path) -> Record | None:
     text = _text(path)
     if text is None:
         return None
-    try:
-        return _RECORD.validate_json(text)
-    except ValidationError as error:
-        raise _newer(path) if is_newer(parsed(text), error, "version", VERSION) else _damaged(path) from error
+    otherwise = (
+        "use another INTERNLM_ZOO_HOME or --local-dir; "
+        f"internlm-zoo cache rm {quote(str(folder))} removes the release from the store"
+    )
+    return read_document(text, RELEASE, _RECORD, _damaged(path), otherwise)
 
 
 def _text(path: Path) -> bytes | None:
@@ -88,14 +84,6 @@ def intact_record(folder: Path) -> Record | None:
         return None
 
 
-def parsed(text: bytes) -> object:
-    """JSON, or None for what is none."""
-    try:
-        return json_value(text, MOST)
-    except ValueError:
-        return None
-
-
 def _damaged(path: Path) -> IntegrityError:
     folder = path.parent.parent
     return IntegrityError(
@@ -106,23 +94,14 @@ def _damaged(path: Path) -> IntegrityError:
     )
 
 
-def _newer(path: Path) -> UnsupportedError:
-    folder = path.parent.parent
-    return UnsupportedError(
-        "the record of the download was written by a newer version of internlm-zoo",
-        path,
-        "update internlm-zoo, or use another INTERNLM_ZOO_HOME or --local-dir; "
-        f"internlm-zoo cache rm {quote(str(folder))} removes the release from the store",
-    )
-
-
 def write_record(folder: Path, record: Record) -> None:
     """Replace the record in one step. Nobody else writes it now: see `_alone`."""
     path = folder / BOOKS / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, _DRAFT)
     draft = path.with_name(free_name(_DRAFT))
-    draft.write_bytes(_RECORD.dump_json(record, indent=1))
+    text = json.dumps(RELEASE.marked(_RECORD.dump_python(record, mode="json")), ensure_ascii=False, indent=1)
+    draft.write_text(text, encoding="utf-8")
     if path.is_dir():
         path.rmdir()
     draft.replace(path)

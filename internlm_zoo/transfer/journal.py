@@ -14,19 +14,18 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from converters.formats.access import regular
 from converters.formats.jsontext import json_value
+from converters.saved import PART_JOURNAL
 from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.ownership import Owner, abandoned, free_name, named, owner_of
 from internlm_zoo.names import is_sha256
 from internlm_zoo.transfer.blocks import BLOCK
 
-_VERSION = 2
-_SUFFIX = ".journal"
 # Of a journal, beyond twice those that count.
 _SPARE_LINES = 2000
 # Bytes of one line, which has a digest and the names of hubs; and of all.
@@ -79,7 +78,7 @@ class Writer:
 
     def _begin(self) -> None:
         journal, fresh = self._journal, self._path.with_suffix(".new")
-        lines = [{"version": _VERSION, "block": BLOCK, "wanted": journal.wanted.facts}]
+        lines = [PART_JOURNAL.marked({"block": BLOCK, "wanted": journal.wanted.facts})]
         lines += [{"door": server, "etag": etag} for server, etag in journal.validators.items()]
         lines += [_line(block, kept) for block, kept in sorted(journal.blocks.items())]
         fresh.write_bytes(b"".join(map(_encoded, lines)))
@@ -115,8 +114,8 @@ def claim(owner: Owner, folder: Path, key: str, wanted: File) -> Claimed:
     left = {part: _read(part, wanted) for part in abandoned(folder, key)}
     best = Journal(wanted)
     for part, journal in sorted(left.items(), key=lambda item: -item[1].here):
-        if _is_closed_to_us(part):
-            note = f"another account's part of it cannot be read, and it begins anew ({part}; chmod a+r)"
+        if why := _closed(part):
+            note = why
             continue
         if journal.here and not best.here and _take(part, mine, journal):
             best = journal
@@ -168,7 +167,7 @@ def forget(part: Path) -> None:
 
 
 def _beside(part: Path) -> Path:
-    return part.with_suffix(_SUFFIX)
+    return part.with_suffix(PART_JOURNAL.file)
 
 
 def _encoded(line: dict[str, Any]) -> bytes:
@@ -176,7 +175,7 @@ def _encoded(line: dict[str, Any]) -> bytes:
 
 
 def _line(block: int, kept: KeptBlock) -> dict[str, Any]:
-    return {"block": block, **asdict(kept)}
+    return {"block": block, "filled": kept.filled, "blake3": kept.blake3, "authors": kept.authors}
 
 
 def _read(part: Path, wanted: File) -> Journal:
@@ -184,7 +183,7 @@ def _read(part: Path, wanted: File) -> Journal:
     journal = Journal(wanted)
     lines = _lines(_beside(part))
     head = next(lines, {})
-    same = head.get("version") == _VERSION and head.get("block") == BLOCK
+    same = PART_JOURNAL.reads(head) and head.get("block") == BLOCK
     if not (same and _content(head.get("wanted")) == _content(wanted.facts)):
         return journal
     try:
@@ -240,7 +239,7 @@ def _held(part: Path) -> int:
 
 def _sweep(folder: Path, key: str) -> None:
     """Journals without their file: a kill between two renames leaves such."""
-    for path in named(folder, key, _SUFFIX, ".new"):
+    for path in named(folder, key, PART_JOURNAL.file, ".new"):
         part = path.with_suffix(".part")
         if not part.exists() and owner_of(part) is None:
             path.unlink(missing_ok=True)
@@ -268,5 +267,12 @@ def _copy(part: Path, mine: Path, journal: Journal) -> None:
             target.write(source.read(kept.filled))
 
 
-def _is_closed_to_us(part: Path) -> bool:
-    return any(path.exists() and not os.access(path, os.R_OK) for path in (part, _beside(part)))
+def _closed(part: Path) -> str | None:
+    """Why it is left there and not gone on with."""
+    if any(path.exists() and not os.access(path, os.R_OK) for path in (part, _beside(part))):
+        return f"another account's part of it cannot be read, and it begins anew ({part}; chmod a+r)"
+    if PART_JOURNAL.is_newer(next(_lines(_beside(part)), None)):
+        return (
+            f"a newer version of internlm-zoo has a part of it, and it begins anew ({part}; update to go on)"
+        )
+    return None

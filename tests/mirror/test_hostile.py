@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 
-from internlm_zoo.errors import IntegrityError, UsageError
+from internlm_zoo.errors import IntegrityError, UnsupportedError, UsageError
 from internlm_zoo.mirror import RunOptions, apply, diff, plan
+from internlm_zoo.serve.app import build_app
+from tests.mirror.conftest import Shell
 from tests.mirror.world import World
 
 
@@ -90,3 +92,22 @@ def test_links_in_a_mirror_lead_no_removal_and_no_copy_outside(world: World) -> 
     with pytest.raises(UsageError, match="a link is in the way"):
         apply(world.file, settings=world.settings)
     assert len(list(outside.rglob("*"))) == 3
+
+
+def test_an_index_without_a_number_is_read_and_a_newer_one_is_named_by_mirror_and_server(
+    world: World, shell: Shell
+) -> None:
+    world.ask(models=["tiny-base"])
+    apply(world.file, settings=world.settings)
+    index = world.mirror / "mirror.json"
+    whole = index.read_bytes()
+    index.write_bytes(whole.replace(b'"schema": 1,', b""))
+    assert shell("plan")[0] == 0
+    build_app(world.mirror)
+    for told, kind in ((b'"schema": 99,', UnsupportedError), (b'"schema": "x",', IntegrityError)):
+        index.write_bytes(changed := whole.replace(b'"schema": 1,', told))
+        for verb in ("plan", "apply", "diff"):
+            assert shell(verb)[0] == kind.exit_code
+        with pytest.raises(kind, match=r"mirror\.json"):
+            build_app(world.mirror)
+        assert index.read_bytes() == changed

@@ -13,6 +13,7 @@ from typing import Any
 
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
+from tests.serve.indexed import indexed, write_index
 
 OVERLAY = """
 hubs:
@@ -148,11 +149,8 @@ def open_world(root: Path) -> Iterator[World]:
 
 def _index(hub: Path) -> None:
     """Dot files are served where an index lists them."""
-    releases = [
-        {"path": repo.relative_to(hub).as_posix(), "names": [], "files": [*_facts(repo)]}
-        for repo in sorted(hub.glob("*/*"))
-    ]
-    (hub / "mirror.json").write_text(json.dumps({"schema": 1, "releases": releases}))
+    repos = sorted(hub.glob("*/*"))
+    write_index(hub, *(indexed(repo.relative_to(hub).as_posix(), _facts(repo)) for repo in repos))
 
 
 def _facts(repo: Path) -> Iterator[dict[str, Any]]:

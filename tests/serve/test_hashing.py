@@ -4,7 +4,6 @@ what was hashed, or is in the index, holds for the file that it was."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from internlm_zoo.serve.app import build_app
 from internlm_zoo.serve.background import Server, start
 from tests.serve import content
 from tests.serve.conftest import Run
+from tests.serve.indexed import indexed, write_index
 from tests.serve.test_command import first_document, serving
 from tests.serve.test_protocols import ask, download_urls
 from tests.timing import PATIENCE
@@ -135,8 +135,7 @@ def index(root: Path, files: dict[str, bytes], **more: object) -> None:
         }
         for path, data in files.items()
     ]
-    release = {"path": REPO, "revision": "1" * 40, "files": listed}
-    (root / "mirror.json").write_text(json.dumps({"schema": 1, "releases": [release]}))
+    write_index(root, indexed(REPO, listed, "1" * 40))
 
 
 @pytest.mark.parametrize("times", ["new", "kept"])
@@ -163,7 +162,7 @@ def test_a_file_of_a_mirror_that_was_replaced_is_another(root: Path, hub: Server
 
 def test_an_index_is_believed_where_it_has_a_stamp_alone(root: Path) -> None:
     """Also of a wrong digest: nothing was hashed, or everything."""
-    for stamp, believed in ((None, False), ("1", False), (..., True)):
+    for stamp, believed in (("", False), ("1", False), (..., True)):
         index(root, content.FILES, sha256="5" * 64, **({} if stamp is ... else {"stamp": stamp}))
         with start(root) as hub:
             head = ask("HEAD", f"{hub.url}/{REPO}/resolve/main/model.safetensors").headers

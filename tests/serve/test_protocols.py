@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError
 from internlm_zoo.serve.app import build_app
 from internlm_zoo.serve.background import Server, start
 from tests.serve import content
+from tests.serve.indexed import indexed, write_index
 from tests.timing import PATIENCE
 
 REPO = content.REPO
@@ -225,20 +225,8 @@ def mirror_index(root: Path, revision: str, files: dict[str, bytes]) -> None:
         {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for path, data in files.items()
     ]
-    release = {
-        "path": REPO,
-        "model": "tiny-7b",
-        "format": "hf",
-        "hub": "huggingface",
-        "repo": "internlm/tiny-7b",
-        "revision": revision,
-        "names": [
-            {"hub": "huggingface", "repo": "internlm/tiny-7b"},
-            {"hub": "modelscope", "repo": "Shanghai_AI_Laboratory/tiny-7b"},
-        ],
-        "files": listed,
-    }
-    (root / "mirror.json").write_text(json.dumps({"schema": 1, "releases": [release]}))
+    names = [("huggingface", "internlm/tiny-7b"), ("modelscope", "Shanghai_AI_Laboratory/tiny-7b")]
+    write_index(root, indexed(REPO, listed, revision, names))
 
 
 def test_a_mirror_answers_to_each_hubs_name_with_the_mirrored_revision(root: Path, hub: Server) -> None:

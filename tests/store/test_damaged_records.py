@@ -22,7 +22,7 @@ RECORD = ".internlm-zoo/release.json"
 
 
 def newer(record: Path) -> None:
-    record.write_text(json.dumps({**json.loads(record.read_text()), "version": 2}))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "schema": 2}))
 
 
 def newer_release(record: Path) -> None:

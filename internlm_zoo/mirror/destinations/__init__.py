@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from internlm_zoo.files import File
-from internlm_zoo.mirror.index import Index, IndexedFile
 from internlm_zoo.mirror.values import FileCount, LocalState
 from internlm_zoo.progress import Progress
+from internlm_zoo.store.mirror_index import Index, IndexedFile
 
 
 class Destination(Protocol):

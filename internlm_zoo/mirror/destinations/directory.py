@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from converters.formats.access import content_of
 from converters.locking import Holder, take
+from converters.saved import MIRROR
 from converters.system.filesystem import move, writing
 from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
@@ -22,12 +22,11 @@ from internlm_zoo.files import Digests, File
 from internlm_zoo.fs import contained
 from internlm_zoo.hashing import hash_file
 from internlm_zoo.integrity.folder import verify_folder
-from internlm_zoo.mirror.index import NAME, Index, IndexedFile, dump, git_digest, parse
 from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.paths import check_path
 from internlm_zoo.store.layout import BOOKS, is_ours, place_of
-from internlm_zoo.store.record import MOST
+from internlm_zoo.store.mirror_index import Index, IndexedFile, dump, git_digest, read_index
 
 _ELSEWHERE = "name another destination, or make this one writable"
 _GUARD = ".mirror.guard"
@@ -59,18 +58,17 @@ class DirectoryDestination:
 
     def index(self) -> Index:
         self._check_root()
-        path = self._root / NAME
-        index = parse(content_of(path, MOST), str(path)) if path.exists() else Index()
+        index = read_index(self._root)
         for release in index.releases:
             self._folder(release.path)
         return index
 
     def publish(self, index: Index) -> None:
-        draft = self._root / f".{NAME}.new"
+        draft = self._root / f".{MIRROR.file}.new"
         draft.unlink(missing_ok=True)  # a link would be written through
         with draft.open("x", encoding="utf-8", newline="\n") as file:
             file.write(dump(index))
-        draft.replace(self._root / NAME)
+        draft.replace(self._root / MIRROR.file)
 
     def examine(
         self, path: str, files: Iterable[IndexedFile], *, deep: bool, progress: Progress

@@ -15,13 +15,12 @@ from converters.record.expected import expected
 from converters.sinks.journal import Journal
 from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.ownership import Owner
-from internlm_zoo.mirror import index as mirror_index
 from internlm_zoo.registry.lock import LockedRelease
-from internlm_zoo.serve.index import read_index
 from internlm_zoo.store.aliases import remembered
 from internlm_zoo.store.block_digests import read_blocks
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
+from internlm_zoo.store.mirror_index import read_index
 from internlm_zoo.store.record import read_record
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.journal import claim
@@ -43,13 +42,17 @@ MIRRORED = {
     "files": [{"path": "config.json", "size": 2, "sha256": DIGEST, "git_sha1": None, "stamp": "1"}],
 }
 INDEX = {"schema": 1, "releases": [MIRRORED]}
-_ENTRY = b'[0, {"crcs": {"model_tp0_pp0.pt": {"output.weight": 7}}, "digests": {"head": "ab"}}]'
+_ENTRY = json.dumps(
+    {"schema": 1, "batch": 0, "crcs": {"model_tp0_pp0.pt": {"output.weight": 7}}, "digests": {"head": "ab"}}
+).encode()
 JOURNAL = _ENTRY + b" %08x\n" % zlib.crc32(_ENTRY)
 RECORD = {
+    "schema": 1,
     "target": {"files": [{"name": "model.safetensors", "size": 8}], "other_files": [], "digests": {}},
     "fingerprint": {"tensors": {"norm.weight": "ab"}},
 }
 BLOCKS = {
+    "schema": 1,
     "block": 1 << 23,
     "blake3": ["a" * 64, "b" * 64],
     "check": blake3(("a" * 64 + "b" * 64).encode()).hexdigest(),
@@ -57,12 +60,13 @@ BLOCKS = {
 DOWNLOADED = [
     json.dumps(line).encode() + b"\n"
     for line in (
-        {"version": 2, "block": BLOCK, "wanted": File("config.json", 64, Digests(DIGEST)).facts},
+        {"schema": 2, "block": BLOCK, "wanted": File("config.json", 64, Digests(DIGEST)).facts},
         {"door": "hub", "etag": '"x"'},
         {"block": 0, "filled": 64, "blake3": "b" * 64, "authors": ["hub"]},
     )
 ]
 LEDGER = {
+    "schema": 1,
     "path": "x",
     "size": 1,
     "mtime_ns": 1,
@@ -81,7 +85,7 @@ def _json(value: object) -> Callable[[], list[bytes]]:
     return lambda: [json.dumps(value).encode()]
 
 
-def _served(path: Path) -> object:
+def _mirrored(path: Path) -> object:
     return read_index(path.parent)
 
 
@@ -118,10 +122,9 @@ READERS = {
     "ledger": Reader(in_file("adopted.jsonl", _ledger), lambda: [json.dumps(LEDGER).encode() + b"\n"]),
     "block-digests": Reader(in_file(f"blocks/aa/{DIGEST}.json", _digests), _json(BLOCKS), is_json=True),
     "download-journal": Reader(in_file("aa.free-00.journal", _downloaded), lambda: [b"".join(DOWNLOADED)]),
-    "alias": Reader(in_file(f"aa/{'a' * 40}.{DIGEST}", _alias), lambda: [b"huggingface"]),
+    "alias": Reader(in_file(f"aa/{'a' * 40}.{DIGEST}", _alias), lambda: [b"1 huggingface"]),
     "conversion-journal": Reader(in_file("journal", _conversion), lambda: [JOURNAL]),
     "conversion-record": Reader(in_file("conversion.json", _recorded), _json(RECORD), is_json=True),
     "holder": Reader(decoded, lambda: [encoded(this_process(0))], is_json=True),
-    "mirror-index": Reader(lambda data: mirror_index.parse(data, "mirror.json"), _json(INDEX), is_json=True),
-    "served-index": Reader(in_file("mirror.json", _served), _json(INDEX), is_json=True),
+    "mirror-index": Reader(in_file("mirror.json", _mirrored), _json(INDEX), is_json=True),
 }

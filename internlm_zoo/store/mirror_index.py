@@ -1,30 +1,30 @@
 """`mirror.json`: what a mirror holds, where it came from, and under which names each hub knows it.
 
-`internlm-zoo serve` reads it for names, revisions and digests. It is replaced in one step, after the files it
-speaks of are in place; before a file is touched, what it says of that file is taken back.
+`mirror apply` writes it, `serve` reads it for names, revisions and digests. It is replaced in one step, after
+the files it speaks of are in place; before a file is touched, what it says of that file is taken back.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from internlm_zoo.errors import IntegrityError, UnsupportedError
+from converters.formats.access import content_of
+from converters.saved import MIRROR
+from internlm_zoo.errors import IntegrityError
 from internlm_zoo.files import Digests, File
 from internlm_zoo.hashing import hash_file
 from internlm_zoo.registry.entry import FilePath, GitSha1, Sha256, Size
 from internlm_zoo.registry.release import Format
-from internlm_zoo.store.record import parsed
-from internlm_zoo.versions import is_newer
+from internlm_zoo.versions import MOST, read_document
 
-NAME = "mirror.json"
-# Up to this size a hub may list a file by its git digest alone.
-_SMALL = 10 * 1024 * 1024
+_SMALL = 10 * 1024 * 1024  # up to this size a hub may list a file by its git digest alone
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,28 @@ class IndexedRelease:
     files: tuple[IndexedFile, ...]
     found: tuple[str, ...] = ()
 
-    def file(self, path: str) -> IndexedFile | None:
-        return next((file for file in self.files if file.path == path), None)
+    @functools.cached_property
+    def by_path(self) -> Mapping[str, IndexedFile]:
+        return {file.path: file for file in self.files}
 
 
 @dataclass(frozen=True)
 class Index:
     """releases: by path, sorted."""
 
-    schema: Literal[1] = 1
     releases: tuple[IndexedRelease, ...] = ()
 
+    @functools.cached_property
+    def names(self) -> Mapping[HubName, str]:
+        """Paths of the releases, by what hubs call them."""
+        return {name: release.path for release in self.releases for name in release.names}
+
     def find(self, path: str) -> IndexedRelease | None:
-        return next((held for held in self.releases if held.path == path), None)
+        return self._by_path.get(path)
+
+    @functools.cached_property
+    def _by_path(self) -> Mapping[str, IndexedRelease]:
+        return {release.path: release for release in self.releases}
 
     def put(self, held: IndexedRelease) -> Index:
         others = [other for other in self.releases if other.path != held.path]
@@ -104,18 +113,23 @@ class Index:
         return self.put(replace(held, files=kept, revision=None))
 
 
-def parse(text: bytes, where: str) -> Index:
-    """Raises IntegrityError for what is not an index, UnsupportedError for one of a newer version."""
+def read_index(root: Path) -> Index:
+    """The index of a mirror directory, empty where there is none. Raises IntegrityError for what is none,
+    UnsupportedError for one of a later version."""
+    path = root / MIRROR.file
     try:
-        return _INDEX.validate_json(text)
-    except ValidationError as error:
-        if is_newer(parsed(text), error, "schema", Index.schema):
-            newer = "the index of the mirror was written by a newer version of internlm-zoo"
-            raise UnsupportedError(newer, where, "update internlm-zoo, or mirror to another place") from error
-        what = "the index of the mirror cannot be read"
-        raise IntegrityError(
-            what, where, "remove it: `mirror apply` checks the files and writes it anew"
-        ) from error
+        stat = path.stat()
+    except FileNotFoundError:
+        return Index()
+    return _read(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, *state: int) -> Index:
+    """state: what changes whenever the file does, so that it is parsed once and never stale."""
+    fix = "remove it: `internlm-zoo mirror apply` checks the files and writes it anew"
+    damaged = IntegrityError("the index of the mirror cannot be read", path, fix)
+    return read_document(content_of(path, MOST), MIRROR, _INDEX, damaged, "mirror to another place")
 
 
 def git_digest(file: Path, size: int) -> str | None:
@@ -124,7 +138,7 @@ def git_digest(file: Path, size: int) -> str | None:
 
 
 def dump(index: Index) -> str:
-    return json.dumps(asdict(index), ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(MIRROR.marked(asdict(index)), ensure_ascii=False, indent=1) + "\n"
 
 
 _INDEX = TypeAdapter(Index)
