@@ -24,30 +24,24 @@ class ByteSource(Protocol):
     @property
     def name(self) -> str:
         """What an error calls it and what reopens it: a path or a URL."""
-        ...
 
     @property
     def size(self) -> int: ...
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes. Raises IntegrityError where the source ends before that."""
-        ...
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the buffer (of bytes) from `offset` on. Raises IntegrityError as `read` does."""
-        ...
 
     def expect(self, offset: int, length: int) -> None:
         """A hint: this thread is going to read this range, front to back and little more."""
-        ...
 
     def keep(self, offset: int, length: int) -> None:
         """A hint: all of this range is going to be read, in pieces and in any order."""
-        ...
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """A hint: these short ranges (offset, length) are going to be read, maybe more than once."""
-        ...
 
     def close(self) -> None: ...
 

@@ -25,47 +25,37 @@ class Folder(Protocol):
     @property
     def name(self) -> str:
         """What errors call it: a path, or hub:repo."""
-        ...
 
     @property
     def in_order(self) -> bool:
         """Whether it wants to be read by one thread, in the order of its bytes."""
-        ...
 
     def names(self, below: str = "") -> Sequence[str]:
         """The files in it, or in a folder below it, sorted; what lies deeper is left out."""
-        ...
 
     def where(self, name: str) -> str:
         """What errors call a file in it; ends in a slash and the name."""
-        ...
 
     def open(self, name: str) -> ByteSource:
         """The file, to be closed by who opened it. Raises NotFoundError."""
-        ...
 
     def identity(self, name: str) -> str:
         """A text that differs whenever the file's bytes may differ."""
-        ...
 
     def known_sha256(self, name: str) -> str | None:
         """The sha256 that is known of the file before any of it is read."""
-        ...
 
     def known_digest(self, name: str) -> Mapping[str, str] | None:
         """What was verified of the file's bytes already, and how: {"sha256": ..., "verified": ...}.
 
         Raises IntegrityError if what was read of it is not what it should be."""
-        ...
 
     def confirm(self) -> None:
         """Raises IntegrityError for a file that is not what it was when it was opened first."""
-        ...
 
     def renew(self, names: Collection[str]) -> Mapping[str, IntegrityError]:
         """As `confirm`, but of these files those are returned that look the same and were touched, each with
         what to say if its bytes turn out to be others. They count from now on as they are now."""
-        ...
 
 
 def nothing_verified() -> Mapping[str, str]:

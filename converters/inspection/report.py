@@ -17,12 +17,7 @@ from converters.formats.folder import Folder, local_folder
 from converters.inspection.contents import Contents, contents_of
 from converters.inspection.finding import Finding, finding, noting
 from converters.inspection.ranks import duplicates, renamed
-from converters.inspection.statistics import (
-    TensorStatistics,
-    statistics_of,
-    statistics_of_files,
-    suspicions,
-)
+from converters.inspection.statistics import TensorStatistics, statistics_of, statistics_of_files, suspicions
 from converters.inspection.survey import Survey, survey
 from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files, tokenizer_notes
 from converters.layouts.table import GGUF, TORCH, Layout

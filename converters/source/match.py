@@ -164,10 +164,7 @@ def _file_of(tensors: Mapping[str, StoredTensor], where: str) -> str:
 
 def _closest(candidates: Sequence[tuple[Cell, ...]], stored: Stored, where: str) -> Sequence[Mismatch]:
     """What is wrong under the combination that fits best."""
-    return min(
-        (sorted(_mismatches(expected, stored, where), key=str) for expected in candidates),
-        key=len,
-    )
+    return min((sorted(_mismatches(expected, stored, where), key=str) for expected in candidates), key=len)
 
 
 def _refusal(mismatches: Sequence[Mismatch]) -> ZooError:

@@ -142,10 +142,7 @@ def default_workers() -> int:
 
 
 def in_parallel(
-    work: Callable[[T], R],
-    items: Sequence[T],
-    workers: int | None,
-    stop: Callable[[], None] = lambda: None,
+    work: Callable[[T], R], items: Sequence[T], workers: int | None, stop: Callable[[], None] = lambda: None
 ) -> list[R]:
     """`work` on every item, results in order. The first error cancels what has not begun, and is raised.
 

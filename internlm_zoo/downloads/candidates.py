@@ -61,11 +61,7 @@ class Candidate:
 
 
 def candidates(
-    model: Model,
-    registry: Registry,
-    lock: Lock,
-    settings: Settings,
-    wanted: ReleaseFilter,
+    model: Model, registry: Registry, lock: Lock, settings: Settings, wanted: ReleaseFilter
 ) -> list[Candidate]:
     """In the order they are to be tried: what is in the package first, hf before original, then as the
     registry has them. If the user has an order of hubs, it counts, and there are no others. Raises

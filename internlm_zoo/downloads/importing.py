@@ -59,11 +59,7 @@ class ImportedRelease:
 
 
 def import_folders(
-    folders: Sequence[Path],
-    *,
-    settings: Settings,
-    dry_run: bool = False,
-    progress: Progress | None = None,
+    folders: Sequence[Path], *, settings: Settings, dry_run: bool = False, progress: Progress | None = None
 ) -> list[ImportedRelease]:
     """Look through folders for the files of all locked releases; those that are whole then are shown.
 

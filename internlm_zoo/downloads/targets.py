@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from converters.system.filesystem import move, nearest
 from converters.system.system_files import is_empty
@@ -28,15 +27,15 @@ from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
 from internlm_zoo.transfer.values import Fetched
 
-# What the store is called among the origins of a file.
+# What the store is called among the endpoints of a file.
 STORE = "store"
 
 
 @dataclass(frozen=True)
 class FileState:
     """How a file stands. sha256 and size: of the file, if it is here and right. verified_by: see
-    `Target.keep`. damaged: what is there in its place. relinked: its release had a damaged copy of it, and
-    gets another."""
+    `StoreTarget.keep`. damaged: what is there in its place. relinked: its release had a damaged copy of it,
+    and gets another."""
 
     sha256: str | None = None
     size: int = 0
@@ -45,51 +44,11 @@ class FileState:
     relinked: bool = False
 
 
-class Target(Protocol):
-    @property
-    def folder(self) -> Path:
-        """What the user gets."""
-        ...
-
-    @property
-    def partial(self) -> Path:
-        """Where unchecked bytes wait."""
-        ...
-
-    def begin(self, model: str) -> None:
-        """Before anything is written. Raises what keeps the folder from being used."""
-        ...
-
-    def look(self, file: File) -> FileState:
-        """Whether the file is here and right."""
-        ...
-
-    def near(self, file: File) -> Path | None:
-        """A file of the store that should have the bytes, if they are to be copied from there."""
-        ...
-
-    def keep(self, fetched: Fetched, file: File, verified_by: str | None = None) -> None:
-        """Give a checked file its final name. verified_by: the hub whose digest it was compared with, if its
-        own has none."""
-        ...
-
-    def adopt(self, found: HashedCopy, file: File) -> bool:
-        """Take a file from where it was found, which stays as it is; False if it changed meanwhile."""
-        ...
-
-    def links(self, copies: Iterable[LocalCopy]) -> bool:
-        """Whether a file that is adopted from there takes no room."""
-        ...
-
-    def finish(self, record: Record) -> None:
-        """All files are here: show them."""
-        ...
-
-
 @dataclass(frozen=True)
 class StoreTarget:
-    """force: what is here is hashed again before it is believed; so is what others may write to, once it
-    changed. stale: paths of the release that are copies, and no longer those of their blobs."""
+    """folder: what the user gets. force: what is here is hashed again before it is believed; so is what
+    others may write to, once it changed. stale: paths of the release that are copies, and no longer those of
+    their blobs."""
 
     store: Store
     folder: Path
@@ -100,13 +59,16 @@ class StoreTarget:
 
     @property
     def partial(self) -> Path:
+        """Where unchecked bytes wait."""
         return self.store.partial
 
     def begin(self, model: str) -> None:
+        """Before anything is written. Raises what keeps the folder from being used."""
         check_books(self.folder)
         intact_record(self.folder)
 
     def look(self, file: File) -> FileState:
+        """Whether the file is here and right."""
         known = _known(self.folder, self.store.aliases, self.release, file)
         if known is None:
             return FileState()
@@ -128,18 +90,21 @@ class StoreTarget:
             return False
 
     def near(self, file: File) -> Path | None:
-        """The release's own copy, where it has one that is right."""
+        """A file of the store to copy the bytes from: the release's own, where it has one that is right."""
         copy = self.folder / file.path
         if file.sha256 is None or copy.is_symlink() or not copy.is_file():
             return None
         return copy if self._is_right(copy, file.sha256) else None
 
     def keep(self, fetched: Fetched, file: File, verified_by: str | None = None) -> None:
+        """Give a checked file its final name. verified_by: the hub whose digest it was compared with, if its
+        own has none."""
         remember(self.store.aliases, name_of(self.release, file), Alias(fetched.sha256, verified_by))
         keep_blob(self.store, fetched.path, fetched.sha256)
         self._links_to_it(file)
 
     def adopt(self, found: HashedCopy, file: File) -> bool:
+        """Take a file from where it was found, which stays as it is; False if it changed meanwhile."""
         remember(self.store.aliases, name_of(self.release, file), Alias(found.known.sha256))
         taken = take_in(self.store, self.hash_cache, found)
         self._links_to_it(file)
@@ -151,16 +116,18 @@ class StoreTarget:
             self.stale.add(file.path)
 
     def links(self, copies: Iterable[LocalCopy]) -> bool:
+        """Whether a file that is adopted from there takes no room."""
         here = nearest(self.partial).stat().st_dev
         return any(copy.device == here for copy in copies)
 
     def finish(self, record: Record) -> None:
+        """All files are here: show them."""
         publish_release(self.store, self.folder, record, self.stale)
 
 
 @dataclass(frozen=True)
 class FolderTarget:
-    """force: files that differ are replaced."""
+    """The same of plain files. force: those that differ are replaced."""
 
     store: Store
     folder: Path
@@ -235,6 +202,9 @@ class FolderTarget:
         forget(self.aliases, {file.sha256 for file in record.release.files if file.sha256})
         with suppress(OSError):  # another download may be using it
             self.partial.rmdir()
+
+
+Target = StoreTarget | FolderTarget
 
 
 def _known(folder: Path, aliases: Path, release: LockedRelease, file: File) -> Alias | None:

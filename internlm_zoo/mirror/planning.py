@@ -111,11 +111,7 @@ def strangers(seen: LocalState) -> tuple[str, ...]:
 
 
 def _actions(
-    snapshot: Snapshot,
-    offered: Iterable[File],
-    held: IndexedRelease | None,
-    seen: LocalState,
-    rules: Policy,
+    snapshot: Snapshot, offered: Iterable[File], held: IndexedRelease | None, seen: LocalState, rules: Policy
 ) -> Iterator[Action]:
     known = {file.path: file for file in held.files} if held else {}
     from_here = _same_source(snapshot, held)

@@ -53,10 +53,7 @@ class Server:
 
 
 def start(
-    served: Path | web.Application,
-    port: int = 0,
-    host: str = "127.0.0.1",
-    tls: ssl.SSLContext | None = None,
+    served: Path | web.Application, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> Server:
     """Serve a directory, or an application, and return once it answers. port 0: any free one. tls: for https.
 

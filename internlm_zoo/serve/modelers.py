@@ -139,11 +139,7 @@ def _etag(entry: ServedFile) -> str:
 
 
 def _commit(repository: Repository) -> dict[str, str]:
-    return {
-        "commit_sha": repository.revision,
-        "message": "",
-        "created": _moment(repository.modified),
-    }
+    return {"commit_sha": repository.revision, "message": "", "created": _moment(repository.modified)}
 
 
 def _moment(seconds: float) -> str:

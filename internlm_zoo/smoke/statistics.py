@@ -12,15 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from internlm_zoo.loading.generate import (
-    Message,
-    decode,
-    encode,
-    encode_turns,
-    greedy,
-    last_logits,
-    stop_ids,
-)
+from internlm_zoo.loading.generate import Message, decode, encode, encode_turns, greedy, last_logits, stop_ids
 from internlm_zoo.loading.load import Loaded
 from internlm_zoo.loading.score import score
 from internlm_zoo.smoke.result import Check

@@ -52,8 +52,6 @@ class Source(Protocol):
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         """Raises NotFoundError, AccessError, NetworkError, IntegrityError (hostile listing)."""
-        ...
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         """Raises NotFoundError if the snapshot has no such file, NetworkError."""
-        ...

@@ -8,12 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from internlm_zoo.errors import (
-    AccessError,
-    IntegrityError,
-    NetworkError,
-    ZooError,
-)
+from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, ZooError
 from internlm_zoo.net.retry_after import asked_wait
 from internlm_zoo.net.statuses import Recovery, meaning_of
 

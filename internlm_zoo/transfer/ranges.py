@@ -12,11 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from internlm_zoo.errors import (
-    IntegrityError,
-    NetworkError,
-    ZooError,
-)
+from internlm_zoo.errors import IntegrityError, NetworkError, ZooError
 from internlm_zoo.files import File
 from internlm_zoo.net.backoff import Backoff
 from internlm_zoo.net.statuses import Recovery

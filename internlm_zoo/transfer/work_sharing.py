@@ -17,11 +17,9 @@ class Stopped(Exception):
 class SharedWork(Protocol):
     def take_part(self) -> bool:
         """Do a part of it; False if there is none to do now."""
-        ...
 
     def save(self) -> None:
         """Have the next run find what is done of it."""
-        ...
 
 
 class WorkSharing:
