@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
-
-from internlm_zoo.names import is_sha1, is_sha256
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """begin: a hash for a file of so many bytes. is_one: whether a text has the form of its digests.
-    of_nothing: the digest of no bytes. needs_size: whether the size goes into it."""
+    """begin: a hash for a file of so many bytes. needs_size: whether the size goes into it."""
 
     begin: Callable[[int], hashlib._Hash]
-    is_one: Callable[[str], bool]
-    of_nothing: str
     needs_size: bool = False
+
+    @cached_property
+    def of_nothing(self) -> str:
+        """The digest of no bytes."""
+        return self.begin(0).hexdigest()
 
     @property
     def digits(self) -> int:
         return len(self.of_nothing)
 
+    @cached_property
+    def form(self) -> re.Pattern[str]:
+        """What its digests look like."""
+        return re.compile(f"[0-9a-f]{{{self.digits}}}")
+
 
 ALGORITHMS: Mapping[str, Algorithm] = {
-    "sha256": Algorithm(
-        lambda size: hashlib.sha256(),
-        is_sha256,
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-    ),
+    "sha256": Algorithm(lambda size: hashlib.sha256()),
     # As `git hash-object` has it.
     "git_sha1": Algorithm(
-        lambda size: hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False),
-        is_sha1,
-        "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
-        needs_size=True,
+        lambda size: hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), needs_size=True
     ),
 }
 """The checksums that there are, the strongest first: `Digests` has a field for each."""
+
+
+def spoken(name: str) -> str:
+    """An algorithm, or another fact, as sentences call it."""
+    return name.replace("_", " ")
 
 
 class Fact(NamedTuple):
@@ -54,7 +59,7 @@ class Fact(NamedTuple):
         return self.expected == self.found
 
     def __str__(self) -> str:
-        return f"expected {self.name.replace('_', ' ')} {self.expected}, found {self.found}"
+        return f"expected {spoken(self.name)} {self.expected}, found {self.found}"
 
 
 def _both_state(names: Iterable[str], expected: Iterable[Any], found: Iterable[Any]) -> Iterable[Fact]:
@@ -82,7 +87,7 @@ class Digests(NamedTuple):
     def are_sound(self) -> bool:
         """Whether each has the form of its algorithm. Raises TypeError for what is no text."""
         said = zip(ALGORITHMS.values(), self, strict=True)
-        return all(digest is None or algorithm.is_one(digest) for algorithm, digest in said)
+        return all(digest is None or algorithm.form.fullmatch(digest) for algorithm, digest in said)
 
     def completed_by(self, other: Digests) -> Digests:
         """With those of the other that this lacks."""

@@ -40,7 +40,7 @@ _MODELSCOPE_PLACES = (
 # Each with the files below it, by name.
 Folders = Sequence[tuple[str, Mapping[str, Sequence[Path]]]]
 # Git's sha1 or a sha256, as huggingface_hub names its blobs.
-_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_HEX = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,6 @@ def _status(path: Path) -> os.stat_result | None:
 
 def _may_be(path: Path, status: os.stat_result, file: File) -> bool:
     """By its size, and by a name that is the digest of something else."""
-    published = file.sha256 if len(path.name) == 64 else file.git_sha1
-    is_other = _DIGEST.fullmatch(path.name) and published not in (None, path.name)
+    published = {len(digest): digest for digest in filter(None, file.digests)}.get(len(path.name))
+    is_other = _HEX.fullmatch(path.name) and published not in (None, path.name)
     return stat.S_ISREG(status.st_mode) and file.size in (None, status.st_size) and not is_other

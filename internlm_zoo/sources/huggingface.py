@@ -29,13 +29,13 @@ from internlm_zoo.sources.schema import Digest, Several, moment, read
 _ERROR = "X-Error-Code"  # huggingface_hub.utils.hf_raise_for_status
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Lfs:
     sha256: Digest
     size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Sibling:
     """blob_id: of an LFS file it is that of its pointer, so it says nothing about the bytes."""
 

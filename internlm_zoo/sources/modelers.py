@@ -31,7 +31,7 @@ _NO_SUCH_REVISION = ("ref_not_exist", "branch_or_path_not_found")
 _NOT_ON_WHITE_LIST = 418
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Node:
     """A file or a folder. etag: a digest of another length is passed on, and refused as none."""
 

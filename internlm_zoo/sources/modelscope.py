@@ -36,7 +36,7 @@ _CUT_AT = 3000  # where a listing may be cut, which it does not say
 _PASCAL = ConfigDict(alias_generator=to_pascal)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A file or a folder. revision: the commit that changed it last. committed_date: of that, in seconds
     since the epoch."""

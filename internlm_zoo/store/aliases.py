@@ -19,7 +19,7 @@ from converters.saved import ALIAS
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.files import ALGORITHMS, File
 from internlm_zoo.fs import contained
-from internlm_zoo.names import is_sha1, is_sha256
+from internlm_zoo.names import is_sha256
 from internlm_zoo.registry.lock import LockedRelease
 
 _LONGEST = 256
@@ -45,8 +45,9 @@ def name_of(release: LockedRelease, file: File) -> str:
 
 
 def _checked(digest: str) -> str:
-    if not (is_sha256(digest) or is_sha1(digest)):
-        raise IntegrityError(f"refused the digest {digest!r}: it has 64 or 40 digits of 0-9 and a-f")
+    if not any(algorithm.form.fullmatch(digest) for algorithm in ALGORITHMS.values()):
+        digits = " or ".join(str(algorithm.digits) for algorithm in ALGORITHMS.values())
+        raise IntegrityError(f"refused the digest {digest!r}: it has {digits} digits of 0-9 and a-f")
     return digest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 
-from internlm_zoo.files import Fact, File
+from internlm_zoo.files import Fact, File, spoken
 from internlm_zoo.hashing import Hasher
 
 LIMIT = 112 << 20
@@ -57,7 +57,7 @@ class OutOfOrderHasher:
     def checked_against(self) -> str | None:
         """What the bytes are held against: the best digest that was published."""
         best = self._wanted.strongest or ("md5" if self._md5 else None)
-        return best and best.replace("_", " ")
+        return best and spoken(best)
 
     def mismatch(self) -> Fact | None:
         """What is not as wanted; None if all is."""
