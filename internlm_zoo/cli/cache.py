@@ -10,7 +10,7 @@ import typer
 
 from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.shell import Shell, group, verb
-from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.disk import disk
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

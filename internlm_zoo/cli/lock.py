@@ -33,7 +33,7 @@ def lock(
 
     Exit code 3 if some releases could not be asked for; what could be is recorded.
     """
-    from internlm_zoo.fs.homes import disk
+    from internlm_zoo.fs.disk import disk
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.lock import Lock, read, record_in, user_lock
     from internlm_zoo.registry.quoted import sentences

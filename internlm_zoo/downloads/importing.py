@@ -15,7 +15,7 @@ from internlm_zoo.caches.find import Caches, folders_of
 from internlm_zoo.downloads.targets import StoreTarget
 from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.contained import real
-from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.disk import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Registry, load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease, record

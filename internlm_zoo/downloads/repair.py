@@ -17,7 +17,7 @@ from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
-from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.disk import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease

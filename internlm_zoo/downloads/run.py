@@ -28,7 +28,7 @@ from internlm_zoo.errors import (
     ZooError,
     most_severe,
 )
-from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.disk import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease

@@ -1,13 +1,11 @@
-"""Where an account's own files lie, and what to say if nothing can be written there."""
+"""Where an account's own files lie."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from converters.system.filesystem import writing
 from internlm_zoo.errors import UsageError
 
 # The home of an account that has none: nothing is there, and nothing can be made there, not by root either.
@@ -41,13 +39,3 @@ def path_of(text: str, environ: Mapping[str, str]) -> Path:
     if text == "~" or text.startswith("~/"):
         return home_of(environ) / text[2:]
     return Path(os.path.expanduser(text))  # noqa: PTH111 - which leaves the name of an unknown user as it is
-
-
-@contextmanager
-def disk(path: Path, elsewhere: str = "use another --local-dir or INTERNLM_ZOO_HOME") -> Iterator[None]:
-    """What the system refuses of writing there is an error with a way out; see `writing`."""
-    if path.is_relative_to(NOWHERE):
-        fix = "set INTERNLM_ZOO_HOME, or HOME, to a folder that you may write to"
-        raise UsageError("this account has no home directory, so there is no place for the store", fix=fix)
-    with writing(path, elsewhere):
-        yield

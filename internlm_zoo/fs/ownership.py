@@ -29,41 +29,41 @@ _OURS = re.compile(
 
 
 @dataclass
-class _Life:
+class _Lease:
     guard: LockFile
     users: int = 0
 
 
-_lives: dict[tuple[int, Path], _Life] = {}
+_leases: dict[tuple[int, Path], _Lease] = {}
 _changing = threading.Lock()
 
 
 class Owner:
-    """This process, at work in a folder: a context manager. Made if it is not there, the folder shows a life
+    """This process, at work in a folder: a context manager. Made if it is not there, the folder shows a lease
     of it meanwhile. Raises OSError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._key = os.getpid(), folder.absolute()
         with _changing:
-            life = _lives.get(self._key)
-            if life is None or not life.guard.is_ours():
-                life = _lives[self._key] = _Life(_begun(folder))
-            life.users += 1
-            self._life = life
+            lease = _leases.get(self._key)
+            if lease is None or not lease.guard.is_ours():
+                lease = _leases[self._key] = _Lease(_taken(folder))
+            lease.users += 1
+            self._lease = lease
 
     def name(self, key: str) -> Path:
         """One of its names there, drawn anew each time. key: without a dot."""
-        return self._folder / f"{key}.{self._life.guard.path.stem}-{secrets.token_hex(4)}.part"
+        return self._folder / f"{key}.{self._lease.guard.path.stem}-{secrets.token_hex(4)}.part"
 
     def leave(self) -> None:
         """Its names there belong to nobody from now on, unless it is there a second time."""
         with _changing:
-            self._life.users -= 1
-            if not self._life.users:
-                self._life.guard.release()
-                if _lives.get(self._key) is self._life:
-                    del _lives[self._key]
+            self._lease.users -= 1
+            if not self._lease.users:
+                self._lease.guard.release()
+                if _leases.get(self._key) is self._lease:
+                    del _leases[self._key]
 
     def __enter__(self) -> Owner:
         return self
@@ -72,21 +72,21 @@ class Owner:
         self.leave()
 
 
-def _begun(folder: Path) -> LockFile:
+def _taken(folder: Path) -> LockFile:
     folder.mkdir(parents=True, exist_ok=True)
-    bury(folder)
+    remove_stale(folder)
     while True:
-        life = take(folder / f"{secrets.token_hex(8)}{_LIFE}")
-        if isinstance(life, LockFile):
-            return life
+        lease = take(folder / f"{secrets.token_hex(8)}{_LIFE}")
+        if isinstance(lease, LockFile):
+            return lease
 
 
-def bury(folder: Path) -> None:
-    """Remove the lives that are over."""
-    for life in named(folder, "", _LIFE):
+def remove_stale(folder: Path) -> None:
+    """Remove the leases of processes that are over."""
+    for lease in named(folder, "", _LIFE):
         with suppress(OSError):  # another account's: it says the same as none
-            if holder_of(life) is None:
-                life.unlink(missing_ok=True)
+            if holder_of(lease) is None:
+                lease.unlink(missing_ok=True)
 
 
 def holder_in(folder: Path) -> Holder | None:

@@ -16,7 +16,7 @@ from converters.system.filesystem import copy, keeps_out, move, set_mode
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
-from internlm_zoo.fs.ownership import bury, draft, sweep
+from internlm_zoo.fs.ownership import draft, remove_stale, sweep
 from internlm_zoo.store.layout import Store, place_of
 from internlm_zoo.store.record import Record, extend_record, says, write_record
 
@@ -79,7 +79,7 @@ def _sweep(store: Store) -> None:
     try:
         for key in _DRAFTS:
             sweep(store.partial, key)
-        bury(store.partial)
+        remove_stale(store.partial)
     except OSError as error:
         if not keeps_out(error):
             raise

@@ -15,7 +15,7 @@ from shlex import quote
 
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.fs import contained
-from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.disk import disk
 from internlm_zoo.fs.ownership import draft, is_ours
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.aliases import notes_of, notes_of_others

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.disk import disk
 from internlm_zoo.hashing import feed
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK, Blocks

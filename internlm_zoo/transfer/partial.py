@@ -15,7 +15,7 @@ from converters.locking.file_locks import is_at
 from converters.system.filesystem import flush, resize
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.files import Fact, File
-from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.disk import disk
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.block_records import BlockRecords

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from converters.formats.access import regular
 from internlm_zoo.files import File
-from internlm_zoo.fs.homes import disk
+from internlm_zoo.fs.disk import disk
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.hashing import feed
 from internlm_zoo.transfer import journal
