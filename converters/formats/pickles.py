@@ -1,8 +1,8 @@
 """Reads the pickles that torch.save writes, opcode by opcode and without `pickle`: nothing is ever called.
 
 `pickletools` splits the stream into opcodes; ACTIONS says what each of the few that a state dict or a
-config needs does to a stack of plain values; GLOBALS says which names may appear and what stands in for
-them. Every other opcode or name is a refusal that names it. What comes out is made of dict, list, tuple,
+config needs does to a stack of plain values; `pickle_names.py` says which names may appear and what stands in
+for them. Every other opcode or name is a refusal that names it. What comes out is made of dict, list, tuple,
 str, int, float, bool, None, `DType` and `TensorRef` alone, without cycles, of bounded depth and size.
 
 Format facts: pickle protocol 2 (CPython, pickletools), torch/serialization.py, torch/_utils.py, and
@@ -11,14 +11,12 @@ Format facts: pickle protocol 2 (CPython, pickletools), torch/serialization.py, 
 
 from __future__ import annotations
 
-import math
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import IntegrityError, UnsupportedError
-from converters.formats.tensors import ELEMENT_TYPES, MAX_DIMS, DType
+from converters.formats.pickle_names import CALLS, GLOBALS, Malformed, Name, Storage, is_size
 from converters.values import shown
 
 MAX_BYTES = 32 << 20
@@ -27,40 +25,8 @@ MAX_OPCODES = 2_000_000
 makes a value of at most some hundred bytes."""
 MAX_DEPTH = 16
 MAX_VALUES = 2_000_000
-MAX_SIZE = 1 << 63  # torch counts in 64 bits, with a sign
 PROTOCOL = 2  # DEFAULT_PROTOCOL of torch.serialization
 _SAID = 200
-
-
-@dataclass(frozen=True)
-class Storage:
-    """One data/{key} entry, seen as `numel` elements of type `dtype`."""
-
-    key: str
-    dtype: str
-    numel: int
-
-
-@dataclass(frozen=True)
-class TensorRef:
-    """A tensor as a view of a storage; offset and strides in elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A global of the pickle: a name, never the thing it names."""
-
-    name: str
-    dtype: str | None = None
-
-
-class _Malformed(Exception):
-    """The pickle breaks its own rules."""
 
 
 def loads(data: bytes, where: str) -> object:
@@ -73,7 +39,7 @@ def loads(data: bytes, where: str) -> object:
         raise IntegrityError(f"its pickle of {len(data)} bytes is larger than any state dict's", where)
     try:
         return _Tree().copy(_run(data, where))
-    except (_Malformed, IndexError, KeyError, TypeError, ValueError) as error:
+    except (Malformed, IndexError, KeyError, TypeError, ValueError) as error:
         what = f"its pickle is malformed: {str(error)[:_SAID]}"
         raise IntegrityError(what, where, "fetch the file again") from None
 
@@ -82,7 +48,7 @@ def _run(data: bytes, where: str) -> object:
     machine = _Machine(where)
     for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if number > MAX_OPCODES:
-            raise _Malformed(f"it has more than {MAX_OPCODES} opcodes")
+            raise Malformed(f"it has more than {MAX_OPCODES} opcodes")
         if opcode.name == "STOP":
             break
         action = ACTIONS.get(opcode.name)
@@ -117,7 +83,7 @@ class _Machine:
         """The topmost values, lowest first; a mark is a floor."""
         at = len(self.stack) - count
         if at < (self.marks[-1] if self.marks else 0):
-            raise _Malformed("it takes more values than it put down")
+            raise Malformed("it takes more values than it put down")
         values = tuple(self.stack[at:])
         del self.stack[at:]
         return values
@@ -131,18 +97,18 @@ class _Machine:
     def set_items(self, values: tuple[Any, ...]) -> None:
         target = self.stack[-1]
         if type(target) is not dict or len(values) % 2:
-            raise _Malformed("it sets items of something that is not a dict")
+            raise Malformed("it sets items of something that is not a dict")
         for key, value in zip(values[::2], values[1::2], strict=True):
             if type(key) not in (str, int):
-                raise _Malformed("a key is neither text nor a whole number")
+                raise Malformed("a key is neither text nor a whole number")
             if key in target:
-                raise _Malformed(f"the key {shown(key)} is set twice")
+                raise Malformed(f"the key {shown(key)} is set twice")
             target[key] = value
 
     def append_items(self, values: tuple[Any, ...]) -> None:
         target = self.stack[-1]
         if type(target) is not list:
-            raise _Malformed("it appends to something that is not a list")
+            raise Malformed("it appends to something that is not a list")
         target.extend(values)
 
     def name(self, dotted: str) -> None:
@@ -153,91 +119,26 @@ class _Machine:
 
     def call(self) -> None:
         function, arguments = self.pop(2)
-        action = CALLS.get(function) if type(function) is _Name else None
+        action = CALLS.get(function) if type(function) is Name else None
         if action is None or type(arguments) is not tuple:
-            raise _Malformed("it calls something that cannot be called")
+            raise Malformed("it calls something that cannot be called")
         self.push(action(*arguments))
 
     def build(self) -> None:
         """Drops the one attribute an OrderedDict may have: `_metadata`, which module.state_dict() leaves."""
         (state,) = self.pop(1)
         if type(self.stack[-1]) is not dict or type(state) is not dict or set(state) != {"_metadata"}:
-            raise _Malformed("it sets the attributes of an object")
+            raise Malformed("it sets the attributes of an object")
 
     def load_storage(self) -> None:
         (pid,) = self.pop(1)
         if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage":
-            raise _Malformed("a persistent id is not that of a storage")
+            raise Malformed("a persistent id is not that of a storage")
         _, kind, key, _, numel = pid
-        if type(kind) is not _Name or kind.dtype is None or type(key) is not str or not _is_size(numel):
-            raise _Malformed("a persistent id is not that of a storage")
+        if type(kind) is not Name or kind.dtype is None or type(key) is not str or not is_size(numel):
+            raise Malformed("a persistent id is not that of a storage")
         self.push(Storage(key, kind.dtype, numel))
 
-
-def _is_size(value: object) -> bool:
-    return type(value) is int and 0 <= value < MAX_SIZE
-
-
-def _is_sizes(value: object) -> bool:
-    return type(value) is tuple and len(value) <= MAX_DIMS and all(_is_size(item) for item in value)
-
-
-def _empty_dict() -> dict[object, object]:
-    return {}
-
-
-def _rebuild_tensor(
-    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None
-) -> TensorRef:
-    if type(storage) is not Storage or not _is_size(offset) or not _is_sizes(shape) or not _is_sizes(strides):
-        raise _Malformed("a tensor is described by the wrong kinds of values")
-    if len(shape) != len(strides) or metadata:
-        raise _Malformed("a tensor is described by the wrong kinds of values")
-    if math.prod(shape) > storage.numel:
-        raise _Malformed(f"a tensor of shape {list(shape)[:8]} repeats the elements of its storage")
-    if (
-        math.prod(shape)
-        and offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) >= storage.numel
-    ):
-        raise _Malformed(f"a tensor of shape {list(shape)[:8]} reaches beyond the end of its storage")
-    return TensorRef(storage, offset, shape, strides)
-
-
-def _rebuild_parameter(data: Any, grad: Any, hooks: Any) -> TensorRef:
-    if type(data) is not TensorRef:
-        raise _Malformed("a parameter holds something that is not a tensor")
-    return data
-
-
-def _rebuild_size(sizes: Any) -> tuple[int, ...]:
-    if not _is_sizes(sizes):
-        raise _Malformed("a torch.Size holds something that is not a size")
-    return tuple(sizes)
-
-
-ORDERED_DICT = _Name("collections OrderedDict")
-CONFIG = _Name("internlm.core.context.parallel_context Config")
-SIZE = _Name("torch Size")
-REBUILD_TENSOR = _Name("torch._utils _rebuild_tensor_v2")
-REBUILD_PARAMETER = _Name("torch._utils _rebuild_parameter")
-
-CALLS: dict[_Name, Callable[..., object]] = {
-    ORDERED_DICT: _empty_dict,
-    CONFIG: _empty_dict,
-    SIZE: _rebuild_size,
-    REBUILD_TENSOR: _rebuild_tensor,
-    REBUILD_PARAMETER: _rebuild_parameter,
-}
-
-GLOBALS: dict[str, _Name | DType] = {
-    **{known.name: known for known in CALLS},
-    **{
-        f"torch {row.storage}": _Name(f"torch {row.storage}", row.code)
-        for row in ELEMENT_TYPES.values()
-        if row.storage
-    },
-    **{f"torch {row.torch}": DType(row.torch) for row in ELEMENT_TYPES.values()},
-}
 
 ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     **dict.fromkeys(
@@ -295,11 +196,11 @@ class _Tree:
     def copy(self, value: Any, depth: int = 0) -> Any:
         self.values += 1
         if depth > MAX_DEPTH or self.values > MAX_VALUES:
-            raise _Malformed("it nests or repeats values without end")
+            raise Malformed("it nests or repeats values without end")
         if type(value) is dict:
             return {key: self.copy(item, depth + 1) for key, item in value.items()}
         if type(value) in (list, tuple):
             return type(value)(self.copy(item, depth + 1) for item in value)
-        if type(value) in (_Name, Storage):
-            raise _Malformed("it holds a name where a value should be")
+        if type(value) in (Name, Storage):
+            raise Malformed("it holds a name where a value should be")
         return value
