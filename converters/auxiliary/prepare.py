@@ -30,7 +30,7 @@ from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.config.facts import Fact
 from converters.errors import UnsupportedError, ZooError
 from converters.formats.folder import read_whole
-from converters.layouts.table import GGUF
+from converters.layouts import is_self_contained
 from converters.options import ConversionOptions
 from converters.source.checkpoint import Checkpoint
 
@@ -75,22 +75,19 @@ def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerF
     documents = documents_in(source.folder)
     code = code_in(options.code) if options.code else {}
     written = {**documents.files, **code, **made.files, **_generation(source, options.to, stated, ids)}
-    if options.to == GGUF and files.content and SENTENCEPIECE not in files.content:
+    inside = is_self_contained(options.to)
+    if inside and files.content and SENTENCEPIECE not in files.content:
         made = replace(made, notes=(*made.notes, NO_SCORES))
     nothing = () if files.content else (_why_none(source, without),)
     notes = (*source.notes, *made.notes, *told(source, ids, stops), *nothing, *documents.notes)
     known = replace(source, facts={**source.facts, **ids}, notes=notes)
-    return (
-        AuxiliaryFiles(known, documents.files, made.files)
-        if options.to == GGUF
-        else AuxiliaryFiles(known, written)
-    )
+    return AuxiliaryFiles(known, documents.files, made.files) if inside else AuxiliaryFiles(known, written)
 
 
 def _why_none(source: Checkpoint, without: bool) -> str:
     if without:
         return LEFT_OUT
-    return INSIDE if source.format == GGUF else NONE
+    return INSIDE if source.layout.container.self_contained else NONE
 
 
 def made_for(format: str, files: TokenizerFiles, facts: TokenizerFacts, rows: int | None) -> Rewritten:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from converters.containers.shard_files import StoredFile
+from converters.containers.stored import StoredFile
 from converters.errors import IntegrityError
 from converters.formats.folder import Folder
 from converters.formats.tensors import StoredTensor

@@ -1,16 +1,18 @@
-"""Reads one file of a checkpoint's folder: a config, or the headers of weights.
+"""Reads one file of a checkpoint's folder: a config, or the headers of weights; writes a config.
 
 What is wrong with it is raised, or noted by whoever wants to go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any, TypeVar
 
-from converters.containers.names import MODEL_CONFIG, RECORD
-from converters.containers.shard_files import StoredFile
+from converters.containers.names import RECORD
+from converters.containers.stored import StoredFile, Wrong
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.formats import safetensors, torchzip
 from converters.formats.folder import Folder, read_whole
@@ -19,8 +21,6 @@ from converters.formats.jsontext import json_value
 from converters.saved import CONVERSION
 
 T = TypeVar("T")
-Wrong = Callable[[ZooError], None]
-"""What is done about a fault of a folder: raise it, or note it and let the reading go on."""
 
 MAX_JSON = 64 << 20
 """Of a config or a tokenizer.json in bytes; the largest released one has 33 MB."""
@@ -71,20 +71,6 @@ def read_record(folder: Folder) -> Mapping[str, Any]:
     return record
 
 
-def read_model_config(folder: Folder, names: Sequence[str]) -> Mapping[str, Any]:
-    """The config; empty if the file is not there, so that whoever needs a fact of it asks for it by name.
-
-    Raises IntegrityError and UnsupportedError for a file that holds no config.
-    """
-    if MODEL_CONFIG not in names:
-        return {}
-    with closing(folder.open(MODEL_CONFIG)) as file:
-        config = torchzip.read_object(file)
-    if not isinstance(config, dict):
-        raise UnsupportedError(f"it holds a {type(config).__name__}, not a dict", folder.where(MODEL_CONFIG))
-    return config
-
-
 def read_weights(folder: Folder, wrong: Wrong, name: str) -> StoredFile:
     where = folder.where(name)
     with closing(folder.open(name)) as file:
@@ -94,3 +80,8 @@ def read_weights(folder: Folder, wrong: Wrong, name: str) -> StoredFile:
     for key in index.others:
         wrong(UnsupportedError(f"{key} is not a tensor", where))
     return StoredFile(name, where, index.tensors, index.under)
+
+
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """As transformers writes a config: two spaces, sorted keys."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,27 +6,22 @@ decide, and the index serves to name what is missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from converters.containers.weights import INDEX, SHARD, SPARSE
+from converters.containers.stored import StoredFile
 from converters.errors import IntegrityError, UsageError
 from converters.formats.folder import Folder
-from converters.formats.tensors import StoredTensor
 
+SHARD = re.compile(
+    r"(?P<base>.+)-(?P<number>[0-9]{1,9})-of-(?P<count>[0-9]{1,9})\.(?P<suffix>safetensors|bin|pt|pth)"
+)
+SPARSE = 64
+"""Files that names may stand for, for each that is there: what a name says costs no more than this."""
+INDEX = ".index.json"
 COMPUTED = ".inv_freq"
 """How the names of buffers end that are computed, and that indexes name although no file holds them."""
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of weights, by its headers. where: what errors call it. tensors: by stored name. under: the key
-    of a pickle under which they lie, where it is not the bare state dict."""
-
-    name: str
-    where: str
-    tensors: Mapping[str, StoredTensor]
-    under: str | None = None
 
 
 Reader = Callable[[str], StoredFile | None]
@@ -46,6 +41,15 @@ class Shards:
     wanted: int
     stale: str | None = None
     absent: tuple[IntegrityError, ...] = ()
+
+
+def shard_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Shards that say that they are of the same number, together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        if match := SHARD.fullmatch(name):
+            groups.setdefault((match["base"], match["count"], match["suffix"]), []).append(name)
+    return [tuple(group) for group in groups.values()]
 
 
 def by_index(

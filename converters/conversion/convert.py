@@ -11,21 +11,19 @@ from typing import Any
 
 from converters.auxiliary.prepare import AuxiliaryFiles, lay_beside
 from converters.auxiliary.tokenizer_facts import TokenizerFacts
-from converters.containers.names import CONFIG, MODEL_CONFIG, RECORD
+from converters.containers.files import write_json
+from converters.containers.names import RECORD
 from converters.conversion.evidence import prove
 from converters.conversion.md5_files import check_sidecars
 from converters.conversion.reuse import held_against
 from converters.engines import THREADS, Engine, open_engine
 from converters.errors import IntegrityError, UsageError
-from converters.formats import shards, torchzip
 from converters.formats.folder import Folder, LocalFolder
-from converters.layouts.table import GGUF
 from converters.options import KEEP, ConversionOptions
 from converters.planning.describe import notes_of, twins
 from converters.planning.plan import Plan, plan_conversion
 from converters.progress import NullProgress, Progress, byte_count
 from converters.record import record
-from converters.sinks.files import write_json
 from converters.sinks.space import check_space, refusals_named
 from converters.sinks.staging import Staging
 from converters.source.checkpoint import Checkpoint, open_checkpoint
@@ -235,16 +233,5 @@ def _report(
 
 def _write_others(plan: Plan, path: Path, beside: AuxiliaryFiles) -> None:
     """All but the weights."""
-    _write_configs(plan, path)
+    plan.layout.container.write_config(path, plan.config, plan.files)
     beside.write(path)
-
-
-def _write_configs(plan: Plan, path: Path) -> None:
-    if plan.layout.grid:
-        torchzip.write_object(path / MODEL_CONFIG, dict(plan.config))
-        return
-    if plan.layout.container == GGUF:
-        return
-    write_json(path / CONFIG, plan.config)
-    if len(plan.shards) > 1:
-        (path / shards.SAFETENSORS_INDEX).write_text(shards.index_json(plan.shards), encoding="utf-8")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from converters.errors import IntegrityError
-from converters.planning.plan import Plan, normalised
+from converters.planning.choices import normalised
+from converters.planning.plan import Plan
 from converters.progress import Progress
 from converters.sinks.digests import fingerprint_of
 from converters.source.checkpoint import open_checkpoint

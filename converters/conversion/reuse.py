@@ -22,7 +22,6 @@ from converters.conversion.evidence import prove
 from converters.errors import UnsupportedError, UsageError, ZooError
 from converters.formats.bytesource import hex_of
 from converters.formats.folder import Folder, LocalFolder
-from converters.layouts.table import GGUF
 from converters.planning.plan import Plan
 from converters.progress import Progress
 from converters.record import record
@@ -156,7 +155,7 @@ def _damages(target: Path) -> Iterator[str]:
 
 def _headers(plan: Plan, target: LocalFolder) -> Iterator[str]:
     """A header may hold a tokenizer, which nothing else here looks at."""
-    for file in plan.files if plan.layout.container == GGUF else ():
+    for file in plan.files if plan.layout.container.self_contained else ():
         with closing(target.open(file.name)) as stream:
             if any(stream.read(at, len(data)) != data for at, data in file.layout.fixed):
                 yield f"its {file.name} begins otherwise than it would now: config or tokenizer differ"

@@ -20,8 +20,8 @@ from converters.errors import IntegrityError, UnsupportedError
 from converters.formats import zip_write
 from converters.formats.bytesource import ByteSource, opened
 from converters.formats.impostors import refuse_impostor
-from converters.formats.pickle_write import dump_object, dump_tensors
 from converters.formats.pickle_names import TensorRef
+from converters.formats.pickle_write import dump_object, dump_tensors
 from converters.formats.pickles import MAX_BYTES, loads
 from converters.formats.tensors import (
     ELEMENT_TYPES,

@@ -117,34 +117,43 @@ def cells_of_file(rows: Sequence[Row], sizes: Sizes, grid: Grid, rank: int, stag
     """The stored tensors of one rank and stage."""
     by_place = {place: [row for row in rows if row.place == place] for place in ("first", "layer", "last")}
     if stage == 0:
-        yield from (_cell(row, sizes, grid.tp, rank, stage) for row in by_place["first"])
+        yield from (_cell(row, sizes, grid.tp, (rank, stage)) for row in by_place["first"])
     for local, layer in enumerate(grid.stages[stage]):
-        yield from (_cell(row, sizes, grid.tp, rank, stage, local, layer) for row in by_place["layer"])
+        yield from (_cell(row, sizes, grid.tp, (rank, stage), local, layer) for row in by_place["layer"])
     if stage == grid.pp - 1:
-        yield from (_cell(row, sizes, grid.tp, rank, stage) for row in by_place["last"])
+        yield from (_cell(row, sizes, grid.tp, (rank, stage)) for row in by_place["last"])
 
 
-def _cell(row: Row, sizes: Sizes, tp: int, rank: int, stage: int, local: int = 0, layer: int = 0) -> Cell:
-    here = {**sizes, row.split: sizes[row.split] // tp} if row.split else sizes
-    shape, slabs = _arrange(row, here)
+def _cell(row: Row, sizes: Sizes, tp: int, place: tuple[int, int], local: int = 0, layer: int = 0) -> Cell:
+    extents = {axis: (0, size) for axis, size in sizes.items()} | _portion(row, sizes, place[0], tp)
+    shape, slabs = _arrange(row, {axis: stop - start for axis, (start, stop) in extents.items()})
     return Cell(
-        rank,
-        stage,
+        *place,
         tuple(name.replace(".N.", f".{local}.") for name in row.stored),
         shape,
         tuple(
-            Slab(holds.replace(".N.", f".{layer}."), _box(holds, row, here, rank), base, steps)
+            Slab(holds.replace(".N.", f".{layer}."), tuple(extents[a] for a in axes_of(holds)), base, steps)
             for holds, (base, steps) in zip(row.holds, slabs, strict=True)
         ),
         replicated=row.split is None and tp > 1,
     )
 
 
-def _box(logical: str, row: Row, here: Sizes, rank: int) -> Box:
-    return tuple(
-        (rank * here[axis], (rank + 1) * here[axis]) if axis == row.split else (0, here[axis])
-        for axis in axes_of(logical)
-    )
+def _portion(row: Row, sizes: Sizes, rank: int, of: int) -> dict[str, tuple[int, int]]:
+    """Start and stop of what a rank has of the axis that is cut, in parts as torch.chunk makes them. Of fewer
+    key/value heads than ranks each is held whole by several ranks, which have parts of its queries."""
+    if row.split is None:
+        return {}
+    if row.split != "kv_heads" or sizes["kv_heads"] >= of:
+        return {row.split: _part(sizes[row.split], rank, of)}
+    sharing = of // sizes["kv_heads"]
+    head, number = divmod(rank, sharing)
+    return {"kv_heads": (head, head + 1), "q_per_kv": _part(sizes["q_per_kv"], number, sharing)}
+
+
+def _part(size: int, number: int, of: int) -> tuple[int, int]:
+    step = -(-size // of)
+    return min(number * step, size), min((number + 1) * step, size)
 
 
 _Arrangement = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]

@@ -14,7 +14,7 @@ from typing import Any
 from converters import layouts
 from converters.config.facts import TENSORS, Fact, Facts, dtype_name, given_facts, read
 from converters.config.unread import check_unread, overlaid
-from converters.containers.discover import FolderContents, Place
+from converters.containers.container import FolderContents, Place
 from converters.formats.tensors import StoredTensor
 from converters.geometry.cells import Grid
 from converters.inspection.finding import Finding, noting
@@ -48,7 +48,7 @@ def contents_of(
     findings: list[Finding] = []
     seen = replace(seen, found=unwrapped(seen.found))
     found = seen.found
-    readable = seen.files and (found.configured or found.format == "original")
+    readable = seen.files and (found.configured or not found.container.says_layout)
     layout = noting(findings, partial(recognise, found)) if readable else None
     if layout is None:
         return Contents(None, given_facts(given or {}, *layouts.LAYOUTS), None, tuple(findings))
@@ -76,7 +76,7 @@ def contents_of(
 
 def _astray(layout: Layout, stored: Stored, found: FolderContents) -> Iterator[Finding]:
     """Files whose names say the first or last stage, and whose tensors do not, or the other way round."""
-    if not layout.grid:
+    if not layout.container.parallel:
         return
     for (rank, stage), tensors in sorted(stored.items()):
         for end, logical in _ENDS:
@@ -185,4 +185,4 @@ def _misfits(
 
 def _consequent(misfit: Mismatch, seen: Survey) -> bool:
     """Whether it is missing because a shard is."""
-    return misfit.absent and seen.found.format == "hf"
+    return misfit.absent and not seen.found.container.parallel

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.containers.discover import FolderContents, discover
+from converters.containers.container import FolderContents
+from converters.containers.discover import discover
 from converters.errors import UsageError
 from converters.formats import shards
 from converters.formats.folder import Folder, LocalFolder

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from converters.containers.shard_files import StoredFile
-from converters.containers.weights import CELL
+from converters.containers.stored import StoredFile
+from converters.containers.torch_grid import CELL
 from converters.formats.bytesource import ByteSource
 from converters.formats.folder import Folder
 from converters.formats.tensors import StoredTensor

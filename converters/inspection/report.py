@@ -11,7 +11,9 @@ from typing import Any
 
 from converters import layouts
 from converters.config.facts import TENSORS, Fact, Facts
-from converters.containers.discover import FolderContents, index_note
+from converters.containers.container import FolderContents
+from converters.containers.discover import index_note
+from converters.containers.names import CONFIG
 from converters.conversion.md5_files import check_sidecars
 from converters.formats.folder import Folder, local_folder
 from converters.inspection.contents import Contents, contents_of
@@ -20,7 +22,7 @@ from converters.inspection.ranks import duplicates, renamed
 from converters.inspection.statistics import TensorStatistics, statistics_of, statistics_of_files, suspicions
 from converters.inspection.survey import Survey, survey
 from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files, tokenizer_notes
-from converters.layouts.table import GGUF, TORCH, Layout
+from converters.layouts.table import Layout
 from converters.progress import NullProgress, Progress
 from converters.source.checkpoint import Checkpoint, open_checkpoint
 from converters.streaming.stream import in_parallel
@@ -74,10 +76,11 @@ def inspect(
     contents = contents_of(seen, given, known) if checkpoint is None else None
     if contents:
         findings += [*contents.findings, *(one for one in refusal if not _explained(one, seen, contents))]
-    if seen.found.format == "original":
+    container = seen.found.container
+    if container.parallel:
         findings += [*renamed(folder, seen.files), *duplicates(folder, seen.files)]
     notes = checkpoint.notes if checkpoint else seen.found.notes
-    tokenizer, wrong = ((), []) if seen.found.format == GGUF else tokenizer_files(folder)  # it is in the file
+    tokenizer, wrong = ((), []) if container.self_contained else tokenizer_files(folder)  # it is in the file
     findings += wrong
     rows = contents.vocab if contents else checkpoint.sizes["vocab"] if checkpoint else None
     findings += against_rows(folder, tokenizer, rows) if rows else ()
@@ -151,7 +154,7 @@ def _statistics(
 def _by_names(seen: Survey) -> dict[str, Fact]:
     found = seen.found
     return {
-        "format": Fact(found.format, _NAMES),
+        "format": Fact(found.container.name, _NAMES),
         "tp": Fact(found.tp, _NAMES),
         "pp": Fact(found.pp, _NAMES),
     }
@@ -186,10 +189,9 @@ def _family(layout: Layout, facts: Facts) -> dict[str, Fact]:
 
 
 def _format(layout: Layout) -> Fact:
-    names = {TORCH: _NAMES, GGUF: "the file's header"}
-    return Fact(layout.format, names.get(layout.container, "config.json"))
+    return Fact(layout.format, layout.container.known_by)
 
 
 def _origin(layout: Layout) -> str:
     """How the family is known."""
-    return "names of tensors" if layout.grid else "config.json"
+    return CONFIG if layout.container.says_layout else "names of tensors"

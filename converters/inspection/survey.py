@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from converters.containers.discover import FolderContents, discover
-from converters.containers.names import MODEL_CONFIG
-from converters.containers.shard_files import StoredFile
-from converters.containers.weights import GGUF_SUFFIX, ORIGINAL
+from converters.containers.container import FolderContents
+from converters.containers.discover import discover
+from converters.containers.stored import StoredFile
 from converters.errors import ZooError
 from converters.formats.folder import Folder
 from converters.formats.zip_read import ends_with_directory
@@ -43,8 +42,10 @@ def survey(folder: Folder, weights: str | None = None) -> Survey:
         findings.append(finding(error))
 
     found = discover(folder, weights, note)
-    if found.format == ORIGINAL and MODEL_CONFIG not in folder.names():
-        findings.append(Finding(f"{MODEL_CONFIG} is missing", folder.where(MODEL_CONFIG), "fetch it"))
+    if found.container.parallel and found.config_file not in folder.names():
+        findings.append(
+            Finding(f"{found.config_file} is missing", folder.where(found.config_file), "fetch it")
+        )
     seen = Survey(found, tuple(findings))
     return Survey(found, (*findings, *_trailing(folder, seen)))
 
@@ -52,7 +53,7 @@ def survey(folder: Folder, weights: str | None = None) -> Survey:
 def _trailing(folder: Folder, seen: Survey) -> Iterator[Finding]:
     """torch reads files with more bytes than their directory describes, and nobody writes such files."""
     for file in seen.files:
-        if not file.name.endswith((".safetensors", GGUF_SUFFIX)):
+        if not file.name.endswith((".safetensors", ".gguf")):
             with closing(folder.open(file.name)) as source:
                 if not ends_with_directory(source):
                     yield Finding("more bytes follow the end of its directory", file.where, "fetch it again")

@@ -15,6 +15,7 @@ LAYOUTS: tuple[Layout, ...] = (
     llama.LLAMA,
     gguf.GGUF,
 )
+FORMATS = tuple(dict.fromkeys(layout.format for layout in LAYOUTS))
 # What any family is written in: Llama's architecture.
 EVERYONES = (llama.LLAMA, gguf.GGUF)
 
@@ -40,6 +41,11 @@ def layout_of(family: str, format: str) -> Layout:
             sorted({x.format for x in LAYOUTS if x.family == family} | {x.format for x in EVERYONES})
         ),
     )
+
+
+def is_self_contained(format: str) -> bool:
+    """Whether config and tokenizer lie in the file of weights."""
+    return any(layout.container.self_contained for layout in layouts_in(format))
 
 
 def layouts_in(format: str) -> tuple[Layout, ...]:

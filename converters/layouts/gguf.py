@@ -7,7 +7,7 @@ tensor_mapping.py, src/models/llama.cpp (TENSOR_NOT_REQUIRED).
 
 from __future__ import annotations
 
-from converters.layouts import table
+from converters.containers import gguf_file
 from converters.layouts.table import ANY_READS, Layout, Row, row
 
 ARCHITECTURE = "llama"
@@ -20,27 +20,36 @@ def _attention(stored: str, logical: str, dims: str) -> tuple[Row, Row]:
     """A projection and its bias, which runs along its rows."""
     rows = dims.partition(" |")[0]
     return (
-        row(f"{_LAYER}{stored}.weight", f"{_LOGICAL}attention.{logical}.weight", dims),
-        row(f"{_LAYER}{stored}.bias", f"{_LOGICAL}attention.{logical}.bias", rows, attention_bias=True),
+        row(f"{_LAYER}{stored}.weight", f"{_LOGICAL}attention.{logical}.weight", dims, "kv_heads"),
+        row(
+            f"{_LAYER}{stored}.bias",
+            f"{_LOGICAL}attention.{logical}.bias",
+            rows,
+            "kv_heads" if "kv_heads" in rows else None,
+            attention_bias=True,
+        ),
     )
 
 
 def _mlp(part: str) -> tuple[Row, Row]:
     stored, logical, dims = f"{_LAYER}ffn_{part}", f"{_LOGICAL}mlp.{part}", _MLP[part]
+    rows = dims.partition(" |")[0]
+    split = "inter" if rows == "inter" else None
     return (
-        row(f"{stored}.weight", f"{logical}.weight", dims),
-        row(f"{stored}.bias", f"{logical}.bias", dims.partition(" |")[0], mlp_bias=True),
+        row(f"{stored}.weight", f"{logical}.weight", dims, "inter"),
+        row(f"{stored}.bias", f"{logical}.bias", rows, split, mlp_bias=True),
     )
 
 
 GGUF = Layout(
     family=ARCHITECTURE,
     format="gguf",
-    container=table.GGUF,
+    container=gguf_file.GGUF,
+    omits=("dynamic",),
     vectors="F32",
     choices={"attention_bias": (False, True), "mlp_bias": (False, True), "kind": ("causal",)},
     rows=(
-        row("token_embd.weight", "embed.weight", "vocab | hidden"),
+        row("token_embd.weight", "embed.weight", "vocab | hidden", "vocab"),
         row(f"{_LAYER}attn_norm.weight", f"{_LOGICAL}attention_norm.weight", "hidden"),
         *_attention("attn_q", "q", f"{_TURNED} | hidden"),
         *_attention("attn_k", "k", f"{_TURNED} | hidden"),
@@ -51,7 +60,7 @@ GGUF = Layout(
         *_mlp("up"),
         *_mlp("down"),
         row("output_norm.weight", "norm.weight", "hidden"),
-        row("output.weight", "head.weight", "vocab | hidden"),
+        row("output.weight", "head.weight", "vocab | hidden", "vocab"),
     ),
     template={
         "general.architecture": ARCHITECTURE,

@@ -6,10 +6,11 @@ internlm/internlm-7b modeling_internlm.py and configuration_internlm.py (rotary)
 
 from __future__ import annotations
 
+from converters.containers.torch_grid import TORCH_GRID
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
 from converters.layouts.llama import HF_CHOICES, HF_CONFIG, HF_CONSTANTS, HF_DEMANDS, HF_READS, llama_rows
-from converters.layouts.table import ANY_READS, TORCH, Layout, Row, row
+from converters.layouts.table import ANY_READS, Layout, Row, row
 
 _QKV = "layers.N.attention.{0}.{1}"
 _QKV_WEIGHTS = " ".join(_QKV.format(part, "weight") for part in "qkv")
@@ -41,7 +42,7 @@ _READERS = {
 ORIGINAL = Layout(
     family="internlm",
     format="original",
-    container=TORCH,
+    container=TORCH_GRID,
     prefix="model.",
     choices={
         # Checkpoints before InternEvo's feed-forward of 2024 have it up_down: w2 is up and w3 is down.

@@ -9,6 +9,7 @@ internlm/internlm2-7b modeling_internlm2.py; InternLM/lmdeploy module_map.py (re
 
 from __future__ import annotations
 
+from converters.containers.torch_grid import TORCH_GRID
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
 from converters.layouts.llama import (
@@ -19,7 +20,7 @@ from converters.layouts.llama import (
     HF_READS,
     REWARD_READS,
 )
-from converters.layouts.table import ANY_READS, TORCH, Layout, row
+from converters.layouts.table import ANY_READS, Layout, row
 
 # As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
 _EMBED = "tok_embeddings.weight tok_embeddings.word_embeddings.weight"
@@ -33,7 +34,7 @@ _INTERLEAVED = "kv_heads q_per_kv pairs halves"
 ORIGINAL = Layout(
     family="internlm2",
     format="original",
-    container=TORCH,
+    container=TORCH_GRID,
     prefix="model.",
     choices={
         "qkv": ("fused", "split"),
@@ -123,24 +124,33 @@ HF = Layout(
     format="hf",
     choices={"kind": ("causal", "reward"), **HF_CHOICES},
     rows=(
-        row("model.tok_embeddings.weight", "embed.weight", "vocab | hidden"),
+        row("model.tok_embeddings.weight", "embed.weight", "vocab | hidden", "vocab"),
         row(
             f"model.{_ATTENTION}wqkv.weight",
             _QKV,
             "kv_heads parts q_per_kv halves pairs head_dim | hidden",
+            "kv_heads",
         ),
         row(
             f"model.{_ATTENTION}wo.weight",
             "layers.N.attention.o.weight",
             "hidden | kv_heads q_per_kv head_dim",
+            "kv_heads",
         ),
-        row("model.layers.N.feed_forward.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden"),
-        row("model.layers.N.feed_forward.w3.weight", "layers.N.mlp.up.weight", "inter | hidden"),
-        row("model.layers.N.feed_forward.w2.weight", "layers.N.mlp.down.weight", "hidden | inter"),
+        row("model.layers.N.feed_forward.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden", "inter"),
+        row("model.layers.N.feed_forward.w3.weight", "layers.N.mlp.up.weight", "inter | hidden", "inter"),
+        row("model.layers.N.feed_forward.w2.weight", "layers.N.mlp.down.weight", "hidden | inter", "inter"),
         row("model.layers.N.attention_norm.weight", "layers.N.attention_norm.weight", "hidden"),
         row("model.layers.N.ffn_norm.weight", "layers.N.mlp_norm.weight", "hidden"),
         row("model.norm.weight", "norm.weight", "hidden"),
-        row("output.weight", "head.weight", "vocab | hidden", kind="causal", tie_word_embeddings=False),
+        row(
+            "output.weight",
+            "head.weight",
+            "vocab | hidden",
+            "vocab",
+            kind="causal",
+            tie_word_embeddings=False,
+        ),
         row("v_head.weight", "reward.weight", "score | hidden", kind="reward"),
     ),
     template={

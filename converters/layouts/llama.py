@@ -60,7 +60,7 @@ _MLP = {"gate": "inter | hidden", "up": "inter | hidden", "down": "hidden | inte
 def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
     """In the order of the modules, which is the order of the shards. mlp: of its three projections."""
     return (
-        row("model.embed_tokens.weight", "embed.weight", "vocab | hidden"),
+        row("model.embed_tokens.weight", "embed.weight", "vocab | hidden", "vocab"),
         *(
             rows
             for part in "qkv"
@@ -69,11 +69,13 @@ def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
                     f"{_LAYER}self_attn.{part}_proj.weight",
                     f"{_LOGICAL}attention.{part}.weight",
                     f"{_HEADS} | hidden",
+                    "kv_heads",
                 ),
                 row(
                     f"{_LAYER}self_attn.{part}_proj.bias",
                     f"{_LOGICAL}attention.{part}.bias",
                     _HEADS,
+                    "kv_heads",
                     attention_bias=True,
                 ),
             )
@@ -82,17 +84,19 @@ def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
             f"{_LAYER}self_attn.o_proj.weight",
             f"{_LOGICAL}attention.o.weight",
             "hidden | kv_heads q_per_kv head_dim",
+            "kv_heads",
         ),
         row(f"{_LAYER}self_attn.o_proj.bias", f"{_LOGICAL}attention.o.bias", "hidden", attention_bias=True),
         *(
             rows
             for part in mlp
             for rows in (
-                row(f"{_LAYER}mlp.{part}_proj.weight", f"{_LOGICAL}mlp.{part}.weight", _MLP[part]),
+                row(f"{_LAYER}mlp.{part}_proj.weight", f"{_LOGICAL}mlp.{part}.weight", _MLP[part], "inter"),
                 row(
                     f"{_LAYER}mlp.{part}_proj.bias",
                     f"{_LOGICAL}mlp.{part}.bias",
                     _MLP[part].partition(" ")[0],
+                    None if part == "down" else "inter",
                     mlp_bias=True,
                 ),
             )
@@ -100,7 +104,14 @@ def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
         row(f"{_LAYER}input_layernorm.weight", f"{_LOGICAL}attention_norm.weight", "hidden"),
         row(f"{_LAYER}post_attention_layernorm.weight", f"{_LOGICAL}mlp_norm.weight", "hidden"),
         row("model.norm.weight", "norm.weight", "hidden"),
-        row("lm_head.weight", "head.weight", "vocab | hidden", kind="causal", tie_word_embeddings=False),
+        row(
+            "lm_head.weight",
+            "head.weight",
+            "vocab | hidden",
+            "vocab",
+            kind="causal",
+            tie_word_embeddings=False,
+        ),
         row("score.weight", "reward.weight", "score | hidden", kind="reward"),
     )
 

@@ -19,8 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from converters.containers.container import Container
+from converters.containers.safetensors_shards import SAFETENSORS_SHARDS
+
 PARTS = "parts"
-TORCH, SAFETENSORS, GGUF = "torch", "safetensors", "gguf"
 ANY_READS: Mapping[str, str] = {"unpadded_vocab_size": "$unpadded_vocab_size"}
 """Keys of every format's config that only this program writes: converters/source/vocabulary.py."""
 Choices = Mapping[str, object]
@@ -66,14 +68,15 @@ class Layout:
 
     choices: what may differ between checkpoints of this layout, each with its values, the one that is written
     first; what neither config nor options state is decided by the tensors' names and shapes.
-    container: what its files are; torch's are a grid of ranks and stages, one file each. vectors: the element
-    type of what has one dimension, where it is one of its own. prefix: may stand before every name.
+    container: how its tensors become files. vectors: the element type of what has one dimension, where it is
+    one of its own. prefix: may stand before every name.
     template: the config file as data: key -> literal or `$fact`, read and written by the same table.
     reads: keys that are read as well, where other versions wrote them.
     constants: facts that hold for every checkpoint of the layout unless its config says otherwise, as the
     format's own code has it. by_kind: further config entries, by what the model is for (causal: the next
     token, reward: a score). demands: config keys whose other values are not supported. agree: pairs of keys
     that must say the same. inert: config keys that are not read, as they do not change what is computed.
+    omits: kinds of rotary scaling that it cannot say, and that change nothing up to the stated length.
     readers: of choices that programs disagree about, by value: who reads what is written so, who does not.
     """
 
@@ -88,7 +91,8 @@ class Layout:
     demands: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     agree: tuple[tuple[str, str], ...] = ()
     inert: frozenset[str] = frozenset()
-    container: str = SAFETENSORS
+    container: Container = SAFETENSORS_SHARDS
+    omits: tuple[str, ...] = ()
     vectors: str | None = None
     readers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     prefix: str = ""
@@ -96,8 +100,3 @@ class Layout:
     @property
     def name(self) -> str:
         return f"{self.family}/{self.format}"
-
-    @property
-    def grid(self) -> bool:
-        """Whether it is cut into ranks and stages."""
-        return self.container == TORCH

@@ -9,7 +9,8 @@ from converters.config.facts import dtype_name
 from converters.containers.names import RECORD
 from converters.geometry.logical import pattern_of
 from converters.layouts.llama import TIED
-from converters.planning.plan import LEFT_OUT, Plan
+from converters.planning.choices import LEFT_OUT
+from converters.planning.plan import Plan
 from converters.source.tied import EMBEDDING, HEAD, is_tied
 
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from converters.config.facts import dtype_name
+from converters.containers.container import Extras, WeightFile
 from converters.errors import UnsupportedError
-from converters.formats import gguf, safetensors, shards, torchzip
-from converters.formats.shards import Shard
-from converters.formats.tensors import FileLayout, TensorSpec
+from converters.formats.tensors import TensorSpec
 from converters.geometry.cells import Cell, Grid, cells_of_file
-from converters.layouts.table import GGUF, Choices, Layout
+from converters.layouts.table import Choices, Layout
 from converters.source.checkpoint import Checkpoint
-
-GGUF_FILE = "model.gguf"
 
 
 @dataclass(frozen=True)
-class TargetFile:
-    """A file of weights to be written. cells: by stored name."""
+class TargetFile(WeightFile):
+    """cells: by stored name."""
 
-    name: str
-    layout: FileLayout
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, Cell] = field(default_factory=dict)
 
 
 def files_of(
@@ -34,45 +27,24 @@ def files_of(
     source: Checkpoint,
     grid: Grid,
     elements: Mapping[str, str],
-    *,
-    max_shard_size: str | int,
-    header: Mapping[str, Any],
-    quantise: bool,
-) -> tuple[tuple[TargetFile, ...], tuple[Shard, ...]]:
-    """The files of a target, and how they are split where that is written down.
+    extras: Extras,
+) -> tuple[TargetFile, ...]:
+    """The files of a target. elements: of logical tensors that pass as another type than they are stored in.
 
-    elements: of logical tensors that pass as another type than they are stored in. header, quantise: of a
-    GGUF file. Raises UnsupportedError for element types that the container does not hold.
+    Raises UnsupportedError for element types that the container does not hold.
     """
     rows = [row for row in layout.rows if row.applies(choices)]
-    specify = partial(spec_of, source, elements)
-    if layout.grid:
-        return tuple(
-            _original_file(rank, stage, list(cells_of_file(rows, source.sizes, grid, rank, stage)), specify)
-            for rank, stage in grid.places
-        ), ()
-    by_name = {cell.name: cell for cell in cells_of_file(rows, source.sizes, grid, 0, 0)}
-    if layout.container == GGUF:
-        file = gguf.layout(map(specify, by_name.values()), header, quantise=quantise)
-        return (TargetFile(GGUF_FILE, file, by_name),), ()
-    parts = shards.split(map(specify, by_name.values()), max_shard_size)
-    files = tuple(
+    held = {place: list(cells_of_file(rows, source.sizes, grid, *place)) for place in grid.places}
+    parts = {place: [spec_of(source, elements, cell) for cell in cells] for place, cells in held.items()}
+    named = {place: {cell.name: cell for cell in cells} for place, cells in held.items()}
+    return tuple(
         TargetFile(
-            part.file,
-            safetensors.layout(part.tensors),
-            {spec.name: by_name[spec.name] for spec in part.tensors},
+            file.name,
+            file.layout,
+            file.place,
+            {span.name: named[file.place][span.name] for span in file.layout.spans},
         )
-        for part in parts
-    )
-    return files, parts
-
-
-def _original_file(
-    rank: int, stage: int, held: list[Cell], specify: Callable[[Cell], TensorSpec]
-) -> TargetFile:
-    specs = [specify(cell) for cell in held]
-    return TargetFile(
-        f"model_tp{rank}_pp{stage}.pt", torchzip.layout(specs), {cell.name: cell for cell in held}
+        for file in layout.container.files(parts, extras)
     )
 
 

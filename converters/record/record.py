@@ -14,13 +14,12 @@ from blake3 import blake3
 
 from converters.auxiliary.generation import GENERATION
 from converters.containers.names import RECORD, TOKENIZER_FILES
-from converters.containers.weights import CELL
+from converters.containers.torch_grid import CELL
 from converters.errors import AccessError, IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.formats.bytesource import hex_of
 from converters.formats.crc import crc_of
 from converters.formats.folder import Folder, LocalFolder, local_folder
 from converters.formats.zip_read import read_directory
-from converters.layouts.table import GGUF
 from converters.planning.plan import Plan
 from converters.progress import Progress
 from converters.record.expected import BLAKE3, DIGESTS, Expected, RecordedFile, expected
@@ -63,7 +62,7 @@ def content(
     evidence: digest a file of weights that holds more than weights, which no tensor's fingerprint covers.
     """
     said = stated(plan)
-    whole = [file.name for file in plan.files if evidence and plan.layout.container == GGUF]
+    whole = [file.name for file in plan.files if evidence and plan.layout.container.self_contained]
     others = [entry(LocalFolder(directory), name) for name in _others(plan, directory)]
     return CONVERSION.marked(
         {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from converters.formats.tensors import ELEMENT_TYPES
-from converters.planning.plan import normalised
+from converters.planning.choices import normalised
 from converters.source.checkpoint import Checkpoint, open_checkpoint
 from converters.source.gather import Sources
 from converters.streaming.rows import Floats, round_to, to_floats

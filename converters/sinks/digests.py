@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from converters.formats.bytesource import Digest
 from converters.formats.tensors import nbytes
-from converters.planning.plan import normalised
+from converters.planning.choices import normalised
 from converters.progress import NullProgress, Progress
 from converters.source.checkpoint import Checkpoint, LogicalTensor, open_checkpoint
 from converters.source.gather import Sources

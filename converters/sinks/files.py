@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,8 +105,3 @@ def _by_file(sums: Mapping[tuple[str, str], Checksum]) -> dict[str, dict[str, in
     for (file, name), checksum in sums.items():
         crcs.setdefault(file, {})[name] = checksum.value()
     return crcs
-
-
-def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """As transformers writes a config: two spaces, sorted keys."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

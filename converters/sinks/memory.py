@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 
 from converters.errors import NotFoundError
 from converters.geometry.batches import Batch, batches_of
-from converters.planning.plan import normalised, standalone
+from converters.planning.choices import normalised
+from converters.planning.plan import standalone
 from converters.source.checkpoint import Checkpoint
 from converters.source.gather import Sources
 from converters.streaming.scatter import spread

@@ -20,7 +20,8 @@ from converters.config.facts import (
     unsaid_choices,
 )
 from converters.config.unread import check_unread, overlaid
-from converters.containers.discover import FolderContents, discover, explained, index_note
+from converters.containers.container import FolderContents
+from converters.containers.discover import discover, explained, index_note
 from converters.formats.bytesource import ZEROS
 from converters.formats.folder import Folder, local_folder
 from converters.geometry.cells import Box, Grid

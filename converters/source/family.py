@@ -57,7 +57,7 @@ def family_of(
     if given:
         _check_given(layout, given)
     if not layouts.is_everyones(layout.format):
-        return Fact(layout.family, TENSORS if layout.grid else FORMAT), ()
+        return Fact(layout.family, FORMAT if layout.container.says_layout else TENSORS), ()
     said = given or _recorded(folder) or stated
     return (said, ()) if said else _by_signature(choices, rows, folder)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from converters.containers.discover import FolderContents
-from converters.containers.shard_files import StoredFile
+from converters.containers.container import FolderContents
+from converters.containers.stored import StoredFile
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ class Origin:
 
     @classmethod
     def of(cls, layout: Layout, choices: Mapping[str, object]) -> Origin | None:
-        """None for a layout that is not an original's."""
-        if not layout.grid:
+        """None for a layout that leaves no room for how values lie."""
+        if not ARRANGEMENT & layout.choices.keys():
             return None
         return cls(layout.name, {name: value for name, value in choices.items() if name in ARRANGEMENT})
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from converters.containers.discover import FolderContents
+from converters.containers.container import FolderContents
 from converters.containers.files import read_json
-from converters.containers.weights import HF, MERGE, ForeignFile
+from converters.containers.foreign import MERGE, ForeignFile
 from converters.errors import UnsupportedError
 from converters.formats.tensors import StoredTensor
 from converters.values import shown
@@ -96,7 +96,7 @@ def refuse_strangers(found: FolderContents) -> None:
     """Raises UnsupportedError for a model that no layout can hold, whatever else is wrong with it."""
     where = found.folder.where(found.config_file)
     tensors = list(_tensors(found))
-    if found.format == HF:
+    if found.container.says_layout:
         _check_architectures(found.config, where)
         _check_quantised(found, tensors)
     for kind in TENSORS:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from converters import layouts
-from converters.containers.discover import FolderContents
+from converters.containers.container import FolderContents
 from converters.errors import UnsupportedError
-from converters.layouts.gguf import GGUF
 from converters.layouts.table import Layout
 from converters.source.match import Stored
 from converters.source.other_models import refuse_strangers
@@ -26,23 +25,20 @@ def recognise(found: FolderContents) -> Layout:
     """
     refuse_strangers(found)
     names = [t.name for files in found.files.values() for file in files for t in file.tensors.values()]
-    if found.format == "original":
-        best = max(layouts.layouts_in("original"), key=partial(_like, names))
+    known = tuple(layout for layout in layouts.LAYOUTS if layout.container == found.container)
+    if not found.container.says_layout:
+        best = max(known, key=partial(_like, names))
         if _like(names, best):
             return best
         raise UnsupportedError("its tensors are named as in no family that is known", found.folder.name)
-    if found.format == GGUF.format:
-        return GGUF
+    if len(known) == 1:
+        return known[0]
     kind = found.config.get("model_type")
-    for layout in (*layouts.layouts_in("hf"), *layouts.layouts_in("llama")):
+    for layout in known:
         if layout.template["model_type"] == kind:
             _check_names(found, layout, names)
             return layout
-    kinds = sorted(
-        str(layout.template["model_type"])
-        for layout in layouts.LAYOUTS
-        if "model_type" in layout.template and not layout.grid
-    )
+    kinds = sorted(str(layout.template["model_type"]) for layout in known)
     raise UnsupportedError(
         f"model_type {shown(kind)} is not one of {', '.join(kinds)}", found.folder.where(found.config_file)
     )

@@ -85,7 +85,7 @@ def _journey(
     loaded = execute(plan_directory(directory, devices=devices))
     yield _tokens(loaded, _special_ids(model, registry, blueprint.sizes["vocab"]))
     yield from statistical_checks(loaded, RANDOM, TOKENS)
-    grid, given = blueprint.grid, blueprint.choices if blueprint.layout.grid else None
+    grid, given = blueprint.grid, blueprint.choices if blueprint.layout.container.parallel else None
     converters.convert(there, back, to=route.start, tp=grid.tp, pp=grid.pp, given=given, evidence=False)
     yield _same_files(start, back, route)
 
@@ -106,7 +106,7 @@ def _blueprint(model: Model, registry: Registry) -> Blueprint:
     layout = layout_of(registry.family_of(model).layout, _route(model, registry).start)
     facts, sizes = _measures(shape, model)
     choices: dict[str, object] = {name: facts.get(name, values[0]) for name, values in layout.choices.items()}
-    grid = Grid(TP, uniform_stages(LAYERS, PP)) if layout.grid else Grid(1, (range(LAYERS),))
+    grid = Grid(TP, uniform_stages(LAYERS, PP)) if layout.container.parallel else Grid(1, (range(LAYERS),))
     return Blueprint(layout, facts, sizes, choices, grid)
 
 

@@ -17,12 +17,10 @@ import numpy as np
 
 from converters.config import facts as fact_tables
 from converters.config.facts import GIVEN, Fact
-from converters.containers.names import CONFIG, MODEL_CONFIG
-from converters.formats import safetensors, torchzip
+from converters.containers.container import Extras
 from converters.formats.tensors import FileLayout, TensorSpec
 from converters.geometry.cells import Cell, Grid, cells_of_file
 from converters.layouts.table import Layout
-from converters.sinks.files import write_json
 
 DTYPE = "BF16"
 
@@ -44,18 +42,16 @@ def write_random(blueprint: Blueprint, target: Path) -> None:
     layout = blueprint.layout
     facts = {name: Fact(value, GIVEN) for name, value in {**blueprint.facts, **blueprint.choices}.items()}
     config = fact_tables.write(layout, facts)
-    if layout.grid:
-        torchzip.write_object(target / MODEL_CONFIG, config)
-    else:
-        write_json(target / CONFIG, config)
     rows = [row for row in layout.rows if row.applies(blueprint.choices)]
-    for rank, stage in blueprint.grid.places:
-        held = list(cells_of_file(rows, blueprint.sizes, blueprint.grid, rank, stage))
-        specs = [TensorSpec(cell.name, DTYPE, cell.shape) for cell in held]
-        if layout.grid:
-            _write(target / f"model_tp{rank}_pp{stage}.pt", torchzip.layout(specs), held)
-        else:
-            _write(target / "model.safetensors", safetensors.layout(specs), held)
+    grid = blueprint.grid
+    held = {place: list(cells_of_file(rows, blueprint.sizes, grid, *place)) for place in grid.places}
+    parts = {
+        place: [TensorSpec(cell.name, DTYPE, cell.shape) for cell in cells] for place, cells in held.items()
+    }
+    files = layout.container.files(parts, Extras(config))
+    layout.container.write_config(target, config, files)
+    for file in files:
+        _write(target / file.name, file.layout, held[file.place])
 
 
 def _write(path: Path, layout: FileLayout, held: Sequence[Cell]) -> None:

@@ -8,7 +8,8 @@ import torch
 
 import converters
 from converters import layouts
-from converters.layouts.table import TORCH, Layout, row
+from converters.containers.torch_grid import TORCH_GRID
+from converters.layouts.table import Layout, row
 from tests.converters.bits import assert_same
 from tests.converters.oracle import INTERNLM2, expected, make_model, read_cells, read_hf, write_hf
 
@@ -16,7 +17,7 @@ A, L = "layers.N.attention.", "layers.N."
 MADE_UP = Layout(
     family="internlm2",
     format="made-up",
-    container=TORCH,
+    container=TORCH_GRID,
     choices={"heads_last": (True,)},
     rows=(
         row("wte", "embed.weight", "vocab | hidden", "vocab"),
