@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo.errors import UsageError
+from internlm_zoo.errors import UsageError, ZooError
+from internlm_zoo.net.backoff import Backoff
 from internlm_zoo.net.deadline import Deadline, PunctualSocket
+from internlm_zoo.net.retry_policy import RetryPolicy
+from internlm_zoo.net.statuses import Recovery
 from tests.hubs import FaultyHub
 from tests.hubs.authority import Authority
 from tests.store.world import ENDPOINTS, FILES, REPO, WEIGHTS, World, content_below
@@ -61,3 +64,44 @@ def test_certificates_that_are_not_there_are_missed_where_bytes_alone_are_encryp
         world.environ["SSL_CERT_FILE"] = str(authority.pem)
         assert content_below(world.download(source="huggingface", format="hf").path) == FILES
         assert {seen.path.rpartition("/")[2] for seen in secure.requests} == {WEIGHTS}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, 4), (403, 4), (404, 4), (410, 4), (429, 5), (500, 5), (503, 5)]
+)
+def test_a_status_means_the_same_of_a_listing_as_of_bytes(world: World, status: int, code: int) -> None:
+    codes = []
+    for place in (f"*{WEIGHTS}", "/api/*"):
+        world.hubs["huggingface"].clear()
+        world.fault(status, place, "huggingface")
+        with pytest.raises(ZooError) as caught:
+            world.download(source="huggingface", format="hf")
+        codes.append(caught.value.exit_code)
+    assert codes == [code, code]
+
+
+@pytest.mark.parametrize(("came", "ends"), [((0, 9, 9), 3), ((0, 0, 10, 0, 0), 5)])
+def test_a_row_of_failures_ends_with_a_block_and_with_nothing_less(came: tuple[int, ...], ends: int) -> None:
+    """Of ten bytes; the third failure in a row is the last."""
+    backoff, pauses = Backoff(), []
+    for amount in came:
+        backoff.delivered(amount, enough=10)
+        pauses.append(backoff.pause(Recovery.RETRY, 0, RetryPolicy(tries=3)))
+    assert pauses.index(None) == ends - 1
+
+
+@pytest.mark.parametrize(
+    ("recovery", "asked", "tried"),
+    [
+        (Recovery.GIVE_UP, 0, 0),
+        (Recovery.RETRY_ONCE, 0, 1),
+        (Recovery.RETRY, 601, 0),
+        (Recovery.RETRY, 600, 4),
+    ],
+)
+def test_who_may_not_be_asked_again_has_no_pause(recovery: Recovery, asked: float, tried: int) -> None:
+    backoff, policy = Backoff(), RetryPolicy()
+    for _ in range(tried):
+        pause = backoff.pause(recovery, asked, policy)
+        assert pause is not None and pause >= asked
+    assert backoff.pause(recovery, asked, policy) is None
