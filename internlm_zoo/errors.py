@@ -67,11 +67,11 @@ class InternalError(ZooError):
 
 class NetworkError(ZooError):
     """A hub could not be reached, or stopped answering, and no other source could step in. after: seconds
-    for which it asks to be left alone. lasting: it will be the same if it is asked again."""
+    for which it asks to be left alone. permanent: it will be the same if it is asked again."""
 
     exit_code = 5
     after = 0.0
-    lasting = False
+    permanent = False
 
 
 class ListingError(NetworkError):

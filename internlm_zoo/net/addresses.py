@@ -47,12 +47,12 @@ class ProxyAddress:
         return f"{self.scheme}://{self.place}{self.path}"
 
     @property
-    def proof(self) -> str | None:
+    def userinfo(self) -> str | None:
         """User and password as Basic authentication has them."""
         return None if self.user is None else f"{self.user}:{self.password or ''}"
 
 
-def tidy(text: str) -> str:
+def unquoted(text: str) -> str:
     """Without the blanks, line breaks and quotes around it."""
     return text.strip().strip(_QUOTES).strip()
 
@@ -63,7 +63,7 @@ def parse_address(
     """The address in a variable. name: the variable's. ports: of each scheme that will do, where none is
     written; otherwise: the scheme where none is written. Raises VariableError."""
     known = " or ".join(f"{scheme}://" for scheme in ports)
-    text = tidy(text)
+    text = unquoted(text)
     keep_secret_of(text)
     if _UNWRITABLE.search(text):
         raise _unusable(name, "it holds a line break or a blank")
@@ -85,17 +85,18 @@ def parse_address(
     )
 
 
-def basic_auth(proof: str | None, header: str = "Authorization") -> dict[str, str]:
+def basic_auth(userinfo: str | None, header: str = "Authorization") -> dict[str, str]:
     """The header that shows user and password, `NAME:PASSWORD`; none without them."""
-    if proof is None:
+    if userinfo is None:
         return {}
-    made = urllib3.make_headers(basic_auth=proof.encode().decode("latin-1"))
+    made = urllib3.make_headers(basic_auth=userinfo.encode().decode("latin-1"))
     return {header: made["authorization"]}
 
 
 def host_of(url: str) -> str:
-    """Host and port, without any user and password."""
-    return urlsplit(url).netloc.rpartition("@")[2] or url
+    """What of a URL may be shown: no path, no query, no user, since any of them may hold a secret."""
+    parts = urlsplit(url)
+    return "the directory" if parts.scheme == "file" else parts.netloc.rpartition("@")[2] or "the server"
 
 
 def _split(url: str, name: str) -> tuple[SplitResult, int | None]:

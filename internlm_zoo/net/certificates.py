@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from internlm_zoo.errors import VariableError
-from internlm_zoo.net.addresses import tidy
-from internlm_zoo.net.deadline import PunctualTls
+from internlm_zoo.net.addresses import unquoted
+from internlm_zoo.net.deadline import DeadlineTlsSocket
 
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -39,7 +39,7 @@ class Trust:
 def trust_of(environ: Mapping[str, str]) -> Trust:
     """Raises VariableError where a variable names no certificates."""
     for names in (_OPENSSL, *((name,) for name in _BUNDLES)):
-        said = tuple((name, place) for name in names if (place := tidy(environ.get(name, ""))))
+        said = tuple((name, place) for name in names if (place := unquoted(environ.get(name, ""))))
         if said:
             return _trust(said)
     return _system_trust()
@@ -88,7 +88,7 @@ def _packaged(context: ssl.SSLContext) -> Trust:
 
 def _empty_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = PunctualTls
+    context.sslsocket_class = DeadlineTlsSocket
     context.set_alpn_protocols(["http/1.1"])  # or a server may choose h2, which nobody speaks here
     # Version 1.26 does not tell OpenSSL about hosts that are addresses, and compares all names itself.
     context.check_hostname = not version("urllib3").startswith("1.")

@@ -13,7 +13,7 @@ import urllib3
 from urllib3.poolmanager import PoolManager
 
 from internlm_zoo.net.certificates import Trust, trust_of
-from internlm_zoo.net.diagnosis import FAILURES, PROXY_AUTH, between, refused_by
+from internlm_zoo.net.diagnosis import PROXY_AUTH, TRANSPORT_ERRORS, intermediary_error, proxy_error
 from internlm_zoo.net.pools import open_manager
 from internlm_zoo.net.proxies import Proxy, proxy_for
 from internlm_zoo.net.retry_policy import RetryPolicy
@@ -38,11 +38,11 @@ class HttpClient:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, whole: bool
     ) -> urllib3.BaseHTTPResponse:
         """The answer, whatever its status, its body unread; it is asked for once, and no redirect is followed
-        (see redirects.py). whole: reading an answer that ends early raises one of FAILURES.
+        (see redirects.py). whole: reading an answer that ends early raises one of TRANSPORT_ERRORS.
 
         Raises NetworkError where the proxy or the host's certificate is to blame, UnsupportedError for a
-        proxy that takes another package, VariableError for variables that make no sense, and one of FAILURES
-        for the host itself.
+        proxy that takes another package, VariableError for variables that make no sense, and one of
+        TRANSPORT_ERRORS for the host itself.
         """
         proxy = proxy_for(url, self._environ)
         secure = "https" in (urlsplit(url).scheme, proxy and proxy.address.scheme)
@@ -56,14 +56,14 @@ class HttpClient:
         }
         try:
             answer = manager.request(method, url, headers=said, body=body, **options)
-        except FAILURES as error:
-            blamed = between(error, url, proxy, self._trust.named if secure else "nobody")
-            if blamed is None:
+        except TRANSPORT_ERRORS as error:
+            intermediary = intermediary_error(error, url, proxy, self._trust.named if secure else "nobody")
+            if intermediary is None:
                 raise
-            raise blamed from error
+            raise intermediary from error
         if proxy is not None and answer.status == PROXY_AUTH:
             answer.close()
-            raise refused_by(proxy, url, answer.status)
+            raise proxy_error(proxy, url, answer.status)
         return answer
 
     def via(self, url: str) -> str:

@@ -1,7 +1,7 @@
 """Opens a TCP connection to whichever address of a host answers first (RFC 8305, "happy eyeballs").
 
 A name has often addresses of IPv6 and of IPv4, and one of the two leads nowhere in many networks. Tried one
-after the other, a dead address costs the whole patience; here the next is tried a moment later, beside it.
+after the other, a dead address costs the whole timeout; here the next is tried a moment later, beside it.
 Which address answered is remembered, so that the moment is lost once.
 """
 
@@ -17,11 +17,11 @@ from contextlib import ExitStack
 from itertools import chain, zip_longest
 from typing import Any
 
-from internlm_zoo.net.deadline import punctual, sooner
+from internlm_zoo.net.deadline import capped, with_deadline
 from internlm_zoo.net.dns import Info, addresses
 
 # Until the next address is tried beside the others; RFC 8305, section 8, recommends 250 ms, curl takes 200.
-HEAD_START = 0.2
+ATTEMPT_DELAY = 0.2
 
 # What connect_ex says of a socket that does not wait.
 _UNDER_WAY = frozenset(
@@ -42,13 +42,13 @@ def connect(
     """
     infos = addresses(host.strip("[]"), port, timeout)
     last = _answered.get((host, port))
-    patience = sooner(timeout)
+    limit = capped(timeout)
     waiting = sorted(_alternating(infos), key=lambda info: info[4] != last)
     with _Race(tuple(options)) as race:
-        winner = race.run(waiting, None if patience is None else time.monotonic() + patience)
+        winner = race.run(waiting, None if limit is None else time.monotonic() + limit)
     _answered[host, port] = race.answered
     winner.settimeout(timeout)
-    return punctual(winner)
+    return with_deadline(winner)
 
 
 def _alternating(infos: Sequence[Info]) -> list[Info]:
@@ -81,7 +81,7 @@ class _Race:
         while waiting or self._selector.get_map():
             if waiting:
                 self._begin(waiting.pop(0))
-            winner = self._await(HEAD_START if waiting else None, deadline)
+            winner = self._await(ATTEMPT_DELAY if waiting else None, deadline)
             if winner is not None:
                 return winner
             if deadline is not None and time.monotonic() >= deadline:

@@ -25,35 +25,37 @@ class DeadlineExceeded(TimeoutError):
 
 @dataclass(frozen=True)
 class Deadline:
-    """seconds: it was set for. at: when it passes, by time.monotonic. thing: what must have come."""
+    """seconds: it was set for. at: when it passes, by time.monotonic. missing: what there is until then, as
+    "no byte of the file"."""
 
     seconds: float
     at: float
-    thing: str
+    missing: str
 
     @classmethod
-    def after(cls, seconds: float, thing: str) -> Deadline:
-        return cls(seconds, time.monotonic() + seconds, thing)
+    def after(cls, seconds: float, missing: str) -> Deadline:
+        return cls(seconds, time.monotonic() + seconds, missing)
 
     @property
     def left(self) -> float:
-        """Seconds, more than none. Raises Late."""
+        """Seconds, more than none. Raises DeadlineExceeded."""
         left = self.at - time.monotonic()
         if left <= 0:
-            raise self.late
+            raise self.exceeded
         return left
 
     @property
-    def late(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"{self.thing} within {self.seconds:g} s")
+    def exceeded(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self.missing} within {self.seconds:g} s")
 
     @property
     def passed(self) -> bool:
         return time.monotonic() >= self.at
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Once it has passed, this thread's waits for our sockets raise Late; of several the first counts."""
+    def enforced(self) -> Iterator[None]:
+        """Once it has passed, this thread's waits for our sockets raise DeadlineExceeded; of several
+        the first counts."""
         outer = _current.get()
         token = _current.set(self if outer is None or self.at < outer.at else outer)
         try:
@@ -65,21 +67,21 @@ class Deadline:
 _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
-def sooner(seconds: float | None) -> float | None:
-    """So many seconds, or those that this thread has left. Raises Late."""
+def capped(seconds: float | None) -> float | None:
+    """So many seconds, or those that this thread has left. Raises DeadlineExceeded."""
     deadline = _current.get()
     if deadline is None:
         return seconds
     return deadline.left if seconds is None else min(seconds, deadline.left)
 
 
-class _Punctual:
+class _WithDeadline:
     """Mixed into sockets: a wait ends after the socket's timeout, or at the deadline of who waits."""
 
-    _silence: float | None = None
+    _timeout: float | None = None
 
     def settimeout(self, value: float | None) -> None:
-        self._silence = value
+        self._timeout = value
         super().settimeout(value)  # type: ignore[misc]
 
     def recv(self, *args: Any) -> bytes:
@@ -97,27 +99,27 @@ class _Punctual:
     def _in_time(self, wait: Callable[..., T], *args: Any) -> T:
         if self.gettimeout() == 0:  # type: ignore[attr-defined]
             return wait(*args)  # it does not wait
-        deadline, seconds = _current.get(), sooner(self._silence)
+        deadline, seconds = _current.get(), capped(self._timeout)
         super().settimeout(seconds)  # type: ignore[misc]
         try:
             return wait(*args)
         except TimeoutError:
-            if deadline is None or seconds == self._silence:
+            if deadline is None or seconds == self._timeout:
                 raise
-            raise deadline.late from None
+            raise deadline.exceeded from None
 
 
-class PunctualSocket(_Punctual, socket.socket):
-    """See `punctual`."""
+class DeadlineSocket(_WithDeadline, socket.socket):
+    """See `with_deadline`."""
 
 
-class PunctualTls(_Punctual, ssl.SSLSocket):
+class DeadlineTlsSocket(_WithDeadline, ssl.SSLSocket):
     """What an SSLContext is to make of such a socket (its `sslsocket_class`)."""
 
 
-def punctual(connected: socket.socket) -> PunctualSocket:
+def with_deadline(connected: socket.socket) -> DeadlineSocket:
     """The same connection, with deadlines kept; the socket itself is of no more use."""
     timeout = connected.gettimeout()
-    kept = PunctualSocket(connected.family, connected.type, connected.proto, fileno=connected.detach())
-    kept.settimeout(timeout)
-    return kept
+    wrapped = DeadlineSocket(connected.family, connected.type, connected.proto, fileno=connected.detach())
+    wrapped.settimeout(timeout)
+    return wrapped

@@ -28,7 +28,7 @@ _WORDS: dict[type[BaseException], str] = {
     BadStatusLine: "what it sends is no HTTP",
     OverflowError: "what it sends is no HTTP",
 }
-FAILURES = (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError, OverflowError)
+TRANSPORT_ERRORS = (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError, OverflowError)
 """What the libraries below raise where a server is out of order. The last two come of chunks whose length is
 below zero, or beyond all memory, and of what cannot be written into a request."""
 # What libraries say whose classes we do not import.
@@ -36,12 +36,12 @@ _PHRASES = {"timed out": "nothing came in time"}
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?(.*)")
 PROXY_AUTH = 407
 # Answers of a proxy that another moment may change.
-_PASSING = frozenset({408, 425, 429, *range(500, 600)})
+_TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
 
 
 def reason(error: BaseException) -> str:
     """What happened at the bottom of it."""
-    cause = _bottom(error)
+    cause = _root_cause(error)
     if isinstance(cause, DeadlineExceeded):
         return str(cause)
     words = next((words for kind, words in _WORDS.items() if isinstance(cause, kind)), None)
@@ -51,26 +51,28 @@ def reason(error: BaseException) -> str:
     return words or _PHRASES.get(said, said) or type(cause).__name__
 
 
-def between(error: BaseException, url: str, proxy: Proxy | None, trusted: str) -> NetworkError | None:
+def intermediary_error(
+    error: BaseException, url: str, proxy: Proxy | None, trusted: str
+) -> NetworkError | None:
     """The error for what is between us and the host of `url`; None if nothing is to blame but the host.
 
     trusted: whose certificates are believed.
     """
-    cause = _bottom(error)
+    cause = _root_cause(error)
     at_proxy = proxy is not None and isinstance(error, _failing(proxy))
-    if _is_about_a_certificate(cause):
+    if _is_certificate_error(cause):
         whose = proxy.address.place if proxy is not None and at_proxy else host_of(url)
-        return _no_certificate(whose, cause, trusted)
+        return _certificate_error(whose, cause, trusted)
     if proxy is None or not at_proxy:
         return None
     if (refused := _TUNNEL.match(str(cause))) is not None:
-        return refused_by(proxy, url, int(refused[1]), refused[2])
-    if hasattr(cause, "socket_err") or (proxy.looks_up_here and isinstance(cause, socket.gaierror)):
-        return _blamed(proxy, f"does not connect to {host_of(url)}: {reason(error)}")  # said by PySocks
-    return _blamed(proxy, f"does not answer: {reason(error)}")
+        return proxy_error(proxy, url, int(refused[1]), refused[2])
+    if hasattr(cause, "socket_err") or (proxy.resolves_locally and isinstance(cause, socket.gaierror)):
+        return _at_proxy(proxy, f"does not connect to {host_of(url)}: {reason(error)}")  # said by PySocks
+    return _at_proxy(proxy, f"does not answer: {reason(error)}")
 
 
-def refused_by(proxy: Proxy, url: str, status: int, said: str = "") -> NetworkError:
+def proxy_error(proxy: Proxy, url: str, status: int, said: str = "") -> NetworkError:
     """The error for a proxy that answers with a status of its own instead of leading on to `url`."""
     if status == PROXY_AUTH:
         given = proxy.address.user is not None
@@ -79,11 +81,11 @@ def refused_by(proxy: Proxy, url: str, status: int, said: str = "") -> NetworkEr
             if given
             else "wants a user and password"
         )
-        error = _blamed(proxy, f"{what} (HTTP {status})")
+        error = _at_proxy(proxy, f"{what} (HTTP {status})")
         error.fix = f"write them into {proxy.variable}: http://USER:PASSWORD@HOST:PORT"
     else:
-        error = _blamed(proxy, f"does not connect to {host_of(url)}: {f'HTTP {status} {said}'.strip()}")
-    error.lasting = status not in _PASSING
+        error = _at_proxy(proxy, f"does not connect to {host_of(url)}: {f'HTTP {status} {said}'.strip()}")
+    error.permanent = status not in _TRANSIENT
     return error
 
 
@@ -92,33 +94,33 @@ def _failing(proxy: Proxy) -> tuple[type[Exception], ...]:
     return (NewConnectionError, ConnectTimeoutError) if proxy.is_socks else (ProxyError,)
 
 
-def _blamed(proxy: Proxy, what: str) -> NetworkError:
+def _at_proxy(proxy: Proxy, what: str) -> NetworkError:
     fix = f"correct or unset {proxy.variable}, or except the host in NO_PROXY"
     return NetworkError(f"{proxy} {what}", fix=fix)
 
 
-def _is_about_a_certificate(cause: BaseException) -> bool:
+def _is_certificate_error(cause: BaseException) -> bool:
     """By OpenSSL, or by urllib3 1.26, which compares names with a class of its own."""
     return isinstance(cause, ssl.SSLCertVerificationError) or type(cause).__name__ == "CertificateError"
 
 
-def _no_certificate(place: str, cause: BaseException, trusted: str) -> NetworkError:
+def _certificate_error(place: str, cause: BaseException, trusted: str) -> NetworkError:
     why = getattr(cause, "verify_message", None) or str(cause)
     what = f"{place} shows a certificate that {trusted} does not vouch for: {why}"
     fix = "name the file of the authority that signs for this network in SSL_CERT_FILE"
     error = NetworkError(what, fix=fix)
-    error.lasting = True
+    error.permanent = True
     return error
 
 
-def _bottom(error: BaseException) -> BaseException:
+def _root_cause(error: BaseException) -> BaseException:
     """Of the libraries' own errors: how http.client came to one says less than the error."""
-    while not isinstance(error, HTTPException) and (deeper := _deeper(error)) is not None:
+    while not isinstance(error, HTTPException) and (deeper := _cause_of(error)) is not None:
         error = deeper
     return error
 
 
-def _deeper(error: BaseException) -> BaseException | None:
+def _cause_of(error: BaseException) -> BaseException | None:
     """What an error came from; urllib3 makes some of its own without raising them from what they hold."""
     held = (item for item in error.args if isinstance(item, BaseException))
     context = None if error.__suppress_context__ else error.__context__

@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as Unfinished
 from typing import Any
 
 from converters.system.threads import started
-from internlm_zoo.net.deadline import sooner
+from internlm_zoo.net.deadline import capped
 from internlm_zoo.net.no_proxy import is_address
 
 Info = tuple[Any, ...]
@@ -30,7 +30,7 @@ def addresses(host: str, port: int, seconds: float | None) -> list[Info]:
         return _search(host, port)
     search = _begun(host, port)
     try:
-        return search.result(sooner(seconds))
+        return search.result(capped(seconds))
     except Unfinished as error:
         if search.done():
             raise

@@ -17,13 +17,13 @@ _WITH_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):(\d+)")
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def is_excepted(url: str, no_proxy: str) -> bool:
+def bypasses_proxy(url: str, no_proxy: str) -> bool:
     """Whether `no_proxy` excepts the host of an http(s) URL, or its port."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     entries = (entry.strip("'\"").lower() for entry in _BETWEEN.split(no_proxy))
-    return any(_fits(entry, host, port) for entry in entries if entry)
+    return any(_matches(entry, host, port) for entry in entries if entry)
 
 
 def is_address(host: str) -> bool:
@@ -31,7 +31,7 @@ def is_address(host: str) -> bool:
     return _ip(host) is not None
 
 
-def _fits(entry: str, host: str, port: int | None) -> bool:
+def _matches(entry: str, host: str, port: int | None) -> bool:
     if entry == "*":
         return True
     entry = entry.partition("://")[2] or entry
@@ -42,12 +42,12 @@ def _fits(entry: str, host: str, port: int | None) -> bool:
     entry = entry.strip("[]")
     address = _ip(host)
     if address is not None:
-        return _holds(entry, address)
+        return _contains(entry, address)
     name = entry.removeprefix("*").strip(".")
     return bool(name) and (host == name or host.endswith("." + name))
 
 
-def _holds(entry: str, address: _Ip) -> bool:
+def _contains(entry: str, address: _Ip) -> bool:
     """Whether an entry is this address, or a network with it. An IPv4 address may be written as IPv6."""
     try:
         network = ipaddress.ip_network(entry.partition("%")[0], strict=False)

@@ -15,7 +15,7 @@ from urllib3.poolmanager import PoolManager, ProxyManager
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.net.certificates import Trust
 from internlm_zoo.net.connect import connect
-from internlm_zoo.net.deadline import punctual
+from internlm_zoo.net.deadline import with_deadline
 from internlm_zoo.net.proxies import Proxy
 
 
@@ -105,7 +105,7 @@ def _with_deadlines(pool: Any) -> Any:
     """The same kind of pool, for connections that PySocks opens."""
 
     def new_conn(self: Any) -> socket.socket:
-        return punctual(pool.ConnectionCls._new_conn(self))
+        return with_deadline(pool.ConnectionCls._new_conn(self))
 
     connection = type("_Connection", (pool.ConnectionCls,), {"_new_conn": new_conn})
     return type("_Pool", (pool,), {"ConnectionCls": connection})

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from internlm_zoo.net.addresses import WEB, ProxyAddress, basic_auth, parse_address, tidy
-from internlm_zoo.net.no_proxy import is_excepted
+from internlm_zoo.net.addresses import WEB, ProxyAddress, basic_auth, parse_address, unquoted
+from internlm_zoo.net.no_proxy import bypasses_proxy
 
 SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 
@@ -36,14 +36,14 @@ class Proxy:
         return self.address.scheme in SOCKS
 
     @property
-    def looks_up_here(self) -> bool:
+    def resolves_locally(self) -> bool:
         """Whether names of hosts are looked up on this machine, and not by the proxy."""
         return self.address.scheme in ("socks4", "socks5")
 
     @property
     def headers(self) -> dict[str, str]:
         """What it wants to see of the user and password in its address."""
-        return basic_auth(self.address.proof, "Proxy-Authorization")
+        return basic_auth(self.address.userinfo, "Proxy-Authorization")
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
@@ -52,7 +52,7 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     Raises VariableError for an address that is none, but not for those of variables that do not apply.
     """
     _, no_proxy = _find("no_proxy", environ)
-    if is_excepted(url, no_proxy):
+    if bypasses_proxy(url, no_proxy):
         return None
     for name in (f"{urlsplit(url).scheme}_proxy", "all_proxy"):
         variable, text = _find(name, environ)
@@ -64,7 +64,7 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
 def _find(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
     """The variable, as it is written, and what it says; small letters come first, as everywhere."""
     for variable in (name, name.upper()):
-        if text := tidy(environ.get(variable, "")):
+        if text := unquoted(environ.get(variable, "")):
             return variable, text
     return name, ""
 

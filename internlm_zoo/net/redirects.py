@@ -12,9 +12,9 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from internlm_zoo.net.addresses import WEB, host_of
-from internlm_zoo.net.diagnosis import FAILURES
+from internlm_zoo.net.diagnosis import TRANSPORT_ERRORS
 
-MOST = 10
+MAX_REDIRECTS = 10
 LONGEST_NAME = 253
 """Characters of a host's name (RFC 1035, section 2.3.4, without the root's dot)."""
 
@@ -41,7 +41,7 @@ def follow(url: str, ask: Callable[[str], urllib3.BaseHTTPResponse]) -> tuple[st
     A redirect that leads to no web address is the answer itself. Raises RedirectLoop, Downgrade, and what
     `ask` raises.
     """
-    for _ in range(MOST):
+    for _ in range(MAX_REDIRECTS):
         answer = ask(url)
         target = target_of(url, answer.status, answer.headers)
         if target is None:
@@ -51,12 +51,12 @@ def follow(url: str, ask: Callable[[str], urllib3.BaseHTTPResponse]) -> tuple[st
             what = f"redirects from https to plain {urlsplit(target).scheme} ({host_of(target)})"
             raise Downgrade(url, f"{what}, which is refused")
         url = target
-    raise RedirectLoop(f"redirects more than {MOST} times")
+    raise RedirectLoop(f"redirects more than {MAX_REDIRECTS} times")
 
 
 def target_of(url: str, status: int, headers: Mapping[str, str]) -> str | None:
     """Where an answer from `url` leads to; None if nowhere, or to what is no web address."""
-    if not leads_on(status):
+    if not is_redirect(status):
         return None
     try:
         target = urljoin(url, headers.get("Location", ""))
@@ -69,7 +69,7 @@ def target_of(url: str, status: int, headers: Mapping[str, str]) -> str | None:
     return target if is_web and len(str(parts.hostname)) <= LONGEST_NAME else None
 
 
-def leads_on(status: int) -> bool:
+def is_redirect(status: int) -> bool:
     return status in _STATUSES
 
 
@@ -83,7 +83,7 @@ def discard(answer: urllib3.BaseHTTPResponse) -> None:
     length = answer.headers.get("Content-Length", "")
     # Thousands of digits take `int` a while.
     if length.isdecimal() and len(length) <= len(str(_SMALL)) and int(length) <= _SMALL:
-        with suppress(*FAILURES):
+        with suppress(*TRANSPORT_ERRORS):
             answer.read(_SMALL, decode_content=False)
     answer.close()
 

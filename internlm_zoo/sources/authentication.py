@@ -1,4 +1,4 @@
-"""What a hub is told of its user, until it rejects that: then it is asked as by a stranger, and that is said.
+"""What a hub is told of its user, until it rejects that: then it is asked without, and that is said.
 
 An expired token shuts even what is public: Hugging Face answers 401 to whoever sends one.
 """
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Credentials:
-    """The credentials for one hub. secrets: one, or for OpenXLab two; none: a stranger. note: what its user
+    """The credentials for one hub. secrets: one, or for OpenXLab two; none: anonymous. note: what its user
     should know of where they were looked for. Thread-safe."""
 
     def __init__(self, hub: str, secrets: Sequence[Secret] = (), note: str | None = None) -> None:

@@ -31,13 +31,13 @@ class ListingBudget:
         self.expect(self.requests)
         seconds = ROUNDS * self.client.policy.answer
         if len(url) > LONGEST_URL:
-            raise self._spent(f"a folder's address has more than {LONGEST_URL:,} characters")
+            raise self._exceeded(f"a folder's address has more than {LONGEST_URL:,} characters")
         if time.monotonic() - self.began > seconds:
-            raise self._spent(f"it did not end within {seconds:.0f} s")
+            raise self._exceeded(f"it did not end within {seconds:.0f} s")
         answer = self.client.get(url)
         self.size += len(answer.data)
         if self.size > LARGEST:
-            raise self._spent(f"it has more than {LARGEST >> 20} MiB")
+            raise self._exceeded(f"it has more than {LARGEST >> 20} MiB")
         return answer
 
     def expect(self, folders: int) -> None:
@@ -46,7 +46,7 @@ class ListingBudget:
             what = f"{self.client.hub} lists {self.repo} in more than {FOLDERS} folders, so it is no release"
             raise NotFoundError(what, host_of(self.client.endpoint))
 
-    def _spent(self, why: str) -> ListingError:
+    def _exceeded(self, why: str) -> ListingError:
         error = self.client.malformed(why)
-        error.lasting = True
+        error.permanent = True
         return error

@@ -26,7 +26,7 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.secret import Secret, place_of, read_text, secret_of
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.authentication import Credentials
-from internlm_zoo.sources.endpoints import endpoint_of, is_readable, variable_of
+from internlm_zoo.sources.endpoints import endpoint_of, is_plaintext, variable_of
 
 Secrets = tuple[Secret, ...]
 
@@ -56,7 +56,7 @@ def credentials_of(hub: Hub, settings: Settings) -> Credentials:
         _credentials(hub, settings) if _is_ours(hub, settings) else _credentials_elsewhere(hub, settings)
     )
     endpoint = endpoint_of(hub, settings.environ) or ""
-    if credentials.values and is_readable(endpoint):
+    if credentials.values and is_plaintext(endpoint):
         credentials.notes += (
             f"{credentials.origin} goes over plain http to {host_of(endpoint)}: others may read it",
         )
@@ -75,7 +75,7 @@ def _credentials_elsewhere(hub: Hub, settings: Settings) -> Credentials:
     shipped = read_registry().hubs
     secrets = named(hub.model_copy(update={"token_env": own_tokens(hub, shipped)}), settings)
     place = without_user(endpoint_of(hub, settings.environ) or "")
-    if secrets and is_readable(place):
+    if secrets and is_plaintext(place):
         what = f"{secrets[0].origin} is not sent to {place}, where others could read it"
         return Credentials(hub.name, note=f"{what}: {hub.stated_in} names it without https")
     if secrets or hub.name not in shipped or not _has_login(shipped[hub.name], settings):

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from internlm_zoo.net.addresses import WEB, parse_address, tidy
+from internlm_zoo.net.addresses import WEB, parse_address, unquoted
 from internlm_zoo.registry.schema import Hub
 
 
 def variable_of(hub: Hub, environ: Mapping[str, str]) -> str | None:
     """The variable by which the user says where it is."""
-    return next((name for name in hub.endpoint_env if tidy(environ.get(name, ""))), None)
+    return next((name for name in hub.endpoint_env if unquoted(environ.get(name, ""))), None)
 
 
-def is_readable(endpoint: str) -> bool:
+def is_plaintext(endpoint: str) -> bool:
     """Whether others can read what is sent there: plain http to another machine."""
     parts = urlsplit(endpoint)
     return parts.scheme.lower() == "http" and not _is_loopback(parts.hostname or "")
@@ -27,7 +27,7 @@ def endpoint_of(hub: Hub, environ: Mapping[str, str]) -> str | None:
     Raises VariableError for what a variable, or whoever names the hub, gives as a web address and is none.
     """
     variable = variable_of(hub, environ)
-    endpoint = tidy(hub.endpoint_in(environ) or "")
+    endpoint = unquoted(hub.endpoint_in(environ) or "")
     if hub.protocol == "directory" or not endpoint:
         return endpoint or None
     parse_address(endpoint, variable or f"the address of {hub.title}", WEB)

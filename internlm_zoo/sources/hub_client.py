@@ -1,4 +1,4 @@
-"""How adapters ask their hub: limits, credentials at its own door, and statuses as our errors.
+"""How adapters ask their hub: limits, credentials at its own origin, and statuses as our errors.
 
 A hub that is dead must cost seconds, not minutes: the next source is waiting. So a question is asked twice at
 most, and there is a deadline for each answer, redirects and all, and one for the whole listing.
@@ -28,7 +28,7 @@ from internlm_zoo.errors import (
 from internlm_zoo.net.addresses import WEB, basic_auth, host_of, parse_address
 from internlm_zoo.net.client import HttpClient
 from internlm_zoo.net.deadline import Deadline
-from internlm_zoo.net.diagnosis import FAILURES, reason
+from internlm_zoo.net.diagnosis import TRANSPORT_ERRORS, reason
 from internlm_zoo.net.limited_read import read_whole
 from internlm_zoo.net.redirects import Downgrade, RedirectLoop, follow, same_origin, target_of
 from internlm_zoo.net.retry_after import asked_wait
@@ -60,7 +60,7 @@ class Response:
 @dataclass(frozen=True)
 class HubClient:
     """Asks one hub. hub: its name. endpoint: without user and password. headers: credentials, for the
-    endpoint's own door alone."""
+    endpoint's own origin alone."""
 
     hub: str
     endpoint: str
@@ -72,10 +72,10 @@ class HubClient:
     def of(
         cls, hub: str, endpoint: str, settings: Settings, headers: Mapping[str, str] | None = None
     ) -> HubClient:
-        """endpoint: with user and password, if they are to be shown at its door; they take the place of a
+        """endpoint: with user and password, if they are to be sent to it; they take the place of a
         token, for there is one Authorization header."""
         policy, address = RetryPolicy.of(settings), parse_address(endpoint, hub, WEB)
-        own = {**(headers or {}), **basic_auth(address.proof)}
+        own = {**(headers or {}), **basic_auth(address.userinfo)}
         return cls(hub, address.url, HttpClient(settings.environ, policy), policy, own)
 
     def get(self, url: str) -> Response:
@@ -104,7 +104,7 @@ class HubClient:
             return ask()
         except NetworkError as error:
             pause = max(self.policy.pause(1), error.after)
-            if error.lasting or time.monotonic() - began + pause > _SOON:
+            if error.permanent or time.monotonic() - began + pause > _SOON:
                 raise
         time.sleep(pause)
         return ask()
@@ -127,7 +127,7 @@ class HubClient:
         place = without_user(target).partition("?")[0]
         what = f"{self.hub} at {host_of(self.endpoint)} has moved {thing} to {place} (HTTP {answer.status})"
         error = NetworkError(what, fix="use that address")
-        error.lasting = True
+        error.permanent = True
         return error
 
     def _follow(self, url: str) -> Response:
@@ -152,12 +152,12 @@ class HubClient:
         not asked again."""
         deadline = Deadline.after(self.policy.answer, "nothing whole")
         try:
-            with deadline.kept():
+            with deadline.enforced():
                 yield
-        except FAILURES as error:
-            silent = unreachable(self.hub, self.endpoint, reason(error))
-            silent.lasting = deadline.passed or isinstance(error, DecodeError)
-            raise silent from error
+        except TRANSPORT_ERRORS as error:
+            failed = unreachable(self.hub, self.endpoint, reason(error))
+            failed.permanent = deadline.passed or isinstance(error, DecodeError)
+            raise failed from error
 
 
 def _whole(url: str, answer: urllib3.BaseHTTPResponse) -> Response:

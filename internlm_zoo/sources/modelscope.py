@@ -84,7 +84,7 @@ class _Status:
 
 
 _LISTING = TypeAdapter(_RepositoryListing)
-_VERDICT = TypeAdapter(_Status)
+_STATUS = TypeAdapter(_Status)
 
 
 class ModelScopeSource:
@@ -146,9 +146,9 @@ class ModelScopeSource:
         """Raises what answers that are no listing mean."""
         if answer.status != 200:
             raise self._client.error_of(answer, thing)
-        verdict = read(_VERDICT, answer, self._client)
-        if verdict.success is False and verdict.code not in (None, 200):
-            raise status_error(verdict.code, self._hub, thing, self._endpoint, answer.headers)
+        status = read(_STATUS, answer, self._client)
+        if status.success is False and status.code not in (None, 200):
+            raise status_error(status.code, self._hub, thing, self._endpoint, answer.headers)
         return read(_LISTING, answer, self._client).data.files or ()
 
 

@@ -184,8 +184,8 @@ class OpenXLabSource:
     def _sign_in(self, access: str, secret: str) -> str:
         who = "a token for these keys"
         challenge = self._post(_CHALLENGE, f"{_OPEN}/auth", {"ak": access}, who, {})
-        proof = _proof(secret, challenge.nonce, challenge.algorithm)
-        return self._post(_PERMIT, f"{_OPEN}/getJwt", {"ak": access, "d": proof}, who, {}).jwt
+        signature = _signature(secret, challenge.nonce, challenge.algorithm)
+        return self._post(_PERMIT, f"{_OPEN}/getJwt", {"ak": access, "d": signature}, who, {}).jwt
 
     def _post(
         self,
@@ -225,7 +225,7 @@ class OpenXLabSource:
         )
 
 
-def _proof(secret: str, nonce: str, algorithm: str) -> str:
+def _signature(secret: str, nonce: str, algorithm: str) -> str:
     if algorithm not in _ALGORITHMS:
         raise UnsupportedError(
             f"OpenXLab asks for the signature algorithm {algorithm[:_SHOWN]!r}, which is not known here"

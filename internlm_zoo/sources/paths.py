@@ -44,7 +44,7 @@ def check_listing(paths: Iterable[str], where: str | None = None) -> None:
                 raise IntegrityError(f"refused the listing: {_shown(folder)} is a file and a folder", where)
 
 
-def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+def clashing(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Of paths that are all different, a file and another, or a folder of another, that are one where neither
     case nor the way an accent is written counts."""
     seen: dict[str, str] = {}

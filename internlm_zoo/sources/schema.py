@@ -1,4 +1,4 @@
-"""Holds what a hub answers against the form that its protocol has, at the door: behind it nothing is doubted.
+"""Holds what a hub answers against the form that its protocol has; behind that nothing is doubted.
 
 A form is a dataclass of the fields that are read; others are skipped. A number is no text, no boolean and no
 float. pydantic reads the JSON: numbers of 4,300 digits and 200 values within each other at most, strict

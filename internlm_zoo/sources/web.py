@@ -92,15 +92,15 @@ class WebSource:
         """The page of a directory. One that is cut, or links to nothing, counts when it comes a second time:
         gateways send others in its place."""
         url = self._root(allowed.repo) + quote(folder)
-        doubted: list[Response] = []
+        suspect: list[Response] = []
 
         def ask() -> _Page:
             answer = allowed.get(url)
             if answer.status != 200:
                 raise self._client.error_of(answer, allowed.repo)
             page = self._read(answer)
-            if not doubted and not (page.names and _is_sound(answer)):
-                doubted.append(answer)
+            if not suspect and not (page.names and _is_sound(answer)):
+                suspect.append(answer)
                 raise self._client.not_a_listing()
             if not _is_page(answer):
                 raise NotFoundError(f"{self._hub} shows no list of the files in {allowed.repo}", answer.url)

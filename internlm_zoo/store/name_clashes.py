@@ -13,13 +13,13 @@ from shlex import quote
 
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.fs.ownership import draft
-from internlm_zoo.sources.paths import twins
+from internlm_zoo.sources.paths import clashing
 
 
 def check_twins(folder: Path, scratch: Path, paths: Iterable[str]) -> None:
     """Raises UnsupportedError where two of these files cannot both lie in a folder. scratch: a folder of ours
     on the same disk, to try it in."""
-    found = [pair for pair in twins(paths) if _are_one(scratch, *pair)]
+    found = [pair for pair in clashing(paths) if _are_one(scratch, *pair)]
     if found:
         named = ", ".join(f"{_shown(one, other)} and {_shown(other, one)}" for one, other in found)
         left_out = " ".join(f"--exclude {quote(one)}" for one, _ in found)

@@ -57,7 +57,7 @@ class Body:
 
     def chunks(self, wanted: File, retry_policy: RetryPolicy) -> Iterator[bytes]:
         """The bytes, held against what is known of the file: raises TransferFailure as `begin`, and for too
-        few or too many bytes, or a connection slower than patience allows. Read to the end, the connection
+        few or too many bytes, or a connection slower than the policy allows. Read to the end, the connection
         serves the next request."""
         self.begin(wanted)
         chunk, self._first = self._first or b"", b""

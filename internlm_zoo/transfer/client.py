@@ -15,8 +15,8 @@ import urllib3
 from internlm_zoo.errors import NetworkError, UnsupportedError
 from internlm_zoo.net.client import HttpClient
 from internlm_zoo.net.deadline import Deadline
-from internlm_zoo.net.diagnosis import FAILURES, reason
-from internlm_zoo.net.redirects import Downgrade, RedirectLoop, discard, follow, leads_on, same_origin
+from internlm_zoo.net.diagnosis import TRANSPORT_ERRORS, reason
+from internlm_zoo.net.redirects import Downgrade, RedirectLoop, discard, follow, is_redirect, same_origin
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.net.statuses import Recovery, is_refusal
 from internlm_zoo.sources.base import Location
@@ -81,7 +81,7 @@ class Client:
         """Up to its first byte there is one deadline, redirects and all; then one for each read."""
         retry_policy = self.retry_policy
         opening = Deadline.after(retry_policy.answer, "no byte of the file")
-        with opening.kept():
+        with opening.enforced():
             body = self._open_http(location, start, validator, end)
         more = (Deadline.after(retry_policy.stall + _FILLING, "nothing more") for _ in count())
         body.read = _in_time(body.read, chain([opening], more))
@@ -101,7 +101,7 @@ class Client:
             raise violation(location.url, str(error)) from error
         if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return self._past_the_end(url, {**_own(url, location), **headers}, response, start)
-        if leads_on(response.status):
+        if is_redirect(response.status):
             discard(response)
             raise violation(url, "redirects to something that is not a web address")
         return self._body(url, response, start)
@@ -158,12 +158,12 @@ class Client:
         try:
             return self._http.request("GET", url, headers, whole=False)  # Body knows more of what is missing
         except NetworkError as error:
-            raise TransferFailure(error, Recovery.GIVE_UP if error.lasting else Recovery.RETRY) from error
+            raise TransferFailure(error, Recovery.GIVE_UP if error.permanent else Recovery.RETRY) from error
         except UnsupportedError as error:
             raise TransferFailure(error, Recovery.GIVE_UP) from error
         except urllib3.exceptions.LocationParseError as error:
             raise violation(url, "is not a host name") from error
-        except FAILURES as error:
+        except TRANSPORT_ERRORS as error:
             raise timed_out(url, reason(error)) from error
 
 
@@ -210,7 +210,7 @@ def _reader(url: str, response: urllib3.BaseHTTPResponse) -> Callable[[int], byt
             if read_some is not None:
                 return bytes(read_some(amount, decode_content=False))
             return response.read(min(amount, _PIECE), decode_content=False)
-        except FAILURES as error:
+        except TRANSPORT_ERRORS as error:
             raise timed_out(url, reason(error)) from error
 
     return read
@@ -219,8 +219,8 @@ def _reader(url: str, response: urllib3.BaseHTTPResponse) -> Callable[[int], byt
 def _in_time(read: Callable[[int], bytes], deadlines: Iterator[Deadline]) -> Callable[[int], bytes]:
     """The same, each call before the next of the deadlines."""
 
-    def punctual(amount: int) -> bytes:
-        with next(deadlines).kept():
+    def read_in_time(amount: int) -> bytes:
+        with next(deadlines).enforced():
             return read(amount)
 
-    return punctual
+    return read_in_time

@@ -1,6 +1,6 @@
 """Which part of a file an answer says it holds, and how long it says the file is.
 
-Numbers of strangers: a size beyond what a file can have is a lie, whatever it is for.
+Numbers of strangers: a size beyond what a file can have is a violation, whatever it is for.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import urllib3
 
 from converters.system.filesystem import room
 from internlm_zoo.errors import OversizeError
+from internlm_zoo.net.addresses import host_of
 from internlm_zoo.net.statuses import Recovery
-from internlm_zoo.transfer.failures import TransferFailure, host, violation
+from internlm_zoo.transfer.failures import TransferFailure, violation
 
 LARGEST = 2**63 - 1
 """Bytes: no file system has larger files, for offsets are signed numbers of 64 bits."""
@@ -69,7 +70,7 @@ def check_room(url: str, part: Path, name: str, needed: int) -> None:
     says the size of. Raises TransferFailure."""
     free = room(part)
     if free is not None and needed > free:
-        what = f"{host(url)} says that {name} has {needed:,} more bytes, and the disk has {free:,}"
+        what = f"{host_of(url)} says that {name} has {needed:,} more bytes, and the disk has {free:,}"
         raise TransferFailure(
             OversizeError(what, fix="make room, or choose files with --include"), Recovery.GIVE_UP
         )

@@ -6,9 +6,9 @@ The traps are those of the hubs' protocols: statuses, pages and pointers in plac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, ZooError
+from internlm_zoo.net.addresses import host_of
 from internlm_zoo.net.retry_after import asked_wait
 from internlm_zoo.net.statuses import Recovery, meaning_of
 
@@ -35,47 +35,39 @@ def by_status(status: int, url: str, headers: Mapping[str, str], via: str = "") 
     clause."""
     meaning, (after, asked) = meaning_of(status), asked_wait(headers)
     fix = "log in, or ask the repository's owner for access" if meaning.error is AccessError else None
-    what = f"{host(url)} {meaning.words} (HTTP {status}{via}){asked}"
+    what = f"{host_of(url)} {meaning.words} (HTTP {status}{via}){asked}"
     return TransferFailure(meaning.error(what, fix=fix), meaning.recovery, after)
 
 
 def timed_out(url: str, cause: object) -> TransferFailure:
     """Nothing came, or it stopped coming."""
-    return TransferFailure(NetworkError(f"{host(url)} stopped answering: {cause}"), Recovery.RETRY)
+    return TransferFailure(NetworkError(f"{host_of(url)} stopped answering: {cause}"), Recovery.RETRY)
 
 
 def throttled(url: str, rate: float) -> TransferFailure:
     """Bytes come, but others may bring them sooner."""
-    return TransferFailure(NetworkError(f"{host(url)} delivers only {rate:,.0f} bytes/s"), Recovery.SWITCH)
+    return TransferFailure(NetworkError(f"{host_of(url)} delivers only {rate:,.0f} bytes/s"), Recovery.SWITCH)
 
 
 def truncated(url: str, path: str, there: int, promised: int) -> TransferFailure:
     """The answer ended, in good order, before the bytes that it promised."""
     what = f"cuts {path} short, at byte {there:,} of {promised:,}"
-    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.RETRY)
+    return TransferFailure(IntegrityError(f"{host_of(url)} {what}"), Recovery.RETRY)
 
 
 def violation(url: str, what: str) -> TransferFailure:
     """The answer contradicts the request, or what is known of the file."""
-    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.GIVE_UP)
+    return TransferFailure(IntegrityError(f"{host_of(url)} {what}"), Recovery.GIVE_UP)
 
 
 def suspect(url: str, what: str, *, is_usual: bool = False) -> TransferFailure:
     """Something else came than the file: what a gateway says now and then, and once is not meant."""
-    return TransferFailure(IntegrityError(f"{host(url)} {what}"), Recovery.RETRY_ONCE, is_usual=is_usual)
+    return TransferFailure(IntegrityError(f"{host_of(url)} {what}"), Recovery.RETRY_ONCE, is_usual=is_usual)
 
 
 def changed(url: str, what: str) -> TransferFailure:
     """What is here belongs to another version of the file than what comes now."""
-    return TransferFailure(NetworkError(f"{host(url)} {what}"), Recovery.RESTART)
-
-
-def host(url: str) -> str:
-    """What of a URL may be shown: no path, no query, no user, since any of them may hold a secret."""
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        return "the directory"
-    return parts.netloc.rpartition("@")[2] or "the server"
+    return TransferFailure(NetworkError(f"{host_of(url)} {what}"), Recovery.RESTART)
 
 
 def placeholder(first: bytes) -> str | None:

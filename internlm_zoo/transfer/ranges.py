@@ -14,13 +14,14 @@ from dataclasses import replace
 
 from internlm_zoo.errors import IntegrityError, NetworkError, ZooError
 from internlm_zoo.files import File
+from internlm_zoo.net.addresses import host_of
 from internlm_zoo.net.backoff import Backoff
 from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
-from internlm_zoo.transfer.failures import TransferFailure, changed, host, timed_out, violation
+from internlm_zoo.transfer.failures import TransferFailure, changed, timed_out, violation
 from internlm_zoo.transfer.values import Endpoint
 
 
@@ -65,7 +66,7 @@ class Ranges:
 
     def _stretch(self, location: Location, start: int, end: int) -> Iterator[bytes]:
         """What one answer gives of it."""
-        server = host(location.url)
+        server = host_of(location.url)
         with self._client.open(location, start, self._validators.get(server), end) as body:
             body.begin(self._wanted)
             self._check(body, start, server)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from internlm_zoo.errors import IntegrityError
+from internlm_zoo.net.addresses import host_of
 from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.block_records import WrongBlock
 from internlm_zoo.transfer.blocks import Claim
 from internlm_zoo.transfer.body import Body, Throughput
 from internlm_zoo.transfer.content_range import check_room
-from internlm_zoo.transfer.failures import TransferFailure, changed, host, throttled, timed_out, violation
+from internlm_zoo.transfer.failures import TransferFailure, changed, throttled, timed_out, violation
 from internlm_zoo.transfer.run import Run
 from internlm_zoo.transfer.scheduler import EndpointState, is_outpaced
 
@@ -21,7 +22,7 @@ def stream(run: Run, state: EndpointState, claim: Claim, location: Location) -> 
     """Raises TransferFailure if the stretch stops coming or is not what it should be, and what Partial
     raises."""
     partial = run.partial
-    server = f"{state.name} {host(location.url)}"
+    server = f"{state.name} {host_of(location.url)}"
     end = None if claim.end == partial.wanted.size else claim.end
     with run.client.open(location, claim.position, partial.records.validator(server), end) as body:
         body.begin(partial.wanted, again=state.backoff.suspect > 0)

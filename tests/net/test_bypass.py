@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from internlm_zoo.net.no_proxy import is_excepted
+from internlm_zoo.net.no_proxy import bypasses_proxy
 
 # host and port, NO_PROXY
 CASES = [
@@ -50,12 +50,12 @@ MORE = [
 @pytest.mark.parametrize(("place", "no_proxy"), CASES)
 def test_who_is_excepted_is_who_curl_would_ask_directly(place: str, no_proxy: str) -> None:
     url = f"http://{place}/"
-    assert is_excepted(url, no_proxy) == _curl_asks_directly(url, no_proxy)
+    assert bypasses_proxy(url, no_proxy) == _curl_asks_directly(url, no_proxy)
 
 
 @pytest.mark.parametrize(("place", "no_proxy", "excepted"), MORE)
 def test_ports_brackets_and_stars_are_understood(place: str, no_proxy: str, excepted: bool) -> None:
-    assert is_excepted(f"http://{place}/", no_proxy) == excepted
+    assert bypasses_proxy(f"http://{place}/", no_proxy) == excepted
 
 
 def _curl_asks_directly(url: str, no_proxy: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from internlm_zoo.errors import UsageError, ZooError
 from internlm_zoo.net.backoff import Backoff
-from internlm_zoo.net.deadline import Deadline, PunctualSocket
+from internlm_zoo.net.deadline import Deadline, DeadlineSocket
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.net.statuses import Recovery
 from tests.hubs import FaultyHub
@@ -26,17 +26,17 @@ def test_silence_is_borne_as_long_for_listings_as_for_bytes(
     """And as long as the docs say, where the user says nothing."""
     del world.environ["INTERNLM_ZOO_TIMEOUT"]
     borne, limits = set[float | None](), dict[str, float]()
-    settimeout, after = PunctualSocket.settimeout, Deadline.after
+    settimeout, after = DeadlineSocket.settimeout, Deadline.after
 
-    def record(socket: PunctualSocket, seconds: float | None) -> None:
+    def record(socket: DeadlineSocket, seconds: float | None) -> None:
         borne.add(seconds)
         settimeout(socket, seconds)
 
-    def limit(seconds: float, thing: str) -> Deadline:
-        limits.setdefault(thing, seconds)
-        return after(seconds, thing)
+    def limit(seconds: float, missing: str) -> Deadline:
+        limits.setdefault(missing, seconds)
+        return after(seconds, missing)
 
-    monkeypatch.setattr(PunctualSocket, "settimeout", record)
+    monkeypatch.setattr(DeadlineSocket, "settimeout", record)
     monkeypatch.setattr(Deadline, "after", limit)
     assert content_below(world.download(source=name, format="hf").path) == FILES
     silence = documented("cli.md", r"counts as stalled \((\d+)\)")

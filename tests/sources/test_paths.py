@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import IntegrityError
-from internlm_zoo.sources.paths import check_listing, check_path, twins
+from internlm_zoo.sources.paths import check_listing, check_path, clashing
 
 HARMLESS = [
     "config.json",
@@ -84,7 +84,7 @@ def test_two_names_that_some_systems_take_for_one_are_found_and_not_refused(pair
     beside = ("config.json", f"{pair[1]}/more" if pair[0] == "a/b" else "sub/config.json")
     paths = (pair[0], *beside) if pair[0] == "a/b" else (*pair, *beside)
     check_listing(paths)
-    assert list(twins(paths)) == [pair]
+    assert list(clashing(paths)) == [pair]
 
 
 def test_a_refusal_says_the_name_and_where_it_was_listed() -> None:

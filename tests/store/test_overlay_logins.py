@@ -16,7 +16,7 @@ from internlm_zoo.cli.shell import run
 from internlm_zoo.registry import RegistryError, read_registry
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.credentials import credentials_of, with_token_files
-from internlm_zoo.sources.endpoints import is_readable
+from internlm_zoo.sources.endpoints import is_plaintext
 from tests.hubs import FaultyHub
 from tests.store.world import FILES, OVERLAY, World, content_below, open_world
 
@@ -167,7 +167,7 @@ def test_a_token_file_for_a_hub_of_ours_goes_to_no_address_of_an_overlay(world, 
     ],
 )
 def test_only_this_machine_is_spoken_to_in_the_clear(url, readable):
-    assert is_readable(url) is readable
+    assert is_plaintext(url) is readable
 
 
 def test_a_token_of_an_overlay_never_goes_over_plain_http_to_another_machine(world):

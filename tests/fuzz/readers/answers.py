@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from internlm_zoo.files import File
-from internlm_zoo.net.deadline import punctual
+from internlm_zoo.net.deadline import with_deadline
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location
@@ -34,7 +34,7 @@ def _answered(ask: Callable[[], object]) -> Callable[[bytes], object]:
             ours, theirs = socket.socketpair()
             with theirs:
                 theirs.sendall(data[:_MOST])
-            return punctual(ours)
+            return with_deadline(ours)
 
         with (
             patch("internlm_zoo.net.pools.connect", connect),
