@@ -50,7 +50,7 @@ class BlockRecords:
     def _resume(self, file: FileIO, block: int, kept: KeptBlock) -> None:
         """A block that is not full goes on where it stood, so its bytes are hashed now; the others later."""
         if kept.filled < self.blocks.length(block):
-            hasher = _hashed(file, block, kept.filled)
+            hasher = hash_block(file, block, kept.filled)
             if hasher.hexdigest() != kept.blake3:
                 return
             self._hashers[block] = hasher
@@ -145,7 +145,8 @@ class BlockRecords:
             self._journal.block(block, kept)
 
 
-def _hashed(file: FileIO, block: int, amount: int) -> blake3:
+def hash_block(file: FileIO, block: int, amount: int) -> blake3:
+    """The first bytes of a block; fewer where the file ends."""
     hasher = blake3()
     file.seek(block * BLOCK)
     feed(file, hasher.update, amount)

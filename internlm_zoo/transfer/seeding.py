@@ -7,14 +7,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from blake3 import blake3
-
 from converters.formats.access import regular
 from internlm_zoo.files import File
 from internlm_zoo.fs.disk import disk
 from internlm_zoo.fs.ownership import Owner
-from internlm_zoo.hashing import feed
 from internlm_zoo.transfer import journal
+from internlm_zoo.transfer.block_records import hash_block
 from internlm_zoo.transfer.blocks import BLOCK, Blocks
 from internlm_zoo.transfer.journal import Journal, KeptBlock
 
@@ -25,10 +23,8 @@ HERE = "the file that was here"
 def block_digests(path: Path, size: int) -> Iterator[str]:
     """The BLAKE3 of each block of a file, in hex, up to `size`; the last one may be short. Raises OSError."""
     with open(path, "rb", buffering=0, opener=regular) as file:
-        for start in range(0, size, BLOCK):
-            hasher = blake3()
-            feed(file, hasher.update, min(BLOCK, size - start))
-            yield hasher.hexdigest()
+        for block, start in enumerate(range(0, size, BLOCK)):
+            yield hash_block(file, block, min(BLOCK, size - start)).hexdigest()
 
 
 def wrong_blocks(path: Path, size: int, known: Sequence[str]) -> dict[int, tuple[str, str]]:
