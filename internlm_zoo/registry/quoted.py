@@ -50,7 +50,7 @@ def sentences(found: Iterable[QuotedFact]) -> list[str]:
 
 
 def _quoted_fact(file: File, quoted: QuotedFile) -> QuotedFact | None:
-    said = File(file.path, quoted.bytes, Digests(quoted.sha256, quoted.git_sha1))
+    said = File(file.path, quoted.bytes, Digests(quoted.sha256, git_sha1=quoted.git_sha1))
     facts = said.compared(file)
     if not facts:
         return None

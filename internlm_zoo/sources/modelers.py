@@ -44,8 +44,7 @@ class _Node:
     def remote(self) -> File:
         etag = (self.etag or "").removeprefix("W/").strip('"').lower() or None
         is_sha256 = etag is not None and len(etag) == 64
-        digests = (etag, None) if is_sha256 else (None, etag)
-        return File(self.path, self.size, Digests(*digests))
+        return File(self.path, self.size, Digests(sha256=etag) if is_sha256 else Digests(git_sha1=etag))
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def name_of(release: LockedRelease, file: File) -> str:
     """What a file is called before it is here: after its content where that is known, so that any hub can go
     on with it. Raises IntegrityError for a digest that is none."""
     if file.strongest is not None:
-        digest = _checked(getattr(file, file.strongest))
+        digest = _checked(getattr(file.digests, file.strongest))
         return f"{digest}-{file.size}" if ALGORITHMS[file.strongest].needs_size else digest
     about = (release.id, release.revision, file.path, str(file.size), str(file.git_sha1))
     return hashlib.sha256("\0".join(about).encode()).hexdigest()

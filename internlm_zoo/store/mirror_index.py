@@ -40,7 +40,7 @@ class IndexedFile:
 
     @property
     def content(self) -> File:
-        return File(self.path, self.size, Digests(self.sha256, self.git_sha1))
+        return File(self.path, self.size, Digests(self.sha256, git_sha1=self.git_sha1))
 
 
 @dataclass(frozen=True)

@@ -11,26 +11,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from internlm_zoo.files import Digests, File
+from internlm_zoo.files import ALGORITHMS, Digests, File
 from internlm_zoo.names import fault_in
 from internlm_zoo.registry import RegistryError
 from internlm_zoo.registry.lock import Lock, LockedRelease, dump, read, record, user_lock, write
 from internlm_zoo.settings import Settings
 
-hexes = st.text("0123456789abcdef", min_size=40, max_size=40)
-digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+
+def hex_digits(count: int) -> st.SearchStrategy[str]:
+    return st.text("0123456789abcdef", min_size=count, max_size=count)
+
+
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 files = st.builds(
     File,
     path=texts.filter(lambda text: fault_in(text) is None),
     size=st.none() | st.integers(0, 2**50),
-    digests=st.builds(Digests, sha256=st.none() | digests, git_sha1=st.none() | hexes),
+    digests=st.builds(
+        Digests, **{name: st.none() | hex_digits(one.digits) for name, one in ALGORITHMS.items()}
+    ),
 )
 releases = st.builds(
     LockedRelease,
     hub=st.sampled_from(["huggingface", "modelscope"]),
     repo=texts,
-    revision=hexes | st.sampled_from(["1e5", "123", "null", "yes", "0x1f", "2023-01-01"]),
+    revision=hex_digits(40) | st.sampled_from(["1e5", "123", "null", "yes", "0x1f", "2023-01-01"]),
     requested=st.none() | texts,
     format=st.sampled_from([None, "hf", "original"]),
     trust=st.sampled_from(["hub", "first-use"]),
@@ -43,7 +48,7 @@ releases = st.builds(
 def release(repo: str = "a/b", requested: str | None = None, revision: str = "r1") -> LockedRelease:
     found = (
         File("config.json", 10, Digests("0" * 64)),
-        File("w.bin", 5_000_000, Digests("1" * 64, "2" * 40)),
+        File("w.bin", 5_000_000, Digests("1" * 64, git_sha1="2" * 40)),
     )
     return LockedRelease("huggingface", repo, revision, requested, "hf", "hub", found)
 

@@ -15,7 +15,7 @@ PROGRAMS = {"sha256": ["sha256sum"], "git_sha1": ["git", "hash-object", "--no-fi
 
 @pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1])
 def test_each_digest_is_what_its_program_says(tmp_path: Path, size: int) -> None:
-    assert tuple(ALGORITHMS) == Digests._fields == tuple(PROGRAMS)
+    assert tuple(ALGORITHMS) == Digests._fields == tuple(PROGRAMS)  # `completed_by` and others rely on it
     path, seen = tmp_path / "file", []
     path.write_bytes(b"\r\n" * size)
     found = hash_file(path, ALGORITHMS, seen.append)
@@ -46,7 +46,7 @@ def test_two_descriptions_of_a_file_agree_as_far_as_both_speak() -> None:
     assert listed.conflict(found) is None
     assert not listed.digests.agree(found.digests)
     whole = listed.completed_by(found)
-    assert whole == File("w.bin", 10, Digests("2" * 64, "1" * 40))
+    assert whole == File("w.bin", 10, Digests("2" * 64, git_sha1="1" * 40))
     assert str(whole.conflict(File("w.bin", 11, Digests("2" * 64)))) == "expected size 10, found 11"
     assert str(whole.conflict(File("w.bin", 11, Digests("3" * 64)))).startswith("expected sha256 222")
     assert not File("w.bin", None, listed.digests).identified  # git's digest is of the size, too
