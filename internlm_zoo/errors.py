@@ -66,11 +66,11 @@ class InternalError(ZooError):
 
 
 class NetworkError(ZooError):
-    """A hub could not be reached, or stopped answering, and no other source could step in. after: seconds
-    for which it asks to be left alone. permanent: it will be the same if it is asked again."""
+    """A hub could not be reached, or stopped answering, and no other source could step in. retry_after:
+    seconds for which it asks to be left alone. permanent: it will be the same if it is asked again."""
 
     exit_code = 5
-    after = 0.0
+    retry_after = 0.0
     permanent = False
 
 

@@ -24,7 +24,7 @@ class Backoff:
             self.failures = self._since = 0
 
     def pause(
-        self, recovery: Recovery, asked: float, policy: RetryPolicy, *, counts: bool = True
+        self, recovery: Recovery, asked: float, retry_policy: RetryPolicy, *, counts: bool = True
     ) -> float | None:
         """Seconds from a failure until another attempt makes sense; None if none does. asked: by the server.
         counts: it is not one failure with another that was counted."""
@@ -32,6 +32,6 @@ class Backoff:
         self.suspect += recovery is Recovery.RETRY_ONCE
         self._since = 0
         hopeless = recovery is Recovery.GIVE_UP or (recovery is Recovery.RETRY_ONCE and self.suspect > 1)
-        if hopeless or self.failures >= policy.tries or asked > policy.longest_asked:
+        if hopeless or self.failures >= retry_policy.tries or asked > retry_policy.longest_asked:
             return None
-        return max(asked, policy.pause(self.failures))
+        return max(asked, retry_policy.pause(self.failures))

@@ -23,9 +23,9 @@ class HttpClient:
     """Connections that are kept for the next request; thread-safe. environ: for proxies and certificates,
     which are looked at when they are needed. connections: kept for each host."""
 
-    def __init__(self, environ: Mapping[str, str], policy: RetryPolicy, connections: int = 8) -> None:
+    def __init__(self, environ: Mapping[str, str], retry_policy: RetryPolicy, connections: int = 8) -> None:
         self._environ = environ
-        timeout = urllib3.Timeout(connect=policy.connect, read=policy.stall)
+        timeout = urllib3.Timeout(connect=retry_policy.connect, read=retry_policy.stall)
         self._options: dict[str, Any] = {"maxsize": connections, "block": False, "timeout": timeout}
         self._managers: dict[tuple[Proxy | None, bool], PoolManager] = {}
         self._opening = threading.Lock()

@@ -29,7 +29,7 @@ class ListingBudget:
         """As `HubClient.get`. Raises NotFoundError for too many folders, ListingError for too much else."""
         self.requests += 1
         self.expect(self.requests)
-        seconds = ROUNDS * self.client.policy.answer
+        seconds = ROUNDS * self.client.retry_policy.answer
         if len(url) > LONGEST_URL:
             raise self._exceeded(f"a folder's address has more than {LONGEST_URL:,} characters")
         if time.monotonic() - self.began > seconds:

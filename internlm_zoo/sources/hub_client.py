@@ -65,7 +65,7 @@ class HubClient:
     hub: str
     endpoint: str
     http: HttpClient
-    policy: RetryPolicy
+    retry_policy: RetryPolicy
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -74,9 +74,9 @@ class HubClient:
     ) -> HubClient:
         """endpoint: with user and password, if they are to be sent to it; they take the place of a
         token, for there is one Authorization header."""
-        policy, address = RetryPolicy.of(settings), parse_address(endpoint, hub, WEB)
+        retry_policy, address = RetryPolicy.of(settings), parse_address(endpoint, hub, WEB)
         own = {**(headers or {}), **basic_auth(address.userinfo)}
-        return cls(hub, address.url, HttpClient(settings.environ, policy), policy, own)
+        return cls(hub, address.url, HttpClient(settings.environ, retry_policy), retry_policy, own)
 
     def get(self, url: str) -> Response:
         """The answer, whatever its status, after redirects. Raises NetworkError, or IntegrityError where the
@@ -103,7 +103,7 @@ class HubClient:
         try:
             return ask()
         except NetworkError as error:
-            pause = max(self.policy.pause(1), error.after)
+            pause = max(self.retry_policy.pause(1), error.retry_after)
             if error.permanent or time.monotonic() - began + pause > _SOON:
                 raise
         time.sleep(pause)
@@ -150,7 +150,7 @@ class HubClient:
         """What is asked meanwhile is answered before the time for an answer is over, else NetworkError is
         raised; so it is for whatever else there is instead of one. Who takes all of it, or sends too much, is
         not asked again."""
-        deadline = Deadline.after(self.policy.answer, "nothing whole")
+        deadline = Deadline.after(self.retry_policy.answer, "nothing whole")
         try:
             with deadline.enforced():
                 yield
@@ -188,7 +188,7 @@ def status_error(
         return not_found(hub, repo, url)
     after, asked = asked_wait(headers or {})
     error = unreachable(hub, url, f"HTTP {status}{via}{asked}")
-    error.after = after
+    error.retry_after = after
     return error
 
 

@@ -149,7 +149,7 @@ class Client:
         if bare.status >= HTTPStatus.BAD_REQUEST:
             discard(bare)
             failure = by_status(response.status, url, response.headers)
-            raise TransferFailure(credentials.explain(failure.error), failure.recovery, failure.after)
+            raise TransferFailure(credentials.explain(failure.error), failure.recovery, failure.retry_after)
         if (note := credentials.reject()) is not None:
             self._tell(note)
         return bare

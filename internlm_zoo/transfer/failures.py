@@ -17,16 +17,16 @@ POINTER = "an LFS pointer instead of the file"
 
 
 class TransferFailure(Exception):
-    """One location did not deliver. error: what to tell if nobody else does. after: seconds it asked us to
-    wait. is_usual: it happens where nothing is wrong."""
+    """One location did not deliver. error: what to tell if nobody else does. retry_after: seconds it asked
+    us to wait. is_usual: it happens where nothing is wrong."""
 
     def __init__(
-        self, error: ZooError, recovery: Recovery, after: float = 0.0, *, is_usual: bool = False
+        self, error: ZooError, recovery: Recovery, retry_after: float = 0.0, *, is_usual: bool = False
     ) -> None:
         super().__init__(str(error))
         self.error = error
         self.recovery = recovery
-        self.after = after
+        self.retry_after = retry_after
         self.is_usual = is_usual
 
 

@@ -122,7 +122,7 @@ class Ranges:
 
     def _recover(self, failure: TransferFailure, location: Location, backoff: Backoff) -> None:
         """Prepare another attempt, or raise why there is none."""
-        pause = backoff.pause(failure.recovery, failure.after, self._client.retry_policy)
+        pause = backoff.pause(failure.recovery, failure.retry_after, self._client.retry_policy)
         if failure.recovery is Recovery.RESTART:
             what = f"{failure.error.what}; what was read before does not count any more"
             raise IntegrityError(what, self.name, "run it again") from failure

@@ -60,7 +60,7 @@ class EndpointState:
         """What follows from a failure of what was asked at `began`. Several connections that fail
         together are one failure."""
         counts, now = began >= self.failed_at, time.monotonic()
-        pause = self.backoff.pause(failure.recovery, failure.after, retry_policy, counts=counts)
+        pause = self.backoff.pause(failure.recovery, failure.retry_after, retry_policy, counts=counts)
         self.failed_at = now
         self.statistics += SourceStatistics(retries=1)
         relocates = failure.recovery is Recovery.RELOCATE

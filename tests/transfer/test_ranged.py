@@ -61,7 +61,7 @@ def read_all(file: RangedFile, start: int = 0) -> bytes:
 def test_all_of_it_in_one_request_is_digested(file: RangedFile, hub: FaultyHub) -> None:
     assert file.read(0, 8) == CONTENT[:8]
     assert read_all(file) == CONTENT
-    assert "sha256" in file.verdict()
+    assert "sha256" in file.provenance()
     assert hub.sent < SIZE + 50_000
 
 
@@ -82,7 +82,7 @@ def test_a_range_too_large_to_keep_leaves_the_file_without_digest(
     monkeypatch.setattr("internlm_zoo.remote.file._KEPT", 1000)
     file.keep(0, 2000)  # so it is going to be fetched again and again, and digested once
     assert read_all(file) == CONTENT
-    assert file.verdict() == {"verified": "per tensor"}
+    assert file.provenance() == {"verified": "per tensor"}
 
 
 def test_a_link_that_expired_under_many_readers_is_asked_for_once_more(
