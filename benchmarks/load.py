@@ -55,10 +55,10 @@ OURS = MEASURED.format(
     prepare="""
 from pathlib import Path
 from transformers import LlamaForCausalLM
-from internlm_zoo.loading.load import load_model
+import internlm_zoo as zoo
 from internlm_zoo.settings import Settings
 settings = Settings(home=Path(directory) / 'home', offline=True)""",
-    load="load_model(directory, settings=settings, devices=[device]).model",
+    load="zoo.load(directory, settings=settings, devices=[device])[0]",
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from converters.redaction import redacted
 
+BACKTICK = r"\x60"
 LINE, LINES = 2000, 200
 """Characters of a line, and lines, of one text of an error: what it quotes may be as long as its input."""
 
@@ -37,6 +38,12 @@ class ZooError(Exception):
     def lines(self) -> tuple[str, ...]:
         """What a person is told, each a line of its own."""
         return (str(self),)
+
+
+def parameter(name: str, value: object) -> str:
+    """How a message says that a parameter is given a value, as Python writes it; the command line puts its
+    flag there."""
+    return f"`{name}={repr(value).replace('`', BACKTICK)}`"
 
 
 def _bounded(text: str) -> str:

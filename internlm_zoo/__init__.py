@@ -3,8 +3,8 @@
     import internlm_zoo as zoo
     path = zoo.download("internlm-chat-7b", format="hf", source="auto")
 
-Everything here is in `internlm_zoo.api` and `internlm_zoo.running`, imported on first use:
-`import internlm_zoo` itself loads nothing.
+Everything here is in the modules of `internlm_zoo.api`, imported on first use: `import internlm_zoo` itself
+loads nothing.
 """
 
 from __future__ import annotations
@@ -13,47 +13,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from internlm_zoo.api import convert as convert
-    from internlm_zoo.api import download as download
-    from internlm_zoo.api import get_model as get_model
-    from internlm_zoo.api import list_models as list_models
-    from internlm_zoo.api import plan_download as plan_download
-    from internlm_zoo.api import verify as verify
+    from converters.options import ConversionOptions as ConversionOptions
+    from internlm_zoo.api.catalogue import get_model as get_model
+    from internlm_zoo.api.catalogue import list_models as list_models
+    from internlm_zoo.api.catalogue import lock as lock
+    from internlm_zoo.api.catalogue import status as status
+    from internlm_zoo.api.checkpoints import compare as compare
+    from internlm_zoo.api.checkpoints import compare_logits as compare_logits
+    from internlm_zoo.api.checkpoints import convert as convert
+    from internlm_zoo.api.checkpoints import fingerprint as fingerprint
+    from internlm_zoo.api.checkpoints import inspect as inspect
+    from internlm_zoo.api.checkpoints import plan_conversion as plan_conversion
+    from internlm_zoo.api.downloads import download as download
+    from internlm_zoo.api.downloads import plan_download as plan_download
+    from internlm_zoo.api.downloads import verify as verify
+    from internlm_zoo.api.mirrors import apply_mirror as apply_mirror
+    from internlm_zoo.api.mirrors import diff_mirror as diff_mirror
+    from internlm_zoo.api.mirrors import plan_mirror as plan_mirror
+    from internlm_zoo.api.running import load as load
+    from internlm_zoo.api.running import score as score
+    from internlm_zoo.api.running import smoke_test as smoke_test
     from internlm_zoo.display.notebook import NotebookProgress as NotebookProgress
     from internlm_zoo.errors import Cancelled as Cancelled
     from internlm_zoo.errors import ZooError as ZooError
     from internlm_zoo.progress import Progress as Progress
-    from internlm_zoo.running import load as load
-    from internlm_zoo.running import score as score
-    from internlm_zoo.running import smoke_test as smoke_test
 
-__all__ = [
-    "Cancelled",
-    "NotebookProgress",
-    "Progress",
-    "ZooError",
-    "convert",
-    "download",
-    "get_model",
-    "list_models",
-    "load",
-    "plan_download",
-    "score",
-    "smoke_test",
-    "verify",
-]
-
-
-# Of the names that are not in `api`.
+# Where each name is.
 _HOMES = {
-    "Cancelled": "errors",
-    "NotebookProgress": "display.notebook",
-    "Progress": "progress",
-    "ZooError": "errors",
-    "load": "running",
-    "score": "running",
-    "smoke_test": "running",
+    "Cancelled": "internlm_zoo.errors",
+    "ConversionOptions": "converters.options",
+    "NotebookProgress": "internlm_zoo.display.notebook",
+    "Progress": "internlm_zoo.progress",
+    "ZooError": "internlm_zoo.errors",
+    **dict.fromkeys(("get_model", "list_models", "lock", "status"), "internlm_zoo.api.catalogue"),
+    **dict.fromkeys(("compare", "compare_logits", "convert"), "internlm_zoo.api.checkpoints"),
+    **dict.fromkeys(("fingerprint", "inspect", "plan_conversion"), "internlm_zoo.api.checkpoints"),
+    **dict.fromkeys(("download", "plan_download", "verify"), "internlm_zoo.api.downloads"),
+    **dict.fromkeys(("apply_mirror", "diff_mirror", "plan_mirror"), "internlm_zoo.api.mirrors"),
+    **dict.fromkeys(("load", "score", "smoke_test"), "internlm_zoo.api.running"),
 }
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -64,8 +63,8 @@ def __getattr__(name: str) -> Any:
             return version("internlm-zoo")
         except PackageNotFoundError:  # run from a source tree that was never installed
             return "0+unknown"
-    if name in __all__:
-        return getattr(import_module(f"internlm_zoo.{_HOMES.get(name, 'api')}"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'internlm_zoo' has no attribute {name!r}")
 
 

@@ -1,9 +1,10 @@
-"""What the environment says, read once. Nothing else in the product looks at `os.environ`."""
+"""What the environment says, read once, and what libraries and children find in it. Nothing else in the
+product looks at `os.environ`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ _MOST = 1e6
 @dataclass(frozen=True)
 class Settings:
     """home: where the store lives. offline: no sockets. registry: an overlay file. sources: hub names in the
-    order `--source auto` tries them (empty: as the registry says). environ: for the endpoint and credential
+    order `source="auto"` tries them (empty: as the registry says). environ: for the endpoint and credential
     variables that hubs name in the registry; never printed. logins: credentials from files that were named
     for a hub, or for the URL of one."""
 
@@ -46,6 +47,11 @@ class Settings:
             environ=env,
         )
 
+    @classmethod
+    def or_environment(cls, settings: Settings | None) -> Settings:
+        """What a caller gave, or else what the environment says."""
+        return settings or cls.from_environment()
+
     def with_options(self, *, offline: bool = False, registry: Path | None = None) -> Settings:
         """The same settings with what was said on the command line on top."""
         return replace(self, offline=self.offline or offline, registry=registry or self.registry)
@@ -64,6 +70,18 @@ class Settings:
             fix = f"unset {name}, or give it a number"
             raise UsageError(f"{name} is {text!r}, not a number above 0 (and {_MOST:,.0f} at most)", fix=fix)
         return value
+
+
+def set_for_libraries(variables: Mapping[str, str]) -> None:
+    """In the environment of this process, unless they are set: what a library reads there when it is
+    imported, and cannot be told otherwise."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+def inherited(names: Iterable[str]) -> dict[str, str]:
+    """Of the environment of this process, what a child process is to have."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _home(env: Mapping[str, str]) -> Path:

@@ -6,12 +6,14 @@ import hashlib
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import internlm_zoo as zoo
 from internlm_zoo.settings import Settings
+from tests.store.world import open_world
 
 MODEL = "demo-internlm2-chat"
 
@@ -38,16 +40,34 @@ def test_a_misspelt_model_is_an_error_that_suggests(settings: Settings) -> None:
 def test_download_verify_convert(settings: Settings, tmp_path: Path) -> None:
     folder = zoo.download(MODEL, source="bundled", settings=settings)
     assert isinstance(folder, os.PathLike)
-    assert (
-        Path(folder) == folder.path == Path(str(folder))
-        and (folder / "conversation.json").parent == folder.path
-    )
+    assert Path(folder) == Path(str(folder)) == (folder / "any").parent == folder.path
     assert (folder.hub, folder.fetched_bytes) == ("bundled", sum(file.size for file in folder.files))
     shipped = Path(zoo.__file__).parent / "demo/models" / MODEL / "model_tp0_pp0.pt"
     assert sha256(folder / "model_tp0_pp0.pt") == sha256(shipped)
     assert zoo.verify(MODEL, settings=settings).ok
-    assert zoo.convert(MODEL, tmp_path / "hf", to="hf", settings=settings) == tmp_path / "hf"
-    assert (tmp_path / "hf/model.safetensors").exists()
+    made = zoo.convert(MODEL, tmp_path / "hf", to="hf", engine="threads", settings=settings)
+    assert Path(made) == tmp_path / "hf" and (made / "model.safetensors").exists()
+    assert zoo.compare(folder, made).same and zoo.fingerprint(folder) == made.fingerprints
+    assert zoo.inspect(made, settings=settings).sound
+
+
+def test_a_conversion_is_planned_and_nothing_is_written(settings: Settings, tmp_path: Path) -> None:
+    plan = zoo.plan_conversion(MODEL, zoo.ConversionOptions("original", tp=2), settings=settings)
+    assert len(plan.files) == 2 and plan.nbytes > 0
+
+
+def test_releases_are_held_against_their_hubs_and_mirrors_planned(settings: Settings, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        world = open_world(tmp_path, stack)
+        assert {one.state for one in zoo.status(["tiny"], settings=world.settings)} >= {"first", "same"}
+        file = tmp_path / "locked.yaml"
+        locked = zoo.lock(["tiny"], file=file, settings=world.settings)
+        assert locked and file.exists()
+        (tmp_path / "mirror.yaml").write_text("destination: mirror\nmodels: [tiny]\n")
+        planned = zoo.plan_mirror(tmp_path / "mirror.yaml", include=["*.json"], settings=world.settings)
+        assert planned.result == "changes" and not (tmp_path / "mirror").exists()
+        assert zoo.apply_mirror(tmp_path / "mirror.yaml", settings=world.settings).result == "changed"
+        assert zoo.diff_mirror(tmp_path / "mirror.yaml", settings=world.settings).result == "no change"
 
 
 def test_load_and_smoke_test(settings: Settings) -> None:

@@ -29,7 +29,7 @@ def code_entries(options: ConversionOptions) -> Mapping[str, object]:
         return {}
     if options.to != "hf":
         what = f"code files go with hf, not with {options.to}"
-        raise UsageError(what, "--code", "leave it out: llama needs none")
+        raise UsageError(what, "`code`", "leave it out: llama needs none")
     return {AUTO_MAP: auto_map_of(options.code)}
 
 

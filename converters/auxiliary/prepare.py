@@ -34,11 +34,11 @@ from converters.layouts import is_self_contained
 from converters.options import ConversionOptions
 from converters.source.checkpoint import Checkpoint
 
-NONE = "the source holds no tokenizer, so the result has none: --tokenizer FILE adds one"
+NONE = "the source holds no tokenizer, so the result has none: `tokenizer=FILE` adds one"
 INSIDE = (
-    "the tokenizer inside the GGUF file is not taken out, so the result has none: --tokenizer FILE adds one"
+    "the tokenizer inside the GGUF file is not taken out, so the result has none: `tokenizer=FILE` adds one"
 )
-LEFT_OUT = "the tokenizer was left out, as --no-tokenizer says"
+LEFT_OUT = "the tokenizer was left out, as `no_tokenizer` says"
 NO_SCORES = f"there is no {SENTENCEPIECE}, so the GGUF file holds no tokenizer: it is fed with token ids"
 NO_MODEL = f"there is no {SENTENCEPIECE}, which is what programs for the original format read"
 
@@ -105,7 +105,7 @@ def made_for(format: str, files: TokenizerFiles, facts: TokenizerFacts, rows: in
 def _as_they_are(error: ZooError) -> str:
     return (
         f"there will be no tokenizer.json, so stock transformers has no tokenizer: {error}; the tokenizer's "
-        "files are carried as they are, and --tokenizer DIR adds another"
+        "files are carried as they are, and `tokenizer=DIR` adds another"
     )
 
 

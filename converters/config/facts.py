@@ -74,7 +74,7 @@ def missing(name: str, where: str) -> MissingFactError:
         name,
         f"{name} is stated neither by the checkpoint nor by its format, and is not for us to guess",
         where,
-        f"give it with --set {name}=VALUE{likely}",
+        f"give it with `given={{{name!r}: VALUE}}`{likely}",
     )
 
 
@@ -148,7 +148,7 @@ def _settle(fact: str, said: Mapping[str, Value], origin: str) -> Value:
             raise (UsageError if origin == GIVEN else IntegrityError)(
                 f"{key} and {other} contradict each other about {fact}",
                 origin,
-                f"say which holds with --set {fact}=VALUE",
+                f"say which holds with `given={{{fact!r}: VALUE}}`",
             )
     return value if key is not None else next(iter(said.values())).alone
 
@@ -219,8 +219,8 @@ def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]
         if key in names and not _meant(key, names[key], value, GIVEN):
             raise UsageError(
                 f"{key}={shown(value)} says nothing: leave it out",
-                "--set",
-                "--dtype changes the element type",
+                "`given`",
+                "`dtype` changes the element type",
             )
         if key not in names and (value is not None or difflib.get_close_matches(key, names, 1, _TYPO)):
             raise _no_fact(key, names)
@@ -230,7 +230,7 @@ def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]
 def _no_fact(key: str, names: Collection[str]) -> UsageError:
     near = difflib.get_close_matches(key, names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(names))}"
-    return UsageError(f"{key} is not a fact of these formats", "--set", hint)
+    return UsageError(f"{key} is not a fact of these formats", "`given`", hint)
 
 
 def dtype_name(code: str) -> str:

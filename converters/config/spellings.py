@@ -143,7 +143,7 @@ def _write_gguf_scaling(known: KnownFacts) -> Value:
     raise UnsupportedError(
         f"a GGUF file cannot say that rotary scaling is {kind_of(scaling)}",
         "rope_scaling",
-        "--accept-lossy leaves it out: up to max_position_embeddings tokens the model is the same",
+        "`accept_lossy=True` leaves it out: up to max_position_embeddings tokens the model is the same",
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from converters.config.facts import fact_keys
-from converters.errors import UnsupportedError, UsageError
+from converters.errors import UnsupportedError, UsageError, parameter
 from converters.layouts.inert import NEUTRAL, TOUCHING, TRAINING
 from converters.layouts.table import Layout
 from converters.values import shown
@@ -37,7 +37,7 @@ def check_unread(layout: Layout, config: Mapping[str, Any], where: str) -> tuple
                 f"{key} is {shown(config[key])}, and nothing here knows what it changes in a model of the "
                 f"layout {layout.name}",
                 where,
-                f"if it changes nothing in this one, say so with --set {key}=null",
+                f"if it changes nothing in this one, say so with {parameter('given', {key: None})}",
             )
     if not others:
         return ()
@@ -64,5 +64,5 @@ def _sayable(key: str, value: Any) -> Any:
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (RecursionError, TypeError, ValueError):
-        raise UsageError(f"{key} is {shown(value)}, which no config can say", "--set") from None
+        raise UsageError(f"{key} is {shown(value)}, which no config can say", "`given`") from None
     return value

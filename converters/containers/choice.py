@@ -18,7 +18,7 @@ from converters.containers.names import ADAPTER_CONFIG, CONFIG, MODEL_CONFIG
 from converters.containers.safetensors_shards import SAFETENSORS_SHARDS
 from converters.containers.shard_files import shard_groups
 from converters.containers.torch_grid import TORCH_GRID
-from converters.errors import NotFoundError, UnsupportedError, UsageError, ZooError
+from converters.errors import NotFoundError, UnsupportedError, UsageError, ZooError, parameter
 
 CONTAINERS: tuple[Container, ...] = (TORCH_GRID, SAFETENSORS_SHARDS, GGUF)
 
@@ -73,7 +73,7 @@ def _asked_for(sets: Sequence[WeightSet], asked: str, where: str) -> WeightSet:
     raise NotFoundError(
         f"there are no weights {asked!r} in it",
         where,
-        f"--weights takes one of: {', '.join(one.name for one in sets)}" if sets else None,
+        f"`weights` takes one of: {', '.join(one.name for one in sets)}" if sets else None,
     )
 
 
@@ -113,8 +113,8 @@ def _meant(
             f"it holds a LoRA adapter ({ADAPTER_CONFIG}) beside whole weights ({first.spoken}), and what "
             "from_pretrained makes of both depends on the versions of transformers and peft",
             where,
-            f"--weights {first.name} takes the weights without the adapter; with it, merge it by peft "
-            "(merge_and_unload) first",
+            f"{parameter('weights', first.name)} takes the weights without the adapter; with it, merge it "
+            "by peft (merge_and_unload) first",
         )
     return first
 
@@ -133,7 +133,7 @@ def _original_alone(known: Sequence[WeightSet], where: str) -> WeightSet:
 
 
 def _undecided(what: str, where: str, *ways: tuple[WeightSet, str]) -> UsageError:
-    options = ", ".join(f"--weights {name} for {one.spoken}" for one, name in ways)
+    options = ", ".join(f"{parameter('weights', name)} for {one.spoken}" for one, name in ways)
     return UsageError(what, where, f"say which is meant: {options}")
 
 
@@ -146,7 +146,7 @@ def _none(sets: Sequence[WeightSet], names: Sequence[str], where: str) -> ZooErr
         return NotFoundError(
             f"no weights in it have a name that says how to read them: {', '.join(one.name for one in sets)}",
             where,
-            f"name the file: --weights {sets[0].name}",
+            f"name the file: {parameter('weights', sets[0].name)}",
         )
     if CONFIG in names or MODEL_CONFIG in names:
         return NotFoundError(

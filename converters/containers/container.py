@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from converters.containers.foreign import foreign
 from converters.containers.stored import StoredFile, Wrong
-from converters.errors import IntegrityError
+from converters.errors import IntegrityError, parameter
 from converters.formats.folder import Folder
 from converters.formats.tensors import FileLayout, TensorSpec
 
@@ -61,7 +61,7 @@ class WeightSetChoice:
             return ()
         rivals = any(one.standard and one.container == self.taken.container for one in others)
         why = ", which from_pretrained looks for first" if rivals and not self.asked else ""
-        way = f"; --weights {others[0].name} takes others" if others else ""
+        way = f"; {parameter('weights', others[0].name)} takes others" if others else ""
         return (f"the weights are {self.taken.spoken}{why}; left aside: {', '.join(spoken)}{way}",)
 
 

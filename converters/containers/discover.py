@@ -12,7 +12,7 @@ from converters.containers.container import FolderContents, WeightSetChoice
 from converters.containers.files import attempt, read_json, refuse
 from converters.containers.names import CONFIG
 from converters.containers.stored import Wrong
-from converters.errors import IntegrityError, NotFoundError
+from converters.errors import IntegrityError, NotFoundError, parameter
 from converters.formats.folder import Folder, LocalFolder
 
 
@@ -57,7 +57,7 @@ def other_weights_named(choice: WeightSetChoice) -> Iterator[None]:
     except IntegrityError as error:
         other = next((one for one in choice.others if one.standard), None)
         if other and other.name not in (error.fix or ""):
-            way = f"--weights {other.name} takes {other.spoken} instead"
+            way = f"{parameter('weights', other.name)} takes {other.spoken} instead"
             error.fix = f"{error.fix}; {way}" if error.fix else way
         raise
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.containers.stored import StoredFile
-from converters.errors import IntegrityError, UsageError
+from converters.errors import IntegrityError, UsageError, parameter
 from converters.formats.folder import Folder
 
 SHARD = re.compile(
@@ -147,7 +147,7 @@ def _whole_group(names: Sequence[str], where: str) -> tuple[str, ...]:
         raise UsageError(
             f"its index is stale, and there are two whole sets of shards: {spoken}",
             where,
-            f"say which is meant: --weights {whole[0][0]} or --weights {whole[1][0]}",
+            f"say which is meant: {parameter('weights', whole[0][0])} or {parameter('weights', whole[1][0])}",
         )
     return whole[0] if whole else ()
 

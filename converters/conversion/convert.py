@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from converters.conversion.reuse import held_against
 from converters.engines import THREADS, Engine, open_engine
 from converters.errors import IntegrityError, UsageError
 from converters.formats.folder import Folder, LocalFolder
-from converters.options import KEEP, ConversionOptions
+from converters.options import PLACES, ConversionOptions
+from converters.path_result import PathResult
 from converters.planning.describe import notes_of, twins
 from converters.planning.plan import Plan, plan_conversion
 from converters.progress import NullProgress, Progress, byte_count
@@ -34,10 +35,11 @@ from converters.system.threads import alongside
 
 
 @dataclass(frozen=True)
-class Report:
-    """path: the target. files: weight files in it. nbytes: of those. kept: files that an interrupted run had
-    finished. notes: what a person should know. fingerprints: logical name -> digest, equal to the
-    source's. unchanged: the target was this result already, and nothing was written."""
+class Report(PathResult):
+    """What a conversion made; it stands for its directory, `path`. files: of weights. nbytes: of those.
+    kept: files that an interrupted run had finished. notes: what a person should know. fingerprints: logical
+    name -> digest, equal to the source's. unchanged: the target was this result already, and nothing was
+    written."""
 
     path: Path
     plan: Plan
@@ -55,13 +57,14 @@ class Execution:
 
     workers: threads; one per processor, at most 4, unless given. force: replace a target that is not empty.
     evidence: digest the input files and hold every tensor of the result against the source. engine: threads,
-    or ray, which writes on the nodes of a cluster.
+    or ray, which writes on the nodes of a cluster. cluster: its host:port; None for one that Ray finds.
     """
 
     workers: int | None = None
     force: bool = False
     evidence: bool = True
     engine: str = THREADS
+    cluster: str | None = None
 
 
 AskedOnceOpen = Callable[[Checkpoint], TokenizerFacts]
@@ -76,44 +79,17 @@ def convert(
     src: str | os.PathLike[str] | Folder,
     dst: str | os.PathLike[str],
     *,
-    to: str,
-    tp: int = 1,
-    pp: int = 1,
-    max_shard_size: str | int = "5GB",
-    dtype: str = KEEP,
-    accept_lossy: bool = False,
-    pad_vocab_to_multiple: int = 1,
-    tokenizer: str | os.PathLike[str] | None = None,
-    no_tokenizer: bool = False,
-    code: str | os.PathLike[str] | None = None,
-    given: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
-    weights: str | None = None,
     tokenizer_facts: AskedOnceOpen = nothing_known,
-    workers: int | None = None,
-    force: bool = False,
-    evidence: bool = True,
-    engine: str = THREADS,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Report:
-    """`carry_out` with the options and the execution spelled out; both say what each of them means."""
-    options = ConversionOptions(
-        to=to,
-        tp=tp,
-        pp=pp,
-        max_shard_size=max_shard_size,
-        dtype=dtype,
-        accept_lossy=accept_lossy,
-        pad_vocab_to_multiple=pad_vocab_to_multiple,
-        given=given or {},
-        tokenizer=Path(tokenizer) if tokenizer else None,
-        weights=weights,
-        no_tokenizer=no_tokenizer,
-        code=Path(code) if code else None,
-    )
-    execution = Execution(workers, force, evidence, engine)
+    """`carry_out` with the fields of ConversionOptions and of Execution as keywords."""
+    how = {field.name: options.pop(field.name) for field in fields(Execution) if field.name in options}
+    options |= {name: Path(options[name]) for name in PLACES if options.get(name)}
+    what, execution = ConversionOptions(**options | {"given": options.get("given") or {}}), Execution(**how)
     return carry_out(
-        src, dst, options, execution, known=known, tokenizer_facts=tokenizer_facts, progress=progress
+        src, dst, what, execution, known=known, tokenizer_facts=tokenizer_facts, progress=progress
     )
 
 
@@ -150,7 +126,10 @@ def carry_out(
             staging.sweep()
             return report
         space = check_space(plan, staging, execution.engine)
-        with open_engine(execution.engine, source.folder) as write_files, staging.dropped_if_wrong():
+        with (
+            open_engine(execution.engine, source.folder, execution.cluster) as write_files,
+            staging.dropped_if_wrong(),
+        ):
             free = "an unknown amount is" if space.free is None else f"{byte_count(space.free)} are"
             told.note(f"needs {byte_count(space.needed)}; {free} free")
             check_sidecars(source.folder, source.files, execution.workers)

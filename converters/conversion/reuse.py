@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from converters.containers.names import RECORD
 from converters.conversion.evidence import prove
-from converters.errors import UnsupportedError, UsageError, ZooError
+from converters.errors import UnsupportedError, UsageError, ZooError, parameter
 from converters.formats.bytesource import hex_of
 from converters.formats.folder import Folder, LocalFolder
 from converters.planning.plan import Plan
@@ -29,7 +29,7 @@ from converters.record.expected import stated_in
 from converters.source.checkpoint import Checkpoint
 from converters.streaming.stream import in_parallel
 
-_FIX = "choose another target, or replace it with --force"
+_FIX = "choose another target, or replace it with `force=True`"
 # Where in a record it stands, and what to call it.
 _STATED = (
     (("tool",), "the program"),
@@ -103,12 +103,9 @@ def _options(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[str]:
 
 def _asked(name: str, value: Any) -> str:
     """As who asked for it wrote it."""
-    flag, said = f"--{name.replace('_', '-')}", _short(value)
-    if name == "given":
-        flag, said = "--set", " ".join(f"{key}={json.dumps(value[key])}" for key in value)
     if not value:
-        return f"without {flag}"
-    return f"with {flag}" if value is True else f"with {flag} {said}"
+        return f"without `{name}`"
+    return f"with {parameter(name, _short(value) if isinstance(value, str) else value)}"
 
 
 def _statements(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[str]:

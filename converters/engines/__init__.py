@@ -37,27 +37,31 @@ class Engine(Protocol):
 
 
 @contextmanager
-def open_engine(name: str, source: Folder) -> Iterator[Engine]:
-    """Raises UsageError for a name that is none and for a cluster that is not there, UnsupportedError where
-    the engine's package is not installed, and for a source that it cannot read."""
+def open_engine(name: str, source: Folder, cluster: str | None = None) -> Iterator[Engine]:
+    """cluster: see `Execution`. Raises UsageError for a name that is none and for a cluster that is not
+    there, UnsupportedError where the engine's package is not installed, and for a source that it cannot
+    read."""
     if name not in ENGINES:
-        raise UsageError(f"{name!r} is not an engine", "--engine", f"choose one of {', '.join(ENGINES)}")
-    with ENGINES[name](source) as engine:
+        raise UsageError(f"{name!r} is not an engine", "`engine`", f"choose one of {', '.join(ENGINES)}")
+    with ENGINES[name](source, cluster) as engine:
         yield engine
 
 
-def _threads(source: Folder) -> AbstractContextManager[Engine]:
+def _threads(source: Folder, cluster: str | None) -> AbstractContextManager[Engine]:
     return nullcontext(write_files)
 
 
-def _ray(source: Folder) -> AbstractContextManager[Engine]:
+def _ray(source: Folder, cluster: str | None) -> AbstractContextManager[Engine]:
     try:
         from converters.engines.ray import on_cluster
     except ImportError as error:
         raise UnsupportedError(
-            f"{error.name} is not installed", "--engine ray", "pip install 'internlm-zoo[ray]'"
+            f"{error.name} is not installed", "`engine='ray'`", "pip install 'internlm-zoo[ray]'"
         ) from error
-    return on_cluster(source)
+    return on_cluster(source, cluster)
 
 
-ENGINES: Mapping[str, Callable[[Folder], AbstractContextManager[Engine]]] = {THREADS: _threads, RAY: _ray}
+ENGINES: Mapping[str, Callable[[Folder, str | None], AbstractContextManager[Engine]]] = {
+    THREADS: _threads,
+    RAY: _ray,
+}

@@ -7,7 +7,6 @@ was lost, or that was only thought lost and still runs, never touches what anoth
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import socket
 import tempfile
@@ -17,9 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-# Read when Ray is imported: what it has to say of a lost worker would be printed among the results.
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 import ray
 from ray.exceptions import (
@@ -51,17 +47,18 @@ _PATIENCE = 5.0  # seconds for a connection, where Ray would wait for minutes, a
 
 
 @contextmanager
-def on_cluster(source: Folder) -> Iterator[Engine]:
-    """The cluster this process is connected to already, the one that RAY_ADDRESS names, or one that runs
-    here. Raises UsageError if there is none, UnsupportedError if its nodes cannot read the source."""
+def on_cluster(source: Folder, address: str | None = None) -> Iterator[Engine]:
+    """The cluster this process is connected to already, the one at `address`, or else that which Ray
+    finds: RAY_ADDRESS names it, or it runs here. Raises UsageError if there is none, UnsupportedError if its
+    nodes cannot read the source."""
     _on_disk(source)
     if ray.is_initialized():
         yield write_files
         return
-    _check_answers(os.environ.get("RAY_ADDRESS", ""))
+    _check_answers(address or "")
     try:
         # What workers print would stand among the results.
-        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_cluster(" ".join(str(error).split()).split(". ")[0]) from error
     try:
@@ -83,7 +80,7 @@ def _check_answers(address: str) -> None:
 def _no_cluster(why: str) -> UsageError:
     return UsageError(
         f"there is no Ray cluster to work on: {why}",
-        "--engine ray",
+        "`engine='ray'`",
         "start one with `ray start --head`, or set RAY_ADDRESS to the host:port of one",
     )
 
@@ -145,7 +142,7 @@ def _on_disk(folder: Folder) -> LocalFolder:
     if not isinstance(folder, LocalFolder):
         raise UnsupportedError(
             "the nodes of a cluster read the source from a file system they share",
-            "--engine ray",
+            "`engine='ray'`",
             "download it to one first",
         )
     return folder
@@ -189,7 +186,7 @@ def _of_node(error: RayTaskError) -> BaseException:
 
 def _unlike(what: str) -> UsageError:
     return UsageError(
-        what, "--engine ray", f"every node needs pip install 'internlm-zoo[ray]=={tool_version()}'"
+        what, "`engine='ray'`", f"every node needs pip install 'internlm-zoo[ray]=={tool_version()}'"
     )
 
 

@@ -121,7 +121,7 @@ def _info(member: _Member) -> bytes:
     if tensor.dtype not in COMPUTED:
         raise UnsupportedError(
             f"llama.cpp does not compute with {tensor.name} in {ELEMENT_TYPES[tensor.dtype].torch}",
-            "--dtype",
+            "`dtype`",
             "choose float32, float16 or bfloat16",
         )
     number = next(iter(QUANTISED)) if member.quantised else NUMBERS[tensor.dtype]

@@ -76,7 +76,7 @@ def check_quantiser() -> None:
     except ImportError:
         raise UsageError(
             "q8_0 is quantised by the gguf package, which is not installed",
-            "--dtype",
+            "`dtype`",
             "pip install 'internlm-zoo[gguf]', or choose float16",
         ) from None
     assert gguf.quants

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.errors import UnsupportedError
+from converters.errors import UnsupportedError, parameter
 from converters.geometry.logical import Sizes, axes_of
 from converters.layouts.table import PARTS, Choices, Layout, Row
 
 Box = tuple[tuple[int, int], ...]
 """Start and stop along every axis of a logical tensor."""
 
-PAD = "--pad-vocab-to-multiple"
+PAD = "`pad_vocab_to_multiple`"
 _UNIT_OF_AXIS = {"kv_heads": "key/value heads", "vocab": "vocabulary entries", "inter": "rows of the MLP"}
 
 
@@ -73,7 +73,7 @@ def uniform_stages(layers: int, pp: int) -> tuple[range, ...]:
     Raises UnsupportedError if pp exceeds the number of layers.
     """
     if pp > layers:
-        raise UnsupportedError(f"pipeline size {pp} exceeds the model's {layers} layers", "--pp")
+        raise UnsupportedError(f"pipeline size {pp} exceeds the model's {layers} layers", "`pp`")
     least, left = divmod(layers, pp)
     stages, start = [], 0
     for stage in range(pp):
@@ -96,7 +96,11 @@ def check_divisible(
     the vocabulary may be made longer."""
     row = uneven(layout, choices, sizes, tp)
     if row is not None and row.split:
-        longer = f", or pad it with {PAD} {tp}" if padding and row.split == "vocab" else ""
+        longer = (
+            f", or pad it with {parameter('pad_vocab_to_multiple', tp)}"
+            if padding and row.split == "vocab"
+            else ""
+        )
         unit = _UNIT_OF_AXIS.get(row.split, f"{row.split} dimensions")
         raise UnsupportedError(
             f"tensor-parallel size {tp} does not divide the {sizes[row.split]} {unit} "

@@ -1,4 +1,4 @@
-"""`inspect --fix-index`: the index that the headers of whole weights call for, written beside them."""
+"""The index that the headers of whole weights call for, written beside them."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def _of_shards(found: FolderContents, checkpoint: Checkpoint | None) -> Iterator
         yield Finding(
             found.stale,
             found.folder.where(found.choice.taken.name),
-            "all tensors are there: inspect --fix-index writes a right index, and convert needs none",
+            "all tensors are there: `inspect(fix_index=True)` writes a right index, and convert needs none",
         )
 
 

@@ -35,7 +35,7 @@ def layout_of(family: str, format: str) -> Layout:
             return layout
     raise UnsupportedError(
         f"there is no {format} format of the family {family}: none was published",
-        "--to",
+        "`to`",
         "convert to "
         + " or ".join(
             sorted({x.format for x in LAYOUTS if x.family == family} | {x.format for x in EVERYONES})

@@ -33,10 +33,10 @@ def _qkv(axes: str, **when: object) -> tuple[Row, Row]:
 _READERS = {
     "down_up": "w2 is the down projection and w3 is up (mlp_order down_up), as InternEvo's training code "
     "reads them (c628a8c); the vendor's convert2hf_internlm.py and every released checkpoint have them the "
-    "other way round: --mlp-order up_down",
+    "other way round: `given={'mlp_order': 'up_down'}`",
     "up_down": "w2 is up and w3 is the down projection (mlp_order up_down), as in every released checkpoint "
     "and as the vendor's convert2hf_internlm.py reads them; InternEvo's training code (c628a8c) has them the "
-    "other way round: --mlp-order down_up",
+    "other way round: `given={'mlp_order': 'down_up'}`",
 }
 
 ORIGINAL = Layout(

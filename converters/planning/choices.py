@@ -37,7 +37,7 @@ def settled(source: Checkpoint, layout: Layout, options: ConversionOptions) -> S
         raise UnsupportedError(
             "the lengths of the head's rows are not stored in this checkpoint and cannot be brought back",
             "norm_head",
-            "--accept-lossy writes the head with rows of length one",
+            "`accept_lossy=True` writes the head with rows of length one",
         )
     for name, value in choices.items():
         known[name] = Fact(value, known[name].origin if name in known else "layout")

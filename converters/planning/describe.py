@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from converters.config.facts import dtype_name
 from converters.containers.names import RECORD
+from converters.errors import parameter
 from converters.geometry.logical import pattern_of
 from converters.layouts.llama import TIED
 from converters.planning.choices import LEFT_OUT
@@ -55,7 +56,7 @@ def twins(plan: Plan, digests: Mapping[str, str]) -> Iterator[str]:
     """What the digests of a result's tensors show of its head."""
     same = HEAD in digests and digests[HEAD] == digests.get(EMBEDDING)
     if same and TIED in plan.layout.choices and HEAD in plan.source.own:
-        yield f"the head holds the same as the embedding: --set {TIED}=true stores it once"
+        yield f"the head holds the same as the embedding: {parameter('given', {TIED: True})} stores it once"
 
 
 def _lost(plan: Plan) -> Iterator[str]:
@@ -101,7 +102,7 @@ def _openers(plan: Plan) -> Iterator[str]:
     elif plan.layout.format == "hf":
         yield (
             "transformers' AutoModel opens hf only with the family's code files, which are not part of it: "
-            "--to llama needs none, --code DIR carries those of a released directory"
+            "`to='llama'` needs none, `code=DIR` carries those of a released directory"
         )
 
 
@@ -112,5 +113,5 @@ def _elements(plan: Plan) -> Iterator[str]:
     elif not plan.dtype and len(source.dtypes) > 1:
         yield (
             f"every tensor keeps its element type; the config says {dtype_name(source.dtype)}, that of most "
-            "bytes, and transformers computes in it (--dtype makes them one)"
+            "bytes, and transformers computes in it (`dtype` makes them one)"
         )

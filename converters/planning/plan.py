@@ -97,7 +97,7 @@ def plan_conversion(
     check_tied(choices, source)
     check_expressible(layout, choices, source)
     supply = padded(source, options.pad_vocab_to_multiple)
-    check_divisible(layout, choices, supply.sizes, options.tp, "--tp", padding=True)
+    check_divisible(layout, choices, supply.sizes, options.tp, "`tp`", padding=True)
     known = {
         **decided.facts,
         **_of_rounding(source, options, code),
@@ -128,19 +128,20 @@ def plan_conversion(
 def _layout(source: Checkpoint, options: ConversionOptions) -> Layout:
     to, tp, pp = options.to, options.tp, options.pp
     if to not in FORMATS:
-        raise UsageError(f"{to!r} is not a format", "--to", f"choose one of {', '.join(FORMATS)}")
+        raise UsageError(f"{to!r} is not a format", "`to`", f"choose one of {', '.join(FORMATS)}")
     layout = source.layout_in(to)
     if min(tp, pp) < 1 or (not layout.container.parallel and (tp, pp) != (1, 1)):
-        raise UsageError(f"{to} has no grid of {tp} x {pp} files", "--tp, --pp", "both are for --to original")
+        what = f"{to} has no grid of {tp} x {pp} files"
+        raise UsageError(what, "`tp`, `pp`", "both are for `to='original'`")
     return layout
 
 
 def _code(dtype: str, layout: Layout) -> str | None:
     if dtype not in DTYPES:
-        raise UsageError(f"{dtype!r} is not an element type", "--dtype", f"choose one of {', '.join(DTYPES)}")
+        raise UsageError(f"{dtype!r} is not an element type", "`dtype`", f"choose one of {', '.join(DTYPES)}")
     if dtype == Q8_0:
         if Q8_0 not in layout.container.dtypes:
-            raise UsageError(f"{layout.format} has no {Q8_0}", "--dtype", "it is for --to gguf")
+            raise UsageError(f"{layout.format} has no {Q8_0}", "`dtype`", "it is for `to='gguf'`")
         return Q8_0.upper()
     return None if dtype == KEEP else DType(dtype).code
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from converters.config.facts import dtype_name
 from converters.containers.container import Extras, WeightFile
-from converters.errors import UnsupportedError
+from converters.errors import UnsupportedError, parameter
 from converters.formats.tensors import TensorSpec
 from converters.geometry.cells import Cell, Grid, cells_of_file
 from converters.layouts.table import Choices, Layout
@@ -57,6 +57,6 @@ def spec_of(source: Checkpoint, elements: Mapping[str, str], cell: Cell) -> Tens
         raise UnsupportedError(
             f"{cell.name} is one tensor, of one element type: {held}",
             source.path,
-            f"make them one with --dtype {dtype_name(source.dtype)}",
+            f"make them one with {parameter('dtype', dtype_name(source.dtype))}",
         )
     return TensorSpec(cell.name, next(iter(codes)), cell.shape)

@@ -157,10 +157,10 @@ def check(
     wrong += intruding.items()
     if not (quick or wanted.digested or wrong or missing):
         raise NotFoundError(
-            "sizes and configs are right, but it was converted with --no-evidence, so nothing says what its "
-            "tensors should be",
+            "sizes and configs are right, but it was converted with `evidence=False`, so nothing says what "
+            "its tensors should be",
             folder.where(RECORD),
-            "compare it with its source, or look at sizes alone with --quick",
+            "compare it with its source, or look at sizes alone with `quick=True`",
         )
     size = sum(folder.size(name) for name in present)
     added = [name for name in extra if name not in intruding]

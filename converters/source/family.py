@@ -40,7 +40,7 @@ SIGNATURES = (
 )
 
 
-_SAID = "--as MODEL or --set family= does, where it matters"
+_SAID = "`given={'family': NAME}` does, where it matters"
 
 
 def family_of(
@@ -72,7 +72,7 @@ def families() -> tuple[str, ...]:
 def _check_given(layout: Layout, given: Fact) -> None:
     possible = families() if layouts.is_everyones(layout.format) else (layout.family,)
     if given.value not in possible:
-        raise UsageError(f"family is {given.value!r}", "--set", f"possible here: {' or '.join(possible)}")
+        raise UsageError(f"family is {given.value!r}", "`given`", f"possible here: {' or '.join(possible)}")
 
 
 def _recorded(folder: Folder) -> Fact | None:
@@ -90,7 +90,7 @@ def _by_signature(
     if any(other.value != first.value for other in others):
         said = " and ".join(f"{fact.value} by {fact.origin}" for fact in found)
         return None, (f"it would be {said}, so nothing says which family it is of: {_SAID}",)
-    return first, (f"taken for {first.value} by {first.origin}; --set family= says otherwise",)
+    return first, (f"taken for {first.value} by {first.origin}; `given={{'family': NAME}}` says otherwise",)
 
 
 def _signs(choices: Mapping[str, object], rows: int, folder: Folder) -> Iterator[Fact]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters.config.facts import Fact, Facts
-from converters.errors import UsageError
+from converters.errors import UsageError, parameter
 from converters.geometry.pieces import Piece
 from converters.layouts.llama import TIED
 from converters.layouts.table import Layout
@@ -51,5 +51,6 @@ def conflict(embedding: Piece, head: Piece) -> UsageError:
     return UsageError(
         f"{TIED} is true, and {head.tensor} is not {embedding.tensor}: transformers 4 drops it, 5 keeps it",
         head.file,
-        f"--set {TIED}=false keeps it; if the embedding is meant, save the model again with its head tied",
+        f"{parameter('given', {TIED: False})} keeps it; if the embedding is meant, save the model again with "
+        "its head tied",
     )

@@ -148,5 +148,5 @@ def in_parallel(
 
     stop: has what others have begun end soon."""
     if workers is not None and workers < 1:
-        raise UsageError(f"{workers} workers can do nothing", "--workers", "give 1 or more")
+        raise UsageError(f"{workers} workers can do nothing", "`workers`", "give 1 or more")
     return in_threads(work, items, workers or default_workers(), stop)

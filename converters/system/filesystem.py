@@ -96,7 +96,7 @@ def refusal_of(error: OSError, path: str | os.PathLike[str], elsewhere: str) -> 
         blocked = error.errno in (errno.EEXIST, errno.ENOTDIR) and _in_the_way(where)
         return UsageError(f"cannot write there: {blocked or words}", where, elsewhere)
     if error.errno in TOO_MANY:
-        fix = "allow more (`ulimit -n`), or let it do less at a time (--max-workers)"
+        fix = "allow more (`ulimit -n`), or let it do less at a time"
         return UsageError(f"too many files are open: {words}", where, fix)
     if error.errno in _FAILING:
         return DiskError(f"the disk fails: {words}", where, f"see to it, or {elsewhere}; then run it again")
@@ -233,7 +233,7 @@ def scratch() -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix="internlm-zoo-")
     except OSError as error:
         what = "there is no folder for temporary files that can be written to"
-        raise UsageError(what, os.environ.get("TMPDIR"), "set TMPDIR to one") from error
+        raise UsageError(what, error.filename or error.strerror, "set TMPDIR to one") from error
     with folder as name:
         try:
             yield Path(name)

@@ -62,7 +62,7 @@ def home_release(model: Model, registry: Registry) -> Release:
     own = (release for release in model.releases if not release.quantised)
     home = next((release for release in own if registry.hub(release.hub).protocol == _PROTOCOL), None)
     if home is None:
-        raise UnsupportedError(f"{model.name} has no name on Hugging Face", fix="leave out --hf-cache")
+        raise UnsupportedError(f"{model.name} has no name on Hugging Face", fix="leave out `hf_cache`")
     return home
 
 

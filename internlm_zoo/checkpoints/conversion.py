@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Source:
+class ConversionSource:
+    """src: a directory, or a model of the registry, downloaded if it is not in the store. known_as: the
+    registry model that a directory holds. from_hub: src is a registry name or `hub:repo[@revision]`, whose
+    weights are read where they are and not stored."""
+
+    src: str | Path
+    known_as: str | None = None
+    from_hub: bool = False
+
+
+@dataclass(frozen=True)
+class _Opened:
     """known: facts that stand in where the checkpoint is silent."""
 
     folder: Folder
@@ -41,76 +52,64 @@ class _Source:
 
 
 def convert(
-    src: str | Path,
-    dst: str | Path,
+    source: ConversionSource,
+    dst: Path,
     options: ConversionOptions,
+    execution: Execution,
     *,
     settings: Settings,
-    known_as: str | None = None,
-    from_hub: bool = False,
-    execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """`converters.carry_out`, where src may be a registry name (downloaded if it is not in the store).
-
-    known_as: the registry model that a directory holds. from_hub: src is a registry name or
-    `hub:repo[@revision]`, whose weights are read where they are and not stored.
-    Raises what downloading and converting raise.
-    """
-    with _opened(src, options, settings, known_as, from_hub, progress) as source:
+    """`converters.carry_out` with what the registry knows. Raises what downloading and converting raise."""
+    with _opened(source, options, settings, progress) as opened:
         return converters.carry_out(
-            source.folder,
+            opened.folder,
             dst,
             options,
-            execution or Execution(),
-            known=source.known,
-            tokenizer_facts=partial(_tokenizer_facts, source),
+            execution,
+            known=opened.known,
+            tokenizer_facts=partial(_tokenizer_facts, opened),
             progress=progress,
         )
 
 
 def plan(
-    src: str | Path,
+    source: ConversionSource,
     options: ConversionOptions,
     *,
     settings: Settings,
-    known_as: str | None = None,
-    from_hub: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
-    """What `convert` would do, from the headers alone. Raises the same."""
-    with _opened(src, options, settings, known_as, from_hub, progress) as source:
-        checkpoint = converters.open_checkpoint(source.folder, options.given, source.known, options.weights)
-        beside = lay_beside(checkpoint, options, _tokenizer_facts(source, checkpoint))
+    """What `convert` would write. Raises what it raises before it writes."""
+    with _opened(source, options, settings, progress) as opened:
+        checkpoint = converters.open_checkpoint(opened.folder, options.given, opened.known, options.weights)
+        beside = lay_beside(checkpoint, options, _tokenizer_facts(opened, checkpoint))
         return converters.plan_conversion(beside.source, options, beside.held)
 
 
 @contextmanager
 def _opened(
-    src: str | Path,
-    options: ConversionOptions,
-    settings: Settings,
-    known_as: str | None,
-    from_hub: bool,
-    progress: Progress | None,
-) -> Iterator[_Source]:
+    source: ConversionSource, options: ConversionOptions, settings: Settings, progress: Progress | None
+) -> Iterator[_Opened]:
     registry = load_registry(settings)
-    given = registry.model(known_as) if known_as else None
+    given = registry.model(source.known_as) if source.known_as else None
     with ExitStack() as stack:
         found: LocatedFolder | RemoteFolder
-        if from_hub:
+        if source.from_hub:
             folder: Folder = (
-                found := stack.enter_context(_remote(str(src), options.to, registry, settings, progress))
+                found := stack.enter_context(
+                    _remote(str(source.src), options.to, registry, settings, progress)
+                )
             )
         else:
-            found = _found(src, options.to, registry, settings, progress)
+            found = _found(source.src, options.to, registry, settings, progress)
             folder = LocalFolder(found.path, partial(verified_digests, found.path))
         refuse_quantised(found.release, registry)
         model = given or found.model
         known = known_facts(model, registry)
         reopened = partial(converters.open_checkpoint, folder, options.given, known, options.weights)
         stack.enter_context(naming_models(registry, model, reopened))
-        yield _Source(folder, known, model, registry)
+        yield _Opened(folder, known, model, registry)
 
 
 def _remote(
@@ -119,7 +118,7 @@ def _remote(
     from internlm_zoo.remote.folder import open_remote
 
     if is_directory(name) and name not in registry.models:
-        raise UsageError(f"{name} is a directory", "--from-hub", "leave it out, or name hub:owner/repository")
+        raise UsageError(f"{name} is a directory", "`from_hub`", "leave it out, or name hub:owner/repository")
     tell = (progress or Progress()).note
     return open_remote(name, settings, format=_source_format(name, to, registry), tell=tell)
 
@@ -132,7 +131,9 @@ def _found(
     if not is_directory(src) and str(src) not in registry.models and len(Path(src).parts) > 1:
         if ":" not in str(src):
             raise no_directory(src)
-        raise NotFoundError("there is no such directory", str(src), "--from-hub reads hub:owner/repository")
+        raise NotFoundError(
+            "there is no such directory", str(src), "`from_hub=True` reads hub:owner/repository"
+        )
     return find_model(
         src, settings=settings, format=_source_format(str(src), to, registry), progress=progress
     )
@@ -147,7 +148,7 @@ def _source_format(name: str, to: str, registry: Registry) -> str | None:
     return other if other in published else None
 
 
-def _tokenizer_facts(source: _Source, checkpoint: Checkpoint) -> TokenizerFacts:
+def _tokenizer_facts(source: _Opened, checkpoint: Checkpoint) -> TokenizerFacts:
     registry, model = source.registry, source.model
     if model is None:
         if checkpoint.family is None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from converters import Checkpoint
-from converters.errors import MissingFactError, ZooError
+from converters.errors import MissingFactError, ZooError, parameter
 from internlm_zoo.registry import Model, Registry
 from internlm_zoo.registry.shapes import SIZES, models_of_shape
 
@@ -80,13 +80,15 @@ def _way_out(
         return f"the registry does not say it of {model.name}: {error.fix}"
     groups = _by_value(error.fact, _alike(reopened, registry), registry)
     if not groups:
-        return f"say which model of the registry it is with --as MODEL, or {error.fix}"
+        return f"say which model of the registry it is with `known_as=MODEL`, or {error.fix}"
     first = next(iter(groups.values()))[0].name
     if len(groups) == 1:
         (models,) = groups.values()
-        return f"this has the shape of {shortened(models)}: --as {first}; or {error.fix}"
+        return f"this has the shape of {shortened(models)}: {parameter('known_as', first)}; or {error.fix}"
     shapes = ", or of ".join(f"{shortened(models)} ({value})" for value, models in groups.items())
-    return f"this has the shape of {shapes}: say which, as with --as {first}; or {error.fix}"
+    return (
+        f"this has the shape of {shapes}: say which, as with {parameter('known_as', first)}; or {error.fix}"
+    )
 
 
 def _alike(reopened: Callable[[], Checkpoint], registry: Registry) -> tuple[Model, ...]:

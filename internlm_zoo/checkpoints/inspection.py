@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +20,42 @@ from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.settings import Settings
 
 
-def inspect(
-    target: str | Path,
-    *,
-    settings: Settings,
-    deep: bool = False,
-    fix_index: bool = False,
-    known_as: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Inspection:
-    """What a checkpoint is and what is wrong with it.
+@dataclass(frozen=True)
+class InspectionRequest:
+    """target: a directory; a model of the registry, in the store or else where a hub has it;
+    `hub:repo[@revision]`; a URL. fix_index: first write a right index where whole weights have a wrong one or
+    none, which progress is told of. known_as: the registry model that it holds. given: facts that it does not
+    state. weights: which of several sets."""
 
-    target: a directory; a model of the registry, in the store or else where a hub has it;
-    `hub:repo[@revision]`; a URL. What is on the network is read by ranges and not stored. known_as: the
-    registry model that it holds. weights: which of several sets. fix_index: first write a right index where
-    whole weights have a wrong one or none, which progress is told of. Raises NotFoundError if it holds no
-    checkpoint, and what reading from a hub raises.
-    """
+    target: str | Path
+    deep: bool = False
+    fix_index: bool = False
+    known_as: str | None = None
+    given: Mapping[str, Any] | None = None
+    weights: str | None = None
+    workers: int | None = None
+
+
+def inspect(
+    request: InspectionRequest, *, settings: Settings, progress: Progress | None = None
+) -> Inspection:
+    """What a checkpoint is and what is wrong with it. What is on the network is read by ranges and not
+    stored. Raises NotFoundError if it holds no checkpoint, and what reading from a hub raises."""
     registry = load_registry(settings)
-    named = registry.model(known_as) if known_as else None
+    named = registry.model(request.known_as) if request.known_as else None
     tell = (progress or Progress()).note
-    with _opened(str(target), registry, settings, tell) as (folder, model, release):
+    with _opened(str(request.target), registry, settings, tell) as (folder, model, release):
         entry = named or model
-        if fix_index:
-            _fix_index(folder, given, known_facts(entry, registry), weights, progress or Progress())
+        known = known_facts(entry, registry)
+        if request.fix_index:
+            tell(_index_fixed(folder, request, known))
         found = converters.inspect(
             folder,
-            deep=deep,
-            given=given,
-            known=known_facts(entry, registry),
-            weights=weights,
-            workers=workers,
+            deep=request.deep,
+            given=request.given,
+            known=known,
+            weights=request.weights,
+            workers=request.workers,
             progress=progress,
         )
     if told := called(release, registry):
@@ -61,19 +63,12 @@ def inspect(
     return found if entry else _with_shape(found, registry)
 
 
-def _fix_index(
-    folder: Folder,
-    given: Mapping[str, Any] | None,
-    known: Mapping[str, Any],
-    weights: str | None,
-    progress: Progress,
-) -> None:
-    mended = converters.fix_index(folder, given, known, weights)
-    if mended is None:
-        progress.note("no index is wrong or missing: nothing was written")
-        return
-    kept = f"; the old one is {mended.kept}" if mended.kept else ""
-    progress.note(f"wrote {mended.index}: {mended.tensors} tensors in {mended.files} files{kept}")
+def _index_fixed(folder: Folder, request: InspectionRequest, known: Mapping[str, Any]) -> str:
+    fixed = converters.fix_index(folder, request.given, known, request.weights)
+    if fixed is None:
+        return "no index is wrong or missing: nothing was written"
+    kept = f"; the old one is {fixed.kept}" if fixed.kept else ""
+    return f"wrote {fixed.index}: {fixed.tensors} tensors in {fixed.files} files{kept}"
 
 
 def _with_shape(found: Inspection, registry: Registry) -> Inspection:
@@ -81,7 +76,7 @@ def _with_shape(found: Inspection, registry: Registry) -> Inspection:
     alike = same_shape({name: fact.value for name, fact in found.known.items()}, registry)
     if not alike:
         return found
-    note = f"this has the shape of {shortened(alike)}; --as MODEL says which it is"
+    note = f"this has the shape of {shortened(alike)}; `known_as=MODEL` says which it is"
     return replace(found, notes=(*found.notes, note))
 
 

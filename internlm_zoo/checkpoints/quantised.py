@@ -33,5 +33,5 @@ def refuse_quantised(release: LockedRelease | None, registry: Registry) -> None:
 
 
 def _way_out(model: str | None) -> str:
-    own = f"`internlm-zoo download {model} --format hf` gets those; " if model else ""
+    own = f"`download({model!r}, format='hf')` gets those; " if model else ""
     return f"{own}an engine that reads this format opens the folder as it is"

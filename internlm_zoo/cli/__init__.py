@@ -63,7 +63,7 @@ def load_commands() -> None:
 
 def _ask_for_few_threads() -> None:
     """Where there is not one for every processor. Tokenizers get one text at a time, and need none."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not available(os.cpu_count() or 1):
-        for name, value in _FEW_THREADS.items():
-            os.environ.setdefault(name, value)
+    from internlm_zoo.settings import set_for_libraries
+
+    few = {} if available(os.cpu_count() or 1) else _FEW_THREADS
+    set_for_libraries({"TOKENIZERS_PARALLELISM": "false", **few})

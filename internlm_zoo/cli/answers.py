@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internlm_zoo.cli.document import print_json
+from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.streams import let_pass, passing
 from internlm_zoo.errors import ZooError
 from internlm_zoo.plain import MOST, plain, plain_lines
@@ -76,7 +77,8 @@ def misread(error: Any) -> None:
 
 def _print_error(error: ZooError) -> bool:
     """Whether stdout takes it; else stderr is told."""
-    facts = {"what": error.what, "where": error.where, "fix": error.fix, "exit_code": error.exit_code}
+    texts = {"what": error.what, "where": error.where, "fix": error.fix}
+    facts = {name: text and as_flags(text) for name, text in texts.items()} | {"exit_code": error.exit_code}
     try:
         print_json({"error": {"name": type(error).__name__, **facts}})
         sys.stdout.flush()

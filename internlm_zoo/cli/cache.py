@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
+from internlm_zoo.cli.download_options import Workers
+from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, group, verb
 from internlm_zoo.fs.disk import disk
 
@@ -133,9 +135,7 @@ def cache_verify(
         list[str] | None,
         typer.Argument(metavar="[MODEL]...", help="Models in the store; default: all of it."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
-    ] = None,
+    workers: Workers = None,
 ) -> CommandResult:
     """Hash everything in the store, shared files once; exit with 1 if a file is wrong, missing or extra."""
     from internlm_zoo.cli.download import verdicts
@@ -201,7 +201,7 @@ def _tell(shell: Shell, unread: Iterable[UnreadableRelease]) -> None:
 
 
 def _unread(one: UnreadableRelease) -> dict[str, Any]:
-    return {"path": one.path, "what": one.error.what, "fix": one.error.fix}
+    return {"path": one.path, "what": as_flags(one.error.what), "fix": as_flags(one.error.fix or "")}
 
 
 def _holding(holding: StoredRelease, share: DiskShare) -> dict[str, Any]:

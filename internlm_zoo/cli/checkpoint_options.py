@@ -2,32 +2,79 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from converters.formats.jsontext import json_value
+from internlm_zoo.cli.option_groups import Options
 from internlm_zoo.errors import UsageError
 
 _MOST = 1 << 20  # bytes of one value
 
-KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads; default: one per processor, at most 4.")
 ]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
-]
 
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        metavar="NAME",
-        help="Which of several sets of weights: original, hf or the name of a file.",
-    ),
-]
+KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
+
+
+@dataclass(frozen=True)
+class GivenOptions(Options):
+    """What it is, as the user says."""
+
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A fact that the checkpoint does not state."),
+    ] = None
+
+    def keywords(self) -> dict[str, Any]:
+        return {**super().keywords(), "given": facts_given(self.given or [])}
+
+
+@dataclass(frozen=True)
+class WeightsOptions(GivenOptions):
+    """And which of its weights."""
+
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="NAME",
+            help="Which of several sets of weights: original, hf or the name of a file.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class CheckpointOptions(WeightsOptions):
+    """And whose."""
+
+    known_as: KnownAs = None
+
+
+@dataclass(frozen=True)
+class DeviceOptions(CheckpointOptions):
+    """And where it runs."""
+
+    devices: Annotated[
+        str | None, typer.Option("--devices", help="For consecutive layers, like cuda:0,cuda:1 or cpu,cpu.")
+    ] = None
+
+    def keywords(self) -> dict[str, Any]:
+        names = self.devices and [name.strip() for name in self.devices.split(",")]
+        return {**super().keywords(), **({"devices": names} if names else {})}
+
+
+@dataclass(frozen=True)
+class RunOptions(DeviceOptions):
+    """And in which element type."""
+
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="float32, float16, bfloat16, float64; default: that of most bytes."),
+    ] = None
 
 
 def facts_given(pairs: list[str]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import Set, Weights, Workers, facts_given
+from internlm_zoo.cli.checkpoint_options import GivenOptions, WeightsOptions, Workers
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.errors import UsageError
 
@@ -22,16 +22,13 @@ if TYPE_CHECKING:
 def fingerprint(
     shell: Shell,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="In original, hf or llama format.")],
-    settings: Set = None,
-    weights: Weights = None,
+    options: WeightsOptions,
     workers: Workers = None,
 ) -> CommandResult:
     """Print one digest per logical tensor: the same for the same weights, whatever the format or grid."""
-    import converters
+    import internlm_zoo as zoo
 
-    digests = converters.fingerprint(
-        directory, given=facts_given(settings or []), weights=weights, workers=workers
-    )
+    digests = zoo.fingerprint(directory, **options.keywords(), workers=workers)
     return CommandResult(digests, [f"{digest}  {name}" for name, digest in digests.items()])
 
 
@@ -40,10 +37,10 @@ def compare(
     shell: Shell,
     one: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint directory of any format.")],
     other: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    options: GivenOptions,
     logits: Annotated[
         bool, typer.Option("--logits", help="Run both as well, and compare what they predict (needs torch).")
     ] = False,
-    settings: Set = None,
     known_as: Annotated[
         str | None, typer.Option("--as", help="The registry model that both hold, for --logits.")
     ] = None,
@@ -61,25 +58,16 @@ def compare(
 
     Exits with 1 if they are rounded or different, or if their configs make other models of the same tensors.
     """
-    import converters
+    import internlm_zoo as zoo
 
-    given, sets = facts_given(settings or []), _of_each(weights or [])
-    found = converters.compare(one, other, given=given, weights=sets, workers=workers)
+    what = {**options.keywords(), "weights": _of_each(weights or [])}
+    found = zoo.compare(one, other, **what, workers=workers)
     code = 0 if found.same else 1
     if not logits:
         return CommandResult(found, [_verdict(found)], exit_code=code)
-    from internlm_zoo.loading.logits import compare_logits
-
     with shell.progress() as progress:
-        run = compare_logits(
-            one,
-            other,
-            settings=shell.settings,
-            given=given,
-            weights=sets,
-            known_as=known_as,
-            progress=progress,
-        )
+        how: dict[str, Any] = {"settings": shell.settings, "progress": progress}
+        run = zoo.compare_logits(one, other, **what, known_as=known_as, **how)
     data = {**asdict(found), "logits": asdict(run)}
     return CommandResult(data, [_verdict(found), _logits(run)], exit_code=code)
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from converters.errors import LINE
 from internlm_zoo.cli import streams
+from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.plain import plain, plain_lines
 
 _PIPE_WIDTH = 20_000
@@ -37,7 +38,7 @@ class Screen(Console):
 
     def tell(self, text: str, style: str | None = None) -> None:
         """A sentence, not broken at the width of the screen. An error's has two texts of LINE characters."""
-        self.print(plain(text, 3 * LINE), style=style, soft_wrap=True)
+        self.print(plain(as_flags(text), 3 * LINE), style=style, soft_wrap=True)
 
 
 def plain_text(text: Text) -> Text:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, Workers, facts_given
+from internlm_zoo.cli.checkpoint_options import KnownAs, WeightsOptions, Workers
+from internlm_zoo.cli.flags import as_flags
+from internlm_zoo.cli.option_groups import Options
 from internlm_zoo.cli.shell import Shell, verb
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from converters import Plan, Report
-    from internlm_zoo.settings import Settings
 
 
 class TargetFormat(str, Enum):
@@ -44,10 +46,84 @@ class Writers(str, Enum):
     ray = "ray"
 
 
-class _Where(TypedDict):
-    settings: Settings
-    known_as: str | None
-    from_hub: bool
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(WeightsOptions):
+    """What to make: the fields of `converters.ConversionOptions`."""
+
+    to: Annotated[TargetFormat, typer.Option("--to", help="The format to make.")]
+    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel ranks of an original target.")] = 1
+    pp: Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages of an original target.")] = 1
+    max_shard_size: Annotated[
+        str, typer.Option("--max-shard-size", help="Of safetensors files, like 5GB or 200MB.")
+    ] = "5GB"
+    dtype: Annotated[
+        Dtype, typer.Option("--dtype", help="Element type to round to; keep copies the values as they are.")
+    ] = Dtype.keep
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="A tokenizer.model, or a directory with a tokenizer, to add."),
+    ] = None
+    no_tokenizer: Annotated[
+        bool, typer.Option("--no-tokenizer", help="Carry no tokenizer, whatever the source holds.")
+    ] = False
+    code: Annotated[
+        Path | None,
+        typer.Option(
+            "--code", help="A directory with released configuration_*.py and modeling_*.py, to go with hf."
+        ),
+    ] = None
+    mlp_order: Annotated[
+        MlpOrder | None,
+        typer.Option(
+            "--mlp-order", help="What w2 and w3 are: in the target, and in a source whose shapes do not tell."
+        ),
+    ] = None
+    accept_lossy: Annotated[
+        bool,
+        typer.Option(
+            "--accept-lossy", help="Write a norm_head head from rows whose lengths are lost; refused without."
+        ),
+    ] = False
+    pad_vocab_to_multiple: Annotated[
+        int,
+        typer.Option(
+            "--pad-vocab-to-multiple", min=1, help="Add rows of zeros until N divides the vocabulary's size."
+        ),
+    ] = 1
+
+    def keywords(self) -> dict[str, Any]:
+        """The order is one of the facts."""
+        said = super().keywords()
+        order = said.pop("mlp_order", None)
+        return {**said, "given": {**said["given"], **({"mlp_order": order} if order else {})}}
+
+
+@dataclass(frozen=True)
+class SourceOptions(Options):
+    """What to read."""
+
+    known_as: KnownAs = None
+    from_hub: Annotated[
+        bool, typer.Option("--from-hub", help="Read the weights where they are, and store only the result.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class ExecutionOptions(Options):
+    """How: the fields of `converters.Execution`."""
+
+    workers: Workers = None
+    engine: Annotated[
+        Writers,
+        typer.Option(
+            "--engine", help="Who writes: threads here, or the nodes of a Ray cluster that share files."
+        ),
+    ] = Writers.threads
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence/--no-evidence", help="Read the result back and hold it against the source."),
+    ] = True
+    force: Annotated[bool, typer.Option("--force", help="Replace a target that is not empty.")] = False
 
 
 @verb("convert", example="internlm-zoo convert internlm-20b/ internlm-20b-hf/ --to hf", asks_hubs=True)
@@ -61,100 +137,30 @@ def convert(
         ),
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The directory to make.")],
-    to: Annotated[TargetFormat, typer.Option("--to", help="The format to make.")],
-    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel ranks of an original target.")] = 1,
-    pp: Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages of an original target.")] = 1,
-    max_shard_size: Annotated[
-        str, typer.Option("--max-shard-size", help="Of safetensors files, like 5GB or 200MB.")
-    ] = "5GB",
-    dtype: Annotated[
-        Dtype, typer.Option("--dtype", help="Element type to round to; keep copies the values as they are.")
-    ] = Dtype.keep,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option("--tokenizer", help="A tokenizer.model, or a directory with a tokenizer, to add."),
-    ] = None,
-    no_tokenizer: Annotated[
-        bool, typer.Option("--no-tokenizer", help="Carry no tokenizer, whatever the source holds.")
-    ] = False,
-    code: Annotated[
-        Path | None,
-        typer.Option(
-            "--code", help="A directory with released configuration_*.py and modeling_*.py, to go with hf."
-        ),
-    ] = None,
-    settings: Set = None,
-    mlp_order: Annotated[
-        MlpOrder | None,
-        typer.Option(
-            "--mlp-order", help="What w2 and w3 are: in the target, and in a source whose shapes do not tell."
-        ),
-    ] = None,
-    known_as: KnownAs = None,
-    weights: Weights = None,
-    accept_lossy: Annotated[
-        bool,
-        typer.Option(
-            "--accept-lossy", help="Write a norm_head head from rows whose lengths are lost; refused without."
-        ),
-    ] = False,
-    pad_vocab_to_multiple: Annotated[
-        int,
-        typer.Option(
-            "--pad-vocab-to-multiple", min=1, help="Add rows of zeros until N divides the vocabulary's size."
-        ),
-    ] = 1,
-    from_hub: Annotated[
-        bool, typer.Option("--from-hub", help="Read the weights where they are, and store only the result.")
-    ] = False,
-    workers: Workers = None,
-    engine: Annotated[
-        Writers,
-        typer.Option(
-            "--engine", help="Who writes: threads here, or the nodes of a Ray cluster that share files."
-        ),
-    ] = Writers.threads,
-    evidence: Annotated[
-        bool,
-        typer.Option("--evidence/--no-evidence", help="Read the result back and hold it against the source."),
-    ] = True,
+    target: TargetOptions,
+    source: SourceOptions,
+    execution: ExecutionOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a target that is not empty.")] = False,
 ) -> CommandResult:
     """Convert between original, hf, llama and gguf checkpoints. The last line is the new directory."""
-    from converters import ConversionOptions, Execution
+    import internlm_zoo as zoo
     from converters.planning.describe import notes_of
-    from internlm_zoo.checkpoints import conversion
     from internlm_zoo.checkpoints.engines import opened_by
 
-    options = ConversionOptions(
-        to=to.value,
-        tp=tp,
-        pp=pp,
-        max_shard_size=max_shard_size,
-        dtype=dtype.value,
-        accept_lossy=accept_lossy,
-        pad_vocab_to_multiple=pad_vocab_to_multiple,
-        given=facts_given([*(settings or []), *([f"mlp_order={mlp_order.value}"] if mlp_order else [])]),
-        tokenizer=tokenizer,
-        weights=weights,
-        no_tokenizer=no_tokenizer,
-        code=code,
-    )
-    execution = Execution(workers, force, evidence, engine.value)
-    where: _Where = {"settings": shell.settings, "known_as": known_as, "from_hub": from_hub}
     with shell.progress() as progress:
+        what, how = target.keywords(), source.keywords()
+        how |= {"settings": shell.settings, "progress": progress}
         if dry_run:
-            plan = conversion.plan(src, options, **where, progress=progress)
+            plan = zoo.plan_conversion(src, zoo.ConversionOptions(**what), **how)
             for note in notes_of(plan):
                 shell.note(note)
             return CommandResult(_plan_data(plan), _plan_view(plan))
-        report = conversion.convert(src, dst, options, **where, execution=execution, progress=progress)
+        report = zoo.convert(src, dst, **what, **execution.keywords(), **how)
     for note in report.notes:
         shell.note(note)
     shell.note(_summary(report))
     family = report.plan.source.family
-    if family and (opened := opened_by(family, to.value)):
+    if family and (opened := opened_by(family, target.to.value)):
         shell.note(opened)
     return CommandResult(_report_data(report), report.path)
 
@@ -185,7 +191,7 @@ def _report_data(report: Report) -> dict[str, Any]:
         "bytes": report.nbytes,
         "kept": report.kept,
         "unchanged": report.unchanged,
-        "notes": report.notes,
+        "notes": [as_flags(note) for note in report.notes],
         "fingerprints": dict(report.fingerprints),
     }
 
@@ -205,7 +211,7 @@ def _plan_data(plan: Plan) -> dict[str, Any]:
         "files": [{"name": file.name, "size": file.layout.size} for file in plan.files],
         "facts": {name: {"value": fact.value, "origin": fact.origin} for name, fact in plan.facts.items()},
         "dropped": plan.source.dropped,
-        "notes": notes_of(plan),
+        "notes": [as_flags(note) for note in notes_of(plan)],
         "tensors": describe(plan),
     }
 

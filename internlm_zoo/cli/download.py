@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.download_options import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
+from internlm_zoo.cli.download_options import FileOptions, SpeedOptions, Workers
 from internlm_zoo.cli.shell import Shell, verb
 
 if TYPE_CHECKING:
@@ -34,58 +35,45 @@ class Format(str, Enum):
     fp8 = "fp8"
 
 
+@dataclass(frozen=True)
+class DownloadOptions(FileOptions, SpeedOptions):
+    """Options of `download`."""
+
+    format: Annotated[
+        Format | None,
+        typer.Option("--format", help="Default: hf before original; quantised only by name."),
+    ] = None
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit.")] = None
+    local_dir: Annotated[
+        Path | None, typer.Option("--local-dir", help="Plain files in this folder instead of the store.")
+    ] = None
+    hf_cache: Annotated[
+        bool,
+        typer.Option("--hf-cache", help="Show it in the Hugging Face cache, too, for from_pretrained(NAME)."),
+    ] = False
+    force: Annotated[
+        bool, typer.Option("--force", help="Check again what is here; use a --local-dir that is not empty.")
+    ] = False
+
+
 @verb(
     "download", example="internlm-zoo download internlm-chat-7b --source auto", alias="pull", asks_hubs=True
 )
 def download(
     shell: Shell,
     model: Annotated[str, typer.Argument(help="A model of the registry; `list` shows them.")],
-    files: Files = None,
-    format: Annotated[
-        Format | None,
-        typer.Option("--format", help="Default: hf before original; quantised only by name."),
-    ] = None,
-    source: Source = "auto",
-    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit.")] = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    local_dir: Annotated[
-        Path | None, typer.Option("--local-dir", help="Plain files in this folder instead of the store.")
-    ] = None,
-    adopt: Adopt = None,
-    hf_cache: Annotated[
-        bool,
-        typer.Option("--hf-cache", help="Show it in the Hugging Face cache, too, for from_pretrained(NAME)."),
-    ] = False,
-    max_workers: MaxWorkers = 8,
-    max_rate: MaxRate = None,
+    options: DownloadOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Check again what is here; use a --local-dir that is not empty.")
-    ] = False,
 ) -> CommandResult:
     """Get a model, every file checked before it is shown. The last line printed is the folder."""
-    from internlm_zoo.api import download as fetch
-    from internlm_zoo.api import plan_download
+    import internlm_zoo as zoo
 
     with shell.progress() as progress:
-        what: dict[str, Any] = {
-            "files": files or (),
-            "settings": shell.settings,
-            "format": format.value if format else None,
-            "source": source,
-            "revision": revision,
-            "include": include or (),
-            "exclude": exclude or (),
-            "local_dir": local_dir,
-            "adopt": adopt or (),
-            "hf_cache": hf_cache,
-            "force": force,
-            "progress": progress,
-        }
+        how = {**options.keywords(), "progress": progress, "settings": shell.settings}
         if dry_run:
-            return _planned(plan_download(model, **what))
-        done = fetch(model, max_workers=max_workers, max_rate=max_rate, **what)
+            how = {name: value for name, value in how.items() if name not in ("max_workers", "max_rate")}
+            return _planned(zoo.plan_download(model, **how))
+        done = zoo.download(model, **how)
     shell.note(_summary(done))
     return CommandResult(done, done.path)
 
@@ -98,9 +86,7 @@ def verify(
         typer.Argument(metavar="MODEL|DIR", help="A model in the store, or a folder of it."),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Compare sizes only; nothing is hashed.")] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
-    ] = None,
+    workers: Workers = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Fetch what is wrong again, of large files by the block.")
     ] = False,

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Files = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="These files, by their paths.")]
-Include = Annotated[
-    list[str] | None, typer.Option("--include", help="And files that match this glob; with neither: all.")
+from internlm_zoo.cli.option_groups import Options
+
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
 ]
-Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="No files that match this glob.")]
-Source = Annotated[
-    str, typer.Option("--source", help="auto, a hub, or a URL or directory that mirrors the hubs.")
-]
-Adopt = Annotated[
-    list[Path] | None,
-    typer.Option("--adopt", metavar="DIR", help="Look for the files below this folder, too."),
-]
-MaxWorkers = Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")]
-MaxRate = Annotated[str | None, typer.Option("--max-rate", help="At most so much per second, as 20MB.")]
+
+
+@dataclass(frozen=True)
+class FileOptions(Options):
+    """Which files, and from where."""
+
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="These files, by their paths.")
+    ] = None
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", help="And files that match this glob; with neither: all."),
+    ] = None
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="No files that match this glob.")] = (
+        None
+    )
+    source: Annotated[
+        str, typer.Option("--source", help="auto, a hub, or a URL or directory that mirrors the hubs.")
+    ] = "auto"
+    adopt: Annotated[
+        list[Path] | None,
+        typer.Option("--adopt", metavar="DIR", help="Look for the files below this folder, too."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class SpeedOptions(Options):
+    """How much at a time."""
+
+    max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8
+    max_rate: Annotated[
+        str | None, typer.Option("--max-rate", help="At most so much per second, as 20MB.")
+    ] = None

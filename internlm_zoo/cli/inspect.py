@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, facts_given
+from internlm_zoo.cli.checkpoint_options import CheckpointOptions
+from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, verb
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def inspect(
             help="A directory in any format, a model, hub:owner/repository[@revision], or a URL.",
         ),
     ],
+    options: CheckpointOptions,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read all weights: statistics of each tensor, MD5 side-cars.")
     ] = False,
@@ -35,9 +38,6 @@ def inspect(
             "--fix-index", help="First write a right index where whole weights have a wrong one, or none."
         ),
     ] = False,
-    settings: Set = None,
-    known_as: KnownAs = None,
-    weights: Weights = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Threads of --deep; default: one per processor.")
     ] = None,
@@ -46,25 +46,25 @@ def inspect(
 
     What is on the network is read where it is, and not stored. Exits with 1 if something is wrong.
     """
-    from internlm_zoo.checkpoints.inspection import inspect as look
+    import internlm_zoo as zoo
 
     with shell.progress() as progress:
-        found = look(
-            target,
-            settings=shell.settings,
-            deep=deep,
-            fix_index=fix_index,
-            given=facts_given(settings or []),
-            known_as=known_as,
-            weights=weights,
-            workers=workers,
-            progress=progress,
-        )
+        how: dict[str, Any] = {"workers": workers, "settings": shell.settings, "progress": progress}
+        found = zoo.inspect(target, deep=deep, fix_index=fix_index, **options.keywords(), **how)
+    found = _in_flags(found)
     for note in found.notes:
         shell.note(note)
     return CommandResult(
         {"sound": found.sound, **vars(found)}, _view(found), exit_code=0 if found.sound else 1
     )
+
+
+def _in_flags(found: Inspection) -> Inspection:
+    findings = [
+        replace(one, **{name: text and as_flags(text) for name, text in vars(one).items()})
+        for one in found.findings
+    ]
+    return replace(found, findings=tuple(findings), notes=tuple(map(as_flags, found.notes)))
 
 
 def _view(found: Inspection) -> RenderableType:

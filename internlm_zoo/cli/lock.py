@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
+from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, verb
 
 if TYPE_CHECKING:
@@ -33,22 +34,11 @@ def lock(
 
     Exit code 3 if some releases could not be asked for; what could be is recorded.
     """
-    from internlm_zoo.fs.disk import disk
-    from internlm_zoo.registry import load_registry
-    from internlm_zoo.registry.lock import Lock, read, record_in, user_lock
+    from internlm_zoo import lock as ask
+    from internlm_zoo.registry.lock import user_lock
     from internlm_zoo.registry.quoted import sentences
-    from internlm_zoo.sources.lock_update import resolve_all
 
-    registry = load_registry(shell.settings)
-    chosen = [registry.model(name) for name in models] if models else list(registry.models.values())
-    target = file or user_lock(shell.settings)
-    resolved = resolve_all(
-        chosen, registry, read(file) if file else Lock.load(shell.settings), shell.settings
-    )
-    found = [item.now for item in resolved if item.now]
-    if found and not check:
-        with disk(target.absolute().parent, "name another lock file with --file"):
-            record_in(target, *found)
+    resolved = ask(models or (), check=check, file=file, settings=shell.settings)
     for note in dict.fromkeys(note for item in resolved for note in item.notes):
         shell.note(note)
     for item in resolved:
@@ -56,7 +46,7 @@ def lock(
             shell.note(f"{item.model} on {item.release.id}: {item.error}")
         for told in sentences(_quoted_facts(item)):
             shell.note(f"{item.release.id}: {told}")
-    data = {"file": target, "releases": [_facts(item) for item in resolved]}
+    data = {"file": file or user_lock(shell.settings), "releases": [_facts(item) for item in resolved]}
     return CommandResult(data, _view(resolved), _exit_code(resolved, check))
 
 
@@ -85,7 +75,7 @@ def _facts(item: Resolved) -> dict[str, Any]:
         "trust": now and now.trust,
         "changes": changes(item.before, now) if item.before and now else [],
         "quoted": _quoted_facts(item),
-        "error": item.error and str(item.error),
+        "error": item.error and as_flags(str(item.error)),
         "notes": item.notes,
     }
 

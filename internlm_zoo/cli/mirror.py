@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.download_options import Adopt, Exclude, Files, Include, MaxRate, MaxWorkers, Source
+from internlm_zoo.cli.download_options import FileOptions, SpeedOptions
+from internlm_zoo.cli.flags import as_flags
+from internlm_zoo.cli.option_groups import Options
 from internlm_zoo.cli.shell import Shell, group, verb
 
 if TYPE_CHECKING:
@@ -22,42 +26,46 @@ _File = Annotated[
 _Summary = Annotated[
     Path | None, typer.Option("--summary", metavar="FILE.md", help="Write the report there too, as Markdown.")
 ]
-_Deep = Annotated[
-    bool, typer.Option("--deep", help="Hash every file of the mirror, not only those that were touched.")
-]
-_MaxDelete = Annotated[
-    str | None,
-    typer.Option(
-        "--max-delete",
-        metavar="N|P%",
-        help="Stop rather than remove more files, or a greater part; 0: none. Default: the file's, else 25%.",
-    ),
-]
+
+
+@dataclass(frozen=True)
+class DiffOptions(FileOptions):
+    """Options of all three."""
+
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Hash every file of the mirror, not only those that were touched.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class PlanOptions(DiffOptions):
+    """Options of what may remove files."""
+
+    max_delete: Annotated[
+        str | None,
+        typer.Option(
+            "--max-delete",
+            metavar="N|P%",
+            help="Stop rather than remove more files, or a greater part; 0: none. "
+            "Default: the file's, else 25%.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ApplyOptions(PlanOptions, SpeedOptions):
+    """Options of what fetches."""
 
 
 @verb("plan", group="mirror", example="internlm-zoo mirror plan mirror.yaml", asks_hubs=True)
-def mirror_plan(
-    shell: Shell,
-    file: _File,
-    files: Files = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    source: Source = "auto",
-    adopt: Adopt = None,
-    max_delete: _MaxDelete = None,
-    deep: _Deep = False,
-    summary: _Summary = None,
-) -> CommandResult:
+def mirror_plan(shell: Shell, file: _File, options: PlanOptions, summary: _Summary = None) -> CommandResult:
     """Show what `apply` would copy, update, delete and keep, and from where; change nothing.
 
     Exit code 0: nothing to do; 1: changes to come; 3: some releases could not be asked for.
     """
-    from internlm_zoo.mirror import RunOptions, plan
+    from internlm_zoo import plan_mirror
 
-    orders = RunOptions(deep, files or (), include or (), exclude or (), source, adopt or (), max_delete)
-    with shell.progress() as progress:
-        report = plan(file, settings=shell.settings, orders=orders, progress=progress)
-    return _answer(report, summary)
+    return _answer(_report(plan_mirror, shell, file, options), summary)
 
 
 @verb(
@@ -69,15 +77,7 @@ def mirror_plan(
 def mirror_apply(
     shell: Shell,
     file: _File,
-    files: Files = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    source: Source = "auto",
-    adopt: Adopt = None,
-    max_delete: _MaxDelete = None,
-    max_workers: MaxWorkers = 8,
-    max_rate: MaxRate = None,
-    deep: _Deep = False,
+    options: ApplyOptions,
     summary: _Summary = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit 1 if anything was changed, like git diff does.")
@@ -88,57 +88,36 @@ def mirror_apply(
     Exit code 0: done, whether or not there was anything to do; 3: some releases are not what they should be;
     9: stopped before anything was done, because more would be removed than `--max-delete` allows.
     """
-    from internlm_zoo.mirror import RunOptions, apply
+    from internlm_zoo import apply_mirror
 
-    orders = RunOptions(
-        deep,
-        files or (),
-        include or (),
-        exclude or (),
-        source,
-        adopt or (),
-        max_delete,
-        max_workers=max_workers,
-        max_rate=max_rate,
-    )
-    with shell.progress() as progress:
-        report = apply(file, settings=shell.settings, orders=orders, progress=progress)
-    return _answer(report, summary, changed=int(exit_code))
+    return _answer(_report(apply_mirror, shell, file, options), summary, changed=int(exit_code))
 
 
 @verb("diff", group="mirror", example="internlm-zoo mirror diff mirror.yaml --deep", asks_hubs=True)
-def mirror_diff(
-    shell: Shell,
-    file: _File,
-    files: Files = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    source: Source = "auto",
-    adopt: Adopt = None,
-    deep: _Deep = False,
-    summary: _Summary = None,
-) -> CommandResult:
+def mirror_diff(shell: Shell, file: _File, options: DiffOptions, summary: _Summary = None) -> CommandResult:
     """Compare the mirror with the file and the hubs: what moved, is damaged, missing or to be removed.
 
     Exit code 0: no difference; 1: drift; 3: some releases could not be asked for.
     """
-    from internlm_zoo.mirror import RunOptions, diff
+    from internlm_zoo import diff_mirror
 
-    orders = RunOptions(deep, files or (), include or (), exclude or (), source, adopt or ())
+    return _answer(_report(diff_mirror, shell, file, options), summary)
+
+
+def _report(verb: Callable[..., Report], shell: Shell, file: Path, options: Options) -> Report:
     with shell.progress() as progress:
-        report = diff(file, settings=shell.settings, orders=orders, progress=progress)
-    return _answer(report, summary)
+        return verb(file, **options.keywords(), settings=shell.settings, progress=progress)
 
 
 def _answer(report: Report, summary: Path | None, changed: int = 0) -> CommandResult:
     """changed: the exit code for an apply that changed something."""
-    from dataclasses import replace
-
     from internlm_zoo.cli.mirror_views import report_view
     from internlm_zoo.mirror.summary import write_summary
 
+    releases = [replace(one, problem=one.problem and as_flags(one.problem)) for one in report.releases]
+    report = replace(report, releases=tuple(releases))
     if report.result == "changed":
         report = replace(report, exit_code=changed)
     if summary is not None:
-        write_summary(report, summary)
+        write_summary(report, summary, as_flags)
     return CommandResult(report, report_view(report), report.exit_code)

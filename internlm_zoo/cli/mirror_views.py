@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.tables import Column, TextTable, byte_count
 from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.summary import file_counts, stopped, totals
@@ -84,7 +85,7 @@ def _remarks(report: Report) -> Iterator[tuple[str, str]]:
         if release.problem:
             yield f"{release.path}: {release.problem}", "red"
     if told := stopped(report):
-        yield told, "red"
+        yield as_flags(told), "red"
     if report.left_out:
         yield f"no release in these formats: {', '.join(report.left_out)}", "dim"
     if not report.prune and any(release.state == "unwanted" for release in report.releases):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights, facts_given
+from internlm_zoo.cli.checkpoint_options import DeviceOptions, RunOptions
+from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.errors import UsageError, ZooError
 from internlm_zoo.fs.homes import require_here
@@ -21,35 +22,26 @@ if TYPE_CHECKING:
 ModelArgument = Annotated[
     str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")
 ]
-Devices = Annotated[
-    str | None, typer.Option(help="Devices for consecutive layers, like cuda:0,cuda:1 or cpu,cpu.")
-]
-Dtype = Annotated[
-    str | None,
-    typer.Option(help="float32, float16, bfloat16, float64; default: that of most bytes."),
-]
 
 
 @verb("load", example="internlm-zoo load internlm-chat-7b --devices cuda:0,cuda:1 --plan")
 def load(
     shell: Shell,
     model: ModelArgument,
-    devices: Devices = None,
+    options: RunOptions,
     parallel: Annotated[
         str, typer.Option(help="How to split: layers puts consecutive ones on each device.")
     ] = "layers",
     plan: Annotated[bool, typer.Option("--plan", help="Print the placement and load nothing.")] = False,
-    dtype: Dtype = None,
-    known_as: KnownAs = None,
-    settings: Set = None,
-    weights: Weights = None,
 ) -> CommandResult:
     """Load a model onto devices and say what lies where."""
+    from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.load import execute, plan_load
 
-    how = how_to_load(shell, devices, known_as, settings, weights)
+    require_here()
+    request = LoadRequest(model, parallel=parallel, **options.keywords())
     with shell.progress() as progress:
-        planned = plan_load(model, **how, parallel=parallel, dtype=dtype, progress=progress)
+        planned = plan_load(request, settings=shell.settings, progress=progress)
         seconds = None if plan else execute(planned).seconds
     return CommandResult(_facts(planned, seconds), _placement(planned, seconds))
 
@@ -58,26 +50,24 @@ def load(
 def generate(
     shell: Shell,
     model: ModelArgument,
+    options: RunOptions,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
     raw: Annotated[bool, typer.Option("--raw", help="Leave the chat template out.")] = False,
-    devices: Devices = None,
-    dtype: Dtype = None,
-    known_as: KnownAs = None,
-    settings: Set = None,
-    weights: Weights = None,
 ) -> CommandResult:
     """Write what the model says to a prompt, always the most likely token.
 
     A chat model gets the prompt as a user's turn in its chat template.
     """
+    from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.generate import generate as write
     from internlm_zoo.loading.generate import require_writing
     from internlm_zoo.loading.load import execute, plan_load
 
+    require_here()
     with shell.progress() as progress:
-        how = how_to_load(shell, devices, known_as, settings, weights)
-        plan = plan_load(model, **how, dtype=dtype, progress=progress)
+        request = LoadRequest(model, **options.keywords())
+        plan = plan_load(request, settings=shell.settings, progress=progress)
         require_writing(plan.directory)
         loaded = execute(plan)
     text = write(loaded, prompt, max_new_tokens=max_new_tokens, raw=raw)
@@ -87,15 +77,12 @@ def generate(
 @verb("smoke", example="internlm-zoo smoke --all --miniature")
 def smoke(
     shell: Shell,
+    options: DeviceOptions,
     model: Annotated[str | None, typer.Argument(help="Registry name or directory.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every model of the registry.")] = False,
     miniature: Annotated[
         bool, typer.Option("--miniature", help="A small random model of the same layout; no download.")
     ] = False,
-    devices: Devices = None,
-    known_as: KnownAs = None,
-    settings: Set = None,
-    weights: Weights = None,
 ) -> CommandResult:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
@@ -103,9 +90,10 @@ def smoke(
     """
     if every == (model is not None):
         raise UsageError("name one model or directory, or say --all", "smoke")
-    if (known_as or weights) and (every or miniature):
+    if (options.known_as or options.weights) and (every or miniature):
         raise UsageError("--as and --weights say what one directory holds", "smoke")
-    how = how_to_load(shell, devices, known_as, settings, weights)
+    require_here()
+    how = {**options.keywords(), "settings": shell.settings}
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):
@@ -118,23 +106,6 @@ def smoke(
     return CommandResult(data, _verdicts(results), exit_code=int(failed > 0))
 
 
-def how_to_load(
-    shell: Shell,
-    devices: str | None,
-    known_as: str | None,
-    settings: list[str] | None,
-    weights: str | None,
-) -> dict[str, Any]:
-    require_here()
-    return {
-        "settings": shell.settings,
-        "devices": None if devices is None else [name.strip() for name in devices.split(",")],
-        "known_as": known_as,
-        "given": facts_given(settings or []),
-        "weights": weights,
-    }
-
-
 def _every_model(shell: Shell) -> list[str]:
     from internlm_zoo.registry import load_registry
 
@@ -143,18 +114,18 @@ def _every_model(shell: Shell) -> list[str]:
 
 def _judge(name: str, how: dict[str, Any], miniature: bool, *, alone: bool) -> SmokeResult:
     """One of many that cannot be tried is a line among the others."""
+    from internlm_zoo import smoke_test
     from internlm_zoo.smoke.miniature import smoke_miniature
     from internlm_zoo.smoke.result import Check, conclude
-    from internlm_zoo.smoke.run import smoke_test
 
     try:
         if miniature:
-            return smoke_miniature(name, settings=how["settings"], devices=how["devices"])
+            return smoke_miniature(name, settings=how["settings"], devices=how.get("devices"))
         return smoke_test(name, **how)
     except ZooError as error:
         if alone:
             raise
-        return conclude(name, [Check("loading", False, f"not tried: {error}")])
+        return conclude(name, [Check("loading", False, as_flags(f"not tried: {error}"))])
 
 
 def _facts(plan: LoadPlan, seconds: float | None) -> dict[str, Any]:

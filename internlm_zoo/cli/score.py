@@ -9,10 +9,11 @@ import typer
 
 from converters.formats.jsontext import json_value
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import KnownAs, Set, Weights
-from internlm_zoo.cli.models import Devices, Dtype, ModelArgument, how_to_load
+from internlm_zoo.cli.checkpoint_options import RunOptions
+from internlm_zoo.cli.models import ModelArgument
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.errors import NotFoundError, UsageError
+from internlm_zoo.fs.homes import require_here
 from internlm_zoo.fs.user_files import content_given
 
 Conversation = list[dict[str, str]]
@@ -25,6 +26,7 @@ _MOST = 16 << 20
 def score(
     shell: Shell,
     model: ModelArgument,
+    options: RunOptions,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A user's turn.")] = None,
     answer: Annotated[str | None, typer.Option("--answer", help="The assistant's turn after it.")] = None,
     chat: Annotated[
@@ -32,24 +34,21 @@ def score(
         typer.Option("--chat", help="A JSON list of turns, {role, content}; may be given several times."),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Leave the chat template out.")] = False,
-    devices: Devices = None,
-    dtype: Dtype = None,
-    known_as: KnownAs = None,
-    settings: Set = None,
-    weights: Weights = None,
 ) -> CommandResult:
     """Print the score that a reward model gives to a conversation; of several, one a line.
 
     The higher, the better it finds the last answer.
     """
     asked = _asked(prompt, answer, chat or [], raw)
+    from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.load import execute, plan_load
     from internlm_zoo.loading.score import require_scoring
     from internlm_zoo.loading.score import score as score_of
 
+    require_here()
     with shell.progress() as progress:
-        how = how_to_load(shell, devices, known_as, settings, weights)
-        plan = plan_load(model, **how, dtype=dtype, progress=progress)
+        request = LoadRequest(model, **options.keywords())
+        plan = plan_load(request, settings=shell.settings, progress=progress)
         require_scoring(plan.directory)
         loaded = execute(plan)
     scores = [score_of(loaded, conversation) for conversation in asked]

@@ -22,6 +22,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from internlm_zoo.cli.answers import CommandResult, misread, say, tell, tell_error
+from internlm_zoo.cli.flags import options_of
+from internlm_zoo.cli.option_groups import collected, expanded
 from internlm_zoo.cli.signals import code_of, word_of
 from internlm_zoo.cli.streams import ReaderGone, outlets, passing
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
@@ -43,6 +45,10 @@ class _Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         with passing():
             super().format_help(ctx, formatter)
+
+    def invoke(self, ctx: Any) -> Any:
+        with options_of(self.params):
+            return super().invoke(ctx)
 
 
 class _Group(TyperGroup):
@@ -180,6 +186,7 @@ def _command(
     # Not typing.get_type_hints: Python 3.10's wraps what defaults to None in Optional, out of typer's sight.
     signature = inspect.signature(function, eval_str=True)
     own = list(signature.parameters.values())[1:]
+    parameters = [*expanded(own), *more, *_COMMON]
 
     @functools.wraps(function)
     def command(**options: Any) -> None:
@@ -187,7 +194,7 @@ def _command(
             shell = _shell(options)
         try:
             with _refusals_named():
-                answer = function(shell, **options)
+                answer = function(shell, **collected(own, options))
             if answer is not None:
                 shell.say(answer)
         except ZooError as error:
@@ -200,7 +207,6 @@ def _command(
             raise typer.Exit(answer.exit_code)
 
     # typer reads the signature to build the options, and takes annotations from __annotations__ first.
-    parameters = [*own, *more, *_COMMON]
     command.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del command.__wrapped__

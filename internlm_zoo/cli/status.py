@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
+from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, verb
 
 if TYPE_CHECKING:
@@ -28,14 +29,10 @@ def status(
 
     Exit code 1 if they differ, 3 if some hubs could not be asked.
     """
-    from internlm_zoo.registry import load_registry
-    from internlm_zoo.registry.lock import Lock
+    from internlm_zoo import status as ask
     from internlm_zoo.sources.status import DRIFT
-    from internlm_zoo.sources.status import status as ask
 
-    registry = load_registry(shell.settings)
-    chosen = [registry.model(name) for name in models] if models else list(registry.models.values())
-    found = ask(chosen, registry, Lock.load(shell.settings), shell.settings)
+    found = ask(models or (), settings=shell.settings)
     for note in dict.fromkeys(note for one in found for note in one.notes):
         shell.note(note)
     for one in found:
@@ -56,7 +53,7 @@ def _facts(one: ReleaseComparison) -> dict[str, Any]:
         "revision": one.now and one.now.revision,
         "updated": one.updated and one.updated.isoformat(),
         "differing": one.differing,
-        "error": one.error and str(one.error),
+        "error": one.error and as_flags(str(one.error)),
         "notes": one.notes,
     }
 

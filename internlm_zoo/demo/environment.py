@@ -63,7 +63,7 @@ def open_world(root: Path) -> Iterator[Environment]:
 
 
 def _publish(name: str, hubs: Path, faulty: Path) -> None:
-    from internlm_zoo.api import convert
+    from internlm_zoo import convert
 
     offline = Settings(home=hubs.parent / "build", offline=True)
     good, bad = hubs / _ORGANISATION / name, faulty / _ORGANISATION / name

@@ -57,7 +57,7 @@ def _list(world: Environment, model: str) -> Outcome:
 
 
 def _download(world: Environment, model: str) -> Outcome:
-    from internlm_zoo.api import download
+    from internlm_zoo import download
 
     got = [
         download(model, settings=world.settings(hub), source=hub, format=format)
@@ -78,7 +78,7 @@ def _download(world: Environment, model: str) -> Outcome:
 
 
 def _corruption(world: Environment, model: str) -> Outcome:
-    from internlm_zoo.api import download
+    from internlm_zoo import download
 
     done = download(model, settings=world.settings("unlucky", huggingface=world.faulty), format="hf")
     sources = {file.path: file.source for file in done.files}
@@ -111,18 +111,15 @@ def _verify(world: Environment, model: str) -> Outcome:
 
 
 def _convert(world: Environment, model: str) -> Outcome:
-    import converters
-    from converters import ConversionOptions
-    from internlm_zoo.checkpoints.conversion import convert
+    from internlm_zoo import compare, convert
 
     settings, work = world.settings("openxlab"), world.work(model)
     original = _downloaded(world, model, "original")
-    hf, grid = ConversionOptions("hf"), ConversionOptions("original", _TP, _PP)
-    there = convert(original, work / "hf", hf, settings=settings)
-    back = convert(work / "hf", work / "original", grid, settings=settings)
-    again = convert(work / "original", work / "hf-again", hf, settings=settings, known_as=model)
+    there = convert(original, work / "hf", to="hf", settings=settings)
+    back = convert(work / "hf", work / "original", to="original", tp=_TP, pp=_PP, settings=settings)
+    again = convert(work / "original", work / "hf-again", to="hf", known_as=model, settings=settings)
     _require(there.fingerprints == again.fingerprints == back.fingerprints, "fingerprints differ", model)
-    verdict = converters.compare(work / "hf", work / "hf-again").verdict
+    verdict = compare(work / "hf", work / "hf-again").verdict
     _require(verdict == "identical", f"after the round trip they are {verdict}", model)
     same = (work / "hf/model.safetensors").read_bytes() == (work / "hf-again/model.safetensors").read_bytes()
     _require(same, "after the round trip the files differ", model)
@@ -134,11 +131,11 @@ def _convert(world: Environment, model: str) -> Outcome:
 
 
 def _load(world: Environment, model: str) -> Outcome:
+    from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.load import load_model
 
-    plan = load_model(
-        world.work(model) / "hf", settings=world.settings("user"), devices=_DEVICES, known_as=model
-    ).plan
+    request = LoadRequest(world.work(model) / "hf", _DEVICES, known_as=model)
+    plan = load_model(request, settings=world.settings("user")).plan
     parts = ", ".join(
         f"layers {part.first} to {part.stop - 1} on device {n}" for n, part in enumerate(plan.placement.parts)
     )
@@ -146,7 +143,7 @@ def _load(world: Environment, model: str) -> Outcome:
 
 
 def _smoke(world: Environment, model: str) -> Outcome:
-    from internlm_zoo.smoke.run import smoke_test
+    from internlm_zoo import smoke_test
 
     settings = world.settings("user")
     for directory in (BUNDLED / model, world.work(model) / "hf"):
@@ -157,10 +154,12 @@ def _smoke(world: Environment, model: str) -> Outcome:
 
 def _generate(world: Environment, model: str) -> Outcome:
     from internlm_zoo.demo.prompts import PROMPTS
+    from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.generate import generate
     from internlm_zoo.loading.load import load_model
 
-    loaded = load_model(world.work(model) / "hf", settings=world.settings("user"), known_as=model)
+    request = LoadRequest(world.work(model) / "hf", known_as=model)
+    loaded = load_model(request, settings=world.settings("user"))
     said = tuple(
         (prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in PROMPTS[model]
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.errors import parameter
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.net.addresses import WEB, parse_address
 from internlm_zoo.registry import Hub, Model, Registry, Release
@@ -117,11 +118,11 @@ def _stand_in(hub: Hub, source: str) -> Hub | None:
     """The hub, found somewhere else, where none of its credentials go; None if it does not speak HTTP."""
     scheme = source.split("://", 1)[0].lower() if "://" in source else "file"
     if scheme not in ("file", "http", "https"):
-        raise UsageError(f"--source {source} is neither a hub, a directory nor an http(s) URL")
+        raise UsageError(f"{parameter('source', source)} is neither a hub, a directory nor an http(s) URL")
     if scheme != "file" and hub.protocol in (None, "directory"):
         return None
     if scheme != "file":
-        parse_address(source, "--source", WEB)
+        parse_address(source, "`source`", WEB)
     protocol = "directory" if scheme == "file" else hub.protocol
     where = {"endpoint": source, "endpoint_env": (), "stated_in": None}  # but by who runs the command
     return hub.model_copy(update={**where, "protocol": protocol, "token_env": ()})

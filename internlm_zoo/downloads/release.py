@@ -119,7 +119,7 @@ def _check_space(download: ReleaseDownload, chosen: Sequence[File], request: Dow
     what = f"{download.release.id} needs {needed:,} more bytes and the disk has {free:,}"
     if download.candidate.locked is None and (other := _fitting(download, free, request)):
         raise OversizeError(f"{what}, which is enough for {other}")
-    raise NoSpaceError(what, download.target.folder, "make room, or choose files with --include")
+    raise NoSpaceError(what, download.target.folder, "make room, or choose files with `include`")
 
 
 def _fitting(download: ReleaseDownload, free: int, request: DownloadRequest) -> str | None:

@@ -41,6 +41,6 @@ class DownloadRequest:
         if not self.hf_cache:
             return self
         if self.local_dir is not None or self.selection != EVERYTHING or self.format not in (None, "hf"):
-            what = "--hf-cache shows whole releases in hf format, from the store"
-            raise UsageError(what, fix="leave out --local-dir, another --format, and what chooses files")
+            what = "`hf_cache=True` shows whole releases in hf format, from the store"
+            raise UsageError(what, fix="leave out `local_dir`, another `format`, and what chooses files")
         return replace(self, format="hf")

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from shlex import quote
 
+from converters.errors import parameter
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.files import File
 from internlm_zoo.registry.lock import LockedRelease
@@ -55,7 +55,7 @@ class Selection:
 
 
 EVERYTHING = Selection()
-_LOOK = "`--dry-run` lists what there is"
+_LOOK = "`dry_run` lists what there is"
 
 
 def _matches(path: str, globs: Iterable[str]) -> bool:
@@ -68,9 +68,9 @@ def hint(missing: str, paths: Collection[str]) -> str | None:
         return None
     below = f"{missing.rstrip('/')}/"
     if any(path.startswith(below) for path in paths):
-        return f"that is a folder: --include {quote(below)}"
+        return f"that is a folder: {parameter('include', below)}"
     if any(fnmatchcase(path, missing) for path in paths):
-        return f"a glob goes with an option: --include {quote(missing)}"
+        return f"a glob goes into {parameter('include', missing)}"
     name = missing.rsplit("/", 1)[-1].casefold()
     same = [path for path in paths if path.rsplit("/", 1)[-1].casefold() == name]
     near = same or difflib.get_close_matches(missing, paths, n=3)

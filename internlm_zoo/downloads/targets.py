@@ -151,7 +151,7 @@ class FolderTarget:
             if not self.force and self.folder.is_dir() and not is_empty(self.folder, but=(BOOKS,)):
                 raise UsageError(
                     f"{self.folder} is not empty and holds no download of {model}",
-                    fix="choose another --local-dir, or add --force",
+                    fix="choose another `local_dir`, or add `force=True`",
                 )
             replace_record(self.folder, Record(model, replace(release, files=()), len(release.files)))
 
@@ -167,7 +167,7 @@ class FolderTarget:
             return FileState(found.sha256, path.stat().st_size, known.verified_by if known else None)
         if not self.force:
             why = "differs from the release" if comparable else "cannot be compared with the release"
-            raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add --force")
+            raise UsageError(f"{file.path} is there and {why}", path, "move it away, or add `force=True`")
         return FileState(damaged=path)
 
     def near(self, file: File) -> Path | None:

@@ -12,7 +12,7 @@ from internlm_zoo.fs.homes import NOWHERE
 
 
 @contextmanager
-def disk(path: Path, elsewhere: str = "use another --local-dir or INTERNLM_ZOO_HOME") -> Iterator[None]:
+def disk(path: Path, elsewhere: str = "use another `local_dir` or INTERNLM_ZOO_HOME") -> Iterator[None]:
     """What the system refuses of writing there is an error with a way out; see `writing`."""
     if path.is_relative_to(NOWHERE):
         fix = "set INTERNLM_ZOO_HOME, or HOME, to a folder that you may write to"

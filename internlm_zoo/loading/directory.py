@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,22 @@ from internlm_zoo.registry.schema import SpecialToken
 from internlm_zoo.settings import Settings
 
 _TURNS = frozenset({"chat", "chat-sft", "instruct"})
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """model: a registry name, or a directory in hf, llama or original format. devices: as torch names them
+    (None: the first accelerator, else the CPU). dtype: None for that of most of its bytes. known_as: the
+    registry model that a directory holds, for its chat template and tokens. given: facts that its config does
+    not state. weights: which of several sets."""
+
+    model: str | Path
+    devices: Sequence[str] | None = None
+    parallel: str = "layers"
+    dtype: str | None = None
+    known_as: str | None = None
+    given: Mapping[str, Any] | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,27 +85,18 @@ class ModelDirectory:
 
 
 def open_directory(
-    model: str | Path,
-    *,
-    settings: Settings,
-    known_as: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    progress: Progress | None = None,
+    request: LoadRequest, *, settings: Settings, progress: Progress | None = None
 ) -> ModelDirectory:
-    """A registry name (fetched if it is not in the store) or a directory, with the headers read.
-
-    known_as: the registry model that a directory holds. given: facts that its config does not
-    state. weights: which of several sets. Raises NotFoundError for what is neither, and what reading the
-    headers raises.
-    """
+    """The directory, fetched if it is not in the store, with the headers read. Raises NotFoundError for what
+    is neither it nor a model, and what reading the headers raises."""
     from internlm_zoo.downloads.on_demand import find_model
 
-    found = find_model(model, settings=settings, progress=progress)
+    found = find_model(request.model, settings=settings, progress=progress)
     registry = load_registry(settings)
     refuse_quantised(found.release, registry)
-    entry = registry.model(known_as) if known_as else found.model
-    opened = partial(converters.open_checkpoint, found.path, given, known_facts(entry, registry), weights)
+    entry = registry.model(request.known_as) if request.known_as else found.model
+    known = known_facts(entry, registry)
+    opened = partial(converters.open_checkpoint, found.path, request.given, known, request.weights)
     with naming_models(registry, entry, opened):
         checkpoint = opened()
     told = progress or Progress()

@@ -46,7 +46,7 @@ def require_writing(directory: ModelDirectory) -> None:
         raise UnsupportedError(
             "it is a reward model: it writes nothing, and gives a conversation a score",
             directory.title,
-            f"internlm-zoo score {directory.path} --chat FILE.json",
+            "`internlm-zoo score` gives one",
         )
 
 
@@ -61,7 +61,9 @@ def encode_turns(loaded: Loaded, messages: Sequence[Message], *, answer: bool = 
     waits for the model's. Raises what `encode` raises, UnsupportedError without a template."""
     tokenizer = _tokenizer(loaded)
     if not tokenizer.has_template:
-        raise UnsupportedError("there is no chat template for it", loaded.plan.directory.title, fix="--raw")
+        raise UnsupportedError(
+            "there is no chat template for it", loaded.plan.directory.title, fix="`raw=True`"
+        )
     _check_turns(messages)
     return _ids(loaded, tokenizer.render(messages, answer=answer), special=False)
 

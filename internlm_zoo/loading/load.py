@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converters.config.facts import dtype_name
 from internlm_zoo.checkpoints.facts import naming_models
 from internlm_zoo.errors import UnsupportedError, UsageError
-from internlm_zoo.loading.directory import ModelDirectory, open_directory
+from internlm_zoo.loading.directory import LoadRequest, ModelDirectory, open_directory
 from internlm_zoo.loading.placement import Placement, measure, place
 from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.progress import Progress
@@ -47,33 +46,17 @@ class Loaded:
     seconds: float
 
 
-def plan_load(
-    model: str | Path,
-    *,
-    settings: Settings,
-    devices: Sequence[str] | None = None,
-    parallel: str = "layers",
-    dtype: str | None = None,
-    known_as: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    progress: Progress | None = None,
-) -> LoadPlan:
+def plan_load(request: LoadRequest, *, settings: Settings, progress: Progress | None = None) -> LoadPlan:
     """Where every layer would go, from the headers alone.
 
-    model: a registry name or a directory in hf, llama or original format. devices: as torch names them
-    (default: the first accelerator, else the CPU). dtype: default the checkpoint's, that of most of its bytes
-    where it has several. known_as: the registry model that a directory holds, for its chat template and
-    tokens. given: facts its config does not state. weights: which of several sets.
     Raises UnsupportedError if it does not fit or `parallel` is not "layers", UsageError for wrong names.
     """
-    if parallel != "layers":
-        raise UnsupportedError(f"{parallel} placement is not supported: layers is", "--parallel")
+    if request.parallel != "layers":
+        what = f"{request.parallel} placement is not supported: layers is"
+        raise UnsupportedError(what, "`parallel`")
     require_torch()
-    directory = open_directory(
-        model, settings=settings, known_as=known_as, given=given, weights=weights, progress=progress
-    )
-    plan = plan_directory(directory, devices=devices, dtype=dtype)
+    directory = open_directory(request, settings=settings, progress=progress)
+    plan = plan_directory(directory, devices=request.devices, dtype=request.dtype)
     if progress and len(directory.checkpoint.dtypes) > 1:
         progress.note(f"all of it is held and computed in {plan.dtype}")
     return plan
@@ -87,7 +70,7 @@ def plan_directory(
     from internlm_zoo.loading.memory import default_device, devices_here
 
     if dtype not in (None, *_ITEMSIZE):
-        raise UsageError(f"'{dtype}' is not a dtype to load in", "--dtype", fix=", ".join(_ITEMSIZE))
+        raise UsageError(f"'{dtype}' is not a dtype to load in", "`dtype`", fix=", ".join(_ITEMSIZE))
     dtype = dtype or dtype_name(directory.checkpoint.dtype)
     counts = {name: math.prod(tensor.shape) for name, tensor in directory.checkpoint.own.items()}
     sizes = measure({name: count * _ITEMSIZE[dtype] for name, count in counts.items()})
@@ -114,28 +97,6 @@ def execute(plan: LoadPlan) -> Loaded:
     return Loaded(model, find_tokenizer(directory), plan, time.perf_counter() - start)
 
 
-def load_model(
-    model: str | Path,
-    *,
-    settings: Settings,
-    devices: Sequence[str] | None = None,
-    parallel: str = "layers",
-    dtype: str | None = None,
-    known_as: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    progress: Progress | None = None,
-) -> Loaded:
+def load_model(request: LoadRequest, *, settings: Settings, progress: Progress | None = None) -> Loaded:
     """`plan_load`, then `execute`: same arguments, same errors."""
-    plan = plan_load(
-        model,
-        settings=settings,
-        devices=devices,
-        parallel=parallel,
-        dtype=dtype,
-        known_as=known_as,
-        given=given,
-        weights=weights,
-        progress=progress,
-    )
-    return execute(plan)
+    return execute(plan_load(request, settings=settings, progress=progress))

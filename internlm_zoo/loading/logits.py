@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.loading.directory import LoadRequest
 from internlm_zoo.loading.generate import all_logits
 from internlm_zoo.loading.load import LoadPlan, execute, plan_load
 from internlm_zoo.loading.tokenizer import find_tokenizer
@@ -45,38 +45,16 @@ class LogitsComparison:
 
 
 def compare_logits(
-    one: str | Path,
-    other: str | Path,
-    *,
-    settings: Settings,
-    given: Mapping[str, Any] | None = None,
-    weights: tuple[str | None, str | None] = (None, None),
-    known_as: str | None = None,
-    progress: Progress | None = None,
+    sides: Sequence[LoadRequest], *, settings: Settings, progress: Progress | None = None
 ) -> LogitsComparison:
-    """Run both in float32 on the CPU, one after the other, on seeded random tokens that both have and, if
-    both have a tokenizer, on a few texts.
-
-    given: facts that the configs do not state. weights: which of several sets, of either side. known_as: the
-    registry model that both hold.
+    """Run both, one after the other, on seeded random tokens that both have and, if both have a tokenizer, on
+    a few texts.
 
     Raises UnsupportedError if only one is a reward model or torch is not there, and what loading raises.
     """
-    plans = [
-        plan_load(
-            path,
-            settings=settings,
-            devices=["cpu"],
-            dtype="float32",
-            known_as=known_as,
-            given=given,
-            weights=name,
-            progress=progress,
-        )
-        for path, name in zip((one, other), weights, strict=True)
-    ]
+    plans = [plan_load(side, settings=settings, progress=progress) for side in sides]
     if len({"reward.weight" in plan.directory.checkpoint.tensors for plan in plans}) > 1:
-        raise UnsupportedError("one is a reward model and the other is not", "--logits")
+        raise UnsupportedError("one is a reward model and the other is not", "their logits")
     vocabulary = min(plan.directory.checkpoint.sizes["vocab"] for plan in plans)
     same, apart = _texts(plans, vocabulary)
     prompts = [*_random(vocabulary), *same]

@@ -38,7 +38,7 @@ def check_present(devices: Sequence[Device]) -> None:
             torch.empty(0, device=device.name)
         except (RuntimeError, AssertionError) as error:
             raise UnsupportedError(
-                f"there is no device {device.name} here: {_first_line(error)}", "--devices"
+                f"there is no device {device.name} here: {_first_line(error)}", "`devices`"
             ) from error
 
 
@@ -63,9 +63,9 @@ def _parse(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"'{name}' is not a device", "--devices", fix="cpu, cuda:0, cuda:1, mps") from error
+        raise UsageError(f"'{name}' is not a device", "`devices`", fix="cpu, cuda:0, cuda:1, mps") from error
     if device.type == "meta":
-        raise UsageError("'meta' holds no numbers, so nothing can run on it", "--devices", fix="cpu, cuda:0")
+        raise UsageError("'meta' holds no numbers, so nothing can run on it", "`devices`", fix="cpu, cuda:0")
     return device
 
 

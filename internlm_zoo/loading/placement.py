@@ -102,7 +102,7 @@ def place(sizes: BlockSizes, devices: Sequence[Device]) -> Placement:
     if not 1 <= len(devices) <= len(sizes.layers):
         raise UsageError(
             f"{len(devices)} devices for {len(sizes.layers)} layers: each device needs at least one layer",
-            "--devices",
+            "`devices`",
         )
     limits = _limits(devices)
     cuts = _cut(sizes.blocks, limits)
@@ -159,8 +159,8 @@ def _does_not_fit(sizes: BlockSizes, devices: Sequence[Device]) -> UnsupportedEr
     return UnsupportedError(
         f"the model's {in_units(sizes.total)} in {len(sizes.layers)} layers (largest {in_units(largest)}) "
         f"do not fit on {len(devices)} devices with {room} free",
-        "--devices",
-        fix="name more devices with --devices, or load a smaller dtype with --dtype bfloat16",
+        "`devices`",
+        fix="name more `devices`, or load a smaller dtype with `dtype='bfloat16'`",
     )
 
 

@@ -50,6 +50,8 @@ def reward_token(loaded: Loaded) -> int:
     if type(token) is not int or not 0 <= token < rows:
         found = "is not known" if token is None else f"is {token!r}, and the vocabulary has {rows}"
         raise UsageError(
-            f"the token whose score counts {found}", checkpoint.path, f"--as MODEL, or --set {FACT}=ID"
+            f"the token whose score counts {found}",
+            checkpoint.path,
+            f"`known_as=MODEL`, or `given={{{FACT!r}: ID}}`",
         )
     return token

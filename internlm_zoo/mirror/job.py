@@ -138,4 +138,4 @@ def _limit(text: str | int) -> Limit:
     try:
         return Limit.parse(text)
     except ValueError as error:
-        raise UsageError(str(error), "--max-delete") from error
+        raise UsageError(str(error), "`max_delete`") from error

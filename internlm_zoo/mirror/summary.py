@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from converters.errors import parameter
 from converters.progress import byte_count
 from converters.redaction import redacted
 from converters.system.filesystem import FULL
@@ -37,22 +38,23 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
 }
 
 
-def markdown(report: Report) -> str:
-    """The whole report; of each release at most 50 files are named."""
-    return "\n".join([*_head(report), *_table(report), *_problems(report), *_files(report), ""])
+def markdown(report: Report, spoken: Callable[[str], str] = str) -> str:
+    """The whole report; of each release at most 50 files are named. spoken: how parameters are called where
+    it is read."""
+    return "\n".join([*_head(report, spoken), *_table(report), *_problems(report), *_files(report), ""])
 
 
-def write_summary(report: Report, path: Path) -> None:
+def write_summary(report: Report, path: Path, spoken: Callable[[str], str] = str) -> None:
     """Without secrets; what is no text in a name is escaped. Raises UsageError if it cannot be written,
     NoSpaceError if the disk is full."""
-    text = redacted(markdown(report)).encode("utf-8", "backslashreplace")
+    text = redacted(markdown(report, spoken)).encode("utf-8", "backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
     except OSError as error:
         what = f"the summary cannot be written: {error.strerror}"
         kind = NoSpaceError if error.errno in FULL else UsageError
-        raise kind(what, path, "name another file with --summary") from error
+        raise kind(what, path, "name another file") from error
 
 
 def file_counts(files: FileCounts, *, done: bool) -> list[str]:
@@ -94,11 +96,11 @@ def stopped(report: Report) -> str | None:
     if report.excess is None:
         return None
     start = "Stopped, and nothing was done" if report.verb == "apply" else "An apply would stop"
-    meant = f"`--max-delete {report.files.delete.files}`"
+    meant = f"`{parameter('max_delete', report.files.delete.files)}`"
     return f"{start}: {report.excess}. If that is meant, apply with {meant}; `mirror plan` names the files."
 
 
-def _head(report: Report) -> Iterator[str]:
+def _head(report: Report, spoken: Callable[[str], str]) -> Iterator[str]:
     yield f"## Mirror {report.verb}: {_HEADINGS[report.result]}"
     yield ""
     place, fetched = markdown_code(str(report.destination)), _bytes(report.fetched_bytes)
@@ -106,7 +108,7 @@ def _head(report: Report) -> Iterator[str]:
     yield f"{totals(report)} max_delete is {report.max_delete}."
     if report.left_out:
         yield f"Without a release in these formats: {markdown_text(', '.join(report.left_out))}."
-    for note in (stopped(report), *report.notes):
+    for note in (spoken(stopped(report) or ""), *report.notes):
         if note:
             yield f"**{markdown_text(note)}**"
     yield ""

@@ -235,7 +235,7 @@ class RegistryFile(RegistryEntry):
     """A whole registry, as one file says it or several merged."""
 
     sources: tuple[Text, ...] = ()
-    """Hubs that `--source auto` asks, in this order and no others; INTERNLM_ZOO_SOURCES comes before it."""
+    """Hubs that `source="auto"` asks, in this order and no others; INTERNLM_ZOO_SOURCES comes before it."""
     hubs: Mapping[str, Hub] = Field(default_factory=dict)
     families: Mapping[str, Family] = Field(default_factory=dict)
     models: Mapping[str, Model] = Field(default_factory=dict)

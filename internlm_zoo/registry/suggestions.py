@@ -45,7 +45,7 @@ def quoted(names: Iterable[str]) -> str:
 
 
 def _by_format(model: Model, release: Release) -> str:
-    command = f"`internlm-zoo download {model.name} --format {release.format}`"
+    command = f"`download({model.name!r}, format={release.format!r})`"
     return f"it is {model.name} in {release.format}: {command}"
 
 

@@ -61,7 +61,7 @@ def start(
     """
     _check_host(host)
     if not 0 <= port <= _LAST_PORT:
-        raise UsageError(f"{port} is no port", "--port", f"0 for any free one, or up to {_LAST_PORT}")
+        raise UsageError(f"{port} is no port", "`port`", f"0 for any free one, or up to {_LAST_PORT}")
     app = build_app(served) if isinstance(served, Path) else served
     ready: Future[Server] = Future()
     hub = threading.Thread(target=_run, args=(app, host, port, tls, ready), name="hub", daemon=True)
@@ -75,14 +75,14 @@ def _check_host(host: str) -> None:
     """Who wants all addresses says so by the name they have: `""`, `*`, `0` or `::0` may be a variable that
     is not set, or a slip."""
     if not host.strip("*"):  # asyncio would listen everywhere
-        raise UsageError(f"'{host}' is no address", "--host", "0.0.0.0 listens on all addresses")
+        raise UsageError(f"'{host}' is no address", "`host`", "0.0.0.0 listens on all addresses")
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):  # said when it is listened on
         return
     if host not in EVERYWHERE and any(map(_is_everywhere, found)):
         what = f"'{host}' means all addresses of this machine"
-        raise UsageError(what, "--host", "write 0.0.0.0, or :: for IPv6 too, if that is meant")
+        raise UsageError(what, "`host`", "write 0.0.0.0, or :: for IPv6 too, if that is meant")
 
 
 def _is_everywhere(address: str) -> bool:
@@ -124,9 +124,9 @@ def _not_to_be_had(host: str, port: int, error: OSError) -> UsageError:
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         what = f"'{host}' is no address of this machine"
         return UsageError(
-            what, "--host", "127.0.0.1 for this machine alone, 0.0.0.0 for all of its addresses"
+            what, "`host`", "127.0.0.1 for this machine alone, 0.0.0.0 for all of its addresses"
         )
-    return UsageError(f"cannot listen on port {port}: {error.strerror}", host, "choose another --port")
+    return UsageError(f"cannot listen on port {port}: {error.strerror}", host, "choose another `port`")
 
 
 async def _serve(

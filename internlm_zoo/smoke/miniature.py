@@ -19,7 +19,7 @@ from converters.layouts import layout_of, layouts_in
 from converters.system.filesystem import scratch
 from converters.tokenizer.synthetic import FIXED, synthetic_tokenizer
 from internlm_zoo.errors import UnsupportedError
-from internlm_zoo.loading.directory import open_directory
+from internlm_zoo.loading.directory import LoadRequest, open_directory
 from internlm_zoo.loading.generate import encode
 from internlm_zoo.loading.load import Loaded, execute, plan_directory
 from internlm_zoo.loading.runtime import one_thread, require_torch
@@ -81,7 +81,7 @@ def _journey(
     start.mkdir()
     blueprint = draw_miniature(model, registry, start)
     converters.convert(start, there, to=route.there, evidence=False)
-    directory = open_directory(there, settings=settings, known_as=model.name)
+    directory = open_directory(LoadRequest(there, known_as=model.name), settings=settings)
     loaded = execute(plan_directory(directory, devices=devices))
     yield _tokens(loaded, _special_ids(model, registry, blueprint.sizes["vocab"]))
     yield from statistical_checks(loaded, RANDOM, TOKENS)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from internlm_zoo.loading.directory import ModelDirectory, open_directory
+from internlm_zoo.loading.directory import LoadRequest, ModelDirectory, open_directory
 from internlm_zoo.loading.load import execute, plan_directory
 from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.progress import Progress
@@ -14,27 +12,11 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.smoke.result import SmokeResult, conclude
 
 
-def smoke_test(
-    model: str | Path,
-    *,
-    settings: Settings,
-    devices: Sequence[str] | None = None,
-    known_as: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    progress: Progress | None = None,
-) -> SmokeResult:
-    """Load the model and look at what it does.
-
-    model: a registry name or a directory in any format. known_as: the registry model that a directory is to
-    be judged as. weights: which of several sets in it. A model that fails is a result, not an error; raises
-    what loading raises.
-    """
+def smoke_test(request: LoadRequest, *, settings: Settings, progress: Progress | None = None) -> SmokeResult:
+    """Load the model and look at what it does. A model that fails is a result, not an error; raises what
+    loading raises."""
     require_torch()
-    directory = open_directory(
-        model, settings=settings, known_as=known_as, given=given, weights=weights, progress=progress
-    )
-    return judge(directory, devices=devices)
+    return judge(open_directory(request, settings=settings, progress=progress), devices=request.devices)
 
 
 def judge(directory: ModelDirectory, *, devices: Sequence[str] | None = None) -> SmokeResult:

@@ -46,7 +46,7 @@ def open_source(hub: Hub, settings: Settings) -> Source:
             f"{hub.name} is listed, but not downloaded from: it has no {missing}", f"hubs.{hub.name}"
         )
     if settings.offline and hub.protocol != "directory":
-        raise NetworkError(f"{hub.name} was not asked: offline mode is on", fix="leave out --offline")
+        raise NetworkError(f"{hub.name} was not asked: offline mode is on", fix="leave out `offline`")
     module, adapter = _ADAPTERS[hub.protocol]
     source = getattr(importlib.import_module(f"{__name__}.{module}"), adapter)
     known: Source = source(hub, endpoint, settings)

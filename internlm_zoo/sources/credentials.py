@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from converters.errors import parameter
 from converters.redaction import without_user
 from internlm_zoo.errors import AccessError, CredentialError, UsageError
 from internlm_zoo.fs.homes import home_of, path_of
@@ -130,7 +131,7 @@ def _require_ours(hub: Hub, settings: Settings) -> None:
     if hub.name in shipped and not _is_ours(hub, settings):
         what = f"the token for {hub.name} would go to an address that an overlay names"
         variable = next(iter(shipped[hub.name].endpoint_env), None)
-        raise UsageError(what, hub.stated_in, f"name the address in {variable}, or by --source URL")
+        raise UsageError(what, hub.stated_in, f"name the address in {variable}, or by `source=URL`")
 
 
 def _taker(name: str, text: str, hubs: Mapping[str, Hub]) -> str:
@@ -141,7 +142,9 @@ def _taker(name: str, text: str, hubs: Mapping[str, Hub]) -> str:
     if name in takers:
         return hubs[name].protocol or ""
     what = (
-        f"{name} takes no token" if name in hubs else f"--token-file {text} does not say for which hub it is"
+        f"{name} takes no token"
+        if name in hubs
+        else f"{parameter('token_file', text)} does not say for which hub it is"
     )
     raise UsageError(what, fix=f"write HUB={text}, with one of {', '.join(takers)}")
 

@@ -116,7 +116,7 @@ class HubClient:
     def malformed(self, why: str) -> ListingError:
         """The error for what is not as the protocol has it. why: field, and what it should be."""
         what = f"{self.hub} at {host_of(self.endpoint)} gives no listing that can be used: {why}"
-        return ListingError(what, fix="name another source with --source, or tell the hub's owner")
+        return ListingError(what, fix="name another `source`, or tell the hub's owner")
 
     def error_of(self, answer: Response, thing: str) -> ZooError:
         """The error for an answer that is not 200."""
@@ -134,7 +134,7 @@ class HubClient:
         try:
             place, answer = follow(url, lambda url: self._request("GET", url, {}))
         except Downgrade as error:
-            fix = "name another source with --source, or tell the hub's owner"
+            fix = "name another `source`, or tell the hub's owner"
             raise IntegrityError(f"{self.hub} at {host_of(error.url)} {error}", fix=fix) from error
         except RedirectLoop as error:
             raise unreachable(self.hub, self.endpoint, f"it {error}") from error
@@ -173,7 +173,7 @@ def bearer(values: Sequence[str]) -> dict[str, str]:
 def unreachable(hub: str, url: str, why: str) -> NetworkError:
     """The error for a hub that does not answer, or not sensibly."""
     what = f"{hub} at {host_of(url)} does not answer: {why}"
-    return NetworkError(what, fix="try again later, or name another source with --source")
+    return NetworkError(what, fix="try again later, or name another `source`")
 
 
 def status_error(

@@ -143,7 +143,7 @@ class ModelersSource:
             return not_found(self._hub, f"revision {revision} of {repo}", self._endpoint)
         if answer.status == _NOT_ON_WHITE_LIST:
             what = f"{self._hub} does not give {repo}: it is not on the hub's white list (HTTP 418)"
-            return AccessError(what, host_of(self._endpoint), "name another source with --source")
+            return AccessError(what, host_of(self._endpoint), "name another `source`")
         error = self._client.error_of(answer, repo)
         if isinstance(error, AccessError):  # there is no command that logs in
             error.fix = self._how_to_log_in

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from shlex import quote
 
+from converters.errors import parameter
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.fs.ownership import draft
 from internlm_zoo.sources.paths import clashing
@@ -22,7 +22,7 @@ def check_twins(folder: Path, scratch: Path, paths: Iterable[str]) -> None:
     found = [pair for pair in clashing(paths) if _are_one(scratch, *pair)]
     if found:
         named = ", ".join(f"{_shown(one, other)} and {_shown(other, one)}" for one, other in found)
-        left_out = " ".join(f"--exclude {quote(one)}" for one, _ in found)
+        left_out = parameter("exclude", [one for one, _ in found])
         fix = f"leave one out, as with {left_out}, or use a disk that tells them apart"
         raise UnsupportedError(f"one file on this disk: {named}", folder, fix)
 

@@ -54,7 +54,7 @@ def read_record(folder: Path) -> Record | None:
     if text is None:
         return None
     otherwise = (
-        "use another INTERNLM_ZOO_HOME or --local-dir; "
+        "use another INTERNLM_ZOO_HOME or `local_dir`; "
         f"internlm-zoo cache rm {quote(str(folder))} removes the release from the store"
     )
     return read_document(text, RELEASE, _RECORD, _damaged(path), otherwise)
@@ -89,8 +89,8 @@ def _damaged(path: Path) -> IntegrityError:
     return IntegrityError(
         "the record of the download is damaged",
         path,
-        "download it again, which writes the record anew (into a --local-dir: with --force); or remove the "
-        f"release from the store: internlm-zoo cache rm {quote(str(folder))}",
+        "download it again, which writes the record anew (into a `local_dir`: with `force=True`); or remove "
+        f"the release from the store: internlm-zoo cache rm {quote(str(folder))}",
     )
 
 

@@ -72,7 +72,7 @@ def check_room(url: str, part: Path, name: str, needed: int) -> None:
     if free is not None and needed > free:
         what = f"{host_of(url)} says that {name} has {needed:,} more bytes, and the disk has {free:,}"
         raise TransferFailure(
-            OversizeError(what, fix="make room, or choose files with --include"), Recovery.GIVE_UP
+            OversizeError(what, fix="make room, or choose files with `include`"), Recovery.GIVE_UP
         )
 
 

@@ -54,5 +54,5 @@ def rate_of(text: str | int | None) -> Rate | None:
         return None
     per_second = parse_size(text)
     if per_second < LEAST:
-        raise UsageError(f"{text} per second is too slow", "--max-rate", f"give at least {LEAST // 1000}KB")
+        raise UsageError(f"{text} per second is too slow", "`max_rate`", f"give at least {LEAST // 1000}KB")
     return Rate(per_second)

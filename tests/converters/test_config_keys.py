@@ -91,7 +91,7 @@ def test_a_key_that_changes_the_model_is_refused_by_its_name(tmp_path, key):
 def test_the_way_out_of_such_a_refusal_says_that_the_key_changes_nothing(tmp_path, with_keys):
     key = "residual_multiplier"
     src = with_keys(**{key: 0.22})
-    assert f"--set {key}=null" in refused(src, tmp_path / "dst", UnsupportedError, to="llama")
+    assert f"given={{{key!r}: None}}" in refused(src, tmp_path / "dst", UnsupportedError, to="llama")
     report = converters.convert(src, tmp_path / "dst", to="llama", given={key: None})
     assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "llama"))
     assert not any(key in note for note in report.notes)

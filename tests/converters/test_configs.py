@@ -155,7 +155,7 @@ def test_so_is_one_in_hugging_face_format(tmp_path, dims, names):
 def test_what_nobody_states_is_asked_for_with_likely_values(tmp_path, dims, key, fact):
     src = write_original(tmp_path / "src", make_model(dims), dims, **{key: None})
     message = refused(src, tmp_path / "dst", UsageError)
-    assert f"--set {fact}=" in message
+    assert f"given={{{fact!r}: VALUE}}" in message
     assert "likely values: " in message
 
 

@@ -83,7 +83,7 @@ def test_a_second_one_waits_whatever_it_calls_the_target(tmp_path, sources, monk
 
 def test_a_second_one_of_another_source_is_refused_by_what_is_another(tmp_path, sources):
     end = both(sources[0], tmp_path / "dst", sources[1], tmp_path / "dst")
-    assert "model.safetensors of the source is another" in end.what and "--force" in end.fix
+    assert "model.safetensors of the source is another" in end.what and "force=True" in end.fix
     assert converters.fingerprint(tmp_path / "dst") == converters.fingerprint(sources[0])
 
 

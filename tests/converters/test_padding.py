@@ -86,7 +86,7 @@ def test_an_embedding_that_is_cut_along_the_vocabulary_too(tmp_path, dims):
 def test_the_refusal_names_the_option_with_a_number_that_works(tmp_path, zoo):
     src = write_hf(tmp_path / "src", make_model(DIMS), DIMS)
     message = refused(src, tmp_path / "dst", UnsupportedError, to="original", tp=2)
-    assert "65 vocabulary entries" in message and "--pad-vocab-to-multiple 2" in message
+    assert "65 vocabulary entries" in message and "pad_vocab_to_multiple=2" in message
     command = (
         "convert",
         src,

@@ -112,7 +112,7 @@ def test_loading_asks_in_the_same_words(overlay, silent, tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(UsageError) as caught:
         internlm_zoo.load(silent, devices=["cpu"])
-    assert "this has the shape of tiny and 2 more: --as tiny" in caught.value.fix
+    assert "this has the shape of tiny and 2 more: `known_as='tiny'`" in caught.value.fix
 
 
 def test_a_comparison_of_logits_asks_so_too_and_takes_the_answer(zoo, overlay, silent, tmp_path):

@@ -290,7 +290,7 @@ def test_a_quantised_file_is_no_source_and_q8_0_no_type_of_other_formats(tmp_pat
     src = write_hf(tmp_path / "src", make_model(SMALL), SMALL)
     converters.convert(src, tmp_path / "q8", to="gguf", dtype="q8_0")
     assert "Q8_0" in refused(tmp_path / "q8", tmp_path / "dst", UnsupportedError)
-    assert "--to gguf" in refused(src, tmp_path / "dst", UsageError, "llama", dtype="q8_0")
+    assert "to='gguf'" in refused(src, tmp_path / "dst", UsageError, "llama", dtype="q8_0")
 
 
 def test_of_several_gguf_files_one_is_named(tmp_path, zoo):

@@ -156,7 +156,7 @@ def test_the_order_of_rows_is_asked_for_where_the_config_does_not_say_it(tmp_pat
     src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, how=Variant(adapt_hf=None))
     message = refused(src, tmp_path / "dst", UsageError)
     assert "adapt_hf" in message
-    assert "--set adapt_hf=VALUE; likely values: true or false" in message
+    assert "`given={'adapt_hf': VALUE}`; likely values: true or false" in message
     assert "qk_interleaved" in message
     converters.convert(src, tmp_path / "dst", to="hf", given={"adapt_hf": True})
     assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "hf"))
@@ -191,7 +191,7 @@ def test_both_spellings_of_the_order_must_agree(tmp_path):
     src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, qk_interleaved=True)
     message = refused(src, tmp_path / "dst", IntegrityError)
     assert "adapt_hf and qk_interleaved contradict each other" in message
-    assert "--set adapt_hf=VALUE" in message
+    assert "given={'adapt_hf': VALUE}" in message
     converters.convert(src, tmp_path / "dst", to="hf", given={"adapt_hf": True})
 
 

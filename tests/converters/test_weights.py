@@ -214,7 +214,7 @@ def test_an_adapter_beside_whole_weights_is_asked_about(tmp_path):
     (src / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(UsageError) as caught:
         converters.open_checkpoint(src)
-    assert "--weights model.safetensors" in (caught.value.fix or "")
+    assert "weights='model.safetensors'" in (caught.value.fix or "")
     assert read_by_us(src, "model.safetensors") == "model.safetensors"
 
 
@@ -226,8 +226,8 @@ def test_weights_that_only_the_config_of_newer_transformers_names_are_asked_abou
     (src / "config.json").write_text(json.dumps(config | {"transformers_weights": "best.safetensors"}))
     with pytest.raises(UsageError) as caught:
         converters.open_checkpoint(src)
-    assert "--weights best.safetensors" in (caught.value.fix or "")
-    assert "--weights model.safetensors" in (caught.value.fix or "")
+    assert "weights='best.safetensors'" in (caught.value.fix or "")
+    assert "weights='model.safetensors'" in (caught.value.fix or "")
     (src / "model.safetensors").unlink()
     assert converters.open_checkpoint(src).files == ("best.safetensors",)
     assert loaded_by_transformers(src) == "model.safetensors"

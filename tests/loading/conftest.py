@@ -18,7 +18,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def directories(tmp_path_factory) -> Directories:
     """(model, form) -> directory."""
-    from internlm_zoo.api import convert
+    from internlm_zoo import convert
     from internlm_zoo.demo.environment import BUNDLED
 
     folder = tmp_path_factory.mktemp("forms")

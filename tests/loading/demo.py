@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from internlm_zoo.loading import load
+from internlm_zoo.loading.directory import LoadRequest
+from internlm_zoo.loading.load import Loaded, LoadPlan
+from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 MODELS = ("demo-internlm-base", "demo-internlm2-chat")
@@ -20,6 +24,14 @@ FORMS: Mapping[str, dict[str, Any] | None] = {
 }
 Directories = Mapping[tuple[str, str], Path]
 Tensors = dict[str, np.ndarray]
+
+
+def plan_load(model: Any, *, settings: Settings, progress: Progress | None = None, **how: Any) -> LoadPlan:
+    return load.plan_load(LoadRequest(model, **how), settings=settings, progress=progress)
+
+
+def load_model(model: Any, *, settings: Settings, progress: Progress | None = None, **how: Any) -> Loaded:
+    return load.load_model(LoadRequest(model, **how), settings=settings, progress=progress)
 
 
 def home_of(folder: Path) -> Settings:

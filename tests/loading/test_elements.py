@@ -8,10 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from internlm_zoo.loading.generate import all_logits
-from internlm_zoo.loading.load import load_model
 from internlm_zoo.progress import Progress
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
-from tests.loading.demo import home_of
+from tests.loading.demo import home_of, load_model
 
 IDS = [3, 14, 15, 9, 26, 5]
 

@@ -11,9 +11,8 @@ import torch
 
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.generate import generate, greedy, last_logits
-from internlm_zoo.loading.load import load_model
 from internlm_zoo.smoke.golden import load_golden
-from tests.loading.demo import FORMS, MODELS, home_of
+from tests.loading.demo import FORMS, MODELS, home_of, load_model
 
 pytestmark = pytest.mark.gpu
 

@@ -15,9 +15,8 @@ import pytest
 
 from internlm_zoo.errors import IntegrityError, UnsupportedError, UsageError, ZooError
 from internlm_zoo.loading.generate import encode, encode_turns, generate
-from internlm_zoo.loading.load import load_model
 from internlm_zoo.loading.sandbox import limits, process
-from tests.loading.demo import MODELS, edit_config, home_of
+from tests.loading.demo import MODELS, edit_config, home_of, load_model
 from tests.timing import PATIENCE
 
 CHAT = MODELS[1]
@@ -88,7 +87,7 @@ def test_a_template_that_asks_for_too_much_or_fails_is_a_sentence_with_its_file(
 ):
     with pytest.raises(error, match=says) as refused:
         rendered(folder, template)
-    assert refused.value.where == str(folder / "tokenizer_config.json") and "--raw" in refused.value.fix
+    assert refused.value.where == str(folder / "tokenizer_config.json") and "raw=True" in refused.value.fix
 
 
 def test_a_template_in_a_file_of_its_own_is_named_by_it(zoo, folder):
@@ -283,7 +282,7 @@ def test_an_endless_template_does_not_outlive_a_killed_process(folder, impatient
         "import sys; from dataclasses import replace; from pathlib import Path\n"
         "from internlm_zoo.loading.sandbox import limits\n"
         "from internlm_zoo.loading.generate import encode_turns\n"
-        "from internlm_zoo.loading.load import load_model; from internlm_zoo.settings import Settings\n"
+        "from tests.loading.demo import load_model; from internlm_zoo.settings import Settings\n"
         "limits.LIMITS = replace(limits.LIMITS, seconds=2)\n"
         "model = load_model(sys.argv[1], settings=Settings(home=Path(sys.argv[1]), offline=True))\n"
         "print('ready', flush=True); encode_turns(model, [{'role': 'user', 'content': 'x'}])"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from internlm_zoo.loading.generate import encode, encode_turns, generate, greedy, last_logits
-from internlm_zoo.loading.load import load_model, plan_load
 from internlm_zoo.loading.tokenizer import stock
-from tests.loading.demo import FORMS, MODELS, home_of
+from tests.loading.demo import FORMS, MODELS, home_of, load_model, plan_load
 
 PROMPTS = ("A stitch in time", "塞翁失马", "The fox said to the crow: you sing")
 

@@ -8,9 +8,8 @@ import torch
 
 import converters
 from internlm_zoo.loading.generate import all_logits
-from internlm_zoo.loading.load import load_model
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
-from tests.loading.demo import home_of
+from tests.loading.demo import home_of, load_model
 
 
 def test_a_padded_checkpoint_is_loaded_with_its_own_vocabulary(tmp_path):

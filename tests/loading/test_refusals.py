@@ -10,8 +10,7 @@ import pytest
 
 from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError, ZooError
 from internlm_zoo.loading.generate import encode, encode_turns, generate
-from internlm_zoo.loading.load import load_model, plan_load
-from tests.loading.demo import MODELS, edit_config, home_of, rewritten
+from tests.loading.demo import MODELS, edit_config, home_of, load_model, plan_load, rewritten
 
 BASE, CHAT = MODELS
 DOWN = "model.layers.1.mlp.down_proj.weight"

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import internlm_zoo as zoo
 import internlm_zoo as zoo_api
-from internlm_zoo.checkpoints.conversion import convert
 from internlm_zoo.demo.environment import BUNDLED
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
 from tests.loading.demo import MODELS, edit_config, home_of
@@ -37,14 +37,8 @@ def reward(tmp_path_factory):
     tensors["v_head.weight"] = torch.rand(1, DIMS.hidden).bfloat16()
     save_file(tensors, src / "model.safetensors")
     shutil.copy(BUNDLED / CHAT / "tokenizer.model", src)
-    convert(src, folder / "llama", to_llama(), settings=home_of(folder))
+    zoo.convert(src, folder / "llama", to="llama", settings=home_of(folder))
     return folder
-
-
-def to_llama():
-    from converters import ConversionOptions
-
-    return ConversionOptions(to="llama")
 
 
 def expected(folder, ids, token=TOKEN):

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from internlm_zoo.loading.generate import all_logits
-from internlm_zoo.loading.load import load_model
 from tests.converters.oracle import INTERNLM2, make_model, write_tied
-from tests.loading.demo import home_of
+from tests.loading.demo import home_of, load_model
 
 IDS = [3, 14, 15, 9, 26, 5]
 

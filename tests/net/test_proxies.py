@@ -275,5 +275,5 @@ def test_every_command_ends_with_2_and_one_sentence(
 
 
 def test_a_source_that_is_no_address_is_refused_by_its_option(world: World) -> None:
-    with pytest.raises(UsageError, match="--source is no address that can be used: its port"):
+    with pytest.raises(UsageError, match="`source` is no address that can be used: its port"):
         world.download(source=f"http://ali:{PASSWORD}@127.0.0.1:99999")

@@ -308,7 +308,7 @@ def test_a_published_model_of_another_architecture_is_said_to_be_one(typed: str)
 def test_a_quantised_repository_taken_for_a_model_leads_to_its_format(typed: str):
     with pytest.raises(NotFoundError) as caught:
         BASE.model(typed)
-    assert "`internlm-zoo download internlm2.5-7b-chat --format gguf`" in caught.value.fix
+    assert "`download('internlm2.5-7b-chat', format='gguf')`" in caught.value.fix
 
 
 def test_a_name_like_nothing_points_to_the_list():

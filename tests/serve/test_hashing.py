@@ -198,7 +198,7 @@ def test_names_that_are_files_of_other_names_elsewhere_are_not_served(root: Path
 def test_all_addresses_are_asked_for_by_their_names_alone(root: Path, host: str) -> None:
     with pytest.raises(UsageError) as caught:
         start(root, host=host)
-    assert caught.value.where == "--host" and "0.0.0.0" in (caught.value.fix or "")
+    assert caught.value.where == "`host`" and "0.0.0.0" in (caught.value.fix or "")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

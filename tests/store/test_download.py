@@ -160,8 +160,8 @@ def test_files_that_are_named_and_those_that_match_a_glob_come_both(world: World
     plan = world.plan("tokenizer.model", source="modelscope", include=["sub/"], exclude=["*.model"])
     assert [file.path for file in plan.files] == ["sub/读我.md"]
     for wrong, meant in (
-        ("*.md", "--include"),
-        ("sub", "--include sub/"),
+        ("*.md", "`include='*.md'`"),
+        ("sub", "`include='sub/'`"),
         ("读我.md", "sub/读我.md"),
         ("Config.json", "config.json"),
     ):

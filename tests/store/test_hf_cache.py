@@ -161,7 +161,7 @@ def test_a_dry_run_shows_nothing(world: World) -> None:
 
 def test_transformers_finds_the_model_offline(tmp_path: Path) -> None:
     """The same numbers as from the folder that the hub serves."""
-    from internlm_zoo.api import convert
+    from internlm_zoo import convert
     from internlm_zoo.demo.environment import BUNDLED, OVERLAY
 
     served = tmp_path / "hub" / "internlm-zoo" / DEMO

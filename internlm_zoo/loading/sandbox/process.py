@@ -22,6 +22,7 @@ from typing import Any
 from converters.system.threads import started
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.sandbox.frames import receive, send
+from internlm_zoo.settings import inherited
 
 _BEGIN = (
     "import sys; sys.path[:], sys.argv[1:] = sys.argv[1:], []; "
@@ -107,14 +108,13 @@ def _running() -> _Child:
 def _spawn() -> subprocess.Popen[bytes]:
     ours = str(Path(__file__).parents[3])
     paths = [ours, *(path for path in sys.path if Path(path).is_absolute())]
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     try:
         return subprocess.Popen(
             [sys.executable, "-I", "-c", _BEGIN, *paths],  # isolated: no PYTHON* variable counts
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a panic in Rust prints what it was at
-            env={**kept, **_SET},
+            env={**inherited(_KEPT), **_SET},
         )
     except OSError as error:
         raise _none(f"it cannot be started: {error.strerror}") from error

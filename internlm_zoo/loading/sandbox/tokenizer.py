@@ -17,7 +17,7 @@ from internlm_zoo.loading.sandbox import limits
 from internlm_zoo.loading.sandbox.process import ask
 
 Message = Mapping[str, str]
-RAW = "--raw leaves the chat template out"
+RAW = "`raw=True` leaves the chat template out"
 AGAIN = "fetch them again, or make them anew from tokenizer.model"
 # What goes around a turn, however short what it says.
 _AROUND_TURN = 256

@@ -1,17 +1,17 @@
-"""The Python API: what the command line does, as functions. Imported as `import internlm_zoo as zoo`.
+"""Getting models, and checking what is there.
 
-Every function takes `settings`; without it they are the environment's, as for the command line. All raise
-`ZooError` and its children, which say what was wrong, where, and what to do. Models that run are in
-`internlm_zoo/running.py`.
+Every function of this API takes `settings`; without it they are the environment's, as for the command line.
+All raise `ZooError` and its children, which say what was wrong, where, and what to do.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from converters.redaction import errors_redacted
 from internlm_zoo.progress import Progress
@@ -21,27 +21,6 @@ if TYPE_CHECKING:
     from internlm_zoo.downloads.plan import DownloadPlan
     from internlm_zoo.downloads.result import DownloadResult
     from internlm_zoo.integrity.report import VerifyReport
-    from internlm_zoo.registry import Model
-    from internlm_zoo.registry.schema import Kind
-
-
-@errors_redacted()
-def list_models(
-    *, family: str | None = None, kind: Kind | None = None, settings: Settings | None = None
-) -> list[Model]:
-    """The models of the registry, its overlays included, in its order; of one family or kind if named."""
-    from internlm_zoo.registry import load_registry
-    from internlm_zoo.registry.query import select
-
-    return list(select(load_registry(_or_environment(settings)), family=family, kind=kind))
-
-
-@errors_redacted()
-def get_model(name: str, *, settings: Settings | None = None) -> Model:
-    """One model of the registry. Raises NotFoundError that suggests the names nearest to a misspelt one."""
-    from internlm_zoo.registry import load_registry
-
-    return load_registry(_or_environment(settings)).model(name)
 
 
 @errors_redacted()
@@ -54,11 +33,11 @@ def plan_download(
     revision: str | None = None,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
-    local_dir: str | Path | None = None,
-    adopt: Iterable[str | Path] = (),
+    local_dir: str | os.PathLike[str] | None = None,
+    adopt: Iterable[str | os.PathLike[str]] = (),
     hf_cache: bool = False,
     force: bool = False,
-    token_file: str | Path | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> DownloadPlan:
@@ -91,13 +70,13 @@ def download(
     revision: str | None = None,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
-    local_dir: str | Path | None = None,
-    adopt: Iterable[str | Path] = (),
+    local_dir: str | os.PathLike[str] | None = None,
+    adopt: Iterable[str | os.PathLike[str]] = (),
     hf_cache: bool = False,
     max_workers: int = 8,
     max_rate: str | int | None = None,
     force: bool = False,
-    token_file: str | Path | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     settings: Settings | None = None,
@@ -137,7 +116,7 @@ def download(
 
 @errors_redacted()
 def verify(
-    model_or_dir: str | Path,
+    model_or_dir: str | os.PathLike[str],
     *,
     quick: bool = False,
     repair: bool = False,
@@ -147,87 +126,23 @@ def verify(
 ) -> VerifyReport:
     """Hash a download or a conversion again: `ok`, and every `wrong`, `missing` and `extra` file by name.
 
-    repair: fetch what is wrong or missing of a download again (`repaired`), of large files the bad blocks.
+    model_or_dir: a model in the store, or a folder. quick: compare sizes only. repair: fetch what is wrong or
+    missing of a download again (`repaired`), of large files the bad blocks. workers: files at a time.
+    progress: is told what happens. settings: instead of the environment's.
     Of a model that the store has in several formats, the first report that is not ok, else the first.
     Raises NotFoundError for what was neither downloaded nor converted.
     """
     from internlm_zoo.integrity.verify import verify_all
 
     reports = verify_all(
-        str(model_or_dir),
+        os.fspath(model_or_dir),
         workers,
-        settings=_or_environment(settings),
+        settings=Settings.or_environment(settings),
         quick=quick,
         repair=repair,
         progress=progress,
     )
     return next((report for report in reports if not report.ok), reports[0])
-
-
-@errors_redacted()
-def convert(
-    src: str | Path,
-    dst: str | Path,
-    *,
-    to: str,
-    tp: int = 1,
-    pp: int = 1,
-    max_shard_size: str | int = "5GB",
-    dtype: str = "keep",
-    accept_lossy: bool = False,
-    pad_vocab_to_multiple: int = 1,
-    tokenizer: str | Path | None = None,
-    no_tokenizer: bool = False,
-    code: str | Path | None = None,
-    given: Mapping[str, Any] | None = None,
-    known_as: str | None = None,
-    weights: str | None = None,
-    from_hub: bool = False,
-    workers: int | None = None,
-    force: bool = False,
-    evidence: bool = True,
-    progress: Progress | None = None,
-    settings: Settings | None = None,
-) -> Path:
-    """Convert a checkpoint and return `dst`, which stays as it is where it is the result already.
-
-    src: a directory in original, hf, llama or gguf format, or a model of the registry. to: one of these.
-    given: facts that the checkpoint does not state, like {"max_position_embeddings": 2048}.
-    pad_vocab_to_multiple: rows of zeros are added until it divides the vocabulary, and dropped on the way
-    back. code: a directory with released code files, which an hf target carries for AutoModel; none is run.
-    known_as: the registry model that a directory holds. weights: which of several sets in it:
-    `original`, `hf` or the name of a file. from_hub: src is a model or `hub:repo[@revision]`, and its weights
-    are read where they are, not stored. evidence: read the result back and hold it against the source.
-    Raises UsageError, NotFoundError, UnsupportedError (naming the field), IntegrityError, NoSpaceError, and
-    what the hubs make `download` raise.
-    """
-    from converters import ConversionOptions, Execution
-    from internlm_zoo.checkpoints.conversion import convert as run
-
-    options = ConversionOptions(
-        to=to,
-        tp=tp,
-        pp=pp,
-        max_shard_size=max_shard_size,
-        dtype=dtype,
-        accept_lossy=accept_lossy,
-        pad_vocab_to_multiple=pad_vocab_to_multiple,
-        given=given or {},
-        tokenizer=Path(tokenizer) if tokenizer else None,
-        weights=weights,
-        no_tokenizer=no_tokenizer,
-        code=Path(code) if code else None,
-    )
-    return run(
-        src,
-        dst,
-        options,
-        settings=_or_environment(settings),
-        known_as=known_as,
-        from_hub=from_hub,
-        execution=Execution(workers, force, evidence),
-        progress=progress,
-    ).path
 
 
 class _How(TypedDict):
@@ -238,13 +153,11 @@ class _How(TypedDict):
     cancel: threading.Event | None
 
 
-def _with_token(settings: Settings | None, token_file: str | Path | None, source: str) -> Settings:
+def _with_token(
+    settings: Settings | None, token_file: str | os.PathLike[str] | None, source: str
+) -> Settings:
     if token_file is None:
-        return _or_environment(settings)
+        return Settings.or_environment(settings)
     from internlm_zoo.sources.credentials import with_token_files
 
-    return with_token_files(_or_environment(settings), [str(token_file)], source)
-
-
-def _or_environment(settings: Settings | None) -> Settings:
-    return settings or Settings.from_environment()
+    return with_token_files(Settings.or_environment(settings), [os.fspath(token_file)], source)

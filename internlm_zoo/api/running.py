@@ -1,9 +1,9 @@
-"""The Python API of models that run; the rest of it is in `internlm_zoo/api.py`."""
+"""Models that run."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.redaction import errors_redacted
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @errors_redacted()
 def load(
-    model_or_dir: str | Path,
+    model_or_dir: str | os.PathLike[str],
     *,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
@@ -32,31 +32,26 @@ def load(
     """A model that runs, on stock transformers classes, and its tokenizer (None where there is none that
     they can have).
 
-    devices: as torch names them; consecutive layers go to each. dtype: float32, bfloat16, ...; None:
-    the checkpoint's. given: facts that its config does not state. weights: which of several sets: `original`,
-    `hf` or the name of a file. No code that came with a checkpoint is run.
+    model_or_dir: a model of the registry, or a directory in hf, llama or original format. devices: as torch
+    names them; consecutive layers go to each. parallel: how it is split; only by layers. dtype: float32,
+    bfloat16, ...; None: the checkpoint's. known_as: the registry model that a directory holds. given: facts
+    that its config does not state. weights: which of several sets: `original`, `hf` or the name of a file.
+    progress: is told what happens. settings: instead of the environment's.
+    No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
+    from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.load import load_model
     from internlm_zoo.loading.tokenizer import stock
 
-    loaded = load_model(
-        model_or_dir,
-        settings=settings or Settings.from_environment(),
-        devices=devices,
-        parallel=parallel,
-        dtype=dtype,
-        known_as=known_as,
-        given=given,
-        weights=weights,
-        progress=progress,
-    )
+    request = LoadRequest(os.fspath(model_or_dir), devices, parallel, dtype, known_as, given, weights)
+    loaded = load_model(request, settings=Settings.or_environment(settings), progress=progress)
     return loaded.model, loaded.tokenizer and stock(loaded.tokenizer)
 
 
 @errors_redacted()
 def score(
-    model_or_dir: str | Path,
+    model_or_dir: str | os.PathLike[str],
     conversation: Sequence[dict[str, str]] | str,
     *,
     devices: Sequence[str] | None = None,
@@ -66,29 +61,23 @@ def score(
     weights: str | None = None,
     settings: Settings | None = None,
 ) -> float:
-    """What a reward model makes of a conversation (`role` and `content` of each turn), or of a text as it is.
+    """What a reward model makes of a conversation.
 
-    The other arguments are those of `load`, and so is what is raised; UnsupportedError for a model that
-    writes text.
+    conversation: `role` and `content` of each turn, or a text, which is taken as it is.
+    model_or_dir, devices, dtype, known_as, given, weights, settings: as of `load`.
+    Raises what `load` raises; UnsupportedError for a model that writes text.
     """
+    from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.load import load_model
     from internlm_zoo.loading.score import score as score_of
 
-    loaded = load_model(
-        model_or_dir,
-        settings=settings or Settings.from_environment(),
-        devices=devices,
-        dtype=dtype,
-        known_as=known_as,
-        given=given,
-        weights=weights,
-    )
-    return score_of(loaded, conversation)
+    request = LoadRequest(os.fspath(model_or_dir), devices, "layers", dtype, known_as, given, weights)
+    return score_of(load_model(request, settings=Settings.or_environment(settings)), conversation)
 
 
 @errors_redacted()
 def smoke_test(
-    model_or_dir: str | Path,
+    model_or_dir: str | os.PathLike[str],
     *,
     devices: Sequence[str] | None = None,
     known_as: str | None = None,
@@ -100,17 +89,12 @@ def smoke_test(
     """Load a model and judge what it generates: `ok`, and a sentence saying why.
 
     Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere.
-    given: facts that its config does not state. weights: which of several sets.
-    Raises what loading raises; a model that fails is a result.
+
+    model_or_dir, devices, known_as, given, weights, progress, settings: as of `load`.
+    Raises what `load` raises; a model that fails is a result.
     """
+    from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.smoke.run import smoke_test as run
 
-    return run(
-        model_or_dir,
-        settings=settings or Settings.from_environment(),
-        devices=devices,
-        known_as=known_as,
-        given=given,
-        weights=weights,
-        progress=progress,
-    )
+    request = LoadRequest(os.fspath(model_or_dir), devices, known_as=known_as, given=given, weights=weights)
+    return run(request, settings=Settings.or_environment(settings), progress=progress)

@@ -1,0 +1,136 @@
+"""What messages call by the names of Python's parameters, in the words of the command line.
+
+Below this room a message names what a caller gives between backticks, as Python writes it: `to`,
+`accept_lossy=True`, `given={'rope_theta': VALUE}`, or a call, `inspect(fix_index=True)`. Here it becomes what
+typer declares of the command that runs, or of another if that has no such option.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+_QUOTED = re.compile(r"`([^`\n]+)`")
+_running: ContextVar[Mapping[str, Any]] = ContextVar("_running", default=MappingProxyType({}))
+
+
+@contextmanager
+def options_of(parameters: Sequence[Any]) -> Iterator[None]:
+    """Meanwhile a command with these options runs."""
+    before = _running.set(_by_name(parameters))
+    try:
+        yield
+    finally:
+        _running.reset(before)
+
+
+def as_flags(text: str) -> str:
+    """The same with flags in the place of parameters; what is between backticks otherwise stays as it is."""
+    return _QUOTED.sub(_spoken, text) if "`" in text else text
+
+
+def _spoken(quoted: re.Match[str]) -> str:
+    try:
+        return _flags(quoted[1]) or quoted[0]
+    except (SyntaxError, ValueError, KeyError):  # no Python, or no parameter of this command: prose
+        return quoted[0]
+
+
+def _flags(code: str) -> str:
+    """Raises SyntaxError, ValueError or KeyError for what is no parameter."""
+    if code.isidentifier():
+        return _flag(_option(code))
+    verb, call = _call(code)
+    if verb is None:
+        return " ".join(_said(_option, one) for one in call.keywords)
+    command = commands()[verb]
+    named = _by_name(command.params)
+    words = [_word(one) for one in call.args] + [_said(named.__getitem__, one) for one in call.keywords]
+    return f"`{' '.join(['internlm-zoo', verb, *words])}`"
+
+
+def _call(code: str) -> tuple[str | None, ast.Call]:
+    """`verb(...)`; None for keywords without one."""
+    bare = re.match(r"\w+ *=", code) is not None
+    call = ast.parse(f"_({code})" if bare else code, mode="eval").body
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise ValueError(code)
+    return None if bare else call.func.id, call
+
+
+def _option(name: str) -> Any:
+    for options in (_running.get(), *(_by_name(command.params) for command in commands().values())):
+        if name in options:
+            return options[name]
+    raise KeyError(name)
+
+
+@cache
+def commands() -> Mapping[str, Any]:
+    """By name, those of groups too."""
+    from typer.main import get_command
+
+    from internlm_zoo.cli import load_commands
+    from internlm_zoo.cli.shell import app
+
+    load_commands()
+    found: dict[str, Any] = {}
+    waiting: list[Any] = [get_command(app)]
+    while waiting:
+        for name, command in waiting.pop().commands.items():
+            if hasattr(command, "commands"):
+                waiting.append(command)
+            else:
+                found.setdefault(name, command)
+    return found
+
+
+def _flag(option: Any) -> str:
+    return str(max(option.opts, key=len))
+
+
+def _by_name(parameters: Sequence[Any]) -> Mapping[str, Any]:
+    return {one.name: one for one in parameters if one.param_type_name == "option"}
+
+
+def _said(find: Callable[[str], Any], keyword: ast.keyword) -> str:
+    option, value = find(str(keyword.arg)), keyword.value
+    flag = _flag(option)
+    if isinstance(value, ast.Constant) and isinstance(value.value, bool):
+        return flag if value.value else _off(option)
+    if isinstance(value, ast.Dict):
+        return " ".join(_fact(flag, _word(key), one) for key, one in _items(value))
+    many = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
+    return " ".join(f"{flag} {_word(one)}" for one in many)
+
+
+def _off(option: Any) -> str:
+    if not option.secondary_opts:
+        raise ValueError(option.name)
+    return str(option.secondary_opts[0])
+
+
+def _items(value: ast.Dict) -> Iterator[tuple[ast.expr, ast.expr]]:
+    return ((key, one) for key, one in zip(value.keys, value.values, strict=True) if key is not None)
+
+
+def _fact(flag: str, name: str, value: ast.expr) -> str:
+    """By an option of its own, where the command has one for this fact."""
+    if name in _running.get():
+        return f"{_flag(_running.get()[name])} {_word(value)}"
+    text = value.value if isinstance(value, ast.Constant) else ast.unparse(value)
+    said = text if isinstance(text, str) else json.dumps(text)
+    return f"{flag} {name}={said if not isinstance(value, ast.Constant) else shlex.quote(said)}"
+
+
+def _word(value: ast.expr) -> str:
+    """As a shell takes it; a name in capitals stands for what the user knows."""
+    return shlex.quote(str(value.value)) if isinstance(value, ast.Constant) else ast.unparse(value)
