@@ -5,10 +5,11 @@ Another container is a module beside this one and a line in `choice.CONTAINERS`;
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from converters.containers.foreign import foreign
 from converters.containers.stored import StoredFile, Wrong
@@ -112,36 +113,34 @@ class WeightFile:
     place: Place = (0, 0)
 
 
-class Container(Protocol):
+@dataclass(frozen=True)
+class Container(ABC):
     """name: what `--weights` and `inspect` call it. config_file: None where the config lies in the file of
     weights. known_by: how it is known, as `inspect` says it. parallel: whether every rank and stage has a
     file. self_contained: whether config and tokenizer lie in the one file of weights. says_layout: whether
     the config says which layout the tensors have; else their names do. dtypes: element types that it alone
     can hold."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def config_file(self) -> str | None: ...
-    @property
-    def known_by(self) -> str: ...
-    @property
-    def parallel(self) -> bool: ...
-    @property
-    def self_contained(self) -> bool: ...
-    @property
-    def says_layout(self) -> bool: ...
-    @property
-    def dtypes(self) -> tuple[str, ...]: ...
+    name: str
+    known_by: str
+    config_file: str | None = None
+    parallel: bool = False
+    self_contained: bool = False
+    says_layout: bool = True
+    dtypes: tuple[str, ...] = ()
 
+    @abstractmethod
     def sets(self, names: Sequence[str]) -> Iterable[WeightSet]:
         """Those that names of files stand for, in the order in which they are looked for."""
 
+    @abstractmethod
     def read(self, folder: Folder, choice: WeightSetChoice, config: Config, wrong: Wrong) -> FolderContents:
         """All headers of the set that is taken. wrong: told of every fault."""
 
+    @abstractmethod
     def files(self, parts: Mapping[Place, Sequence[TensorSpec]], extras: Extras) -> tuple[WeightFile, ...]:
         """Raises UnsupportedError for element types that it does not hold."""
 
+    @abstractmethod
     def write_config(self, directory: Path, config: Mapping[str, Any], files: Sequence[WeightFile]) -> None:
         """What lies beside the files of weights and says how to read them."""

@@ -26,7 +26,7 @@ def once(
     for file in files:
         again = [name for name in file.tensors if name in first]
         for name in again:
-            if not _same(folder, name, first[name], file):
+            if not same(folder, *((one, one.tensors[name]) for one in (first[name], file))):
                 wrong(_differing(name, first[name], file))
         own = {name: tensor for name, tensor in file.tensors.items() if name not in first}
         first |= dict.fromkeys(own, file)
@@ -48,8 +48,9 @@ def _differing(name: str, one: StoredFile, other: StoredFile) -> IntegrityError:
     )
 
 
-def _same(folder: Folder, name: str, one: StoredFile, other: StoredFile) -> bool:
-    mine, its = one.tensors[name], other.tensors[name]
+def same(folder: Folder, *pair: tuple[StoredFile, StoredTensor]) -> bool:
+    """Whether two tensors of a folder are alike and hold the same bytes, each without gaps."""
+    (one, mine), (other, its) = pair
     if (mine.dtype, mine.shape, mine.strides) != (its.dtype, its.shape, its.strides) or not mine.contiguous:
         return False
     with closing(folder.open(one.name)) as a, closing(folder.open(other.name)) as b:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from converters.containers.container import (
     Config,
+    Container,
     Extras,
     FolderContents,
     Place,
@@ -30,16 +30,7 @@ SUFFIX = ".gguf"
 _FILE = f"model{SUFFIX}"
 
 
-@dataclass(frozen=True)
-class GgufContainer:
-    name = "gguf"
-    config_file = None
-    known_by = "the file's header"
-    parallel = False
-    self_contained = True
-    says_layout = True
-    dtypes = ("q8_0",)
-
+class GgufContainer(Container):
     def sets(self, names: Sequence[str]) -> Iterator[WeightSet]:
         return (WeightSet(name, self, (name,)) for name in names if name.endswith(SUFFIX))
 
@@ -68,4 +59,4 @@ class GgufContainer:
         """It lies in the file of weights."""
 
 
-GGUF = GgufContainer()
+GGUF = GgufContainer("gguf", "the file's header", self_contained=True, dtypes=("q8_0",))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from converters.containers.container import (
     Config,
+    Container,
     Extras,
     FolderContents,
     Place,
@@ -43,16 +44,7 @@ from converters.formats.tensors import TensorSpec
 _SUFFIXES = (("model", "safetensors"), ("pytorch_model", "bin"))
 
 
-@dataclass(frozen=True)
-class SafetensorsShards:
-    name = "hf"
-    config_file = CONFIG
-    known_by = CONFIG
-    parallel = False
-    self_contained = False
-    says_layout = True
-    dtypes = ()
-
+class SafetensorsShards(Container):
     def sets(self, names: Sequence[str]) -> Iterator[WeightSet]:
         taken: set[str] = set()
         for base, suffix in _SUFFIXES:
@@ -101,7 +93,7 @@ class SafetensorsShards:
             index.write_text(shards.index_json(members), encoding="utf-8")
 
 
-SAFETENSORS_SHARDS = SafetensorsShards()
+SAFETENSORS_SHARDS = SafetensorsShards("hf", CONFIG, CONFIG)
 
 
 def _specs(file: WeightFile) -> tuple[TensorSpec, ...]:

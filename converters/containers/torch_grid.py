@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from converters.containers.container import (
     Config,
+    Container,
     Extras,
     FolderContents,
     Place,
@@ -42,16 +42,7 @@ _GRID = re.compile(r"model_(.*_)?((tp|pp|wp|dp)\d+|moe_layer\d+).*\.pt")
 """What is of a grid, or may be."""
 
 
-@dataclass(frozen=True)
-class TorchGrid:
-    name = "original"
-    config_file = MODEL_CONFIG
-    known_by = "file names"
-    parallel = True
-    self_contained = False
-    says_layout = False
-    dtypes = ()
-
+class TorchGrid(Container):
     def sets(self, names: Sequence[str]) -> Iterator[WeightSet]:
         grid = tuple(name for name in names if _GRID.fullmatch(name))
         if grid:
@@ -90,7 +81,7 @@ class TorchGrid:
         torchzip.write_object(directory / MODEL_CONFIG, dict(config))
 
 
-TORCH_GRID = TorchGrid()
+TORCH_GRID = TorchGrid("original", "file names", MODEL_CONFIG, parallel=True, says_layout=False)
 
 
 def name_of(place: Place) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
+from converters.containers.duplicates import same
 from converters.containers.stored import StoredFile
 from converters.containers.torch_grid import CELL
 from converters.formats.bytesource import ByteSource
@@ -16,7 +17,6 @@ from converters.inspection.finding import Finding
 
 # Samples of each file: so many that no two files of trained weights agree in them, and quickly read.
 _TENSORS, _PER_TENSOR, _LENGTH = 4, 4, 4096
-_CHUNK = 1 << 20
 _IN_A_LAYER = re.compile(r"\.\d+\.")
 
 
@@ -77,12 +77,4 @@ def _read(source: ByteSource, offset: int, length: int) -> bytes:
 
 
 def _same(folder: Folder, one: StoredFile, other: StoredFile) -> bool:
-    mine, its = _matrices(one)[-1], _matrices(other)[-1]
-    if mine.nbytes != its.nbytes:
-        return False
-    with closing(folder.open(one.name)) as a, closing(folder.open(other.name)) as b:
-        return all(
-            _read(a, mine.offset + at, length) == _read(b, its.offset + at, length)
-            for at in range(0, mine.nbytes, _CHUNK)
-            for length in (min(_CHUNK, mine.nbytes - at),)
-        )
+    return same(folder, (one, _matrices(one)[-1]), (other, _matrices(other)[-1]))

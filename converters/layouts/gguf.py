@@ -8,37 +8,20 @@ tensor_mapping.py, src/models/llama.cpp (TENSOR_NOT_REQUIRED).
 from __future__ import annotations
 
 from converters.containers import gguf_file
-from converters.layouts.table import ANY_READS, Layout, Row, row
+from converters.layouts.llama import MLP
+from converters.layouts.table import ANY_READS, Layout, Row, biased, row
 
 ARCHITECTURE = "llama"
 _TURNED = "kv_heads q_per_kv pairs halves"
 _LAYER, _LOGICAL = "blk.N.", "layers.N."
-_MLP = {"gate": "inter | hidden", "up": "inter | hidden", "down": "hidden | inter"}
 
 
-def _attention(stored: str, logical: str, dims: str) -> tuple[Row, Row]:
-    """A projection and its bias, which runs along its rows."""
-    rows = dims.partition(" |")[0]
-    return (
-        row(f"{_LAYER}{stored}.weight", f"{_LOGICAL}attention.{logical}.weight", dims, "kv_heads"),
-        row(
-            f"{_LAYER}{stored}.bias",
-            f"{_LOGICAL}attention.{logical}.bias",
-            rows,
-            "kv_heads" if "kv_heads" in rows else None,
-            attention_bias=True,
-        ),
-    )
+def _attention(stored: str, part: str, dims: str) -> tuple[Row, Row]:
+    return biased(f"{_LAYER}{stored}", f"{_LOGICAL}attention.{part}", dims, "kv_heads", "attention_bias")
 
 
 def _mlp(part: str) -> tuple[Row, Row]:
-    stored, logical, dims = f"{_LAYER}ffn_{part}", f"{_LOGICAL}mlp.{part}", _MLP[part]
-    rows = dims.partition(" |")[0]
-    split = "inter" if rows == "inter" else None
-    return (
-        row(f"{stored}.weight", f"{logical}.weight", dims, "inter"),
-        row(f"{stored}.bias", f"{logical}.bias", rows, split, mlp_bias=True),
-    )
+    return biased(f"{_LAYER}ffn_{part}", f"{_LOGICAL}mlp.{part}", MLP[part], "inter", "mlp_bias")
 
 
 GGUF = Layout(

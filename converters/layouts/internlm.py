@@ -9,7 +9,15 @@ from __future__ import annotations
 from converters.containers.torch_grid import TORCH_GRID
 from converters.layouts.inert import HF_INERT
 from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
-from converters.layouts.llama import HF_CHOICES, HF_CONFIG, HF_CONSTANTS, HF_DEMANDS, HF_READS, llama_rows
+from converters.layouts.llama import (
+    HF_CHOICES,
+    HF_CONFIG,
+    HF_CONSTANTS,
+    HF_DEMANDS,
+    HF_READS,
+    MLP,
+    llama_rows,
+)
 from converters.layouts.table import ANY_READS, Layout, Row, row
 
 _QKV = "layers.N.attention.{0}.{1}"
@@ -67,25 +75,10 @@ ORIGINAL = Layout(
         ),
         row("blocks.N.mixer.out_proj.bias", "layers.N.attention.o.bias", "hidden", attention_bias=True),
         row("blocks.N.mlp.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden", "inter"),
-        row(
-            "blocks.N.mlp.w2.weight",
-            "layers.N.mlp.down.weight",
-            "hidden | inter",
-            "inter",
-            mlp_order="down_up",
-        ),
-        row(
-            "blocks.N.mlp.w3.weight", "layers.N.mlp.up.weight", "inter | hidden", "inter", mlp_order="down_up"
-        ),
-        row(
-            "blocks.N.mlp.w2.weight", "layers.N.mlp.up.weight", "inter | hidden", "inter", mlp_order="up_down"
-        ),
-        row(
-            "blocks.N.mlp.w3.weight",
-            "layers.N.mlp.down.weight",
-            "hidden | inter",
-            "inter",
-            mlp_order="up_down",
+        *(
+            row(f"blocks.N.mlp.{w}.weight", f"layers.N.mlp.{p}.weight", MLP[p], "inter", mlp_order=order)
+            for order in _READERS
+            for w, p in zip(("w2", "w3"), order.split("_"), strict=True)
         ),
         row("norm.weight", "norm.weight", "hidden"),
         row("head.weight", "head.weight", "vocab | hidden", "vocab"),

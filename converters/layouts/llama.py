@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from converters.layouts.inert import HF_INERT
-from converters.layouts.table import ANY_READS, Layout, Row, row
+from converters.layouts.table import ANY_READS, Layout, Row, biased, row
 
 _HEADS = "kv_heads q_per_kv halves pairs head_dim"
 _LAYER = "model.layers.N."
 _LOGICAL = "layers.N."
 
 TIED = "tie_word_embeddings"
+UNTIED = {TIED: False}
+MLP = {"gate": "inter | hidden", "up": "inter | hidden", "down": "hidden | inter"}
 
 # What the config of every Hugging Face format of the family says in the same words.
 HF_CONFIG: Mapping[str, object] = {
@@ -54,64 +56,28 @@ GROUPED_CONFIG: Mapping[str, object] = {
     "rope_scaling": "$rope_scaling",
 }
 
-_MLP = {"gate": "inter | hidden", "up": "inter | hidden", "down": "hidden | inter"}
+
+def _attention(part: str, dims: str) -> tuple[Row, Row]:
+    return biased(
+        f"{_LAYER}self_attn.{part}_proj", f"{_LOGICAL}attention.{part}", dims, "kv_heads", "attention_bias"
+    )
+
+
+def _mlp(part: str) -> tuple[Row, Row]:
+    return biased(f"{_LAYER}mlp.{part}_proj", f"{_LOGICAL}mlp.{part}", MLP[part], "inter", "mlp_bias")
 
 
 def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
     """In the order of the modules, which is the order of the shards. mlp: of its three projections."""
     return (
         row("model.embed_tokens.weight", "embed.weight", "vocab | hidden", "vocab"),
-        *(
-            rows
-            for part in "qkv"
-            for rows in (
-                row(
-                    f"{_LAYER}self_attn.{part}_proj.weight",
-                    f"{_LOGICAL}attention.{part}.weight",
-                    f"{_HEADS} | hidden",
-                    "kv_heads",
-                ),
-                row(
-                    f"{_LAYER}self_attn.{part}_proj.bias",
-                    f"{_LOGICAL}attention.{part}.bias",
-                    _HEADS,
-                    "kv_heads",
-                    attention_bias=True,
-                ),
-            )
-        ),
-        row(
-            f"{_LAYER}self_attn.o_proj.weight",
-            f"{_LOGICAL}attention.o.weight",
-            "hidden | kv_heads q_per_kv head_dim",
-            "kv_heads",
-        ),
-        row(f"{_LAYER}self_attn.o_proj.bias", f"{_LOGICAL}attention.o.bias", "hidden", attention_bias=True),
-        *(
-            rows
-            for part in mlp
-            for rows in (
-                row(f"{_LAYER}mlp.{part}_proj.weight", f"{_LOGICAL}mlp.{part}.weight", _MLP[part], "inter"),
-                row(
-                    f"{_LAYER}mlp.{part}_proj.bias",
-                    f"{_LOGICAL}mlp.{part}.bias",
-                    _MLP[part].partition(" ")[0],
-                    None if part == "down" else "inter",
-                    mlp_bias=True,
-                ),
-            )
-        ),
+        *(rows for part in "qkv" for rows in _attention(part, f"{_HEADS} | hidden")),
+        *_attention("o", "hidden | kv_heads q_per_kv head_dim"),
+        *(rows for part in mlp for rows in _mlp(part)),
         row(f"{_LAYER}input_layernorm.weight", f"{_LOGICAL}attention_norm.weight", "hidden"),
         row(f"{_LAYER}post_attention_layernorm.weight", f"{_LOGICAL}mlp_norm.weight", "hidden"),
         row("model.norm.weight", "norm.weight", "hidden"),
-        row(
-            "lm_head.weight",
-            "head.weight",
-            "vocab | hidden",
-            "vocab",
-            kind="causal",
-            tie_word_embeddings=False,
-        ),
+        row("lm_head.weight", "head.weight", "vocab | hidden", "vocab", kind="causal", **UNTIED),
         row("score.weight", "reward.weight", "score | hidden", kind="reward"),
     )
 

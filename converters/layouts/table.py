@@ -62,6 +62,16 @@ def row(stored: str, holds: str, dims: str, split: str | None = None, **when: ob
     )
 
 
+def biased(stored: str, holds: str, dims: str, split: str, switch: str) -> tuple[Row, Row]:
+    """A matrix and its bias, which runs along its rows. switch: the choice that says whether there is one."""
+    rows = dims.partition(" |")[0]
+    along = split if split in rows.split() else None
+    return (
+        row(f"{stored}.weight", f"{holds}.weight", dims, split),
+        row(f"{stored}.bias", f"{holds}.bias", rows, along, **{switch: True}),
+    )
+
+
 @dataclass(frozen=True)
 class Layout:
     """One family in one format.
