@@ -37,14 +37,14 @@ _FEW_THREADS = {
 
 def main(args: list[str] | None = None) -> None:
     """The `internlm-zoo` entry point. args: defaults to the process's own; always exits."""
-    from internlm_zoo.cli.signals import code_of, heed, outcome
+    from internlm_zoo.cli.signals import code_of, install_handlers, outcome
 
-    heed()
+    install_handlers()
     try:
         from internlm_zoo.cli.shell import run
-        from internlm_zoo.cli.streams import own_the_descriptors
+        from internlm_zoo.cli.streams import reserve_descriptors
 
-        own_the_descriptors()
+        reserve_descriptors()
         _ask_for_few_threads()
         load_commands()
         code = run(sys.argv[1:] if args is None else args)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from internlm_zoo.cli.document import print_json
 from internlm_zoo.cli.flags import as_flags
-from internlm_zoo.cli.streams import let_pass, passing
+from internlm_zoo.cli.streams import unescaped, write_unescaped
 from internlm_zoo.errors import ZooError
 from internlm_zoo.plain import MOST, plain, plain_lines
 
@@ -36,7 +36,7 @@ def say(answer: CommandResult, *, as_json: bool) -> None:
     if as_json:
         print_json(answer.data)
     elif isinstance(view, Path):
-        let_pass((plain(str(view)) if sys.stdout.isatty() else str(view)) + "\n")
+        write_unescaped((plain(str(view)) if sys.stdout.isatty() else str(view)) + "\n")
     elif isinstance(view, list):
         sys.stdout.write("".join(f"{plain(line)}\n" for line in view))
     elif isinstance(view, str):
@@ -54,12 +54,12 @@ def tell(text: str, style: str | None = None) -> None:
     stderr().tell(text, style)
 
 
-def tell_error(error: ZooError, *, as_json: bool, debug: bool) -> None:
+def print_error(error: ZooError, *, as_json: bool, debug: bool) -> None:
     """What went wrong: as a document on stdout, if that is asked for and it takes one, else on stderr."""
     if debug:
         for part in traceback.format_exception(error):
             sys.stderr.write(plain_lines(part, MOST))
-    if as_json and _print_error(error):
+    if as_json and _print_error_document(error):
         return
     first, *more = error.lines
     for line in (f"error: {first}", *more):
@@ -68,14 +68,14 @@ def tell_error(error: ZooError, *, as_json: bool, debug: bool) -> None:
         tell(f"  fix: {error.fix}")
 
 
-def misread(error: Any) -> None:
+def print_parse_error(error: Any) -> None:
     """What the parser of options says, in its own way; it quotes what was typed."""
     error.message = plain(error.message)
-    with passing():
+    with unescaped():
         error.show()
 
 
-def _print_error(error: ZooError) -> bool:
+def _print_error_document(error: ZooError) -> bool:
     """Whether stdout takes it; else stderr is told."""
     texts = {"what": error.what, "where": error.where, "fix": error.fix}
     facts = {name: text and as_flags(text) for name, text in texts.items()} | {"exit_code": error.exit_code}

@@ -39,7 +39,7 @@ def cache_list(shell: Shell) -> CommandResult:
     store = Store(shell.settings.home)
     there, used = inventory(store), usage(store)
     held = there.holdings
-    rows = [_holding(*entry) for entry in zip(held, shares(held), strict=True)]
+    rows = [_stored_release(*entry) for entry in zip(held, shares(held), strict=True)]
     _tell(shell, there.unread)
     data = {
         "home": store.home,
@@ -51,7 +51,7 @@ def cache_list(shell: Shell) -> CommandResult:
     unfinished = f", {byte_count(used.partial)} in unfinished downloads" if used.partial else ""
     shell.note(f"{byte_count(used.blobs)} in files{unfinished}, in {store.home}")
     nothing = "no release in the store can be read" if there.unread else "the store is empty"
-    return CommandResult(data, _holdings_sheet(rows) if held else [nothing])
+    return CommandResult(data, _releases_table(rows) if held else [nothing])
 
 
 @verb("path", group="cache", example="internlm-zoo cache path internlm-chat-7b")
@@ -204,7 +204,7 @@ def _unread(one: UnreadableRelease) -> dict[str, Any]:
     return {"path": one.path, "what": as_flags(one.error.what), "fix": as_flags(one.error.fix or "")}
 
 
-def _holding(holding: StoredRelease, share: DiskShare) -> dict[str, Any]:
+def _stored_release(holding: StoredRelease, share: DiskShare) -> dict[str, Any]:
     record = holding.record
     release = record.release
     return {
@@ -223,7 +223,7 @@ def _holding(holding: StoredRelease, share: DiskShare) -> dict[str, Any]:
     }
 
 
-def _holdings_sheet(held: list[dict[str, Any]]) -> RenderableType:
+def _releases_table(held: list[dict[str, Any]]) -> RenderableType:
     from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, byte_count
 
     columns = [Column("Model"), Column("Format"), Column("Hub"), Column("Repository", narrow="fold")]

@@ -100,7 +100,7 @@ def verify(
             target, workers, settings=shell.settings, quick=quick, repair=repair, progress=progress
         )
     for file in (file for report in reports for file in report.repaired):
-        shell.note(_mended(file))
+        shell.note(_repaired(file))
     for report in reports:
         for told in sentences(report.quoted):
             shell.note(told)
@@ -128,7 +128,7 @@ def _service(name: str, service: SourceStatistics) -> str:
     return f"{byte_count(service.served)} from {name}{retries}"
 
 
-def _mended(file: Repaired) -> str:
+def _repaired(file: Repaired) -> str:
     from internlm_zoo.cli.tables import byte_count
 
     came = ", ".join(f"{byte_count(count)} from {name}" for name, count in file.served.items() if count)

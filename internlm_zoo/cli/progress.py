@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from converters.system.threads import started
-from internlm_zoo.cli.streams import let_pass
+from internlm_zoo.cli.streams import write_unescaped
 from internlm_zoo.progress import Progress
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class _Lines:
             self._console.tell(line)
         return len(text)
 
-    def let_pass(self, text: str) -> None:
-        let_pass(text, self._stream)
+    def write_unescaped(self, text: str) -> None:
+        write_unescaped(text, self._stream)
 
     def close(self) -> None:
         if self._begun:

@@ -1,6 +1,6 @@
 """What every command shares: the common options, one way to answer, one way to fail.
 
-A command is a function that takes a `Shell` first and returns an `CommandResult`; `verb` gives it `--json`,
+A command is a function that takes a `Shell` first and returns a `CommandResult`; `verb` gives it `--json`,
 `--quiet`, `--offline`, `--registry`, turns errors into a sentence (or a JSON document) and an exit code, and
 a signal into its own.
 """
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from internlm_zoo.cli.answers import CommandResult, misread, say, tell, tell_error
+from internlm_zoo.cli.answers import CommandResult, print_error, print_parse_error, say, tell
 from internlm_zoo.cli.flags import options_of
 from internlm_zoo.cli.option_groups import collected, expanded
-from internlm_zoo.cli.signals import code_of, word_of
-from internlm_zoo.cli.streams import ReaderGone, outlets, passing
+from internlm_zoo.cli.signals import code_of, message_of
+from internlm_zoo.cli.streams import ReaderGone, guarded_streams, unescaped
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
 from internlm_zoo.fs.homes import require_here
 from internlm_zoo.settings import Settings
@@ -43,7 +43,7 @@ class _Command(TyperCommand):
     """Its help is ours, and may have colours."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        with passing():
+        with unescaped():
             super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
@@ -55,7 +55,7 @@ class _Group(TyperGroup):
     """As `_Command`."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        with passing():
+        with unescaped():
             super().format_help(ctx, formatter)
 
 
@@ -129,7 +129,7 @@ def run(args: list[str]) -> int:
     """Run the command line and return its exit code. `--local_dir` is accepted for `--local-dir`."""
     args = [_with_dashes(arg) for arg in args]
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of odd headers, with a traceback
-    with outlets():
+    with guarded_streams():
         try:
             code = _run(args)
             sys.stdout.flush()
@@ -150,7 +150,7 @@ def _run(args: list[str]) -> int:
         if "--json" in args:
             _fail(UsageError(error.format_message(), fix="internlm-zoo --help"), _talking(args))
         else:
-            misread(error)
+            print_parse_error(error)
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort) as error:
         return code_of(error)
@@ -201,7 +201,7 @@ def _command(
             _fail(error, shell)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            shell.note(word_of(error))
+            shell.note(message_of(error))
             raise typer.Exit(code_of(error)) from None
         if answer is not None and answer.exit_code:
             raise typer.Exit(answer.exit_code)
@@ -300,4 +300,4 @@ def _shell(options: dict[str, Any]) -> Shell:
 
 
 def _fail(error: ZooError, shell: Shell) -> None:
-    tell_error(error, as_json=shell.json, debug=shell.debug)
+    print_error(error, as_json=shell.json, debug=shell.debug)

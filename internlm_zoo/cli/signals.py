@@ -47,7 +47,7 @@ class _Course:
 _course = _Course()
 
 
-def heed() -> None:
+def install_handlers() -> None:
     """From now on, in a process that is the command line's own."""
     for name in _WORDS:
         number = getattr(signal, name, None)
@@ -65,7 +65,7 @@ def outcome(code: int) -> int:
     return 128 + _course.first if code and _course.first else code
 
 
-def word_of(error: KeyboardInterrupt) -> str:
+def message_of(error: KeyboardInterrupt) -> str:
     return error.word if isinstance(error, SignalReceived) else _WORDS["SIGINT"]
 
 

@@ -2,9 +2,9 @@
 not ours; no character is too much for them, and one that takes nothing is a sentence, not a traceback.
 
 What a library prints, a warning and a traceback go this way too. Colours and what moves the cursor come
-through `passing`, as of a display whose texts are plain already. A character that an encoding lacks is drawn
-with ASCII where that is as good, else written as Python escapes it. A result that stdout does not take is an
-error; what is only told, on stderr, is lost where nobody listens: the work is worth more.
+through `unescaped`, as of a display whose texts are plain already. A character that an encoding lacks is
+drawn with ASCII where that is as good, else written as Python escapes it. A result that stdout does not take
+is an error; what is only told, on stderr, is lost where nobody listens: the work is worth more.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class GuardedStream:
         return getattr(self._stream, "errors", None)
 
     def write(self, text: str) -> int:
-        self.let_pass(escaped(text))
+        self.write_unescaped(escaped(text))
         return len(text)
 
-    def let_pass(self, text: str) -> None:
+    def write_unescaped(self, text: str) -> None:
         """Write what may be obeyed: our own colours, and a path that another program is to read."""
         clean = redacted(text)
         try:
-            self._whole().write(_fitting(clean, self.encoding, self.errors))
+            self._whole().write(_encodable(clean, self.encoding, self.errors))
         except OSError as error:
             self._lost(error)
 
@@ -117,7 +117,7 @@ class ResultStream(GuardedStream):
         super()._lost(error)
         if isinstance(error, BrokenPipeError):
             raise ReaderGone from error
-        raise undelivered(error) from error
+        raise output_error(error) from error
 
 
 class CurrentStream:
@@ -127,21 +127,21 @@ class CurrentStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        let_pass(text, self._stream())
+        write_unescaped(text, self._stream())
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream(), name)
 
 
-def let_pass(text: str, stream: Any = None) -> None:
+def write_unescaped(text: str, stream: Any = None) -> None:
     """Write it where it is not escaped. stream: an outlet; default: stdout."""
     stream = stream or sys.stdout
-    getattr(stream, "let_pass", stream.write)(text)
+    getattr(stream, "write_unescaped", stream.write)(text)
 
 
 @contextmanager
-def passing() -> Iterator[None]:
+def unescaped() -> Iterator[None]:
     """What is written meanwhile is ours, as a help text."""
     out, err = sys.stdout, sys.stderr
     ours: tuple[Any, Any] = CurrentStream(lambda: out), CurrentStream(lambda: err)
@@ -152,7 +152,7 @@ def passing() -> Iterator[None]:
         sys.stdout, sys.stderr = out, err
 
 
-def undelivered(error: OSError) -> ZooError:
+def output_error(error: OSError) -> ZooError:
     """What there is to say where stdout does not take the result."""
     kind = NoSpaceError if error.errno in _FULL else AccessError
     what = f"the result cannot be written to stdout: {error.strerror}"
@@ -160,7 +160,7 @@ def undelivered(error: OSError) -> ZooError:
 
 
 @contextmanager
-def outlets() -> Iterator[None]:
+def guarded_streams() -> Iterator[None]:
     """sys.stdout and sys.stderr are ours for a while."""
     before = sys.stdout, sys.stderr
     out: Any = ResultStream(sys.stdout)
@@ -172,7 +172,7 @@ def outlets() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def own_the_descriptors() -> None:
+def reserve_descriptors() -> None:
     """For the process as a whole: bytes of file names that are no text go out as they came, and no file that
     is opened takes the place of a closed stdin, stdout or stderr, into which libraries may write."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -182,7 +182,7 @@ def own_the_descriptors() -> None:
     os.close(descriptor)
 
 
-def _fitting(text: str, encoding: str, errors: str | None) -> str:
+def _encodable(text: str, encoding: str, errors: str | None) -> str:
     """The text in characters that a stream can write."""
     try:
         text.encode(encoding, _BYTES if errors == _BYTES else "strict")

@@ -187,7 +187,7 @@ def test_names_go_out_as_they_came_in_the_c_locale(tmp_path):
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     """Libraries write to the descriptors 1 and 2, whoever holds them."""
     program = (
-        "import os, sys; from internlm_zoo.cli.streams import own_the_descriptors as own; own();"
+        "import os, sys; from internlm_zoo.cli.streams import reserve_descriptors as own; own();"
         f"file = open({str(tmp_path / 'weights')!r}, 'wb'); os.write(2, b'words'); sys.exit(file.fileno())"
     )
     script = f'{sys.executable} -c "$PROGRAM" <&- >&- 2>&-'

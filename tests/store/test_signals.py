@@ -218,7 +218,7 @@ class Last:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0)
 
-signals.heed()
+signals.install_handlers()
 last = Last()
 del last
 try:
