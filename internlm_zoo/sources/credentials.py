@@ -32,7 +32,7 @@ from internlm_zoo.sources.endpoints import endpoint_of, is_plaintext, variable_o
 Secrets = tuple[Secret, ...]
 
 
-def named(hub: Hub, settings: Settings) -> Secrets:
+def _stated(hub: Hub, settings: Settings) -> Secrets:
     """From a file that was named for the hub, or from its variables.
 
     A hub whose place a URL has taken is given only what was named for that URL."""
@@ -74,7 +74,7 @@ def _is_ours(hub: Hub, settings: Settings) -> bool:
 def _credentials_elsewhere(hub: Hub, settings: Settings) -> Credentials:
     """Of a hub that is where an overlay says."""
     shipped = read_registry().hubs
-    secrets = named(hub.model_copy(update={"token_env": own_tokens(hub, shipped)}), settings)
+    secrets = _stated(hub.model_copy(update={"token_env": own_tokens(hub, shipped)}), settings)
     place = without_user(endpoint_of(hub, settings.environ) or "")
     if secrets and is_plaintext(place):
         what = f"{secrets[0].origin} is not sent to {place}, where others could read it"
@@ -95,7 +95,7 @@ def _has_login(hub: Hub, settings: Settings) -> bool:
 
 
 def _credentials(hub: Hub, settings: Settings) -> Credentials:
-    secrets = named(hub, settings)
+    secrets = _stated(hub, settings)
     saved = _SAVED.get(hub.protocol or "")
     if secrets or saved is None or not hub.token_env:
         return Credentials(hub.name, secrets)
@@ -119,7 +119,7 @@ def with_token_files(settings: Settings, files: Sequence[str], source: str = "")
         name, equals, path = text.partition("=")
         if not (equals and name in hubs):
             name, path = source, str(place_of(Path(text)))
-        logins[name] = _of_file(path_of(path, settings.environ), _taker(name, text, hubs))
+        logins[name] = _secrets_in(path_of(path, settings.environ), _protocol_of(name, text, hubs))
         if name in hubs:
             _require_ours(hubs[name], settings)
     return replace(settings, logins=logins)
@@ -134,7 +134,7 @@ def _require_ours(hub: Hub, settings: Settings) -> None:
         raise UsageError(what, hub.stated_in, f"name the address in {variable}, or by `source=URL`")
 
 
-def _taker(name: str, text: str, hubs: Mapping[str, Hub]) -> str:
+def _protocol_of(name: str, text: str, hubs: Mapping[str, Hub]) -> str:
     """The protocol that the credentials are for."""
     if "://" in name:
         return ""
@@ -149,14 +149,14 @@ def _taker(name: str, text: str, hubs: Mapping[str, Hub]) -> str:
     raise UsageError(what, fix=f"write HUB={text}, with one of {', '.join(takers)}")
 
 
-def _of_file(path: Path, protocol: str) -> Secrets:
+def _secrets_in(path: Path, protocol: str) -> Secrets:
     """Raises CredentialError, also for a file that holds nothing."""
     try:
         text = read_text(path)
     except OSError as error:
         what = f"the token file cannot be read: {error.strerror}"
         raise CredentialError(what, path, "name a file that holds the token") from error
-    secrets = (_keys if protocol == "openxlab" else _one)(text, path)
+    secrets = (_keys_in if protocol == "openxlab" else _token_in)(text, path)
     if not secrets:
         raise CredentialError("the token file is empty", path)
     return secrets
@@ -174,25 +174,25 @@ def user_home(settings: Settings) -> Path:
 
 def user_cache(settings: Settings) -> Path:
     """Where programs keep what can be had again, by the XDG rule."""
-    named = settings.environ.get("XDG_CACHE_HOME")
-    return Path(named) if named else user_home(settings) / ".cache"
+    moved = settings.environ.get("XDG_CACHE_HOME")
+    return Path(moved) if moved else user_home(settings) / ".cache"
 
 
 def huggingface_home(settings: Settings) -> Path:
     """Where huggingface_hub keeps its login and its cache."""
-    named = settings.environ.get("HF_HOME")
-    return path_of(named, settings.environ) if named else user_cache(settings) / "huggingface"
+    moved = settings.environ.get("HF_HOME")
+    return path_of(moved, settings.environ) if moved else user_cache(settings) / "huggingface"
 
 
 def _huggingface(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
-    named = settings.environ.get("HF_TOKEN_PATH")
-    place = path_of(named, settings.environ) if named else huggingface_home(settings) / "token"
-    return place, lambda path: _one(read_text(path), path)
+    moved = settings.environ.get("HF_TOKEN_PATH")
+    place = path_of(moved, settings.environ) if moved else huggingface_home(settings) / "token"
+    return place, lambda path: _token_in(read_text(path), path)
 
 
 def _openxlab(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
     place = user_home(settings) / ".openxlab" / "config.json"
-    return place, lambda path: _keys(read_text(path), path)
+    return place, lambda path: _keys_in(read_text(path), path)
 
 
 def _modelscope(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
@@ -206,7 +206,7 @@ def _modelscope(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
         config = HubConfig(token="", config_dir=settings.home / "no-modelscope-login")
         config.config_dir = path.parents[1]
         try:
-            return _one(config.load_token() or "", path)
+            return _token_in(config.load_token() or "", path)
         except (EOFError, AttributeError, ImportError, IndexError, ValueError) as error:
             what = "the saved ModelScope login cannot be read"
             raise AccessError(what, path, "modelscope login") from error
@@ -214,11 +214,11 @@ def _modelscope(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
     return modelscope_folder(settings) / "credentials" / "cookies", understand
 
 
-def _one(text: str, path: Path) -> Secrets:
+def _token_in(text: str, path: Path) -> Secrets:
     return tuple(filter(None, [secret_of(text, str(path))]))
 
 
-def _keys(text: str, path: Path) -> Secrets:
+def _keys_in(text: str, path: Path) -> Secrets:
     """OpenXLab's, as `openxlab config` writes them."""
     try:
         said = json.loads(text)

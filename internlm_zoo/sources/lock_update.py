@@ -88,12 +88,12 @@ def locked(snapshot: Snapshot, format: Format | None) -> LockedRelease:
     )
 
 
-def remembering(now: LockedRelease, before: LockedRelease | None) -> LockedRelease:
+def completed(now: LockedRelease, before: LockedRelease | None) -> LockedRelease:
     """`now` with what a download of the same bytes has found and the hub does not list: sizes and digests."""
     if before is None:
         return now
     same_listing = before.revision == now.revision
-    files = tuple(_remembering(file, before.file(file.path), same_listing) for file in now.files)
+    files = tuple(_completed(file, before.file(file.path), same_listing) for file in now.files)
     return replace(now, files=files)
 
 
@@ -110,12 +110,12 @@ def changes(before: LockedRelease, now: LockedRelease) -> list[Change]:
 
 
 class _Resolver:
-    """Asks hubs from several threads, and remembers which of them are silent."""
+    """Asks hubs from several threads, and remembers which of them did not answer."""
 
     def __init__(self, registry: Registry, lock: Lock, settings: Settings) -> None:
         self._registry, self._lock, self._settings = registry, lock, settings
         self._guard = threading.Lock()
-        self._silent: dict[str, NetworkError] = {}
+        self._unreachable: dict[str, NetworkError] = {}
 
     def ask(self, model: str, release: Release) -> Resolved:
         names = (release.repo, *release.also_listed_as)
@@ -127,25 +127,25 @@ class _Resolver:
             raise
         except ZooError as error:
             return Resolved(model, release, before, None, error)
-        now = remembering(locked(snapshot, release.format), before)
+        now = completed(locked(snapshot, release.format), before)
         return Resolved(model, release, before, now, updated=snapshot.updated, notes=snapshot.notes)
 
     def _snapshot(self, release: Release) -> Snapshot:
         with self._guard:
-            silent = self._silent.get(release.hub)
-        if silent:
-            raise silent
+            error = self._unreachable.get(release.hub)
+        if error:
+            raise error
         try:
             return resolve_release(release, self._registry.hub(release.hub), self._settings)
         except ListingError:
             raise
         except NetworkError as error:
             with self._guard:
-                self._silent[release.hub] = error
+                self._unreachable[release.hub] = error
             raise
 
 
-def _remembering(file: File, known: File | None, same_listing: bool) -> File:
+def _completed(file: File, known: File | None, same_listing: bool) -> File:
     if known is None or known.conflict(file):
         return file
     if not (same_listing or known.digests.agree(file.digests)):

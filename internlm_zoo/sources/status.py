@@ -21,7 +21,7 @@ from internlm_zoo.sources.lock_update import Resolved, resolve_all
 State = Literal["first", "same", "older", "newer", "different", "unknown", "unreachable", "gone"]
 DRIFT = frozenset({"older", "newer", "different", "gone"})
 
-_FURNITURE = frozenset({".gitattributes", ".gitignore", "configuration.json", "license"})
+_HUB_FILES = frozenset({".gitattributes", ".gitignore", "configuration.json", "license"})
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,13 @@ def status(
         return item.model, item.release.format or ""
 
     return [
-        standing for _, group in groupby(sorted(resolved, key=kind), kind) for standing in _stand(list(group))
+        comparison
+        for _, group in groupby(sorted(resolved, key=kind), kind)
+        for comparison in _compare(list(group))
     ]
 
 
-def _stand(group: list[Resolved]) -> Iterator[ReleaseComparison]:
+def _compare(group: list[Resolved]) -> Iterator[ReleaseComparison]:
     first = next((item for item in group if item.now is not None), None)
     for item in group:
         if item.now is None:
@@ -101,5 +103,5 @@ def _differing(one: LockedRelease, other: LockedRelease) -> Iterator[str]:
 def _paths(release: LockedRelease) -> Iterator[str]:
     for file in release.files:
         name = file.path.casefold()
-        if name not in _FURNITURE and not name.startswith("readme") and not name.startswith("."):
+        if name not in _HUB_FILES and not name.startswith("readme") and not name.startswith("."):
             yield file.path

@@ -122,7 +122,8 @@ def test_a_hub_that_falls_silent_is_left_when_its_time_is_over(
     world.fault(kind, WEIGHTS, "huggingface", **how)
     began = time.monotonic()
     assert content_below(world.download().path) == FILES
-    assert time.monotonic() - began >= 0.9 * seconds
+    # A trickle is left for a hub that may be quicker after two seconds.
+    assert time.monotonic() - began >= 0.9 * min(seconds, 2.0)
     assert len(world.hubs["huggingface"].downloads(WEIGHTS)) < 5
 
 
