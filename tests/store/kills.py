@@ -86,12 +86,20 @@ class Range:
     def kill(self, point: float) -> None:
         """Run a download until that point."""
         enough = self.sent + max(1, int(min(point, 1.0) * (TOTAL - self.sent)))
+        self.send(lambda: self.sent < enough)
         process = start(self.world, *DOWNLOAD, str(WORKERS))
         while self.sent < enough and process.poll() is None:
             time.sleep(0.001)
         time.sleep(max(0.0, point - 1.0))
         process.kill()
         process.communicate()
+        self.send(lambda: True)
+
+    def send(self, flows: Callable[[], bool]) -> None:
+        """As long as that holds."""
+        for hub in self.world.hubs.values():
+            hub.clear()
+            hub.fault("slow", "*", rate=RATE, flows=flows)
 
     def kill_at_step(self, step: int) -> bool:
         """Run a download until it is about to take that step; False if it ends before."""

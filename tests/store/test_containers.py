@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from tests.environment import Environment
 from tests.environment.places import COMMAND
 from tests.store.leftovers import noted, on_disk
 from tests.store.world import REPO, WEIGHTS, World, content_below, write
-from tests.timing import PATIENCE
+from tests.timing import PATIENCE, wait_for
 
 BLOCK = 8 << 20
 SIZE = 3 * BLOCK + 12_345
@@ -53,14 +52,15 @@ def pod(world: World, *args: str, before: str = "") -> subprocess.Popen[str]:
 
 
 def lives_until_more_is_kept(world: World, *args: str) -> int:
-    """Start a container, and kill it as soon as it has noted more than it found."""
-    before = noted(world)
-    process = pod(world, *(args or DOWNLOAD), "--max-rate", "1MB")
-    while process.poll() is None and noted(world) <= before:
-        time.sleep(0.02)
+    """Start a container, and kill it as soon as it has noted more than it found; more does not come."""
+    hub, before = world.hubs["huggingface"], noted(world)
+    hub.fault("slow", WEIGHTS, rate=200_000, flows=lambda: noted(world) <= before)
+    process = pod(world, *(args or DOWNLOAD))
+    wait_for(lambda: process.poll() is not None or noted(world) > before)
     assert process.poll() is None, process.communicate()[1]
     process.kill()
     process.communicate()
+    hub.clear()
     return noted(world) - before
 
 
@@ -95,8 +95,9 @@ def test_what_a_killed_container_left_can_be_pruned(volume: World) -> None:
 def test_two_containers_of_one_name_share_a_volume_and_the_work(volume: World) -> None:
     """Both are process 1 of pod-0; the second says for whom it waits, and of each file once."""
     hub = volume.hubs["huggingface"]
-    first = pod(volume, *DOWNLOAD, "--max-rate", "3MB")
-    hub.wait(lambda: sum(seen.sent for seen in hub.downloads(WEIGHTS)) > BLOCK)
+    hub.fault("slow", WEIGHTS, rate=4_000_000, flows=lambda: noted(volume) < BLOCK)
+    first = pod(volume, *DOWNLOAD)
+    hub.wait(lambda: noted(volume) >= BLOCK)
     inside = int(Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()[0])
     os.kill(inside, signal.SIGSTOP)
     refused = pod(volume, "cache", "prune")
@@ -108,6 +109,7 @@ def test_two_containers_of_one_name_share_a_volume_and_the_work(volume: World) -
         heard = second.stderr.readline()
         assert heard, "it did not wait"
     assert "(process 1 on pod-0, since 20" in heard
+    hub.clear()
     os.kill(inside, signal.SIGCONT)
     outs = [process.communicate(timeout=PATIENCE) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], outs

@@ -41,6 +41,7 @@ def fill_up_later(enough):
     while held() < enough:
         time.sleep(0.001)
     fill_up()
+    (home.parent / "filled").touch()
 
 def download():
     out, err = io.StringIO(), io.StringIO()
@@ -80,7 +81,12 @@ def test_it_exits_with_8_keeps_what_came_and_goes_on_when_there_is_room(
 ) -> None:
     write(world.root / REPO, {WEIGHTS: random.Random(9).randbytes(SIZE)})
     hub = world.hubs["modelscope"]
-    hub.fault("slow", WEIGHTS, rate=20_000_000)
+
+    def flows() -> bool:
+        sent = sum(seen.sent for seen in hub.downloads(WEIGHTS))
+        return sent < fill_after + 1_000_000 or (world.home.parent / "filled").exists()
+
+    hub.fault("slow", WEIGHTS, rate=20_000_000, flows=flows)
     first, second, third = run_on_a_small_disk(world, workers, fill_after)
     wanted = content_below(world.root / REPO)
     for code, names, _, out in (first, second):

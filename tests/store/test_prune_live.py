@@ -8,16 +8,17 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from converters.locking import LockFile, take
+from tests.store.leftovers import noted
 from tests.store.processes import start
 from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, write
-from tests.timing import PATIENCE
+from tests.timing import PATIENCE, wait_for
 
 pytestmark = pytest.mark.slow
 # Hashes the weights only once it may; says that it is about to.
@@ -51,11 +52,6 @@ def prune(world: World) -> tuple[int, str]:
     return process.returncode, err
 
 
-def until(holds: Callable[[], object]) -> None:
-    while not holds():
-        time.sleep(0.02)
-
-
 def below(home: Path) -> set[Path]:
     """What is in the store; not what is there for a moment."""
     return {path for path in home.rglob("*") if path.suffix != ".now" and path.name != "prune.lock"}
@@ -69,9 +65,9 @@ def hour_ago(home: Path) -> None:
 def test_a_stopped_download_loses_nothing_however_silent_it_is(world: World) -> None:
     write(world.root / REPO, {WEIGHTS: random.Random(4).randbytes(20 << 20)})
     hub = world.hubs["huggingface"]
-    hub.fault("slow", WEIGHTS, rate=4_000_000)
+    hub.fault("slow", WEIGHTS, rate=4_000_000, flows=lambda: not noted(world))
     with running(world, "download", "tiny", "--source", "huggingface") as process:
-        until(lambda: [*world.home.glob("partial/*.journal")] and [*world.home.glob("blobs/sha256/*/*")])
+        wait_for(lambda: noted(world) and [*world.home.glob("blobs/sha256/*/*")])
         process.send_signal(signal.SIGSTOP)
         hour_ago(world.home)
         before = below(world.home)
@@ -97,7 +93,7 @@ def test_blobs_of_no_release_stay_while_a_candidate_is_hashed(world: World, verb
     disk = str(world.folder / "disk")
     command = ("cache", "adopt", disk) if verb == "adopt" else ("download", "tiny", "--adopt", disk)
     with running(world, *command, before=SLOW_HASH.format(mark=str(mark), go=str(go))) as process:
-        until(lambda: mark.exists() and len([*world.home.glob("blobs/sha256/*/*")]) == len(FILES) - 1)
+        wait_for(lambda: mark.exists() and len([*world.home.glob("blobs/sha256/*/*")]) == len(FILES) - 1)
         hour_ago(world.home)
         assert prune(world)[0] == 2
         assert len([*world.home.glob("blobs/sha256/*/*")]) == len(FILES) - 1
@@ -123,9 +119,9 @@ def test_a_download_waits_for_a_prune_that_is_under_way(world: World) -> None:
 
 
 def test_what_a_killed_download_held_is_pruned_at_once(world: World) -> None:
-    world.hubs["huggingface"].fault("slow", WEIGHTS, rate=100_000)
+    world.hubs["huggingface"].fault("stall", WEIGHTS, after=1000)
     with running(world, "download", "tiny", "--source", "huggingface") as process:
-        until(lambda: [*world.home.glob("partial/*.part")])
+        wait_for(lambda: [*world.home.glob("partial/*.part")])
         process.kill()
         process.wait()
         assert prune(world) == (0, "")

@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tests.environment.places import COMMAND, words
 from tests.environment.table import in_the_open
 from tests.store.leftovers import noted
 from tests.store.world import REPO, WEIGHTS, World, open_world, write
-from tests.timing import PATIENCE
+from tests.timing import PATIENCE, wait_for
 
 SIZE = 6_000_000
 GROUP = 54320
@@ -64,7 +63,8 @@ def world(everybodys: Path) -> Iterator[World]:
         world = open_world(everybodys / "world", stack)
         write(world.root / REPO, {WEIGHTS: random.Random(8).randbytes(SIZE)})
         world.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-        world.hubs["huggingface"].fault("slow", WEIGHTS, rate=2_000_000)
+        hub = world.hubs["huggingface"]
+        hub.fault("slow", WEIGHTS, rate=2_000_000, flows=lambda: not noted(world))
         yield world
 
 
@@ -80,8 +80,7 @@ def furnish(world: World, home: int, partial: int | None) -> None:
 def begin(world: World, account: Account) -> int:
     """Killed when something of the weights is noted: how much."""
     process = account.start(world, *DOWNLOAD)
-    while process.poll() is None and not noted(world):
-        time.sleep(0.02)
+    wait_for(lambda: process.poll() is not None or noted(world))
     assert process.poll() is None, process.communicate()[1]
     process.kill()
     process.communicate()

@@ -9,7 +9,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tests.environment.places import COMMAND, words
 from tests.store.kills import digest
 from tests.store.leftovers import noted
 from tests.store.world import REPO, WEIGHTS, World, content_below, write
-from tests.timing import PATIENCE
+from tests.timing import PATIENCE, wait_for
 
 SIZE = 6_000_000
 DOWNLOAD = ("download", "tiny", "--source", "huggingface")
@@ -34,8 +33,14 @@ Start = Callable[..., subprocess.Popen[str]]
 def world(world: World) -> World:
     write(world.root / REPO, {WEIGHTS: random.Random(3).randbytes(SIZE)})
     world.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    world.hubs["huggingface"].fault("slow", WEIGHTS, rate=2_000_000)
+    world.hubs["huggingface"].fault("slow", WEIGHTS, rate=2_000_000, flows=lambda: not noted(world))
     return world
+
+
+def goes_on(world: World) -> None:
+    """The hub, which sends no more than what is noted."""
+    world.hubs["huggingface"].clear()
+    world.hubs["huggingface"].fault("slow", WEIGHTS, rate=2_000_000)
 
 
 @pytest.fixture
@@ -64,8 +69,7 @@ def start(world: World) -> Iterator[Start]:
 
 def begun(world: World, start: Start, where: str, **how: str) -> subprocess.Popen[str]:
     process = start(where, **how)
-    while process.poll() is None and not noted(world):
-        time.sleep(0.02)
+    wait_for(lambda: process.poll() is not None or noted(world))
     assert process.poll() is None, process.communicate()[1]
     return process
 
@@ -82,9 +86,10 @@ def ended(world: World, *processes: subprocess.Popen[str]) -> list[str]:
     return said
 
 
-def dropped(process: subprocess.Popen[str]) -> None:
+def dropped(world: World, process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
+    goes_on(world)
 
 
 def as_of_another_machine(world: World, silent: float) -> None:
@@ -104,7 +109,7 @@ def parts(world: World) -> set[Path]:
 def test_without_locks_a_killed_download_is_gone_on_with_and_a_living_one_left_alone(
     world: World, start: Start, where: str
 ) -> None:
-    dropped(begun(world, start, where))
+    dropped(world, begun(world, start, where))
     kept, hub = noted(world), world.hubs["huggingface"]
     before = hub.sent
     first = start(where)
@@ -116,7 +121,7 @@ def test_without_locks_a_killed_download_is_gone_on_with_and_a_living_one_left_a
 
 
 def test_what_another_machine_holds_counts_until_it_is_silent(world: World, start: Start) -> None:
-    dropped(begun(world, start, HONEST))
+    dropped(world, begun(world, start, HONEST))
     as_of_another_machine(world, silent=0)
     process = start(HONEST)
     heard = ""
@@ -132,7 +137,7 @@ def test_what_another_machine_holds_counts_until_it_is_silent(world: World, star
 @pytest.mark.parametrize("clock", [-7200, 7200])
 def test_silence_is_measured_by_the_clock_of_the_file_server(world: World, start: Start, clock: int) -> None:
     """Ours is two hours behind, or ahead."""
-    dropped(begun(world, start, HONEST))
+    dropped(world, begun(world, start, HONEST))
     as_of_another_machine(world, silent=0)
     refused = start(HONEST, "cache", "prune", clock=clock)
     assert "on pod-9" in refused.communicate(timeout=PATIENCE)[1] and refused.returncode == 2
@@ -146,10 +151,9 @@ def test_who_was_taken_for_dead_and_wakes_up_writes_into_nobodys_file(world: Wor
     sleeper.send_signal(signal.SIGSTOP)
     as_of_another_machine(world, silent=61)
     mine = parts(world)
+    goes_on(world)
     other = start(LYING)
-    while parts(world) & mine:
-        assert other.poll() is None, other.communicate()[1]
-        time.sleep(0.01)
+    wait_for(lambda: other.poll() is not None or not parts(world) & mine)
     sleeper.send_signal(signal.SIGCONT)
     assert "waiting for `" in ended(world, sleeper, other)[0]
 
@@ -162,6 +166,5 @@ def test_whoever_waits_for_a_silent_hub_gives_signs_of_life(world: World, start:
     world.hubs["huggingface"].wait(lambda: world.hubs["huggingface"].downloads(WEIGHTS))
     lock = world.home / "partial" / f"{digest(world.root / REPO / WEIGHTS)}.lock"
     first = lock.stat().st_mtime_ns
-    while lock.stat().st_mtime_ns == first:
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for(lambda: process.poll() is not None or lock.stat().st_mtime_ns != first)
+    assert process.poll() is None
