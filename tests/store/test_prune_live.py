@@ -24,15 +24,15 @@ pytestmark = pytest.mark.slow
 # Hashes the weights only once it may; says that it is about to.
 SLOW_HASH = """
 import pathlib, time
-import internlm_zoo.store.hash_cache as ledger
-real = ledger._hash
+import internlm_zoo.store.hash_cache as hash_cache
+real = hash_cache.hash_file
 def slow(path, *rest):
     if path.name == "model.safetensors":
         pathlib.Path({mark!r}).touch()
         while not pathlib.Path({go!r}).exists():
             time.sleep(0.02)
     return real(path, *rest)
-ledger._hash = slow
+hash_cache.hash_file = slow
 """
 
 

@@ -146,7 +146,7 @@ def test_silence_is_measured_by_the_clock_of_the_file_server(world: World, start
 
 
 def test_who_was_taken_for_dead_and_wakes_up_writes_into_nobodys_file(world: World, start: Start) -> None:
-    naps = "import internlm_zoo.transfer.partial as partial; partial._NAP_SECONDS = 0\n"
+    naps = "import internlm_zoo.transfer.partial as partial; partial._SLEPT_SECONDS = 0\n"
     sleeper = begun(world, start, LYING, before=naps)
     sleeper.send_signal(signal.SIGSTOP)
     as_of_another_machine(world, silent=61)
