@@ -32,30 +32,30 @@ def demo(
 
     Needs the [torch] extra, no network and no GPU. Exits with 1 if a step fails.
     """
-    from internlm_zoo.demo.environment import MODELS, open_world
+    from internlm_zoo.demo.environment import MODELS, open_environment
     from internlm_zoo.demo.report import write
-    from internlm_zoo.demo.steps import journey
+    from internlm_zoo.demo.steps import run_steps
     from internlm_zoo.loading.runtime import require_torch
 
     require_torch()
-    proofs: list[StepResult] = []
-    with scratch() as root, open_world(root) as world:
-        for hub, url in world.hubs.items():
+    results: list[StepResult] = []
+    with scratch() as root, open_environment(root) as environment:
+        for hub, url in environment.hubs.items():
             shell.note(f"{hub} on {url}")
         for model in MODELS:
             shell.note("")
             shell.note(model)
-            for proof in journey(world, model):
-                proofs.append(proof)
-                _tell(shell, proof, verbose)
-    ok = all(proof.ok for proof in proofs)
-    for path in write(proofs, report_dir) if report_dir else ():
+            for result in run_steps(environment, model):
+                results.append(result)
+                _tell(shell, result, verbose)
+    ok = all(result.ok for result in results)
+    for path in write(results, report_dir) if report_dir else ():
         shell.note(f"wrote {path}")
-    data = {"ok": ok, "proofs": [asdict(proof) for proof in proofs]}
-    return CommandResult(data, _table(proofs), exit_code=int(not ok))
+    data = {"ok": ok, "proofs": [asdict(result) for result in results]}
+    return CommandResult(data, _table(results), exit_code=int(not ok))
 
 
-def _table(proofs: list[StepResult]) -> TextTable:
+def _table(results: list[StepResult]) -> TextTable:
     from rich.text import Text
 
     from internlm_zoo.cli.tables import Column, TextTable
@@ -71,12 +71,12 @@ def _table(proofs: list[StepResult]) -> TextTable:
             Column("MB", "right"),
             Column("s", "right"),
         ],
-        [[marks[proof.ok], proof.model, proof.step, proof.proved, *figures(proof)] for proof in proofs],
+        [[marks[one.ok], one.model, one.step, one.proved, *figures(one)] for one in results],
         title="What was proved",
     )
 
 
-def _tell(shell: Shell, proof: StepResult, verbose: bool) -> None:
-    shell.note(f"  {'✓' if proof.ok else '✗'} {proof.step}: {proof.proved}")
-    for command in proof.commands if verbose else ():
+def _tell(shell: Shell, result: StepResult, verbose: bool) -> None:
+    shell.note(f"  {'✓' if result.ok else '✗'} {result.step}: {result.proved}")
+    for command in result.commands if verbose else ():
         shell.note(f"      $ {command}")

@@ -1,4 +1,4 @@
-"""A small world on loopback: four hubs that hold the two demo models, and one hub with a wrong byte.
+"""Hubs on loopback: four that hold the two demo models, and one hub with a wrong byte.
 
 The models are the ones that ship with the package, in original format; their Hugging Face form is what
 conversion makes of them. The overlay beside this file says under which names the hubs list them.
@@ -51,7 +51,7 @@ class Environment:
 
 
 @contextmanager
-def open_world(root: Path) -> Iterator[Environment]:
+def open_environment(root: Path) -> Iterator[Environment]:
     """Build the hubs' contents below `root`, serve them on free ports, and stop at the end."""
     from internlm_zoo.serve.background import start
 

@@ -25,27 +25,27 @@ class StepResult:
     commands: tuple[str, ...] = ()
 
 
-def write(proofs: Sequence[StepResult], directory: Path) -> tuple[Path, Path]:
+def write(results: Sequence[StepResult], directory: Path) -> tuple[Path, Path]:
     """Write report.json and report.md into `directory`; returns both paths."""
     directory.mkdir(parents=True, exist_ok=True)
     as_json, as_markdown = directory / "report.json", directory / "report.md"
-    document = {"ok": all(proof.ok for proof in proofs), "proofs": [asdict(proof) for proof in proofs]}
+    document = {"ok": all(result.ok for result in results), "proofs": [asdict(result) for result in results]}
     as_json.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    as_markdown.write_text(_markdown(proofs), encoding="utf-8")
+    as_markdown.write_text(_markdown(results), encoding="utf-8")
     return as_json, as_markdown
 
 
-def _markdown(proofs: Sequence[StepResult]) -> str:
+def _markdown(results: Sequence[StepResult]) -> str:
     rows = [
-        f"| {'✓' if proof.ok else '✗'} | {proof.step} | {proof.model} | {markdown_text(proof.proved)} | "
-        + " | ".join(figures(proof))
+        f"| {'✓' if result.ok else '✗'} | {result.step} | {result.model} | {markdown_text(result.proved)} | "
+        + " | ".join(figures(result))
         + " |"
-        for proof in proofs
+        for result in results
     ]
     head = ["# internlm-zoo demo", "", "|  | step | model | proved | MB | s |", "|---|---|---|---|--:|--:|"]
     return "\n".join([*head, *rows]) + "\n"
 
 
-def figures(proof: StepResult) -> tuple[str, str]:
+def figures(result: StepResult) -> tuple[str, str]:
     """Megabytes and seconds, for a table."""
-    return (f"{proof.bytes / 1e6:.2f}" if proof.bytes else "", f"{proof.seconds:.2f}")
+    return (f"{result.bytes / 1e6:.2f}" if result.bytes else "", f"{result.seconds:.2f}")

@@ -1,7 +1,6 @@
 """What the demo does with each model, one function per step, through the functions that the CLI calls.
 
-A step returns what it proved; one that fails raises, and `journey` turns that into a proof that is not ok and
-goes on with the next.
+A step returns what it proved; one that fails raises: then its result is not ok, and the next one runs.
 """
 
 from __future__ import annotations
@@ -46,21 +45,21 @@ def _require(holds: bool, what: str, where: str) -> None:
         raise IntegrityError(what, where)
 
 
-def _list(world: Environment, model: str) -> Outcome:
+def _list(environment: Environment, model: str) -> Outcome:
     from internlm_zoo.registry import load_registry
 
-    registry = load_registry(world.settings("user"))
+    registry = load_registry(environment.settings("user"))
     releases = [release for release in registry.model(model).releases if release.hub in ENDPOINTS]
     hubs = sorted({release.hub for release in releases})
     _require(set(hubs) == set(ENDPOINTS), f"it is on {', '.join(hubs)} only", model)
     return Outcome(f"{len(releases)} releases on {len(hubs)} hubs: {', '.join(hubs)}")
 
 
-def _download(world: Environment, model: str) -> Outcome:
+def _download(environment: Environment, model: str) -> Outcome:
     from internlm_zoo import download
 
     got = [
-        download(model, settings=world.settings(hub), source=hub, format=format)
+        download(model, settings=environment.settings(hub), source=hub, format=format)
         for hub in ENDPOINTS
         for format in (("hf", "original") if hub == "openxlab" else ("hf",))
     ]
@@ -68,7 +67,7 @@ def _download(world: Environment, model: str) -> Outcome:
         tuple(sorted((file.path, file.sha256) for file in done.files)) for done in got if done.format == "hf"
     }
     _require(len(digests) == 1, "the hubs delivered different files", model)
-    again = download(model, settings=world.settings("huggingface"), source="huggingface", format="hf")
+    again = download(model, settings=environment.settings("huggingface"), source="huggingface", format="hf")
     _require(again.fetched_bytes == 0, "a second download fetched something", model)
     count = sum(len(done.files) for done in got)
     return Outcome(
@@ -77,10 +76,11 @@ def _download(world: Environment, model: str) -> Outcome:
     )
 
 
-def _corruption(world: Environment, model: str) -> Outcome:
+def _corruption(environment: Environment, model: str) -> Outcome:
     from internlm_zoo import download
 
-    done = download(model, settings=world.settings("unlucky", huggingface=world.faulty), format="hf")
+    settings = environment.settings("unlucky", huggingface=environment.faulty)
+    done = download(model, settings=settings, format="hf")
     sources = {file.path: file.source for file in done.files}
     weights = sources["model.safetensors"]
     _require(weights != "huggingface", "weights with a wrong byte were accepted", model)
@@ -90,14 +90,14 @@ def _corruption(world: Environment, model: str) -> Outcome:
     )
 
 
-def _verify(world: Environment, model: str) -> Outcome:
+def _verify(environment: Environment, model: str) -> Outcome:
     from internlm_zoo.integrity.folder import verify_folder
     from internlm_zoo.registry.lock import Lock
     from internlm_zoo.store.locate import downloads_of, expected_files
 
     reports = []
     for home in (*ENDPOINTS, "unlucky"):
-        settings = world.settings(home)
+        settings = environment.settings(home)
         for folder in downloads_of(model, settings):
             reports.append(verify_folder(folder, expected_files(folder, Lock.load(settings)), None))
     for report in reports:
@@ -110,11 +110,11 @@ def _verify(world: Environment, model: str) -> Outcome:
     )
 
 
-def _convert(world: Environment, model: str) -> Outcome:
+def _convert(environment: Environment, model: str) -> Outcome:
     from internlm_zoo import compare, convert
 
-    settings, work = world.settings("openxlab"), world.work(model)
-    original = _downloaded(world, model, "original")
+    settings, work = environment.settings("openxlab"), environment.work(model)
+    original = _downloaded(environment, model, "original")
     there = convert(original, work / "hf", to="hf", settings=settings)
     back = convert(work / "hf", work / "original", to="original", tp=_TP, pp=_PP, settings=settings)
     again = convert(work / "original", work / "hf-again", to="hf", known_as=model, settings=settings)
@@ -130,36 +130,36 @@ def _convert(world: Environment, model: str) -> Outcome:
     )
 
 
-def _load(world: Environment, model: str) -> Outcome:
+def _load(environment: Environment, model: str) -> Outcome:
     from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.load import load_model
 
-    request = LoadRequest(world.work(model) / "hf", _DEVICES, known_as=model)
-    plan = load_model(request, settings=world.settings("user")).plan
+    request = LoadRequest(environment.work(model) / "hf", _DEVICES, known_as=model)
+    plan = load_model(request, settings=environment.settings("user")).plan
     parts = ", ".join(
         f"layers {part.first} to {part.stop - 1} on device {n}" for n, part in enumerate(plan.placement.parts)
     )
     return Outcome(f"{plan.parameters:,} parameters: {parts}", plan.placement.nbytes)
 
 
-def _smoke(world: Environment, model: str) -> Outcome:
+def _smoke(environment: Environment, model: str) -> Outcome:
     from internlm_zoo import smoke_test
 
-    settings = world.settings("user")
-    for directory in (BUNDLED / model, world.work(model) / "hf"):
+    settings = environment.settings("user")
+    for directory in (BUNDLED / model, environment.work(model) / "hf"):
         result = smoke_test(directory, settings=settings, devices=_DEVICES, known_as=model)
         _require(result.ok, result.sentence, str(directory))
     return Outcome(result.sentence)
 
 
-def _generate(world: Environment, model: str) -> Outcome:
+def _generate(environment: Environment, model: str) -> Outcome:
     from internlm_zoo.demo.prompts import PROMPTS
     from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.generate import generate
     from internlm_zoo.loading.load import load_model
 
-    request = LoadRequest(world.work(model) / "hf", known_as=model)
-    loaded = load_model(request, settings=world.settings("user"))
+    request = LoadRequest(environment.work(model) / "hf", known_as=model)
+    loaded = load_model(request, settings=environment.settings("user"))
     said = tuple(
         (prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in PROMPTS[model]
     )
@@ -173,12 +173,12 @@ def _sentence(text: str) -> str:
     return found[0] if found else ""
 
 
-def _mirror(world: Environment, model: str) -> Outcome:
+def _mirror(environment: Environment, model: str) -> Outcome:
     from internlm_zoo.mirror import apply
 
-    file = world.work(model) / _MIRROR_FILE
+    file = environment.work(model) / _MIRROR_FILE
     file.write_text(json.dumps({"destination": "mirror", "models": [model], "formats": ["hf", "original"]}))
-    settings = world.settings("mirror")
+    settings = environment.settings("mirror")
     first, second = apply(file, settings=settings), apply(file, settings=settings)
     _require(first.result == "changed", f"the first apply says: {first.result}", model)
     _require(
@@ -192,10 +192,10 @@ def _mirror(world: Environment, model: str) -> Outcome:
     )
 
 
-def _downloaded(world: Environment, model: str, format: str) -> Path:
+def _downloaded(environment: Environment, model: str, format: str) -> Path:
     from internlm_zoo.downloads.on_demand import find_model
 
-    return find_model(model, settings=world.settings("openxlab"), format=format).path
+    return find_model(model, settings=environment.settings("openxlab"), format=format).path
 
 
 STEPS = (
@@ -229,12 +229,12 @@ STEPS = (
 )
 
 
-def journey(world: Environment, model: str) -> Iterator[StepResult]:
-    """The steps of one model, each as it is done. A step that fails is a proof that is not ok."""
+def run_steps(environment: Environment, model: str) -> Iterator[StepResult]:
+    """The steps of one model, each as it is done. A step that fails is a result that is not ok."""
     for step in STEPS:
         start = time.perf_counter()
         try:
-            outcome, ok = step.run(world, model), True
+            outcome, ok = step.run(environment, model), True
         except ZooError as error:
             outcome, ok = Outcome(str(error)), False
         yield StepResult(
