@@ -16,7 +16,7 @@ from converters.errors import IntegrityError, NotFoundError, UsageError
 from converters.formats.access import content_of, is_directory, reading
 from converters.formats.bytesource import LocalFile
 from converters.formats.folder import SMALL, Folder, LocalFolder, read_whole
-from converters.formats.impostors import refuse_impostor
+from converters.formats.placeholders import refuse_placeholder
 from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import dump
 
@@ -110,7 +110,7 @@ def files_given(path: Path) -> TokenizerFiles:
     if not lone:
         return _directory(path)
     with LocalFile(path) as file:
-        refuse_impostor(file)
+        refuse_placeholder(file)
     content = content_of(path, SMALL)
     return TokenizerFiles(str(path.parent), {_kind(content, path): content})
 

@@ -57,7 +57,9 @@ class AuxiliaryFiles:
             (target / name).write_bytes(content)
 
 
-def lay_beside(source: Checkpoint, options: ConversionOptions, facts: TokenizerFacts) -> AuxiliaryFiles:
+def prepare_auxiliary(
+    source: Checkpoint, options: ConversionOptions, facts: TokenizerFacts
+) -> AuxiliaryFiles:
     """What goes beside the weights of a target. facts: what the files of the tokenizer do not say.
 
     Raises NotFoundError and UsageError for a given tokenizer that is none, IntegrityError for damaged files.

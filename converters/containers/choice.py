@@ -139,8 +139,8 @@ def _undecided(what: str, where: str, *ways: tuple[WeightSet, str]) -> UsageErro
 
 def _none(sets: Sequence[WeightSet], names: Sequence[str], where: str) -> ZooError:
     """Why nothing in it is taken without being asked for."""
-    if strangers := foreign(names):
-        name, kind = strangers[0]
+    if others := foreign(names):
+        name, kind = others[0]
         return UnsupportedError(f"{name} holds {kind.what}; that is not supported", where, kind.fix)
     if sets:
         return NotFoundError(

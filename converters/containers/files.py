@@ -16,8 +16,8 @@ from converters.containers.stored import StoredFile, Wrong
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.formats import safetensors, torchzip
 from converters.formats.folder import Folder, read_whole
-from converters.formats.impostors import refuse_impostor
 from converters.formats.jsontext import json_value
+from converters.formats.placeholders import refuse_placeholder
 from converters.saved import CONVERSION
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def attempt(wrong: Wrong, work: Callable[[], T]) -> T | None:
 def read_json(folder: Folder, name: str) -> Mapping[str, Any]:
     """A small file that holds an object. Raises NotFoundError, and IntegrityError for anything else."""
     with closing(folder.open(name)) as file:
-        refuse_impostor(file)
+        refuse_placeholder(file)
     return json_object(read_whole(folder, name), folder.where(name))
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from converters.auxiliary.prepare import AuxiliaryFiles, lay_beside
+from converters.auxiliary.prepare import AuxiliaryFiles, prepare_auxiliary
 from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.containers.files import write_json
 from converters.containers.names import RECORD
@@ -21,7 +21,7 @@ from converters.errors import IntegrityError, UsageError
 from converters.formats.folder import Folder, LocalFolder
 from converters.options import PLACES, ConversionOptions
 from converters.path_result import PathResult
-from converters.planning.describe import notes_of, twins
+from converters.planning.describe import notes_of, notes_on_head
 from converters.planning.plan import Plan, plan_conversion
 from converters.progress import NullProgress, Progress, byte_count
 from converters.record import record
@@ -113,8 +113,8 @@ def carry_out(
     `plan_conversion` and `open_engine` do, IntegrityError if the result is not the source, NoSpaceError.
     """
     source = open_checkpoint(src, options.given, known, options.weights)
-    beside = lay_beside(source, options, tokenizer_facts(source))
-    plan = plan_conversion(beside.source, options, beside.held)
+    auxiliary = prepare_auxiliary(source, options, tokenizer_facts(source))
+    plan = plan_conversion(auxiliary.source, options, auxiliary.held)
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and _below(source.path, target):
         raise UsageError("the target would replace its own source", target, "choose another target")
@@ -122,7 +122,7 @@ def carry_out(
     staging = Staging(target)
     with refusals_named(staging.target), staging.alone(told.note):
         if staging.occupied and not execution.force:
-            report = _already_there(plan, target, beside, execution.workers, told)
+            report = _already_there(plan, target, auxiliary, execution.workers, told)
             staging.sweep()
             return report
         space = check_space(plan, staging, execution.engine)
@@ -133,7 +133,7 @@ def carry_out(
             free = "an unknown amount is" if space.free is None else f"{byte_count(space.free)} are"
             told.note(f"needs {byte_count(space.needed)}; {free} free")
             check_sidecars(source.folder, source.files, execution.workers)
-            return _run(plan, staging, target, beside, execution, write_files, told)
+            return _run(plan, staging, target, auxiliary, execution, write_files, told)
 
 
 def _below(path: Path, parent: Path) -> bool:
@@ -145,7 +145,7 @@ def _run(
     plan: Plan,
     staging: Staging,
     target: Path,
-    beside: AuxiliaryFiles,
+    auxiliary: AuxiliaryFiles,
     execution: Execution,
     write_files: Engine,
     told: Progress,
@@ -155,7 +155,7 @@ def _run(
     with Sources(source.folder, confirmed=False) as files:
         check_replicas(plan.source, files)
         staging.begin(plan, execution.engine)
-        _write_others(plan, staging.path, beside)
+        _write_others(plan, staging.path, auxiliary)
         stream = Stream(plan.supply, files, plan.normalised, plan.elements)
         written = write_files(plan, stream, staging.path, workers, evidence, told)
     readable = evidence and not plan.quantised
@@ -188,11 +188,11 @@ def _proved(
 
 
 def _already_there(
-    plan: Plan, target: Path, beside: AuxiliaryFiles, workers: int | None, told: Progress
+    plan: Plan, target: Path, auxiliary: AuxiliaryFiles, workers: int | None, told: Progress
 ) -> Report:
     """Raises UsageError if it is another result than the plan's."""
     with scratch() as made:
-        _write_others(plan, made, beside)
+        _write_others(plan, made, auxiliary)
         fingerprints = held_against(plan, target, made, workers, told)
     return _report(plan, target, fingerprints, unchanged=True)
 
@@ -206,11 +206,11 @@ def _report(
     unchanged: bool = False,
 ) -> Report:
     files = tuple(file.name for file in plan.files)
-    notes = (*notes_of(plan), *twins(plan, fingerprints))
+    notes = (*notes_of(plan), *notes_on_head(plan, fingerprints))
     return Report(target, plan, files, plan.nbytes, kept, notes, fingerprints, unchanged)
 
 
-def _write_others(plan: Plan, path: Path, beside: AuxiliaryFiles) -> None:
+def _write_others(plan: Plan, path: Path, auxiliary: AuxiliaryFiles) -> None:
     """All but the weights."""
     plan.layout.container.write_config(path, plan.config, plan.files)
-    beside.write(path)
+    auxiliary.write(path)

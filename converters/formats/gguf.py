@@ -19,7 +19,7 @@ from converters.errors import UnsupportedError
 from converters.formats.bytesource import ByteSource, opened
 from converters.formats.gguf_blocks import QuantisedBlocks, encoder, is_quantised, stored_nbytes
 from converters.formats.gguf_read import ARRAY, BOOL, FLOAT32, INT32, SCALARS, STRING, UINT32, Header, bad
-from converters.formats.impostors import refuse_impostor
+from converters.formats.placeholders import refuse_placeholder
 from converters.formats.tensors import (
     ELEMENT_TYPES,
     FileLayout,
@@ -173,7 +173,7 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> GgufFile:
     UnsupportedError for tensors of quantised types.
     """
     with opened(source) as file:
-        refuse_impostor(file)
+        refuse_placeholder(file)
         header = Header(file)
         if header.take(4) != MAGIC:
             bad("the file does not start as a GGUF file does", file.name)

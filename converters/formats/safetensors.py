@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from converters.errors import IntegrityError, UnsupportedError, UsageError
 from converters.formats.bytesource import ByteSource, opened
-from converters.formats.impostors import refuse_impostor
 from converters.formats.jsontext import json_value
+from converters.formats.placeholders import refuse_placeholder
 from converters.formats.tensors import (
     ELEMENT_TYPES,
     MAX_DIMS,
@@ -56,7 +56,7 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> SafetensorsFile:
     UnsupportedError for element types other than those of ELEMENT_TYPES.
     """
     with opened(source) as opened_source:
-        refuse_impostor(opened_source)
+        refuse_placeholder(opened_source)
         where = opened_source.name
         header, start = _read_header(opened_source)
         metadata = _check_metadata(header.pop(METADATA, {}), where)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from converters.errors import IntegrityError, UsageError
 from converters.formats.bytesource import ByteSource, opened
-from converters.formats.impostors import refuse_impostor
 from converters.formats.jsontext import json_value
+from converters.formats.placeholders import refuse_placeholder
 from converters.formats.tensors import MAX_NAME, TensorLike, TensorSpec, nbytes
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
@@ -103,7 +103,7 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> Mapping[str, str]
     Raises IntegrityError for anything but a map of names to plain file names.
     """
     with opened(source) as file:
-        refuse_impostor(file)
+        refuse_placeholder(file)
         if file.size > MAX_INDEX:
             raise IntegrityError("the index is larger than any checkpoint's", file.name)
         text = file.read(0, file.size)

@@ -132,7 +132,7 @@ class Span:
     nbytes: int
 
 
-def _nothing_to_seal(crcs: Mapping[str, int]) -> tuple[Patch, ...]:
+def _nothing_to_finalize(crcs: Mapping[str, int]) -> tuple[Patch, ...]:
     return ()
 
 
@@ -142,14 +142,14 @@ class FileLayout:
 
     size: of the finished file in bytes. spans: in file order. fixed: what can be written at once. encode:
     what bytes of a span are in the file, and where, if not themselves at their offset.
-    seal: given zlib.crc32 of every span by name, what remains to be written; needs_crc says whether it looks.
-    Bytes covered by none of these are zero.
+    finalize: given zlib.crc32 of every span by name, what remains to be written; needs_crc says whether it
+    looks. Bytes covered by none of these are zero.
     """
 
     size: int
     spans: tuple[Span, ...]
     fixed: tuple[Patch, ...]
-    seal: Callable[[Mapping[str, int]], tuple[Patch, ...]] = _nothing_to_seal
+    finalize: Callable[[Mapping[str, int]], tuple[Patch, ...]] = _nothing_to_finalize
     needs_crc: bool = False
     encode: Callable[[int, memoryview], tuple[int, memoryview]] | None = None
 

@@ -2,7 +2,7 @@
 
 Reading parses the zip directory and the pickle beside it (`pickles.py`) and turns every tensor into an
 absolute offset and strides; the tensors' own bytes are not touched. Writing gives a `FileLayout` equal to
-what torch.save writes, with the tensors' bytes left out and their CRCs filled in by `seal`.
+what torch.save writes, with the tensors' bytes left out and their CRCs filled in by `finalize`.
 Format facts: torch/serialization.py and caffe2/serialize/inline_container.cc of torch 2.13.
 """
 
@@ -19,10 +19,10 @@ from pathlib import Path
 from converters.errors import IntegrityError, UnsupportedError
 from converters.formats import zip_write
 from converters.formats.bytesource import ByteSource, opened
-from converters.formats.impostors import refuse_impostor
 from converters.formats.pickle_names import TensorRef
 from converters.formats.pickle_write import dump_object, dump_tensors
 from converters.formats.pickles import MAX_BYTES, loads
+from converters.formats.placeholders import refuse_placeholder
 from converters.formats.tensors import (
     ELEMENT_TYPES,
     FileLayout,
@@ -113,7 +113,7 @@ def write_object(path: str | os.PathLike[str], value: object) -> None:
     """Write a value of dict, list, tuple, str, int, float, bool, None and DType; complete or not at all."""
     plan = _layout(dump_object(value), ())
     content = bytearray(plan.size)
-    for offset, data in plan.fixed + plan.seal({}):
+    for offset, data in plan.fixed + plan.finalize({}):
         content[offset : offset + len(data)] = data
     target = Path(path)
     partial_file = target.with_name(target.name + ".partial")
@@ -122,7 +122,7 @@ def write_object(path: str | os.PathLike[str], value: object) -> None:
 
 
 def _open_zip(source: ByteSource) -> Mapping[str, ZipMember]:
-    refuse_impostor(source)
+    refuse_placeholder(source)
     head = source.read(0, min(source.size, TAR_MAGIC_AT + len(TAR_MAGIC)))
     if head.startswith(LEGACY_MAGIC) or head[TAR_MAGIC_AT:] == TAR_MAGIC:
         raise UnsupportedError(
@@ -211,7 +211,7 @@ def _layout(pickle: bytes, tensors: Sequence[TensorLike]) -> FileLayout:
         size=entries[ID_NAME].end + zip_write.directory_size(list(entries.values())),
         spans=spans,
         fixed=_fixed(entries, contents),
-        seal=partial(_seal, entries, contents, tuple(t.name for t in tensors)),
+        finalize=partial(_finalize, entries, contents, tuple(t.name for t in tensors)),
         needs_crc=True,
     )
 
@@ -232,7 +232,7 @@ def _fixed(entries: Mapping[str, zip_write.ZipEntry], contents: Mapping[str, byt
     return tuple(headers + bodies + descriptors)
 
 
-def _seal(
+def _finalize(
     entries: Mapping[str, zip_write.ZipEntry],
     contents: Mapping[str, bytes],
     names: Sequence[str],

@@ -64,17 +64,19 @@ def contents_of(
     stored = placed[0]
     if facts is not None:
         facts = dict(of_storage(layout, stated(layout, facts, config, stored, ""), stored))
-    astray = list(_astray(layout, stored, found))
+    misplaced = list(_misplaced(layout, stored, found))
     vocab = _vocabulary(layout, stored, found.tp)
-    findings += [*astray, *_odd_dtypes(stored)]
+    findings += [*misplaced, *_odd_dtypes(stored)]
     if facts is not None and found.configured:
         findings += _against_config(layout, facts, stored, seen, vocab)
         misfits = _misfits(findings, layout, facts, stored, seen, vocab)
-        findings += _by_file([one for one in misfits if one.where not in {other.where for other in astray}])
+        findings += _by_file(
+            [one for one in misfits if one.where not in {other.where for other in misplaced}]
+        )
     return Contents(layout, {**(facts or told), **_dtype(stored)}, vocab, tuple(findings))
 
 
-def _astray(layout: Layout, stored: Stored, found: FolderContents) -> Iterator[Finding]:
+def _misplaced(layout: Layout, stored: Stored, found: FolderContents) -> Iterator[Finding]:
     """Files whose names say the first or last stage, and whose tensors do not, or the other way round."""
     if not layout.container.parallel:
         return

@@ -52,7 +52,7 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
     return (*plan.source.notes, *_lost(plan), *_elements(plan), *_readers(plan), *_openers(plan))
 
 
-def twins(plan: Plan, digests: Mapping[str, str]) -> Iterator[str]:
+def notes_on_head(plan: Plan, digests: Mapping[str, str]) -> Iterator[str]:
     """What the digests of a result's tensors show of its head."""
     same = HEAD in digests and digests[HEAD] == digests.get(EMBEDDING)
     if same and TIED in plan.layout.choices and HEAD in plan.source.own:

@@ -26,7 +26,7 @@ from converters.record.expected import BLAKE3, DIGESTS, Expected, RecordedFile, 
 from converters.saved import CONVERSION, tool_version
 from converters.sinks.digests import SCHEME, fingerprint_of
 from converters.sinks.staging import BOOKKEEPING
-from converters.source.added_files import intruders
+from converters.source.added_files import interfering
 from converters.source.checkpoint import Checkpoint, open_checkpoint
 from converters.streaming.stream import in_parallel
 from converters.system.system_files import files_below
@@ -148,13 +148,13 @@ def check(
     wanted = expected(folder)
     here = set(_files(folder.path, wanted.files)) - {RECORD}
     missing, extra = sorted(wanted.files.keys() - here), sorted(here - wanted.files.keys())
-    intruding = dict(intruders(extra))
+    interferes = dict(interfering(extra))
     present = {name: file for name, file in wanted.files.items() if name in here}
     looked = {name: _difference(folder, name, file, quick=quick) for name, file in present.items()}
     wrong = [(name, what) for name, what in looked.items() if what is not None]
     if not quick and {*missing, *dict(wrong)} <= _APART:  # else its tensors cannot be found
         wrong += _tensors(folder, wanted, workers, progress)
-    wrong += intruding.items()
+    wrong += interferes.items()
     if not (quick or wanted.digested or wrong or missing):
         raise NotFoundError(
             "sizes and configs are right, but it was converted with `evidence=False`, so nothing says what "
@@ -163,7 +163,7 @@ def check(
             "compare it with its source, or look at sizes alone with `quick=True`",
         )
     size = sum(folder.size(name) for name in present)
-    added = [name for name in extra if name not in intruding]
+    added = [name for name in extra if name not in interferes]
     return Check(len(wanted.files), size, tuple(wrong), tuple(missing), tuple(added))
 
 

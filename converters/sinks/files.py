@@ -50,11 +50,11 @@ def write_files(
     ):
         for number, entry in journal.entries.items():
             outputs.finish(batches[number], entry.crcs)
-        kept = outputs.sealed
+        kept = outputs.finished
 
         def run(number: int) -> None:
             entry = _write(batches[number], stream, outputs, plan.source.tensors if evidence else {})
-            journal.add(number, entry)  # once it is written: after a kill only sealing may be left
+            journal.add(number, entry)  # once it is written: after a kill only the last bytes may be left
             outputs.finish(batches[number], entry.crcs)
 
         waiting = [number for number in range(len(batches)) if number not in journal.entries]

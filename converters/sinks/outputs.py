@@ -1,4 +1,4 @@
-"""The target files while they are written: opened with their first bytes, sealed with their last."""
+"""The target files while they are written: opened with their first bytes, finished with their last."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Outputs:
         self._stopped = True
 
     @property
-    def sealed(self) -> tuple[str, ...]:
+    def finished(self) -> tuple[str, ...]:
         """Names of the files that are complete."""
         return tuple(name for name, missing in self._missing.items() if not missing)
 
@@ -61,16 +61,16 @@ class Outputs:
                 self._missing[place.file] -= 1
                 last = not self._missing[place.file]
             if last:
-                self._seal(self._files[place.file])
+                self._finalize(self._files[place.file])
 
     def _stored(self, place: Place) -> int:
         """Bytes of it on disk, which blocks of Q8_0 make fewer."""
         quantised = bool(self._files[place.file].layout.encode) and is_quantised(place.span)
         return stored_nbytes(place.span, quantised)
 
-    def _seal(self, file: TargetFile) -> None:
+    def _finalize(self, file: TargetFile) -> None:
         output = self._output(file.name)
-        for patch in file.layout.seal(self._crcs[file.name]):
+        for patch in file.layout.finalize(self._crcs[file.name]):
             output.write(*patch)
         output.close()
         self._progress.finish(file.name)

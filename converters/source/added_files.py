@@ -18,7 +18,7 @@ _LOADED = {
 }
 
 
-def intruders(added: Iterable[str]) -> Iterator[tuple[str, str]]:
+def interfering(added: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(name, what is wrong with it) of added files that are loaded beside or instead of what was written."""
     for name in added:
         for what, pattern in _LOADED.items():

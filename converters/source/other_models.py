@@ -92,7 +92,7 @@ TENSORS = (
 _SCORE = re.compile(r"(.*\.)?(v_head|score)\.weight")
 
 
-def refuse_strangers(found: FolderContents) -> None:
+def refuse_foreign(found: FolderContents) -> None:
     """Raises UnsupportedError for a model that no layout can hold, whatever else is wrong with it."""
     where = found.folder.where(found.config_file)
     tensors = list(_tensors(found))

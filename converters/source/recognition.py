@@ -11,7 +11,7 @@ from converters.containers.container import FolderContents
 from converters.errors import UnsupportedError
 from converters.layouts.table import Layout
 from converters.source.match import Stored
-from converters.source.other_models import refuse_strangers
+from converters.source.other_models import refuse_foreign
 from converters.values import shown
 
 _NUMBER = re.compile(r"\.\d+\.")
@@ -23,7 +23,7 @@ def recognise(found: FolderContents) -> Layout:
 
     Raises UnsupportedError if it is of no layout that is known, or of another kind of model.
     """
-    refuse_strangers(found)
+    refuse_foreign(found)
     names = [t.name for files in found.files.values() for file in files for t in file.tensors.values()]
     known = tuple(layout for layout in layouts.LAYOUTS if layout.container == found.container)
     if not found.container.says_layout:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from converters.errors import IntegrityError
 from converters.formats.bytesource import ByteSource, opened
-from converters.formats.impostors import refuse_impostor
+from converters.formats.placeholders import refuse_placeholder
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # of ModelProto.SentencePiece.Type
 BPE = 2  # of TrainerSpec.ModelType
@@ -63,7 +63,7 @@ def read_model(model: str | os.PathLike[str] | bytes | ByteSource) -> Sentencepi
     if isinstance(model, bytes):
         return _parse(model, None)
     with opened(model) as file:
-        refuse_impostor(file)
+        refuse_placeholder(file)
         if file.size > MAX_BYTES:
             raise IntegrityError("this is larger than any sentencepiece model", file.name)
         return _parse(file.read(0, file.size), file.name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import converters
 from converters import Checkpoint, ConversionOptions, Execution, Plan, Report, TokenizerFacts
-from converters.auxiliary.prepare import lay_beside
+from converters.auxiliary.prepare import prepare_auxiliary
 from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.checkpoints.facts import known_facts, naming_models
@@ -83,7 +83,7 @@ def plan(
     """What `convert` would write. Raises what it raises before it writes."""
     with _opened(source, options, settings, progress) as opened:
         checkpoint = converters.open_checkpoint(opened.folder, options.given, opened.known, options.weights)
-        beside = lay_beside(checkpoint, options, _tokenizer_facts(opened, checkpoint))
+        beside = prepare_auxiliary(checkpoint, options, _tokenizer_facts(opened, checkpoint))
         return converters.plan_conversion(beside.source, options, beside.held)
 
 

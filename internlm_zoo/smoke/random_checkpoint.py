@@ -61,7 +61,7 @@ def _write(path: Path, layout: FileLayout, held: Sequence[Cell]) -> None:
         data = _draw(cells[span.name])
         content[span.offset : span.offset + span.nbytes] = data
         crcs[span.name] = zlib.crc32(data)
-    for offset, data in layout.fixed + layout.seal(crcs):
+    for offset, data in layout.fixed + layout.finalize(crcs):
         content[offset : offset + len(data)] = data
     path.write_bytes(content)
 

@@ -6,12 +6,12 @@ import zlib
 
 
 def fill(layout, data):
-    """The finished file: fixed bytes, tensor bytes by name, then what seal asks for."""
+    """The finished file: fixed bytes, tensor bytes by name, then what finalize asks for."""
     content = bytearray(layout.size)
     for span in layout.spans:
         assert len(data[span.name]) == span.nbytes
         content[span.offset : span.offset + span.nbytes] = data[span.name]
-    for offset, patch in layout.fixed + layout.seal({name: zlib.crc32(d) for name, d in data.items()}):
+    for offset, patch in layout.fixed + layout.finalize({name: zlib.crc32(d) for name, d in data.items()}):
         assert offset + len(patch) <= layout.size
         content[offset : offset + len(patch)] = patch
     return bytes(content)
@@ -25,7 +25,7 @@ def fill_sparse(layout, path, data, crcs):
             if span.name in data:
                 file.seek(span.offset)
                 file.write(data[span.name])
-        for offset, patch in layout.fixed + layout.seal(crcs):
+        for offset, patch in layout.fixed + layout.finalize(crcs):
             file.seek(offset)
             file.write(patch)
 

@@ -96,7 +96,7 @@ def resize(path, container, scale):
     layout = container.layout(specs)
     with path.open("wb") as file:
         file.truncate(layout.size)
-        for offset, data in (*layout.fixed, *layout.seal({spec.name: 0 for spec in specs})):
+        for offset, data in (*layout.fixed, *layout.finalize({spec.name: 0 for spec in specs})):
             file.seek(offset)
             file.write(data)
 

@@ -13,7 +13,7 @@ WEB_PAGES = (b"<!doctype html", b"<html", b"<?xml")
 HEAD = 512
 
 
-def refuse_impostor(source: ByteSource) -> None:
+def refuse_placeholder(source: ByteSource) -> None:
     """Raises IntegrityError if the file is recognisably not weights at all."""
     head = source.read(0, min(HEAD, source.size))
     if not head:
