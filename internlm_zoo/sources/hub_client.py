@@ -111,7 +111,7 @@ class HubClient:
 
     def not_a_listing(self, why: str = "") -> NetworkError:
         """The error for what is no answer of a hub at all, such as a page of a gateway."""
-        return unreachable(self.hub, self.endpoint, f"{_NO_LISTING}: {why}" if why else _NO_LISTING)
+        return self.unreachable(f"{_NO_LISTING}: {why}" if why else _NO_LISTING)
 
     def malformed(self, why: str) -> ListingError:
         """The error for what is not as the protocol has it. why: field, and what it should be."""
@@ -122,13 +122,37 @@ class HubClient:
         """The error for an answer that is not 200."""
         target = target_of(answer.url, answer.status, answer.headers)
         if target is None:
-            via = self.http.via(answer.url)
-            return status_error(answer.status, self.hub, thing, answer.url, answer.headers, via)
+            return self.status_error(answer.status, thing, answer.headers, answer.url)
         place = without_user(target).partition("?")[0]
         what = f"{self.hub} at {host_of(self.endpoint)} has moved {thing} to {place} (HTTP {answer.status})"
         error = NetworkError(what, fix="use that address")
         error.permanent = True
         return error
+
+    def status_error(
+        self, status: int, thing: str, headers: Mapping[str, str], url: str | None = None
+    ) -> ZooError:
+        """The error for a status that is not a success. headers: they may ask to wait. url: of the
+        answer that has it; None where it stands inside of one."""
+        place, via = host_of(url or self.endpoint), self.http.via(url) if url else ""
+        if is_refusal(status):
+            what = f"{self.hub} does not give {thing} to this user: HTTP {status}{via}"
+            return AccessError(what, place, f"log in to {self.hub}, or ask the owner for access")
+        if meaning_of(status).error is NotFoundError:
+            return self.not_found(thing, place)
+        after, asked = asked_wait(headers)
+        error = self.unreachable(f"HTTP {status}{via}{asked}", place)
+        error.retry_after = after
+        return error
+
+    def unreachable(self, why: str, place: str | None = None) -> NetworkError:
+        """The error for a hub that does not answer, or not sensibly."""
+        what = f"{self.hub} at {place or host_of(self.endpoint)} does not answer: {why}"
+        return NetworkError(what, fix="try again later, or name another `source`")
+
+    def not_found(self, thing: str, place: str | None = None) -> NotFoundError:
+        """The error for a repository, revision or file that it does not have. thing: as a person names it."""
+        return NotFoundError(f"{self.hub} has no {thing}", place or host_of(self.endpoint))
 
     def _follow(self, url: str) -> Response:
         try:
@@ -137,7 +161,7 @@ class HubClient:
             fix = "name another `source`, or tell the hub's owner"
             raise IntegrityError(f"{self.hub} at {host_of(error.url)} {error}", fix=fix) from error
         except RedirectLoop as error:
-            raise unreachable(self.hub, self.endpoint, f"it {error}") from error
+            raise self.unreachable(f"it {error}") from error
         return _whole(place, answer)
 
     def _request(
@@ -155,7 +179,7 @@ class HubClient:
             with deadline.enforced():
                 yield
         except TRANSPORT_ERRORS as error:
-            failed = unreachable(self.hub, self.endpoint, reason(error))
+            failed = self.unreachable(reason(error))
             failed.permanent = deadline.passed or isinstance(error, DecodeError)
             raise failed from error
 
@@ -168,30 +192,3 @@ def _whole(url: str, answer: urllib3.BaseHTTPResponse) -> Response:
 def bearer(values: Sequence[str]) -> dict[str, str]:
     """The header that most hubs take a token in; none without one."""
     return {"Authorization": f"Bearer {values[0]}"} if values else {}
-
-
-def unreachable(hub: str, url: str, why: str) -> NetworkError:
-    """The error for a hub that does not answer, or not sensibly."""
-    what = f"{hub} at {host_of(url)} does not answer: {why}"
-    return NetworkError(what, fix="try again later, or name another `source`")
-
-
-def status_error(
-    status: int, hub: str, repo: str, url: str, headers: Mapping[str, str] | None = None, via: str = ""
-) -> ZooError:
-    """The error for an HTTP status that is not a success. headers: they may ask to wait. via: by which way it
-    came, as a clause."""
-    if is_refusal(status):
-        what = f"{hub} does not give {repo} to this user: HTTP {status}{via}"
-        return AccessError(what, host_of(url), f"log in to {hub}, or ask the owner for access")
-    if meaning_of(status).error is NotFoundError:
-        return not_found(hub, repo, url)
-    after, asked = asked_wait(headers or {})
-    error = unreachable(hub, url, f"HTTP {status}{via}{asked}")
-    error.retry_after = after
-    return error
-
-
-def not_found(hub: str, thing: str, url: str) -> NotFoundError:
-    """The error for a repository, revision or file that a hub does not have. thing: as a person names it."""
-    return NotFoundError(f"{hub} has no {thing}", host_of(url))

@@ -22,7 +22,7 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.credentials import credentials_of
-from internlm_zoo.sources.hub_client import HubClient, Response, bearer, not_found, unreachable
+from internlm_zoo.sources.hub_client import HubClient, Response, bearer
 from internlm_zoo.sources.paths import check_snapshot
 from internlm_zoo.sources.schema import Digest, Several, moment, read
 
@@ -95,7 +95,7 @@ class HuggingFaceSource:
         from huggingface_hub import hf_hub_url
 
         if snapshot.file(path) is None:
-            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise self._client.not_found(f"{path} in {snapshot.repo}")
         url = hf_hub_url(snapshot.repo, path, revision=snapshot.revision, endpoint=self._endpoint)
         return Location(url, self._client.headers)
 
@@ -106,13 +106,13 @@ class HuggingFaceSource:
             raise self._error_of(answer, repo, revision)
         info = read(_FORM, answer, self._client)
         if not info.sha:
-            raise unreachable(self._hub, self._endpoint, "its answer names no commit")
+            raise self._client.unreachable("its answer names no commit")
         return info
 
     def _error_of(self, answer: Response, repo: str, revision: str | None) -> ZooError:
         code = answer.headers.get(_ERROR)
         if code == "RevisionNotFound":
-            return not_found(self._hub, f"revision {revision} of {repo}", self._endpoint)
+            return self._client.not_found(f"revision {revision} of {repo}")
         if code == "GatedRepo":
             fix = f"accept the conditions on the page of {repo}, then hf auth login"
             return AccessError(f"{repo} is gated on {self._hub}", host_of(self._endpoint), fix)

@@ -22,7 +22,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.credentials import credentials_of
-from internlm_zoo.sources.hub_client import HubClient, Response, bearer, not_found, unreachable
+from internlm_zoo.sources.hub_client import HubClient, Response, bearer
 from internlm_zoo.sources.paths import check_path, check_snapshot
 from internlm_zoo.sources.schema import Several, moment, read
 
@@ -98,7 +98,7 @@ class ModelersSource:
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
-            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise self._client.not_found(f"{path} in {snapshot.repo}")
         place = f"{quote(snapshot.repo)}/{snapshot.revision}/media/{quote(path)}"
         return Location(f"{self._endpoint}/api/v1/file/{place}", self._client.headers)
 
@@ -108,7 +108,7 @@ class ModelersSource:
         last = root.last_commit.commit if root.last_commit else _Commit("")
         commit = revision if revision and is_sha1(revision) else last.commit_sha
         if not is_sha1(commit):
-            raise unreachable(self._hub, self._endpoint, "its answer names no commit")
+            raise self._client.unreachable("its answer names no commit")
         files = tuple(node.remote for node in self._below(root, allowed, commit))
         return Snapshot(self._hub, repo, commit, revision, files, moment(last.created))
 
@@ -140,7 +140,7 @@ class ModelersSource:
 
     def _error_of(self, answer: Response, repo: str, revision: str) -> ZooError:
         if answer.status == 404 and self._code(answer) in _NO_SUCH_REVISION:
-            return not_found(self._hub, f"revision {revision} of {repo}", self._endpoint)
+            return self._client.not_found(f"revision {revision} of {repo}")
         if answer.status == _NOT_ON_WHITE_LIST:
             what = f"{self._hub} does not give {repo}: it is not on the hub's white list (HTTP 418)"
             return AccessError(what, host_of(self._endpoint), "name another `source`")

@@ -25,7 +25,7 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.credentials import credentials_of
-from internlm_zoo.sources.hub_client import HubClient, Response, bearer, not_found, status_error
+from internlm_zoo.sources.hub_client import HubClient, Response, bearer
 from internlm_zoo.sources.listing import is_listing, listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 from internlm_zoo.sources.schema import Digest, Several, moment, read
@@ -105,13 +105,13 @@ class ModelScopeSource:
         files = tuple(entry.remote for entry in entries if not entry.is_folder)
         found = _revision(entries, files, revision)
         if is_listing(revision) and found != revision:
-            raise not_found(self._hub, f"{revision} of {repo}, its files have changed since", self._endpoint)
+            raise self._client.not_found(f"{revision} of {repo}, its files have changed since")
         updated = moment(max((entry.committed_date or 0.0 for entry in entries), default=0.0) or None)
         return check_snapshot(Snapshot(self._hub, repo, found, revision, files, updated))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
-            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise self._client.not_found(f"{path} in {snapshot.repo}")
         query = urlencode({"Revision": _branch(snapshot.revision), "FilePath": path})
         url = f"{self._endpoint}/api/v1/models/{quote(snapshot.repo)}/repo?{query}"
         return Location(url, self._client.headers)
@@ -148,7 +148,7 @@ class ModelScopeSource:
             raise self._client.error_of(answer, thing)
         status = read(_STATUS, answer, self._client)
         if status.success is False and status.code not in (None, 200):
-            raise status_error(status.code, self._hub, thing, self._endpoint, answer.headers)
+            raise self._client.status_error(status.code, thing, answer.headers)
         return read(_LISTING, answer, self._client).data.files or ()
 
 

@@ -29,7 +29,7 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.credentials import credentials_of
-from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient, not_found
+from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_snapshot
 from internlm_zoo.sources.schema import Named, fitted, read
@@ -143,9 +143,7 @@ class OpenXLabSource:
             files = self._client.retry_once(lambda: self._list(repo))
         found = listing_revision((path, file.hash or "") for path, file in files.items())
         if revision not in (*_DEFAULT_NAMES, found):
-            raise not_found(
-                self._hub, f"revision {revision} of {repo} (it keeps only the current one)", self._endpoint
-            )
+            raise self._client.not_found(f"revision {revision} of {repo} (it keeps only the current one)")
         listed = tuple(map(File, files))
         return check_snapshot(Snapshot(self._hub, repo, found, revision, listed))
 
@@ -157,7 +155,7 @@ class OpenXLabSource:
                 self._client.retry_once(lambda: self._list(snapshot.repo))
                 link = self._link(snapshot.repo, path)
         if link is None:
-            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise self._client.not_found(f"{path} in {snapshot.repo}")
         return link
 
     def _list(self, repo: str) -> dict[str, _RepositoryFile | _Weights]:

@@ -22,7 +22,7 @@ from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.base import Location, Snapshot
 from internlm_zoo.sources.budget import ListingBudget
-from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient, Response, not_found
+from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient, Response
 from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import FILES, check_path, check_snapshot
 
@@ -59,7 +59,7 @@ class WebSource:
         pages = dict(self._walk(repo))
         found = listing_revision((path, page.digest) for path, page in pages.items())
         if revision not in (*_DEFAULT_NAMES, found):
-            raise not_found(self._hub, f"revision {revision} of {repo}", self._endpoint)
+            raise self._client.not_found(f"revision {revision} of {repo}")
         files = (
             File(folder + name)
             for folder, page in pages.items()
@@ -70,7 +70,7 @@ class WebSource:
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
-            raise not_found(self._hub, f"{path} in {snapshot.repo}", self._endpoint)
+            raise self._client.not_found(f"{path} in {snapshot.repo}")
         url = self._root(snapshot.repo) + quote(path)
         return Location(url, self._client.headers_for(url))
 
