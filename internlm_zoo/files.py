@@ -150,6 +150,10 @@ class File:
         """What two descriptions of a file disagree in; None if they can be of the same bytes."""
         return next((fact for fact in self.compared(found) if not fact.agrees), None)
 
+    def as_found(self, size: int, sha256: str | None) -> File:
+        """With what its bytes turned out to be."""
+        return replace(self, size=size, digests=self.digests._replace(sha256=sha256))
+
     def completed_by(self, other: File) -> File:
         """With what the other says and this lacks. They must be of the same bytes."""
         size = other.size if self.size is None else self.size

@@ -19,7 +19,7 @@ from internlm_zoo.downloads.cross_check import CrossCheck, cross_check
 from internlm_zoo.downloads.session import Session
 from internlm_zoo.downloads.targets import STORE, FileState, StoreTarget, Target
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
-from internlm_zoo.files import Digests, File
+from internlm_zoo.files import File
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.sources.base import Location
@@ -106,7 +106,7 @@ class ReleaseDownload:
         for found in self.session.adopter.matches(file, self.stop):
             if self.target.adopt(found, file):
                 size = found.known.stamp.size
-                here = File(file.path, size, Digests(found.known.sha256)).completed_by(file)
+                here = file.as_found(size, found.known.sha256)
                 return FileOutcome(here, file, kept=size, copy=found.copy)
         return None
 
@@ -125,7 +125,7 @@ class ReleaseDownload:
         forget(fetched.path)  # last: a kill before it has its name needs the journal
         statistics = {name: source for name, source in fetched.statistics.items() if name != STORE}
         return FileOutcome(
-            File(file.path, fetched.size, Digests(fetched.sha256)).completed_by(file),
+            file.as_found(fetched.size, fetched.sha256),
             listed=file,
             source=", ".join(name for name in fetched.sources if name in statistics) or None,
             kept=fetched.resumed if seeded is None else seeded,
@@ -259,7 +259,7 @@ class ReleaseDownload:
 def _here(file: File, there: FileState) -> FileOutcome:
     again = f"{file.path} in the release was not what it should be, and is taken from the store again"
     return FileOutcome(
-        File(file.path, there.size, Digests(there.sha256)).completed_by(file),
+        file.as_found(there.size, there.sha256),
         listed=file,
         kept=there.size,
         verified_by=there.verified_by,

@@ -13,7 +13,7 @@ from pathlib import Path
 from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import Caches, folders_of
 from internlm_zoo.downloads.targets import StoreTarget
-from internlm_zoo.files import Digests, File
+from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.disk import disk
 from internlm_zoo.progress import Progress
@@ -136,13 +136,13 @@ def _guess(target: StoreTarget, adopter: Adopter, file: File) -> _ImportFile:
 def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: File) -> _ImportFile:
     there = target.look(file)
     if there.sha256 is not None:
-        known = File(file.path, there.size, Digests(there.sha256)).completed_by(file)
+        known = file.as_found(there.size, there.sha256)
         return _ImportFile(known, here=True, near=_is_near(file, adopter))
     try:
         for found in adopter.matches(file, stop):
             if target.adopt(found, file):
                 size = found.known.stamp.size
-                known = File(file.path, size, Digests(found.known.sha256)).completed_by(file)
+                known = file.as_found(size, found.known.sha256)
                 taken = ImportedFile(file.path, size, found.copy.path)
                 return _ImportFile(known, here=True, near=True, taken=taken)
         return _ImportFile(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from internlm_zoo.downloads.candidates import Candidate
@@ -25,6 +26,7 @@ from internlm_zoo.sources import open_source, resolve_by
 from internlm_zoo.sources.base import Location, Snapshot, Source
 from internlm_zoo.sources.endpoints import endpoint_of
 from internlm_zoo.sources.listing import is_listing
+from internlm_zoo.sources.lock_update import locked
 from internlm_zoo.store.layout import is_ours
 
 
@@ -111,18 +113,9 @@ def _is_as_planned(candidate: Candidate, snapshot: Snapshot) -> bool:
 
 def as_release(candidate: Candidate, snapshot: Snapshot) -> LockedRelease:
     """A listing as it goes into the lock, before anything was fetched."""
-    listed = sorted(snapshot.files, key=lambda file: file.path)
-    files = tuple(file for file in listed if not is_ours(file.path))
-    verified = all(any(file.digests) for file in files)
-    return LockedRelease(
-        hub=snapshot.hub,
-        repo=snapshot.repo,
-        revision=snapshot.revision,
-        requested=candidate.asked,
-        format=candidate.release.format,
-        trust="hub" if verified else "first-use",
-        files=files,
-    )
+    files = tuple(file for file in snapshot.files if not is_ours(file.path))
+    release = locked(replace(snapshot, files=files), candidate.release.format)
+    return replace(release, requested=candidate.asked)
 
 
 def _check_scheme(location: Location, hub: Hub, settings: Settings) -> None:

@@ -41,7 +41,7 @@ def _line(_: object, handler: GetCoreSchemaHandler) -> CoreSchema:
     """A file with its digests beside path and size, each in the form that it must have."""
     kinds: dict[str, Any] = {"path": FilePath, "size": Size | None}
     for name, algorithm in ALGORITHMS.items():
-        kinds[name] = Annotated[str, Field(pattern=f"^[0-9a-f]{{{algorithm.digits}}}$")] | None
+        kinds[name] = Annotated[str, Field(pattern=f"^{algorithm.form.pattern}$")] | None
     fields = {
         name: core_schema.typed_dict_field(handler.generate_schema(kind), required=name in LINE)
         for name, kind in kinds.items()
