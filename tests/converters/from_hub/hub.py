@@ -72,12 +72,11 @@ class Place:
 
     def convert(self, name: str, force=False, engine="threads", progress=None, **options):
         return conversion.convert(
-            name,
+            conversion.ConversionSource(name, from_hub=True),
             self.dst,
             ConversionOptions(**options),
+            Execution(force=force, engine=engine),
             settings=self.settings,
-            from_hub=True,
-            execution=Execution(force=force, engine=engine),
             progress=progress,
         )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 import converters
-from converters import ConversionOptions
+from converters import ConversionOptions, Execution
 from converters.errors import UsageError
 from internlm_zoo.checkpoints import conversion
 from tests.converters.from_hub.hub import (
@@ -78,7 +78,9 @@ def test_every_protocol_gives_the_same(place, local, hub):
 def test_a_model_is_read_at_the_first_hub_that_has_it_with_the_registrys_facts(place):
     place.convert("tiny", to="original")
     assert place.inputs()[0]["from"].startswith("modelscope:acme/hf@")
-    report = conversion.plan("tiny", ConversionOptions("hf"), settings=place.settings, from_hub=True)
+    report = conversion.plan(
+        conversion.ConversionSource("tiny", from_hub=True), ConversionOptions("hf"), settings=place.settings
+    )
     assert report.source.folder.name == "huggingface:acme/tp2"
     assert place.hubs["openxlab"].sent == 0
     place.assert_nothing_stored()
@@ -88,7 +90,13 @@ def test_a_model_is_read_at_the_first_hub_that_has_it_with_the_registrys_facts(p
 def test_tokenizer_and_facts_are_those_of_a_downloaded_release(place, tmp_path, name):
     place.convert(name, to="hf")
     model = name.rpartition(":")[2]
-    conversion.convert(model, tmp_path / "out" / "two", ConversionOptions("hf"), settings=place.settings)
+    conversion.convert(
+        conversion.ConversionSource(model),
+        tmp_path / "out" / "two",
+        ConversionOptions("hf"),
+        Execution(),
+        settings=place.settings,
+    )
     assert "tokenizer.json" in content(place.dst)
     assert content(place.dst) == content(tmp_path / "out" / "two")
 
@@ -96,7 +104,9 @@ def test_tokenizer_and_facts_are_those_of_a_downloaded_release(place, tmp_path, 
 def test_a_plan_is_made_of_headers_alone(place, local):
     repo, options = WAYS["original tp 2 to hf"]
     options = ConversionOptions(**options)
-    plan = conversion.plan(f"huggingface:{repo}", options, settings=place.settings, from_hub=True)
+    plan = conversion.plan(
+        conversion.ConversionSource(f"huggingface:{repo}", from_hub=True), options, settings=place.settings
+    )
     local_plan = converters.plan_conversion(converters.open_checkpoint(place.root / repo), options)
     assert plan.files == local_plan.files
     assert place.sent < 0.03 * place.weights(repo)

@@ -190,7 +190,7 @@ def test_md5_side_cars_are_checked_as_the_bytes_pass(place, tmp_path):
 
 CHILD = """
 import os, signal, sys
-from converters import ConversionOptions
+from converters import ConversionOptions, Execution
 from internlm_zoo.checkpoints import conversion
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
@@ -204,7 +204,8 @@ class Dies(Progress):
 
 name, dst = sys.argv[1:3]
 settings = Settings.from_environment()
-conversion.convert(name, dst, ConversionOptions("hf"), settings=settings, from_hub=True, progress=Dies())
+source = conversion.ConversionSource(name, from_hub=True)
+conversion.convert(source, dst, ConversionOptions("hf"), Execution(), settings=settings, progress=Dies())
 """
 
 
