@@ -14,13 +14,17 @@ PATIENCE = 300.0 * _SCALE
 to bear. Nothing takes so long on any machine: it ends a test that hangs, and is no statement about speed."""
 
 
+_measuring = threading.Lock()
+
+
 def short_silence(seconds: float = 0.6) -> float:
     """Of silence that the product is told to bear where a test waits until that is over: so much on an idle
     machine, on a busy one more, by what a moment of computing takes. No honest answer is so late."""
-    began, spent = time.monotonic(), time.thread_time() + 0.05
-    while time.thread_time() < spent:
-        pass
-    return seconds * _SCALE * max(1.0, (time.monotonic() - began) / 0.05)
+    with _measuring:  # one thread at a time, not all of a test against each other
+        began, spent = time.monotonic(), time.thread_time() + 0.05
+        while time.thread_time() < spent:
+            pass
+        return seconds * _SCALE * max(1.0, (time.monotonic() - began) / 0.05)
 
 
 def wait_for(what: Callable[[], object], missing: str = "it waited in vain") -> None:
