@@ -15,8 +15,8 @@ import pytest
 import internlm_zoo as package
 from converters.conversion.convert import Execution
 from converters.options import ConversionOptions
-from internlm_zoo.cli.checkpoint_options import CheckpointOptions, DeviceOptions, GivenOptions, RunOptions
-from internlm_zoo.cli.convert import ExecutionOptions, SourceOptions, TargetOptions
+from internlm_zoo.cli.checkpoint_options import CheckpointOptions, DeviceOptions, GivenOptions, ModelOptions
+from internlm_zoo.cli.convert import ExecutionOptions, OriginOptions, TargetOptions
 from internlm_zoo.cli.download import DownloadOptions
 from internlm_zoo.cli.mirror import ApplyOptions, DiffOptions, PlanOptions
 from internlm_zoo.downloads.request import DownloadRequest
@@ -72,7 +72,7 @@ def test_a_keyword_of_download_is_a_field_of_its_request_and_an_option():
 def test_a_keyword_of_convert_is_a_field_of_what_it_makes_and_an_option():
     asked = keywords("convert") - CONTEXT - {"src", "dst"}
     how = names(Execution) - {"cluster"}  # which the environment names
-    assert asked == names(ConversionOptions) | how | names(SourceOptions)
+    assert asked == names(ConversionOptions) | how | names(OriginOptions)
     assert names(TargetOptions) == names(ConversionOptions) | {"mlp_order"}  # one of the facts
     assert names(ExecutionOptions) == how
 
@@ -80,8 +80,8 @@ def test_a_keyword_of_convert_is_a_field_of_what_it_makes_and_an_option():
 @pytest.mark.parametrize(
     ("name", "options", "own"),
     [
-        ("load", RunOptions, {"model_or_dir", "parallel"}),
-        ("score", RunOptions, {"model_or_dir", "conversation"}),
+        ("load", ModelOptions, {"model_or_dir", "parallel"}),
+        ("score", ModelOptions, {"model_or_dir", "conversation"}),
         ("smoke_test", DeviceOptions, {"model_or_dir"}),
         ("inspect", CheckpointOptions, {"target", "deep", "fix_index", "workers"}),
         ("compare", GivenOptions, {"one", "other", "weights", "workers"}),

@@ -68,7 +68,7 @@ class DeviceOptions(CheckpointOptions):
 
 
 @dataclass(frozen=True)
-class RunOptions(DeviceOptions):
+class ModelOptions(DeviceOptions):
     """And in which element type."""
 
     dtype: Annotated[

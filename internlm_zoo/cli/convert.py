@@ -99,7 +99,7 @@ class TargetOptions(WeightsOptions):
 
 
 @dataclass(frozen=True)
-class SourceOptions(Options):
+class OriginOptions(Options):
     """What to read."""
 
     known_as: KnownAs = None
@@ -138,7 +138,7 @@ def convert(
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The directory to make.")],
     target: TargetOptions,
-    source: SourceOptions,
+    source: OriginOptions,
     execution: ExecutionOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
 ) -> CommandResult:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import DeviceOptions, RunOptions
+from internlm_zoo.cli.checkpoint_options import DeviceOptions, ModelOptions
 from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.errors import UsageError, ZooError
@@ -28,7 +28,7 @@ ModelArgument = Annotated[
 def load(
     shell: Shell,
     model: ModelArgument,
-    options: RunOptions,
+    options: ModelOptions,
     parallel: Annotated[
         str, typer.Option(help="How to split: layers puts consecutive ones on each device.")
     ] = "layers",
@@ -50,7 +50,7 @@ def load(
 def generate(
     shell: Shell,
     model: ModelArgument,
-    options: RunOptions,
+    options: ModelOptions,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
     raw: Annotated[bool, typer.Option("--raw", help="Leave the chat template out.")] = False,

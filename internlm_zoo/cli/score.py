@@ -9,7 +9,7 @@ import typer
 
 from converters.formats.jsontext import json_value
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import RunOptions
+from internlm_zoo.cli.checkpoint_options import ModelOptions
 from internlm_zoo.cli.models import ModelArgument
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.errors import NotFoundError, UsageError
@@ -26,7 +26,7 @@ _MOST = 16 << 20
 def score(
     shell: Shell,
     model: ModelArgument,
-    options: RunOptions,
+    options: ModelOptions,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A user's turn.")] = None,
     answer: Annotated[str | None, typer.Option("--answer", help="The assistant's turn after it.")] = None,
     chat: Annotated[

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from internlm_zoo import download
-from internlm_zoo.checkpoints import inspection
+from internlm_zoo import download, inspect
 from internlm_zoo.errors import NetworkError, NotFoundError, UsageError
 from internlm_zoo.settings import Settings
 from tests.converters.inspection.looking import look, with_tokenizer
@@ -65,7 +64,7 @@ class Place:
         return Settings.from_environment(self.environ)
 
     def inspect(self, target, **options):
-        return inspection.inspect(target, settings=self.settings, **options)
+        return inspect(target, settings=self.settings, **options)
 
 
 @pytest.fixture
@@ -159,7 +158,7 @@ def test_a_network_that_fails_is_no_fault_of_the_checkpoint(place):
     with pytest.raises(NetworkError):
         place.inspect("huggingface:acme/hf")
     with pytest.raises(NetworkError, match="offline"):
-        inspection.inspect("tiny", settings=place.settings.with_options(offline=True))
+        inspect("tiny", settings=place.settings.with_options(offline=True))
 
 
 @pytest.mark.parametrize(
