@@ -38,7 +38,7 @@ def plan_mirror(
 
     what, folders = (tuple(files), tuple(include), tuple(exclude)), tuple(map(Path, adopt))
     options = RunOptions(deep, *what, source, folders, max_delete)
-    return plan(Path(file), settings=Settings.or_environment(settings), orders=options, progress=progress)
+    return plan(Path(file), settings=Settings.or_environment(settings), options=options, progress=progress)
 
 
 @errors_redacted()
@@ -73,7 +73,7 @@ def apply_mirror(
 
     what, folders = (tuple(files), tuple(include), tuple(exclude)), tuple(map(Path, adopt))
     options = RunOptions(deep, *what, source, folders, max_delete, max_workers, max_rate)
-    return apply(Path(file), settings=Settings.or_environment(settings), orders=options, progress=progress)
+    return apply(Path(file), settings=Settings.or_environment(settings), options=options, progress=progress)
 
 
 @errors_redacted()
@@ -98,4 +98,4 @@ def diff_mirror(
 
     what, folders = (tuple(files), tuple(include), tuple(exclude)), tuple(map(Path, adopt))
     options = RunOptions(deep, *what, source, folders)
-    return diff(Path(file), settings=Settings.or_environment(settings), orders=options, progress=progress)
+    return diff(Path(file), settings=Settings.or_environment(settings), options=options, progress=progress)

@@ -85,10 +85,10 @@ def _opened(
     target: str, registry: Registry, settings: Settings, tell: Callable[[str], None]
 ) -> Iterator[tuple[Folder, Model | None, LockedRelease | None]]:
     from internlm_zoo.downloads.on_demand import find_model
-    from internlm_zoo.store.locate import at_hand
+    from internlm_zoo.store.locate import whole_releases
 
     known = target in registry.models
-    if is_directory(target) or (known and at_hand(target, settings)):
+    if is_directory(target) or (known and whole_releases(target, settings)):
         found = find_model(target, settings=settings)
         yield LocalFolder(found.path), found.model, found.release
         return

@@ -12,7 +12,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, load_registry
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.locate import at_hand
+from internlm_zoo.store.locate import whole_releases
 from internlm_zoo.store.record import intact_record, read_record
 
 
@@ -43,7 +43,7 @@ def find_model(
         model = registry.models.get(record.model) if record else None
         return LocatedFolder(path, model, record.release if record else None)
     model = registry.model(str(name_or_dir))
-    if here := at_hand(model.name, settings, format):
+    if here := whole_releases(model.name, settings, format):
         return LocatedFolder(here[0].path, model, here[0].record.release)
     done = download(DownloadRequest(model.name, format=format), settings=settings, progress=progress)
     record = read_record(done.path)

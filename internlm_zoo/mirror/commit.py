@@ -11,54 +11,56 @@ from typing import Literal
 from internlm_zoo.downloads.result import DownloadedFile
 from internlm_zoo.mirror.copying import CopiedRelease
 from internlm_zoo.mirror.destinations import Destination
-from internlm_zoo.mirror.planning import strangers
+from internlm_zoo.mirror.planning import preexisting
 from internlm_zoo.mirror.values import Action, LocalState, PlannedRelease, UnwantedRelease
 from internlm_zoo.names import is_sha1
 from internlm_zoo.store.mirror_index import Index, IndexedFile, IndexedRelease, IndexedSource, git_digest
 
 
-def take_in(copied: CopiedRelease, index: Index, destination: Destination) -> tuple[Index, PlannedRelease]:
+def commit(copied: CopiedRelease, index: Index, destination: Destination) -> tuple[Index, PlannedRelease]:
     """The index, published, once the files are in place and those that are gone are removed, and the item as
     it turned out. Killed in between, the index speaks of no file that is not as it says, and says whose the
     files are that lie there."""
     item = copied.item
-    path = item.shelf.path
+    path = item.entry.path
     before = index.find(path)
     if before is None:
-        index = index.put(replace(_held(copied, None, []), revision=None))
+        index = index.put(replace(_indexed_release(copied, None, []), revision=None))
         destination.publish(index)
     elif item.actions:
         index = index.forget(path, [action.path for action in item.actions])
         destination.publish(index)
-    left = destination.remove(path, _stamps(item.to_delete, item.seen))
+    left = destination.remove(path, _stamps(item.to_delete, item.on_disk))
     stage = copied.stage or Path()
     git = {file.path: git_digest(stage / file.path, file.size or 0) for file in copied.files.values()}
-    stamps = destination.take_in(path, list(copied.files))
-    arrived = [_held_file(file, git, stamps) for file in copied.files.values()]
-    arrived += [item.seen.right[action.path] for action in item.actions if action.why == "here"]
-    index = index.put(_held(copied, index.find(path), arrived))
+    stamps = destination.commit(path, list(copied.files))
+    arrived = [_indexed_file(file, git, stamps) for file in copied.files.values()]
+    arrived += [item.on_disk.right[action.path] for action in item.actions if action.why == "here"]
+    index = index.put(_indexed_release(copied, index.find(path), arrived))
     destination.publish(index)
     destination.clear(path)
     return index, replace(item, actions=_outcome(item.actions, copied, left))
 
 
-def take_out(
-    leaving: UnwantedRelease, index: Index, destination: Destination
+def remove_release(
+    unwanted: UnwantedRelease, index: Index, destination: Destination
 ) -> tuple[Index, UnwantedRelease]:
     """The index, published, without a release that is gone, and what became of it. Killed in between, the
     next apply removes the rest."""
-    held = leaving.held
-    destination.publish(index.forget(held.path, [file.path for file in held.files]))
-    going = [action for action in leaving.actions if action.kind == "delete"]
-    left = destination.remove(held.path, _stamps(going, leaving.seen))
-    index = index.drop(held.path)
+    indexed = unwanted.indexed
+    destination.publish(index.forget(indexed.path, [file.path for file in indexed.files]))
+    going = [action for action in unwanted.actions if action.kind == "delete"]
+    left = destination.remove(indexed.path, _stamps(going, unwanted.on_disk))
+    index = index.drop(indexed.path)
     destination.publish(index)
-    return index, replace(leaving, actions=_outcome(leaving.actions, None, left))
+    return index, replace(unwanted, actions=_outcome(unwanted.actions, None, left))
 
 
-def _stamps(actions: Iterable[Action], seen: LocalState) -> dict[str, str]:
+def _stamps(actions: Iterable[Action], on_disk: LocalState) -> dict[str, str]:
     """Of what lies there, when it was decided that it goes."""
-    return {action.path: seen.files[action.path].stamp for action in actions if action.path in seen.files}
+    return {
+        action.path: on_disk.files[action.path].stamp for action in actions if action.path in on_disk.files
+    }
 
 
 def _outcome(
@@ -77,32 +79,36 @@ def _outcome(
 
 
 def _as_it_came(action: Action, file: DownloadedFile) -> Action:
-    whence = str(file.taken_from) if file.taken_from else None
-    return replace(action, size=file.size, fetch=file.size if file.source else 0, taken_from=whence)
+    origin = str(file.taken_from) if file.taken_from else None
+    return replace(action, size=file.size, fetch=file.size if file.source else 0, taken_from=origin)
 
 
-def _held(copied: CopiedRelease, before: IndexedRelease | None, arrived: list[IndexedFile]) -> IndexedRelease:
+def _indexed_release(
+    copied: CopiedRelease, before: IndexedRelease | None, arrived: list[IndexedFile]
+) -> IndexedRelease:
     """before: what the index still says, so its files are those that stay."""
-    shelf, snapshot = copied.item.shelf, copied.item.offer.snapshot
+    entry, snapshot = copied.item.entry, copied.item.offer.snapshot
     assert snapshot is not None, "nothing is taken in without an offer"
     kept = before.files if before else ()
     files = sorted([*kept, *arrived], key=lambda file: file.path)
-    found = before.found if before else strangers(copied.item.seen)
+    found = before.found if before else preexisting(copied.item.on_disk)
     vouched = copied.vouched and (not kept or before is None or before.trust == "hub")
     trust: Literal["hub", "first-use"] = "hub" if vouched else "first-use"
     return IndexedRelease(
-        path=shelf.path,
-        model=shelf.model,
-        format=shelf.format,
+        path=entry.path,
+        model=entry.model,
+        format=entry.format,
         revision=snapshot.revision if is_sha1(snapshot.revision) else None,
         source=IndexedSource(snapshot.hub, snapshot.repo, snapshot.revision),
         trust=trust,
-        names=shelf.names,
+        names=entry.names,
         files=tuple(files),
         found=tuple(path for path in found if path not in {file.path for file in files}),
     )
 
 
-def _held_file(file: DownloadedFile, git: Mapping[str, str | None], stamps: Mapping[str, str]) -> IndexedFile:
+def _indexed_file(
+    file: DownloadedFile, git: Mapping[str, str | None], stamps: Mapping[str, str]
+) -> IndexedFile:
     assert file.size is not None and file.sha256 is not None, "a fetched file is known in full"
     return IndexedFile(file.path, file.size, file.sha256, git.get(file.path), stamps[file.path])

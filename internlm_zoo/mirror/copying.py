@@ -37,26 +37,26 @@ from internlm_zoo.transfer.client import Client
 @dataclass(frozen=True)
 class CopyContext:
     """What every copy works with. ordered: whether the user chose the order of hubs. folders: of the user's,
-    with what lies below them. shelved: where the mirror has contents, by their digests; more as they come."""
+    with what lies below them. contents: where the mirror has some, by their digests; more as they come."""
 
     destination: Destination
     settings: Settings
     client: Client
     progress: Progress
     hash_cache: HashCache
-    orders: RunOptions
-    rules: Policy
+    options: RunOptions
+    policy: Policy
     ordered: bool
     folders: Folders
-    shelved: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
+    contents: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
 
-    def shelve(self, held: IndexedRelease, without: Collection[str] = ()) -> None:
+    def add_contents(self, indexed: IndexedRelease, without: Collection[str] = ()) -> None:
         """Make known what a release of the mirror has."""
-        folder = self.destination.local(held.path)
-        for file in held.files if folder else ():
+        folder = self.destination.local(indexed.path)
+        for file in indexed.files if folder else ():
             for digest in filter(None, file.content.digests):
                 if folder and file.path not in without:
-                    self.shelved.setdefault(digest, []).append((folder / file.path, "the mirror"))
+                    self.contents.setdefault(digest, []).append((folder / file.path, "the mirror"))
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,15 @@ class CopiedRelease:
     notes: tuple[str, ...] = ()
 
 
-def bring(item: PlannedRelease, ways: SourceOptions, kit: CopyContext) -> CopiedRelease:
+def fetch_files(item: PlannedRelease, source: SourceOptions, context: CopyContext) -> CopiedRelease:
     """Everything that the item's plan copies or updates, on the stage. Raises NoSpaceError, UsageError."""
     while item.problem is None and item.to_fetch:
         try:
-            return _copied(item, fetch_release(*errand(item, ways, kit)))
+            return _copied(item, fetch_release(*fetch_arguments(item, source, context)))
         except HUB_FAILURES as error:
-            kit.progress.note(f"{item.shelf.path}: {error.what}; going on to the next hub")
-            offer = ask(ways, {**item.offer.failures, _snapshot(item).hub: error})
-            item = replan(item, offer, error, kit.rules)
+            context.progress.note(f"{item.entry.path}: {error.what}; going on to the next hub")
+            offer = ask(source, {**item.offer.failures, _snapshot(item).hub: error})
+            item = replan(item, offer, error, context.policy)
     return CopiedRelease(item)
 
 
@@ -94,27 +94,28 @@ def _snapshot(item: PlannedRelease) -> Snapshot:
     return item.offer.snapshot
 
 
-def errand(
-    item: PlannedRelease, ways: SourceOptions, kit: CopyContext
+def fetch_arguments(
+    item: PlannedRelease, source: SourceOptions, context: CopyContext
 ) -> tuple[Candidate, Sequence[Candidate], DownloadRequest, Session]:
     """What brings the files of the item: the arguments of `fetch_release` and `plan_release`."""
-    snapshot, orders, shelf = _snapshot(item), kit.orders, item.shelf
-    own = next(it for it in shelf.candidates if it.hub.name == snapshot.hub)
+    snapshot, options, entry = _snapshot(item), context.options, item.entry
+    own = next(it for it in entry.candidates if it.hub.name == snapshot.hub)
     request = DownloadRequest(
-        model=shelf.model,
+        model=entry.model,
         selection=Selection(tuple(action.path for action in item.to_fetch)),
-        source=own.hub.name if kit.ordered else orders.source,
-        local_dir=kit.destination.stage(shelf.path),
-        max_workers=orders.max_workers,
+        source=own.hub.name if context.ordered else options.source,
+        local_dir=context.destination.stage(entry.path),
+        max_workers=options.max_workers,
         force=True,
     )
-    caches = caches_of(kit.settings, [name.repo for name in shelf.names])
-    caches = replace(caches, folders=kit.folders, contents=kit.shelved)
-    adopter = Adopter(caches, kit.hash_cache, kit.progress)
-    store = Store(kit.settings.home)
-    means = Session(kit.settings, store, ways.hubs, kit.client, kit.progress, shelf.candidates, adopter)
-    others = [other for other in shelf.candidates if other is not own]
-    return _at(own, snapshot, Lock.load(kit.settings)), others, request, means
+    caches = caches_of(context.settings, [name.repo for name in entry.names])
+    caches = replace(caches, folders=context.folders, contents=context.contents)
+    adopter = Adopter(caches, context.hash_cache, context.progress)
+    store = Store(context.settings.home)
+    hubs, client, progress = source.hubs, context.client, context.progress
+    session = Session(context.settings, store, hubs, client, progress, entry.candidates, adopter)
+    others = [other for other in entry.candidates if other is not own]
+    return _at(own, snapshot, Lock.load(context.settings)), others, request, session
 
 
 def _at(candidate: Candidate, snapshot: Snapshot, lock: Lock) -> Candidate:

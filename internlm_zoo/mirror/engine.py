@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from internlm_zoo.mirror.commit import take_in, take_out
-from internlm_zoo.mirror.copying import CopyContext, bring
+from internlm_zoo.mirror.commit import commit, remove_release
+from internlm_zoo.mirror.copying import CopyContext, fetch_files
 from internlm_zoo.mirror.job import MirrorJob, MirrorState, open_job
 from internlm_zoo.mirror.limit import excess
 from internlm_zoo.mirror.options import RunOptions
@@ -22,26 +22,26 @@ from internlm_zoo.settings import Settings
 
 
 def plan(
-    file: Path, *, settings: Settings, orders: RunOptions = RunOptions(), progress: Progress | None = None
+    file: Path, *, settings: Settings, options: RunOptions = RunOptions(), progress: Progress | None = None
 ) -> Report:
     """What an apply would do; nothing is changed. file: a mirror file, see config.py.
 
     Raises NotFoundError, MirrorFileError, UnsupportedError, UsageError for what is wrong with the mirror file
-    or the orders, and IntegrityError for a mirror whose index cannot be read. A hub that is silent is in the
+    or the options, and IntegrityError for a mirror whose index cannot be read. A hub that is silent is in the
     report, not an error."""
-    return _look("plan", open_job(file, settings, orders), progress)
+    return _look("plan", open_job(file, settings, options), progress)
 
 
 def diff(
-    file: Path, *, settings: Settings, orders: RunOptions = RunOptions(), progress: Progress | None = None
+    file: Path, *, settings: Settings, options: RunOptions = RunOptions(), progress: Progress | None = None
 ) -> Report:
     """How the mirror differs from the mirror file and the hubs: what `plan` would change is drift, by the
     same rules. See `plan`."""
-    return _look("diff", open_job(file, settings, orders), progress)
+    return _look("diff", open_job(file, settings, options), progress)
 
 
 def apply(
-    file: Path, *, settings: Settings, orders: RunOptions = RunOptions(), progress: Progress | None = None
+    file: Path, *, settings: Settings, options: RunOptions = RunOptions(), progress: Progress | None = None
 ) -> Report:
     """Make the mirror hold what the mirror file says. A release appears when all of its files are checked;
     one that no hub delivers is left as it is and named in the report. A second apply moves no bytes, and
@@ -50,45 +50,41 @@ def apply(
     `stopped`.
 
     Raises what `plan` raises, NoSpaceError, and UsageError if another apply is at work there."""
-    job = open_job(file, settings, orders)
+    job = open_job(file, settings, options)
     if job.destination.closed() and (report := _look("apply", job, progress)).result == "no change":
         return report
-    with job.destination.guard(), job.kit(progress or Progress(), writes=True) as kit:
-        view = job.view(kit)
-        return _planned("apply", job, view.plan) if excess(view.plan, job.limit) else _apply(job, view, kit)
+    with job.destination.guard(), job.context(progress or Progress(), writes=True) as context:
+        view = job.view(context)
+        stopped = excess(view.plan, job.limit)
+        return _planned("apply", job, view.plan) if stopped else _apply(job, view, context)
 
 
 def _look(verb: Verb, job: MirrorJob, progress: Progress | None) -> Report:
-    with job.kit(progress or Progress(), writes=False) as kit:
-        return _planned(verb, job, job.view(kit).plan)
+    with job.context(progress or Progress(), writes=False) as context:
+        return _planned(verb, job, job.view(context).plan)
 
 
 def _planned(verb: Verb, job: MirrorJob, plan: MirrorPlan) -> Report:
-    place = job.destination
-    unfinished = place.unfinished([shelf.path for shelf in job.wanted.shelves])
-    return make_report(verb, job.mirror, plan, job.limit, unfinished=unfinished, notes=place.warnings())
+    return make_report(verb, plan, job.limit, job.place())
 
 
-def _apply(job: MirrorJob, view: MirrorState, kit: CopyContext) -> Report:
+def _apply(job: MirrorJob, view: MirrorState, context: CopyContext) -> Report:
     index, releases, items, gone = view.index, [], [], []
     for item in view.plan.items:
-        copied = bring(item, view.ways[item.shelf.path], kit)
+        copied = fetch_files(item, view.sources[item.entry.path], context)
         item = copied.item
         if item.problem is None and item.changes:
-            index, item = take_in(copied, index, job.destination)
-            if held := index.find(item.shelf.path):
-                kit.shelve(held)
+            index, item = commit(copied, index, job.destination)
+            if indexed := index.find(item.entry.path):
+                context.add_contents(indexed)
         items.append(item)
         releases.append(release_report(item, copied.served, copied.notes))
-    for leaving in view.plan.unwanted:
+    for unwanted in view.plan.unwanted:
         if view.plan.prune:
-            index, leaving = take_out(leaving, index, job.destination)
-        gone.append(leaving)
-        releases.append(unwanted_report(leaving, "removed" if view.plan.prune else "unwanted"))
-    unfinished = job.destination.unfinished(view.ways)
-    job.destination.tidy(view.ways)
+            index, unwanted = remove_release(unwanted, index, job.destination)
+        gone.append(unwanted)
+        releases.append(unwanted_report(unwanted, "removed" if view.plan.prune else "unwanted"))
+    place = job.place()
+    job.destination.tidy(view.sources)
     outcome = replace(view.plan, items=tuple(items), unwanted=tuple(gone))
-    notes = job.destination.warnings()
-    return make_report(
-        "apply", job.mirror, outcome, job.limit, releases=releases, unfinished=unfinished, notes=notes
-    )
+    return make_report("apply", outcome, job.limit, place, releases)

@@ -1,4 +1,4 @@
-"""What a mirror file asks for: one shelf per model and format, and the names it is known by."""
+"""What a mirror file asks for: one entry per model and format, and the names it is known by."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ class MirrorEntry:
 class MirrorEntries:
     """left_out: models of which there is nothing to copy."""
 
-    shelves: tuple[MirrorEntry, ...]
+    entries: tuple[MirrorEntry, ...]
     left_out: tuple[str, ...]
 
 
 def wanted(mirror: MirrorFile, registry: Registry, settings: Settings, source: str = AUTO) -> MirrorEntries:
-    """source: see Orders. Raises NotFoundError for a hub that there is not."""
+    """source: see RunOptions. Raises NotFoundError for a hub that there is not."""
     settings = replace(settings, sources=mirror.hubs or settings.sources)
     for hub in settings.sources if source == AUTO or is_place(source) else (source,):
         registry.hub(hub)
-    shelves, left_out = [], []
+    entries, left_out = [], []
     for name in chosen(mirror, registry):
-        found = [_shelf(registry.models[name], it, registry, settings, source) for it in mirror.formats]
-        shelves += [shelf for shelf in found if shelf]
+        found = [_entry(registry.models[name], it, registry, settings, source) for it in mirror.formats]
+        entries += [entry for entry in found if entry]
         if not any(found):
             left_out.append(name)
-    return MirrorEntries(tuple(shelves), tuple(left_out))
+    return MirrorEntries(tuple(entries), tuple(left_out))
 
 
-def _shelf(
+def _entry(
     model: Model, format: Format, registry: Registry, settings: Settings, source: str
 ) -> MirrorEntry | None:
     published = [release for release in model.releases if release.format == format]

@@ -41,8 +41,8 @@ class Limit:
         number = f"{float(self.amount):.6f}".rstrip("0").rstrip(".")
         return f"{number}%" if self.percent else number
 
-    def allows(self, tallies: FileCounts) -> bool:
-        going, here = tallies.delete, tallies.here
+    def allows(self, counts: FileCounts) -> bool:
+        going, here = counts.delete, counts.here
         if not self.percent:
             return going.files <= self.amount
         return all(
@@ -56,15 +56,15 @@ DEFAULT = Limit.parse("25%")
 
 def excess(plan: MirrorPlan, limit: Limit) -> str | None:
     """What the plan removes beyond the limit, in a sentence; None if nothing."""
-    if not limit.allows(plan.tallies):
-        return _sentence(plan.tallies, "that lie in the mirror", limit)
+    if not limit.allows(plan.counts):
+        return _sentence(plan.counts, "that lie in the mirror", limit)
     for item in plan.items if limit.percent else ():
-        if not limit.allows(item.tallies):
-            return _sentence(item.tallies, f"of {item.shelf.path}", limit)
+        if not limit.allows(item.counts):
+            return _sentence(item.counts, f"of {item.entry.path}", limit)
     return None
 
 
-def _sentence(tallies: FileCounts, where: str, limit: Limit) -> str:
-    going, here = tallies.delete, tallies.here
+def _sentence(counts: FileCounts, where: str, limit: Limit) -> str:
+    going, here = counts.delete, counts.here
     size = f"{byte_count(going.bytes)} of {byte_count(here.bytes)}"
     return f"{going.files} of the {here.files} files {where} would be removed, {size}; max_delete is {limit}"

@@ -1,4 +1,4 @@
-"""Asks the hubs what they have for each shelf: the first that answers is enough."""
+"""Asks the hubs what they have for each entry: the first that answers is enough."""
 
 from __future__ import annotations
 
@@ -29,50 +29,50 @@ _WORKERS = 8
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How the files of one shelf can be had. hubs: each is asked once per run, and then remembered. known:
-    what is locked, or held, at which revision. silent: hubs that answered nobody, whatever the shelf."""
+    """How the files of one entry can be had. hubs: each is asked once per run, and then remembered. known:
+    what is locked, or held, at which revision. silent: hubs that answered nobody, whatever the entry."""
 
-    shelf: MirrorEntry
+    entry: MirrorEntry
     hubs: Hubs
     known: Lock
     silent: dict[str, NetworkError]
 
 
-def ways_to(shelves: Iterable[MirrorEntry], index: Index, settings: Settings) -> dict[str, SourceOptions]:
+def sources_of(entries: Iterable[MirrorEntry], index: Index, settings: Settings) -> dict[str, SourceOptions]:
     """By path. Nothing is asked yet."""
     silent: dict[str, NetworkError] = {}
     known = Lock().updated(map(_as_locked, index.releases)).updated(Lock.load(settings).releases)
-    return {shelf.path: SourceOptions(shelf, Hubs(settings), known, silent) for shelf in shelves}
+    return {entry.path: SourceOptions(entry, Hubs(settings), known, silent) for entry in entries}
 
 
-def survey(ways: Mapping[str, SourceOptions]) -> dict[str, HubOffer]:
-    """Offers by path; several shelves are asked for at a time."""
-    return dict(zip(ways, in_threads(ask, list(ways.values()), _WORKERS), strict=True))
+def survey(sources: Mapping[str, SourceOptions]) -> dict[str, HubOffer]:
+    """Offers by path; several entries are asked for at a time."""
+    return dict(zip(sources, in_threads(ask, list(sources.values()), _WORKERS), strict=True))
 
 
-def ask(ways: SourceOptions, failures: Mapping[str, ZooError] | None = None) -> HubOffer:
+def ask(source: SourceOptions, failures: Mapping[str, ZooError] | None = None) -> HubOffer:
     """What the first hub has that answers and is not among the failures."""
     failed = dict(failures or {})
-    for candidate in ways.shelf.candidates:
+    for candidate in source.entry.candidates:
         hub = candidate.hub.name
         if hub in failed:
             continue
         try:
-            return _offer(ways, candidate, failed)
+            return _offer(source, candidate, failed)
         except (NoSpaceError, VariableError):
             raise
         except ZooError as error:
             failed[hub] = error
             if isinstance(error, NetworkError) and not isinstance(error, ListingError):
-                ways.silent[hub] = error
+                source.silent[hub] = error
     return HubOffer(None, failed)
 
 
-def _offer(ways: SourceOptions, candidate: Candidate, failed: Mapping[str, ZooError]) -> HubOffer:
-    if candidate.hub.name in ways.silent:
-        raise ways.silent[candidate.hub.name]
-    snapshot = ways.hubs.snapshot(candidate)
-    _check_known(snapshot, ways.known)
+def _offer(source: SourceOptions, candidate: Candidate, failed: Mapping[str, ZooError]) -> HubOffer:
+    if candidate.hub.name in source.silent:
+        raise source.silent[candidate.hub.name]
+    snapshot = source.hubs.snapshot(candidate)
+    _check_known(snapshot, source.known)
     files = tuple(file for file in snapshot.files if not is_ours(file.path))
     return HubOffer(replace(snapshot, files=files), dict(failed))
 
@@ -92,9 +92,9 @@ def _check_known(snapshot: Snapshot, known: Lock) -> None:
             )
 
 
-def _as_locked(held: IndexedRelease) -> LockedRelease:
-    files = tuple(file.content for file in held.files)
-    source = held.source
+def _as_locked(indexed: IndexedRelease) -> LockedRelease:
+    files = tuple(file.content for file in indexed.files)
+    source = indexed.source
     return LockedRelease(
-        source.hub, source.repo, source.revision, source.revision, held.format, held.trust, files
+        source.hub, source.repo, source.revision, source.revision, indexed.format, indexed.trust, files
     )

@@ -12,29 +12,29 @@ from dataclasses import replace
 from internlm_zoo.downloads.plan import PlannedFile
 from internlm_zoo.downloads.release import plan_release
 from internlm_zoo.files import File
-from internlm_zoo.mirror.copying import CopyContext, errand
+from internlm_zoo.mirror.copying import CopyContext, fetch_arguments
 from internlm_zoo.mirror.listings import SourceOptions
 from internlm_zoo.mirror.values import Action, PlannedRelease
 
 
 def look_nearby(
-    items: Iterable[PlannedRelease], ways: Mapping[str, SourceOptions], kit: CopyContext
+    items: Iterable[PlannedRelease], sources: Mapping[str, SourceOptions], context: CopyContext
 ) -> Iterator[PlannedRelease]:
     """The items, with what of each file is to be fetched and from where the rest is taken. What one release
     gets, the next can take."""
     coming: dict[str, str] = {}
     for item in items:
         if item.problem is None and item.to_fetch:
-            item = _looked(item, ways[item.shelf.path], kit, coming)
+            item = _looked(item, sources[item.entry.path], context, coming)
             coming.update(_digests(item))
         yield item
 
 
 def _looked(
-    item: PlannedRelease, ways: SourceOptions, kit: CopyContext, coming: Mapping[str, str]
+    item: PlannedRelease, source: SourceOptions, context: CopyContext, coming: Mapping[str, str]
 ) -> PlannedRelease:
-    candidate, others, request, means = errand(item, ways, kit)
-    planned = {file.path: file for file in plan_release(candidate, others, request, means).files}
+    candidate, others, request, session = fetch_arguments(item, source, context)
+    planned = {file.path: file for file in plan_release(candidate, others, request, session).files}
     listed = {file.path: file for file in item.offer.snapshot.files} if item.offer.snapshot else {}
     return replace(
         item,
@@ -62,4 +62,4 @@ def _digests(item: PlannedRelease) -> Iterator[tuple[str, str]]:
     for file in snapshot.files if snapshot else ():
         for digest in filter(None, file.digests):
             if file.path in got:
-                yield digest, f"{item.shelf.path}/{file.path}"
+                yield digest, f"{item.entry.path}/{file.path}"

@@ -9,6 +9,7 @@ mirror. And nothing is replaced or removed that lay there before the mirror.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from internlm_zoo.errors import NotFoundError, UsageError, ZooError, most_severe
@@ -35,57 +36,58 @@ def make_plan(
     wanted: MirrorEntries,
     offers: Mapping[str, HubOffer],
     index: Index,
-    seen: Mapping[str, LocalState],
-    rules: Policy,
+    on_disk: Mapping[str, LocalState],
+    policy: Policy,
 ) -> MirrorPlan:
-    """offers, seen: by path."""
+    """offers, on_disk: by path."""
     items = tuple(
-        plan_item(shelf, offers[shelf.path], index.find(shelf.path), seen[shelf.path], rules)
-        for shelf in wanted.shelves
+        plan_item(entry, offers[entry.path], index.find(entry.path), on_disk[entry.path], policy)
+        for entry in wanted.entries
     )
-    paths = {shelf.path for shelf in wanted.shelves}
+    paths = {entry.path for entry in wanted.entries}
     unwanted = tuple(
-        UnwantedRelease(held, seen[held.path], tuple(_leaving(held, seen[held.path], rules)))
-        for held in index.releases
-        if held.path not in paths
+        _unwanted(indexed, on_disk[indexed.path], policy)
+        for indexed in index.releases
+        if indexed.path not in paths
     )
-    return MirrorPlan(items, unwanted, wanted.left_out, rules.prune)
+    return MirrorPlan(items, unwanted, wanted.left_out, policy.prune)
 
 
 def plan_item(
-    shelf: MirrorEntry, offer: HubOffer, held: IndexedRelease | None, seen: LocalState, rules: Policy
+    entry: MirrorEntry, offer: HubOffer, indexed: IndexedRelease | None, on_disk: LocalState, policy: Policy
 ) -> PlannedRelease:
-    """What to do about one shelf."""
-    snapshot = offer.snapshot
+    """What to do about one entry."""
+    snapshot, plan = offer.snapshot, PlannedRelease(entry, offer, indexed, on_disk)
     if snapshot is None:
-        return PlannedRelease(
-            shelf, offer, held, seen, tuple(_repairs(held, seen)), problem=_nobody(offer.failures)
-        )
-    offered = [file for file in snapshot.files if rules.choice.wants(file.path)]
+        repairs = tuple(_repairs(indexed, on_disk))
+        return replace(plan, actions=repairs, problem=_no_hub(offer.failures))
+    offered = [file for file in snapshot.files if policy.choice.wants(file.path)]
     if not offered:
-        return PlannedRelease(shelf, offer, held, seen, problem=_nothing_chosen(snapshot))
-    every = tuple(_actions(snapshot, offered, held, seen, rules))
-    actions = tuple(action for action in every if action.stays or rules.narrow.wants(action.path))
+        return replace(plan, problem=_nothing_chosen(snapshot))
+    every = tuple(_actions(snapshot, offered, indexed, on_disk, policy))
+    actions = tuple(action for action in every if action.stays or policy.narrow.wants(action.path))
     moved = [action.path for action in every if action.why in ("behind", "gone")]
-    if moved and held and (error := offer.failures.get(held.source.hub)):
-        return PlannedRelease(shelf, offer, held, seen, problem=_other_files(error, snapshot))
-    if strange := [*_in_the_way(actions, [it.path for it in offered if rules.narrow.wants(it.path)], held)]:
-        return PlannedRelease(shelf, offer, held, seen, problem=_not_ours(strange, snapshot))
-    if mixed := [path for path in moved if not rules.narrow.wants(path)]:
-        problem = None if all(action.stays for action in actions) else _mixed(mixed)
-        return PlannedRelease(shelf, offer, held, seen, problem=problem)
-    return PlannedRelease(shelf, offer, held, seen, actions, relabel=_is_relabelled(shelf, snapshot, held))
+    if moved and indexed and (error := offer.failures.get(indexed.source.hub)):
+        return replace(plan, problem=_other_files(error, snapshot))
+    wanted = [file.path for file in offered if policy.narrow.wants(file.path)]
+    if foreign := [*_in_the_way(actions, wanted, indexed)]:
+        return replace(plan, problem=_not_ours(foreign, snapshot))
+    if mixed := [path for path in moved if not policy.narrow.wants(path)]:
+        return (
+            plan
+            if all(action.stays for action in actions)
+            else replace(plan, problem=_mixed_revisions(mixed))
+        )
+    return replace(plan, actions=actions, relabel=_is_relabelled(entry, snapshot, indexed))
 
 
-def replan(item: PlannedRelease, offer: HubOffer, error: ZooError, rules: Policy) -> PlannedRelease:
+def replan(item: PlannedRelease, offer: HubOffer, error: ZooError, policy: Policy) -> PlannedRelease:
     """The same for what the next hub has, after the one of the plan failed. What goes was planned: what the
     next hub lacks besides is a problem."""
-    again = plan_item(item.shelf, offer, item.held, item.seen, rules)
+    again = plan_item(item.entry, offer, item.indexed, item.on_disk, policy)
     more = {action.path for action in again.to_delete} - {action.path for action in item.to_delete}
     if more and offer.snapshot is not None:
-        return PlannedRelease(
-            item.shelf, offer, item.held, item.seen, problem=_other_files(error, offer.snapshot)
-        )
+        return replace(again, actions=(), relabel=False, problem=_other_files(error, offer.snapshot))
     return again
 
 
@@ -105,55 +107,61 @@ def reasons(failures: Mapping[str, ZooError]) -> list[str]:
     ]
 
 
-def strangers(seen: LocalState) -> tuple[str, ...]:
+def preexisting(on_disk: LocalState) -> tuple[str, ...]:
     """What lies in the folder of a release that the mirror is about to begin, and is not of it."""
-    return tuple(sorted(seen.files.keys() - seen.right.keys()))
+    return tuple(sorted(on_disk.files.keys() - on_disk.right.keys()))
 
 
 def _actions(
-    snapshot: Snapshot, offered: Iterable[File], held: IndexedRelease | None, seen: LocalState, rules: Policy
+    snapshot: Snapshot,
+    offered: Iterable[File],
+    indexed: IndexedRelease | None,
+    on_disk: LocalState,
+    policy: Policy,
 ) -> Iterator[Action]:
-    known = {file.path: file for file in held.files} if held else {}
-    from_here = _same_source(snapshot, held)
+    known = indexed.by_path if indexed else {}
+    from_here = _same_source(snapshot, indexed)
     for file in offered:
-        why = _why(file, known.get(file.path), from_here, seen)
+        why = _why(file, known.get(file.path), from_here, on_disk)
         if why == "here":
             yield Action("keep", file.path, why, file.size)
         elif why:
-            kind: Kind = "update" if file.path in seen.files else "copy"
+            kind: Kind = "update" if file.path in on_disk.files else "copy"
             yield Action(kind, file.path, why, file.size, fetch=file.size)
     chosen, there = {file.path for file in offered}, {file.path for file in snapshot.files}
     for path in (path for path in known if path not in chosen):
         if path in there:
-            yield Action("delete" if rules.prune else "keep", path, "unchosen", _size(path, seen))
+            yield Action("delete" if policy.prune else "keep", path, "unchosen", _size(path, on_disk))
         else:
-            yield Action("delete", path, "gone", _size(path, seen))
-    for path in sorted(seen.files.keys() - chosen - known.keys()):
-        yield _stray(path, held, seen, rules)
+            yield Action("delete", path, "gone", _size(path, on_disk))
+    for path in sorted(on_disk.files.keys() - chosen - known.keys()):
+        yield _unindexed(path, indexed, on_disk, policy)
 
 
-def _leaving(held: IndexedRelease, seen: LocalState, rules: Policy) -> Iterator[Action]:
-    known = {file.path for file in held.files}
-    for path in sorted(seen.files):
-        if path in known:
-            yield Action("delete" if rules.prune else "keep", path, "unwanted", _size(path, seen))
-        else:
-            yield _stray(path, held, seen, rules)
+def _unwanted(indexed: IndexedRelease, on_disk: LocalState, policy: Policy) -> UnwantedRelease:
+    kind: Kind = "delete" if policy.prune else "keep"
+    actions = (
+        Action(kind, path, "unwanted", _size(path, on_disk))
+        if path in indexed.by_path
+        else _unindexed(path, indexed, on_disk, policy)
+        for path in sorted(on_disk.files)
+    )
+    return UnwantedRelease(indexed, on_disk, tuple(actions))
 
 
-def _stray(path: str, held: IndexedRelease | None, seen: LocalState, rules: Policy) -> Action:
+def _unindexed(path: str, indexed: IndexedRelease | None, on_disk: LocalState, policy: Policy) -> Action:
     """What the mirror did not put there stays, if it was there first."""
-    if _is_found(path, held):
-        return Action("keep", path, "found", _size(path, seen))
-    return Action("delete" if rules.prune else "keep", path, "extra", _size(path, seen))
+    if _is_found(path, indexed):
+        return Action("keep", path, "found", _size(path, on_disk))
+    return Action("delete" if policy.prune else "keep", path, "extra", _size(path, on_disk))
 
 
 def _in_the_way(
-    actions: Iterable[Action], wanted: Iterable[str], held: IndexedRelease | None
+    actions: Iterable[Action], wanted: Iterable[str], indexed: IndexedRelease | None
 ) -> Iterator[str]:
     """What lies where a wanted file, or a folder of it, is to be, and is not for us to remove."""
     staying = {action.path for action in actions if action.stays}
-    yield from (it.path for it in actions if it.why == "unknown" and _is_found(it.path, held))
+    yield from (it.path for it in actions if it.why == "unknown" and _is_found(it.path, indexed))
     if staying:
         wanted = set(wanted)
         folders = {parent for path in wanted for parent in _above(path)}
@@ -164,51 +172,51 @@ def _above(path: str) -> list[str]:
     return [str(parent) for parent in PurePosixPath(path).parents]
 
 
-def _is_found(path: str, held: IndexedRelease | None) -> bool:
-    return held is None or path in held.found
+def _is_found(path: str, indexed: IndexedRelease | None) -> bool:
+    return indexed is None or path in indexed.found
 
 
-def _size(path: str, seen: LocalState) -> int:
-    return seen.files[path].size if path in seen.files else 0
+def _size(path: str, on_disk: LocalState) -> int:
+    return on_disk.files[path].size if path in on_disk.files else 0
 
 
-def _repairs(held: IndexedRelease | None, seen: LocalState) -> Iterator[Action]:
+def _repairs(indexed: IndexedRelease | None, on_disk: LocalState) -> Iterator[Action]:
     """What is known to be wrong even while no hub can be asked."""
-    for file in held.files if held else ():
-        if file.path in seen.missing:
+    for file in indexed.files if indexed else ():
+        if file.path in on_disk.missing:
             yield Action("copy", file.path, "missing", file.size)
-        elif file.path in seen.damaged:
+        elif file.path in on_disk.damaged:
             yield Action("update", file.path, "damaged", file.size)
 
 
-def _why(file: File, ours: IndexedFile | None, same_source: bool, seen: LocalState) -> Why | None:
+def _why(file: File, ours: IndexedFile | None, same_source: bool, on_disk: LocalState) -> Why | None:
     """What is the matter with a file that the hub has; None if nothing. ours: what the index says of it."""
-    right = seen.right.get(file.path)
+    right = on_disk.right.get(file.path)
     if right is not None and same(file, right, False):
         return "here"
     if ours is None:
-        return "unknown" if file.path in seen.files else "absent"
+        return "unknown" if file.path in on_disk.files else "absent"
     if not same(file, ours, same_source):
         return "behind"
-    if file.path in seen.missing:
+    if file.path in on_disk.missing:
         return "missing"
-    return "damaged" if file.path in seen.damaged else None
+    return "damaged" if file.path in on_disk.damaged else None
 
 
-def _same_source(snapshot: Snapshot, held: IndexedRelease | None) -> bool:
+def _same_source(snapshot: Snapshot, indexed: IndexedRelease | None) -> bool:
     here = (snapshot.hub, snapshot.repo, snapshot.revision)
-    return held is not None and (held.source.hub, held.source.repo, held.source.revision) == here
+    return indexed is not None and (indexed.source.hub, indexed.source.repo, indexed.source.revision) == here
 
 
-def _is_relabelled(shelf: MirrorEntry, snapshot: Snapshot, held: IndexedRelease | None) -> bool:
+def _is_relabelled(entry: MirrorEntry, snapshot: Snapshot, indexed: IndexedRelease | None) -> bool:
     """A hub that stands in for the one a release came from does not rename it."""
-    if held is None:
+    if indexed is None:
         return False
-    moved = held.source.hub == snapshot.hub and not _same_source(snapshot, held)
-    return moved or held.names != shelf.names
+    moved = indexed.source.hub == snapshot.hub and not _same_source(snapshot, indexed)
+    return moved or indexed.names != entry.names
 
 
-def _nobody(failures: Mapping[str, ZooError]) -> ZooError:
+def _no_hub(failures: Mapping[str, ZooError]) -> ZooError:
     return most_severe(failures.values())(f"no hub has it: {'; '.join(reasons(failures))}")
 
 
@@ -222,7 +230,7 @@ def _not_ours(paths: list[str], snapshot: Snapshot) -> ZooError:
     return UsageError(f"{what}: move it elsewhere, and apply again")
 
 
-def _mixed(paths: list[str]) -> ZooError:
+def _mixed_revisions(paths: list[str]) -> ZooError:
     what = f"{_named(paths)} moved on the hub as well, and files of two revisions are never mixed"
     return UsageError(f"{what}: apply without choosing files")
 

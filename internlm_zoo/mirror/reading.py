@@ -56,8 +56,8 @@ class MirrorFileError(RegistryError):
 def read_mirror_file(
     path: Path, registry: Registry, settings: Settings, source: str = AUTO
 ) -> tuple[MirrorFile, MirrorEntries]:
-    """The file, and what it asks for. source: see Orders. Raises NotFoundError if there is no such file or
-    hub, MirrorFileError for mistakes in it, UnsupportedError for a destination that is not a directory."""
+    """The file, and what it asks for. source: see RunOptions. Raises NotFoundError if there is no such file
+    or hub, MirrorFileError for mistakes in it, UnsupportedError for a destination that is not a directory."""
     if path.is_dir():
         raise UsageError(
             "this is a folder, not a mirror file", path, f"name a file, as {path / 'mirror.yaml'}"
@@ -158,12 +158,12 @@ def _unfit(mirror: MirrorFile, found: MirrorEntries) -> Iterator[Finding]:
             formats = " or ".join(mirror.formats)
             yield ("models", number), f"{name} has no release in {formats} format that can be copied"
     by_path: dict[str, MirrorEntry] = {}
-    for shelf in found.shelves:
-        check_path(shelf.path)
-        other = by_path.setdefault(shelf.path.casefold(), shelf)
-        if other is not shelf:
-            both = f"{other.model} ({other.format}) and {shelf.model} ({shelf.format})"
-            yield ("models", _number(mirror, shelf.model)), f"{both} would both lie in {shelf.path}"
+    for entry in found.entries:
+        check_path(entry.path)
+        other = by_path.setdefault(entry.path.casefold(), entry)
+        if other is not entry:
+            both = f"{other.model} ({other.format}) and {entry.model} ({entry.format})"
+            yield ("models", _number(mirror, entry.model)), f"{both} would both lie in {entry.path}"
 
 
 def _number(mirror: MirrorFile, model: str) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from internlm_zoo.errors import PartlyDoneError, ZooError, most_severe
-from internlm_zoo.mirror.config import MirrorFile
 from internlm_zoo.mirror.limit import Limit, excess
 from internlm_zoo.mirror.planning import reasons
 from internlm_zoo.mirror.values import (
@@ -79,38 +78,44 @@ class Report:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class PlaceReport:
+    """What a report says of the place. unfinished, notes: see Report."""
+
+    destination: Path
+    unfinished: FileCount
+    notes: tuple[str, ...]
+
+
 def make_report(
     verb: Verb,
-    mirror: MirrorFile,
     plan: MirrorPlan,
     limit: Limit,
-    *,
+    place: PlaceReport,
     releases: Iterable[ReleaseReport] | None = None,
-    unfinished: FileCount = FileCount(),
-    notes: tuple[str, ...] = (),
 ) -> Report:
     """plan: as it was, or as it turned out. releases: what became of them, if anything was done."""
     beyond = None if releases else excess(plan, limit)
     releases = tuple(releases or (*map(release_report, plan.items), *map(unwanted_report, plan.unwanted)))
-    result, exit_code = _verdict(verb, plan)
+    result, exit_code = _result(verb, plan)
     if verb == "apply" and beyond:
         result, exit_code = "stopped", STOPPED
     return Report(
         verb=verb,
         result=result,
         exit_code=exit_code,
-        destination=Path(mirror.destination),
+        destination=place.destination,
         prune=plan.prune,
-        files=plan.tallies,
+        files=plan.counts,
         to_fetch=_total(release.to_fetch for release in releases if not release.problem),
         at_hand=sum(release.at_hand for release in releases if not release.problem),
-        unfinished=unfinished,
+        unfinished=place.unfinished,
         max_delete=str(limit),
         excess=beyond,
         fetched_bytes=sum(count for release in releases for count in release.served.values()),
         releases=releases,
         left_out=plan.left_out,
-        notes=notes,
+        notes=place.notes,
     )
 
 
@@ -118,16 +123,16 @@ def release_report(
     item: PlannedRelease, served: Mapping[str, int] | None = None, notes: tuple[str, ...] = ()
 ) -> ReleaseReport:
     """An item as planned, or as it turned out."""
-    snapshot, held = item.offer.snapshot, item.held
+    snapshot, indexed = item.offer.snapshot, item.indexed
     return ReleaseReport(
-        path=item.shelf.path,
-        model=item.shelf.model,
-        format=item.shelf.format,
+        path=item.entry.path,
+        model=item.entry.model,
+        format=item.entry.format,
         state=_state(item),
         source=f"{snapshot.hub}:{snapshot.repo}" if snapshot else None,
-        before=held.source.revision if held else None,
+        before=indexed.source.revision if indexed else None,
         revision=snapshot.revision if snapshot else None,
-        files=item.tallies,
+        files=item.counts,
         actions=item.actions,
         to_fetch=_total(action.fetch for action in item.to_fetch),
         at_hand=_at_hand(item.to_fetch),
@@ -137,18 +142,18 @@ def release_report(
     )
 
 
-def unwanted_report(leaving: UnwantedRelease, state: State = "unwanted") -> ReleaseReport:
-    held = leaving.held
+def unwanted_report(unwanted: UnwantedRelease, state: State = "unwanted") -> ReleaseReport:
+    indexed = unwanted.indexed
     return ReleaseReport(
-        path=held.path,
-        model=held.model,
-        format=held.format,
+        path=indexed.path,
+        model=indexed.model,
+        format=indexed.format,
         state=state,
-        source=f"{held.source.hub}:{held.source.repo}",
-        before=held.source.revision,
+        source=f"{indexed.source.hub}:{indexed.source.repo}",
+        before=indexed.source.revision,
         revision=None,
-        files=leaving.tallies,
-        actions=leaving.actions,
+        files=unwanted.counts,
+        actions=unwanted.actions,
     )
 
 
@@ -158,8 +163,8 @@ def item_notes(item: PlannedRelease) -> tuple[str, ...]:
         return ()
     same = "the files are the same, under another revision or another name"
     relabelled = [same] if item.relabel and not item.acts else []
-    told = item.offer.snapshot.notes if item.offer.snapshot else ()
-    return (*reasons(item.offer.failures), *told, *relabelled)
+    hub_notes = item.offer.snapshot.notes if item.offer.snapshot else ()
+    return (*reasons(item.offer.failures), *hub_notes, *relabelled)
 
 
 def _at_hand(actions: Iterable[Action]) -> int:
@@ -172,7 +177,7 @@ def _total(sizes: Iterable[int | None]) -> int | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def _verdict(verb: Verb, plan: MirrorPlan) -> tuple[Result, int]:
+def _result(verb: Verb, plan: MirrorPlan) -> tuple[Result, int]:
     """What was found or done, and the exit code: for plan and diff a difference weighs more than a hub that
     is silent; an apply that could not finish is never a success."""
     problems = [item.problem for item in plan.items if item.problem]
@@ -197,4 +202,4 @@ def _state(item: PlannedRelease) -> State:
         return "failed"
     if not item.changes:
         return "same"
-    return "changed" if item.held and item.held.files else "new"
+    return "changed" if item.indexed and item.indexed.files else "new"

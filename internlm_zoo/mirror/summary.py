@@ -59,20 +59,20 @@ def write_summary(report: Report, path: Path, spoken: Callable[[str], str] = str
 
 def file_counts(files: FileCounts, *, done: bool) -> list[str]:
     """How many files, of how many bytes, become what, or became; without what there is none of."""
-    tallies = {kind: getattr(files, kind) for kind in _WORDS}
+    counts = {kind: getattr(files, kind) for kind in _WORDS}
     return [
-        f"{tally.files} {_WORDS[kind][not done]}, {size(tally)}"
-        for kind, tally in tallies.items()
-        if tally.files
+        f"{count.files} {_WORDS[kind][not done]}, {size(count)}"
+        for kind, count in counts.items()
+        if count.files
     ]
 
 
-def size(tally: FileCount) -> str:
+def size(count: FileCount) -> str:
     """The bytes; how many files have a size that nobody says."""
-    unsized = f"{tally.unsized} of unknown size"
-    if not tally.unsized:
-        return byte_count(tally.bytes)
-    return unsized if tally.unsized == tally.files else f"{byte_count(tally.bytes)} and {unsized}"
+    unsized = f"{count.unsized} of unknown size"
+    if not count.unsized:
+        return byte_count(count.bytes)
+    return unsized if count.unsized == count.files else f"{byte_count(count.bytes)} and {unsized}"
 
 
 def totals(report: Report) -> str:
@@ -139,8 +139,8 @@ def _table(report: Report) -> Iterator[str]:
 
 def _counts(files: FileCounts) -> Iterator[str]:
     for kind in _WORDS:
-        tally = getattr(files, kind)
-        yield f"{tally.files}: {size(tally)}" if tally.files else ""
+        count = getattr(files, kind)
+        yield f"{count.files}: {size(count)}" if count.files else ""
 
 
 def _problems(report: Report) -> Iterator[str]:

@@ -31,7 +31,7 @@ Why = Literal[
 
 @dataclass(frozen=True)
 class HubOffer:
-    """What the hubs have for a shelf. snapshot: of the first that answers. failures: hub -> why it does
+    """What the hubs have for an entry. snapshot: of the first that answers. failures: hub -> why it does
     not."""
 
     snapshot: Snapshot | None
@@ -125,14 +125,14 @@ class FileCounts:
 
 @dataclass(frozen=True)
 class PlannedRelease:
-    """One shelf: what to do, and what is in the way of it; with a problem nothing is done, and the actions
+    """One entry: what to do, and what is in the way of it; with a problem nothing is done, and the actions
     say what is known to be wrong. relabel: the files are right, but the index calls them by an old revision
     or lacks a name."""
 
-    shelf: MirrorEntry
+    entry: MirrorEntry
     offer: HubOffer
-    held: IndexedRelease | None
-    seen: LocalState
+    indexed: IndexedRelease | None
+    on_disk: LocalState
     actions: tuple[Action, ...] = ()
     relabel: bool = False
     problem: ZooError | None = None
@@ -154,21 +154,21 @@ class PlannedRelease:
         return tuple(action for action in self.actions if action.kind == "delete")
 
     @property
-    def tallies(self) -> FileCounts:
-        return _tallies(() if self.problem else self.actions, self.seen)
+    def counts(self) -> FileCounts:
+        return _counts_of(() if self.problem else self.actions, self.on_disk)
 
 
 @dataclass(frozen=True)
 class UnwantedRelease:
     """A release that is held and not asked for, and what becomes of its files."""
 
-    held: IndexedRelease
-    seen: LocalState
+    indexed: IndexedRelease
+    on_disk: LocalState
     actions: tuple[Action, ...]
 
     @property
-    def tallies(self) -> FileCounts:
-        return _tallies(self.actions, self.seen)
+    def counts(self) -> FileCounts:
+        return _counts_of(self.actions, self.on_disk)
 
 
 @dataclass(frozen=True)
@@ -189,27 +189,27 @@ class MirrorPlan:
         return self.prune and bool(self.unwanted)
 
     @property
-    def tallies(self) -> FileCounts:
-        parts = [*(item.tallies for item in self.items), *(it.tallies for it in self.unwanted)]
+    def counts(self) -> FileCounts:
+        parts = [*(item.counts for item in self.items), *(it.counts for it in self.unwanted)]
         return sum(parts, FileCounts())
 
 
-def _tallies(actions: Iterable[Action], seen: LocalState) -> FileCounts:
+def _counts_of(actions: Iterable[Action], on_disk: LocalState) -> FileCounts:
     by_kind: dict[Kind, list[Action]] = {"copy": [], "update": [], "delete": [], "keep": []}
     for action in actions:
         by_kind[action.kind].append(action)
-    gone = [action for action in by_kind["delete"] if action.path in seen.files]
+    gone = [action for action in by_kind["delete"] if action.path in on_disk.files]
     other = {action.path for action in (*by_kind["update"], *gone)}
-    kept = [lying.size for path, lying in seen.files.items() if path not in other]
+    kept = [existing.size for path, existing in on_disk.files.items() if path not in other]
     return FileCounts(
-        copy=_tally(action.size for action in by_kind["copy"]),
-        update=_tally(action.size for action in by_kind["update"]),
-        delete=_tally(action.size for action in gone),
-        keep=_tally(kept),
-        here=_tally(lying.size for lying in seen.files.values()),
+        copy=_count_of(action.size for action in by_kind["copy"]),
+        update=_count_of(action.size for action in by_kind["update"]),
+        delete=_count_of(action.size for action in gone),
+        keep=_count_of(kept),
+        here=_count_of(existing.size for existing in on_disk.files.values()),
     )
 
 
-def _tally(sizes: Iterable[int | None]) -> FileCount:
+def _count_of(sizes: Iterable[int | None]) -> FileCount:
     sizes = tuple(sizes)
     return FileCount(len(sizes), sum(size or 0 for size in sizes), sizes.count(None))

@@ -17,7 +17,7 @@ from internlm_zoo.serve.huggingface import HuggingFaceApi
 from internlm_zoo.serve.modelers import ModelersApi
 from internlm_zoo.serve.modelscope import ModelScopeApi
 from internlm_zoo.serve.openxlab import OpenXLabApi
-from internlm_zoo.serve.pending import patiently
+from internlm_zoo.serve.pending import answer_when_hashed
 from internlm_zoo.store.mirror_index import read_index
 
 # OpenXLabApi's own package reads no variable. openmind_hub reads OPENMIND_HUB_ENDPOINT, but cannot even be
@@ -53,7 +53,7 @@ async def _later_if_too_many_files(request: web.Request, handler: Handler) -> we
 
 def app_for(
     catalogue: Catalogue,
-    gate: Authenticator,
+    authenticator: Authenticator,
     *,
     url_seconds: float = 3600,
     clock: Callable[[], float] = time.time,
@@ -62,17 +62,17 @@ def app_for(
 
     @web.middleware
     async def keeping(request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await patiently(request, handler, catalogue)
+        return await answer_when_hashed(request, handler, catalogue)
 
     async def over(_: web.Application) -> None:
         catalogue.hashing.close()
 
     app = web.Application(middlewares=[keeping, _later_if_too_many_files])
     app.on_shutdown.append(over)  # before the server waits for its requests
-    app.add_routes(HuggingFaceApi(catalogue, gate).routes())
-    app.add_routes(ModelScopeApi(catalogue, gate).routes())
-    app.add_routes(ModelersApi(catalogue, gate).routes())
-    app.add_routes(OpenXLabApi(catalogue, gate, url_seconds, clock).routes())
+    app.add_routes(HuggingFaceApi(catalogue, authenticator).routes())
+    app.add_routes(ModelScopeApi(catalogue, authenticator).routes())
+    app.add_routes(ModelersApi(catalogue, authenticator).routes())
+    app.add_routes(OpenXLabApi(catalogue, authenticator, url_seconds, clock).routes())
     app.router.add_route("*", "/{anything:.*}", _nothing_here)
     return app
 

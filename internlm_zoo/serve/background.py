@@ -108,7 +108,7 @@ def _run(
         ready.set_exception(error)  # or whoever waits for the server would wait for ever
 
 
-class _Patient(ThreadPoolExecutor):
+class _FallbackExecutor(ThreadPoolExecutor):
     """Reads files for the server; where the system gives no more threads, in the server's own."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -132,7 +132,7 @@ def _not_to_be_had(host: str, port: int, error: OSError) -> UsageError:
 async def _serve(
     app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, ready: Future[Server]
 ) -> None:
-    asyncio.get_running_loop().set_default_executor(_Patient(_READERS))
+    asyncio.get_running_loop().set_default_executor(_FallbackExecutor(_READERS))
     # Cancelled, or a handler would go on for a client that has left.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS, handler_cancellation=True)
     await runner.setup()

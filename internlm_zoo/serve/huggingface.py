@@ -18,7 +18,7 @@ from internlm_zoo.serve.authenticator import Authenticator
 from internlm_zoo.serve.catalogue import Catalogue, Repository, ServedFile
 from internlm_zoo.serve.digests import git_blob_sha1
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.pending import found
+from internlm_zoo.serve.pending import find_hashed
 
 HUB = "huggingface"
 PAGE = 1000  # entries, as the Hub gives them; its client asks for the next by the Link header
@@ -30,7 +30,7 @@ class HuggingFaceApi:
     """Handlers over one catalogue."""
 
     catalogue: Catalogue
-    gate: Authenticator
+    authenticator: Authenticator
 
     def routes(self) -> list[web.RouteDef]:
         repo = "/api/models/{org}/{name}"
@@ -55,7 +55,7 @@ class HuggingFaceApi:
                 "author": request.match_info["org"],
                 "sha": repository.revision,
                 "lastModified": modified.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-                "private": bool(self.gate.tokens),
+                "private": bool(self.authenticator.tokens),
                 "gated": False,
                 "disabled": False,
                 "downloads": 0,
@@ -97,13 +97,13 @@ class HuggingFaceApi:
 
     async def _repository(self, request: web.Request) -> Repository:
         asked = request.match_info
-        repository = await found(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
+        repository = await find_hashed(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
         return repository.at(asked.get("revision", "main"))
 
     def _answering(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
             token = _bearer(request)
-            if not self.gate.admits(token):
+            if not self.authenticator.admits(token):
                 why = "Invalid credentials in Authorization header" if token else "This hub asks for a token."
                 return _refusal(401, "GatedRepo", why)
             try:

@@ -18,7 +18,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.authenticator import Authenticator
 from internlm_zoo.serve.catalogue import Catalogue, EntryNotFound, Repository, RevisionNotFound, ServedFile
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.pending import found
+from internlm_zoo.serve.pending import find_hashed
 
 HUB = "modelers"
 _MISSING = {RevisionNotFound: "ref_not_exist", EntryNotFound: "branch_or_path_not_found"}
@@ -38,7 +38,7 @@ class ModelersApi:
     """Handlers over one catalogue."""
 
     catalogue: Catalogue
-    gate: Authenticator
+    authenticator: Authenticator
 
     def routes(self) -> list[web.RouteDef]:
         repo = "/api/v1/file/{org}/{name}"
@@ -59,7 +59,7 @@ class ModelersApi:
                 "owner": org,
                 "name": name,
                 "fullname": name,
-                "visibility": "private" if self.gate.tokens else "public",
+                "visibility": "private" if self.authenticator.tokens else "public",
                 "create_at": changed,
                 "updated_at": changed,
                 "labels": {"others": [], "task": None, "frameworks": []},
@@ -90,12 +90,12 @@ class ModelersApi:
 
     async def _repository(self, request: web.Request, revision: str | None) -> Repository:
         asked = request.match_info
-        repository = await found(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
+        repository = await find_hashed(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
         return repository.at(revision or "main")
 
     def _answering(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            if not self.gate.admits(_bearer(request)):
+            if not self.authenticator.admits(_bearer(request)):
                 return _refusal(401, "unauthorized", "this hub asks for a token")
             try:
                 return await handler(request)

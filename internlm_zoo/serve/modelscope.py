@@ -16,7 +16,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.authenticator import Authenticator
 from internlm_zoo.serve.catalogue import Catalogue, EntryNotFound, Repository, ServedFile
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.pending import found
+from internlm_zoo.serve.pending import find_hashed
 
 HUB = "modelscope"
 LISTING_LIMIT = 3000  # as the hub's own, so that clients meet it here, too
@@ -29,7 +29,7 @@ class ModelScopeApi:
     """Handlers over one catalogue."""
 
     catalogue: Catalogue
-    gate: Authenticator
+    authenticator: Authenticator
 
     def routes(self) -> list[web.RouteDef]:
         repo = "/api/v1/models/{org}/{name}"
@@ -50,7 +50,7 @@ class ModelScopeApi:
                 "Name": name,
                 "Revision": "master",
                 "LastUpdatedTime": int(repository.modified),
-                "Visibility": 5 if not self.gate.tokens else 1,
+                "Visibility": 5 if not self.authenticator.tokens else 1,
             }
         )
 
@@ -80,12 +80,12 @@ class ModelScopeApi:
 
     async def _repository(self, request: web.Request) -> Repository:
         asked = request.match_info
-        repository = await found(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
+        repository = await find_hashed(self.catalogue, HUB, f"{asked['org']}/{asked['name']}")
         return repository.at(request.query.get("Revision") or "master")
 
     def _answering(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            if not any(self.gate.admits(token) for token in _tokens(request)):
+            if not any(self.authenticator.admits(token) for token in _tokens(request)):
                 return _refusal(401, "this hub asks for a token")
             try:
                 return await handler(request)

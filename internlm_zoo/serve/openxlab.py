@@ -25,7 +25,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.authenticator import Authenticator
 from internlm_zoo.serve.catalogue import Catalogue, ServedFile
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.pending import found
+from internlm_zoo.serve.pending import find_hashed
 
 HUB = "openxlab"
 DOWNLOADS = "/openxlab/download"
@@ -51,7 +51,7 @@ class OpenXLabApi:
     """Handlers over one catalogue. url_seconds: how long a download URL is good for, by the clock."""
 
     catalogue: Catalogue
-    gate: Authenticator
+    authenticator: Authenticator
     url_seconds: float
     clock: Callable[[], float]
 
@@ -67,18 +67,18 @@ class OpenXLabApi:
 
     async def auth(self, request: web.Request) -> dict[str, Any]:
         access_key = _text(await _body(request), "ak")
-        return {"nonce": self.gate.nonce(access_key), "algorithm": "HmacSHA256"}
+        return {"nonce": self.authenticator.nonce(access_key), "algorithm": "HmacSHA256"}
 
     async def token(self, request: web.Request) -> dict[str, Any]:
         body = await _body(request)
         access_key = _text(body, "ak")
-        if not self.gate.proves(access_key, _text(body, "d")):
+        if not self.authenticator.proves(access_key, _text(body, "d")):
             raise Refused(401, "the access key and the secret key do not match")
         return self._issue(access_key)
 
     async def refreshed(self, request: web.Request) -> dict[str, Any]:
         body = await _body(request)
-        if not self.gate.accepts("refresh", _text(body, "refresh_token")):
+        if not self.authenticator.accepts("refresh", _text(body, "refresh_token")):
             raise Refused(401, "the refresh token is not valid")
         return self._issue(_text(body, "ak"))
 
@@ -88,10 +88,10 @@ class OpenXLabApi:
 
     async def download_urls(self, request: web.Request) -> dict[str, Any]:
         body = await _body(request)
-        if not self.gate.accepts("access", request.headers.get(hdrs.AUTHORIZATION)):
+        if not self.authenticator.accepts("access", request.headers.get(hdrs.AUTHORIZATION)):
             raise Refused(401, "this repository asks for a signed-in user")
         name = f"{_text(body, 'userName')}/{_text(body, 'repositoryName')}"
-        repository = await found(self.catalogue, HUB, name)
+        repository = await find_hashed(self.catalogue, HUB, name)
         wanted = _wanted(repository.entries, body)
         hashes = await asyncio.to_thread(lambda: [_edge_md5(entry) for entry in wanted])
         listed = {
@@ -108,29 +108,29 @@ class OpenXLabApi:
         asked = request.match_info
         name, path = f"{asked['org']}/{asked['name']}", asked["path"]
         expires = request.query.get("Expires", "")
-        if not self.gate.signed(request.query.get("Signature", ""), name, path, expires):
+        if not self.authenticator.signed(request.query.get("Signature", ""), name, path, expires):
             return _denied("The request signature we calculated does not match the signature you provided.")
         if float(expires) < self.clock():
             return _denied("Request has expired.")
         try:
-            entry = (await found(self.catalogue, HUB, name)).entry(path)
+            entry = (await find_hashed(self.catalogue, HUB, name)).entry(path)
         except NotFoundError as error:
             return web.Response(status=404, text=error.what)
         return send(request, entry, etag=entry.sha256[:32].upper(), headers={})
 
     def _url(self, request: web.Request, name: str, entry: ServedFile) -> URL:
         expires = f"{self.clock() + self.url_seconds:.3f}"
-        signature = self.gate.sign(name, entry.path, expires)
+        signature = self.authenticator.sign(name, entry.path, expires)
         place = request.url.origin().with_path(f"{DOWNLOADS}/{name}/{entry.path}")
         return place.with_query(Expires=expires, Signature=signature)
 
     def _issue(self, access_key: str) -> dict[str, Any]:
         expiration, refresh = time.time() + _TOKEN_SECONDS, time.time() + _REFRESH_SECONDS
         return {
-            "jwt": self.gate.issue("access", access_key, expiration),
+            "jwt": self.authenticator.issue("access", access_key, expiration),
             "expiration": _moment(expiration),
             "sso_uid": access_key,
-            "refresh_token": self.gate.issue("refresh", access_key, refresh),
+            "refresh_token": self.authenticator.issue("refresh", access_key, refresh),
             "refresh_expiration": _moment(refresh),
         }
 

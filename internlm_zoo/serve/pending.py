@@ -26,7 +26,7 @@ _LONGEST = 120
 """Of Retry-After; huggingface_hub waits as long, five times."""
 
 
-async def found(catalogue: Catalogue, hub: str, name: str) -> Repository:
+async def find_hashed(catalogue: Catalogue, hub: str, name: str) -> Repository:
     """What `Catalogue.find` finds, when all of it is hashed; no thread waits for it. Raises Unhashed where
     that is not soon."""
     begun = time.monotonic()
@@ -38,7 +38,9 @@ async def found(catalogue: Catalogue, hub: str, name: str) -> Repository:
                 raise
 
 
-async def patiently(request: web.Request, handler: Handler, catalogue: Catalogue) -> web.StreamResponse:
+async def answer_when_hashed(
+    request: web.Request, handler: Handler, catalogue: Catalogue
+) -> web.StreamResponse:
     """The answer if it comes soon, else what keeps the client."""
     try:
         return await handler(request)

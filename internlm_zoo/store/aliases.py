@@ -60,7 +60,8 @@ def remember(folder: Path, name: str, alias: Alias) -> None:
     with suppress(ValueError, ZooError):
         if _said(note)[0] > ALIAS.schema:
             return
-    note.write_text(f"{ALIAS.schema} {alias.verified_by or ''}", encoding="utf-8")
+    said = f"{ALIAS.schema} {alias.verified_by}" if alias.verified_by else ""
+    note.write_text(said, encoding="utf-8")
 
 
 def remembered(folder: Path, name: str) -> Alias | None:

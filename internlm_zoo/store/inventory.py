@@ -89,9 +89,9 @@ def holdings(store: Store) -> tuple[StoredRelease, ...]:
     return inventory(store).holdings
 
 
-def shares(held: Sequence[StoredRelease]) -> list[DiskShare]:
+def shares(releases: Sequence[StoredRelease]) -> list[DiskShare]:
     """Of every release among all that the store holds, in their order."""
-    files = [_files(holding) for holding in held]
+    files = [_files(holding) for holding in releases]
     owners = Counter(inode for entry in files for inode in entry)
     return [
         DiskShare(
@@ -153,8 +153,8 @@ def _inodes(folder: Path) -> frozenset[Inode] | None:
 def blobs_of(store: Store) -> list[Path]:
     """All of them, of releases or not: what has the name of one, at its place. Links are none, and lead to
     none."""
-    shelves = [shelf for shelf in sorted(store.blobs.glob("??")) if not shelf.is_symlink()]
-    found = (blob for shelf in shelves for blob in sorted(shelf.glob("*")))
+    folders = [folder for folder in sorted(store.blobs.glob("??")) if not folder.is_symlink()]
+    found = (blob for folder in folders for blob in sorted(folder.glob("*")))
     return [blob for blob in found if blob.name[:2] == blob.parent.name and is_blob(blob)]
 
 

@@ -60,11 +60,11 @@ class Store:
 
     def blob(self, sha256: str) -> Path:
         """Raises IntegrityError for what is no digest."""
-        return self.blobs / _shelf(sha256) / sha256
+        return self.blobs / _prefix(sha256) / sha256
 
     def blocks(self, sha256: str) -> Path:
         """Raises IntegrityError for what is no digest."""
-        return self.home / "blocks" / _shelf(sha256) / f"{sha256}.json"
+        return self.home / "blocks" / _prefix(sha256) / f"{sha256}.json"
 
     def release(self, hub: str, repo: str, revision: str) -> Path:
         """Raises IntegrityError if one of the names would lead elsewhere."""
@@ -76,7 +76,7 @@ class Store:
         return self.releases.joinpath(*parts)
 
 
-def _shelf(sha256: str) -> str:
+def _prefix(sha256: str) -> str:
     if not is_sha256(sha256):
         raise IntegrityError(f"refused the digest {sha256!r}: a sha256 has 64 digits of 0-9 and a-f")
     return sha256[:2]

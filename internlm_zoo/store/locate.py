@@ -17,16 +17,18 @@ from internlm_zoo.store.layout import Store
 from internlm_zoo.store.record import read_record
 
 
-def at_hand(model: str, settings: Settings, format: str | None = None) -> list[StoredRelease]:
+def whole_releases(model: str, settings: Settings, format: str | None = None) -> list[StoredRelease]:
     """Whole releases in the store. format: None for the model's own weights in any format."""
 
     def wanted(release: LockedRelease) -> bool:
         return release.format == format or (format is None and release.format not in QUANTISED)
 
-    return [one for one in held(model, settings) if one.record.whole and wanted(one.record.release)]
+    return [
+        one for one in stored_releases(model, settings) if one.record.whole and wanted(one.record.release)
+    ]
 
 
-def held(model: str, settings: Settings) -> list[StoredRelease]:
+def stored_releases(model: str, settings: Settings) -> list[StoredRelease]:
     """What the store has of a model: hf before original, what is locked before other revisions."""
     lock = lock_or_none(settings)
 
@@ -43,7 +45,7 @@ def downloads_of(name_or_dir: str, settings: Settings) -> list[Path]:
     if is_directory(name_or_dir):
         return [Path(name_or_dir)]
     model = load_registry(settings).model(name_or_dir)
-    found = [holding.path for holding in held(model.name, settings)]
+    found = [holding.path for holding in stored_releases(model.name, settings)]
     found += [one.path for one in inventory(Store(settings.home)).unread if _is_of(one.path, model)]
     if not found:
         raise NotFoundError(

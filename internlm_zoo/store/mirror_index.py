@@ -97,20 +97,20 @@ class Index:
     def _by_path(self) -> Mapping[str, IndexedRelease]:
         return {release.path: release for release in self.releases}
 
-    def put(self, held: IndexedRelease) -> Index:
-        others = [other for other in self.releases if other.path != held.path]
-        return replace(self, releases=tuple(sorted([*others, held], key=lambda held: held.path)))
+    def put(self, release: IndexedRelease) -> Index:
+        others = [other for other in self.releases if other.path != release.path]
+        return replace(self, releases=tuple(sorted([*others, release], key=lambda release: release.path)))
 
     def drop(self, path: str) -> Index:
-        return replace(self, releases=tuple(held for held in self.releases if held.path != path))
+        return replace(self, releases=tuple(release for release in self.releases if release.path != path))
 
     def forget(self, path: str, files: Iterable[str]) -> Index:
         """Without what is said of these files of one release, and so without its revision."""
-        held, gone = self.find(path), frozenset(files)
-        if held is None:
+        release, gone = self.find(path), frozenset(files)
+        if release is None:
             return self
-        kept = tuple(file for file in held.files if file.path not in gone)
-        return self.put(replace(held, files=kept, revision=None))
+        kept = tuple(file for file in release.files if file.path not in gone)
+        return self.put(replace(release, files=kept, revision=None))
 
 
 def read_index(root: Path) -> Index:

@@ -31,7 +31,7 @@ from internlm_zoo.store.inventory import (
     sizes_below,
 )
 from internlm_zoo.store.layout import BOOKS, Store
-from internlm_zoo.store.locate import held
+from internlm_zoo.store.locate import stored_releases
 
 _LEVELS = 3  # <hub>/<repository>/<revision>: nothing above a release is taken for one
 
@@ -61,7 +61,9 @@ def named_in(
         ]
     else:
         begins = revision or ""
-        found = [one for one in held(name, settings) if one.record.release.revision.startswith(begins)]
+        found = [
+            one for one in stored_releases(name, settings) if one.record.release.revision.startswith(begins)
+        ]
     if found:
         return found
     what = f"{name} is not in the store" + (f" at {revision}" if revision else "")

@@ -12,7 +12,7 @@ from aiohttp import web
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.catalogue import Catalogue
 from internlm_zoo.serve.files import send
-from internlm_zoo.serve.pending import found
+from internlm_zoo.serve.pending import find_hashed
 
 PAGES = "/web"
 
@@ -27,7 +27,7 @@ class Pages:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         asked = request.match_info
         try:
-            repository = await found(self.catalogue, "web", f"{asked['org']}/{asked['name']}")
+            repository = await find_hashed(self.catalogue, "web", f"{asked['org']}/{asked['name']}")
             if not asked["path"] or asked["path"].endswith("/"):
                 return _page([entry.path for entry in repository.entries], asked["path"])
             entry = repository.entry(asked["path"])

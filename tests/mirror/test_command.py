@@ -148,7 +148,7 @@ def test_the_example_mirror_file_is_one_that_works(tmp_path: Path) -> None:
 
     settings = Settings(home=tmp_path)
     _, found = read_mirror_file(DOCS / "examples" / "mirror.yaml", load_registry(settings), settings)
-    assert found.shelves
+    assert found.entries
 
 
 @pytest.mark.parametrize("name", ["mirror.yml", "mirror-check.yml"])

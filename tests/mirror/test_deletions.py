@@ -29,8 +29,8 @@ def tree(world: World) -> dict[str, tuple[int, int]]:
     }
 
 
-def applied(world: World, progress: Progress | None = None, **orders: Any) -> Report:
-    return apply(world.file, settings=world.settings, orders=RunOptions(**orders), progress=progress)
+def applied(world: World, progress: Progress | None = None, **options: Any) -> Report:
+    return apply(world.file, settings=world.settings, options=RunOptions(**options), progress=progress)
 
 
 def planned(world: World) -> Report:

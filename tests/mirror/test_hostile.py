@@ -82,7 +82,7 @@ def test_links_in_a_mirror_lead_no_removal_and_no_copy_outside(world: World) -> 
     stage.parent.mkdir(exist_ok=True)
     stage.symlink_to(outside)
     world.ask(models=["tiny-chat"], prune=True)
-    report = apply(world.file, settings=world.settings, orders=RunOptions(max_delete="100%"))
+    report = apply(world.file, settings=world.settings, options=RunOptions(max_delete="100%"))
     assert report.result == "changed" and not folder.exists()
     assert (outside / "precious").read_text() == "x" and len(list(outside.rglob("*"))) == 3
     if stage.parent.exists():

@@ -70,7 +70,7 @@ def test_a_killed_apply_goes_on_in_the_middle_of_a_file(world: World) -> None:
     assert abs(said.to_fetch - (hub.sent - sent)) <= 8 * (1 << 20), "a plan counts what a killed run left"
     assert hub.sent - sent <= 24 * MEGABYTE - 2 * 8 * (1 << 20), "what was there was fetched again"
     assert world.held("acme/tiny-base") == {**BASE, "model.safetensors": large}
-    assert diff(world.file, settings=world.settings, orders=RunOptions(deep=True)).result == "no change"
+    assert diff(world.file, settings=world.settings, options=RunOptions(deep=True)).result == "no change"
 
 
 def test_a_killed_apply_keeps_finished_files_of_a_hub_without_digests(world: World) -> None:

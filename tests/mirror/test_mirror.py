@@ -27,16 +27,16 @@ class Heard(Progress):
         self.notes.append(text)
 
 
-def applied(world: World, progress: Progress | None = None, **orders: Any) -> Report:
-    return apply(world.file, settings=world.settings, orders=RunOptions(**orders), progress=progress)
+def applied(world: World, progress: Progress | None = None, **options: Any) -> Report:
+    return apply(world.file, settings=world.settings, options=RunOptions(**options), progress=progress)
 
 
 def planned(world: World) -> Report:
     return plan(world.file, settings=world.settings)
 
 
-def compared(world: World, **orders: Any) -> Report:
-    return diff(world.file, settings=world.settings, orders=RunOptions(**orders))
+def compared(world: World, **options: Any) -> Report:
+    return diff(world.file, settings=world.settings, options=RunOptions(**options))
 
 
 def release(report: Report, path: str) -> ReleaseReport:

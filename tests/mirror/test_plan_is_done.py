@@ -85,7 +85,7 @@ def test_what_the_plan_says_is_what_the_apply_does(
         write(root / "hub", first)
         theirs = meddle(mirror, meddled) if early else {}
         ask(file, ["tiny-a", "tiny-b"], prune)
-        apply(file, settings=zoo, orders=RunOptions(max_delete="100%"))
+        apply(file, settings=zoo, options=RunOptions(max_delete="100%"))
         if not early:
             meddle(mirror, meddled)
         write(root / "hub", later)
@@ -93,7 +93,7 @@ def test_what_the_plan_says_is_what_the_apply_does(
         before = contents(mirror)
         said = plan(file, settings=zoo)
         assert contents(mirror) == before
-        did = apply(file, settings=zoo, orders=RunOptions(max_delete="100%"))
+        did = apply(file, settings=zoo, options=RunOptions(max_delete="100%"))
         assert_done(said, did, before, contents(mirror))
         failed = any(release.problem for release in did.releases)
         assert failed or diff(file, settings=zoo).result == "no change"

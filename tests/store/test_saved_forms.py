@@ -132,7 +132,7 @@ def test_a_note_of_what_came_counts_in_its_own_form_alone(world: World, form: st
     notes = {path: path.read_bytes() for path in world.home.glob("git/*/*")}
     changed = {"truncated": b"", "foreign": b"\xff", "older": b"modelscope", "newer": b"99 {}"}[form]
     for path, text in notes.items():
-        assert text.startswith(b"1 ")
+        assert text.startswith(b"1 ") or not text
         path.write_bytes(changed)
     before = world.sent["openxlab"]
     shutil.rmtree(world.home / "releases")

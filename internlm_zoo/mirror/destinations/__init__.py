@@ -47,7 +47,7 @@ class Destination(Protocol):
         """A local folder in which the files of a release are gathered, out of sight of readers; it survives a
         kill. It need not be there yet."""
 
-    def take_in(self, path: str, files: Iterable[str]) -> Mapping[str, str]:
+    def commit(self, path: str, files: Iterable[str]) -> Mapping[str, str]:
         """Move files from the stage to their place. Returns their stamps, see IndexedFile."""
 
     def remove(self, path: str, files: Mapping[str, str]) -> tuple[str, ...]:

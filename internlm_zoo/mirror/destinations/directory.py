@@ -76,7 +76,7 @@ class DirectoryDestination:
         folder, files = self._folder(path), tuple(files)
         if not folder.is_dir():
             return LocalState(missing=frozenset(file.path for file in files))
-        lying = dict(_lying(folder, {file.path for file in files} | LISTED))
+        existing = dict(_existing(folder, {file.path for file in files} | LISTED))
         report = verify_folder(folder, _expected(files), quick=not deep, progress=progress)
         damaged = {wrong.path for wrong in report.wrong}
         unsure = [file for file in files if file.path not in {*damaged, *report.missing}]
@@ -85,7 +85,7 @@ class DirectoryDestination:
         if touched and not deep:
             again = verify_folder(folder, _expected(touched), progress=progress)
             damaged |= {wrong.path for wrong in again.wrong}
-        return LocalState(lying, frozenset(damaged), frozenset(report.missing))
+        return LocalState(existing, frozenset(damaged), frozenset(report.missing))
 
     def recognise(self, path: str, files: Iterable[File], *, progress: Progress) -> Mapping[str, IndexedFile]:
         folder = self._folder(path)
@@ -95,8 +95,8 @@ class DirectoryDestination:
             if place.is_symlink() or not place.is_file() or file.size not in (None, place.stat().st_size):
                 continue
             with suppress(OSError):  # what cannot be read cannot be told to be right
-                held = _recognised(place, file, progress)
-                right.update({file.path: held} if held else {})
+                indexed = _recognised(place, file, progress)
+                right.update({file.path: indexed} if indexed else {})
         return right
 
     def local(self, path: str) -> Path | None:
@@ -105,7 +105,7 @@ class DirectoryDestination:
     def stage(self, path: str) -> Path:
         return self._stage(path)
 
-    def take_in(self, path: str, files: Iterable[str]) -> Mapping[str, str]:
+    def commit(self, path: str, files: Iterable[str]) -> Mapping[str, str]:
         folder, stage = self._folder(path), self._stage(path)
         stamps = {}
         for file in files:
@@ -133,9 +133,11 @@ class DirectoryDestination:
         self._remove_stage(self._stage(path))
 
     def unfinished(self, wanted: Collection[str]) -> FileCount:
-        files = [lying for stage in self._stages(wanted) for _, lying in _lying(stage / BOOKS / "partial")]
-        files += [lying for stage in self._stages(wanted) for _, lying in _lying(stage)]
-        return FileCount(len(files), sum(lying.size for lying in files))
+        files = [
+            existing for stage in self._stages(wanted) for _, existing in _existing(stage / BOOKS / "partial")
+        ]
+        files += [existing for stage in self._stages(wanted) for _, existing in _existing(stage)]
+        return FileCount(len(files), sum(existing.size for existing in files))
 
     def tidy(self, wanted: Collection[str]) -> None:
         for stage in self._stages(wanted):
@@ -185,7 +187,7 @@ def _stamp(file: Path) -> str:
     return str(file.lstat().st_mtime_ns)
 
 
-def _lying(folder: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, ExistingFile]]:
+def _existing(folder: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, ExistingFile]]:
     """The files in a folder, links among them, by their paths with forward slashes. wanted: see
     files_below."""
     for path in files_below(folder, wanted, links=True):

@@ -19,13 +19,13 @@ HF = {"formats": ["hf"], "hubs": ["huggingface"]}
 BASE_SIZE = sum(map(len, BASE.values()))
 
 
-def both(world: World, **orders: object) -> tuple[Report, Report]:
+def both(world: World, **options: object) -> tuple[Report, Report]:
     """A plan and the apply after it, held against the bytes that the hubs sent."""
-    told = RunOptions(**orders)  # type: ignore[arg-type]
+    told = RunOptions(**options)  # type: ignore[arg-type]
     sent = world.sent
-    said = plan(world.file, settings=world.settings, orders=told)
+    said = plan(world.file, settings=world.settings, options=told)
     assert world.sent == sent
-    did = apply(world.file, settings=world.settings, orders=told)
+    did = apply(world.file, settings=world.settings, options=told)
     assert said.to_fetch == world.sent - sent == did.fetched_bytes
     assert (said.files, said.at_hand) == (did.files, did.at_hand)
     return said, did
