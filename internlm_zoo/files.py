@@ -147,8 +147,10 @@ class File:
         return list(_both_state(names, (*self.digests, self.size), (*found.digests, found.size)))
 
     def conflict(self, found: File) -> Fact | None:
-        """What two descriptions of a file disagree in; None if they can be of the same bytes."""
-        return next((fact for fact in self.compared(found) if not fact.agrees), None)
+        """What two descriptions of a file disagree in, the size before any digest, as people see that first;
+        None if they can be of the same bytes."""
+        differing = [fact for fact in self.compared(found) if not fact.agrees]
+        return min(differing, key=lambda fact: fact.name != "size", default=None)
 
     def as_found(self, size: int, sha256: str | None) -> File:
         """With what its bytes turned out to be."""

@@ -47,6 +47,6 @@ def test_two_descriptions_of_a_file_agree_as_far_as_both_speak() -> None:
     assert not listed.digests.agree(found.digests)
     whole = listed.completed_by(found)
     assert whole == File("w.bin", 10, Digests("2" * 64, git_sha1="1" * 40))
-    assert str(whole.conflict(File("w.bin", 11, Digests("2" * 64)))) == "expected size 10, found 11"
-    assert str(whole.conflict(File("w.bin", 11, Digests("3" * 64)))).startswith("expected sha256 222")
+    assert str(whole.conflict(File("w.bin", 11, Digests("3" * 64)))) == "expected size 10, found 11"
+    assert str(whole.conflict(File("w.bin", 10, Digests("3" * 64)))).startswith("expected sha256 222")
     assert not File("w.bin", None, listed.digests).identified  # git's digest is of the size, too
