@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from converters.auxiliary.tokenizer_facts import TokenizerFacts as TokenizerFacts
+    from converters.auxiliary.tokens import TokenizerFacts as TokenizerFacts
     from converters.conversion.convert import Execution as Execution
     from converters.conversion.convert import Report as Report
     from converters.conversion.convert import carry_out as carry_out
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from converters.source.checkpoint import open_checkpoint as open_checkpoint
 
 _HOMES = {
-    "TokenizerFacts": "auxiliary.tokenizer_facts",
+    "TokenizerFacts": "auxiliary.tokens",
     "Checkpoint": "source.checkpoint",
     "LogicalTensor": "source.checkpoint",
     "open_checkpoint": "source.checkpoint",

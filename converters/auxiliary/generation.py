@@ -14,8 +14,7 @@ from typing import Any
 from converters import values
 from converters.auxiliary.description import TokenizerDescription, fast_ids
 from converters.auxiliary.files import FAST, SENTENCEPIECE, TokenizerFiles
-from converters.auxiliary.tokenizer_facts import TokenizerFacts
-from converters.auxiliary.tokens import settle_tokens
+from converters.auxiliary.tokens import TokenizerFacts, settle_tokens
 from converters.config.facts import FORMAT, GIVEN, TOKEN_IDS, Fact
 from converters.config.spellings import spelling
 from converters.containers.files import read_json

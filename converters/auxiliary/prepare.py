@@ -13,20 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from converters.auxiliary import generation
 from converters.auxiliary.code import code_in
 from converters.auxiliary.description import describe
 from converters.auxiliary.documents import documents_in
 from converters.auxiliary.files import SENTENCEPIECE, TokenizerFiles, files_given, files_in
-from converters.auxiliary.generation import (
-    GENERATION,
-    generation_file,
-    settled_ids,
-    stated_generation,
-    stop_ids,
-    told,
-)
 from converters.auxiliary.rewrite import Rewritten, for_transformers
-from converters.auxiliary.tokenizer_facts import TokenizerFacts
+from converters.auxiliary.tokens import TokenizerFacts
 from converters.config.facts import Fact
 from converters.errors import UnsupportedError, ZooError
 from converters.formats.folder import read_whole
@@ -71,9 +64,9 @@ def prepare_auxiliary(
     said = describe(files)
     rows = source.sizes["vocab"]
     made = made_for(options.to, files, facts, rows)
-    stated = stated_generation(source)
-    stops = stop_ids(files, said, facts, rows)
-    ids = settled_ids(source, stated, stops)
+    stated = generation.stated_generation(source)
+    stops = generation.stop_ids(files, said, facts, rows)
+    ids = generation.settled_ids(source, stated, stops)
     documents = documents_in(source.folder)
     code = code_in(options.code) if options.code else {}
     written = {**documents.files, **code, **made.files, **_generation(source, options.to, stated, ids)}
@@ -81,7 +74,7 @@ def prepare_auxiliary(
     if inside and files.content and SENTENCEPIECE not in files.content:
         made = replace(made, notes=(*made.notes, NO_SCORES))
     nothing = () if files.content else (_why_none(source, without),)
-    notes = (*source.notes, *made.notes, *told(source, ids, stops), *nothing, *documents.notes)
+    notes = (*source.notes, *made.notes, *generation.told(source, ids, stops), *nothing, *documents.notes)
     known = replace(source, facts={**source.facts, **ids}, notes=notes)
     return AuxiliaryFiles(known, documents.files, made.files) if inside else AuxiliaryFiles(known, written)
 
@@ -118,6 +111,6 @@ def _generation(
     unsaid = source.format == "original" == format or source.choices.get("kind") == "reward"
     if not stated and unsaid:
         return {}
-    content = generation_file(stated, ids)
+    content = generation.generation_file(stated, ids)
     same = stated == json.loads(content)
-    return {GENERATION: read_whole(source.folder, GENERATION) if same else content}
+    return {generation.GENERATION: read_whole(source.folder, generation.GENERATION) if same else content}

@@ -19,8 +19,7 @@ from converters.auxiliary.description import (
     fast_tokenizer_in,
 )
 from converters.auxiliary.files import TokenizerFiles
-from converters.auxiliary.tokenizer_facts import TokenizerFacts
-from converters.auxiliary.tokens import settle_tokens
+from converters.auxiliary.tokens import TokenizerFacts, settle_tokens
 from converters.errors import IntegrityError
 from converters.formats.bytesource import MemoryFile
 from converters.tokenizer.convert import fast_tokenizer

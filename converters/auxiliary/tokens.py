@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from converters.auxiliary.description import TokenizerDescription
-from converters.auxiliary.tokenizer_facts import TokenizerFacts
 from converters.tokenizer.convert import WHOLE
 from converters.tokenizer.model_proto import SentencepieceModel
 from converters.tokenizer.tokenizer_json import AddedToken
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What someone else knows of a tokenizer that its files do not say. special_tokens: the text of each chat
+    token -> its id, or the piece that stands for it in a sentencepiece model. stop_tokens: texts of the
+    tokens that end what the model writes, eos first."""
+
+    special_tokens: Mapping[str, int | str] = field(default_factory=dict)
+    chat_template: str | None = None
+    stop_tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

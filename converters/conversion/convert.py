@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.auxiliary.prepare import AuxiliaryFiles, prepare_auxiliary
-from converters.auxiliary.tokenizer_facts import TokenizerFacts
+from converters.auxiliary.tokens import TokenizerFacts
 from converters.containers.files import write_json
 from converters.containers.names import RECORD
 from converters.conversion.evidence import prove

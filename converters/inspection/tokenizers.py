@@ -11,7 +11,7 @@ from converters.auxiliary.description import fast_ids
 from converters.auxiliary.files import FAST, SENTENCEPIECE, TokenizerFiles, files_in, names_in
 from converters.auxiliary.generation import GENERATION
 from converters.auxiliary.prepare import made_for
-from converters.auxiliary.tokenizer_facts import TokenizerFacts
+from converters.auxiliary.tokens import TokenizerFacts
 from converters.containers.files import AGAIN, read_json
 from converters.errors import IntegrityError
 from converters.formats.folder import Folder, read_whole

@@ -44,10 +44,7 @@ def write_files(
         summed = (place for place in places if outputs.needs_crc(place.file))
         return bool(places) and all(place.span.name in entry.crcs.get(place.file, {}) for place in summed)
 
-    with (
-        Outputs(plan.files, staging, progress) as outputs,
-        Journal(staging / BATCHES.file, fits) as journal,
-    ):
+    with Outputs(plan.files, staging, progress) as outputs, Journal(staging / BATCHES.file, fits) as journal:
         for number, entry in journal.entries.items():
             outputs.finish(batches[number], entry.crcs)
         kept = outputs.finished

@@ -166,8 +166,7 @@ def _names(
         known = model.pieces[id] if 0 <= id < len(model.pieces) else None
         if not text or id < 0 or (known and known.kind not in WHOLE) or names.setdefault(id, text) != text:
             raise UsageError(
-                f"{text!r} cannot stand for {target!r}, which is no free whole piece of this model",
-                where,
+                f"{text!r} cannot stand for {target!r}, which is no free whole piece of this model", where
             )
         if ids.get(text, id) != id:
             raise UsageError(f"{text} is given as {target!r}, but is piece {ids[text]} of this model", where)

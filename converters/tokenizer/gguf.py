@@ -12,14 +12,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from converters.tokenizer.model_proto import (
-    CONTROL,
-    UNKNOWN,
-    UNUSED,
-    USER_DEFINED,
-    SentencepieceModel,
-    read_model,
-)
+from converters.tokenizer import model_proto as proto
+from converters.tokenizer.model_proto import SentencepieceModel, read_model
 from converters.tokenizer.tokenizer_json import CONFIG_FILE, TOKENIZER_FILE
 
 MODEL_FILE = "tokenizer.model"
@@ -43,17 +37,17 @@ def gguf_tokenizer(files: Mapping[str, bytes], rows: int) -> dict[str, Any]:
     added = json.loads(files.get(TOKENIZER_FILE, b"{}")).get("added_tokens") or ()
     texts, scores, kinds = _pieces(model, rows)
     for token in added:
-        id = token["id"]
-        if id < rows and kinds[id] != UNKNOWN and (texts[id], kinds[id]) != (token["content"], CONTROL):
-            texts[id], scores[id] = token["content"], _LOWEST
-            kinds[id] = CONTROL if token["special"] else USER_DEFINED
+        id, text = token["id"], token["content"]
+        if id < rows and kinds[id] != proto.UNKNOWN and (texts[id], kinds[id]) != (text, proto.CONTROL):
+            texts[id], scores[id] = text, _LOWEST
+            kinds[id] = proto.CONTROL if token["special"] else proto.USER_DEFINED
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.tokens": texts,
         "tokenizer.ggml.scores": scores,
         "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.unknown_token_id": kinds.index(UNKNOWN) if UNKNOWN in kinds else None,
+        "tokenizer.ggml.unknown_token_id": kinds.index(proto.UNKNOWN) if proto.UNKNOWN in kinds else None,
         "tokenizer.ggml.add_bos_token": settings.get("add_bos_token", True),
         "tokenizer.ggml.add_eos_token": settings.get("add_eos_token", False),
         "tokenizer.ggml.add_space_prefix": model.add_dummy_prefix,
@@ -68,7 +62,7 @@ def _pieces(model: SentencepieceModel, rows: int) -> tuple[list[str], list[float
     beyond = range(len(texts), rows)
     texts += [f"[PAD{id}]" for id in beyond]
     scores += [_LOWEST for _ in beyond]
-    kinds += [UNUSED for _ in beyond]
+    kinds += [proto.UNUSED for _ in beyond]
     return texts[:rows], scores[:rows], kinds[:rows]
 
 

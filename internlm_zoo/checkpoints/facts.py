@@ -10,7 +10,7 @@ from typing import Any
 from converters import Checkpoint
 from converters.errors import MissingFactError, ZooError, parameter
 from internlm_zoo.registry import Model, Registry
-from internlm_zoo.registry.shapes import SIZES, models_of_shape
+from internlm_zoo.registry.query import SIZES, models_of_shape
 
 # What a checkpoint may leave open: of a released config.json, and of an architecture.
 _CONFIG = ("max_position_embeddings", "rms_norm_eps", "rope_scaling", "reward_token_id")

@@ -39,11 +39,7 @@ def _count(header: str, value: Callable[[Model], int | None], none: str = UNKNOW
 
 
 def _word(header: str, value: Callable[[Registry, Model], str | None], none: str = UNKNOWN) -> Field:
-    return Field(
-        Column(header, narrow="drop"),
-        lambda registry, model: value(registry, model) or none,
-        value,
-    )
+    return Field(Column(header, narrow="drop"), lambda registry, model: value(registry, model) or none, value)
 
 
 def _hubs(header: str, format: str) -> Field:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.saved import MIRROR
+from internlm_zoo import convert
+from internlm_zoo.serve.background import start
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.mirror_index import IndexedFile, IndexedRelease, IndexedSource, dump, read_index
 
@@ -53,8 +55,6 @@ class Environment:
 @contextmanager
 def open_environment(root: Path) -> Iterator[Environment]:
     """Build the hubs' contents below `root`, serve them on free ports, and stop at the end."""
-    from internlm_zoo.serve.background import start
-
     for name in MODELS:
         _publish(name, root / "hubs", root / "faulty")
     with ExitStack() as stack:
@@ -63,8 +63,6 @@ def open_environment(root: Path) -> Iterator[Environment]:
 
 
 def _publish(name: str, hubs: Path, faulty: Path) -> None:
-    from internlm_zoo import convert
-
     offline = Settings(home=hubs.parent / "build", offline=True)
     good, bad = hubs / _ORGANISATION / name, faulty / _ORGANISATION / name
     shutil.copytree(BUNDLED / name, hubs / _ORGANISATION / f"{name}-original")

@@ -8,17 +8,32 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from internlm_zoo import compare, convert, download, smoke_test
 from internlm_zoo.demo.environment import BUNDLED, ENDPOINTS, Environment
 from internlm_zoo.demo.report import StepResult
+from internlm_zoo.downloads.on_demand import find_model
 from internlm_zoo.errors import IntegrityError, ZooError
+from internlm_zoo.integrity.folder import verify_folder
+from internlm_zoo.loading.directory import LoadRequest
+from internlm_zoo.loading.generate import generate
+from internlm_zoo.loading.load import load_model
+from internlm_zoo.mirror import apply
+from internlm_zoo.registry import load_registry
+from internlm_zoo.registry.lock import Lock
+from internlm_zoo.store.locate import downloads_of, expected_files
 
 _DEVICES = ("cpu", "cpu")
 _TP, _PP = 2, 2
 _MIRROR_FILE = "mirror.yaml"
+# One English and one Chinese text each: beginnings for the base model, questions for the chat model.
+_PROMPTS: Mapping[str, tuple[str, str]] = {
+    "demo-internlm-base": ("A rolling stone", "千里之行"),
+    "demo-internlm2-chat": ("What colour is snow?", "守株待兔是什么意思？"),
+}
 _SENTENCE = re.compile(r".+?(?:[.!?。！？]|$)", re.MULTILINE)
 
 
@@ -46,8 +61,6 @@ def _require(holds: bool, what: str, where: str) -> None:
 
 
 def _list(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo.registry import load_registry
-
     registry = load_registry(environment.settings("user"))
     releases = [release for release in registry.model(model).releases if release.hub in ENDPOINTS]
     hubs = sorted({release.hub for release in releases})
@@ -56,8 +69,6 @@ def _list(environment: Environment, model: str) -> Outcome:
 
 
 def _download(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo import download
-
     got = [
         download(model, settings=environment.settings(hub), source=hub, format=format)
         for hub in ENDPOINTS
@@ -77,8 +88,6 @@ def _download(environment: Environment, model: str) -> Outcome:
 
 
 def _corruption(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo import download
-
     settings = environment.settings("unlucky", huggingface=environment.faulty)
     done = download(model, settings=settings, format="hf")
     sources = {file.path: file.source for file in done.files}
@@ -91,10 +100,6 @@ def _corruption(environment: Environment, model: str) -> Outcome:
 
 
 def _verify(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo.integrity.folder import verify_folder
-    from internlm_zoo.registry.lock import Lock
-    from internlm_zoo.store.locate import downloads_of, expected_files
-
     reports = []
     for home in (*ENDPOINTS, "unlucky"):
         settings = environment.settings(home)
@@ -111,8 +116,6 @@ def _verify(environment: Environment, model: str) -> Outcome:
 
 
 def _convert(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo import compare, convert
-
     settings, work = environment.settings("openxlab"), environment.work(model)
     original = _downloaded(environment, model, "original")
     there = convert(original, work / "hf", to="hf", settings=settings)
@@ -131,9 +134,6 @@ def _convert(environment: Environment, model: str) -> Outcome:
 
 
 def _load(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo.loading.directory import LoadRequest
-    from internlm_zoo.loading.load import load_model
-
     request = LoadRequest(environment.work(model) / "hf", _DEVICES, known_as=model)
     plan = load_model(request, settings=environment.settings("user")).plan
     parts = ", ".join(
@@ -143,8 +143,6 @@ def _load(environment: Environment, model: str) -> Outcome:
 
 
 def _smoke(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo import smoke_test
-
     settings = environment.settings("user")
     for directory in (BUNDLED / model, environment.work(model) / "hf"):
         result = smoke_test(directory, settings=settings, devices=_DEVICES, known_as=model)
@@ -153,15 +151,10 @@ def _smoke(environment: Environment, model: str) -> Outcome:
 
 
 def _generate(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo.demo.prompts import PROMPTS
-    from internlm_zoo.loading.directory import LoadRequest
-    from internlm_zoo.loading.generate import generate
-    from internlm_zoo.loading.load import load_model
-
     request = LoadRequest(environment.work(model) / "hf", known_as=model)
     loaded = load_model(request, settings=environment.settings("user"))
     said = tuple(
-        (prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in PROMPTS[model]
+        (prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in _PROMPTS[model]
     )
     _require(all(answer for _, answer in said), "it has nothing to say", model)
     return Outcome(" / ".join(f"{prompt} … {text}" for prompt, text in said), said=said)
@@ -174,8 +167,6 @@ def _sentence(text: str) -> str:
 
 
 def _mirror(environment: Environment, model: str) -> Outcome:
-    from internlm_zoo.mirror import apply
-
     file = environment.work(model) / _MIRROR_FILE
     file.write_text(json.dumps({"destination": "mirror", "models": [model], "formats": ["hf", "original"]}))
     settings = environment.settings("mirror")
@@ -193,8 +184,6 @@ def _mirror(environment: Environment, model: str) -> Outcome:
 
 
 def _downloaded(environment: Environment, model: str, format: str) -> Path:
-    from internlm_zoo.downloads.on_demand import find_model
-
     return find_model(model, settings=environment.settings("openxlab"), format=format).path
 
 

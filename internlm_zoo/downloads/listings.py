@@ -23,9 +23,8 @@ from internlm_zoo.registry import Hub
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source, resolve_by
-from internlm_zoo.sources.base import Location, Snapshot, Source
+from internlm_zoo.sources.base import Location, Snapshot, Source, is_listing
 from internlm_zoo.sources.endpoints import endpoint_of
-from internlm_zoo.sources.listing import is_listing
 from internlm_zoo.sources.lock_update import locked
 from internlm_zoo.store.layout import is_ours
 

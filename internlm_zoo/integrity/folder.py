@@ -1,4 +1,4 @@
-"""Hashes a folder again and names every file that is not what it should be.
+"""Hashes a folder again and names every file that is not what it should be: of a download, or a conversion.
 
 Links are followed: a release in the store is as good as the blobs it points to.
 """
@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from converters.formats.access import is_directory, no_directory
+from converters.containers.names import RECORD
+from converters.formats.access import is_directory, no_directory, reading
+from converters.record import record
 from converters.system.system_files import files_below
 from internlm_zoo.files import File
 from internlm_zoo.hashing import hash_file
@@ -61,6 +63,26 @@ def verify_folder(
         missing=tuple(sorted(wanted.keys() - found)),
         extra=tuple(sorted(found - wanted.keys())),
     )
+
+
+def verify_converted(
+    path: Path, workers: int | None = None, *, quick: bool = False, progress: Progress | None = None
+) -> VerifyReport:
+    """Hold what a conversion made against its conversion.json: sizes of all files, digests of the small ones,
+    and the digest of every logical tensor.
+
+    quick: sizes only. Raises NotFoundError if the conversion left no digests of tensors, IntegrityError for a
+    damaged record.
+    """
+    found = record.check(path, quick=quick, workers=workers, progress=progress)
+    wrong = tuple(WrongFile(name, what) for name, what in found.wrong)
+    return VerifyReport(path, found.checked, found.size, quick, wrong, found.missing, (), added=found.added)
+
+
+def is_converted(path: Path) -> bool:
+    """Raises AccessError if that cannot be seen."""
+    with reading(path):
+        return (path / RECORD).is_file()
 
 
 def _files(folder: Path, wanted: Collection[str]) -> Iterator[str]:

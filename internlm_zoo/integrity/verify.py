@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.files import File
-from internlm_zoo.integrity.converted import is_converted, verify_converted
-from internlm_zoo.integrity.folder import verify_folder
+from internlm_zoo.integrity.folder import is_converted, verify_converted, verify_folder
 from internlm_zoo.integrity.report import UNREAD, VerifyReport, unread
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry

@@ -23,6 +23,16 @@ from internlm_zoo.registry.schema import (
 from internlm_zoo.registry.suggestions import unknown_model
 from internlm_zoo.settings import Settings
 
+# Biases do not count: whether the original release of the 20B of InternLM has any no source settles.
+SIZES = (
+    "hidden_size",
+    "num_layers",
+    "num_attention_heads",
+    "num_kv_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -121,6 +131,23 @@ def select(
         if family in (None, model.family)
         and kind in (None, model.kind)
         and (wanted is None or model.name in wanted)
+    )
+
+
+def models_of_shape(
+    registry: Registry, layout: str, sizes: Mapping[str, object], *, scores: bool
+) -> tuple[Model, ...]:
+    """The models with this layout and these sizes (by the names in SIZES), in registry order.
+
+    scores: reward models, else the others.
+    """
+    return tuple(
+        model
+        for model in registry.models.values()
+        if model.architecture is not None
+        and registry.family_of(model).layout == layout
+        and (model.kind == "reward") == scores
+        and all(getattr(model.architecture, size) == sizes[size] for size in SIZES)
     )
 
 

@@ -12,20 +12,11 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import yaml
 from yaml.constructor import SafeConstructor
-from yaml.error import Mark
-from yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    StreamEndEvent,
-)
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.resolver import Resolver
 
@@ -68,7 +59,7 @@ def compose(data: bytes, name: str, limits: YamlLimits) -> Node | None:
     yaml.YAMLError, for what is beyond the limits too."""
     if len(data) > limits.bytes:
         what = f"it has more than {limits.bytes} bytes"
-        raise Flaw(what, Mark(name, 0, 0, 0, None, 0))
+        raise Flaw(what, yaml.Mark(name, 0, 0, 0, None, 0))
     stream: Any = io.BytesIO(data)
     stream.name = name
     return _Composer(yaml.parse(stream, Loader=_Loader), limits).document()
@@ -89,17 +80,17 @@ class _Composer:
     def document(self) -> Node | None:
         next(self._events)  # the stream begins
         start = next(self._events)
-        if not isinstance(start, DocumentStartEvent):
+        if not isinstance(start, yaml.DocumentStartEvent):
             return None
         root = self._node(next(self._events), 0)
         next(self._events)  # the document ends
         after = next(self._events)
-        if not isinstance(after, StreamEndEvent):
+        if not isinstance(after, yaml.StreamEndEvent):
             raise Flaw("a second document begins", after.start_mark)
         return root
 
     def _node(self, event: Any, depth: int, *, is_key: bool = False) -> Node:
-        if isinstance(event, AliasEvent):
+        if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         self._left -= 1
         if self._left < 0:
@@ -108,9 +99,8 @@ class _Composer:
             raise Flaw(f"it is nested deeper than {DEPTH}", event.start_mark)
         if event.anchor is not None:
             self._anchors[event.anchor] = None  # while it is read
-        node = (
-            self._scalar(event, is_key) if isinstance(event, ScalarEvent) else self._collection(event, depth)
-        )
+        is_scalar = isinstance(event, yaml.ScalarEvent)
+        node = self._scalar(event, is_key) if is_scalar else self._collection(event, depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
@@ -130,17 +120,14 @@ class _Composer:
         return self._sizes.get(id(node), 1)
 
     def _collection(self, event: Any, depth: int) -> Node:
-        is_map = isinstance(event, MappingStartEvent)
+        is_map = isinstance(event, yaml.MappingStartEvent)
         tag = f"{_CORE}{'map' if is_map else 'seq'}"
         if event.tag not in (None, "!", tag):
             raise Flaw(f"the tag {_written(event.tag)} is not read", event.start_mark)
         node: Node
         if is_map:
             pairs, end = self._pairs(depth + 1)
-            node, parts = (
-                MappingNode(tag, pairs, event.start_mark, end),
-                [it for pair in pairs for it in pair],
-            )
+            node, parts = MappingNode(tag, pairs, event.start_mark, end), [*chain.from_iterable(pairs)]
         else:
             parts, end = self._items(depth + 1)
             node = SequenceNode(tag, parts, event.start_mark, end)
@@ -149,14 +136,14 @@ class _Composer:
 
     def _pairs(self, depth: int) -> tuple[list[tuple[Node, Node]], Any]:
         pairs = []
-        while not isinstance(event := next(self._events), MappingEndEvent):
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._node(event, depth, is_key=True)
             pairs.append((key, self._node(next(self._events), depth)))
         return pairs, event.end_mark
 
     def _items(self, depth: int) -> tuple[list[Node], Any]:
         items = []
-        while not isinstance(event := next(self._events), SequenceEndEvent):
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             items.append(self._node(event, depth))
         return items, event.end_mark
 

@@ -9,7 +9,6 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 from converters.containers.names import MODEL_CONFIG
@@ -104,9 +103,7 @@ class RemoteFolder:
     def __enter__(self) -> RemoteFolder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _file(self, name: str) -> File:

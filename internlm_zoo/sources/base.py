@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -12,6 +13,9 @@ from internlm_zoo.files import File
 
 if TYPE_CHECKING:
     from internlm_zoo.sources.authentication import Credentials
+
+
+_LISTING = "listing-"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,18 @@ class Location:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     expires: float | None = None
     credentials: Credentials | None = field(default=None, repr=False, compare=False)
+
+
+def listing_revision(facts: Iterable[tuple[str, ...]]) -> str:
+    """A stable name for what a hub lists that gives no commit: `listing-` and 32 hex digits, the same for the
+    same facts, in any order. facts: per file its path and whatever the hub says about its content."""
+    lines = sorted("\0".join(fact) for fact in facts)
+    return _LISTING + hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def is_listing(revision: str | None) -> bool:
+    """Whether a revision is such a name, which no hub can be asked for."""
+    return revision is not None and revision.startswith(_LISTING)
 
 
 class Source(Protocol):

@@ -20,8 +20,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.files import Digests, File
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, Snapshot
-from internlm_zoo.sources.listing import listing_revision
+from internlm_zoo.sources.base import Location, Snapshot, listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
 _WORKERS = 8

@@ -74,9 +74,8 @@ class HuggingFaceSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._client = HubClient.of(
-            hub.name, endpoint, settings, bearer(credentials_of(hub, settings).values)
-        )
+        headers = bearer(credentials_of(hub, settings).values)
+        self._client = HubClient.of(hub.name, endpoint, settings, headers)
         self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:

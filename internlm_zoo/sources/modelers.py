@@ -85,9 +85,8 @@ class ModelersSource:
         self._hub = hub.name
         variable = next(iter(hub.token_env), None)
         self._how_to_log_in = variable and f"set {variable} to a token of an account that may read it"
-        self._client = HubClient.of(
-            hub.name, endpoint, settings, bearer(credentials_of(hub, settings).values)
-        )
+        headers = bearer(credentials_of(hub, settings).values)
+        self._client = HubClient.of(hub.name, endpoint, settings, headers)
         self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:

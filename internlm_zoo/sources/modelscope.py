@@ -22,11 +22,10 @@ from internlm_zoo.files import Digests, File
 from internlm_zoo.names import is_sha1
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot, is_listing, listing_revision
 from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.credentials import credentials_of
 from internlm_zoo.sources.hub_client import HubClient, Response, bearer
-from internlm_zoo.sources.listing import is_listing, listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 from internlm_zoo.sources.schema import Digest, Several, moment, read
 
@@ -92,9 +91,8 @@ class ModelScopeSource:
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
-        self._client = HubClient.of(
-            hub.name, endpoint, settings, _headers(credentials_of(hub, settings).values)
-        )
+        headers = _headers(credentials_of(hub, settings).values)
+        self._client = HubClient.of(hub.name, endpoint, settings, headers)
         self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:

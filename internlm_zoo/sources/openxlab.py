@@ -27,10 +27,9 @@ from internlm_zoo.files import File
 from internlm_zoo.net.addresses import WEB, host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot, listing_revision
 from internlm_zoo.sources.credentials import credentials_of
 from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient
-from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import check_snapshot
 from internlm_zoo.sources.schema import Named, fitted, read
 

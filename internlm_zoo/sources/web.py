@@ -20,10 +20,9 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.files import File
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, Snapshot
+from internlm_zoo.sources.base import Location, Snapshot, listing_revision
 from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient, Response
-from internlm_zoo.sources.listing import listing_revision
 from internlm_zoo.sources.paths import FILES, check_path, check_snapshot
 
 LINKS = FILES + 100
