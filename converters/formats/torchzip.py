@@ -34,6 +34,7 @@ from converters.formats.tensors import (
     nbytes,
 )
 from converters.formats.zip_read import LOCAL_MAGIC, ZipMember, read_directory
+from converters.system.filesystem import write_whole
 from converters.values import shown
 
 ARCHIVE = "archive"
@@ -115,10 +116,7 @@ def write_object(path: str | os.PathLike[str], value: object) -> None:
     content = bytearray(plan.size)
     for offset, data in plan.fixed + plan.finalize({}):
         content[offset : offset + len(data)] = data
-    target = Path(path)
-    partial_file = target.with_name(target.name + ".partial")
-    partial_file.write_bytes(content)
-    partial_file.replace(target)
+    write_whole(Path(path), bytes(content))
 
 
 def _open_zip(source: ByteSource) -> Mapping[str, ZipMember]:

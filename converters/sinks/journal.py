@@ -18,6 +18,7 @@ from typing import TypeVar
 from converters import values
 from converters.formats.jsontext import json_value
 from converters.saved import BATCHES
+from converters.system.filesystem import write_whole
 
 _LONGEST = 64 << 20  # bytes of a line, which has a digest for each tensor of a batch
 
@@ -42,10 +43,8 @@ class Journal:
         self.entries = {number: entry for number, entry in before if fits(number, entry)}
         self._lock = threading.Lock()
         # Written anew, so that nothing is appended to a broken line; aside, as the disk may be full again.
-        aside = path.with_name(f"{path.name}.new")
-        with aside.open("w", encoding="ascii") as file:
-            file.writelines(_line(number, entry) for number, entry in self.entries.items())
-        aside.replace(path)
+        lines = (_line(number, entry) for number, entry in self.entries.items())
+        write_whole(path, "".join(lines).encode())
         self._file = path.open("a", encoding="ascii")
 
     def add(self, number: int, entry: WrittenBatch) -> None:

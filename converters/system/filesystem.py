@@ -184,6 +184,20 @@ def copy(source: Path, target: Path) -> None:
     set_time(target, source.stat().st_mtime_ns)
 
 
+def write_whole(path: Path, content: bytes, draft: Path | None = None) -> None:
+    """Put the content in the place of what is there, in one step: a reader sees the old file or the new one.
+    Nobody else writes it meanwhile. draft: its name until then; None: `.NAME.new`. Raises OSError."""
+    draft = draft or path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)  # a link would be written through
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
 def move(source: Path, target: Path) -> None:
     """Rename a file or a link, in place of what is there; to another device by way of a copy beside the
     target. Raises OSError."""

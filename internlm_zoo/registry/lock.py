@@ -20,6 +20,7 @@ from yaml.nodes import MappingNode
 from converters.errors import LINES
 from converters.locking import held
 from converters.saved import LOCK
+from converters.system.filesystem import write_whole
 from internlm_zoo.errors import UsageError
 from internlm_zoo.files import File
 from internlm_zoo.fs.ownership import free_name, sweep
@@ -156,9 +157,7 @@ def write(path: Path, lock: Lock) -> None:
     """Replace the file in one step: a reader sees the old lock or the new one. Nobody else writes it now."""
     key = path.name.replace(".", "-")
     sweep(path.parent, key)
-    draft = path.with_name(free_name(key))
-    draft.write_text(dump(lock), encoding="utf-8", newline="\n")
-    draft.replace(path)
+    write_whole(path, dump(lock).encode(), path.with_name(free_name(key)))
 
 
 def dump(lock: Lock) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 from converters.formats.access import regular
 from converters.formats.jsontext import json_value
 from converters.saved import HASH_CACHE
+from converters.system.filesystem import write_whole
 from internlm_zoo.files import Digests
 from internlm_zoo.hashing import hash_file
 
@@ -166,8 +167,7 @@ class HashCache:
         draft = self._path.with_name(f"{HASH_CACHE.file}.{secrets.token_hex(4)}")
         ours = [_line(*entry).encode() for entry in entries.items()]
         with suppress(OSError):  # it stays as long as it is
-            draft.write_bytes(b"".join([*(line + b"\n" for line in newer), *ours]))
-            draft.replace(self._path)
+            write_whole(self._path, b"".join([*(line + b"\n" for line in newer), *ours]), draft)
 
 
 def _line(path: str, known: KnownDigests) -> str:

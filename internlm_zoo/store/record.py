@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from converters.formats.access import NO_FILE, NOTHING_THERE, regular
 from converters.locking import held
 from converters.saved import RELEASE
+from converters.system.filesystem import write_whole
 from internlm_zoo.errors import DiskError, IntegrityError, UnsupportedError
 from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
@@ -99,12 +100,10 @@ def write_record(folder: Path, record: Record) -> None:
     path = folder / BOOKS / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, _DRAFT)
-    draft = path.with_name(free_name(_DRAFT))
     text = json.dumps(RELEASE.marked(_RECORD.dump_python(record, mode="json")), ensure_ascii=False, indent=1)
-    draft.write_text(text, encoding="utf-8")
     if path.is_dir():
         path.rmdir()
-    draft.replace(path)
+    write_whole(path, text.encode(), path.with_name(free_name(_DRAFT)))
 
 
 def replace_record(folder: Path, record: Record) -> None:

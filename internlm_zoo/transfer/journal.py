@@ -21,6 +21,7 @@ from typing import Any
 from converters.formats.access import regular
 from converters.formats.jsontext import json_value
 from converters.saved import PART_JOURNAL
+from converters.system.filesystem import write_whole
 from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.ownership import Owner, abandoned, free_name, named, owner_of
 from internlm_zoo.names import is_sha256
@@ -81,8 +82,7 @@ class Writer:
         lines = [PART_JOURNAL.marked({"block": BLOCK, "wanted": journal.wanted.facts})]
         lines += [{"door": server, "etag": etag} for server, etag in journal.validators.items()]
         lines += [_line(block, kept) for block, kept in sorted(journal.blocks.items())]
-        fresh.write_bytes(b"".join(map(_encoded, lines)))
-        fresh.replace(self._path)
+        write_whole(self._path, b"".join(map(_encoded, lines)), fresh)
         self._file = self._path.open("ab", buffering=0)
         self._left = _SPARE_LINES + len(lines)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from converters.locking import Holder, take
 from converters.saved import MIRROR
-from converters.system.filesystem import move, writing
+from converters.system.filesystem import move, write_whole, writing
 from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.files import Digests, File
@@ -64,11 +64,7 @@ class DirectoryDestination:
         return index
 
     def publish(self, index: Index) -> None:
-        draft = self._root / f".{MIRROR.file}.new"
-        draft.unlink(missing_ok=True)  # a link would be written through
-        with draft.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(dump(index))
-        draft.replace(self._root / MIRROR.file)
+        write_whole(self._root / MIRROR.file, dump(index).encode())
 
     def examine(
         self, path: str, files: Iterable[IndexedFile], *, deep: bool, progress: Progress
