@@ -159,3 +159,24 @@ def test_parameters_are_said_as_the_flags_that_are_declared(said, spoken):
 
     with options_of(commands()["convert"].params):
         assert as_flags(said) == spoken
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "-" * 200_000 + "1",
+        "(" * 299,
+        r"convert('C:\Users\d')",
+        "a" + ".b" * 140,
+        "f'{" * 60,
+        "\0",
+        "x=*a",
+        "**k",
+        "given={**a}",
+    ],
+)
+def test_what_others_wrote_between_backticks_stays_as_it_is(said):
+    from internlm_zoo.cli.flags import as_flags
+
+    assert as_flags(f"`{said}`") == f"`{said}`"

@@ -11,6 +11,7 @@ import ast
 import json
 import re
 import shlex
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +19,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-_QUOTED = re.compile(r"`([^`\n]+)`")
+# What others wrote may stand between backticks, too: what is longer is no call of ours, and is not parsed.
+_QUOTED = re.compile(r"`([^`\n]{1,300})`")
 _running: ContextVar[Mapping[str, Any]] = ContextVar("_running", default=MappingProxyType({}))
 
 
@@ -60,7 +62,9 @@ def _flags(code: str) -> str:
 def _call(code: str) -> tuple[str | None, ast.Call]:
     """`verb(...)`; None for keywords without one."""
     bare = re.match(r"\w+ *=", code) is not None
-    call = ast.parse(f"_({code})" if bare else code, mode="eval").body
+    with warnings.catch_warnings():  # of escapes in what is no code of ours
+        warnings.simplefilter("ignore")
+        call = ast.parse(f"_({code})" if bare else code, mode="eval").body
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise ValueError(code)
     return None if bare else call.func.id, call
