@@ -42,9 +42,8 @@ def auto_map_of(directory: Path) -> Mapping[str, object]:
     names = code_in(directory)
     auto_map = read_json(LocalFolder(directory), CONFIG).get(AUTO_MAP)
     if not isinstance(auto_map, dict) or not auto_map:
-        raise UsageError(
-            f"there is no {AUTO_MAP} in it", directory / CONFIG, "name a directory as it was released"
-        )
+        what = f"there is no {AUTO_MAP} in it"
+        raise UsageError(what, directory / CONFIG, "name a directory as it was released")
     for reference in _references(auto_map):
         if "--" in reference:
             raise UnsupportedError(f"{AUTO_MAP} names code of another repository: {reference}", directory)

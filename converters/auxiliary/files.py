@@ -120,9 +120,8 @@ def _directory(path: Path) -> TokenizerFiles:
     found = files_in(folder) if is_directory(path) else None
     folder.confirm()
     if found is None or not found.content.keys() & {SENTENCEPIECE, FAST}:
-        raise NotFoundError(
-            "there is no tokenizer here", path, f"name a {SENTENCEPIECE} or a directory with one"
-        )
+        what = "there is no tokenizer here"
+        raise NotFoundError(what, path, f"name a {SENTENCEPIECE} or a directory with one")
     return found
 
 
@@ -135,8 +134,5 @@ def _kind(content: bytes, path: Path) -> str:
         model = json_object(content, str(path)).get("model")
         if isinstance(model, dict) and "vocab" in model:
             return FAST
-    raise UsageError(
-        "this is no tokenizer: neither a sentencepiece model nor a tokenizer.json",
-        path,
-        f"name a {SENTENCEPIECE}, a {FAST} or a directory with one",
-    )
+    what = "this is no tokenizer: neither a sentencepiece model nor a tokenizer.json"
+    raise UsageError(what, path, f"name a {SENTENCEPIECE}, a {FAST} or a directory with one")

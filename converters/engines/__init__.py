@@ -47,21 +47,16 @@ def open_engine(name: str, source: Folder, cluster: str | None = None) -> Iterat
         yield engine
 
 
-def _threads(source: Folder, cluster: str | None) -> AbstractContextManager[Engine]:
-    return nullcontext(write_files)
-
-
 def _ray(source: Folder, cluster: str | None) -> AbstractContextManager[Engine]:
     try:
         from converters.engines.ray import on_cluster
     except ImportError as error:
-        raise UnsupportedError(
-            f"{error.name} is not installed", "`engine='ray'`", "pip install 'internlm-zoo[ray]'"
-        ) from error
+        what = f"{error.name} is not installed"
+        raise UnsupportedError(what, "`engine='ray'`", "pip install 'internlm-zoo[ray]'") from error
     return on_cluster(source, cluster)
 
 
 ENGINES: Mapping[str, Callable[[Folder, str | None], AbstractContextManager[Engine]]] = {
-    THREADS: _threads,
+    THREADS: lambda source, cluster: nullcontext(write_files),
     RAY: _ray,
 }

@@ -78,11 +78,9 @@ def _check_answers(address: str) -> None:
 
 
 def _no_cluster(why: str) -> UsageError:
-    return UsageError(
-        f"there is no Ray cluster to work on: {why}",
-        "`engine='ray'`",
-        "start one with `ray start --head`, or set RAY_ADDRESS to the host:port of one",
-    )
+    what = f"there is no Ray cluster to work on: {why}"
+    fix = "start one with `ray start --head`, or set RAY_ADDRESS to the host:port of one"
+    return UsageError(what, "`engine='ray'`", fix)
 
 
 @dataclass(frozen=True)
@@ -140,11 +138,8 @@ def _everywhere(plan: Plan) -> Plan:
 
 def _on_disk(folder: Folder) -> LocalFolder:
     if not isinstance(folder, LocalFolder):
-        raise UnsupportedError(
-            "the nodes of a cluster read the source from a file system they share",
-            "`engine='ray'`",
-            "download it to one first",
-        )
+        what = "the nodes of a cluster read the source from a file system they share"
+        raise UnsupportedError(what, "`engine='ray'`", "download it to one first")
     return folder
 
 
@@ -192,11 +187,9 @@ def _unlike(what: str) -> UsageError:
 
 def _check_tries(lost: int, name: str, error: Exception) -> None:
     if lost == TRIES:
-        raise PartlyDoneError(
-            f"its worker was lost {TRIES} times, at last by {type(error).__name__}",
-            name,
-            "see what ends it in `ray logs`, and run it again: it goes on with this file",
-        ) from error
+        what = f"its worker was lost {TRIES} times, at last by {type(error).__name__}"
+        fix = "see what ends it in `ray logs`, and run it again: it goes on with this file"
+        raise PartlyDoneError(what, name, fix) from error
 
 
 def _on_node(job: _Job, number: int) -> _Done:
@@ -226,8 +219,6 @@ def _check_shared(job: _Job) -> None:
     except NotFoundError:
         same = False
     if not same:
-        raise UsageError(
-            f"{socket.gethostname()} does not see the same files under this path",
-            job.plan.source.path,
-            "source and target must lie on a file system that all nodes share",
-        )
+        what = f"{socket.gethostname()} does not see the same files under this path"
+        fix = "source and target must lie on a file system that all nodes share"
+        raise UsageError(what, job.plan.source.path, fix)

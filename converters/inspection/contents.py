@@ -88,11 +88,9 @@ def _misplaced(layout: Layout, stored: Stored, found: FolderContents) -> Iterato
             if bool(held) is should:
                 continue
             holds = f"{held[0]}, which only the {end} stage has" if held else f"no {spellings[0]}"
-            yield Finding(
-                f"its name says stage {stage} of {found.pp}, and it holds {holds}",
-                found.files[rank, stage][0].where,
-                "it may have been renamed, or stages may be missing: fetch them again",
-            )
+            what = f"its name says stage {stage} of {found.pp}, and it holds {holds}"
+            fix = "it may have been renamed, or stages may be missing: fetch them again"
+            yield Finding(what, found.files[rank, stage][0].where, fix)
             break
 
 
@@ -120,14 +118,11 @@ def _vocabulary(layout: Layout, stored: Stored, tp: int) -> int | None:
     """Rows of the head, which is always cut along them, else of the embedding if that is whole."""
     for logical in ("head.weight", *(["embed.weight"] if tp == 1 else [])):
         for row in (row for row in layout.rows if row.holds[0] == logical):
-            tensor = _stored_as(row.stored, stored)
+            spelt = (tensors[name] for tensors in stored.values() for name in row.stored if name in tensors)
+            tensor = next(spelt, None)
             if tensor is not None and tensor.shape:
                 return tensor.shape[0] * (tp if row.split == "vocab" else 1)
     return None
-
-
-def _stored_as(spellings: Sequence[str], stored: Stored) -> StoredTensor | None:
-    return next((tensors[name] for tensors in stored.values() for name in spellings if name in tensors), None)
 
 
 def _against_config(
@@ -135,17 +130,13 @@ def _against_config(
 ) -> Iterator[Finding]:
     where = seen.found.folder.where(seen.found.config_file)
     if vocab is not None and "vocab_size" in facts and facts["vocab_size"].value != vocab:
-        yield Finding(
-            f"vocab_size is {facts['vocab_size'].value}, and the embedding has {vocab} rows",
-            where,
-            "the config or the weights belong to another model",
-        )
+        what = f"vocab_size is {facts['vocab_size'].value}, and the embedding has {vocab} rows"
+        yield Finding(what, where, "the config or the weights belong to another model")
     if seen.found.whole and "num_layers" in facts:
         layers = _stages(layout, stored, seen)[-1].stop
         if facts["num_layers"].value != layers:
-            yield Finding(
-                f"its files hold {layers} layers, and its config says {facts['num_layers'].value}", where
-            )
+            what = f"its files hold {layers} layers, and its config says {facts['num_layers'].value}"
+            yield Finding(what, where)
 
 
 def _stages(layout: Layout, stored: Stored, seen: Survey) -> tuple[range, ...]:

@@ -26,9 +26,8 @@ def renamed(folder: Folder, files: Sequence[StoredFile]) -> Iterator[Finding]:
         with closing(folder.open(file.name)) as source:
             saved_as = root_of(source) + ".pt"
         if CELL.fullmatch(saved_as) and saved_as != file.name:
-            yield Finding(
-                f"it was saved as {saved_as}", file.where, "it may have been renamed: fetch it again"
-            )
+            what = f"it was saved as {saved_as}"
+            yield Finding(what, file.where, "it may have been renamed: fetch it again")
 
 
 def duplicates(folder: Folder, files: Sequence[StoredFile]) -> Iterator[Finding]:
@@ -41,11 +40,8 @@ def duplicates(folder: Folder, files: Sequence[StoredFile]) -> Iterator[Finding]
             continue
         first = seen.setdefault(sample, file)
         if first is not file and _same(folder, first, file):
-            yield Finding(
-                f"it holds the same weights as {first.name}",
-                file.where,
-                "one of the two was copied over the other: fetch both again",
-            )
+            what = f"it holds the same weights as {first.name}"
+            yield Finding(what, file.where, "one of the two was copied over the other: fetch both again")
 
 
 def _matrices(file: StoredFile) -> list[StoredTensor]:

@@ -185,13 +185,9 @@ def _family(layout: Layout, facts: Facts) -> dict[str, Fact]:
     """Where the format does not say it, what else does, if anything."""
     if layouts.is_everyones(layout.format):
         return {"family": facts["family"]} if "family" in facts else {}
-    return {"family": Fact(layout.family, _origin(layout))}
+    origin = CONFIG if layout.container.says_layout else "names of tensors"
+    return {"family": Fact(layout.family, origin)}
 
 
 def _format(layout: Layout) -> Fact:
     return Fact(layout.format, layout.container.known_by)
-
-
-def _origin(layout: Layout) -> str:
-    """How the family is known."""
-    return CONFIG if layout.container.says_layout else "names of tensors"

@@ -157,19 +157,8 @@ class _Counts:
         count = elements - self.nans - self.infinities
         mean = self.total / count if count else math.nan
         std = math.sqrt(max(0.0, self.squares / count - mean * mean)) if count else math.nan
-        return TensorStatistics(
-            name,
-            shape,
-            elements,
-            self.nans,
-            self.infinities,
-            self.zeros,
-            self.constant_rows,
-            mean,
-            std,
-            self.low,
-            self.high,
-        )
+        counts = (self.nans, self.infinities, self.zeros, self.constant_rows)
+        return TensorStatistics(name, shape, elements, *counts, mean, std, self.low, self.high)
 
 
 def suspicions(found: Sequence[TensorStatistics]) -> Iterator[Finding]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from converters.containers.container import FolderContents
 from converters.containers.discover import discover
 from converters.containers.stored import StoredFile
-from converters.errors import ZooError
 from converters.formats.folder import Folder
 from converters.formats.zip_read import ends_with_directory
 from converters.inspection.finding import Finding, finding
@@ -38,10 +37,7 @@ def survey(folder: Folder, weights: str | None = None) -> Survey:
     """Raises what `discover` does where it is not clear which files are meant."""
     findings: list[Finding] = []
 
-    def note(error: ZooError) -> None:
-        findings.append(finding(error))
-
-    found = discover(folder, weights, note)
+    found = discover(folder, weights, lambda error: findings.append(finding(error)))
     if found.container.parallel and found.config_file not in folder.names():
         findings.append(
             Finding(f"{found.config_file} is missing", folder.where(found.config_file), "fetch it")

@@ -66,11 +66,8 @@ def against_rows(folder: Folder, files: tuple[TokenizerFile, ...], rows: int) ->
     """rows: of the embedding."""
     for file in files:
         if not rows - PADDING < file.size <= rows:
-            yield Finding(
-                f"it gives ids up to {file.size - 1}, and the embedding has {rows} rows",
-                folder.where(file.name),
-                "it belongs to another model",
-            )
+            what = f"it gives ids up to {file.size - 1}, and the embedding has {rows} rows"
+            yield Finding(what, folder.where(file.name), "it belongs to another model")
 
 
 def _pieces(folder: Folder, name: str) -> int:

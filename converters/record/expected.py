@@ -51,9 +51,8 @@ def stated_in(folder: LocalFolder) -> tuple[Mapping[str, Any], Expected]:
     try:
         return record, _expected(record)
     except ValueError as error:
-        raise IntegrityError(
-            f"it is not the record of a conversion: {error}", folder.where(RECORD), "convert again"
-        ) from None
+        what = f"it is not the record of a conversion: {error}"
+        raise IntegrityError(what, folder.where(RECORD), "convert again") from None
 
 
 def _expected(record: Mapping[str, Any]) -> Expected:

@@ -64,14 +64,13 @@ def content(
     said = stated(plan)
     whole = [file.name for file in plan.files if evidence and plan.layout.container.self_contained]
     others = [entry(LocalFolder(directory), name) for name in _others(plan, directory)]
-    return CONVERSION.marked(
-        {
-            **said,
-            "source": {**said["source"], "files": inputs},
-            "target": {**said["target"], "other_files": others, **_digests(directory, whole)},
-            "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
-        }
-    )
+    record = {
+        **said,
+        "source": {**said["source"], "files": inputs},
+        "target": {**said["target"], "other_files": others, **_digests(directory, whole)},
+        "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
+    }
+    return CONVERSION.marked(record)
 
 
 def stated(plan: Plan) -> dict[str, Any]:

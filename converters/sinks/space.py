@@ -26,23 +26,16 @@ class Space:
 def check_space(plan: Plan, staging: Staging, engine: str) -> Space:
     """What an interrupted run has written is not needed again. Raises NoSpaceError if too little is free."""
     parent = next(parent for parent in staging.target.parents if parent.exists())
-    found = dict(_found(staging.path))
+    # With the bytes of disk that each takes.
+    found = {file: _allocated(file.stat()) for file in staging.path.rglob("*") if file.is_file()}
     kept = _kept(plan, staging.path, found) if is_begun(staging.path, plan, engine) else 0
     removed = sum(found.values()) - kept
     free = room(parent)
     space = Space(plan.nbytes - kept, None if free is None else free + removed)
     if space.free is not None and space.free < space.needed:
-        raise NoSpaceError(
-            f"{space.needed:,} bytes are needed and {space.free:,} are free",
-            parent,
-            "free some space or choose another disk",
-        )
+        what = f"{space.needed:,} bytes are needed and {space.free:,} are free"
+        raise NoSpaceError(what, parent, "free some space or choose another disk")
     return space
-
-
-def _found(path: Path) -> Iterator[tuple[Path, int]]:
-    """Every file in a directory and below, with the bytes of disk that it takes."""
-    return ((file, _allocated(file.stat())) for file in path.rglob("*") if file.is_file())
 
 
 def _kept(plan: Plan, path: Path, found: Mapping[Path, int]) -> int:

@@ -47,9 +47,8 @@ class Staging:
         _check_names(self.target, self.path)
         _check_place(given, next(parent for parent in self.target.parents if parent.exists()))
         if _is_mount_point(self.target):
-            raise UsageError(
-                "a mount point cannot be replaced in one step", given, "choose a directory in it"
-            )
+            what = "a mount point cannot be replaced in one step"
+            raise UsageError(what, given, "choose a directory in it")
 
     @property
     def occupied(self) -> bool:
@@ -128,11 +127,9 @@ class Staging:
             # A lower layer of overlayfs, a mount, a directory of another account.
             if error.errno not in (errno.EXDEV, errno.EBUSY, errno.EACCES, errno.EPERM):
                 raise
-            raise UsageError(
-                f"it cannot be replaced here: {error.strerror}",
-                self.target,
-                f"the result is whole: it is {self.path}, to be moved by hand",
-            ) from error
+            what = f"it cannot be replaced here: {error.strerror}"
+            fix = f"the result is whole: it is {self.path}, to be moved by hand"
+            raise UsageError(what, self.target, fix) from error
         self._carry_over()
         self._remove_old()
 
@@ -167,9 +164,8 @@ def _as_argument(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(
-            f"it cannot be a target: {error.strerror}", error.filename or target, "choose another target"
-        ) from error
+        what = f"it cannot be a target: {error.strerror}"
+        raise UsageError(what, error.filename or target, "choose another target") from error
 
 
 def _check_names(*paths: Path) -> None:

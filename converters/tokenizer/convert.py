@@ -55,7 +55,8 @@ def convert_tokenizer(
     where = _where(model)
     pieces = read_model(model)
     names = _names(pieces, special_tokens, where)
-    tokenizer = fast_tokenizer(pieces, [_chat_token(id, text) for id, text in names.items()], where=where)
+    tokens = [AddedToken(id, text, special=True, normalized=False) for id, text in names.items()]
+    tokenizer = fast_tokenizer(pieces, tokens, where=where)
     return tokenizer_files(tokenizer, {"chat_template": chat_template, "model_max_length": model_max_length})
 
 
@@ -100,10 +101,6 @@ def _roles(model: SentencepieceModel, shown: Mapping[str, str]) -> TokenRoles:
     (unk,) = (shown[piece.text] for piece in _of(model, model_proto.UNKNOWN))
     eos = shown[model.eos_piece]
     return TokenRoles(unk=unk, bos=shown[model.bos_piece], eos=eos, pad=eos)
-
-
-def _chat_token(id: int, text: str) -> AddedToken:
-    return AddedToken(id, text, special=True, normalized=False)
 
 
 def _where(model: str | os.PathLike[str] | bytes | ByteSource) -> str | None:
@@ -165,9 +162,8 @@ def _names(
         id = ids.get(target, -1) if isinstance(target, str) else target
         known = model.pieces[id] if 0 <= id < len(model.pieces) else None
         if not text or id < 0 or (known and known.kind not in WHOLE) or names.setdefault(id, text) != text:
-            raise UsageError(
-                f"{text!r} cannot stand for {target!r}, which is no free whole piece of this model", where
-            )
+            what = f"{text!r} cannot stand for {target!r}, which is no free whole piece of this model"
+            raise UsageError(what, where)
         if ids.get(text, id) != id:
             raise UsageError(f"{text} is given as {target!r}, but is piece {ids[text]} of this model", where)
     return names

@@ -34,9 +34,8 @@ def synthetic_tokenizer(
         if elsewhere or not 0 <= id < vocab_size or texts.setdefault(id, text) != text:
             raise UsageError(f"{text} cannot have the id {id} in a synthetic vocabulary of {vocab_size}")
     if vocab_size < len(FIXED):
-        raise UsageError(
-            f"a synthetic vocabulary of {vocab_size} has no room for its {len(FIXED)} fixed pieces"
-        )
+        what = f"a synthetic vocabulary of {vocab_size} has no room for its {len(FIXED)} fixed pieces"
+        raise UsageError(what)
     unk, bos, eos = CONTROLS
     specials = dict(zip(CONTROLS, range(len(CONTROLS)), strict=True)) | dict(special_tokens)
     tokenizer = FastTokenizer(

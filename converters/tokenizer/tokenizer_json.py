@@ -107,6 +107,7 @@ def tokenizer_document(tokenizer: FastTokenizer) -> dict[str, object]:
     if tokenizer.prefix:
         prefix = [{"type": "Prepend", "prepend": tokenizer.prefix}]
         strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    undone = (_replace(*pair) for pair in tokenizer.undone)
     bos, eos = tokenizer.roles.bos, tokenizer.roles.eos
     return {
         "version": "1.0",
@@ -119,15 +120,7 @@ def tokenizer_document(tokenizer: FastTokenizer) -> dict[str, object]:
             (bos, tokenizer.vocab[bos]) if tokenizer.first and bos else None,
             (eos, tokenizer.vocab[eos]) if tokenizer.last and eos else None,
         ),
-        "decoder": _sequence(
-            "decoders",
-            [
-                *(_replace(*pair) for pair in tokenizer.undone),
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-                *strip,
-            ],
-        ),
+        "decoder": _sequence("decoders", [*undone, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]),
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -187,7 +180,8 @@ def _sequence(key: str, members: list[dict[str, object]]) -> dict[str, object] |
 def framed(bos: tuple[str, int] | None, eos: tuple[str, int] | None) -> dict[str, object] | None:
     """Text and id of bos before the text and of eos behind it; for a pair of texts, bos before the first
     alone and eos behind the second, as in the released tokenizers."""
-    before, behind = ([_special(token[0])] if token else [] for token in (bos, eos))
+    texts = ([token[0]] if token else [] for token in (bos, eos))
+    before, behind = ([{"SpecialToken": {"id": text, "type_id": 0}} for text in one] for one in texts)
     if not before and not behind:
         return None
     first, second = ({"Sequence": {"id": name, "type_id": kind}} for name, kind in (("A", 0), ("B", 1)))
@@ -199,7 +193,3 @@ def framed(bos: tuple[str, int] | None, eos: tuple[str, int] | None) -> dict[str
             text: {"id": text, "ids": [id], "tokens": [text]} for text, id in filter(None, (bos, eos))
         },
     }
-
-
-def _special(text: str) -> dict[str, object]:
-    return {"SpecialToken": {"id": text, "type_id": 0}}

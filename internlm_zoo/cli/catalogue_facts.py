@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from internlm_zoo.cli.tables import UNKNOWN, byte_count, number
 from internlm_zoo.registry.query import Registry, parameter_count
@@ -21,7 +21,8 @@ def fact_lines(registry: Registry, model: Model) -> Iterator[tuple[str, str]]:
     yield from _network(model.architecture)
     yield "Layout", registry.family_of(model).layout
     if model.released_config:
-        yield "config.json", _settings(model.released_config)
+        config = model.released_config.items()
+        yield "config.json", ", ".join(f"{key} {json.dumps(value, default=dict)}" for key, value in config)
     for key, told in model.by_revision.items():
         yield "By revision", f"{key}: {told}"
     yield from _text(registry, model)
@@ -79,14 +80,6 @@ def _attention(sizes: Architecture) -> str:
     grouped = sizes.num_kv_heads != sizes.num_attention_heads
     groups = f" over {sizes.num_kv_heads} key-value heads" if grouped else ""
     return f"{sizes.num_attention_heads} heads{groups}, {'with' if sizes.attention_bias else 'no'} biases"
-
-
-def _settings(config: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} {json.dumps(_plain(value))}" for key, value in config.items())
-
-
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _tokenizer(tokenizer: Tokenizer) -> str:

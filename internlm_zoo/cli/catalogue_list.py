@@ -14,7 +14,7 @@ from internlm_zoo.errors import UsageError
 from internlm_zoo.plain import plain
 from internlm_zoo.registry.query import Registry, parameter_count
 from internlm_zoo.registry.release import QUANTISED
-from internlm_zoo.registry.schema import Model
+from internlm_zoo.registry.schema import Licence, Model
 from internlm_zoo.registry.suggestions import near
 
 _NONE = "-"
@@ -43,10 +43,7 @@ def _word(header: str, value: Callable[[Registry, Model], str | None], none: str
 
 
 def _hubs(header: str, format: str) -> Field:
-    def value(registry: Registry, model: Model) -> str | None:
-        return _short_names(registry, model, format) or None
-
-    return _word(header, value, _NONE)
+    return _word(header, lambda registry, model: _short_names(registry, model, format) or None, _NONE)
 
 
 def _short_names(registry: Registry, model: Model, format: str) -> str:
@@ -83,10 +80,6 @@ def _payload(model: Model) -> int | None:
     return model.bytes_16bit or (None if parameters is None else 2 * parameters)
 
 
-def _licence(_: Registry, model: Model) -> str | None:
-    return model.licence.weights if model.licence else None
-
-
 def _day(value: object | None) -> str | None:
     return None if value is None else str(value)
 
@@ -117,7 +110,7 @@ FIELDS: Mapping[str, Field] = {
     "layers": _count("Layers", _extent("num_layers")),
     "hidden": _count("Hidden\nsize", _extent("hidden_size")),
     "vocabulary": _count("Vocabulary", _extent("vocab_size")),
-    "licence": _word("Licence of\nweights", _licence),
+    "licence": _word("Licence of\nweights", lambda _, model: (model.licence or Licence()).weights),
     "family": _word("Family", lambda _, model: model.family),
     "title": _word("Title", lambda _, model: model.display_name),
 }

@@ -90,12 +90,8 @@ def _history(registry: Registry, model: Model) -> list[RenderableType]:
     ]
     if not rows:
         return []
-    columns = [
-        Column("Hub"),
-        Column("Format"),
-        Column("Revision", narrow="fold"),
-        Column("Seen", narrow="fold"),
-    ]
+    wide = (Column(name, narrow="fold") for name in ("Revision", "Seen"))
+    columns = [Column("Hub"), Column("Format"), *wide]
     return ["", TextTable(columns, rows, title="Known revisions, quoted by public sources and not confirmed")]
 
 

@@ -46,9 +46,8 @@ def serve(
     openmind_hub takes https alone: see docs/mirror.md.
     """
     if directory.startswith("s3://"):
-        raise UnsupportedError(
-            "serve reads directories, not buckets", directory, fix="mirror it to a directory"
-        )
+        what = "serve reads directories, not buckets"
+        raise UnsupportedError(what, directory, fix="mirror it to a directory")
     from internlm_zoo.serve.app import build_app
     from internlm_zoo.serve.background import EVERYWHERE, start
 
@@ -86,9 +85,8 @@ def _tokens(file: Path | None, environ: Mapping[str, str]) -> frozenset[str]:
         raise NotFoundError("there is no such token file", file) from error
     tokens = frozenset(secret.value for secret in found if secret)
     if not tokens:
-        raise UsageError(
-            "the token file holds no token", file, fix="write one token a line, or leave --token-file out"
-        )
+        what = "the token file holds no token"
+        raise UsageError(what, file, fix="write one token a line, or leave --token-file out")
     return tokens
 
 

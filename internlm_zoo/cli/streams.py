@@ -15,7 +15,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -144,12 +144,8 @@ def write_unescaped(text: str, stream: Any = None) -> None:
 def unescaped() -> Iterator[None]:
     """What is written meanwhile is ours, as a help text."""
     out, err = sys.stdout, sys.stderr
-    ours: tuple[Any, Any] = CurrentStream(lambda: out), CurrentStream(lambda: err)
-    sys.stdout, sys.stderr = ours
-    try:
+    with redirect_stdout(CurrentStream(lambda: out)), redirect_stderr(CurrentStream(lambda: err)):
         yield
-    finally:
-        sys.stdout, sys.stderr = out, err
 
 
 def output_error(error: OSError) -> ZooError:
@@ -162,14 +158,8 @@ def output_error(error: OSError) -> ZooError:
 @contextmanager
 def guarded_streams() -> Iterator[None]:
     """sys.stdout and sys.stderr are ours for a while."""
-    before = sys.stdout, sys.stderr
-    out: Any = ResultStream(sys.stdout)
-    err: Any = GuardedStream(sys.stderr)
-    sys.stdout, sys.stderr = out, err
-    try:
+    with redirect_stdout(ResultStream(sys.stdout)), redirect_stderr(GuardedStream(sys.stderr)):
         yield
-    finally:
-        sys.stdout, sys.stderr = before
 
 
 def reserve_descriptors() -> None:

@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from internlm_zoo import compare, convert, download, smoke_test
 from internlm_zoo.demo.environment import BUNDLED, ENDPOINTS, Environment
@@ -81,10 +80,8 @@ def _download(environment: Environment, model: str) -> Outcome:
     again = download(model, settings=environment.settings("huggingface"), source="huggingface", format="hf")
     _require(again.fetched_bytes == 0, "a second download fetched something", model)
     count = sum(len(done.files) for done in got)
-    return Outcome(
-        f"{count} files from {len(ENDPOINTS)} hubs, every sha256 as listed; a second run fetches nothing",
-        sum(done.fetched_bytes for done in got),
-    )
+    proved = f"{count} files from {len(ENDPOINTS)} hubs, every sha256 as listed; a second run fetches nothing"
+    return Outcome(proved, sum(done.fetched_bytes for done in got))
 
 
 def _corruption(environment: Environment, model: str) -> Outcome:
@@ -93,10 +90,8 @@ def _corruption(environment: Environment, model: str) -> Outcome:
     sources = {file.path: file.source for file in done.files}
     weights = sources["model.safetensors"]
     _require(weights != "huggingface", "weights with a wrong byte were accepted", model)
-    return Outcome(
-        f"model.safetensors with one wrong byte refused from huggingface, fetched from {weights}",
-        sum(done.served.values()),
-    )
+    proved = f"model.safetensors with one wrong byte refused from huggingface, fetched from {weights}"
+    return Outcome(proved, sum(done.served.values()))
 
 
 def _verify(environment: Environment, model: str) -> Outcome:
@@ -106,18 +101,16 @@ def _verify(environment: Environment, model: str) -> Outcome:
         for folder in downloads_of(model, settings):
             reports.append(verify_folder(folder, expected_files(folder, Lock.load(settings)), None))
     for report in reports:
-        _require(
-            report.ok, f"{len(report.wrong)} wrong, {len(report.missing)} missing files", str(report.path)
-        )
-    return Outcome(
-        f"{sum(report.checked for report in reports)} files hashed again, none wrong, missing or extra",
-        sum(report.size for report in reports),
-    )
+        what = f"{len(report.wrong)} wrong, {len(report.missing)} missing files"
+        _require(report.ok, what, str(report.path))
+    count = sum(report.checked for report in reports)
+    proved = f"{count} files hashed again, none wrong, missing or extra"
+    return Outcome(proved, sum(report.size for report in reports))
 
 
 def _convert(environment: Environment, model: str) -> Outcome:
     settings, work = environment.settings("openxlab"), environment.work(model)
-    original = _downloaded(environment, model, "original")
+    original = find_model(model, settings=settings, format="original").path
     there = convert(original, work / "hf", to="hf", settings=settings)
     back = convert(work / "hf", work / "original", to="original", tp=_TP, pp=_PP, settings=settings)
     again = convert(work / "original", work / "hf-again", to="hf", known_as=model, settings=settings)
@@ -172,19 +165,10 @@ def _mirror(environment: Environment, model: str) -> Outcome:
     settings = environment.settings("mirror")
     first, second = apply(file, settings=settings), apply(file, settings=settings)
     _require(first.result == "changed", f"the first apply says: {first.result}", model)
-    _require(
-        second.result == "no change" and second.fetched_bytes == 0,
-        f"the second apply says: {second.result}",
-        model,
-    )
-    return Outcome(
-        f"{len(first.releases)} releases copied and checked; the second apply moves 0 bytes",
-        first.fetched_bytes,
-    )
-
-
-def _downloaded(environment: Environment, model: str, format: str) -> Path:
-    return find_model(model, settings=environment.settings("openxlab"), format=format).path
+    unchanged = second.result == "no change" and second.fetched_bytes == 0
+    _require(unchanged, f"the second apply says: {second.result}", model)
+    proved = f"{len(first.releases)} releases copied and checked; the second apply moves 0 bytes"
+    return Outcome(proved, first.fetched_bytes)
 
 
 STEPS = (

@@ -30,7 +30,7 @@ def draw(tables: Sequence[EvaluationTable], path: Path, asked: Sequence[str]) ->
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"a chart is a {' or '.join(_FORMATS)} file", path)
     figure_class, context = _matplotlib()
-    heights = [_height(table) for table in tables]
+    heights = [_HEADING + math.ceil(len(table.rows) / _COLUMNS) * _row_height(table) for table in tables]
     width = _NAMES + _COLUMNS * _PANEL[0]
     with context({"text.parse_math": False}):  # a name with $ in it is no formula
         figure = figure_class(figsize=(width, sum(heights)), facecolor="white")
@@ -52,10 +52,6 @@ def _matplotlib() -> tuple[Any, Any]:
     return Figure, rc_context
 
 
-def _height(table: EvaluationTable) -> float:
-    return _HEADING + math.ceil(len(table.rows) / _COLUMNS) * _row_height(table)
-
-
 def _row_height(table: EvaluationTable) -> float:
     return len(table.models) * _PANEL[1] + _GAP
 
@@ -65,14 +61,8 @@ def _draw_table(figure: Any, table: EvaluationTable, asked: Sequence[str], top: 
     width, height = figure.get_size_inches()
     y = (top - 0.28) / height
     figure.text(0.16 / width, y, plain(table.section), size=13, weight="bold", va="center")
-    figure.text(
-        1.75 / width,
-        y,
-        plain(f"{table.source}; higher is better. {_marks(table)}"),
-        size=9,
-        color="#555",
-        va="center",
-    )
+    about = plain(f"{table.source}; higher is better. {_marks(table)}")
+    figure.text(1.75 / width, y, about, size=9, color="#555", va="center")
     for number, row in enumerate(table.rows):
         line, column = divmod(number, _COLUMNS)
         bottom = top - _HEADING - (line + 1) * _row_height(table) + 0.2
@@ -85,25 +75,14 @@ def _draw_panel(
     axes: Any, table: EvaluationTable, row: EvaluationRow, asked: Sequence[str], names: bool
 ) -> None:
     scores = [row.scores[model] for model in table.models]
-    bars = axes.barh(
-        range(len(scores)),
-        scores,
-        height=0.78,
-        color=[_colour(model, table, asked) for model in table.models],
-    )
+    colours = [_colour(model, table, asked) for model in table.models]
+    bars = axes.barh(range(len(scores)), scores, height=0.78, color=colours)
     for model, bar, score in zip(table.models, bars, scores, strict=True):
         mark = ("*" if model in row.from_original_paper else "") + ("†" if model in row.best_in_class else "")
         weight = "bold" if model in asked else "normal"
         middle = bar.get_y() + bar.get_height() / 2
-        axes.text(
-            score + 1.5,
-            middle,
-            f"{score:.{table.decimals}f}{mark}",
-            va="center",
-            size=7.5,
-            weight=weight,
-            color="#222",
-        )
+        text = f"{score:.{table.decimals}f}{mark}"
+        axes.text(score + 1.5, middle, text, va="center", size=7.5, weight=weight, color="#222")
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
     axes.set_yticks(range(len(scores)), [plain(name) if names else "" for name in table.models], size=8)

@@ -53,10 +53,8 @@ def _rows(registry: Registry, model: Model) -> Iterator[Finding]:
         if token.id is None:
             continue
         if token.id >= rows:
-            yield (
-                ("special_tokens", role, "id"),
-                f"{token.token} is {token.id}, and the vocabulary has {rows:,}",
-            )
+            what = f"{token.token} is {token.id}, and the vocabulary has {rows:,}"
+            yield ("special_tokens", role, "id"), what
         if holders.setdefault(token.id, token.token) != token.token:
             yield ("special_tokens", role, "id"), f"{holders[token.id]} and {token.token} are both {token.id}"
 
@@ -64,10 +62,8 @@ def _rows(registry: Registry, model: Model) -> Iterator[Finding]:
 def _lengths(registry: Registry, model: Model) -> Iterator[Finding]:
     trained, claimed = model.context.trained, model.context.claimed
     if trained is not None and claimed is not None and trained > claimed:
-        yield (
-            ("context", "claimed"),
-            f"{claimed:,} tokens are claimed, fewer than the {trained:,} it was trained on",
-        )
+        what = f"{claimed:,} tokens are claimed, fewer than the {trained:,} it was trained on"
+        yield ("context", "claimed"), what
 
 
 def _dates(registry: Registry, model: Model) -> Iterator[Finding]:

@@ -81,7 +81,8 @@ def read(
     if problems:
         raise RegistryError(problems)
     if root is None:
-        return MappingNode("tag:yaml.org,2002:map", [], *_start(path))
+        mark = yaml.Mark(str(path), 0, 0, 0, None, 0)
+        return MappingNode("tag:yaml.org,2002:map", [], mark, mark)
     if not isinstance(root, MappingNode):
         raise RegistryError([Problem(_place(root), f"a {kind} is a mapping of {holds}")])
     return root
@@ -188,11 +189,6 @@ def _syntax(path: Path, content: bytes, error: yaml.YAMLError) -> Problem:
     reason = getattr(error, "problem", None) or "not YAML"
     at = f" (column {mark.column + 1})" if mark else ""
     return Problem(Place(str(path), mark.line + 1 if mark else 1), f"{reason}{at}")
-
-
-def _start(path: Path) -> tuple[Any, Any]:
-    mark = yaml.Mark(str(path), 0, 0, 0, None, 0)
-    return mark, mark
 
 
 def _place(node: Node) -> Place:

@@ -44,7 +44,8 @@ def sentence(found: ErrorDetails, schema: dict[str, Any] | None = None) -> str:
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return _unknown_field(path, schema)
     if kind == "literal_error":
-        return f"{field} is {found['input']!r}; allowed: {_allowed(found)}"
+        allowed = str(found["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
+        return f"{field} is {found['input']!r}; allowed: {allowed}"
     if kind == "value_error":
         return f"{field}: {found['ctx']['error']}"
     reason = found["msg"]
@@ -72,10 +73,6 @@ def dotted(path: Sequence[Step]) -> str:
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}"
     return text.lstrip(".") or "the registry"
-
-
-def _allowed(found: ErrorDetails) -> str:
-    return str(found["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
 
 
 def _unknown_field(path: Sequence[Step], schema: dict[str, Any] | None) -> str:
@@ -147,10 +144,8 @@ def _table(index: int, table: EvaluationTable) -> Iterator[Finding]:
         path = ("evaluations", index, "rows", number)
         if set(row.scores) != columns:
             wrong = quoted(sorted(columns ^ set(row.scores)))
-            yield (
-                (*path, "scores"),
-                f"the scores of {row.benchmark} differ from the table's models in {wrong}",
-            )
+            what = f"the scores of {row.benchmark} differ from the table's models in {wrong}"
+            yield (*path, "scores"), what
         for field in ("best_in_class", "from_original_paper"):
             for name in set(getattr(row, field)) - columns:
                 yield (*path, field), _no_such("column", name, list(table.models))

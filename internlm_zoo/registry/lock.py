@@ -93,7 +93,8 @@ class Lock:
         """What is recorded for the requested revision, or for the resolved one; None: the hub's default."""
         here = [release for release in self.releases if (release.hub, release.repo) == (hub, repo)]
         asked = [release for release in here if release.requested == revision]
-        return next((release for release in [*asked, *here] if revision in _names(release)), None)
+        named = (one for one in (*asked, *here) if revision in (one.requested, one.revision))
+        return next(named, None)
 
     def updated(self, releases: Iterable[LockedRelease]) -> Lock:
         """With these releases in place of what was recorded for the same request."""
@@ -129,7 +130,8 @@ def read(path: Path) -> Lock:
         fault = f"schema is not a number from 0 to {LOCK.schema}"
         raise RegistryError([Problem(document.place(tree, ("schema",)), fault)], _FIX)
     try:
-        return Lock(_RELEASES.validate_python(_unmarked(content))["releases"])
+        unmarked = {name: value for name, value in content.items() if name != "schema"}
+        return Lock(_RELEASES.validate_python(unmarked)["releases"])
     except ValidationError as error:
         if says_more(error):
             raise LOCK.newer(path, _OTHERWISE) from error
@@ -139,10 +141,6 @@ def read(path: Path) -> Lock:
         raise RegistryError(problems, fix=_FIX) from error
     except KeyError as error:  # emptied, or in UTF-16: for no release there would be a list of none
         raise RegistryError([Problem(document.place(tree, ()), "the lock is cut short")], _FIX) from error
-
-
-def _unmarked(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in content.items() if name != "schema"}
 
 
 def _read(path: Path) -> MappingNode:
@@ -193,10 +191,6 @@ def _line(file: File) -> _Line:
 
 def _key(release: LockedRelease) -> tuple[str, str, str]:
     return release.hub, release.repo, release.requested or ""
-
-
-def _names(release: LockedRelease) -> tuple[str | None, str]:
-    return release.requested, release.revision
 
 
 _RELEASES: TypeAdapter[dict[Literal["releases"], tuple[LockedRelease, ...]]] = TypeAdapter(

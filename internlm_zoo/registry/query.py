@@ -121,9 +121,8 @@ def select(
     """The models of a family, of a kind, or among the names, in registry order. Raises NotFoundError for an
     unknown family."""
     if family is not None and family not in registry.families:
-        raise NotFoundError(
-            f"there is no family '{family}'", fix=f"known families: {', '.join(registry.families)}"
-        )
+        what = f"there is no family '{family}'"
+        raise NotFoundError(what, fix=f"known families: {', '.join(registry.families)}")
     wanted = None if names is None else set(names)
     return tuple(
         model

@@ -17,9 +17,8 @@ def unknown_model(name: str, models: Mapping[str, Model], others: Sequence[Other
     for other in others:
         if repo := _same(name, other.repos):
             what = f"{repo} is {other.base}: no architecture that is known here"
-            return UnsupportedError(
-                what, fix=f"`hf download {repo}` fetches it, its project says how it runs"
-            )
+            fix = f"`hf download {repo}` fetches it, its project says how it runs"
+            return UnsupportedError(what, fix=fix)
     for model in models.values():
         for release in model.releases:
             if release.quantised and _same(name, (release.repo, *release.also_listed_as)):
@@ -30,9 +29,8 @@ def unknown_model(name: str, models: Mapping[str, Model], others: Sequence[Other
 def near(name: str, known: Iterable[str], count: int) -> list[str]:
     """The known names most like this one, best first, whatever their case and punctuation."""
     by_folded = {folded(candidate): candidate for candidate in known}
-    return [
-        by_folded[match] for match in difflib.get_close_matches(folded(name), by_folded, n=count, cutoff=0.6)
-    ]
+    matches = difflib.get_close_matches(folded(name), by_folded, n=count, cutoff=0.6)
+    return [by_folded[match] for match in matches]
 
 
 def folded(name: str) -> str:

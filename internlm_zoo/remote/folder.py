@@ -189,8 +189,10 @@ def _candidates(
 def _candidate(
     hub: Hub, repo: str, revision: str | None, registry: Registry, lock: Lock
 ) -> tuple[Candidate, Model | None]:
-    release, listed_for = _listed(registry, hub.name, repo)
-    return candidate_of(hub, release, lock, revision), listed_for
+    """With what the registry says of the repository, if it knows it."""
+    model, release = registry.listing(hub.name, repo) or (None, Release(hub=hub.name, repo=repo))
+    release = release.model_copy(update={"repo": repo, "also_listed_as": ()})
+    return candidate_of(hub, release, lock, revision), model
 
 
 def _page(
@@ -218,12 +220,3 @@ def _web_directory(url: str, lock: Lock) -> Candidate:
     endpoint = f"{parts.scheme}://{parts.netloc}"
     hub = Hub(name=parts.netloc, title=parts.netloc, protocol="web", endpoint=endpoint)
     return candidate_of(hub, Release(hub=hub.name, repo=repo), lock, None)
-
-
-def _listed(registry: Registry, hub: str, repo: str) -> tuple[Release, Model | None]:
-    """What the registry says of a repository, if it knows it."""
-    found = registry.listing(hub, repo)
-    if found is None:
-        return Release(hub=hub, repo=repo), None
-    model, release = found
-    return release.model_copy(update={"repo": repo, "also_listed_as": ()}), model

@@ -12,6 +12,7 @@ import hmac
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _NONCE_SECONDS = 120
@@ -69,6 +70,12 @@ class Authenticator:
 
     def _mac(self, body: str) -> bytes:
         return hmac.new(self.secret, body.encode(), hashlib.sha256).digest()
+
+
+def bearer_of(headers: Mapping[str, str]) -> str | None:
+    """The token that a request's headers bring, if they do."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _window() -> int:

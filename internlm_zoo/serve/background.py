@@ -120,9 +120,8 @@ class _FallbackExecutor(ThreadPoolExecutor):
 def _not_to_be_had(host: str, port: int, error: OSError) -> UsageError:
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         what = f"'{host}' is no address of this machine"
-        return UsageError(
-            what, "`host`", "127.0.0.1 for this machine alone, 0.0.0.0 for all of its addresses"
-        )
+        fix = "127.0.0.1 for this machine alone, 0.0.0.0 for all of its addresses"
+        return UsageError(what, "`host`", fix)
     return UsageError(f"cannot listen on port {port}: {error.strerror}", host, "choose another `port`")
 
 

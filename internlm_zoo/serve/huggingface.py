@@ -6,15 +6,15 @@ specification. No `X-Xet-*` header is ever sent, so clients stay with plain HTTP
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.authenticator import Authenticator
+from internlm_zoo.serve.authenticator import Authenticator, bearer_of
 from internlm_zoo.serve.catalogue import Catalogue, Repository, ServedFile
 from internlm_zoo.serve.digests import git_blob_sha1
 from internlm_zoo.serve.files import send
@@ -22,7 +22,6 @@ from internlm_zoo.serve.pending import find_hashed
 
 HUB = "huggingface"
 PAGE = 1000  # entries, as the Hub gives them; its client asks for the next by the Link header
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,21 @@ class HuggingFaceApi:
         repository = await self._repository(request)
         modified = datetime.fromtimestamp(repository.modified, timezone.utc)
         detailed = request.query.get("blobs", "").lower() in ("true", "1")
-        return web.json_response(
-            {
-                "id": repository.name,
-                "modelId": repository.name,
-                "author": request.match_info["org"],
-                "sha": repository.revision,
-                "lastModified": modified.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-                "private": bool(self.authenticator.tokens),
-                "gated": False,
-                "disabled": False,
-                "downloads": 0,
-                "likes": 0,
-                "tags": [],
-                "siblings": [_sibling(entry, detailed) for entry in repository.entries],
-            }
-        )
+        facts = {
+            "id": repository.name,
+            "modelId": repository.name,
+            "author": request.match_info["org"],
+            "sha": repository.revision,
+            "lastModified": modified.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "private": bool(self.authenticator.tokens),
+            "gated": False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "siblings": [_sibling(entry, detailed) for entry in repository.entries],
+        }
+        return web.json_response(facts)
 
     async def refs(self, request: web.Request) -> web.StreamResponse:
         repository = await self._repository(request)
@@ -102,7 +100,7 @@ class HuggingFaceApi:
 
     def _answering(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            token = _bearer(request)
+            token = bearer_of(request.headers)
             if not self.authenticator.admits(token):
                 why = "Invalid credentials in Authorization header" if token else "This hub asks for a token."
                 return _refusal(401, "GatedRepo", why)
@@ -119,11 +117,6 @@ def _refusal(status: int, code: str, message: str) -> web.Response:
     spoken = "".join(letter if " " <= letter <= "~" else "?" for letter in message)
     headers = {"X-Error-Code": code, "X-Error-Message": spoken}
     return web.json_response({"error": message}, status=status, headers=headers)
-
-
-def _bearer(request: web.Request) -> str | None:
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _sibling(entry: ServedFile, detailed: bool) -> dict[str, Any]:

@@ -7,22 +7,21 @@ service has for a repository that it does not know is unknown: the client reads 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.authenticator import Authenticator
+from internlm_zoo.serve.authenticator import Authenticator, bearer_of
 from internlm_zoo.serve.catalogue import Catalogue, EntryNotFound, Repository, RevisionNotFound, ServedFile
 from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import find_hashed
 
 HUB = "modelers"
 _MISSING = {RevisionNotFound: "ref_not_exist", EntryNotFound: "branch_or_path_not_found"}
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WrongEntryKind(NotFoundError):
@@ -53,19 +52,18 @@ class ModelersApi:
         repository = await self._repository(request, request.query.get("ref"))
         org, name = repository.name.split("/")
         changed = _moment(repository.modified)
-        return _data(
-            {
-                "id": repository.revision,
-                "owner": org,
-                "name": name,
-                "fullname": name,
-                "visibility": "private" if self.authenticator.tokens else "public",
-                "create_at": changed,
-                "updated_at": changed,
-                "labels": {"others": [], "task": None, "frameworks": []},
-                "siblings": [{"rfilename": entry.path} for entry in repository.entries],
-            }
-        )
+        facts: dict[str, Any] = {
+            "id": repository.revision,
+            "owner": org,
+            "name": name,
+            "fullname": name,
+            "visibility": "private" if self.authenticator.tokens else "public",
+            "create_at": changed,
+            "updated_at": changed,
+            "labels": {"others": [], "task": None, "frameworks": []},
+            "siblings": [{"rfilename": entry.path} for entry in repository.entries],
+        }
+        return _data(facts)
 
     async def tree(self, request: web.Request) -> web.StreamResponse:
         repository = await self._repository(request, request.query.get("ref"))
@@ -95,7 +93,7 @@ class ModelersApi:
 
     def _answering(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            if not self.authenticator.admits(_bearer(request)):
+            if not self.authenticator.admits(bearer_of(request.headers)):
                 return _refusal(401, "unauthorized", "this hub asks for a token")
             try:
                 return await handler(request)
@@ -105,11 +103,6 @@ class ModelersApi:
                 return _refusal(404, _MISSING.get(type(error), "repo_not_found"), error.what)
 
         return answer
-
-
-def _bearer(request: web.Request) -> str | None:
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _data(data: dict[str, Any]) -> web.Response:

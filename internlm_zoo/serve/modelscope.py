@@ -6,14 +6,15 @@ the specification. Every file has a sha256; the branch is called master.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from internlm_zoo.errors import NotFoundError
-from internlm_zoo.serve.authenticator import Authenticator
+from internlm_zoo.serve.authenticator import Authenticator, bearer_of
 from internlm_zoo.serve.catalogue import Catalogue, EntryNotFound, Repository, ServedFile
 from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import find_hashed
@@ -21,7 +22,6 @@ from internlm_zoo.serve.pending import find_hashed
 HUB = "modelscope"
 LISTING_LIMIT = 3000  # as the hub's own, so that clients meet it here, too
 COOKIE = "m_session_id"
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,20 @@ class ModelScopeApi:
     async def facts(self, request: web.Request) -> web.StreamResponse:
         repository = await self._repository(request)
         org, name = repository.name.split("/")
-        return _data(
-            {
-                "Id": repository.revision,
-                "Path": org,
-                "Name": name,
-                "Revision": "master",
-                "LastUpdatedTime": int(repository.modified),
-                "Visibility": 5 if not self.authenticator.tokens else 1,
-            }
-        )
+        facts = {
+            "Id": repository.revision,
+            "Path": org,
+            "Name": name,
+            "Revision": "master",
+            "LastUpdatedTime": int(repository.modified),
+            "Visibility": 5 if not self.authenticator.tokens else 1,
+        }
+        return _data(facts)
 
     async def revisions(self, request: web.Request) -> web.StreamResponse:
         repository = await self._repository(request)
-        branch = {
-            "Revision": "master",
-            "CommitId": repository.revision,
-            "CreatedAt": int(repository.modified),
-        }
+        created = int(repository.modified)
+        branch = {"Revision": "master", "CommitId": repository.revision, "CreatedAt": created}
         return _data({"RevisionMap": {"Branches": [branch], "Tags": []}})
 
     async def files(self, request: web.Request) -> web.StreamResponse:
@@ -85,7 +81,8 @@ class ModelScopeApi:
 
     def _answering(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            if not any(self.authenticator.admits(token) for token in _tokens(request)):
+            tokens = (bearer_of(request.headers), request.cookies.get(COOKIE))
+            if not any(map(self.authenticator.admits, tokens)):
                 return _refusal(401, "this hub asks for a token")
             try:
                 return await handler(request)
@@ -93,11 +90,6 @@ class ModelScopeApi:
                 return _refusal(404, error.what)
 
         return answer
-
-
-def _tokens(request: web.Request) -> Iterable[str | None]:
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return (token.strip() if scheme.lower() == "bearer" else None, request.cookies.get(COOKIE))
 
 
 def _data(data: dict[str, Any]) -> web.Response:

@@ -47,16 +47,12 @@ async def answer_when_hashed(
     except ServerStopping:
         return web.Response(status=503)
     except Unhashed as unhashed:
-        if _is_of_a_file(request):
+        if "path" in request.match_info or "FilePath" in request.query:  # it is for a file
             after = str(1 + min(_LONGEST, catalogue.hashing.seconds))
             return web.Response(status=503, headers={hdrs.RETRY_AFTER: after}, text="it is being hashed")
         if _is_waited_for(request):
             return await _later(request, handler, unhashed)
         return await _begun(request, handler, unhashed)
-
-
-def _is_of_a_file(request: web.Request) -> bool:
-    return "path" in request.match_info or "FilePath" in request.query
 
 
 def _is_waited_for(request: web.Request) -> bool:

@@ -121,12 +121,8 @@ def _token_ids(loaded: Loaded, golden: Golden) -> Check:
     for number, prompt in enumerate(golden.prompts, 1):
         found = encode(loaded, prompt.prompt)
         if tuple(found) != prompt.input_ids:
-            return Check(
-                "token ids",
-                False,
-                f"prompt {number}: the tokenizer gives {found[:8]}…, not {list(prompt.input_ids[:8])}…: it "
-                "is not the one the model was trained with",
-            )
+            wrong = f"prompt {number}: the tokenizer gives {found[:8]}…, not {list(prompt.input_ids[:8])}…"
+            return Check("token ids", False, f"{wrong}: it is not the one the model was trained with")
     return Check("token ids", True, f"the token ids of {len(golden.prompts)} prompts are the golden ones")
 
 
@@ -157,17 +153,11 @@ def _greedy(loaded: Loaded, readings: list[Reading]) -> Check:
         count = sum(len(reading.golden.greedy) for reading in readings)
         return Check("tokens", True, f"all {count} greedy tokens are the golden ones")
     first = wrong[0]
-    at = next(
-        place
-        for place, pair in enumerate(zip(first.golden.greedy, first.greedy, strict=False))
-        if pair[0] != pair[1]
-    )
+    pairs = enumerate(zip(first.golden.greedy, first.greedy, strict=False))
+    at = next(place for place, (golden, own) in pairs if golden != own)
     expected, found = (_shown(loaded, tokens[at]) for tokens in (first.golden.greedy, first.greedy))
-    return Check(
-        "tokens",
-        False,
-        f"prompt {first.number}: expected {expected}, got {found} as token {at + 1}; {_difference(readings)}",
-    )
+    said = f"prompt {first.number}: expected {expected}, got {found} as token {at + 1}"
+    return Check("tokens", False, f"{said}; {_difference(readings)}")
 
 
 def _difference(readings: list[Reading]) -> str:

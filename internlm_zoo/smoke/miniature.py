@@ -100,9 +100,8 @@ def _route(model: Model, registry: Registry) -> Route:
 def _blueprint(model: Model, registry: Registry) -> Blueprint:
     shape = registry.shape_of(model)
     if shape is None:
-        raise UnsupportedError(
-            "neither the model nor its family states an architecture", model.name, "add one to the registry"
-        )
+        what = "neither the model nor its family states an architecture"
+        raise UnsupportedError(what, model.name, "add one to the registry")
     layout = layout_of(registry.family_of(model).layout, _route(model, registry).start)
     facts, sizes = _measures(shape, model)
     choices: dict[str, object] = {name: facts.get(name, values[0]) for name, values in layout.choices.items()}

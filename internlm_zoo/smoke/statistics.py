@@ -84,9 +84,8 @@ def score_check(loaded: Loaded) -> Check:
     values = [score(loaded, asked) for asked in _conversations(loaded)]
     ok = all(map(math.isfinite, values)) and len(set(values)) > 1
     shown = ", ".join(f"{value:.3f}" for value in values)
-    return Check(
-        "scores", ok, f"scores {shown} " + ("differ and are finite" if ok else "tell no answers apart")
-    )
+    finding = "differ and are finite" if ok else "tell no answers apart"
+    return Check("scores", ok, f"scores {shown} {finding}")
 
 
 def _conversations(loaded: Loaded) -> Sequence[Sequence[Message] | str]:

@@ -42,9 +42,8 @@ def open_source(hub: Hub, settings: Settings) -> Source:
     endpoint = endpoint_of(hub, settings.environ)
     if hub.protocol is None or not endpoint:
         missing = "endpoint" if hub.protocol else "protocol"
-        raise UnsupportedError(
-            f"{hub.name} is listed, but not downloaded from: it has no {missing}", f"hubs.{hub.name}"
-        )
+        what = f"{hub.name} is listed, but not downloaded from: it has no {missing}"
+        raise UnsupportedError(what, f"hubs.{hub.name}")
     if settings.offline and hub.protocol != "directory":
         raise NetworkError(f"{hub.name} was not asked: offline mode is on", fix="leave out `offline`")
     module, adapter = _ADAPTERS[hub.protocol]

@@ -141,11 +141,8 @@ def _protocol_of(name: str, text: str, hubs: Mapping[str, Hub]) -> str:
     takers = [hub.name for hub in hubs.values() if hub.token_env]
     if name in takers:
         return hubs[name].protocol or ""
-    what = (
-        f"{name} takes no token"
-        if name in hubs
-        else f"{parameter('token_file', text)} does not say for which hub it is"
-    )
+    unclear = f"{parameter('token_file', text)} does not say for which hub it is"
+    what = f"{name} takes no token" if name in hubs else unclear
     raise UsageError(what, fix=f"write HUB={text}, with one of {', '.join(takers)}")
 
 

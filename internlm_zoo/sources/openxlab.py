@@ -205,9 +205,8 @@ class OpenXLabSource:
 
     def _error_of(self, path: str, thing: str, reason: str) -> AccessError | NotFoundError:
         if path.startswith(_OPEN):
-            return AccessError(
-                f"{self._hub} does not give {thing}: {reason}", host_of(self._endpoint), "openxlab config"
-            )
+            what = f"{self._hub} does not give {thing}: {reason}"
+            return AccessError(what, host_of(self._endpoint), "openxlab config")
         return NotFoundError(f"{self._hub} does not give {thing}: {reason}", host_of(self._endpoint))
 
     def _link(self, repo: str, path: str) -> Location | None:
@@ -224,7 +223,6 @@ class OpenXLabSource:
 
 def _signature(secret: str, nonce: str, algorithm: str) -> str:
     if algorithm not in _ALGORITHMS:
-        raise UnsupportedError(
-            f"OpenXLab asks for the signature algorithm {algorithm[:_SHOWN]!r}, which is not known here"
-        )
+        what = f"OpenXLab asks for the signature algorithm {algorithm[:_SHOWN]!r}, which is not known here"
+        raise UnsupportedError(what)
     return base64.b64encode(hmac.digest(secret.encode(), nonce.encode(), _ALGORITHMS[algorithm])).decode()

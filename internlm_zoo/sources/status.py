@@ -84,13 +84,8 @@ def _state(first: Resolved, item: Resolved) -> State:
 
 def _agreement(one: LockedRelease, other: LockedRelease) -> State:
     """Names agree; whether any of the bytes were compared."""
-    comparable = [
-        path
-        for path in _paths(one)
-        for a, b in [(one.file(path), other.file(path))]
-        if a and b and a.compared(b)
-    ]
-    return "same" if comparable else "unknown"
+    pairs = ((one.file(path), other.file(path)) for path in _paths(one))
+    return "same" if any(a and b and a.compared(b) for a, b in pairs) else "unknown"
 
 
 def _differing(one: LockedRelease, other: LockedRelease) -> Iterator[str]:
