@@ -169,13 +169,6 @@ def _misfits(
         findings += refused if seen.found.whole else ()
         return ()
     comparing = partial(complaints, layout, *measured, grid, stored, folder.name)
-    return [
-        misfit
-        for misfit in noting(findings, comparing) or ()
-        if seen.found.whole or not _consequent(misfit, seen)
-    ]
-
-
-def _consequent(misfit: Mismatch, seen: Survey) -> bool:
-    """Whether it is missing because a shard is."""
-    return misfit.absent and not seen.found.container.parallel
+    misfits = noting(findings, comparing) or ()
+    all_count = seen.found.whole or seen.found.container.parallel  # else some are missing as a shard is
+    return [misfit for misfit in misfits if all_count or not misfit.absent]

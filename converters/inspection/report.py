@@ -109,20 +109,14 @@ def _of_shards(found: FolderContents, checkpoint: Checkpoint | None) -> Iterator
     if found.absent and checkpoint is None:
         yield from map(finding, found.absent)
     elif found.stale:
-        yield Finding(
-            found.stale,
-            found.folder.where(found.choice.taken.name),
-            "all tensors are there: `inspect(fix_index=True)` writes a right index, and convert needs none",
-        )
+        fix = "all tensors are there: `inspect(fix_index=True)` writes a right index, and convert needs none"
+        yield Finding(found.stale, found.folder.where(found.choice.taken.name), fix)
 
 
 def _explained(refusal: Finding, seen: Survey, contents: Contents) -> bool:
     """Whether the first reason for which it does not open is among those that were found."""
-    return (
-        bool(contents.findings)
-        or not seen.readable
-        or any(refusal.where == one.where for one in seen.findings)
-    )
+    places = {one.where for one in seen.findings}
+    return bool(contents.findings) or not seen.readable or refusal.where in places
 
 
 def _sidecars(folder: Folder, seen: Survey, workers: int | None) -> list[Finding]:
@@ -152,12 +146,8 @@ def _statistics(
 
 
 def _by_names(seen: Survey) -> dict[str, Fact]:
-    found = seen.found
-    return {
-        "format": Fact(found.container.name, _NAMES),
-        "tp": Fact(found.tp, _NAMES),
-        "pp": Fact(found.pp, _NAMES),
-    }
+    said = {"format": seen.found.container.name, "tp": seen.found.tp, "pp": seen.found.pp}
+    return {name: Fact(value, _NAMES) for name, value in said.items()}
 
 
 def _by_contents(seen: Survey, contents: Contents | None) -> dict[str, Fact]:

@@ -24,7 +24,7 @@ class Outputs:
         self._missing = {file.name: len(file.layout.spans) for file in files}
         self._done = dict.fromkeys(self._files, 0)
         self._crcs: dict[str, dict[str, int]] = {file.name: {} for file in files}
-        self._open: dict[str, _Output] = {}
+        self._open: dict[str, Handle] = {}
         self._directory = directory
         self._progress = progress
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class Outputs:
         encode = self._files[name].layout.encode
         if encode:
             offset, data = encode(offset, data)
-        self._output(name).write(offset, data)
+        self._output(name).write(data, offset)
         self._progress.advance(name, len(data))
 
     def finish(self, batch: Batch, crcs: Mapping[str, Mapping[str, int]]) -> None:
@@ -70,19 +70,19 @@ class Outputs:
 
     def _finalize(self, file: TargetFile) -> None:
         output = self._output(file.name)
-        for patch in file.layout.finalize(self._crcs[file.name]):
-            output.write(*patch)
+        for offset, data in file.layout.finalize(self._crcs[file.name]):
+            output.write(memoryview(data), offset)
         output.close()
         self._progress.finish(file.name)
 
-    def _output(self, name: str) -> _Output:
+    def _output(self, name: str) -> Handle:
         with self._lock:
             if name not in self._open:
                 layout = self._files[name].layout
                 self._progress.start(name, layout.size, min(self._done[name], layout.size))
-                output = self._open[name] = _Output(self._directory / name, layout.size)
-                for patch in layout.fixed:
-                    output.write(*patch)
+                output = self._open[name] = _created(self._directory / name, layout.size)
+                for offset, data in layout.fixed:
+                    output.write(memoryview(data), offset)
             return self._open[name]
 
     def __enter__(self) -> Outputs:
@@ -94,20 +94,13 @@ class Outputs:
                 stack.callback(output.close)
 
 
-class _Output:
-    """One file, its space reserved."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self._handle = Handle(path, os.O_RDWR | os.O_CREAT)
-        try:
-            with self._handle.opened() as file:
-                reserve(file, size)
-        except OSError:
-            self.close()
-            raise
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        self._handle.write(memoryview(data), offset)
-
-    def close(self) -> None:
-        self._handle.close()
+def _created(path: Path, size: int) -> Handle:
+    """A file, its space reserved."""
+    handle = Handle(path, os.O_RDWR | os.O_CREAT)
+    try:
+        with handle.opened() as file:
+            reserve(file, size)
+    except OSError:
+        handle.close()
+        raise
+    return handle

@@ -41,14 +41,11 @@ class Staging:
         self._guard: LockFile | None = None
         self._say: Callable[[str], None] = lambda _: None
         with _as_argument(target):
-            self._look(target)
-
-    def _look(self, given: Path) -> None:
-        _check_names(self.target, self.path)
-        _check_place(given, next(parent for parent in self.target.parents if parent.exists()))
-        if _is_mount_point(self.target):
-            what = "a mount point cannot be replaced in one step"
-            raise UsageError(what, given, "choose a directory in it")
+            _check_names(self.target, self.path)
+            _check_place(target, next(parent for parent in self.target.parents if parent.exists()))
+            if _is_mount_point(self.target):
+                what = "a mount point cannot be replaced in one step"
+                raise UsageError(what, target, "choose a directory in it")
 
     @property
     def occupied(self) -> bool:

@@ -112,11 +112,6 @@ def _announcement(root: Path, server: Server, *, guarded: bool) -> CommandResult
     from internlm_zoo.serve.catalogue import Catalogue
 
     variables = environment(server.url)
-    data = {
-        "url": server.url,
-        "root": root,
-        "guarded": guarded,
-        "environment": variables,
-        "repositories": Catalogue(root).names(),
-    }
+    data = {"url": server.url, "root": root, "guarded": guarded, "environment": variables}
+    data["repositories"] = Catalogue(root).names()
     return CommandResult(data, [f"export {name}={value}" for name, value in variables.items()])

@@ -158,15 +158,11 @@ def _check(node: Node) -> Iterator[Problem]:
     if isinstance(node, MappingNode):
         yield from _doubled(node)
         SafeConstructor().flatten_mapping(node)
-        node.value = _last_of_each(node.value)
+        # What a mapping says itself comes after what it merges, and holds.
+        plain = [pair for pair in node.value if isinstance(pair[0], ScalarNode)]
+        node.value = list({key.value: (key, value) for key, value in plain}.values())
     for _, child in children(node):
         yield from _check(child)
-
-
-def _last_of_each(pairs: list[tuple[Node, Node]]) -> list[tuple[Node, Node]]:
-    """What a mapping says itself comes after what it merges, and holds."""
-    plain = [pair for pair in pairs if isinstance(pair[0], ScalarNode)]
-    return list({key.value: (key, value) for key, value in plain}.values())
 
 
 def _doubled(node: MappingNode) -> Iterator[Problem]:

@@ -30,16 +30,13 @@ def with_columns_first(
     tables: Iterable[EvaluationTable], columns: Sequence[str]
 ) -> tuple[EvaluationTable, ...]:
     """The tables that have any of the columns (all tables if there are none), those columns in front."""
-    return tuple(
-        table.model_copy(update={"models": _first(table.models, columns)})
-        for table in tables
-        if not columns or set(columns) & set(table.models)
-    )
-
-
-def _first(models: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
-    asked = [column for column in columns if column in models]
-    return (*asked, *(model for model in models if model not in asked))
+    turned = []
+    for table in tables:
+        asked = [column for column in columns if column in table.models]
+        if asked or not columns:
+            models = tuple(dict.fromkeys([*asked, *table.models]))
+            turned.append(table.model_copy(update={"models": models}))
+    return tuple(turned)
 
 
 def _column(registry: Registry, name: str, columns: dict[str, str]) -> str:

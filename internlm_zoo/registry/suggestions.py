@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from internlm_zoo.errors import NotFoundError, UnsupportedError, ZooError
-from internlm_zoo.registry.release import Release
 from internlm_zoo.registry.schema import Model, OtherArchitecture
 
 
@@ -22,7 +21,9 @@ def unknown_model(name: str, models: Mapping[str, Model], others: Sequence[Other
     for model in models.values():
         for release in model.releases:
             if release.quantised and _same(name, (release.repo, *release.also_listed_as)):
-                return NotFoundError(f"there is no model '{name}'", fix=_by_format(model, release))
+                command = f"`download({model.name!r}, format={release.format!r})`"
+                fix = f"it is {model.name} in {release.format}: {command}"
+                return NotFoundError(f"there is no model '{name}'", fix=fix)
     return NotFoundError(f"there is no model '{name}'", fix=_near(name, models))
 
 
@@ -40,11 +41,6 @@ def folded(name: str) -> str:
 
 def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
-
-
-def _by_format(model: Model, release: Release) -> str:
-    command = f"`download({model.name!r}, format={release.format!r})`"
-    return f"it is {model.name} in {release.format}: {command}"
 
 
 def _same(name: str, repos: Iterable[str]) -> str | None:

@@ -44,7 +44,7 @@ class RemoteFolder:
     ) -> None:
         self.model = model
         self._candidate = candidate
-        self._release = release
+        self.release = release
         self._hubs = hubs
         self._client = client
         self._files: dict[str, ByteSource] = {}
@@ -52,16 +52,12 @@ class RemoteFolder:
 
     @property
     def name(self) -> str:
-        return self._release.id
-
-    @property
-    def release(self) -> LockedRelease:
-        return self._release
+        return self.release.id
 
     def names(self, below: str = "") -> Sequence[str]:
         """Without MD5 side-cars: what they say is checked as the bytes pass."""
         folder = f"{below}/" if below else ""
-        paths = (file.path for file in self._release.files if file.path.startswith(folder))
+        paths = (file.path for file in self.release.files if file.path.startswith(folder))
         here = {name for path in paths if "/" not in (name := path.removeprefix(folder))}
         return sorted(name for name in here if name.removesuffix(SUFFIX) not in here - {name})
 
@@ -76,7 +72,7 @@ class RemoteFolder:
             return self._files[name]
 
     def identity(self, name: str) -> str:
-        release, file = self._release, self._file(name)
+        release, file = self.release, self._file(name)
         return repr((release.hub, release.repo, release.revision, file))
 
     def known_sha256(self, name: str) -> str | None:
@@ -88,7 +84,7 @@ class RemoteFolder:
         file = self.open(name)
         if not isinstance(file, RangedFile):
             return None
-        return {"from": f"{self.name}@{self._release.revision}", **file.provenance()}
+        return {"from": f"{self.name}@{self.release.revision}", **file.provenance()}
 
     def confirm(self) -> None:
         """Every answer was of the bytes that the first one was of: see RangedFile."""
@@ -107,7 +103,7 @@ class RemoteFolder:
         self.close()
 
     def _file(self, name: str) -> File:
-        file = self._release.file(name)
+        file = self.release.file(name)
         if file is None:
             raise NotFoundError("there is no such file", self.where(name))
         return file
@@ -117,7 +113,7 @@ class RemoteFolder:
         endpoint = Endpoint(self._candidate.hub.name, partial(self._hubs.locate, self._candidate, file))
         ranges = Ranges(self.where(name), file, endpoint, self._client)
         if _WEIGHTS.fullmatch(name) and name != MODEL_CONFIG:
-            sidecar = self._release.file(name + SUFFIX)
+            sidecar = self.release.file(name + SUFFIX)
             return RangedFile(ranges, file, stated_digest(self, name) if sidecar else None)
         return MemoryFile(ranges.name, _whole(ranges, file))
 

@@ -6,7 +6,6 @@ the specification. Every file has a sha256; the branch is called master.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +62,7 @@ class ModelScopeApi:
         repository = await self._repository(request)
         recursive = request.query.get("Recursive", "").lower() in ("true", "1")
         items = repository.listing(request.query.get("Root", ""), recursive=recursive)
-        return _data({"Files": _listed(items[:LISTING_LIMIT], repository)})
+        return _data({"Files": [_node(item, repository) for item in items[:LISTING_LIMIT]]})
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         repository = await self._repository(request)
@@ -101,24 +100,19 @@ def _refusal(status: int, message: str) -> web.Response:
     return web.json_response(body, status=status)
 
 
-def _listed(items: Iterable[str | ServedFile], repository: Repository) -> list[dict[str, Any]]:
-    return [_file(item, repository) if isinstance(item, ServedFile) else _folder(item) for item in items]
-
-
-def _file(entry: ServedFile, repository: Repository) -> dict[str, Any]:
+def _node(item: str | ServedFile, repository: Repository) -> dict[str, Any]:
+    path = item if isinstance(item, str) else item.path
+    node = {"Name": path.rpartition("/")[2], "Path": path}
+    if isinstance(item, str):
+        return {**node, "Type": "tree", "Size": 0, "Mode": "16384"}
     return {
-        "Name": entry.path.rpartition("/")[2],
-        "Path": entry.path,
+        **node,
         "Type": "blob",
-        "Size": entry.size,
-        "Sha256": entry.sha256,
+        "Size": item.size,
+        "Sha256": item.sha256,
         "Revision": repository.revision,
-        "IsLFS": entry.pointer is not None,
+        "IsLFS": item.pointer is not None,
         "Mode": "33188",
-        "CommittedDate": int(entry.modified),
+        "CommittedDate": int(item.modified),
         "CommitMessage": "",
     }
-
-
-def _folder(path: str) -> dict[str, Any]:
-    return {"Name": path.rpartition("/")[2], "Path": path, "Type": "tree", "Size": 0, "Mode": "16384"}

@@ -87,8 +87,10 @@ def golden_checks(loaded: Loaded, golden: Golden) -> Iterator[Check]:
     loaded: in float32, for that is what the golden data was computed in.
     """
     yield from _weights(loaded.plan.directory, golden)
-    if loaded.model.config.vocab_size != golden.logits.shape[1]:
-        yield _other_vocabulary(loaded.model.config.vocab_size, golden)
+    size = loaded.model.config.vocab_size
+    if size != golden.logits.shape[1]:
+        what = f"it has {size} tokens and {golden.model} {golden.logits.shape[1]}: another model"
+        yield Check("vocabulary", False, what)
         return
     if loaded.tokenizer is not None:
         yield _token_ids(loaded, golden)
@@ -110,11 +112,6 @@ def _weights(directory: ModelDirectory, golden: Golden) -> Iterator[Check]:
         else:
             sentence = f"{name} is not the file that was released: its sha256 is {found[:12]}…"
             yield Check("weights", False, f"{sentence}, not {expected[:12]}…")
-
-
-def _other_vocabulary(size: int, golden: Golden) -> Check:
-    expected = golden.logits.shape[1]
-    return Check("vocabulary", False, f"it has {size} tokens and {golden.model} {expected}: another model")
 
 
 def _token_ids(loaded: Loaded, golden: Golden) -> Check:

@@ -15,9 +15,6 @@ from internlm_zoo.errors import AccessError, ZooError
 from internlm_zoo.secret import Secret
 from internlm_zoo.sources.base import Location, Snapshot, Source
 
-# What a hub answers to whoever it does not know, and to whoever it knows and does not let in.
-REFUSALS = frozenset({401, 403})
-
 T = TypeVar("T")
 
 

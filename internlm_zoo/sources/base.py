@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from internlm_zoo.sources.authentication import Credentials
 
 
+DEFAULT_NAMES = (None, "main", "master")
+"""Of the one revision that a hub without revisions has."""
 _LISTING = "listing-"
 
 

@@ -20,11 +20,10 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.files import Digests, File
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, Snapshot, listing_revision
+from internlm_zoo.sources.base import DEFAULT_NAMES, Location, Snapshot, listing_revision
 from internlm_zoo.sources.paths import check_path, check_snapshot
 
 _WORKERS = 8
-_DEFAULT_NAMES = (None, "main", "master")
 
 
 class DirectorySource:
@@ -44,7 +43,7 @@ class DirectorySource:
         paths = sorted(files_below(folder, LISTED))
         files = tuple(in_threads(lambda path: self._remote_file(folder, path), paths, _WORKERS))
         found = listing_revision((file.path, file.sha256 or "") for file in files)
-        if revision not in (*_DEFAULT_NAMES, found):
+        if revision not in (*DEFAULT_NAMES, found):
             raise NotFoundError(f"{self._hub} has no revision {revision} of {repo}", folder)
         return check_snapshot(Snapshot(self._hub, repo, found, revision, files))
 

@@ -27,7 +27,7 @@ from internlm_zoo.files import File
 from internlm_zoo.net.addresses import WEB, host_of
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, Snapshot, listing_revision
+from internlm_zoo.sources.base import DEFAULT_NAMES, Location, Snapshot, listing_revision
 from internlm_zoo.sources.credentials import credentials_of
 from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient
 from internlm_zoo.sources.paths import check_snapshot
@@ -37,7 +37,6 @@ _OPEN = "/api/v1/sso-be/api/v1/open"
 _FILES = "/api/v1/model-center/api/v1/cli/repository/getFileDownloadUrl"
 _SUCCESS = "10000"  # as msgCode, of the answer and of the answer in it
 _ALGORITHMS = {"HmacSHA1": "sha1", "HmacSHA256": "sha256", "HmacSHA512": "sha512"}
-_DEFAULT_NAMES = (None, "main", "master")
 _TOKEN_SECONDS = 600.0
 _LINK_SECONDS = 600.0
 _MARGIN_SECONDS = 30.0  # a link must last until its answer has begun
@@ -141,7 +140,7 @@ class OpenXLabSource:
         with self._lock:
             files = self._client.retry_once(lambda: self._list(repo))
         found = listing_revision((path, file.hash or "") for path, file in files.items())
-        if revision not in (*_DEFAULT_NAMES, found):
+        if revision not in (*DEFAULT_NAMES, found):
             raise self._client.not_found(f"revision {revision} of {repo} (it keeps only the current one)")
         listed = tuple(map(File, files))
         return check_snapshot(Snapshot(self._hub, repo, found, revision, listed))

@@ -73,25 +73,17 @@ def check_snapshot(snapshot: Snapshot) -> Snapshot:
         raise IntegrityError(f"refused the revision {_shown(snapshot.revision)}: it is not one name", where)
     check_listing((file.path for file in snapshot.files), where)
     for file in snapshot.files:
-        _check_facts(file, where)
+        if wrong := next(_faults(file), None):
+            raise IntegrityError(f"refused the listing: {_shown(file.path)} has {wrong}", where)
     return snapshot
 
 
-def _check_facts(file: File, where: str) -> None:
-    wrong = _wrong_size(file) or next(_wrong_digests(file), None)
-    if wrong:
-        raise IntegrityError(f"refused the listing: {_shown(file.path)} has {wrong}", where)
-
-
-def _wrong_size(file: File) -> str | None:
-    if file.size is not None and file.size < 0:
-        return "a size below zero"
-    too_large = file.size is not None and file.size > LARGEST_FILE
-    return f"a size above {LARGEST_FILE:,} bytes" if too_large else None
-
-
-def _wrong_digests(file: File) -> Iterator[str]:
+def _faults(file: File) -> Iterator[str]:
     """No bytes have digests of another form, nor any but no bytes those of nothing."""
+    if file.size is not None and file.size < 0:
+        yield "a size below zero"
+    if file.size is not None and file.size > LARGEST_FILE:
+        yield f"a size above {LARGEST_FILE:,} bytes"
     for digest, (name, is_one, of_nothing) in zip(file.digests, _FORMS):  # noqa: B905 - 100,000 times
         if digest is None:
             continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Literal
 
@@ -49,31 +50,24 @@ def status(
     def kind(item: Resolved) -> tuple[str, str]:
         return item.model, item.release.format or ""
 
-    return [
-        comparison
-        for _, group in groupby(sorted(resolved, key=kind), kind)
-        for comparison in _compare(list(group))
-    ]
+    groups = (list(group) for _, group in groupby(sorted(resolved, key=kind), kind))
+    return [comparison for group in groups for comparison in _compare(group)]
 
 
 def _compare(group: list[Resolved]) -> Iterator[ReleaseComparison]:
     first = next((item for item in group if item.now is not None), None)
     for item in group:
+        compared = partial(ReleaseComparison, item.model, item.release)
         if item.now is None:
-            gone = isinstance(item.error, NotFoundError | AccessError)
-            gone = gone and not isinstance(item.error, CredentialError)
-            yield ReleaseComparison(
-                item.model, item.release, "gone" if gone else "unreachable", error=item.error
-            )
+            refused = isinstance(item.error, NotFoundError | AccessError)
+            gone = refused and not isinstance(item.error, CredentialError)
+            yield compared("gone" if gone else "unreachable", error=item.error)
         elif item is first or first is None or first.now is None:
-            yield ReleaseComparison(
-                item.model, item.release, "first", item.now, item.updated, notes=item.notes
-            )
+            yield compared("first", item.now, item.updated, notes=item.notes)
         else:
             differing = tuple(_differing(first.now, item.now))
             state = _state(first, item) if differing else _agreement(first.now, item.now)
-            found = (state, item.now, item.updated, differing)
-            yield ReleaseComparison(item.model, item.release, *found, notes=item.notes)
+            yield compared(state, item.now, item.updated, differing, notes=item.notes)
 
 
 def _state(first: Resolved, item: Resolved) -> State:

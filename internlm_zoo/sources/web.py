@@ -20,7 +20,7 @@ from internlm_zoo.errors import NotFoundError
 from internlm_zoo.files import File
 from internlm_zoo.registry.schema import Hub
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.base import Location, Snapshot, listing_revision
+from internlm_zoo.sources.base import DEFAULT_NAMES, Location, Snapshot, listing_revision
 from internlm_zoo.sources.budget import ListingBudget
 from internlm_zoo.sources.hub_client import LONGEST_URL, HubClient, Response
 from internlm_zoo.sources.paths import FILES, check_path, check_snapshot
@@ -28,7 +28,6 @@ from internlm_zoo.sources.paths import FILES, check_path, check_snapshot
 LINKS = FILES + 100
 """On one page: files, and what servers put above them."""
 
-_DEFAULT_NAMES = (None, "main", "master")
 # Neither looks further than the next bracket, whatever stands there.
 _TAG = re.compile(r"<a\s([^<>]*)>", re.IGNORECASE)
 _HREF = re.compile(r"""(?<![\w-])href\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"']+))""", re.IGNORECASE)
@@ -57,7 +56,7 @@ class WebSource:
         check_path(repo, self._hub)
         pages = dict(self._walk(repo))
         found = listing_revision((path, page.digest) for path, page in pages.items())
-        if revision not in (*_DEFAULT_NAMES, found):
+        if revision not in (*DEFAULT_NAMES, found):
             raise self._client.not_found(f"revision {revision} of {repo}")
         files = (
             File(folder + name)
