@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -252,7 +252,7 @@ def test_the_callers_event_is_not_set_by_us(world):
 def test_two_at_once_in_one_process_and_the_end_of_one_leaves_the_other_alone(large, capsys):
     """Under asyncio, with one store; a cancelled task sets its event."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    begun = asyncio.Event()
+    begun, loop = asyncio.Event(), None
 
     class Begun(zoo.Progress):
         def advance(self, task: str, amount: int, source: str | None = None) -> None:
@@ -267,7 +267,7 @@ def test_two_at_once_in_one_process_and_the_end_of_one_leaves_the_other_alone(la
             cancel.set()
             raise
 
-    async def both() -> tuple[object, object]:
+    async def both() -> Sequence[DownloadResult | BaseException]:
         nonlocal loop
         loop = asyncio.get_running_loop()
         for hub in large.hubs.values():
@@ -277,9 +277,8 @@ def test_two_at_once_in_one_process_and_the_end_of_one_leaves_the_other_alone(la
         first, second = asyncio.create_task(fetch("hf")), asyncio.create_task(fetch("original"))
         await begun.wait()
         first.cancel()
-        return tuple(await asyncio.gather(first, second, return_exceptions=True))
+        return await asyncio.gather(first, second, return_exceptions=True)
 
-    loop = None
     first, second = asyncio.run(both())
     assert isinstance(first, asyncio.CancelledError)
     assert content_below(second) == ORIGINAL_FILES

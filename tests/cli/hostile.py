@@ -29,7 +29,8 @@ class Stream(io.TextIOWrapper):
     """stdout or stderr, of a terminal or a pipe."""
 
     def __init__(self, terminal: bool) -> None:
-        super().__init__(io.BytesIO(), "utf-8", "strict" if terminal else "surrogateescape")
+        self._written = io.BytesIO()
+        super().__init__(self._written, "utf-8", "strict" if terminal else "surrogateescape")
         self._terminal = terminal
 
     def isatty(self) -> bool:
@@ -38,7 +39,7 @@ class Stream(io.TextIOWrapper):
     @property
     def text(self) -> str:
         self.flush()
-        return self.buffer.getvalue().decode("utf-8", "surrogateescape")
+        return self._written.getvalue().decode("utf-8", "surrogateescape")
 
 
 def shown(

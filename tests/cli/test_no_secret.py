@@ -198,9 +198,8 @@ def word_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 QUICK = (fault_of_ours, fault_before_all)
-SLOW = (in_trouble, wrong_bytes, nothing, no_header, dead, no_tls, dead_proxy, bad_proxy, bad_endpoint)
 SLOW = (
-    *SLOW,
+    *(in_trouble, wrong_bytes, nothing, no_header, dead, no_tls, dead_proxy, bad_proxy, bad_endpoint),
     reject,
     password_of_a_hub,
     url_of_the_user,

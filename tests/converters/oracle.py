@@ -371,7 +371,7 @@ def write_hf(
     (folder / "config.json").write_text(json.dumps(settings))
     tensors = stored(expected(model, dims, names), dims.dtype, "own")
     base, suffix = ("model", ".safetensors") if container == "safetensors" else ("pytorch_model", ".bin")
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for n in range(files):
         name = f"{base}{suffix}" if files == 1 else f"{base}-{n + 1:05d}-of-{files:05d}{suffix}"
         part = {key: tensors[key] for key in list(tensors)[n::files]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ TOUCHING = {
     "num_local_experts": 8,
     "deepnorm_scale": 0.81,
 }
-NEUTRAL = {
+NEUTRAL: dict[str, Any] = {
     "sliding_window": None,
     "attn_logit_softcapping": None,
     "logit_scale": 1.0,

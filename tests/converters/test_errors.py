@@ -9,6 +9,7 @@ def test_a_line_keeps_its_ends() -> None:
     error = UsageError(f"no tensor {'x' * 1_000_000}: rename it", "y" * 5000, "z" * 5000)
     assert error.what.startswith("no tensor xxx") and error.what.endswith("xxx: rename it")
     assert f"[{1_000_021 - LINE} characters]" in error.what
+    assert error.where is not None and error.fix is not None
     assert all(len(text) < LINE + 50 for text in (error.what, error.where, error.fix))
 
 

@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -130,7 +131,7 @@ def hf_to_original(case: Case, names: str) -> None:
             src = folder / "src"
             original = write_original(folder / "first", case.model, case.dims, case.tp, case.stages, case.how)
             converters.convert(original, src, to="llama")
-        grid = {"tp": case.new_tp, "pp": case.new_pp, "dtype": case.new_dtype}
+        grid: dict[str, Any] = {"tp": case.new_tp, "pp": case.new_pp, "dtype": case.new_dtype}
         converters.convert(src, folder / "dst", to="original", **grid)
         assert_written(folder / "dst", case)
 
@@ -139,7 +140,7 @@ def original_to_original(case: Case) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         src = write_original(folder / "src", case.model, case.dims, case.tp, case.stages, case.how)
-        grid = {"tp": case.new_tp, "pp": case.new_pp, "dtype": case.new_dtype}
+        grid: dict[str, Any] = {"tp": case.new_tp, "pp": case.new_pp, "dtype": case.new_dtype}
         converters.convert(src, folder / "dst", to="original", **grid)
         assert_written(folder / "dst", case)
 

@@ -13,8 +13,8 @@ from converters.errors import UnsupportedError
 from converters.progress import NullProgress
 from converters.sinks.journal import Journal
 from converters.sinks.staging import Staging
-from tests.converters.oracle import make_model
-from tests.converters.test_publishing import INTERNLM2, content, write_original
+from tests.converters.oracle import INTERNLM2, make_model, write_original
+from tests.converters.test_publishing import content
 
 FORMS = {
     "truncated": lambda text: text[: len(text) // 2],

@@ -65,9 +65,10 @@ def built(source: str = "shim.c") -> Path:
     folder = Path(tempfile.mkdtemp(prefix="shim-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o755)
-    command = ["cc", "-shared", "-fPIC", "-O1", "-o", folder / "shim.so", _HERE / source, "-ldl"]
+    library, flags = folder / "shim.so", ("-shared", "-fPIC", "-O1")
+    command = ["cc", *flags, "-o", str(library), str(_HERE / source), "-ldl"]
     subprocess.run(command, check=True, capture_output=True, text=True)
-    return folder / "shim.so"
+    return library
 
 
 def folding(root: Path) -> dict[str, str]:

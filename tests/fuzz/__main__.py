@@ -98,9 +98,10 @@ class _Run:
                 yield f"{name}: {place}: {_kept(name, Path(path).name, Path(path).read_bytes())}\n{text}"
         for folder, code in self._ends:
             if code < 0:
-                name, _, data = (folder / "current").read_bytes().partition(b"\0")
+                reader, _, data = (folder / "current").read_bytes().partition(b"\0")
+                name = reader.decode()
                 ending = signal.Signals(-code).name.lower()
-                yield f"{name.decode()}: {ending}: {_kept(name.decode(), ending, data)}"
+                yield f"{name}: {ending}: {_kept(name, ending, data)}"
 
 
 def _kept(name: str, title: str, data: bytes) -> Path:

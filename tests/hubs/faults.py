@@ -79,8 +79,8 @@ class Faults:
             return delays + [fault for fault in others[:1] if fault.take()]
 
     def _fits(self, fault: Fault, request: web.Request, answer: web.StreamResponse) -> bool:
-        body = answer if isinstance(answer, FileBody) else None
-        if fault.left == 0 or not fault.about(body and body.entry.path, request.path):
+        path = answer.entry.path if isinstance(answer, FileBody) else None
+        if fault.left == 0 or not fault.about(path, request.path):
             return False
         if request.method == hdrs.METH_HEAD and not fault.how.get("head"):
             return False

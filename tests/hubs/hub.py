@@ -135,7 +135,7 @@ class FaultyHub:
             if seen.method == "GET" and seen.file is not None and fnmatchcase(seen.file, path)
         ]
 
-    def wait(self, until: Callable[[], bool]) -> None:
+    def wait(self, until: Callable[[], object]) -> None:
         """Wait until something holds, for example `lambda: hub.sent > 1000`."""
         wait_for(until, "the hub waited in vain")
 

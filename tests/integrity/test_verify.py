@@ -94,7 +94,7 @@ def test_progress_adds_up(folder: Path) -> None:
     class Sum(Progress):
         total = 0
 
-        def advance(self, task: str, amount: int) -> None:
+        def advance(self, task: str, amount: int, source: str | None = None) -> None:
             self.total += amount
 
     progress = Sum()

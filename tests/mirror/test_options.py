@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,9 @@ HF = {"formats": ["hf"], "hubs": ["huggingface"]}
 BASE_SIZE = sum(map(len, BASE.values()))
 
 
-def both(world: World, **options: object) -> tuple[Report, Report]:
+def both(world: World, **options: Any) -> tuple[Report, Report]:
     """A plan and the apply after it, held against the bytes that the hubs sent."""
-    told = RunOptions(**options)  # type: ignore[arg-type]
+    told = RunOptions(**options)
     sent = world.sent
     said = plan(world.file, settings=world.settings, options=told)
     assert world.sent == sent

@@ -35,7 +35,7 @@ def a_folder(authority: Authority, folder: Path) -> Path:
 
 
 def a_hashed_folder(authority: Authority, folder: Path) -> Path:
-    command = ["openssl", "x509", "-hash", "-noout", "-in", authority.pem]
+    command: list[str | Path] = ["openssl", "x509", "-hash", "-noout", "-in", authority.pem]
     name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     shutil.copy(authority.pem, folder / f"{name}.0")
     return folder

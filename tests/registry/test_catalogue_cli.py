@@ -68,9 +68,10 @@ def test_no_terminal_width_cuts_a_value_short(width: int):
     models = tuple(registry.models.values())
     views = [models_table(registry, models), evaluation_tables(registry.evaluations, ())]
     for view in views:
-        console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
+        printed = io.StringIO()
+        console = Console(width=width, force_terminal=True, color_system=None, file=printed)
         console.print(view)
-        text = console.file.getvalue()
+        text = printed.getvalue()
         assert max(map(len, text.splitlines())) <= width
         shown = text.split()
         if view is views[0]:

@@ -124,4 +124,4 @@ def test_a_broken_lock_says_where(tmp_path: Path):
     with pytest.raises(RegistryError) as caught:
         Lock.load(Settings(home=tmp_path))
     assert str(caught.value).startswith(f"{path}:2: releases[0].revision is 12; it should be a valid string")
-    assert "internlm-zoo lock" in caught.value.fix
+    assert "internlm-zoo lock" in str(caught.value.fix)

@@ -164,7 +164,9 @@ def test_every_model_has_a_shape_for_its_miniature():
 def test_demo_models_are_what_their_files_say(name: str):
     torch, sentencepiece = pytest.importorskip("torch"), pytest.importorskip("sentencepiece")
     model = REGISTRY.model(name)
-    directory = Path(REGISTRY.hub("bundled").endpoint_in({})) / model.releases[0].repo
+    endpoint = REGISTRY.hub("bundled").endpoint_in({})
+    assert endpoint is not None
+    directory = Path(endpoint) / model.releases[0].repo
     config = torch.load(directory / "model_config.pt", weights_only=True)
     weights = torch.load(directory / "model_tp0_pp0.pt", weights_only=True)
     sizes = model.architecture
@@ -244,7 +246,9 @@ TURNS = [
 
 
 def template_of(name: str) -> str:
-    return REGISTRY.chat_template_of(REGISTRY.model(name))
+    template = REGISTRY.chat_template_of(REGISTRY.model(name))
+    assert template is not None
+    return template
 
 
 @pytest.mark.parametrize(

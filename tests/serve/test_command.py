@@ -156,8 +156,10 @@ def test_a_certificate_that_is_none_is_refused(root: Path, tmp_path: Path) -> No
     certificate, key = Authority(tmp_path).files(tmp_path)
     assert fails(root, "--certificate", tmp_path / "nowhere")[0] == 4
     assert fails(root, "--certificate", certificate, "--key", tmp_path / "nowhere")[0] == 4
-    for wrong in (["--certificate", certificate], ["--key", key], ["--certificate", key, "--key", key]):
-        code, said = fails(root, *wrong)
+    wrong: list[list[str | Path]]
+    wrong = [["--certificate", certificate], ["--key", key], ["--certificate", key, "--key", key]]
+    for options in wrong:
+        code, said = fails(root, *options)
         assert code == 2 and "Traceback" not in said
 
 

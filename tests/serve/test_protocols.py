@@ -261,6 +261,7 @@ def test_a_broken_mirror_index_is_refused_at_the_start(root: Path) -> None:
 def raw(hub: Server, target: str) -> tuple[int, bytes]:
     """Send a request target exactly as it is, as no well-behaved client would."""
     place = urlsplit(hub.url)
+    assert place.port is not None
     with socket.create_connection((place.hostname, place.port), timeout=PATIENCE) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         answer = b""

@@ -60,10 +60,10 @@ def record(root: Path) -> Mapping[str, Any]:
     """What the loopback hub says of FILES in REPO, by protocol. root: a folder for it."""
     write_files(root / REPO, FILES)
     user, name = REPO.split("/")
-    asked = {"body": json.dumps({"userName": user, "repositoryName": name})}
+    asked = json.dumps({"userName": user, "repositoryName": name})
     with FaultyHub(root) as hub:
         return {
-            protocol: urllib3.request("POST", hub.url + question, **asked).json()
+            protocol: urllib3.request("POST", hub.url + question, body=asked).json()
             if protocol == "openxlab"
             else urllib3.request("GET", hub.url + question).json()
             for protocol, question in QUESTIONS.items()

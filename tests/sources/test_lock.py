@@ -105,6 +105,7 @@ def test_what_a_download_found_out_is_kept_while_the_bytes_are_the_same(
 
     lock(capsys)
     before = read(lock_file).find("openxlab", ORIGINAL)
+    assert before is not None
     seen = replace(before.files[0], size=64, digests=Digests("1" * 64))
     record_in(lock_file, replace(before, files=(seen,)))
     lock(capsys)

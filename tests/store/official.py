@@ -16,7 +16,7 @@ _CALLS = {
 }
 
 
-def cached(world: World, hub: str, repo: str = REPO, **options: object) -> str:
+def cached(world: World, hub: str, repo: str = REPO, /, **options: object) -> str:
     """What the client of a hub answers to `snapshot_download`: the folder of the release in its cache."""
     return python(world, _CALLS[hub].format(repo=repo, options=options))
 

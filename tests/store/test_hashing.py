@@ -16,7 +16,8 @@ PROGRAMS = {"sha256": ["sha256sum"], "git_sha1": ["git", "hash-object", "--no-fi
 @pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1])
 def test_each_digest_is_what_its_program_says(tmp_path: Path, size: int) -> None:
     assert tuple(ALGORITHMS) == Digests._fields == tuple(PROGRAMS)  # `completed_by` and others rely on it
-    path, seen = tmp_path / "file", []
+    path = tmp_path / "file"
+    seen: list[int] = []
     path.write_bytes(b"\r\n" * size)
     found = hash_file(path, ALGORITHMS, seen.append)
     for name, program in PROGRAMS.items():

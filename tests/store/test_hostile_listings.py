@@ -168,11 +168,11 @@ def test_any_value_in_any_place_of_one_listing_stops_no_download(world: World, z
 class Compared(str):
     """A path that counts how often it is held against another."""
 
-    count = 0
+    times = 0
     __hash__ = str.__hash__
 
     def __eq__(self, other: object) -> bool:
-        Compared.count += 1
+        Compared.times += 1
         return str.__eq__(self, other)
 
 
@@ -181,8 +181,8 @@ def test_listings_are_compared_without_going_through_one_for_each_file_of_the_ot
     snapshot = Snapshot("hub", "org/name", "1", None, tuple(map(File, paths)))
     files = tuple(File(path, 1) for path in paths)
     release = LockedRelease("hub", "org/name", "1", None, "hf", "hub", files)
-    Compared.count = 0
+    Compared.times = 0
     assert all(snapshot.file(Compared(path)) for path in paths)
     assert changes(release, release) == []
     assert len(Selection(files=tuple(map(Compared, paths))).of(release)) == number
-    assert Compared.count < 20 * number
+    assert Compared.times < 20 * number

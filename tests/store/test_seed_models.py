@@ -19,7 +19,7 @@ from tests.store.world import ENDPOINTS, content_below, write
 
 SEEDS = ("internlm-7b", "internlm-chat-7b", "internlm-20b", "internlm-chat-20b")
 DEMOS = ("demo-internlm-base", "demo-internlm2-chat")
-NAMES = {
+NAMES: dict[str | None, tuple[str, ...]] = {
     "hf": ("config.json", "pytorch_model-00001-of-00002.bin", "tokenizer.model"),
     "original": ("model_config.pt", "model_tp0_pp0.pt", "tokenizer.model"),
     "awq": ("config.json", "pytorch_model-00001-of-00002.bin", "quant_config.json"),

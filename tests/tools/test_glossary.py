@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
-import click
 from typer.main import get_command
 
 import converters
@@ -44,7 +44,8 @@ def of_python() -> Iterator[str]:
                 yield from inspect.signature(value).parameters
 
 
-def of_commands(command: click.Command) -> Iterator[str]:
+def of_commands(command: Any) -> Iterator[str]:
+    """command: one of click's, or of the copy of click that typer has or not, by its version."""
     yield from (option.lstrip("-") for one in command.params for option in one.opts)
     for name, below in getattr(command, "commands", {}).items():
         yield name

@@ -84,6 +84,7 @@ def test_whatever_happens_every_byte_is_brought_once(size: int, here: dict[int, 
             blocks.give_back(claim)
             claims.remove(claim)
             continue
+        assert claim.end is not None
         room = min(claim.end, (claim.position // BLOCK + 1) * BLOCK) - claim.position
         step = chance.randint(1, room)
         for at in range(claim.position, claim.position + step):

@@ -89,7 +89,7 @@ def test_a_link_that_expired_under_many_readers_is_asked_for_once_more(
     hub: FaultyHub, tmp_path: Path
 ) -> None:
     (tmp_path / "hub" / "acme" / "one" / "old.safetensors").write_bytes(CONTENT)
-    asked = []
+    asked: list[str] = []
 
     def locate() -> Location:
         asked.append(NAME if asked else "old.safetensors")

@@ -16,7 +16,7 @@ from tests.converters.formats.filling import fill
 
 theirs = pytest.importorskip("safetensors")
 
-NAMES = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=10).filter(
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10).filter(
     lambda name: name != "__metadata__"
 )
 TENSORS = st.dictionaries(

@@ -58,7 +58,7 @@ def checkpoints(root: Path) -> dict[str, Path]:
     """One of each format: shards with an index, a grid, and what conversions made of them."""
     scaling = {"type": "dynamic", "factor": 2.0}
     model = make_model(OF_INTERNLM2)
-    more = {"rope_scaling": scaling, "summary": "x"}
+    more: dict[str, Any] = {"rope_scaling": scaling, "summary": "x"}
     shards = with_tokenizer(write_hf(root / "shards", model, OF_INTERNLM2, files=2, **more))
     grid = with_tokenizer(write_original(root / "grid", make_model(OF_INTERNLM), OF_INTERNLM, tp=2))
     return {

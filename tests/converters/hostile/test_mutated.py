@@ -138,7 +138,7 @@ def test_many_more_reruns_do(whole, tmp_path):
     rerun(whole["grid"], shutil.copytree(whole["llama"], tmp_path / "llama"), 300)
 
 
-GIVEN = (
+GIVEN: tuple[Any, ...] = (
     *(10**700, "\ud800", "linear", [], {}, {"type": []}, True, -5, float("nan")),
     {"type": "linear", "factor": [1]},
 )

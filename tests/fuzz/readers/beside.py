@@ -37,7 +37,7 @@ def _converted(kind: str, name: str) -> Callable[[bytes], object]:
     """To the other format, with everything that lies beside the weights."""
 
     def read(data: bytes) -> object:
-        source = MemoryFolder(checkpoint(kind) | {"tokenizer.model": _pieces(), name: data})
+        source = MemoryFolder({**checkpoint(kind), "tokenizer.model": _pieces(), name: data})
         to = "hf" if kind == "original" else "original"
         with tempfile.TemporaryDirectory() as folder:
             return converters.convert(source, Path(folder) / "out", to=to, workers=1, evidence=False)
@@ -46,7 +46,7 @@ def _converted(kind: str, name: str) -> Callable[[bytes], object]:
 
 
 def _inspected(kind: str, name: str) -> Callable[[bytes], object]:
-    return lambda data: converters.inspect(MemoryFolder(checkpoint(kind) | {name: data}))
+    return lambda data: converters.inspect(MemoryFolder({**checkpoint(kind), name: data}))
 
 
 def _pieces() -> bytes:

@@ -45,7 +45,7 @@ def _listing(protocol: str) -> Callable[[bytes], object]:
     hub = Hub(name="somewhere", title="Somewhere", protocol=protocol, endpoint="http://127.0.0.1:9")
 
     def read(data: bytes) -> object:
-        source = open_source(hub, _SETTINGS)
+        source: Any = open_source(hub, _SETTINGS)
         source._client = _Canned(source._client, data)
         with patch("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0):
             snapshot = source.resolve(REPO)

@@ -2,13 +2,14 @@
 
 import json
 import sys
+from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 asked = json.loads(sys.argv[1])
 repo, guarded, tokens = asked["repo"], asked["guarded"], asked["tokens"]
-calls = {}
+calls: dict[str, Any] = {}
 
 
 def call(name, function, *args, **options):

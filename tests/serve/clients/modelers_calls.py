@@ -3,13 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from openmind_hub import OmApi, OmFileSystem, OmHubHTTPError, model_info, om_hub_download, snapshot_download
 from openmind_hub.plugins.openmind.om_api import RepoFile
 
 asked = json.loads(sys.argv[1])
 repo, guarded, tokens = asked["repo"], asked["guarded"], asked["tokens"]
-calls = {}
+calls: dict[str, Any] = {}
 
 
 def call(name, function, *args, **options):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 from modelscope import snapshot_download
 from modelscope.hub.file_download import model_file_download
@@ -11,7 +12,7 @@ from requests.exceptions import HTTPError
 
 asked = json.loads(sys.argv[1])
 repo, guarded, tokens = asked["repo"], asked["guarded"], asked["tokens"]
-calls = {}
+calls: dict[str, Any] = {}
 
 
 def call(name, function, *args, **options):

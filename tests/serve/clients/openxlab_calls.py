@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import openxlab.model
 from openxlab.model.common import bury, constants
@@ -14,7 +15,7 @@ from openxlab.model.handler import download_file
 from openxlab.xlab.handler import user_token
 
 asked = json.loads(sys.argv[1])
-calls = {}
+calls: dict[str, Any] = {}
 
 
 def go_to(url):
