@@ -47,7 +47,7 @@ def _free(name: str) -> int | None:
 
     device = _parse(name)
     if device.type == "cpu":
-        import psutil  # type: ignore[import-untyped]  # comes with accelerate
+        import psutil  # comes with accelerate
 
         return int(psutil.virtual_memory().available)
     if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():

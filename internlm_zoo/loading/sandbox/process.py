@@ -173,7 +173,7 @@ def _watched(process: subprocess.Popen[bytes], seconds: int, memory: int) -> Ite
 def _watch(
     process: subprocess.Popen[bytes], seconds: int, memory: int, over: threading.Event, broken: list[str]
 ) -> None:
-    import psutil  # type: ignore[import-untyped]  # comes with accelerate
+    import psutil  # comes with accelerate
 
     with suppress(psutil.Error):  # it has ended, or is not ours to look at
         looked = psutil.Process(process.pid)
