@@ -5,7 +5,7 @@ What returns what is read from the code, so that nothing heavy is imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -16,21 +16,25 @@ PACKAGES = ("internlm_zoo", "converters")
 
 
 def pages() -> dict[str, str]:
-    """Markdown by page; mkdocstrings writes out what follows `:::`."""
+    """Markdown by page; mkdocstrings writes out what follows `:::`. Everything stands on one page alone, that
+    of the package whose public name it is, or else that defines it."""
     loader = griffe.GriffeLoader(search_paths=[ROOT])
     for package in PACKAGES:
         loader.load(package)
     loader.resolve_aliases(implicit=True, external=False)
     modules = loader.modules_collection
-    return {f"reference/{package}.md": _page(modules[package], modules) for package in PACKAGES}
+    public: dict[str, str] = {}
+    for package in PACKAGES:  # what both make public stands with the last
+        public |= {modules[package][name].canonical_path: package for name in import_module(package).__all__}
+    values = set(_returned(list(public), modules)) - set(public)
+    return {f"reference/{one}.md": _page(modules[one], public, values) for one in PACKAGES}
 
 
-def _page(package: griffe.Module, modules: griffe.ModulesCollection) -> str:
-    public = [package[name].canonical_path for name in import_module(package.path).__all__]
-    values = set(_returned(public, modules)) - set(public)
+def _page(package: griffe.Module, public: Mapping[str, str], values: Iterable[str]) -> str:
     told = package.docstring.value if package.docstring else ""
-    parts = [f"# {package.name}", told, *_shown(public), "## What they return", *_shown(values)]
-    return "\n\n".join(parts)
+    ours = [path for path, home in public.items() if home == package.path]
+    returned = [path for path in values if path.startswith(f"{package.path}.")]
+    return "\n\n".join([f"# {package.name}", told, *_shown(ours), "## What they return", *_shown(returned)])
 
 
 def _shown(paths: Iterable[str]) -> list[str]:
