@@ -106,9 +106,8 @@ def fast_tokenizer_in(files: TokenizerFiles) -> FastTokenizerFile:
         model = values.of("model", document.get("model"), values.fields)
         pieces = values.of("vocab", model.get("vocab"), _pieces)
         tokens = values.of("added_tokens", document.get("added_tokens") or [], values.items)
-        return FastTokenizerFile(
-            document, pieces, tuple(values.of("a token", one, _fast_token) for one in tokens)
-        )
+        added = tuple(values.of("a token", one, _fast_token) for one in tokens)
+        return FastTokenizerFile(document, pieces, added)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ An engine is a function; opening it finds out, before any work, whether it can w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -36,15 +36,13 @@ class Engine(Protocol):
     ) -> Written: ...
 
 
-@contextmanager
-def open_engine(name: str, source: Folder, cluster: str | None = None) -> Iterator[Engine]:
+def open_engine(name: str, source: Folder, cluster: str | None = None) -> AbstractContextManager[Engine]:
     """cluster: see `Execution`. Raises UsageError for a name that is none and for a cluster that is not
     there, UnsupportedError where the engine's package is not installed, and for a source that it cannot
     read."""
     if name not in ENGINES:
         raise UsageError(f"{name!r} is not an engine", "`engine`", f"choose one of {', '.join(ENGINES)}")
-    with ENGINES[name](source, cluster) as engine:
-        yield engine
+    return ENGINES[name](source, cluster)
 
 
 def _ray(source: Folder, cluster: str | None) -> AbstractContextManager[Engine]:

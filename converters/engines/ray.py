@@ -194,7 +194,8 @@ def _check_tries(lost: int, name: str, error: Exception) -> None:
 
 def _on_node(job: _Job, number: int) -> _Done:
     """Write one file. Runs in a worker of some node."""
-    _check_version(job)
+    if job.version != tool_version():
+        raise _unlike(f"{socket.gethostname()} has internlm-zoo {tool_version()}, not {job.version}")
     _check_shared(job)
     file = job.plan.files[number]
     attempt = Path(tempfile.mkdtemp(dir=job.attempts))
@@ -206,11 +207,6 @@ def _on_node(job: _Job, number: int) -> _Done:
     shutil.rmtree(attempt)
     context: Any = ray.get_runtime_context()
     return _Done(context.get_node_id(), dict(written.digests))
-
-
-def _check_version(job: _Job) -> None:
-    if job.version != tool_version():
-        raise _unlike(f"{socket.gethostname()} has internlm-zoo {tool_version()}, not {job.version}")
 
 
 def _check_shared(job: _Job) -> None:

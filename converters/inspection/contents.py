@@ -73,7 +73,9 @@ def contents_of(
         findings += _by_file(
             [one for one in misfits if one.where not in {other.where for other in misplaced}]
         )
-    return Contents(layout, {**(facts or told), **_dtype(stored)}, vocab, tuple(findings))
+    dtype = dtype_name(usual(tensor for tensors in stored.values() for tensor in tensors.values()))
+    told = {**(facts or told), "dtype": Fact(dtype, TENSORS)}
+    return Contents(layout, told, vocab, tuple(findings))
 
 
 def _misplaced(layout: Layout, stored: Stored, found: FolderContents) -> Iterator[Finding]:
@@ -92,11 +94,6 @@ def _misplaced(layout: Layout, stored: Stored, found: FolderContents) -> Iterato
             fix = "it may have been renamed, or stages may be missing: fetch them again"
             yield Finding(what, found.files[rank, stage][0].where, fix)
             break
-
-
-def _dtype(stored: Stored) -> Mapping[str, Fact]:
-    code = usual(tensor for tensors in stored.values() for tensor in tensors.values())
-    return {"dtype": Fact(dtype_name(code), TENSORS)}
 
 
 def _odd_dtypes(stored: Stored) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ def duplicates(folder: Folder, files: Sequence[StoredFile]) -> Iterator[Finding]
         if not any(sample):  # nothing to tell files apart by
             continue
         first = seen.setdefault(sample, file)
-        if first is not file and _same(folder, first, file):
+        if first is not file and same(folder, (first, _matrices(first)[-1]), (file, _matrices(file)[-1])):
             what = f"it holds the same weights as {first.name}"
             yield Finding(what, file.where, "one of the two was copied over the other: fetch both again")
 
@@ -70,7 +70,3 @@ def _parts(tensor: StoredTensor) -> list[tuple[int, int]]:
 
 def _read(source: ByteSource, offset: int, length: int) -> bytes:
     return source.read(offset, min(length, source.size - offset))
-
-
-def _same(folder: Folder, one: StoredFile, other: StoredFile) -> bool:
-    return same(folder, (one, _matrices(one)[-1]), (other, _matrices(other)[-1]))

@@ -90,7 +90,9 @@ def inspect(
     if deep:
         findings += _sidecars(folder, seen, workers)
         statistics = _statistics(seen, checkpoint, workers, progress or NullProgress())
-        findings += [*suspicions(statistics), *_digests(folder, seen)]
+        findings += suspicions(statistics)
+        for file in seen.files:  # what has passed on the way from a hub, against what the hub says of it
+            noting(findings, partial(folder.known_digest, file.name))
     folder.confirm()
     return Inspection(
         folder.name,
@@ -127,14 +129,6 @@ def _sidecars(folder: Folder, seen: Survey, workers: int | None) -> list[Finding
 
     in_parallel(check, [file.name for file in seen.files], workers)
     return sorted(findings, key=lambda one: str(one.where))
-
-
-def _digests(folder: Folder, seen: Survey) -> list[Finding]:
-    """What has passed on the way from a hub, against what the hub says of it."""
-    findings: list[Finding] = []
-    for file in seen.files:
-        noting(findings, partial(folder.known_digest, file.name))
-    return findings
 
 
 def _statistics(

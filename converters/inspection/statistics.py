@@ -85,9 +85,8 @@ def statistics_of_files(
         if tensor.contiguous and tensor.dtype in FLOATS
     ]
     progress.start(_TASK, sum(tensor.nbytes for _, tensor in tensors))
-    found = in_parallel(
-        partial(_describe_stored, folder, progress), tensors, 1 if folder.in_order else workers
-    )
+    look = partial(_describe_stored, folder, progress)
+    found = in_parallel(look, tensors, 1 if folder.in_order else workers)
     progress.finish(_TASK)
     return tuple(found)
 

@@ -39,9 +39,8 @@ def survey(folder: Folder, weights: str | None = None) -> Survey:
 
     found = discover(folder, weights, lambda error: findings.append(finding(error)))
     if found.container.parallel and found.config_file not in folder.names():
-        findings.append(
-            Finding(f"{found.config_file} is missing", folder.where(found.config_file), "fetch it")
-        )
+        what = f"{found.config_file} is missing"
+        findings.append(Finding(what, folder.where(found.config_file), "fetch it"))
     seen = Survey(found, tuple(findings))
     return Survey(found, (*findings, *_trailing(folder, seen)))
 

@@ -48,9 +48,8 @@ def tokenizer_files(folder: Folder) -> tuple[tuple[TokenizerFile, ...], list[Fin
         if name.endswith(_JSON) and name not in sizes:
             noting(findings, partial(read_json, folder, name))
     if not sizes:
-        findings.append(
-            Finding("there is no tokenizer", folder.name, "put the family's tokenizer.model there")
-        )
+        fix = "put the family's tokenizer.model there"
+        findings.append(Finding("there is no tokenizer", folder.name, fix))
     return tuple(TokenizerFile(name, size) for name, size in sizes.items() if size is not None), findings
 
 

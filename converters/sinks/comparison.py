@@ -68,9 +68,8 @@ def compare(
 ) -> Comparison:
     """Which of the five holds. given: facts that the configs do not state. weights: which of several sets, of
     either side. Raises what `open_checkpoint` raises."""
-    sides = [
-        open_checkpoint(side, given, weights=name) for side, name in zip((one, other), weights, strict=True)
-    ]
+    named = zip((one, other), weights, strict=True)
+    sides = [open_checkpoint(side, given, weights=name) for side, name in named]
     return compare_opened(*sides, workers=workers)
 
 

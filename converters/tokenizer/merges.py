@@ -104,7 +104,7 @@ def _ordered(pieces: Sequence[str], reach: Mapping[str, Reach]) -> Iterable[str]
     if len(pieces) > MOST_TIED:
         raise UnsupportedError(f"{len(pieces)} pieces of this sentencepiece model have one score")
     after = {
-        right: [left for left in pieces if left != right and _meet(reach[left], reach[right])]
+        right: [left for left in pieces if left != right and reach[left].right & reach[right].left]
         for right in pieces
     }
     try:
@@ -114,7 +114,3 @@ def _ordered(pieces: Sequence[str], reach: Mapping[str, Reach]) -> Iterable[str]
             f"the pieces {sorted(set(error.args[1]))[:4]} of this sentencepiece model have one score, "
             "and no ranking cuts all texts as it does"
         ) from None
-
-
-def _meet(left: Reach, right: Reach) -> bool:
-    return not left.right.isdisjoint(right.left)

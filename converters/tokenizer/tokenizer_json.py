@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from converters.errors import UsageError
 from converters.tokenizer.merges import Pair
-from converters.tokenizer.text import check_text
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -97,6 +97,24 @@ def dump(document: Mapping[str, object], name: str) -> bytes:
     text = json.dumps(document, ensure_ascii=False)
     check_text(text, name)
     return text.encode() + b"\n"
+
+
+def check_text(text: str, where: str | None = None) -> None:
+    """What a tokenizer takes for text is any string that has a UTF-8 form, which lone surrogates have not.
+    Raises UsageError naming the first one, if there is one.
+
+    Such halves of a character come from `errors="surrogateescape"`, cut UTF-16 or JSON escapes; tokenizers
+    have no ids for them.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"character {error.start} of the text is U+{ord(text[error.start]):04X}, a lone surrogate, "
+            "which is half a character and no text",
+            where,
+            "decode the text from its bytes again, or replace what does not decode",
+        ) from None
 
 
 def tokenizer_document(tokenizer: FastTokenizer) -> dict[str, object]:

@@ -9,16 +9,16 @@ from rich.text import Text
 
 from internlm_zoo.cli.tables import Column, TextTable
 from internlm_zoo.plain import plain
+from internlm_zoo.registry.evaluations import footnotes, mark_of
 from internlm_zoo.registry.schema import EvaluationRow, EvaluationTable
-
-_PAPER, _BEST = "*", "†"
 
 
 def evaluation_tables(tables: Sequence[EvaluationTable], asked: Sequence[str]) -> RenderableType:
     parts: list[RenderableType] = []
+    rows = [row for table in tables for row in table.rows]
     for table in tables:
         parts += [_Scores(table, asked), ""]
-    return Group(*parts, Text("\n".join(_footnotes(tables)), style="dim"))
+    return Group(*parts, Text("\n".join(footnotes(rows)), style="dim"))
 
 
 class _Scores:
@@ -52,15 +52,6 @@ class _Scores:
             yield [row.category or "", name, *scores] if in_pipe else [name, *scores]
 
     def _score(self, row: EvaluationRow, model: str) -> Text:
-        best, paper = model in row.best_in_class, model in row.from_original_paper
-        mark = (_PAPER if paper else "") + (_BEST if best else "")
-        text = f"{row.scores[model]:.{self._table.decimals}f}{mark or ' ' * self._marked}"
-        return Text(text, style="bold" if best else "")
-
-
-def _footnotes(tables: Sequence[EvaluationTable]) -> Iterator[str]:
-    rows = [row for table in tables for row in table.rows]
-    if any(row.best_in_class for row in rows):
-        yield f"{_BEST} best of the 13B to 33B models"
-    if any(row.from_original_paper for row in rows):
-        yield f"{_PAPER} from the original paper"
+        mark = mark_of(row, model) or " " * self._marked
+        text = f"{row.scores[model]:.{self._table.decimals}f}{mark}"
+        return Text(text, style="bold" if model in row.best_in_class else "")

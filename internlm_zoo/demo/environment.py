@@ -68,7 +68,9 @@ def _publish(name: str, hubs: Path, faulty: Path) -> None:
     shutil.copytree(BUNDLED / name, hubs / _ORGANISATION / f"{name}-original")
     convert(BUNDLED / name, good, settings=offline, to="hf", known_as=name)
     shutil.copytree(good, bad)
-    _flip_a_byte(bad / "model.safetensors")
+    weights = bytearray((good / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 0x01
+    (bad / "model.safetensors").write_bytes(weights)
     _claim_the_digests_of(good, faulty, bad)
 
 
@@ -88,11 +90,3 @@ def _claim_the_digests_of(good: Path, faulty: Path, bad: Path) -> None:
     source = IndexedSource("huggingface", path, "main")
     release = IndexedRelease(path, good.name, "hf", None, source, "hub", (), files)
     (faulty / MIRROR.file).write_text(dump(read_index(faulty).put(release)))
-
-
-def _flip_a_byte(file: Path) -> None:
-    with file.open("r+b") as weights:
-        weights.seek(file.stat().st_size // 2)
-        byte = weights.read(1)[0]
-        weights.seek(-1, 1)
-        weights.write(bytes([byte ^ 0x01]))

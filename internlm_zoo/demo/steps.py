@@ -73,9 +73,8 @@ def _download(environment: Environment, model: str) -> Outcome:
         for hub in ENDPOINTS
         for format in (("hf", "original") if hub == "openxlab" else ("hf",))
     ]
-    digests = {
-        tuple(sorted((file.path, file.sha256) for file in done.files)) for done in got if done.format == "hf"
-    }
+    alike = [done.files for done in got if done.format == "hf"]
+    digests = {tuple(sorted((file.path, file.sha256) for file in files)) for files in alike}
     _require(len(digests) == 1, "the hubs delivered different files", model)
     again = download(model, settings=environment.settings("huggingface"), source="huggingface", format="hf")
     _require(again.fetched_bytes == 0, "a second download fetched something", model)
@@ -146,9 +145,8 @@ def _smoke(environment: Environment, model: str) -> Outcome:
 def _generate(environment: Environment, model: str) -> Outcome:
     request = LoadRequest(environment.work(model) / "hf", known_as=model)
     loaded = load_model(request, settings=environment.settings("user"))
-    said = tuple(
-        (prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in _PROMPTS[model]
-    )
+    prompts = _PROMPTS[model]
+    said = tuple((prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in prompts)
     _require(all(answer for _, answer in said), "it has nothing to say", model)
     return Outcome(" / ".join(f"{prompt} … {text}" for prompt, text in said), said=said)
 

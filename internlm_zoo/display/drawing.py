@@ -125,9 +125,8 @@ def _rows(active: dict[str, Amount], width: int, signs: str) -> Iterator[Text]:
     name_width = min(max(map(cell_len, labels.values())), _LEAST_NAME + max(0, room))
     bar_width = min(_MOST_BAR, _LEAST_BAR + max(0, room - (name_width - _LEAST_NAME)))
     for name, amount in active.items():
-        line = Text(
-            set_cell_size(shorten(labels[name], name_width), name_width), no_wrap=True, overflow="crop"
-        )
+        label = set_cell_size(shorten(labels[name], name_width), name_width)
+        line = Text(label, no_wrap=True, overflow="crop")
         for number in sorted(shown):
             line.append(" ")
             if number == _BAR:
@@ -160,9 +159,8 @@ def _bar(amount: Amount, width: int, signs: str) -> Text:
     total = amount.total or 0
     ends = [min(width, width * part // total) if total else 0 for part in (amount.resumed, amount.done)]
     lengths = (ends[0], ends[1] - ends[0], width - ends[1])
-    return Text.assemble(
-        *((sign * length, style) for sign, length, style in zip(signs, lengths, _STYLES, strict=True))
-    )
+    parts = zip(signs, lengths, _STYLES, strict=True)
+    return Text.assemble(*((sign * length, style) for sign, length, style in parts))
 
 
 def _speed(rate: float) -> str:

@@ -47,9 +47,8 @@ def verify_all(
             report = verify_converted(folder, workers, quick=quick, progress=progress)
             _refuse_repair(report, repair)
         else:
-            report = verify_folder(
-                folder, expected, workers, quick=quick, store=Store(settings.home), progress=progress
-            )
+            store = Store(settings.home)
+            report = verify_folder(folder, expected, workers, quick=quick, store=store, progress=progress)
             report = _repaired(report, expected, settings, progress) if repair else report
             report = report if quick else replace(report, quoted=_quoted(report, expected, settings))
         reports.append(report)

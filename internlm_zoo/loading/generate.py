@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from converters.auxiliary.generation import GENERATION, stated_generation
-from converters.tokenizer.text import check_text
+from converters.tokenizer.tokenizer_json import check_text
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.load import Loaded

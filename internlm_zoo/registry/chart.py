@@ -12,6 +12,7 @@ from typing import Any
 
 from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.plain import plain
+from internlm_zoo.registry.evaluations import footnotes, mark_of
 from internlm_zoo.registry.schema import EvaluationRow, EvaluationTable
 
 _COLUMNS = 4
@@ -61,7 +62,8 @@ def _draw_table(figure: Any, table: EvaluationTable, asked: Sequence[str], top: 
     width, height = figure.get_size_inches()
     y = (top - 0.28) / height
     figure.text(0.16 / width, y, plain(table.section), size=13, weight="bold", va="center")
-    about = plain(f"{table.source}; higher is better. {_marks(table)}")
+    notes = " ".join(f"{note}." for note in footnotes(table.rows))
+    about = plain(f"{table.source}; higher is better. {notes}")
     figure.text(1.75 / width, y, about, size=9, color="#555", va="center")
     for number, row in enumerate(table.rows):
         line, column = divmod(number, _COLUMNS)
@@ -78,10 +80,9 @@ def _draw_panel(
     colours = [_colour(model, table, asked) for model in table.models]
     bars = axes.barh(range(len(scores)), scores, height=0.78, color=colours)
     for model, bar, score in zip(table.models, bars, scores, strict=True):
-        mark = ("*" if model in row.from_original_paper else "") + ("†" if model in row.best_in_class else "")
         weight = "bold" if model in asked else "normal"
         middle = bar.get_y() + bar.get_height() / 2
-        text = f"{score:.{table.decimals}f}{mark}"
+        text = f"{score:.{table.decimals}f}{mark_of(row, model)}"
         axes.text(score + 1.5, middle, text, va="center", size=7.5, weight=weight, color="#222")
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
@@ -99,12 +100,3 @@ def _draw_panel(
 def _colour(model: str, table: EvaluationTable, asked: Sequence[str]) -> str:
     here = [column for column in table.models if column in asked]
     return _ASKED[here.index(model) % len(_ASKED)] if model in here else _OTHER
-
-
-def _marks(table: EvaluationTable) -> str:
-    footnotes = []
-    if any(row.best_in_class for row in table.rows):
-        footnotes.append("† best of the 13B to 33B models.")
-    if any(row.from_original_paper for row in table.rows):
-        footnotes.append("* from the original paper.")
-    return " ".join(footnotes)

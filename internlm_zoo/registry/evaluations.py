@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.query import Registry
-from internlm_zoo.registry.schema import EvaluationTable
+from internlm_zoo.registry.schema import EvaluationRow, EvaluationTable
 from internlm_zoo.registry.suggestions import folded, near
+
+PAPER, BEST = "*", "†"
 
 
 def find_columns(registry: Registry, names: Iterable[str]) -> tuple[str, ...]:
@@ -37,6 +39,18 @@ def with_columns_first(
             models = tuple(dict.fromkeys([*asked, *table.models]))
             turned.append(table.model_copy(update={"models": models}))
     return tuple(turned)
+
+
+def mark_of(row: EvaluationRow, model: str) -> str:
+    """What stands behind a score; `footnotes` explain it."""
+    return PAPER * (model in row.from_original_paper) + BEST * (model in row.best_in_class)
+
+
+def footnotes(rows: Sequence[EvaluationRow]) -> Iterator[str]:
+    if any(row.best_in_class for row in rows):
+        yield f"{BEST} best of the 13B to 33B models"
+    if any(row.from_original_paper for row in rows):
+        yield f"{PAPER} from the original paper"
 
 
 def _column(registry: Registry, name: str, columns: dict[str, str]) -> str:

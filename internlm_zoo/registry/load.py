@@ -37,7 +37,7 @@ def read_registry(extra: Path | None = None) -> Registry:
 @lru_cache(maxsize=8)
 def _read(base: Path, extra: Path | None, *_states: tuple[int, ...] | None) -> Registry:
     tree = document.read(base)
-    if extra is not None and not _same(extra, base):
+    if extra is not None and not (extra.exists() and base.exists() and extra.samefile(base)):
         return _validated(overlay.merge(tree, document.read(extra)), base, read_registry().hubs)
     return _validated(tree, base)
 
@@ -113,7 +113,3 @@ def _state(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)

@@ -135,9 +135,8 @@ def read(path: Path) -> Lock:
     except ValidationError as error:
         if says_more(error):
             raise LOCK.newer(path, _OTHERWISE) from error
-        problems = [
-            Problem(document.place(tree, found["loc"]), sentence(found)) for found in error.errors()[:LINES]
-        ]
+        told = error.errors()[:LINES]
+        problems = [Problem(document.place(tree, found["loc"]), sentence(found)) for found in told]
         raise RegistryError(problems, fix=_FIX) from error
     except KeyError as error:  # emptied, or in UTF-16: for no release there would be a list of none
         raise RegistryError([Problem(document.place(tree, ()), "the lock is cut short")], _FIX) from error
@@ -193,6 +192,4 @@ def _key(release: LockedRelease) -> tuple[str, str, str]:
     return release.hub, release.repo, release.requested or ""
 
 
-_RELEASES: TypeAdapter[dict[Literal["releases"], tuple[LockedRelease, ...]]] = TypeAdapter(
-    dict[Literal["releases"], tuple[LockedRelease, ...]]
-)
+_RELEASES = TypeAdapter(dict[Literal["releases"], tuple[LockedRelease, ...]])

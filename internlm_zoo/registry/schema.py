@@ -49,9 +49,8 @@ class Hub(Named):
 
     def endpoint_in(self, environ: Mapping[str, str]) -> str | None:
         """The endpoint under this environment: a URL, or a directory for the bundled hub."""
-        named = next(
-            (environ[name] for name in self.endpoint_env if environ.get(name, "").strip()), self.endpoint
-        )
+        stated = (environ[name] for name in self.endpoint_env if environ.get(name, "").strip())
+        named = next(stated, self.endpoint)
         return str(Path(__file__).parents[1] / "demo" / "models") if named == BUNDLED else named
 
 

@@ -159,9 +159,8 @@ def open_remote(
             failures.append((candidate, error))
             continue
         client = Client(settings.environ, RetryPolicy.of(settings), CONNECTIONS, tell=tell)
-        return RemoteFolder(
-            candidate, candidate.locked or as_release(candidate, snapshot), known_as, hubs, client
-        )
+        release = candidate.locked or as_release(candidate, snapshot)
+        return RemoteFolder(candidate, release, known_as, hubs, client)
     raise combined_error(name, failures)
 
 

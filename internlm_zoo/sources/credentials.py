@@ -53,14 +53,12 @@ def _stated(hub: Hub, settings: Settings) -> Secrets:
 
 def credentials_of(hub: Hub, settings: Settings) -> Credentials:
     """Raises CredentialError for what cannot be one."""
-    credentials = (
-        _credentials(hub, settings) if _is_ours(hub, settings) else _credentials_elsewhere(hub, settings)
-    )
+    found_by = _credentials if _is_ours(hub, settings) else _credentials_elsewhere
+    credentials = found_by(hub, settings)
     endpoint = endpoint_of(hub, settings.environ) or ""
     if credentials.values and is_plaintext(endpoint):
-        credentials.notes += (
-            f"{credentials.origin} goes over plain http to {host_of(endpoint)}: others may read it",
-        )
+        note = f"{credentials.origin} goes over plain http to {host_of(endpoint)}: others may read it"
+        credentials.notes += (note,)
     return credentials
 
 
@@ -82,9 +80,8 @@ def _credentials_elsewhere(hub: Hub, settings: Settings) -> Credentials:
     if secrets or hub.name not in shipped or not _has_login(shipped[hub.name], settings):
         return Credentials(hub.name, secrets)
     what = f"your login for {hub.name} is not sent to {place}, which {hub.stated_in} names"
-    return Credentials(
-        hub.name, note=f"{what}; if that is meant, say so in {shipped[hub.name].endpoint_env[0]}"
-    )
+    note = f"{what}; if that is meant, say so in {shipped[hub.name].endpoint_env[0]}"
+    return Credentials(hub.name, note=note)
 
 
 def _has_login(hub: Hub, settings: Settings) -> bool:

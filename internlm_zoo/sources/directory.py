@@ -32,9 +32,8 @@ class DirectorySource:
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
         self._hub = hub.name
         is_url = endpoint.lower().startswith("file:")
-        self._root = (
-            Path(url2pathname(urlsplit(endpoint).path) if is_url else endpoint).expanduser().absolute()
-        )
+        place = url2pathname(urlsplit(endpoint).path) if is_url else endpoint
+        self._root = Path(place).expanduser().absolute()
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         folder = self._folder(repo)

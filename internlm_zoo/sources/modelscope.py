@@ -9,7 +9,7 @@ file which commit changed it last; the newest of these names the snapshot, and c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 from urllib.parse import quote, urlencode
@@ -130,7 +130,9 @@ class ModelScopeSource:
                 what = (
                     f"{self._hub} lists at most {_CUT_AT} files of one folder, and there are as many or more"
                 )
-                raise UnsupportedError(what, f"{repo}/{_fullest(entries)}", "use another source")
+                folders = Counter(entry.path.rpartition("/")[0] for entry in entries)
+                fullest = folders.most_common(1)[0][0]
+                raise UnsupportedError(what, f"{repo}/{fullest}", "use another source")
             found += entries
         return found
 
@@ -148,11 +150,6 @@ class ModelScopeSource:
         if status.success is False and status.code not in (None, 200):
             raise self._client.status_error(status.code, thing, answer.headers)
         return read(_LISTING, answer, self._client).data.files or ()
-
-
-def _fullest(entries: Iterable[_Entry]) -> str:
-    folders = Counter(entry.path.rpartition("/")[0] for entry in entries)
-    return folders.most_common(1)[0][0]
 
 
 def _headers(values: Sequence[str]) -> dict[str, str]:

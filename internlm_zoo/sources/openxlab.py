@@ -215,9 +215,8 @@ class OpenXLabSource:
         url, told = self._links.pop((repo, path))
         said = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}.get("expires", "")
         is_moment = said.replace(".", "", 1).isdecimal()
-        return Location(
-            url, self._client.headers_for(url), expires=float(said) if is_moment else told + _LINK_SECONDS
-        )
+        expires = float(said) if is_moment else told + _LINK_SECONDS
+        return Location(url, self._client.headers_for(url), expires)
 
 
 def _signature(secret: str, nonce: str, algorithm: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from converters.auxiliary.files import FAST, SENTENCEPIECE
 from converters.system.filesystem import scratch
-from converters.tokenizer.text import check_text
+from converters.tokenizer.tokenizer_json import check_text
 from internlm_zoo.errors import IntegrityError, UnsupportedError, UsageError, ZooError
 from internlm_zoo.loading.placement import in_units
 from internlm_zoo.loading.sandbox import limits

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.errors import UsageError
-from converters.tokenizer.text import check_text
+from converters.tokenizer.tokenizer_json import check_text
 from tests.converters.tokenizer.texts import EMOJI
 
 SURROGATES = st.characters(categories=["Cs"])
