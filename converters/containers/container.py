@@ -115,7 +115,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Container(ABC):
-    """name: what `--weights` and `inspect` call it. config_file: None where the config lies in the file of
+    """name: what `weights` and `inspect` call it. config_file: None where the config lies in the file of
     weights. known_by: how it is known, as `inspect` says it. parallel: whether every rank and stage has a
     file. self_contained: whether config and tokenizer lie in the one file of weights. says_layout: whether
     the config says which layout the tensors have; else their names do. dtypes: element types that it alone

@@ -12,7 +12,7 @@ from tools.engines.table import EXACT, Outcome
 from tools.venvs import ROOT
 
 DOCUMENT = ROOT / "docs" / "engines.md"
-DATA = ROOT / "internlm_zoo" / "engines.json"
+DATA = ROOT / "internlm_zoo" / "checkpoints" / "engines.json"
 BEGIN, END = "<!-- begin: make engine-matrix -->\n", "<!-- end -->"
 
 FAMILIES = {recipe.name: recipe.family for recipe in RECIPES}
