@@ -279,7 +279,7 @@ def test_norm_head_cannot_be_brought_back_unless_the_loss_is_accepted(tmp_path):
     how = {"to": "original", "tp": 4, "given": {"norm_head": True}}
     with pytest.raises(UnsupportedError, match="cannot be brought back") as refused:
         converters.convert(tmp_path / "hf", tmp_path / "back", **how)
-    assert "--accept-lossy" in refused.value.fix
+    assert "`accept_lossy=True`" in refused.value.fix
     assert not (tmp_path / "back").exists()
     report = converters.convert(tmp_path / "hf", tmp_path / "back", accept_lossy=True, **how)
     assert any(note.startswith("lossy: the head") for note in report.notes)
