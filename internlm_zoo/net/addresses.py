@@ -6,6 +6,7 @@ is said never holds the address: there may be a password in it.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from converters.redaction import keep_secret_of
 from internlm_zoo.errors import VariableError
 
 WEB = {"http": 80, "https": 443}
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _QUOTES = "'\""
 _UNWRITABLE = re.compile(r"[\x00-\x20\x7f]")
@@ -97,6 +99,14 @@ def host_of(url: str) -> str:
     """What of a URL may be shown: no path, no query, no user, since any of them may hold a secret."""
     parts = urlsplit(url)
     return "the directory" if parts.scheme == "file" else parts.netloc.rpartition("@")[2] or "the server"
+
+
+def ip_of(host: str) -> Ip | None:
+    """The address that a host is written as; None of a name."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
 
 
 def _split(url: str, name: str) -> tuple[SplitResult, int | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -25,8 +25,6 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 _PEM = (".pem", ".crt", ".cer")
 
-_Named = tuple[tuple[str, str], ...]
-
 
 @dataclass(frozen=True)
 class Trust:
@@ -39,18 +37,18 @@ class Trust:
 def trust_of(environ: Mapping[str, str]) -> Trust:
     """Raises VariableError where a variable names no certificates."""
     for names in (_OPENSSL, *((name,) for name in _BUNDLES)):
-        said = tuple((name, place) for name in names if (place := unquoted(environ.get(name, ""))))
-        if said:
-            return _trust(said)
+        variables = tuple((name, place) for name in names if (place := unquoted(environ.get(name, ""))))
+        if variables:
+            return _trust(variables)
     return _system_trust()
 
 
 @lru_cache(maxsize=8)
-def _trust(said: _Named) -> Trust:
+def _trust(variables: tuple[tuple[str, str], ...]) -> Trust:
     """A folder without certificates does not matter beside a file that has some: it is often set for all."""
     context = _empty_context()
     named: list[str] = []
-    for variable, text in said:
+    for variable, text in variables:
         try:
             _load(context, variable, text)
         except VariableError:
@@ -103,39 +101,26 @@ def _load(context: ssl.SSLContext, variable: str, text: str) -> None:
     if not any(place.exists() for place in here):
         raise _unusable(variable, text, "which is not there")
     try:
-        loaded = [
-            _load_folder(context, place) if place.is_dir() else _load_file(context, place) for place in here
-        ]
+        loaded = [_load_place(context, place) for place in here]
     except (ssl.SSLError, OSError) as error:
-        raise _unusable(variable, text, f"which holds no certificate in PEM form ({_said(error)})") from error
+        reason = getattr(error, "reason", None) or error.strerror or str(error)
+        raise _unusable(variable, text, f"which holds no certificate in PEM form ({reason})") from error
     if not any(loaded):
         raise _unusable(variable, text, "which holds no certificate in PEM form")
 
 
-def _load_file(context: ssl.SSLContext, file: Path) -> bool:
-    if not file.exists():
-        return False
-    context.load_verify_locations(file)
-    return True
-
-
-def _load_folder(context: ssl.SSLContext, folder: Path) -> bool:
-    names = sorted(folder.iterdir())
-    if any(_HASHED.fullmatch(path.name) for path in names):
-        context.load_verify_locations(capath=folder)
-        return True
-    certificates = _certificates(names)
-    for path in certificates:
+def _load_place(context: ssl.SSLContext, place: Path) -> bool:
+    """Whether there are certificates."""
+    files = [place] if place.exists() else []
+    if place.is_dir():
+        names = sorted(place.iterdir())
+        if any(_HASHED.fullmatch(path.name) for path in names):
+            context.load_verify_locations(capath=place)
+            return True
+        files = [path for path in names if path.suffix.lower() in _PEM and path.is_file()]
+    for path in files:
         context.load_verify_locations(path)
-    return bool(certificates)
-
-
-def _certificates(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.suffix.lower() in _PEM and path.is_file()]
-
-
-def _said(error: OSError) -> str:
-    return getattr(error, "reason", None) or error.strerror or str(error)
+    return bool(files)
 
 
 def _unusable(variable: str, text: str, why: str) -> VariableError:

@@ -48,14 +48,12 @@ class HttpClient:
         secure = "https" in (urlsplit(url).scheme, proxy and proxy.address.scheme)
         manager = self._manager(proxy, secure)
         # A range of what is compressed is none of the file.
-        said = {"User-Agent": "internlm-zoo", "Accept-Encoding": "identity", **headers}
-        options: dict[str, Any] = {
-            "redirect": False,
-            "preload_content": False,
-            "enforce_content_length": whole,
-        }
+        headers = {"User-Agent": "internlm-zoo", "Accept-Encoding": "identity", **headers}
+        options: dict[str, Any] = {"redirect": False, "preload_content": False}
         try:
-            answer = manager.request(method, url, headers=said, body=body, **options)
+            answer = manager.request(
+                method, url, headers=headers, body=body, enforce_content_length=whole, **options
+            )
         except TRANSPORT_ERRORS as error:
             intermediary = intermediary_error(error, url, proxy, self._trust.named if secure else "nobody")
             if intermediary is None:

@@ -13,8 +13,8 @@ from concurrent.futures import TimeoutError as Unfinished
 from typing import Any
 
 from converters.system.threads import started
+from internlm_zoo.net.addresses import ip_of
 from internlm_zoo.net.deadline import capped
-from internlm_zoo.net.no_proxy import is_address
 
 Info = tuple[Any, ...]
 
@@ -26,7 +26,7 @@ _lock = threading.Lock()
 def addresses(host: str, port: int, seconds: float | None) -> list[Info]:
     """What `socket.getaddrinfo` says of TCP. Raises socket.gaierror for a name that is unknown, or none;
     TimeoutError after so many seconds, or at the deadline."""
-    if is_address(host):
+    if ip_of(host) is not None:
         return _search(host, port)
     search = _begun(host, port)
     try:

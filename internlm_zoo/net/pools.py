@@ -7,7 +7,6 @@ import socket
 from http.client import HTTPException
 from typing import Any
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 from urllib3.poolmanager import PoolManager, ProxyManager
@@ -44,23 +43,20 @@ class _Connecting:
             raise ProxyError("it lets nobody through", error) from error
 
 
-class _Connection(_Connecting, HTTPConnection):
-    pass
+class _BySocks:
+    """Mixed into those that PySocks opens."""
+
+    def _new_conn(self) -> socket.socket:
+        return with_deadline(super()._new_conn())  # type: ignore[misc]
 
 
-class _SecureConnection(_Connecting, HTTPSConnection):
-    pass
+def _with(mixin: type, pool: Any) -> Any:
+    """The same kind of pool, for connections that are of the mixin, too."""
+    connection = type("_Connection", (mixin, pool.ConnectionCls), {})
+    return type("_Pool", (pool,), {"ConnectionCls": connection})
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-_POOLS = {"http": _Pool, "https": _SecurePool}
+_POOLS = {"http": _with(_Connecting, HTTPConnectionPool), "https": _with(_Connecting, HTTPSConnectionPool)}
 
 
 def open_manager(proxy: Proxy | None, trust: Trust | None, options: dict[str, Any]) -> PoolManager:
@@ -74,13 +70,10 @@ def open_manager(proxy: Proxy | None, trust: Trust | None, options: dict[str, An
     options = {**options, "ssl_context": context, "retries": False}
     if proxy is not None and proxy.is_socks:
         return _socks_manager(proxy, options)
-    manager: PoolManager
-    if proxy is None:
-        manager = PoolManager(**options)
-    else:
-        manager = ProxyManager(
-            proxy.address.url, proxy_headers=proxy.headers, proxy_ssl_context=context, **options
-        )
+    manager = PoolManager(**options)
+    if proxy is not None:
+        options |= {"proxy_headers": proxy.headers, "proxy_ssl_context": context}
+        manager = ProxyManager(proxy.address.url, **options)
     manager.pool_classes_by_scheme = _POOLS
     return manager
 
@@ -96,16 +89,6 @@ def _socks_manager(proxy: Proxy, options: dict[str, Any]) -> PoolManager:
     address = proxy.address
     manager = socks.SOCKSProxyManager(address.url, address.user, address.password, **options)
     manager.pool_classes_by_scheme = {
-        scheme: _with_deadlines(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+        scheme: _with(_BySocks, pool) for scheme, pool in manager.pool_classes_by_scheme.items()
     }
     return manager
-
-
-def _with_deadlines(pool: Any) -> Any:
-    """The same kind of pool, for connections that PySocks opens."""
-
-    def new_conn(self: Any) -> socket.socket:
-        return with_deadline(pool.ConnectionCls._new_conn(self))
-
-    connection = type("_Connection", (pool.ConnectionCls,), {"_new_conn": new_conn})
-    return type("_Pool", (pool,), {"ConnectionCls": connection})

@@ -1,4 +1,5 @@
-"""How long a hub may take, and when it is given up: one value for listings and for bytes."""
+"""How long a hub may take, when it is asked again and when it is given up: one arithmetic for all that is
+asked twice, listings and bytes alike."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.settings import Settings
 
 _TIMEOUT, _TRIES = "INTERNLM_ZOO_TIMEOUT", "INTERNLM_ZOO_TRIES"
@@ -44,3 +46,32 @@ class RetryPolicy:
         stall = settings.number(_TIMEOUT) or usual.stall
         tries = settings.number(_TRIES) or usual.tries
         return cls(connect=min(usual.connect, stall), stall=stall, tries=max(1, int(tries)))
+
+
+@dataclass
+class Backoff:
+    """failures: of one endpoint in a row, without so much progress between them as ends it. suspect: how
+    often it sent something that may not have been meant."""
+
+    failures: int = 0
+    suspect: int = 0
+    _since: int = 0
+
+    def delivered(self, amount: int, enough: int) -> None:
+        """Bytes came; `enough` of them end the row."""
+        self._since += amount
+        if self._since >= enough:
+            self.failures = self._since = 0
+
+    def pause(
+        self, recovery: Recovery, asked: float, retry_policy: RetryPolicy, *, counts: bool = True
+    ) -> float | None:
+        """Seconds from a failure until another attempt makes sense; None if none does. asked: by the server.
+        counts: it is not one failure with another that was counted."""
+        self.failures += counts
+        self.suspect += recovery is Recovery.RETRY_ONCE
+        self._since = 0
+        is_final = recovery is Recovery.GIVE_UP or (recovery is Recovery.RETRY_ONCE and self.suspect > 1)
+        if is_final or self.failures >= retry_policy.tries or asked > retry_policy.longest_asked:
+            return None
+        return max(asked, retry_policy.pause(self.failures))

@@ -1,11 +1,20 @@
-"""What an HTTP status that is no success means, and what it calls for: one table for listings and bytes."""
+"""What an HTTP status that is no success means and calls for, and when its host wants to be asked again: one
+table for listings and bytes."""
 
 from __future__ import annotations
 
+import email.utils
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError, ZooError
+
+# Seconds. More is no time to wait for, and is not said either.
+_LONGEST_ASKED = 366 * 86_400.0
+# Of an HTTP date are 29 needed (RFC 9110, section 5.6.7), a few more in older forms.
+_LONGEST_DATE = 64
 
 
 class Recovery(Enum):
@@ -53,3 +62,26 @@ def meaning_of(status: int) -> Meaning:
 def is_refusal(status: int) -> bool:
     """Whether it is what a host answers to whoever it does not know, or knows and does not let in."""
     return meaning_of(status).error is AccessError
+
+
+def asked_wait(headers: Mapping[str, str]) -> tuple[float, str]:
+    """Seconds that an answer asks to wait, and that as a clause; 0 and nothing where it does not."""
+    seconds = retry_after(headers.get("Retry-After", ""))
+    return seconds, f", and asks to wait {seconds:.0f} s" if seconds else ""
+
+
+def retry_after(text: str) -> float:
+    """Seconds, from either form of the Retry-After header, a year at most; 0 where it says no time."""
+    text = text.strip()
+    seconds = float(text) if text.isdecimal() else _until(text)
+    return min(max(0.0, seconds), _LONGEST_ASKED)
+
+
+def _until(text: str) -> float:
+    """From now to a date. The standard library's reader of dates fails at some of what is none."""
+    if len(text) > _LONGEST_DATE:
+        return 0.0
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0

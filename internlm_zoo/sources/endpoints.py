@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from internlm_zoo.net.addresses import WEB, parse_address, unquoted
+from internlm_zoo.net.addresses import WEB, ip_of, parse_address, unquoted
 from internlm_zoo.registry.schema import Hub
 
 
@@ -35,11 +34,6 @@ def endpoint_of(hub: Hub, environ: Mapping[str, str]) -> str | None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    address = ip_of(host)
+    plain = getattr(address, "ipv4_mapped", None) or address
+    return host.lower().rstrip(".") == "localhost" or (plain is not None and plain.is_loopback)

@@ -31,9 +31,8 @@ from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.diagnosis import TRANSPORT_ERRORS, reason
 from internlm_zoo.net.limited_read import read_whole
 from internlm_zoo.net.redirects import Downgrade, RedirectLoop, follow, same_origin, target_of
-from internlm_zoo.net.retry_after import asked_wait
 from internlm_zoo.net.retry_policy import RetryPolicy
-from internlm_zoo.net.statuses import is_refusal, meaning_of
+from internlm_zoo.net.statuses import asked_wait, is_refusal, meaning_of
 from internlm_zoo.settings import Settings
 
 # Seconds in which a hub that is to be asked again has to have failed, pause and all.

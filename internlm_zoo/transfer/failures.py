@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, ZooError
 from internlm_zoo.net.addresses import host_of
-from internlm_zoo.net.retry_after import asked_wait
-from internlm_zoo.net.statuses import Recovery, meaning_of
+from internlm_zoo.net.statuses import Recovery, asked_wait, meaning_of
 
 PAGE = "an HTML page instead of the file"
 POINTER = "an LFS pointer instead of the file"

@@ -15,7 +15,7 @@ from dataclasses import replace
 from internlm_zoo.errors import IntegrityError, NetworkError, ZooError
 from internlm_zoo.files import File
 from internlm_zoo.net.addresses import host_of
-from internlm_zoo.net.backoff import Backoff
+from internlm_zoo.net.retry_policy import Backoff
 from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK

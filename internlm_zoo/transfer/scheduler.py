@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from internlm_zoo.errors import NotFoundError, ZooError, most_severe
-from internlm_zoo.net.backoff import Backoff
-from internlm_zoo.net.retry_policy import RetryPolicy
+from internlm_zoo.net.retry_policy import Backoff, RetryPolicy
 from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from internlm_zoo.net.no_proxy import bypasses_proxy
+from internlm_zoo.net.proxies import bypasses_proxy
 
 # host and port, NO_PROXY
 CASES = [

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo.errors import UsageError, ZooError
-from internlm_zoo.net.backoff import Backoff
 from internlm_zoo.net.deadline import Deadline, DeadlineSocket
-from internlm_zoo.net.retry_policy import RetryPolicy
+from internlm_zoo.net.retry_policy import Backoff, RetryPolicy
 from internlm_zoo.net.statuses import Recovery
 from tests.hubs import FaultyHub
 from tests.hubs.authority import Authority

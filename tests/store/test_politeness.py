@@ -11,8 +11,8 @@ from email.utils import formatdate
 import pytest
 
 from internlm_zoo.errors import NetworkError
-from internlm_zoo.net.retry_after import retry_after
 from internlm_zoo.net.retry_policy import RetryPolicy
+from internlm_zoo.net.statuses import retry_after
 from tests.hubs import FaultyHub, Seen
 from tests.store.fault_table import LISTINGS
 from tests.store.world import ENDPOINTS, FILES, REPO, WEIGHTS, World, content_below, write

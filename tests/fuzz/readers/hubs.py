@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from internlm_zoo.net.redirects import target_of
-from internlm_zoo.net.retry_after import retry_after
+from internlm_zoo.net.statuses import retry_after
 from internlm_zoo.registry import Hub
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources import open_source
