@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.environment import open_folder
+
+if TYPE_CHECKING:
+    from tests.world import World
 
 OFFICIAL_CALL = "official client call"
 
@@ -49,6 +56,14 @@ def zoo(capsys, monkeypatch, tmp_path):
     cli = internlm_zoo.cli
     assert all((cli.compare, cli.convert, cli.download, cli.inspect, cli.models, cli.score))
     return call
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    from tests.world import open_world
+
+    with ExitStack() as stack:
+        yield open_world(tmp_path, stack)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.hubs.authority import MODELERS, Authority
-from tests.store.proxy import Proxy
+from tests.net.proxy import Proxy
 
 TOOLS = Path(__file__).parents[1] / "tools"
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from tools.venvs import python_of  # noqa: E402
 
 VERSIONS = tuple(f"3.{minor}" for minor in range(10, 15))
-SUITES = ("tests/cli", "tests/registry", "tests/test_api.py", "tests/test_api_download.py")
+SUITES = ("tests/cli", "tests/registry", "tests/api/test_api.py", "tests/api/test_download.py")
 
 
 def main(options: Sequence[str]) -> int:

@@ -4,7 +4,8 @@ verb makes of every odd environment.
     python tools/fault_table.py
 
 What stands between the two marks is replaced. Takes some minutes; the same cases are
-tests/store/test_fault_table.py and tests/environment/test_verbs.py, which hold the document to be current.
+tests/downloads/test_fault_table.py and tests/environment/test_verbs.py, which hold the document to be
+current.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ BEGIN, END = "<!-- begin: make fault-table -->\n", "<!-- end -->"
 
 def main() -> None:
     sys.path.insert(0, str(ROOT))
+    from tests.downloads import fault_directory, fault_table
     from tests.environment import verbs
-    from tests.store import fault_directory, fault_table
 
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)

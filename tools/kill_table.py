@@ -3,7 +3,7 @@
     python tools/kill_table.py
 
 What stands between the marks is replaced. Takes about four minutes; a part of the same cases is
-tests/store/test_kills.py.
+tests/downloads/test_kills.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEEDS = {0: 5, 1: 50, 2: 10}
 def main() -> None:
     sys.path.insert(0, str(ROOT))
     from benchmarks.fixtures.results import publish, table
-    from tests.store import kills
+    from tests.downloads import kills
 
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,19 @@ FAULTS = Path(__file__).with_suffix(".yaml")
 COPIED = "converters internlm_zoo tests pyproject.toml registry.yaml registry.schema.json registry.lock"
 TESTS = Path("tests/converters")
 # These are quick and meet most faults, so they come first; the tokenizer's have nothing to do with any.
-FIRST = "traps refusals to_original configs dtype fingerprint large_tensors to_hf to_gguf other_models index"
+FIRST = (
+    "layouts/test_traps.py",
+    "source/test_refusals.py",
+    "conversion/test_to_original.py",
+    "config/test_configs.py",
+    "streaming/test_dtype.py",
+    "inspection/test_fingerprint.py",
+    "streaming/test_large_tensors.py",
+    "conversion/test_to_hf.py",
+    "conversion/test_to_gguf.py",
+    "source/test_other_models.py",
+    "containers/test_index.py",
+)
 LEFT_OUT = "tokenizer"
 OPTIONS = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow")
 NO_TESTS = 5
@@ -63,11 +75,11 @@ def faults(words: Sequence[str]) -> list[Fault]:
 
 
 def tests(root: Path) -> list[str]:
-    """Test files and folders, those that most faults meet first."""
-    first = [f"test_{name}.py" for name in FIRST.split()]
-    there = {path.name for path in (root / TESTS).glob("test_*.py")}
-    there |= {path.parent.name for path in (root / TESTS).glob("*/test_*.py")}
-    return [(TESTS / name).as_posix() for name in (*first, *sorted(there - {*first, LEFT_OUT}))]
+    """Test files, those that most faults meet first."""
+    folder = root / TESTS
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("test_*.py")}
+    rest = sorted(name for name in there - set(FIRST) if not name.startswith(f"{LEFT_OUT}/"))
+    return [(TESTS / name).as_posix() for name in (*FIRST, *rest)]
 
 
 def first_to_notice(root: Path) -> str | None:

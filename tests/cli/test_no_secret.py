@@ -26,7 +26,7 @@ from internlm_zoo.cli.shell import app, run
 from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.hub_client import HubClient
-from tests.store.world import ENDPOINTS, World, open_world
+from tests.world import ENDPOINTS, World, open_world
 
 for _module in cli._MODULES:
     __import__(f"internlm_zoo.cli.{_module}")

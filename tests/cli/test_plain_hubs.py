@@ -21,8 +21,8 @@ import pytest
 import internlm_zoo.cli as cli
 from tests.cli.hostile import HOSTILE, shown
 from tests.sources.hostile import COMMIT, LISTINGS
-from tests.store.world import ENDPOINTS, OVERLAY
 from tests.timing import PATIENCE
+from tests.world import ENDPOINTS, OVERLAY
 
 for _module in cli._MODULES:
     __import__(f"internlm_zoo.cli.{_module}")

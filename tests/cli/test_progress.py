@@ -9,9 +9,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -21,8 +18,8 @@ from internlm_zoo.cli.console import Screen
 from internlm_zoo.cli.progress import open_progress
 from internlm_zoo.display.drawing import Drawing, sentence, shorten
 from internlm_zoo.display.progress_state import ProgressState
-from tests.store.world import WEIGHTS, World, open_world
 from tests.timing import PATIENCE, wait_for
+from tests.world import WEIGHTS, World
 
 SHARD = "pytorch_model-00003-of-00008.bin"
 COMMAND = "import sys; from internlm_zoo.cli import main; main(sys.argv[1:])"
@@ -45,13 +42,6 @@ def clock() -> Clock:
 @pytest.fixture
 def tally(clock: Clock) -> ProgressState:
     return ProgressState(clock)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with ExitStack() as stack:
-        opened = open_world(tmp_path, stack)
-        yield opened
 
 
 def busy(tally: ProgressState, clock: Clock, seconds: int = 4) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment import ENVIRONMENTS, Done, Environment, run_in
-from tests.store.world import World, open_world
+from tests.world import World, open_world
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from internlm_zoo.errors import UsageError
 from internlm_zoo.settings import Settings
 from tests.environment import ENVIRONMENTS, Environment
-from tests.store.world import FILES, World, content_below
+from tests.world import FILES, World, content_below
 
 GOOD = ("download", "tiny", "--format", "hf")
 LOOKING_UP = (("list",), ("show", "tiny"), ("evals",), ("cache", "list"), ("registry", "validate"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment import ENVIRONMENTS, Environment
-from tests.store.world import FILES, REPO, WEIGHTS, content_below, write
+from tests.world import FILES, REPO, WEIGHTS, content_below, write
 
 GOOD = ("download", "tiny", "--format", "hf")
 QUICK = ["no modes", "no fsync", "no lock server"]

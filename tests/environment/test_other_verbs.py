@@ -8,7 +8,7 @@ import pytest
 
 from tests.environment import ENVIRONMENTS, Environment, run_in
 from tests.environment.table import ROOT
-from tests.store.world import FILES, REPO, World, content_below
+from tests.world import FILES, REPO, World, content_below
 
 pytestmark = pytest.mark.slow
 

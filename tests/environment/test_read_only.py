@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment import ENVIRONMENTS
-from tests.store.world import FILES, World, content_below
+from tests.world import FILES, World, content_below
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from internlm_zoo.serve.app import environment
 from tests.environment import ENVIRONMENTS, run_in, words
 from tests.environment.places import COMMAND
 from tests.environment.table import ROOT
-from tests.store.world import FILES, OVERLAY, REPO, content_below, write
+from tests.world import FILES, OVERLAY, REPO, content_below, write
 
 MANY = {f"part-{n}.bin": random.Random(n).randbytes(300_000) for n in range(40)}
 

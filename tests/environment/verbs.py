@@ -26,8 +26,8 @@ import numpy as np
 from tests.converters.oracle import Dims, expected, make_model, read_hf, write_original
 from tests.environment.places import COMMAND, Done, open_folder, run_in, words
 from tests.environment.table import ENVIRONMENTS, ROOT, Environment
-from tests.store.world import FILES, World, content_below, open_world
 from tests.timing import PATIENCE
+from tests.world import FILES, World, content_below, open_world
 
 PLAIN = ENVIRONMENTS["plain"]
 DIMS = Dims(hidden=64, inter=96, vocab=512)  # more than the 200 kB after which some environments end

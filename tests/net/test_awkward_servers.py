@@ -21,7 +21,7 @@ from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
 from internlm_zoo.transfer.work_sharing import Stopped
 from tests.net.awkward import Awkward, serving
-from tests.store.world import content_below
+from tests.world import content_below
 
 FILES = {"config.json": b"{}\n", "empty.txt": b"", "sub/weights.bin": random.Random(4).randbytes(50_001)}
 THERE = {f"acme/tiny/{path}": content for path, content in FILES.items()}

@@ -14,8 +14,8 @@ import pytest
 
 from internlm_zoo.errors import NetworkError
 from internlm_zoo.net.connect import connect
-from tests.store.world import ENDPOINTS, FILES, World, content_below
 from tests.timing import PATIENCE, short_silence
+from tests.world import ENDPOINTS, FILES, World, content_below
 
 NAME = "two-addresses.invalid"
 DEAD = "127.0.0.66"

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from internlm_zoo.errors import NetworkError
-from tests.store.world import ENDPOINTS, FILES, World, content_below
+from tests.world import ENDPOINTS, FILES, World, content_below
 
 PASSWORD = "open sesame@home"
 PROOF = "Basic " + base64.b64encode(f"ali:{PASSWORD}".encode()).decode()

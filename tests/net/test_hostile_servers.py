@@ -21,8 +21,8 @@ from internlm_zoo.errors import UsageError, ZooError
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
 from tests.net.raw import ENDLESS, ODD, Raw, Script, dripping, saying, serving_raw
-from tests.store.world import REPO, content_below, write
 from tests.timing import PATIENCE, short_silence
+from tests.world import REPO, content_below, write
 
 FILES = {"config.json": b"{}\n", "README.md": b"# Tiny\n"}
 OVERLAY = """

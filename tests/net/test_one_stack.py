@@ -13,7 +13,7 @@ from internlm_zoo.net.retry_policy import Backoff, RetryPolicy
 from internlm_zoo.net.statuses import Recovery
 from tests.hubs import FaultyHub
 from tests.hubs.authority import Authority
-from tests.store.world import ENDPOINTS, FILES, REPO, WEIGHTS, World, content_below
+from tests.world import ENDPOINTS, FILES, REPO, WEIGHTS, World, content_below
 
 DOCS = Path(__file__).parents[2] / "docs"
 

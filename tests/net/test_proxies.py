@@ -12,10 +12,10 @@ import pytest
 import internlm_zoo.cli.lock
 import internlm_zoo.cli.status  # noqa: F401 - importing registers the commands
 from internlm_zoo.errors import AccessError, NetworkError, UnsupportedError, UsageError, ZooError
+from tests.net.proxy import HOST, Proxy
 from tests.net.socks import Socks
-from tests.store.proxy import HOST, Proxy
-from tests.store.world import ENDPOINTS, FILES, World, content_below
 from tests.timing import short_silence
+from tests.world import ENDPOINTS, FILES, World, content_below
 
 Zoo = Callable[..., tuple[int, str, str]]
 HF = "HF_ENDPOINT"

@@ -13,8 +13,8 @@ import pytest
 from internlm_zoo.errors import NetworkError, UsageError
 from tests.hubs import FaultyHub
 from tests.hubs.authority import Authority
-from tests.store.proxy import HOST, Proxy
-from tests.store.world import ENDPOINTS, FILES, World, content_below
+from tests.net.proxy import HOST, Proxy
+from tests.world import ENDPOINTS, FILES, World, content_below
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import urllib3
 
 from tests.hubs.authority import Authority
 from tests.openmind import client_python, leading_to
+from tests.processes import interruptible
 from tests.serve import content
-from tests.store.processes import interruptible
 from tests.timing import PATIENCE
 
 # Two groups of verbs: with a single command the command line would take no verb at all.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.store.world import WEIGHTS, World
+from tests.world import WEIGHTS, World
 
 
 def noted(world: World) -> int:

@@ -16,7 +16,7 @@ import internlm_zoo.cli.cache
 from internlm_zoo.transfer.blocks import BLOCK
 from tests.environment.places import run_in
 from tests.environment.table import ENVIRONMENTS
-from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, open_world
+from tests.world import FILES, REPO, WEIGHTS, World, content_below, open_world
 
 RECORD = ".internlm-zoo/release.json"
 

@@ -15,7 +15,7 @@ import internlm_zoo.cli.lock
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.fs import contained
 from internlm_zoo.store.layout import Store
-from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, sha256
+from tests.world import FILES, REPO, WEIGHTS, World, content_below, sha256
 
 RECORD = ".internlm-zoo/release.json"
 SECRET = "the-canary-sings"

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from converters.locking import LockFile, take
+from tests.processes import start
 from tests.store.leftovers import noted
-from tests.store.processes import start
-from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, write
 from tests.timing import PATIENCE, wait_for
+from tests.world import FILES, REPO, WEIGHTS, World, content_below, write
 
 pytestmark = pytest.mark.slow
 # Hashes the weights only once it may; says that it is about to.

@@ -14,7 +14,7 @@ import internlm_zoo.cli.download
 from internlm_zoo.cli.shell import run
 from internlm_zoo.fs.ownership import Owner
 from internlm_zoo.store.publish import publish_release
-from tests.store.world import FILES, ORIGINAL_FILES, World, content_below
+from tests.world import FILES, ORIGINAL_FILES, World, content_below
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from internlm_zoo.store.block_digests import read_blocks
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
 from internlm_zoo.transfer.blocks import BLOCK
-from tests.store.world import FILES, REPO, WEIGHTS, World, content_below, sha256
+from tests.world import FILES, REPO, WEIGHTS, World, content_below, sha256
 
 FORMS: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda text: text[: len(text) // 2],

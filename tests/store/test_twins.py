@@ -15,7 +15,7 @@ from internlm_zoo.errors import IntegrityError
 from tests.environment import shim
 from tests.environment.places import COMMAND
 from tests.environment.table import ROOT
-from tests.store.world import FILES, REPO, World, content_below, write
+from tests.world import FILES, REPO, World, content_below, write
 
 ACCENTS = {"caf\u00e9.txt": b"one character\n", "cafe\u0301.txt": b"two characters\n"}
 CASES = {"README.md": b"# Tiny\n", "readme.md": b"tiny\n"}

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
+from tests.cli.test_convert import DEMO
 from tests.converters.auxiliary.directories import change, read_json, stock, vendor, write_json
 from tests.converters.oracle import INTERNLM2, make_model, write_original
-from tests.converters.test_cli_convert import DEMO
 
 IM_END = 2046
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")

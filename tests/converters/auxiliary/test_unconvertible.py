@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 import sentencepiece
 
+from tests.cli.test_convert import DEMO
 from tests.converters.auxiliary.directories import CHAT, PIECES, read_json, stock, vendor, write_json
 from tests.converters.bits import assert_same
 from tests.converters.oracle import read_hf
-from tests.converters.test_cli_convert import DEMO
 from tests.converters.tokenizer.models import NORMAL, UNUSED, USER_DEFINED, Reference, write_model
 from tests.converters.tokenizer.test_exactness import PREFIX, trained
 

@@ -13,7 +13,7 @@ import pytest
 import converters
 from converters.errors import UsageError
 from tests.converters.engines.writers import SHARDS, Loses, Writers, content
-from tests.converters.mounts import mounted
+from tests.mounts import mounted
 from tests.timing import PATIENCE
 
 ray = pytest.importorskip("ray", reason="the [ray] extra has no wheel for this Python or system")
