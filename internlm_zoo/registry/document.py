@@ -115,24 +115,18 @@ def place(root: Node, path: Sequence[Step]) -> Place:
 
 def places_outside(root: Node, file: str) -> dict[tuple[Step, ...], Place]:
     """The values that another file states, by path; a part wholly from one other file is one."""
-    return dict(_outside(root, file, ()))
+    return dict(_outside(root, file, ())[1])
 
 
-def _outside(node: Node, file: str, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Place]]:
-    files = set(_files(node))
-    if len(files) == 1 and files != {file}:
-        yield path, _place(node)
-    elif files != {file}:
-        for step, child in children(node):
-            yield from _outside(child, file, (*path, step))
-
-
-def _files(node: Node) -> Iterator[str]:
-    inner = [child for _, child in children(node)]
-    if not inner:
-        yield node.start_mark.name
-    for child in inner:
-        yield from _files(child)
+def _outside(
+    node: Node, file: str, path: tuple[Step, ...]
+) -> tuple[set[str], list[tuple[tuple[Step, ...], Place]]]:
+    """The files that it is from, and the places in others."""
+    inner = [_outside(child, file, (*path, step)) for step, child in children(node)]
+    files = {name for names, _ in inner for name in names} or {node.start_mark.name}
+    if len(files) == 1 and file not in files:
+        return files, [(path, _place(node))]
+    return files, [place for _, places in inner for place in places]
 
 
 def children(node: Node) -> list[tuple[Step, Node]]:

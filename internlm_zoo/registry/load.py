@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from yaml.nodes import Node
+from yaml.nodes import MappingNode, Node
 
 from converters.errors import LINES
 from converters.redaction import keep_secret_of
@@ -35,11 +35,19 @@ def read_registry(extra: Path | None = None) -> Registry:
 
 
 @lru_cache(maxsize=8)
-def _read(base: Path, extra: Path | None, *_states: tuple[int, ...] | None) -> Registry:
-    tree = document.read(base)
+def _read(
+    base: Path, extra: Path | None, state: tuple[int, ...] | None, _: tuple[int, ...] | None
+) -> Registry:
+    tree = _tree(base, state)
     if extra is not None and not (extra.exists() and base.exists() and extra.samefile(base)):
         return _validated(overlay.merge(tree, document.read(extra)), base, read_registry().hubs)
     return _validated(tree, base)
+
+
+@lru_cache(maxsize=1)
+def _tree(base: Path, _: tuple[int, ...] | None) -> MappingNode:
+    """What every overlay is merged onto."""
+    return document.read(base)
 
 
 def shipped(name: str) -> Path:
