@@ -21,7 +21,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.store.hash_cache import HashCache, KnownDigests, Stamp
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.publish import keep_blob
-from internlm_zoo.transfer.work_sharing import Stopped
+from internlm_zoo.transfer.workers import Stopped
 
 # A plan hashes files up to this size, and believes larger ones by name and size.
 _SOON_HASHED = 8 << 20

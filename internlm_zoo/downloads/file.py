@@ -31,7 +31,7 @@ from internlm_zoo.transfer.journal import clear, forget, waiting
 from internlm_zoo.transfer.partial import TakenOver
 from internlm_zoo.transfer.seeding import seed, wrong_blocks
 from internlm_zoo.transfer.values import Endpoint, Fetched, SourceStatistics, TransferRequest
-from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
+from internlm_zoo.transfer.workers import Stopped, WorkSharing
 
 
 @dataclass(frozen=True)

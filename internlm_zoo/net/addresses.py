@@ -1,7 +1,7 @@
-"""Addresses as users write them into variables: what is understood, and what is said of the others.
+"""Addresses as users write them into variables: what is taken, and how the others are refused.
 
-Line breaks and blanks around them, and quotes, are left from `.env` and secret files, and mean nothing. What
-is said never holds the address: there may be a password in it.
+Line breaks and blanks around them, and quotes, are left from `.env` and secret files, and mean nothing. The
+refusal never holds the address: there may be a password in it.
 """
 
 from __future__ import annotations

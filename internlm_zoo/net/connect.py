@@ -3,6 +3,9 @@
 A name has often addresses of IPv6 and of IPv4, and one of the two leads nowhere in many networks. Tried one
 after the other, a dead address costs the whole timeout; here the next is tried a moment later, beside it.
 Which address answered is remembered, so that the moment is lost once.
+
+The system's search for a name cannot be stopped, so it has a thread of its own, which holds up nobody's end;
+for each name there is one at most, however often it is asked for.
 """
 
 from __future__ import annotations
@@ -11,14 +14,19 @@ import errno
 import os
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Unfinished
 from itertools import chain, zip_longest
 from typing import Any
 
+from converters.system.threads import started
+from internlm_zoo.net.addresses import ip_of
 from internlm_zoo.net.deadline import capped, with_deadline
-from internlm_zoo.net.dns import Info, addresses
+
+Info = tuple[Any, ...]
 
 # Until the next address is tried beside the others; RFC 8305, section 8, recommends 250 ms, curl takes 200.
 ATTEMPT_DELAY = 0.2
@@ -31,6 +39,10 @@ _UNDER_WAY = frozenset(
 # Host and port -> the address that answered last.
 _answered: dict[tuple[str, int], Any] = {}
 
+_Search = Future[list[Info]]
+_searches: dict[tuple[str, int], _Search] = {}
+_lock = threading.Lock()
+
 
 def connect(
     host: str, port: int, timeout: float | None, options: Iterable[Sequence[Any]] = ()
@@ -40,7 +52,7 @@ def connect(
     Raises socket.gaierror for a name that is unknown, TimeoutError if no address answers within `timeout`
     seconds, all together, or at the deadline of this thread, else the OSError of the first address.
     """
-    infos = addresses(host.strip("[]"), port, timeout)
+    infos = _addresses(host.strip("[]"), port, timeout)
     last = _answered.get((host, port))
     limit = capped(timeout)
     waiting = sorted(_alternating(infos), key=lambda info: info[4] != last)
@@ -66,8 +78,7 @@ class _Race:
     def __init__(self, options: Sequence[Sequence[Any]]) -> None:
         self._options = options
         self._failed: OSError | None = None
-        self._stack = ExitStack()
-        self._selector = self._stack.enter_context(selectors.DefaultSelector())
+        self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> _Race:
         return self
@@ -75,7 +86,7 @@ class _Race:
     def __exit__(self, *_: object) -> None:
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
-        self._stack.close()
+        self._selector.close()
 
     def run(self, waiting: list[Info], deadline: float | None) -> socket.socket:
         while waiting or self._selector.get_map():
@@ -133,3 +144,45 @@ class _Race:
 
 def _refused(code: int) -> OSError:
     return OSError(code, os.strerror(code))  # Python makes it the subclass that the number means
+
+
+def _addresses(host: str, port: int, seconds: float | None) -> list[Info]:
+    """What `socket.getaddrinfo` says of TCP. Raises socket.gaierror for a name that is unknown, or none;
+    TimeoutError after so many seconds, or at the deadline."""
+    if ip_of(host) is not None:
+        return _search(host, port)
+    search = _shared_search(host, port)
+    try:
+        return search.result(capped(seconds))
+    except Unfinished as error:
+        if search.done():
+            raise
+        raise TimeoutError("timed out") from error
+
+
+def _shared_search(host: str, port: int) -> _Search:
+    key = host, port
+    with _lock:
+        if key in _searches:
+            return _searches[key]
+        search = _searches[key] = Future()
+
+    def work() -> None:
+        try:
+            search.set_result(_search(host, port))
+        except BaseException as error:  # noqa: BLE001 - carried to whoever waits
+            search.set_exception(error)
+        finally:
+            with _lock:
+                del _searches[key]
+
+    if not started(threading.Thread(target=work, name=f"look up {host}", daemon=True)):
+        work()
+    return search
+
+
+def _search(host: str, port: int) -> list[Info]:
+    try:
+        return list(socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM))
+    except ValueError:  # labels that are empty or too long, NUL; UnicodeError is one
+        raise socket.gaierror(socket.EAI_NONAME, "it cannot be a host name") from None

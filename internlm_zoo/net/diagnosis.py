@@ -47,8 +47,8 @@ def reason(error: BaseException) -> str:
     words = next((words for kind, words in _WORDS.items() if isinstance(cause, kind)), None)
     if words is None and isinstance(cause, ssl.SSLError) and cause.reason:
         words = f"no TLS connection ({cause.reason.replace('_', ' ').lower()})"
-    said = (getattr(cause, "strerror", None) or str(cause)).partition("\n")[0]
-    return words or _PHRASES.get(said, said) or type(cause).__name__
+    message = (getattr(cause, "strerror", None) or str(cause)).partition("\n")[0]
+    return words or _PHRASES.get(message, message) or type(cause).__name__
 
 
 def intermediary_error(
@@ -72,19 +72,16 @@ def intermediary_error(
     return _at_proxy(proxy, f"does not answer: {reason(error)}")
 
 
-def proxy_error(proxy: Proxy, url: str, status: int, said: str = "") -> NetworkError:
+def proxy_error(proxy: Proxy, url: str, status: int, message: str = "") -> NetworkError:
     """The error for a proxy that answers with a status of its own instead of leading on to `url`."""
     if status == PROXY_AUTH:
         given = proxy.address.user is not None
-        what = (
-            f"refuses the user and password that {proxy.variable} has"
-            if given
-            else "wants a user and password"
-        )
+        refused = f"refuses the user and password that {proxy.variable} has"
+        what = refused if given else "wants a user and password"
         error = _at_proxy(proxy, f"{what} (HTTP {status})")
         error.fix = f"write them into {proxy.variable}: http://USER:PASSWORD@HOST:PORT"
     else:
-        error = _at_proxy(proxy, f"does not connect to {host_of(url)}: {f'HTTP {status} {said}'.strip()}")
+        error = _at_proxy(proxy, f"does not connect to {host_of(url)}: {f'HTTP {status} {message}'.strip()}")
     error.permanent = status not in _TRANSIENT
     return error
 

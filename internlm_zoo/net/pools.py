@@ -1,4 +1,4 @@
-"""urllib3's connection pools with our way to connect, and its proxies, blamed for what is their fault."""
+"""urllib3's connection pools with our way to connect, and its proxies, named where they fail."""
 
 from __future__ import annotations
 

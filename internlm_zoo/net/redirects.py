@@ -23,24 +23,25 @@ _STATUSES = frozenset({301, 302, 303, 307, 308})
 _SMALL = 1 << 16
 
 
-class RedirectLoop(Exception):
-    """What a server does, as a clause: it redirects for ever."""
-
-
-class Downgrade(Exception):
-    """What a server does, as a clause: it leads from https to http. url: which does."""
+class RedirectError(Exception):
+    """What a server does, as a clause: it redirects for ever. url: which does."""
 
     def __init__(self, url: str, what: str) -> None:
         super().__init__(what)
         self.url = url
 
 
+class Downgrade(RedirectError):
+    """It leads from https to http."""
+
+
 def follow(url: str, ask: Callable[[str], urllib3.BaseHTTPResponse]) -> tuple[str, urllib3.BaseHTTPResponse]:
     """Where the redirects from `url` end, and the answer there. ask: decides which headers go along to each.
 
-    A redirect that leads to no web address is the answer itself. Raises RedirectLoop, Downgrade, and what
-    `ask` raises.
+    A redirect that leads to no web address is the answer itself. Raises RedirectError, Downgrade, and
+    what `ask` raises.
     """
+    first = url
     for _ in range(MAX_REDIRECTS):
         answer = ask(url)
         target = target_of(url, answer.status, answer.headers)
@@ -51,7 +52,7 @@ def follow(url: str, ask: Callable[[str], urllib3.BaseHTTPResponse]) -> tuple[st
             what = f"redirects from https to plain {urlsplit(target).scheme} ({host_of(target)})"
             raise Downgrade(url, f"{what}, which is refused")
         url = target
-    raise RedirectLoop(f"redirects more than {MAX_REDIRECTS} times")
+    raise RedirectError(first, f"redirects more than {MAX_REDIRECTS} times")
 
 
 def target_of(url: str, status: int, headers: Mapping[str, str]) -> str | None:

@@ -30,7 +30,7 @@ from internlm_zoo.net.client import HttpClient
 from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.diagnosis import TRANSPORT_ERRORS, reason
 from internlm_zoo.net.limited_read import read_whole
-from internlm_zoo.net.redirects import Downgrade, RedirectLoop, follow, same_origin, target_of
+from internlm_zoo.net.redirects import Downgrade, RedirectError, follow, same_origin, target_of
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.net.statuses import asked_wait, is_refusal, meaning_of
 from internlm_zoo.settings import Settings
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Response:
-    """What a hub said. url: where it said it, after any redirects."""
+    """What a hub answered. url: where, after any redirects."""
 
     url: str
     status: int
@@ -85,9 +85,9 @@ class HubClient:
 
     def post(self, url: str, content: Any, headers: Mapping[str, str]) -> Response:
         """The answer to a JSON document; no redirect is followed. Raises NetworkError."""
-        said = {"Content-Type": "application/json", "Accept": "application/json", **headers}
+        headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
         with self._in_time():
-            return _whole(url, self._request("POST", url, said, json.dumps(content).encode()))
+            return _whole(url, self._request("POST", url, headers, json.dumps(content).encode()))
 
     def headers_for(self, url: str) -> Mapping[str, str]:
         """The credentials that go to a URL."""
@@ -159,7 +159,7 @@ class HubClient:
         except Downgrade as error:
             fix = "name another `source`, or tell the hub's owner"
             raise IntegrityError(f"{self.hub} at {host_of(error.url)} {error}", fix=fix) from error
-        except RedirectLoop as error:
+        except RedirectError as error:
             raise self.unreachable(f"it {error}") from error
         return _whole(place, answer)
 

@@ -38,25 +38,23 @@ class BlockRecords:
         self.blocks = Blocks(left.wanted.size)
         self._path = path
         self._known = known
-        self._kept: dict[int, KeptBlock] = {}
         self._sources: dict[int, set[str]] = {}
         self._hashers: dict[int, blake3] = {}
         self._noted: dict[int, float] = {}
-        self._validators = dict(left.validators)
-        for block, kept in left.blocks.items():
-            self._resume(file, block, kept)
-        self._journal = journal.Writer(path, replace(left, blocks=dict(self._kept)))
+        resumed = {number: kept for number, kept in left.blocks.items() if self._resume(file, number, kept)}
+        self._writer = journal.Writer(path, replace(left, blocks=resumed))
+        self._kept = self._writer.journal.blocks
 
-    def _resume(self, file: FileIO, block: int, kept: KeptBlock) -> None:
+    def _resume(self, file: FileIO, block: int, kept: KeptBlock) -> bool:
         """A block that is not full goes on where it stood, so its bytes are hashed now; the others later."""
         if kept.filled < self.blocks.length(block):
             hasher = hash_block(file, block, kept.filled)
             if hasher.hexdigest() != kept.blake3:
-                return
+                return False
             self._hashers[block] = hasher
-        self._kept[block] = kept
-        self._sources[block] = set(kept.authors)
+        self._sources[block] = set(kept.sources)
         self.blocks.fill(block, kept.filled)
+        return True
 
     @property
     def full(self) -> dict[int, str]:
@@ -89,8 +87,7 @@ class BlockRecords:
         now = time.monotonic()  # a process that is killed again and again may never fill a block
         if now - self._noted.setdefault(block, now) >= _NOTE_SECONDS:
             self._noted[block] = now
-            with disk(self._path):
-                self._note(block)
+            self._keep(block, self._hashers[block].hexdigest())
         return False
 
     def replace(self, block: int, digest: str, source: str) -> None:
@@ -102,27 +99,25 @@ class BlockRecords:
         """Nothing of it counts."""
         self.blocks.fill(block, 0)
         self._sources.pop(block, None)
-        self._kept.pop(block, None)
-        self._journal.block(block, KeptBlock(0, "", ()))
+        self._note(block, "")
 
     def save(self) -> None:
         """Note what is here of blocks that are not full. On a full disk what the journal says already holds:
         the next run goes on from there."""
         with suppress(OSError):
-            for block in list(self._hashers):
-                self._note(block)
+            for block, hasher in self._hashers.items():
+                self._note(block, hasher.hexdigest())
 
     def validator(self, server: str) -> str | None:
-        return self._validators.get(server)
+        return self._writer.journal.validators.get(server)
 
     def remember(self, server: str, validator: str | None) -> None:
         with disk(self._path):
-            if validator is not None and self._validators.get(server) != validator:
-                self._validators[server] = validator
-                self._journal.server(server, validator)
+            if validator is not None and self.validator(server) != validator:
+                self._writer.server(server, validator)
 
     def close(self) -> None:
-        self._journal.close()
+        self._writer.close()
 
     def _complete(self, block: int) -> bool:
         if not self.blocks.full(block):
@@ -135,14 +130,11 @@ class BlockRecords:
         return True
 
     def _keep(self, block: int, digest: str) -> None:
-        self._kept[block] = KeptBlock(self.blocks.filled(block), digest, self.sources_of(block))
         with disk(self._path):
-            self._journal.block(block, self._kept[block])
+            self._note(block, digest)
 
-    def _note(self, block: int) -> None:
-        if filled := self.blocks.filled(block):
-            kept = KeptBlock(filled, self._hashers[block].hexdigest(), self.sources_of(block))
-            self._journal.block(block, kept)
+    def _note(self, block: int, digest: str) -> None:
+        self._writer.block(block, KeptBlock(self.blocks.filled(block), digest, self.sources_of(block)))
 
 
 def hash_block(file: FileIO, block: int, amount: int) -> blake3:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from blake3 import blake3
 
@@ -64,12 +65,9 @@ def _error(
         )
     agreed = [reader.name for reader in readers if reader.error is None]
     failed = [f"{c.name}: {c.error.what}" for c in run.endpoints if c.error is not None]
-    finding = (
-        f"a second reading, from {' and '.join(agreed)}, is the same" if agreed else "nobody else has it"
-    )
-    return IntegrityError(
-        "; ".join([f"{path} {what}", finding, *failed]), path, "try another source, or tell the hub's owner"
-    )
+    same = f"a second reading, from {' and '.join(agreed)}, is the same"
+    reasons = "; ".join([f"{path} {what}", same if agreed else "nobody else has it", *failed])
+    return IntegrityError(reasons, path, "try another source, or tell the hub's owner")
 
 
 def _readers(run: Run) -> list[EndpointState]:
@@ -124,13 +122,9 @@ def _read(run: Run, reader: EndpointState, first: int, last: int) -> Iterator[tu
 
 def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
     """First and last of each stretch without a gap."""
-    first = last = blocks[0]
-    for block in blocks[1:]:
-        if block != last + 1:
-            yield first, last
-            first = block
-        last = block
-    yield first, last
+    for _, pairs in groupby(enumerate(blocks), lambda pair: pair[1] - pair[0]):
+        stretch = [block for _, block in pairs]
+        yield stretch[0], stretch[-1]
 
 
 def _attribute(run: Run, dispute: _Dispute, reader: EndpointState) -> None:

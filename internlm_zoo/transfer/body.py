@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from internlm_zoo.files import File
 from internlm_zoo.net.retry_policy import RetryPolicy
@@ -18,26 +17,20 @@ CHUNK = 1 << 18
 @dataclass
 class Body:
     """start: where in the file its first byte belongs. length: bytes it says it holds; total: bytes it says
-    the whole file has; both None where it does not say. validator: its ETag. is_html: it calls itself a page.
-    read(n): up to n bytes as soon as some are there, b"" at the end, raises TransferFailure. certain: says in
-    so many words that there is nothing, if there is nothing."""
+    the whole file has; both None where it does not say. validator: its ETag. read(n): up to n
+    bytes as soon as some are there, b"" at the end, raises TransferFailure. is_html: it calls itself a page.
+    certain: says in so many words that there is nothing, if there is nothing."""
 
     url: str
     start: int
     length: int | None
     total: int | None
     validator: str | None
-    is_html: bool
     read: Callable[[int], bytes]
     close: Callable[[], None]
+    is_html: bool = False
     certain: bool = False
     _first: bytes | None = None
-
-    def __enter__(self) -> Body:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self.close()
 
     @property
     def end(self) -> int | None:

@@ -3,27 +3,30 @@ these go to its own origin, and to nobody else."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain, count
+from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import urllib3
 
-from internlm_zoo.errors import NetworkError, UnsupportedError
+from converters.formats.access import regular
+from internlm_zoo.errors import IntegrityError, NetworkError, NotFoundError, UnsupportedError
 from internlm_zoo.net.client import HttpClient
 from internlm_zoo.net.deadline import Deadline
 from internlm_zoo.net.diagnosis import TRANSPORT_ERRORS, reason
-from internlm_zoo.net.redirects import Downgrade, RedirectLoop, discard, follow, is_redirect, same_origin
+from internlm_zoo.net.redirects import RedirectError, discard, follow, is_redirect, same_origin
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.net.statuses import Recovery, is_refusal
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.content_range import end_of_file, etag_of, extent
 from internlm_zoo.transfer.failures import TransferFailure, by_status, changed, timed_out, violation
-from internlm_zoo.transfer.local_file import open_file
 from internlm_zoo.transfer.rate import Rate
 
 # Read in pieces this small where urllib3 (1.26) cannot hand over what is there without waiting for more.
@@ -67,12 +70,12 @@ class Client:
         server ignored the range or, judging by validator (the ETag of the bytes before), has another version
         now. Raises TransferFailure."""
         if urlsplit(location.url).scheme == "file":
-            body = open_file(location.url, start)
+            body = _open_file(location.url, start)
         else:
             body = self._begin_http(location, start, validator, end)
             if self._rate is not None:
                 body.read = self._rate.limited(body.read)
-        with body:
+        with closing(body):
             if validator and body.validator and validator != body.validator and body.start:
                 raise changed(location.url, "has another version of the file than before (its ETag changed)")
             yield body
@@ -95,10 +98,8 @@ class Client:
             headers["If-Range"] = validator
         try:
             url, response = follow(location.url, lambda url: self._ask(url, location, headers))
-        except Downgrade as error:
+        except RedirectError as error:
             raise violation(error.url, str(error)) from error
-        except RedirectLoop as error:
-            raise violation(location.url, str(error)) from error
         if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return self._past_the_end(url, {**_own(url, location), **headers}, response, start)
         if is_redirect(response.status):
@@ -112,11 +113,11 @@ class Client:
         """What there is from `start` on where the server has no such range: nothing, if the file ends there
         (RFC 9110, section 15.5.17). Some servers do not say how long it is, and are asked another way."""
         discard(response)
-        said = end_of_file(response.headers)
-        length = self._length(url, headers, start) if said is None else said
+        stated = end_of_file(response.headers)
+        length = self._length(url, headers, start) if stated is None else stated
         if start and length == start:
             return _nothing(url, response, start)
-        if start == 0 and said is None:
+        if start == 0 and stated is None:
             plain = {name: value for name, value in headers.items() if name != "Range"}
             whole = self._body(url, self._get(url, plain), 0)
             return replace(whole, certain=True)  # if it is empty, both answers say so
@@ -167,6 +168,30 @@ class Client:
             raise timed_out(url, reason(error)) from error
 
 
+def _open_file(url: str, start: int) -> Body:
+    """The bytes of a `file://` location, which a directory as a hub gives. Raises TransferFailure."""
+    path = Path(url2pathname(urlsplit(url).path))
+    try:
+        file = open(path, "rb", buffering=0, opener=regular)  # noqa: SIM115 - whoever reads it closes it
+    except FileNotFoundError as error:
+        missing = NotFoundError(f"{path.name} is not in the directory", path)
+        raise TransferFailure(missing, Recovery.GIVE_UP) from error
+    except OSError as error:
+        unreadable = IntegrityError(f"{path.name} cannot be read: {error.strerror}", path)
+        raise TransferFailure(unreadable, Recovery.GIVE_UP) from error
+    stat = os.fstat(file.fileno())
+    file.seek(start)
+    return Body(
+        url=url,
+        start=start,
+        length=max(0, stat.st_size - start),
+        total=stat.st_size,
+        validator=f'"{stat.st_size:x}-{stat.st_mtime_ns:x}"',
+        read=file.read,
+        close=file.close,
+    )
+
+
 def _own(url: str, location: Location) -> Mapping[str, str]:
     """The location's credentials, as far as they go to a URL."""
     is_rejected = location.credentials is not None and location.credentials.is_rejected
@@ -175,8 +200,8 @@ def _own(url: str, location: Location) -> Mapping[str, str]:
 
 def _nothing(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:
     """The rest of a file that ends at `start`; the answer itself holds a message about the range."""
-    etag, nothing = etag_of(response.headers), b""
-    return Body(url, start, 0, start, etag, False, lambda amount: nothing, response.close, certain=True)
+    etag = etag_of(response.headers)
+    return Body(url, start, 0, start, etag, lambda amount: b"", response.close, certain=True)
 
 
 def _body(url: str, response: urllib3.BaseHTTPResponse, start: int) -> Body:

@@ -55,8 +55,8 @@ def declared_length(url: str, headers: Mapping[str, str]) -> int | None:
 
 def end_of_file(headers: Mapping[str, str]) -> int | None:
     """How long the file is, by an answer that there is no such part of it; None where it does not say."""
-    said = _NO_BYTES.fullmatch(headers.get("Content-Range", "").strip())
-    return int(said[1]) if said else None
+    match = _NO_BYTES.fullmatch(headers.get("Content-Range", "").strip())
+    return int(match[1]) if match else None
 
 
 def etag_of(headers: Mapping[str, str]) -> str | None:
@@ -71,9 +71,8 @@ def check_room(url: str, part: Path, name: str, needed: int) -> None:
     free = room(part)
     if free is not None and needed > free:
         what = f"{host_of(url)} says that {name} has {needed:,} more bytes, and the disk has {free:,}"
-        raise TransferFailure(
-            OversizeError(what, fix="make room, or choose files with `include`"), Recovery.GIVE_UP
-        )
+        error = OversizeError(what, fix="make room, or choose files with `include`")
+        raise TransferFailure(error, Recovery.GIVE_UP)
 
 
 def _possible(url: str, digits: str) -> int:

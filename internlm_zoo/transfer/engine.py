@@ -1,9 +1,9 @@
 """Gets one file from whichever of its endpoints deliver, over one connection or several.
 
-Each connection brings one stretch of the file at a time, from one endpoint. An endpoint that stalls, lies,
-slows down or dies is left at the byte where it stood, and the next goes on there. A finished file that is
-wrong is repaired block by block (block_repair.py), and the wrong bytes are attributed to the endpoint that
-sent them."""
+Each connection brings one stretch of the file at a time, from one endpoint. An endpoint that stalls, breaks
+the protocol, slows down or dies is left at the byte where it stood, and the next goes on there. A finished
+file that is wrong is repaired block by block (block_repair.py), and the wrong bytes are attributed to the
+endpoint that sent them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from internlm_zoo.transfer.run import Run
 from internlm_zoo.transfer.scheduler import EndpointState, combined_error, next_endpoint
 from internlm_zoo.transfer.stream import stream
 from internlm_zoo.transfer.values import Fetched, SourceStatistics, TransferRequest
-from internlm_zoo.transfer.work_sharing import Stopped, WorkSharing
+from internlm_zoo.transfer.workers import Stopped, WorkSharing
 
 _TICK = 0.25
 # Bytes per second. A connection that brings as many leaves little to gain: hashing and writing are the limit.
@@ -45,7 +45,7 @@ def transfer(
     endpoint delivers, naming each; NoSpaceError; Stopped. What arrived stays for the next run."""
     wanted = request.wanted
     with Partial(request.folder, request.key, wanted, request.block_digests) as partial:
-        progress.start(wanted.path, wanted.size, partial.here)
+        progress.start(wanted.path, wanted.size, partial.blocks.here)
         if partial.note:
             progress.note(f"{wanted.path}: {partial.note}")
         try:
@@ -65,7 +65,7 @@ class Engine:
     def __init__(self, run: Run) -> None:
         self._run, self._partial, self._endpoints = run, run.partial, run.endpoints
         self._failed: BaseException | None = None
-        self._had = run.partial.here
+        self._had = run.partial.blocks.here
         self._began = time.monotonic()
 
     def run(self) -> Fetched:
@@ -75,7 +75,7 @@ class Engine:
                 self._fetch()
                 wrong = self._partial.mismatch(self._run.check)
                 self._run.show()
-                if self._partial.complete and wrong is None:
+                if self._partial.blocks.complete and wrong is None:
                     return self._finish(min(resumed, self._partial.resumed))
                 if wrong is not None:
                     repair_blocks(self._run, wrong)
@@ -109,12 +109,12 @@ class Engine:
     def _is_fast(self) -> bool:
         """Whether more connections would bring nothing; nobody knows in the first moment."""
         seconds = time.monotonic() - self._began
-        came = self._partial.here - self._had
+        came = self._partial.blocks.here - self._had
         return seconds < _TICK or came > _FAST * seconds * sum(c.connections for c in self._endpoints)
 
     def _finish(self, resumed: int) -> Fetched:
         statistics = {c.name: c.statistics for c in self._endpoints if c.statistics != SourceStatistics()}
-        size, records = self._partial.here, self._partial.records
+        size, records = self._partial.blocks.here, self._partial.records
         return Fetched(
             path=self._partial.keep(),
             size=size,
@@ -129,7 +129,7 @@ class Engine:
     def _fetch(self) -> None:
         """Until every byte is here."""
         self._partial.follow()
-        while not self._partial.complete:
+        while not self._partial.blocks.complete:
             self._run.check()
             if self._failed is not None:
                 raise self._failed

@@ -35,16 +35,16 @@ _LONGEST, _MOST = 64 << 10, 256 << 20
 
 @dataclass(frozen=True)
 class KeptBlock:
-    """What is here of a block, by the journal: bytes from its start, their BLAKE3, and who brought them."""
+    """What is here of a block, by the journal: bytes from its start, their BLAKE3, and their sources."""
 
     filled: int
     blake3: str
-    authors: tuple[str, ...]
+    sources: tuple[str, ...]
 
 
 @dataclass
 class Journal:
-    """wanted: the file it is about. blocks: by number. validators: ETag per door, an endpoint and the host
+    """wanted: the file it is about. blocks: by number. validators: ETag per server, an endpoint and the host
     that answered for it."""
 
     wanted: File
@@ -58,27 +58,27 @@ class Journal:
 
 class Writer:
     """Appends to the journal of a partial file that is ours; writes it anew, in one step, where most of it no
-    longer counts. Raises OSError."""
+    longer counts. journal: what it says now. Raises OSError."""
 
     def __init__(self, part: Path, journal: Journal) -> None:
         self._path = _beside(part)
-        self._journal = journal
+        self.journal = journal
         self._begin()
 
     def block(self, block: int, kept: KeptBlock) -> None:
         """What is here of a block now; 0 bytes: nothing of it counts."""
-        self._journal.blocks[block] = kept
+        self.journal.blocks[block] = kept
         self._append(_line(block, kept))
 
     def server(self, server: str, etag: str) -> None:
-        self._journal.validators[server] = etag
+        self.journal.validators[server] = etag
         self._append({"door": server, "etag": etag})
 
     def close(self) -> None:
         self._file.close()
 
     def _begin(self) -> None:
-        journal, fresh = self._journal, self._path.with_suffix(".new")
+        journal, fresh = self.journal, self._path.with_suffix(".new")
         lines = [PART_JOURNAL.marked({"block": BLOCK, "wanted": journal.wanted.facts})]
         lines += [{"door": server, "etag": etag} for server, etag in journal.validators.items()]
         lines += [_line(block, kept) for block, kept in sorted(journal.blocks.items())]
@@ -114,7 +114,7 @@ def claim(owner: Owner, folder: Path, key: str, wanted: File) -> Claimed:
     left = {part: _read(part, wanted) for part in abandoned(folder, key)}
     best = Journal(wanted)
     for part, journal in sorted(left.items(), key=lambda item: -item[1].here):
-        if why := _closed(part):
+        if why := _why_left(part):
             note = why
             continue
         if journal.here and not best.here and _take(part, mine, journal):
@@ -175,7 +175,7 @@ def _encoded(line: dict[str, Any]) -> bytes:
 
 
 def _line(block: int, kept: KeptBlock) -> dict[str, Any]:
-    return {"block": block, "filled": kept.filled, "blake3": kept.blake3, "authors": kept.authors}
+    return {"block": block, "filled": kept.filled, "blake3": kept.blake3, "authors": kept.sources}
 
 
 def _read(part: Path, wanted: File) -> Journal:
@@ -267,7 +267,7 @@ def _copy(part: Path, mine: Path, journal: Journal) -> None:
             target.write(source.read(kept.filled))
 
 
-def _closed(part: Path) -> str | None:
+def _why_left(part: Path) -> str | None:
     """Why it is left there and not gone on with."""
     if any(path.exists() and not os.access(path, os.R_OK) for path in (part, _beside(part))):
         return f"another account's part of it cannot be read, and it begins anew ({part}; chmod a+r)"

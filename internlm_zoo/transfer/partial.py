@@ -54,7 +54,7 @@ class Partial:
             except BaseException:
                 self._owner.leave()
                 raise
-        self.resumed = self.here
+        self.resumed = self.blocks.here
 
     def _begin(self, left: Journal) -> None:
         """With what is there, as far as it is what the journal says."""
@@ -83,18 +83,10 @@ class Partial:
             self.save()
         finally:
             self._close()
-            if self.here:
+            if self.blocks.here:
                 journal.release(self.path)
             else:
                 journal.remove(self.path)
-
-    @property
-    def here(self) -> int:
-        return self.blocks.here
-
-    @property
-    def complete(self) -> bool:
-        return self.blocks.complete
 
     @property
     def sha256(self) -> str:
@@ -178,7 +170,8 @@ class Partial:
         until what is here is digested. check: called meanwhile; what it raises ends the waiting."""
         with disk(self.path):
             self._file_hasher.settle(check)
-        return self.wanted.digests.conflict(self._file_hasher.digest.digests) if self.complete else None
+        found = self._file_hasher.digest.digests
+        return self.wanted.digests.conflict(found) if self.blocks.complete else None
 
     def keep(self) -> Path:
         """The finished file, its bytes on the disk for good, ready for its final name."""

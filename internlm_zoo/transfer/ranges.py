@@ -22,7 +22,7 @@ from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import Body
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.failures import TransferFailure, changed, timed_out, violation
-from internlm_zoo.transfer.values import Endpoint
+from internlm_zoo.transfer.values import Endpoint, LocatedEndpoint
 
 
 class Ranges:
@@ -31,11 +31,9 @@ class Ranges:
     def __init__(self, name: str, wanted: File, endpoint: Endpoint, client: Client) -> None:
         self.name = name
         self._wanted = wanted
-        self._endpoint = endpoint
+        self._endpoint = LocatedEndpoint(endpoint)
         self._client = client
         self._lock = threading.Lock()
-        self._location: Location | None = None
-        self._fresh = True
         self._validators: dict[str, str] = {}
 
     @property
@@ -50,8 +48,8 @@ class Ranges:
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes start..end as they arrive; closing the iterator gives the connection up.
 
-        Raises IntegrityError if the endpoint lies or the file has changed, NetworkError, NotFoundError or
-        AccessError if it does not deliver.
+        Raises IntegrityError if the endpoint breaks the protocol or the file has changed, NetworkError,
+        NotFoundError or AccessError if it does not deliver.
         """
         backoff = Backoff()
         while start < end and self._wanted.size != 0:  # of nothing there is no range to ask for
@@ -84,27 +82,18 @@ class Ranges:
     def _locate(self) -> Location:
         with self._lock:
             try:
-                location = self._endpoint.current(self._location)
+                return self._endpoint.locate()
             except TransferFailure as failure:
                 raise self._named(failure) from failure
-            if location is not self._location:
-                self._location, self._fresh = location, True
-            return location
 
     def _delivers(self, location: Location) -> None:
         with self._lock:
-            if location is self._location:
-                self._fresh = False
+            if location is self._endpoint.location:
+                self._endpoint.fresh = False
 
     def _forget(self, location: Location) -> bool:
-        """Whether another attempt may find a better one. Not if it never delivered; but others may have asked
-        for one meanwhile."""
         with self._lock:
-            if location is self._location:
-                if self._fresh:
-                    return False
-                self._location = None
-            return True
+            return self._endpoint.forget(location)
 
     def _check(self, body: Body, start: int, server: str) -> None:
         """That it is the same file as before, and the part of it that was asked for."""

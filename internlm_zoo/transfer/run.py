@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from internlm_zoo.progress import Progress
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.partial import Partial
 from internlm_zoo.transfer.scheduler import EndpointState
-from internlm_zoo.transfer.work_sharing import Stopped
+from internlm_zoo.transfer.workers import Stopped
 
 
+@dataclass(eq=False)
 class Run:
     """stop: the caller's event that ends it; over: its owner has left it. notes: what went wrong, a sentence
     each."""
 
-    def __init__(
-        self,
-        partial: Partial,
-        endpoints: Sequence[EndpointState],
-        client: Client,
-        stop: threading.Event,
-        progress: Progress,
-    ) -> None:
-        self.partial = partial
-        self.endpoints = endpoints
-        self.client = client
-        self.stop = stop
-        self.over = False
-        self.notes: list[str] = []
-        self._progress = progress
-        self._shown = partial.here
+    partial: Partial
+    endpoints: Sequence[EndpointState]
+    client: Client
+    stop: threading.Event
+    progress: Progress
+    over: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._shown = self.partial.blocks.here
 
     @property
     def path(self) -> str:
@@ -39,7 +35,7 @@ class Run:
 
     def say(self, note: str) -> None:
         self.notes.append(note)
-        self._progress.note(note)
+        self.progress.note(note)
 
     def check(self) -> None:
         """Raises Stopped once nobody wants the file any more."""
@@ -49,9 +45,10 @@ class Run:
     def show(self, source: str | None = None) -> None:
         """Tell how far it is; not always further, because blocks can turn out to be wrong."""
         with self.partial.changed:
-            amount, self._shown = self.partial.here - self._shown, self.partial.here
+            here = self.partial.blocks.here
+            amount, self._shown = here - self._shown, here
         if amount:
-            self._progress.advance(self.path, amount, source)
+            self.progress.advance(self.path, amount, source)
 
     def start_over(self) -> None:
         self.partial.reset()

@@ -12,21 +12,17 @@ from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.failures import TransferFailure
-from internlm_zoo.transfer.values import Endpoint, SourceStatistics
+from internlm_zoo.transfer.values import LocatedEndpoint, SourceStatistics
 
 # An endpoint is worth a change if it is so many times faster.
 _FASTER = 4.0
 
 
 @dataclass(eq=False)
-class EndpointState:
-    """An endpoint and how it has fared. location: None: to be asked for. fresh: asked for since it last
-    delivered a byte. connections: open now. rate: bytes per second of one of them, where it was measured.
-    slow: left for that. whole: serves no parts of files. error: why it is out."""
+class EndpointState(LocatedEndpoint):
+    """How an endpoint has fared. connections: open now. rate: bytes per second of one of them, where it was
+    measured. slow: left for that. whole: serves no parts of files. error: why it is out."""
 
-    endpoint: Endpoint
-    location: Location | None = None
-    fresh: bool = True
     backoff: Backoff = field(default_factory=Backoff)
     failed_at: float = 0.0
     ready_at: float = 0.0
@@ -40,13 +36,6 @@ class EndpointState:
     @property
     def name(self) -> str:
         return self.endpoint.name
-
-    def locate(self) -> Location:
-        """Where its bytes are. Raises TransferFailure."""
-        location = self.endpoint.current(self.location)
-        if location is not self.location:
-            self.location, self.fresh = location, True
-        return location
 
     def delivered(self, amount: int) -> None:
         self.fresh = False
@@ -63,14 +52,11 @@ class EndpointState:
         self.failed_at = now
         self.statistics += SourceStatistics(retries=1)
         relocates = failure.recovery is Recovery.RELOCATE
-        stale = location is not self.location
-        if pause is None or (relocates and self.fresh and not stale):
+        if pause is None or (relocates and not self.forget(location)):
             self.error = failure.error
-        elif relocates:
-            self.location = self.location if stale else None
         elif failure.recovery is Recovery.SWITCH:
             self.slow, self.backoff.failures = True, 0
-        else:
+        elif not relocates:
             self.ready_at = now + pause
 
 
@@ -94,16 +80,11 @@ def next_endpoint(endpoints: Sequence[EndpointState], *, spread: bool) -> Endpoi
 def is_outpaced(state: EndpointState, endpoints: Sequence[EndpointState], retry_policy: RetryPolicy) -> bool:
     """Whether another endpoint is known to be much faster, or may be and this one is slow."""
     rate, now = state.rate or 0.0, time.monotonic()
-    others = [
-        other
-        for other in endpoints
-        if other is not state
-        and other.error is None
-        and other.ready_at <= now
-        and other.endpoint.publishes_digest
-    ]
+    ready = (other for other in endpoints if other.error is None and other.ready_at <= now)
     return any(
-        rate < retry_policy.modest if other.rate is None else other.rate > _FASTER * rate for other in others
+        rate < retry_policy.modest if other.rate is None else other.rate > _FASTER * rate
+        for other in ready
+        if other is not state and other.endpoint.publishes_digest
     )
 
 

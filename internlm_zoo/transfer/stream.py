@@ -34,7 +34,7 @@ def _check_answer(run: Run, state: EndpointState, claim: Claim, body: Body, serv
     """What is to be known of an answer before its bytes are taken."""
     partial = run.partial
     if partial.wanted.size is None and body.total is not None:
-        check_room(body.url, partial.path, run.path, body.total - partial.here)
+        check_room(body.url, partial.path, run.path, body.total - partial.blocks.here)
     if body.start < claim.position:
         _take_whole(run, state, claim)
     elif claim.position and not partial.wanted.identified and not partial.records.validator(server):

@@ -24,14 +24,35 @@ class Endpoint:
     locate: Callable[[], Location]
     publishes_digest: bool = True
 
-    def current(self, known: Location | None) -> Location:
+
+@dataclass(eq=False)
+class LocatedEndpoint:
+    """An endpoint and where it has the file now. location: None: to be asked for. fresh: asked for since it
+    last delivered a byte."""
+
+    endpoint: Endpoint
+    location: Location | None = None
+    fresh: bool = True
+
+    def locate(self) -> Location:
         """The location that is known, as long as it holds, else a new one. Raises TransferFailure."""
+        known = self.location
         if known is not None and (known.expires is None or known.expires > time.time()):
             return known
         try:
-            return self.locate()
+            self.location, self.fresh = self.endpoint.locate(), True
         except (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError) as error:
             raise TransferFailure(error, Recovery.GIVE_UP) from error
+        return self.location
+
+    def forget(self, location: Location | None) -> bool:
+        """Whether another attempt may find a better one. Not if it never delivered; but others may have asked
+        for one meanwhile."""
+        if location is self.location:
+            if self.fresh:
+                return False
+            self.location = None
+        return True
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Several transfers at once, on threads that a Ctrl-C does not have to wait for."""
+"""Several transfers at once, on threads that a Ctrl-C does not have to wait for; idle ones take part in the
+files of others."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from converters.system.open_files import spare
 from converters.system.threads import started
@@ -21,6 +23,8 @@ _FILES_OF_EACH = 7
 _LAST_SECONDS = 0.5
 # Windows notices a Ctrl-C only between two waits; a caller's wish to stop is looked at as often.
 _POLL_SECONDS = 0.2
+# Until an idle worker looks for work again.
+_TICK = 0.05
 
 
 def work(
@@ -106,3 +110,52 @@ def _one_by_one(jobs: Sequence[Callable[[], T]], cancel: threading.Event | None)
     for job in jobs:
         raise_if_cancelled(cancel)
         yield job()
+
+
+class Stopped(Exception):
+    """The caller asked to stop; what arrived is kept for the next run."""
+
+
+class SharedWork(Protocol):
+    def take_part(self) -> bool:
+        """Do a part of it; False if there is none to do now."""
+
+    def save(self) -> None:
+        """Have the next run find what is done of it."""
+
+
+class WorkSharing:
+    """stop: ends every wait. Thread-safe. As a context manager, saves in the end what is left under way."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._under_way: list[SharedWork] = []
+
+    def __enter__(self) -> WorkSharing:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """What is still under way, in threads that wait for a hub, may never come to its own end."""
+        with self._lock:
+            under_way = list(self._under_way)
+        for work in under_way:
+            work.save()
+
+    @contextmanager
+    def working_on(self, work: SharedWork) -> Iterator[None]:
+        """While the caller is at it, others may take part."""
+        with self._lock:
+            self._under_way.append(work)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.remove(work)
+
+    def take_part(self) -> None:
+        """Do a part of whatever needs it, or wait a moment."""
+        with self._lock:
+            under_way = list(self._under_way)
+        if not any(work.take_part() for work in under_way):
+            self._stop.wait(_TICK)

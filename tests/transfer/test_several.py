@@ -21,8 +21,7 @@ from internlm_zoo.transfer.body import CHUNK
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
-from internlm_zoo.transfer.work_sharing import WorkSharing
-from internlm_zoo.transfer.workers import work
+from internlm_zoo.transfer.workers import WorkSharing, work
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE, short_silence
 

@@ -23,7 +23,7 @@ from internlm_zoo.sources.base import Location
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
-from internlm_zoo.transfer.work_sharing import Stopped
+from internlm_zoo.transfer.workers import Stopped
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE, short_silence
 
