@@ -68,7 +68,7 @@ def _both_state(names: Iterable[str], expected: Iterable[Any], found: Iterable[A
 
 
 class Digests(NamedTuple):
-    """Of a file's bytes, in lower-case hex; None where nobody has told."""
+    """Of a file's bytes, in lower-case hex; None where it is unknown."""
 
     sha256: str | None = None
     git_sha1: str | None = None
@@ -86,8 +86,8 @@ class Digests(NamedTuple):
     @property
     def are_sound(self) -> bool:
         """Whether each has the form of its algorithm. Raises TypeError for what is no text."""
-        said = zip(ALGORITHMS.values(), self, strict=True)
-        return all(digest is None or algorithm.form.fullmatch(digest) for algorithm, digest in said)
+        pairs = zip(ALGORITHMS.values(), self, strict=True)
+        return all(digest is None or algorithm.form.fullmatch(digest) for algorithm, digest in pairs)
 
     def completed_by(self, other: Digests) -> Digests:
         """With those of the other that this lacks."""
@@ -99,7 +99,7 @@ UNKNOWN = Digests()
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """size in bytes; None where nobody has told."""
+    """size in bytes; None where it is unknown."""
 
     path: str
     size: int | None = None
@@ -160,3 +160,16 @@ class File:
         """With what the other says and this lacks. They must be of the same bytes."""
         size = other.size if self.size is None else self.size
         return replace(self, size=size, digests=self.digests.completed_by(other.digests))
+
+
+class FilesByPath:
+    """What has files, each of another path."""
+
+    files: tuple[File, ...]
+
+    def file(self, path: str) -> File | None:
+        return self._by_path.get(path)
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, File]:
+        return {file.path: file for file in self.files}

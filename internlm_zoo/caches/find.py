@@ -20,9 +20,9 @@ from converters.system.system_files import is_of_a_system, walk
 from internlm_zoo.errors import UsageError
 from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
-from internlm_zoo.fs.homes import path_of
+from internlm_zoo.fs.homes import home_of, path_of
 from internlm_zoo.settings import Settings
-from internlm_zoo.sources.credentials import huggingface_home, user_cache, user_home
+from internlm_zoo.sources.credentials import huggingface_home, user_cache
 
 HUGGINGFACE, MODELSCOPE, OPENMIND = "the Hugging Face cache", "the ModelScope cache", "the openMind cache"
 
@@ -160,7 +160,7 @@ def _openmind_cache(settings: Settings) -> Path:
 
 def _modelscope_cache(settings: Settings) -> Path:
     named = settings.environ.get("MODELSCOPE_CACHE")
-    return path_of(named, settings.environ) if named else user_home(settings) / ".cache" / "modelscope"
+    return path_of(named, settings.environ) if named else home_of(settings.environ) / ".cache" / "modelscope"
 
 
 def _modelscope_places(repo: str) -> list[str]:

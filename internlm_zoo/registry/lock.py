@@ -7,9 +7,8 @@ contact. One line per file and a fixed order, so that a change reads well in rev
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +21,7 @@ from converters.locking import held
 from converters.saved import LOCK
 from converters.system.filesystem import write_whole
 from internlm_zoo.errors import UsageError
-from internlm_zoo.files import File
+from internlm_zoo.files import File, FilesByPath
 from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry import document
 from internlm_zoo.registry.document import Problem, RegistryError
@@ -43,7 +42,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
-class LockedRelease:
+class LockedRelease(FilesByPath):
     """One revision of one repository.
 
     requested: the branch, tag or id that was asked for, None for the hub's default. trust: `hub` if the
@@ -69,13 +68,6 @@ class LockedRelease:
         """Bytes of all files, None if one is unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    def file(self, path: str) -> File | None:
-        return self._by_path.get(path)
-
-    @cached_property
-    def _by_path(self) -> Mapping[str, File]:
-        return {file.path: file for file in self.files}
 
 
 @dataclass(frozen=True)
@@ -135,8 +127,8 @@ def read(path: Path) -> Lock:
     except ValidationError as error:
         if says_more(error):
             raise LOCK.newer(path, _OTHERWISE) from error
-        told = error.errors()[:LINES]
-        problems = [Problem(document.place(tree, found["loc"]), sentence(found)) for found in told]
+        shown = error.errors()[:LINES]
+        problems = [Problem(document.place(tree, found["loc"]), sentence(found)) for found in shown]
         raise RegistryError(problems, fix=_FIX) from error
     except KeyError as error:  # emptied, or in UTF-16: for no release there would be a list of none
         raise RegistryError([Problem(document.place(tree, ()), "the lock is cut short")], _FIX) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -51,35 +51,35 @@ class Credentials:
         return type(refused)(what, refused.where, fix)
 
 
+@dataclass
 class AuthenticatedSource:
-    """See `Source`. known: asks with the credentials; anonymous: opens one that has none."""
+    """See `Source`. known: asks with the credentials. open_anonymous: opens one that has none."""
 
-    def __init__(self, credentials: Credentials, known: Source, anonymous: Callable[[], Source]) -> None:
-        self._credentials = credentials
-        self._known = known
-        self._open_anonymous = anonymous
+    credentials: Credentials
+    known: Source
+    open_anonymous: Callable[[], Source]
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         found = self._ask(lambda source: source.resolve(repo, revision))
-        return replace(found, notes=(*found.notes, *self._credentials.notes))
+        return replace(found, notes=(*found.notes, *self.credentials.notes))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         location = self._ask(lambda source: source.locate(snapshot, path))
-        return replace(location, credentials=self._credentials) if location.headers else location
+        return replace(location, credentials=self.credentials) if location.headers else location
 
     def _ask(self, question: Callable[[Source], T]) -> T:
-        if self._credentials.is_rejected:
+        if self.credentials.is_rejected:
             return question(self._anonymous)
         try:
-            return question(self._known)
+            return question(self.known)
         except AccessError as refused:
             try:
                 found = question(self._anonymous)
             except ZooError:
-                raise self._credentials.explain(refused) from refused
-        self._credentials.reject()
+                raise self.credentials.explain(refused) from refused
+        self.credentials.reject()
         return found
 
     @cached_property
     def _anonymous(self) -> Source:
-        return self._open_anonymous()
+        return self.open_anonymous()

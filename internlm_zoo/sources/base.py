@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from internlm_zoo.files import File
+from internlm_zoo.files import File, FilesByPath
 
 if TYPE_CHECKING:
     from internlm_zoo.sources.authentication import Credentials
@@ -21,7 +20,7 @@ _LISTING = "listing-"
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(FilesByPath):
     """What a name means now. revision: the hub's immutable id where it has one; requested: what was asked.
     updated: when it last changed, where the hub says so. notes: on how it was had."""
 
@@ -32,13 +31,6 @@ class Snapshot:
     files: tuple[File, ...]
     updated: datetime | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
-
-    def file(self, path: str) -> File | None:
-        return self._by_path.get(path)
-
-    @cached_property
-    def _by_path(self) -> Mapping[str, File]:
-        return {file.path: file for file in self.files}
 
 
 @dataclass(frozen=True)

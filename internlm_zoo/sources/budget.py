@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from internlm_zoo.errors import ListingError, NotFoundError
 from internlm_zoo.net.addresses import host_of
@@ -13,6 +15,8 @@ FOLDERS = 256
 """Requests for one listing, where a hub lists by the folder: a repository of more is no release."""
 ROUNDS = 5
 """Times the seconds for one answer that all of them may take."""
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -39,6 +43,19 @@ class ListingBudget:
         if self.size > LARGEST:
             raise self._exceeded(f"it has more than {LARGEST >> 20} MiB")
         return answer
+
+    def walk(self, list_folder: Callable[[str], tuple[T, Iterable[str]]]) -> Iterator[tuple[str, T]]:
+        """Every folder, the root ("") first, and what `list_folder` returns of it beside the folders in it,
+        each by its path from the root. Raises NotFoundError for too many."""
+        waiting, seen = [""], {""}
+        while waiting:
+            folder = waiting.pop()
+            listed, deeper = list_folder(folder)
+            yield folder, listed
+            fresh = set(deeper) - seen
+            seen |= fresh
+            self.expect(len(seen))
+            waiting += sorted(fresh)
 
     def expect(self, folders: int) -> None:
         """Raises NotFoundError where there are too many, as soon as that is known."""

@@ -64,8 +64,8 @@ def credentials_of(hub: Hub, settings: Settings) -> Credentials:
 
 def _is_ours(hub: Hub, settings: Settings) -> bool:
     """Whether this package, or the user, says where it is, and how it is spoken to."""
-    theirs = read_registry().hubs.get(hub.name)
-    by_user = theirs is not None and theirs.protocol == hub.protocol and variable_of(hub, settings.environ)
+    shipped = read_registry().hubs.get(hub.name)
+    by_user = shipped is not None and shipped.protocol == hub.protocol and variable_of(hub, settings.environ)
     return hub.stated_in is None or bool(by_user)
 
 
@@ -96,9 +96,9 @@ def _credentials(hub: Hub, settings: Settings) -> Credentials:
     saved = _SAVED.get(hub.protocol or "")
     if secrets or saved is None or not hub.token_env:
         return Credentials(hub.name, secrets)
-    path, understand = saved(settings)
+    path, parse = saved(settings)
     try:
-        return Credentials(hub.name, understand(path))
+        return Credentials(hub.name, parse(path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return Credentials(hub.name)
     except OSError as error:
@@ -159,17 +159,13 @@ def _secrets_in(path: Path, protocol: str) -> Secrets:
 def modelscope_folder(settings: Settings) -> Path:
     """Where `modelscope login` keeps its files."""
     moved = settings.environ.get("MODELSCOPE_HOME")
-    return path_of(moved, settings.environ) if moved else user_home(settings) / ".modelscope"
-
-
-def user_home(settings: Settings) -> Path:
-    return home_of(settings.environ)
+    return path_of(moved, settings.environ) if moved else home_of(settings.environ) / ".modelscope"
 
 
 def user_cache(settings: Settings) -> Path:
     """Where programs keep what can be had again, by the XDG rule."""
     moved = settings.environ.get("XDG_CACHE_HOME")
-    return Path(moved) if moved else user_home(settings) / ".cache"
+    return Path(moved) if moved else home_of(settings.environ) / ".cache"
 
 
 def huggingface_home(settings: Settings) -> Path:
@@ -185,14 +181,14 @@ def _huggingface(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
 
 
 def _openxlab(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
-    place = user_home(settings) / ".openxlab" / "config.json"
+    place = home_of(settings.environ) / ".openxlab" / "config.json"
     return place, lambda path: _keys_in(read_text(path), path)
 
 
 def _modelscope(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
     """Read by the package's own code, which is not needed where nothing is."""
 
-    def understand(path: Path) -> Secrets:
+    def parse(path: Path) -> Secrets:
         path.stat()
         from modelscope_hub import HubConfig
 
@@ -205,7 +201,7 @@ def _modelscope(settings: Settings) -> tuple[Path, Callable[[Path], Secrets]]:
             what = "the saved ModelScope login cannot be read"
             raise AccessError(what, path, "modelscope login") from error
 
-    return modelscope_folder(settings) / "credentials" / "cookies", understand
+    return modelscope_folder(settings) / "credentials" / "cookies", parse
 
 
 def _token_in(text: str, path: Path) -> Secrets:
@@ -215,8 +211,8 @@ def _token_in(text: str, path: Path) -> Secrets:
 def _keys_in(text: str, path: Path) -> Secrets:
     """OpenXLab's, as `openxlab config` writes them."""
     try:
-        said = json.loads(text)
-        keys = [secret_of(str(said[name]), str(path)) for name in ("ak", "sk")]
+        saved = json.loads(text)
+        keys = [secret_of(str(saved[name]), str(path)) for name in ("ak", "sk")]
     except (ValueError, KeyError, TypeError) as error:
         what = "the saved OpenXLab keys cannot be read"
         raise CredentialError(what, path, "openxlab config, or set the variables") from error

@@ -8,11 +8,9 @@ should be. Digests: sha256 of LFS files, git blob sha1 of the others.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import ClassVar
 from urllib.parse import quote
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, with_config
 from pydantic.alias_generators import to_camel
 
 from internlm_zoo.errors import AccessError, UsageError, ZooError
@@ -26,6 +24,7 @@ from internlm_zoo.sources.hub_client import HubClient, Response, bearer
 from internlm_zoo.sources.paths import check_snapshot
 from internlm_zoo.sources.schema import Digest, Several, moment, read
 
+_CAMEL = ConfigDict(alias_generator=to_camel)
 _ERROR = "X-Error-Code"  # huggingface_hub.utils.hf_raise_for_status
 
 
@@ -35,11 +34,10 @@ class _Lfs:
     size: int
 
 
+@with_config(_CAMEL)
 @dataclass(frozen=True, slots=True)
 class _Sibling:
     """blob_id: of an LFS file it is that of its pointer, so it says nothing about the bytes."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel)
 
     rfilename: str
     size: int | None = None
@@ -53,17 +51,12 @@ class _Sibling:
         return File(self.rfilename, self.lfs.size, Digests(sha256=self.lfs.sha256))
 
 
+@with_config(_CAMEL)
 @dataclass(frozen=True)
 class _Info:
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel)
-
     sha: str | None = None
     siblings: Several[_Sibling] | None = None
     last_modified: str | None = None
-
-    @property
-    def updated(self) -> datetime | None:
-        return moment(self.last_modified)
 
 
 _FORM = TypeAdapter(_Info)
@@ -73,10 +66,8 @@ class HuggingFaceSource:
     """See `Source`. endpoint: without a trailing slash."""
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
-        self._hub = hub.name
         headers = bearer(credentials_of(hub, settings).values)
         self._client = HubClient.of(hub.name, endpoint, settings, headers)
-        self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         from huggingface_hub.errors import HFValidationError
@@ -88,19 +79,20 @@ class HuggingFaceSource:
             raise UsageError(f"{repo!r} is not a Hugging Face repository name") from error
         info = self._client.retry_once(lambda: self._info(repo, revision))
         files = tuple(sibling.remote for sibling in info.siblings or ())
-        return check_snapshot(Snapshot(self._hub, repo, str(info.sha), revision, files, info.updated))
+        updated = moment(info.last_modified)
+        return check_snapshot(Snapshot(self._client.hub, repo, str(info.sha), revision, files, updated))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         from huggingface_hub import hf_hub_url
 
         if snapshot.file(path) is None:
             raise self._client.not_found(f"{path} in {snapshot.repo}")
-        url = hf_hub_url(snapshot.repo, path, revision=snapshot.revision, endpoint=self._endpoint)
+        url = hf_hub_url(snapshot.repo, path, revision=snapshot.revision, endpoint=self._client.endpoint)
         return Location(url, self._client.headers)
 
     def _info(self, repo: str, revision: str | None) -> _Info:
         at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
-        answer = self._client.get(f"{self._endpoint}/api/models/{repo}{at}?blobs=true")
+        answer = self._client.get(f"{self._client.endpoint}/api/models/{repo}{at}?blobs=true")
         if answer.status != 200:
             raise self._error_of(answer, repo, revision)
         info = read(_FORM, answer, self._client)
@@ -114,5 +106,5 @@ class HuggingFaceSource:
             return self._client.not_found(f"revision {revision} of {repo}")
         if code == "GatedRepo":
             fix = f"accept the conditions on the page of {repo}, then hf auth login"
-            return AccessError(f"{repo} is gated on {self._hub}", host_of(self._endpoint), fix)
+            return AccessError(f"{repo} is gated on {self._client.hub}", host_of(self._client.endpoint), fix)
         return self._client.error_of(answer, repo)

@@ -6,8 +6,7 @@ the git digest of small files, OpenXLab nothing at all: their sha256 is open unt
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -114,7 +113,6 @@ class _Resolver:
 
     def __init__(self, registry: Registry, lock: Lock, settings: Settings) -> None:
         self._registry, self._lock, self._settings = registry, lock, settings
-        self._guard = threading.Lock()
         self._unreachable: dict[str, NetworkError] = {}
 
     def ask(self, model: str, release: Release) -> Resolved:
@@ -131,36 +129,28 @@ class _Resolver:
         return Resolved(model, release, before, now, updated=snapshot.updated, notes=snapshot.notes)
 
     def _snapshot(self, release: Release) -> Snapshot:
-        with self._guard:
-            error = self._unreachable.get(release.hub)
-        if error:
+        if error := self._unreachable.get(release.hub):
             raise error
         try:
             return resolve_release(release, self._registry.hub(release.hub), self._settings)
         except ListingError:
             raise
         except NetworkError as error:
-            with self._guard:
-                self._unreachable[release.hub] = error
+            self._unreachable[release.hub] = error
             raise
 
 
 def _completed(file: File, known: File | None, same_listing: bool) -> File:
     if known is None or known.conflict(file):
         return file
-    if not (same_listing or known.digests.agree(file.digests)):
-        return file
-    return file.completed_by(known)
+    are_same = same_listing or known.digests.agree(file.digests)
+    return file.completed_by(known) if are_same else file
 
 
-def _file_changes(path: str, before: File | None, now: File | None) -> list[Change]:
+def _file_changes(path: str, before: File | None, now: File | None) -> Iterator[Change]:
     if before is None:
-        return [Change(path, "added", "", "")]
-    if now is None:
-        return [Change(path, "removed", "", "")]
-    conflict = before.conflict(now)
-    if conflict is None:
-        return []
-    return [
-        Change(path, "changed", f"{conflict.name} {conflict.expected}", f"{conflict.name} {conflict.found}")
-    ]
+        yield Change(path, "added", "", "")
+    elif now is None:
+        yield Change(path, "removed", "", "")
+    elif fact := before.conflict(now):
+        yield Change(path, "changed", f"{fact.name} {fact.expected}", f"{fact.name} {fact.found}")

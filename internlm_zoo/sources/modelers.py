@@ -82,15 +82,13 @@ class ModelersSource:
     """See `Source`. endpoint: without a trailing slash."""
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
-        self._hub = hub.name
         variable = next(iter(hub.token_env), None)
         self._how_to_log_in = variable and f"set {variable} to a token of an account that may read it"
         headers = bearer(credentials_of(hub, settings).values)
         self._client = HubClient.of(hub.name, endpoint, settings, headers)
-        self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
-        check_path(repo, self._hub)
+        check_path(repo, self._client.hub)
         if repo.count("/") != 1:
             raise UsageError(f"{repo!r} is not a Modelers repository name (owner/name)")
         return check_snapshot(self._list(repo, revision))
@@ -99,40 +97,34 @@ class ModelersSource:
         if snapshot.file(path) is None:
             raise self._client.not_found(f"{path} in {snapshot.repo}")
         place = f"{quote(snapshot.repo)}/{snapshot.revision}/media/{quote(path)}"
-        return Location(f"{self._endpoint}/api/v1/file/{place}", self._client.headers)
+        return Location(f"{self._client.endpoint}/api/v1/file/{place}", self._client.headers)
 
     def _list(self, repo: str, revision: str | None) -> Snapshot:
-        allowed = ListingBudget(self._client, repo)
-        root = self._folder(allowed, "", revision or _DEFAULT_BRANCH)
+        budget = ListingBudget(self._client, repo)
+        root = self._folder(budget, "", revision or _DEFAULT_BRANCH)
         last = root.last_commit.commit if root.last_commit else _Commit("")
         commit = revision if revision and is_sha1(revision) else last.commit_sha
         if not is_sha1(commit):
             raise self._client.unreachable("its answer names no commit")
-        files = tuple(node.remote for node in self._below(root, allowed, commit))
-        return Snapshot(self._hub, repo, commit, revision, files, moment(last.created))
 
-    def _below(self, root: _Folder, allowed: ListingBudget, commit: str) -> list[_Node]:
-        """The files of a folder and of every folder in it, sorted by path."""
-        found, files, waiting, met = root, [], [], {""}
-        while True:
-            files += [node for node in found.tree if node.type == "file"]
-            deeper = {node.path for node in found.tree if node.type == "dir"} - met
-            met |= deeper
-            allowed.expect(len(met))
-            waiting += sorted(deeper)
-            if not waiting:
-                return sorted(files, key=lambda node: node.path)
-            found = self._folder(allowed, waiting.pop(), commit)
+        def list_folder(path: str) -> tuple[list[File], list[str]]:
+            nodes = (self._folder(budget, path, commit) if path else root).tree
+            files = [node.remote for node in nodes if node.type == "file"]
+            return files, [node.path for node in nodes if node.type == "dir"]
 
-    def _folder(self, allowed: ListingBudget, path: str, revision: str) -> _Folder:
+        found = (file for _, files in budget.walk(list_folder) for file in files)
+        files = tuple(sorted(found, key=lambda file: file.path))
+        return Snapshot(self._client.hub, repo, commit, revision, files, moment(last.created))
+
+    def _folder(self, budget: ListingBudget, path: str, revision: str) -> _Folder:
         """What one folder holds at a branch or commit."""
         query = urlencode({"path": path, "ref": revision})
-        url = f"{self._endpoint}/api/v1/file/{quote(allowed.repo)}?{query}"
+        url = f"{self._client.endpoint}/api/v1/file/{quote(budget.repo)}?{query}"
 
         def ask() -> _Folder:
-            answer = allowed.get(url)
+            answer = budget.get(url)
             if answer.status != 200:
-                raise self._error_of(answer, allowed.repo, revision)
+                raise self._error_of(answer, budget.repo, revision)
             return read(_LISTING, answer, self._client).data
 
         return self._client.retry_once(ask)
@@ -141,8 +133,8 @@ class ModelersSource:
         if answer.status == 404 and self._code(answer) in _NO_SUCH_REVISION:
             return self._client.not_found(f"revision {revision} of {repo}")
         if answer.status == _NOT_ON_WHITE_LIST:
-            what = f"{self._hub} does not give {repo}: it is not on the hub's white list (HTTP 418)"
-            return AccessError(what, host_of(self._endpoint), "name another `source`")
+            what = f"{self._client.hub} does not give {repo}: it is not on the hub's white list (HTTP 418)"
+            return AccessError(what, host_of(self._client.endpoint), "name another `source`")
         error = self._client.error_of(answer, repo)
         if isinstance(error, AccessError):  # there is no command that logs in
             error.fix = self._how_to_log_in

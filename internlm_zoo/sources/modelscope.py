@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from pydantic.alias_generators import to_pascal
 
 from internlm_zoo.errors import UnsupportedError, UsageError
@@ -35,12 +35,11 @@ _CUT_AT = 3000  # where a listing may be cut, which it does not say
 _PASCAL = ConfigDict(alias_generator=to_pascal)
 
 
+@with_config(_PASCAL)
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """A file or a folder. revision: the commit that changed it last. committed_date: of that, in seconds
     since the epoch."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
 
     path: str
     type: str = "blob"
@@ -58,25 +57,22 @@ class _Entry:
         return File(self.path, self.size, Digests(self.sha256 or None))
 
 
+@with_config(_PASCAL)
 @dataclass(frozen=True)
 class _Data:
-    __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
-
     files: Several[_Entry] | None
 
 
+@with_config(_PASCAL)
 @dataclass(frozen=True)
 class _RepositoryListing:
-    __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
-
     data: _Data
 
 
+@with_config(_PASCAL)
 @dataclass(frozen=True)
 class _Status:
     """What the hub says of its own answer."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _PASCAL
 
     success: bool | None = None
     code: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
@@ -90,13 +86,11 @@ class ModelScopeSource:
     """See `Source`. endpoint: without a trailing slash."""
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
-        self._hub = hub.name
         headers = _headers(credentials_of(hub, settings).values)
         self._client = HubClient.of(hub.name, endpoint, settings, headers)
-        self._endpoint = self._client.endpoint
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
-        check_path(repo, self._hub)
+        check_path(repo, self._client.hub)
         if repo.count("/") != 1:
             raise UsageError(f"{repo!r} is not a ModelScope repository name (owner/name)")
         entries = self._list(repo, _branch(revision))
@@ -105,42 +99,40 @@ class ModelScopeSource:
         if is_listing(revision) and found != revision:
             raise self._client.not_found(f"{revision} of {repo}, its files have changed since")
         updated = moment(max((entry.committed_date or 0.0 for entry in entries), default=0.0) or None)
-        return check_snapshot(Snapshot(self._hub, repo, found, revision, files, updated))
+        return check_snapshot(Snapshot(self._client.hub, repo, found, revision, files, updated))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
             raise self._client.not_found(f"{path} in {snapshot.repo}")
         query = urlencode({"Revision": _branch(snapshot.revision), "FilePath": path})
-        url = f"{self._endpoint}/api/v1/models/{quote(snapshot.repo)}/repo?{query}"
+        url = f"{self._client.endpoint}/api/v1/models/{quote(snapshot.repo)}/repo?{query}"
         return Location(url, self._client.headers)
 
     def _list(self, repo: str, branch: str) -> list[_Entry]:
         """Every entry; of folders that hold more than the server lists at once, one by one."""
-        allowed = ListingBudget(self._client, repo)
-        found: list[_Entry] = []
-        waiting = [""]
-        while waiting:
-            folder = waiting.pop()
-            entries = self._page(allowed, branch, folder, recursive=True)
-            if len(entries) >= _CUT_AT:
-                entries = self._page(allowed, branch, folder, recursive=False)
-                waiting += [entry.path for entry in entries if entry.is_folder]
-                allowed.expect(len(waiting))
-            if len(entries) >= _CUT_AT:
-                what = (
-                    f"{self._hub} lists at most {_CUT_AT} files of one folder, and there are as many or more"
-                )
-                folders = Counter(entry.path.rpartition("/")[0] for entry in entries)
-                fullest = folders.most_common(1)[0][0]
-                raise UnsupportedError(what, f"{repo}/{fullest}", "use another source")
-            found += entries
-        return found
+        budget = ListingBudget(self._client, repo)
 
-    def _page(self, allowed: ListingBudget, branch: str, folder: str, recursive: bool) -> tuple[_Entry, ...]:
-        repo, root = allowed.repo, {"Root": folder} if folder else {}
+        def list_folder(folder: str) -> tuple[tuple[_Entry, ...], list[str]]:
+            entries = self._page(budget, branch, folder, recursive=True)
+            if len(entries) < _CUT_AT:
+                return entries, []
+            entries = self._page(budget, branch, folder, recursive=False)
+            deeper = [entry.path for entry in entries if entry.is_folder]
+            budget.expect(len(deeper))
+            if len(entries) >= _CUT_AT:
+                what = f"{self._client.hub} lists at most {_CUT_AT} files of one folder"
+                fullest = Counter(entry.path.rpartition("/")[0] for entry in entries).most_common(1)[0][0]
+                where, fix = f"{repo}/{fullest}", "use another source"
+                raise UnsupportedError(f"{what}, and there are as many or more", where, fix)
+            return entries, deeper
+
+        return [entry for _, entries in budget.walk(list_folder) for entry in entries]
+
+    def _page(self, budget: ListingBudget, branch: str, folder: str, recursive: bool) -> tuple[_Entry, ...]:
+        repo, root = budget.repo, {"Root": folder} if folder else {}
         query = urlencode({"Revision": branch, "Recursive": str(recursive), **root})
-        url = f"{self._endpoint}/api/v1/models/{quote(repo)}/repo/files?{query}"
-        return self._client.retry_once(lambda: self._entries(allowed.get(url), f"{repo} at {branch}"))
+        url = f"{self._client.endpoint}/api/v1/models/{quote(repo)}/repo/files?{query}"
+        return self._client.retry_once(lambda: self._entries(budget.get(url), f"{repo} at {branch}"))
 
     def _entries(self, answer: Response, thing: str) -> tuple[_Entry, ...]:
         """Raises what answers that are no listing mean."""

@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, with_config
 from pydantic.alias_generators import to_camel
 
 from converters.redaction import keep_secret
@@ -69,22 +69,20 @@ class _RepositoryFile:
     hash: str | None = None
 
 
+@with_config(_CAMEL)
 @dataclass(frozen=True)
 class _Weights:
     """Likewise; under the name of its model, so it says that of the file."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
     file_name: str
     url: _Url
     hash: str | None = None
 
 
+@with_config(_CAMEL)
 @dataclass(frozen=True)
 class _Files:
     """file_paths: by the path of each."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
     model_names: Named[_Weights] | None = None
     file_paths: Named[_RepositoryFile] | None = None
@@ -107,18 +105,17 @@ class _Permit:
     jwt: Annotated[str, Field(max_length=_LONGEST_TOKEN, pattern=r"^[!-~]+$")] = field(repr=False)
 
 
+@with_config(_CAMEL)
 @dataclass(frozen=True)
 class _Envelope:
     """What surrounds every answer."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
     msg_code: str
     msg: str | None = None
     data: Any = None
 
 
-_SAID = TypeAdapter(_Envelope)
+_ENVELOPE = TypeAdapter(_Envelope)
 _LISTING = TypeAdapter(_Files)
 _CHALLENGE = TypeAdapter(_Challenge)
 _PERMIT = TypeAdapter(_Permit)
@@ -128,13 +125,11 @@ class OpenXLabSource:
     """See `Source`. endpoint: without a trailing slash. Safe to share between threads."""
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
-        self._hub = hub.name
         self._keys = credentials_of(hub, settings).values
         self._client = HubClient.of(hub.name, endpoint, settings)
-        self._endpoint = self._client.endpoint
         self._lock = threading.Lock()
         self._token: tuple[str, float] | None = None
-        self._links: dict[tuple[str, str], tuple[str, float]] = {}  # and when they were told
+        self._links: dict[tuple[str, str], tuple[str, float]] = {}  # and when they were listed
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
         with self._lock:
@@ -143,7 +138,7 @@ class OpenXLabSource:
         if revision not in (*DEFAULT_NAMES, found):
             raise self._client.not_found(f"revision {revision} of {repo} (it keeps only the current one)")
         listed = tuple(map(File, files))
-        return check_snapshot(Snapshot(self._hub, repo, found, revision, listed))
+        return check_snapshot(Snapshot(self._client.hub, repo, found, revision, listed))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         """Each link is given out once: whoever comes back for the same file needs a fresh one."""
@@ -192,30 +187,32 @@ class OpenXLabSource:
         headers: Mapping[str, str],
     ) -> _T:
         """The innermost `data` of an answer that says success twice."""
-        answer = self._client.post(self._endpoint + path, body, headers)
+        answer = self._client.post(self._client.endpoint + path, body, headers)
         if answer.status != 200:
             raise self._client.error_of(answer, thing)
-        said = read(_SAID, answer, self._client)
-        if said.msg_code == _SUCCESS:
-            said = fitted(_SAID, said.data, self._client, "data")
-        if said.msg_code != _SUCCESS:
-            raise self._error_of(path, thing, f"{said.msg_code} {said.msg or ''}".strip()[:_SHOWN])
-        return fitted(form, said.data, self._client, "data.data")
+        envelope = read(_ENVELOPE, answer, self._client)
+        if envelope.msg_code == _SUCCESS:
+            envelope = fitted(_ENVELOPE, envelope.data, self._client, "data")
+        if envelope.msg_code != _SUCCESS:
+            raise self._error_of(path, thing, f"{envelope.msg_code} {envelope.msg or ''}".strip()[:_SHOWN])
+        return fitted(form, envelope.data, self._client, "data.data")
 
     def _error_of(self, path: str, thing: str, reason: str) -> AccessError | NotFoundError:
         if path.startswith(_OPEN):
-            what = f"{self._hub} does not give {thing}: {reason}"
-            return AccessError(what, host_of(self._endpoint), "openxlab config")
-        return NotFoundError(f"{self._hub} does not give {thing}: {reason}", host_of(self._endpoint))
+            what = f"{self._client.hub} does not give {thing}: {reason}"
+            return AccessError(what, host_of(self._client.endpoint), "openxlab config")
+        return NotFoundError(
+            f"{self._client.hub} does not give {thing}: {reason}", host_of(self._client.endpoint)
+        )
 
     def _link(self, repo: str, path: str) -> Location | None:
         """A signed link may say when it ends, in seconds since the epoch; or else it is taken to end soon."""
         if (repo, path) not in self._links:
             return None
-        url, told = self._links.pop((repo, path))
-        said = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}.get("expires", "")
-        is_moment = said.replace(".", "", 1).isdecimal()
-        expires = float(said) if is_moment else told + _LINK_SECONDS
+        url, listed_at = self._links.pop((repo, path))
+        query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+        stated = query.get("expires", "")
+        expires = float(stated) if stated.replace(".", "", 1).isdecimal() else listed_at + _LINK_SECONDS
         return Location(url, self._client.headers_for(url), expires)
 
 

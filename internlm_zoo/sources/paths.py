@@ -95,9 +95,8 @@ def _faults(file: File) -> Iterator[str]:
 
 def _shown(text: str) -> str:
     """As it may stand in a message."""
-    return (
-        repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r} and {len(text) - _SHOWN:,} characters more"
-    )
+    rest = len(text) - _SHOWN
+    return repr(text) if rest <= 0 else f"{text[:_SHOWN]!r} and {rest:,} characters more"
 
 
 def folded(path: str) -> str:

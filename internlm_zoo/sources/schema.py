@@ -8,13 +8,13 @@ UTF-8, no halves of surrogate pairs. Of a key that an object has twice the last 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from internlm_zoo.errors import NetworkError
+from internlm_zoo.registry.explain import dotted
 from internlm_zoo.sources.hub_client import HubClient, Response
 from internlm_zoo.sources.paths import FILES
 
@@ -76,27 +76,22 @@ def _error_of(error: ValidationError, client: HubClient, *where: str) -> Network
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if found["type"] == "json_invalid":
         return client.not_a_listing(found["msg"])
-    said = found["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
-    said = _TOO_MANY if found["type"] == "too_long" else said
-    return client.malformed(f"{_place((*where, *found['loc']))}{said}")
+    reason = found["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
+    reason = _TOO_MANY if found["type"] == "too_long" else reason
+    path = (*where, *found["loc"])  # some of its words are the hub's
+    return client.malformed(f"{dotted(path)[:_SHOWN]}: {reason}" if path else reason)
 
 
-def moment(said: str | float | None) -> datetime | None:
+def moment(stated: str | float | None) -> datetime | None:
     """A time as hubs write it: a text, with or without fractions and zone, or seconds since the epoch. None
-    for what is no time that there is: it is told, and decides nothing."""
+    for what is no time that there is: it is shown, and decides nothing."""
     try:
-        if isinstance(said, float):
-            return datetime.fromtimestamp(said, timezone.utc)
-        found = _MOMENT.fullmatch(said or "")
+        if isinstance(stated, float):
+            return datetime.fromtimestamp(stated, timezone.utc)
+        found = _MOMENT.fullmatch(stated or "")
         if found is None:
             return None
         zone = (found[2] or "Z").replace("Z", "+00:00")
         return datetime.fromisoformat(found[1] + zone).astimezone(timezone.utc)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _place(path: Sequence[int | str]) -> str:
-    """As it is written in messages, siblings[3].size; the hub has chosen some of the words."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
-    return f"{text[:_SHOWN]}: " if text else ""

@@ -47,14 +47,13 @@ class WebSource:
     """See `Source`. Has no credentials but those in its address."""
 
     def __init__(self, hub: Hub, endpoint: str, settings: Settings) -> None:
-        self._hub = hub.name
         self._client = HubClient.of(hub.name, endpoint, settings)
-        self._endpoint = self._client.endpoint
         self._moved: dict[str, str] = {}
 
     def resolve(self, repo: str, revision: str | None = None) -> Snapshot:
-        check_path(repo, self._hub)
-        pages = dict(self._walk(repo))
+        check_path(repo, self._client.hub)
+        budget = ListingBudget(self._client, repo)
+        pages = dict(budget.walk(lambda folder: self._list(budget, folder)))
         found = listing_revision((path, page.digest) for path, page in pages.items())
         if revision not in (*DEFAULT_NAMES, found):
             raise self._client.not_found(f"revision {revision} of {repo}")
@@ -64,7 +63,7 @@ class WebSource:
             for name in page.names
             if not name.endswith("/")
         )
-        return check_snapshot(Snapshot(self._hub, repo, found, revision, tuple(files)))
+        return check_snapshot(Snapshot(self._client.hub, repo, found, revision, tuple(files)))
 
     def locate(self, snapshot: Snapshot, path: str) -> Location:
         if snapshot.file(path) is None:
@@ -72,36 +71,30 @@ class WebSource:
         url = self._root(snapshot.repo) + quote(path)
         return Location(url, self._client.headers_for(url))
 
-    def _walk(self, repo: str) -> Iterator[tuple[str, _Page]]:
-        """Path of every directory, ending in a slash but for the first, which is empty; and its page."""
-        allowed, waiting, seen = ListingBudget(self._client, repo), [""], {""}
-        while waiting:
-            folder = waiting.pop()
-            page = self._page(allowed, folder)
-            if not folder:
-                self._moved[repo] = page.url
-            yield folder, page
-            deeper = {folder + name for name in page.names if name.endswith("/")} - seen
-            seen |= deeper
-            allowed.expect(len(seen))
-            waiting += sorted(deeper)
+    def _list(self, budget: ListingBudget, folder: str) -> tuple[_Page, list[str]]:
+        """The page of a directory, and the paths of those in it, which end in a slash."""
+        page = self._page(budget, folder)
+        if not folder:
+            self._moved[budget.repo] = page.url
+        return page, [folder + name for name in page.names if name.endswith("/")]
 
-    def _page(self, allowed: ListingBudget, folder: str) -> _Page:
+    def _page(self, budget: ListingBudget, folder: str) -> _Page:
         """The page of a directory. One that is cut, or links to nothing, counts when it comes a second time:
         gateways send others in its place."""
-        url = self._root(allowed.repo) + quote(folder)
+        url = self._root(budget.repo) + quote(folder)
         suspect: list[Response] = []
 
         def ask() -> _Page:
-            answer = allowed.get(url)
+            answer = budget.get(url)
             if answer.status != 200:
-                raise self._client.error_of(answer, allowed.repo)
+                raise self._client.error_of(answer, budget.repo)
             page = self._read(answer)
             if not suspect and not (page.names and _is_sound(answer)):
                 suspect.append(answer)
                 raise self._client.not_a_listing()
             if not _is_page(answer):
-                raise NotFoundError(f"{self._hub} shows no list of the files in {allowed.repo}", answer.url)
+                what = f"{self._client.hub} shows no list of the files in {budget.repo}"
+                raise NotFoundError(what, answer.url)
             return page
 
         return self._client.retry_once(ask)
@@ -115,7 +108,7 @@ class WebSource:
         return _Page(here, tuple(names), hashlib.sha256(answer.data).hexdigest())
 
     def _root(self, repo: str) -> str:
-        return self._moved.get(repo, f"{self._endpoint}/{quote(repo)}/")
+        return self._moved.get(repo, f"{self._client.endpoint}/{quote(repo)}/")
 
 
 def _is_page(page: Response) -> bool:
