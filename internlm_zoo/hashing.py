@@ -27,9 +27,9 @@ class Hasher:
 
     def copy(self) -> Hasher:
         """As it is now, to go back to."""
-        twin = Hasher((), None)
-        twin._running = {name: hash.copy() for name, hash in self._running.items()}
-        return twin
+        copied = Hasher((), None)
+        copied._running = {name: hash.copy() for name, hash in self._running.items()}
+        return copied
 
     @property
     def digests(self) -> Digests:

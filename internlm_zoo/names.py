@@ -51,16 +51,12 @@ def fault_in(path: str) -> str | None:
         return f"it is longer than {LONGEST_PATH} bytes"
     if path.count("/") >= DEEPEST_PATH:
         return f"it has more than {DEEPEST_PATH} parts"
-    if not _is_plain(path) and any(unicodedata.category(sign) in _INVISIBLE for sign in path):
+    is_plain = path.isascii() and path.isprintable()  # soon known of most names
+    if not is_plain and any(unicodedata.category(sign) in _INVISIBLE for sign in path):
         return "it holds a control or invisible character"
     if "\\" in path or ":" in path:
         return "it means another place on Windows"
     return next(filter(None, map(_fault_in_part, path.split("/"))), None)
-
-
-def _is_plain(path: str) -> bool:
-    """Soon told of most names."""
-    return path.isascii() and path.isprintable()
 
 
 def _fault_in_part(part: str) -> str | None:

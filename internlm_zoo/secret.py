@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def secret_of(text: str, origin: str) -> Secret | None:
         value = _bare(quoted[2])
     if not value:
         return None
-    flaw = next(_flaws(value), None)
+    flaw = next((flaw for pattern, flaw in _FLAWS if pattern.search(value)), None)
     if flaw is not None:
         what = f"what {origin} holds is no credential: {flaw}"
         raise CredentialError(what, fix=f"write it anew, without anything around it, or do without {origin}")
@@ -81,7 +80,3 @@ def place_of(path: Path) -> Path:
 
 def _bare(text: str) -> str:
     return re.sub(f"^{_AROUND}|{_AROUND}$", "", text)
-
-
-def _flaws(value: str) -> Iterator[str]:
-    return (flaw for pattern, flaw in _FLAWS if pattern.search(value))

@@ -47,6 +47,8 @@ class ProgressView:
 class ProgressState(Progress):
     """A Progress that draws nothing itself. clock: seconds, as time.monotonic."""
 
+    _past: Amount
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
@@ -79,9 +81,9 @@ class ProgressState(Progress):
             if count is None:
                 return
             self._finished += 1
-            self._past.done += count.done
-            self._past.resumed += count.resumed
-            self._past.total = _sum(self._past.total, count.total)
+            past = self._past
+            total = _sum(past.total, count.total)
+            self._past = Amount(past.done + count.done, total, past.resumed + count.resumed)
 
     def view(self) -> ProgressView:
         with self._lock:
@@ -92,7 +94,7 @@ class ProgressState(Progress):
     def _reset(self, files: int | None, total: int | None) -> None:
         self._files, self._planned, self._finished = files, total, 0
         self._active: dict[str, _Count] = {}
-        self._past = _Past()
+        self._past = Amount(0, 0)
 
     def _whole(self, active: list[Amount], now: float) -> Amount:
         total = self._planned
@@ -130,31 +132,24 @@ class _Throughput:
 
 
 @dataclass
-class _Past:
-    done: int = 0
-    resumed: int = 0
-    total: int | None = 0
-
-
-@dataclass
 class _Count:
-    """heard: when each source last delivered."""
+    """delivered_at: when each source last delivered."""
 
     total: int | None
     done: int
     resumed: int
     throughput: _Throughput
-    heard: dict[str, float] = field(default_factory=dict)
+    delivered_at: dict[str, float] = field(default_factory=dict)
 
     def add(self, amount: int, source: str | None, now: float) -> None:
         self.done += amount
         self.resumed = max(0, min(self.resumed, self.done))
         self.throughput.add(amount, now)
         if source is not None and amount > 0:
-            self.heard[source] = now
+            self.delivered_at[source] = now
 
     def amount(self, now: float) -> Amount:
-        lately = tuple(source for source, when in self.heard.items() if now - when <= _WINDOW)
+        lately = tuple(source for source, when in self.delivered_at.items() if now - when <= _WINDOW)
         return Amount(self.done, self.total, self.resumed, self.throughput.rate(now), lately)
 
 

@@ -103,30 +103,18 @@ def _entered(folder: int, part: str, root: Path, path: Path) -> int:
     return inner
 
 
-def _remove(folder: int, name: str) -> None:
-    if not _is_folder(folder, name):
-        return os.unlink(name, dir_fd=folder)
-    top = os.open(name, _FOLDER | _NO_LINK, dir_fd=folder)
-    try:
-        while names := os.listdir(top):  # noqa: PTH208 - a Path cannot be one of an open folder
-            for below in names:
-                _clear(top, below, top, 1)
-    finally:
-        os.close(top)
-    os.rmdir(name, dir_fd=folder)
-
-
-def _clear(folder: int, name: str, top: int, depth: int) -> None:
+def _remove(folder: int, name: str, top: int | None = None, depth: int = 0) -> None:
     """What lies deep is brought to the top, where its turn comes: there may be more folders within each other
-    than files may be open, or than Python has frames for."""
+    than files may be open, or than Python has frames for. top: the open folder that all is below."""
     if not _is_folder(folder, name):
         return os.unlink(name, dir_fd=folder)
     if depth == _DEEPEST:
         return os.rename(name, token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
     inner = os.open(name, _FOLDER | _NO_LINK, dir_fd=folder)
     try:
-        for below in os.listdir(inner):  # noqa: PTH208
-            _clear(inner, below, top, depth + 1)
+        while names := os.listdir(inner):  # noqa: PTH208 - a Path cannot be one of an open folder
+            for below in names:
+                _remove(inner, below, inner if top is None else top, depth + 1)
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from converters.formats.access import regular
 
-PATIENCE = 30.0
+PIPE_SECONDS = 30.0
 """Seconds until a pipe has to have come to its end: somebody may have to be asked before."""
 
 
@@ -29,12 +29,12 @@ def content_given(path: Path, most: int) -> bytes:
 
 
 def _piped(path: Path, most: int) -> bytes:
-    data, end = b"", time.monotonic() + PATIENCE
+    data, end = b"", time.monotonic() + PIPE_SECONDS
     with open(path, "rb", buffering=0, opener=_at_once) as file, selectors.DefaultSelector() as selector:
         selector.register(file, selectors.EVENT_READ)
         while len(data) < most:
             if not selector.select(max(0.0, end - time.monotonic())):
-                what = f"it is a pipe, and nobody has written to its end for {PATIENCE:.0f} s"
+                what = f"it is a pipe, and nobody has written to its end for {PIPE_SECONDS:.0f} s"
                 raise TimeoutError(errno.ETIMEDOUT, what, str(path))
             if not (part := os.read(file.fileno(), most - len(data))):
                 break

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from internlm_zoo.registry.document import Step
+from internlm_zoo.registry.document import Finding, Step
 from internlm_zoo.registry.query import Registry, parameter_count
 from internlm_zoo.registry.schema import Model
-
-Finding = tuple[tuple[Step, ...], str]
 
 _BYTES = 2  # of an element in 16 bits
 
@@ -19,11 +17,11 @@ def contradictions(registry: Registry) -> Iterator[Finding]:
         if model.family in registry.families:
             for check in (_payload, _rows, _lengths, _dates):
                 for path, message in check(registry, model):
-                    where = _blamed(registry, model, path)
+                    where = _attributed(registry, model, path)
                     yield ("models", model.name, *where), f"{model.name}: {message}"
 
 
-def _blamed(registry: Registry, model: Model, path: tuple[Step, ...]) -> tuple[Step, ...]:
+def _attributed(registry: Registry, model: Model, path: tuple[Step, ...]) -> tuple[Step, ...]:
     """Of a model that an overlay changes, what the overlay states: the rest added up before."""
     changed = list(registry.origins_of(model))
     return path if not changed or path in changed else changed[0]

@@ -20,6 +20,8 @@ from internlm_zoo.fs.user_files import content_given
 from internlm_zoo.registry.safe_yaml import YamlLimits, compose
 
 Step = str | int
+Finding = tuple[tuple[Step, ...], str]
+"""What is wrong, with the path of where."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pydantic_core import ErrorDetails
 from yaml.nodes import Node
 
 from converters.errors import LINES
-from internlm_zoo.registry.document import Problem, Step, place
+from internlm_zoo.registry.document import Finding, Problem, Step, place
 from internlm_zoo.registry.schema import EvaluationTable, Family, Model, RegistryFile
-from internlm_zoo.registry.suggestions import near, quoted
+from internlm_zoo.registry.suggestions import near
 
 # What pydantic says, and what is meant.
 _WORDS = (
@@ -22,8 +22,6 @@ _WORDS = (
     ("dictionary", "mapping"),
     (" after validation", ""),
 )
-
-Finding = tuple[tuple[Step, ...], str]
 
 
 def explain(error: ValidationError, tree: Node) -> list[Problem]:
@@ -143,7 +141,7 @@ def _table(index: int, table: EvaluationTable) -> Iterator[Finding]:
     for number, row in enumerate(table.rows):
         path = ("evaluations", index, "rows", number)
         if set(row.scores) != columns:
-            wrong = quoted(sorted(columns ^ set(row.scores)))
+            wrong = ", ".join(map(repr, sorted(columns ^ set(row.scores))))
             what = f"the scores of {row.benchmark} differ from the table's models in {wrong}"
             yield (*path, "scores"), what
         for field in ("best_in_class", "from_original_paper"):

@@ -16,7 +16,7 @@ from converters.errors import LINES
 from converters.redaction import keep_secret_of
 from internlm_zoo.registry import document, overlay, overlay_rules
 from internlm_zoo.registry.consistency import contradictions
-from internlm_zoo.registry.document import Problem, RegistryError, Step
+from internlm_zoo.registry.document import Finding, Problem, RegistryError
 from internlm_zoo.registry.explain import dangling, explain
 from internlm_zoo.registry.query import Registry
 from internlm_zoo.registry.schema import Hub, RegistryFile
@@ -77,15 +77,7 @@ def _validated(tree: Node, base: Path, shipped_hubs: Mapping[str, Hub] | None = 
 def _registry(file: RegistryFile, tree: Node, base: Path) -> Registry:
     for hub in file.hubs.values():
         keep_secret_of(hub.endpoint or "")
-    return Registry(
-        hubs=file.hubs,
-        families=file.families,
-        models=file.models,
-        evaluations=file.evaluations,
-        origins=document.places_outside(tree, str(base)),
-        sources=file.sources,
-        other_architectures=file.other_architectures,
-    )
+    return Registry(**dict(file), origins=document.places_outside(tree, str(base)))
 
 
 def _inconsistent(file: RegistryFile, registry: Registry, tree: Node) -> list[Problem]:
@@ -93,7 +85,7 @@ def _inconsistent(file: RegistryFile, registry: Registry, tree: Node) -> list[Pr
     return _placed(chain(dangling(file), contradictions(registry)), tree)
 
 
-def _placed(findings: Iterable[tuple[tuple[Step, ...], str]], tree: Node) -> list[Problem]:
+def _placed(findings: Iterable[Finding], tree: Node) -> list[Problem]:
     """As many as are told; each is looked for in the tree."""
     return [Problem(document.place(tree, path), message) for path, message in islice(findings, LINES)]
 

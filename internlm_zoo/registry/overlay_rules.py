@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from yaml.nodes import Node
 
-from internlm_zoo.registry.document import Step, children, place
+from internlm_zoo.registry.document import Finding, children, place
 from internlm_zoo.registry.schema import Hub
 
 _OF_SERVE = "INTERNLM_ZOO_SERVE_TOKEN"
@@ -25,23 +25,23 @@ def own_tokens(hub: Hub, shipped: Mapping[str, Hub]) -> tuple[str, ...]:
     return tuple(name for name in hub.token_env if name in ours - taken)
 
 
-def overreach(hubs: Mapping[str, Hub], shipped: Mapping[str, Hub]) -> Iterator[tuple[tuple[Step, ...], str]]:
+def overreach(hubs: Mapping[str, Hub], shipped: Mapping[str, Hub]) -> Iterator[Finding]:
     """Variables that are not a hub's own, and what is not an overlay's to say."""
     for key, hub in hubs.items():
         path = ("hubs", key)
         if hub.name != key or hub.stated_in is not None:
             field = "name" if hub.name != key else "stated_in"
             yield (*path, field), f"hubs.{key} has no field '{field}'"
-        theirs = shipped.get(key, Hub(name=key, title=key))
-        allowed = {*theirs.token_env, *own_tokens(hub, shipped)}
-        for number, name in enumerate(hub.token_env):
-            if name not in allowed:
-                yield (*path, "token_env", number), _not_own(name, "token", f"INTERNLM_ZOO_{_key(hub)}_TOKEN")
-        allowed = {*theirs.endpoint_env, f"{_key(hub)}_ENDPOINT", f"INTERNLM_ZOO_{_key(hub)}_ENDPOINT"}
-        for number, name in enumerate(hub.endpoint_env):
-            if name not in allowed:
-                ours = f"INTERNLM_ZOO_{_key(hub)}_ENDPOINT"
-                yield (*path, "endpoint_env", number), _not_own(name, "address", ours)
+        known = shipped.get(key, Hub(name=key, title=key))
+        own = _key(hub)
+        tokens = {*known.token_env, *own_tokens(hub, shipped)}
+        addresses = {*known.endpoint_env, f"{own}_ENDPOINT", f"INTERNLM_ZOO_{own}_ENDPOINT"}
+        for field, kind, allowed in (("token_env", "token", tokens), ("endpoint_env", "address", addresses)):
+            ours = f"INTERNLM_ZOO_{own}_{field.removesuffix('_env').upper()}"
+            for number, name in enumerate(getattr(hub, field)):
+                if name not in allowed:
+                    what = f"{name} is not the variable of this hub's {kind}; call it {ours}"
+                    yield (*path, field, number), what
 
 
 def marked(hubs: Mapping[str, Hub], shipped: Mapping[str, Hub], tree: Node) -> dict[str, Hub]:
@@ -55,10 +55,10 @@ def marked(hubs: Mapping[str, Hub], shipped: Mapping[str, Hub], tree: Node) -> d
     }
 
 
-def _stated_in(hub: Hub, theirs: Hub | None, node: Node) -> str | None:
-    if theirs is None or _bare(hub) != _bare(theirs):
+def _stated_in(hub: Hub, known: Hub | None, node: Node) -> str | None:
+    if known is None or _bare(hub) != _bare(known):
         return str(place(node, ("endpoint",)))
-    return str(place(node, ("protocol",))) if hub.protocol != theirs.protocol else None
+    return str(place(node, ("protocol",))) if hub.protocol != known.protocol else None
 
 
 def _bare(hub: Hub) -> str:
@@ -67,7 +67,3 @@ def _bare(hub: Hub) -> str:
 
 def _key(hub: Hub) -> str:
     return re.sub(r"[^A-Z0-9]+", "_", hub.name.upper())
-
-
-def _not_own(name: str, what: str, ours: str) -> str:
-    return f"{name} is not the variable of this hub's {what}; call it {ours}"

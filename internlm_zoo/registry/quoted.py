@@ -50,9 +50,9 @@ def sentences(found: Iterable[QuotedFact]) -> list[str]:
 
 
 def _quoted_fact(file: File, quoted: QuotedFile) -> QuotedFact | None:
-    said = File(file.path, quoted.bytes, Digests(quoted.sha256, git_sha1=quoted.git_sha1))
-    facts = said.compared(file)
+    quoted_file = File(file.path, quoted.bytes, Digests(quoted.sha256, git_sha1=quoted.git_sha1))
+    facts = quoted_file.compared(file)
     if not facts:
         return None
-    fact = said.conflict(file) or facts[0]
+    fact = quoted_file.conflict(file) or facts[0]
     return QuotedFact(file.path, quoted.source, fact.agrees, fact.name, str(fact.expected), str(fact.found))

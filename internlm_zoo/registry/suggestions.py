@@ -39,10 +39,6 @@ def folded(name: str) -> str:
     return re.sub(r"[\s_/-]+", "", name.casefold())
 
 
-def quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
 def _same(name: str, repos: Iterable[str]) -> str | None:
     """The repository that is called so, with or without its owner."""
     wanted = folded(name)
