@@ -63,11 +63,9 @@ def markdown_code(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    return _COMMANDS.sub(_uncommanded, text) if "::" in text or "##" in text else text
-
-
-def _uncommanded(found: re.Match[str]) -> str:
-    return "\\x3a" if found[1] else "\\x23"
+    if "::" not in text and "##" not in text:
+        return text
+    return _COMMANDS.sub(lambda found: "\\x3a" if found[1] else "\\x23", text)
 
 
 def _shortened(text: str, most: int) -> str:
@@ -81,11 +79,8 @@ def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte that is no text
         code -= 0xDC00
-    return _BREAKS.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else _written(found[0]))
-
-
-def _written(character: str) -> str:
-    return character.encode("ascii", "backslashreplace").decode()
+    written = f"\\x{code:02x}" if code < 0x100 else found[0].encode("ascii", "backslashreplace").decode()
+    return _BREAKS.get(found[0], written)
 
 
 def _as_json(found: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ from internlm_zoo.errors import UsageError
 from internlm_zoo.fs.homes import NOWHERE, path_of
 from internlm_zoo.secret import Secret
 
+_OFFLINE = ("INTERNLM_ZOO_OFFLINE", "HF_HUB_OFFLINE")
 _TRUE = frozenset({"1", "on", "true", "yes"})  # as huggingface_hub reads its own variables
 # Seconds, or tries: 11 days, which is for ever here.
 _MOST = 1e6
@@ -39,7 +40,7 @@ class Settings:
         keep_secrets_in(env)
         return cls(
             home=_home(env),
-            offline=any(_truth(env, name) for name in ("INTERNLM_ZOO_OFFLINE", "HF_HUB_OFFLINE")),
+            offline=any(env.get(name, "").strip().lower() in _TRUE for name in _OFFLINE),
             registry=Path(env["INTERNLM_ZOO_REGISTRY"]) if env.get("INTERNLM_ZOO_REGISTRY") else None,
             sources=tuple(
                 part.strip() for part in env.get("INTERNLM_ZOO_SOURCES", "").split(",") if part.strip()
@@ -94,7 +95,3 @@ def _home(env: Mapping[str, str]) -> Path:
     except (RuntimeError, KeyError):  # its newer versions say so, the older ones leave the ~
         return NOWHERE
     return home if home.is_absolute() else NOWHERE
-
-
-def _truth(env: Mapping[str, str], name: str) -> bool:
-    return env.get(name, "").strip().lower() in _TRUE

@@ -106,7 +106,7 @@ def _entered(folder: int, part: str, root: Path, path: Path) -> int:
 def _remove(folder: int, name: str, top: int | None = None, depth: int = 0) -> None:
     """What lies deep is brought to the top, where its turn comes: there may be more folders within each other
     than files may be open, or than Python has frames for. top: the open folder that all is below."""
-    if not _is_folder(folder, name):
+    if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         return os.unlink(name, dir_fd=folder)
     if depth == _DEEPEST:
         return os.rename(name, token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
@@ -118,10 +118,6 @@ def _remove(folder: int, name: str, top: int | None = None, depth: int = 0) -> N
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=folder)
-
-
-def _is_folder(folder: int, name: str) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
 
 
 def _outside(root: Path, path: Path) -> IntegrityError:

@@ -110,16 +110,13 @@ class _Race:
             for option in self._options:
                 attempt.setsockopt(*option)
             attempt.setblocking(False)
-            self._expect(attempt.connect_ex(address))
+            if (code := attempt.connect_ex(address)) not in _UNDER_WAY:
+                raise _refused(code)
         except OSError as error:
             self._failed = self._failed or error
             attempt.close()
         else:
             self._selector.register(attempt, selectors.EVENT_WRITE, address)
-
-    def _expect(self, code: int) -> None:
-        if code not in _UNDER_WAY:
-            raise _refused(code)
 
     def _await(self, seconds: float | None, deadline: float | None) -> socket.socket | None:
         """Whoever gets through, within so many seconds or until all that are under way have failed."""

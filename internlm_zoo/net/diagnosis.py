@@ -59,7 +59,10 @@ def intermediary_error(
     trusted: whose certificates are believed.
     """
     cause = _root_cause(error)
-    at_proxy = proxy is not None and isinstance(error, _failing(proxy))
+    # Of SOCKS proxies urllib3 knows only that there is no connection.
+    by_socks = proxy is not None and proxy.is_socks
+    failing = (NewConnectionError, ConnectTimeoutError) if by_socks else ProxyError
+    at_proxy = proxy is not None and isinstance(error, failing)
     if _is_certificate_error(cause):
         whose = proxy.address.place if proxy is not None and at_proxy else host_of(url)
         return _certificate_error(whose, cause, trusted)
@@ -84,11 +87,6 @@ def proxy_error(proxy: Proxy, url: str, status: int, message: str = "") -> Netwo
         error = _at_proxy(proxy, f"does not connect to {host_of(url)}: {f'HTTP {status} {message}'.strip()}")
     error.permanent = status not in _TRANSIENT
     return error
-
-
-def _failing(proxy: Proxy) -> tuple[type[Exception], ...]:
-    """What urllib3 raises where a proxy fails; of SOCKS ones it knows only that there is no connection."""
-    return (NewConnectionError, ConnectTimeoutError) if proxy.is_socks else (ProxyError,)
 
 
 def _at_proxy(proxy: Proxy, what: str) -> NetworkError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from functools import partial
 
 import urllib3
 from urllib3.exceptions import DecodeError
@@ -25,7 +26,7 @@ def read_whole(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
     Raises DecodeError with a clause that says what is wrong with them, and what reading raises.
     """
     coding = answer.headers.get("Content-Encoding", "").strip().lower()
-    raw = _limited(_pieces(answer), most)
+    raw = _limited(iter(partial(answer.read, _PIECE, decode_content=False), b""), most)
     if coding in ("", "identity"):
         return raw
     if coding not in _CODINGS:
@@ -36,11 +37,6 @@ def read_whole(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
         except zlib.error:
             continue
     raise DecodeError(f"what it sends is not in the content coding {coding} that it names")
-
-
-def _pieces(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    while piece := answer.read(_PIECE, decode_content=False):
-        yield piece
 
 
 def _limited(pieces: Iterator[bytes], most: int) -> bytes:

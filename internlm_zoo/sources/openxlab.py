@@ -12,7 +12,6 @@ import base64
 import hmac
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
@@ -179,12 +178,7 @@ class OpenXLabSource:
         return self._post(_PERMIT, f"{_OPEN}/getJwt", {"ak": access, "d": signature}, who, {}).jwt
 
     def _post(
-        self,
-        form: TypeAdapter[_T],
-        path: str,
-        body: Mapping[str, Any],
-        thing: str,
-        headers: Mapping[str, str],
+        self, form: TypeAdapter[_T], path: str, body: dict[str, Any], thing: str, headers: dict[str, str]
     ) -> _T:
         """The innermost `data` of an answer that says success twice."""
         answer = self._client.post(self._client.endpoint + path, body, headers)

@@ -31,7 +31,8 @@ Extent = tuple[int, int | None, int | None]
 def extent(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> Extent:
     """First byte, bytes in this answer, bytes of the whole file; None where it does not say. Raises
     TransferFailure where that is not what was asked for, from `start` on, or cannot be."""
-    length = declared_length(url, answer.headers)
+    declared = answer.headers.get("Content-Length", "").strip()
+    length = _possible(url, declared) if declared.isdecimal() else None
     if answer.status == 200:
         return 0, length, length
     match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
@@ -45,12 +46,6 @@ def extent(url: str, answer: urllib3.BaseHTTPResponse, start: int) -> Extent:
     if length is not None and length != last - first + 1:
         raise violation(url, f"says {length} bytes and sends {last - first + 1}")
     return first, last - first + 1, total
-
-
-def declared_length(url: str, headers: Mapping[str, str]) -> int | None:
-    """Of the answer's body; None where it does not say. Raises TransferFailure."""
-    text = headers.get("Content-Length", "").strip()
-    return _possible(url, text) if text.isdecimal() else None
 
 
 def end_of_file(headers: Mapping[str, str]) -> int | None:

@@ -129,11 +129,6 @@ def waiting(folder: Path, key: str) -> int:
     return max((_held(part) for part in named(folder, key, ".part")), default=0)
 
 
-def beside(part: Path) -> list[Path]:
-    """Names of the files that belong to a partial file."""
-    return [_beside(part), _beside(part).with_suffix(".new")]
-
-
 def release(part: Path) -> None:
     """Leave the partial file for whoever comes next."""
     key = part.name.split(".", 1)[0]
@@ -161,7 +156,7 @@ def clear(folder: Path, key: str) -> None:
 
 def forget(part: Path) -> None:
     """The journal alone: the file itself has got its final name."""
-    for path in beside(part):
+    for path in (_beside(part), _beside(part).with_suffix(".new")):
         with suppress(PermissionError):
             path.unlink(missing_ok=True)
 

@@ -53,7 +53,7 @@ def test_nothing_that_a_person_names_is_waited_for_for_ever(zoo, tmp_path, monke
 
     for module in ("catalogue", "mirror"):
         importlib.import_module(f"internlm_zoo.cli.{module}")
-    monkeypatch.setattr(user_files, "PATIENCE", 0.2)
+    monkeypatch.setattr(user_files, "PIPE_SECONDS", 0.2)
     monkeypatch.chdir(tmp_path)
     named = Path(NO_FILES.get(what, "it"))
     if what == "pipe":
