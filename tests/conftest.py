@@ -1,4 +1,5 @@
-"""The command line in this process, and the count of official client calls in the closing summary."""
+"""The command line in this process, hubs that are asked again at once, and the count of official client calls
+in the closing summary."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer.main
 from hypothesis import settings
 
 from tests.environment import open_folder
@@ -32,6 +34,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if counts:
         parts = ", ".join(f"{package} {count}" for package, count in counts.most_common())
         terminalreporter.write_line(f"conformance: {counts.total()} official client calls ({parts})")
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub is asked again without a pause, unless it asks for one."""
+    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_parser() -> Iterator[None]:
+    """Typer builds that of every command anew for every line, which costs more than most lines do."""
+    build = typer.main.get_command
+    built: dict[tuple[typer.Typer, int], Any] = {}
+
+    def once(app: typer.Typer) -> Any:
+        groups = [group.typer_instance for group in app.registered_groups]
+        commands = sum(len(part.registered_commands) for part in (app, *groups) if part)
+        if (app, commands) not in built:
+            built[app, commands] = build(app)
+        return built[app, commands]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", once)
+        yield
 
 
 @pytest.fixture

@@ -61,7 +61,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("INTERNLM_ZOO_TIMEOUT", str(PATIENCE))
     monkeypatch.setenv("INTERNLM_ZOO_TRIES", "1")
-    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0)
     monkeypatch.setattr("internlm_zoo.cli.serve.time", SimpleNamespace(sleep=_interrupt))
     return tmp_path
 

@@ -44,7 +44,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "INTERNLM_ZOO_TRIES": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0)
     return tmp_path
 
 

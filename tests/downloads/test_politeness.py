@@ -34,6 +34,11 @@ def most_at_a_time(hub: FaultyHub) -> int:
                for moment in [seen.began for seen in requests])  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def at_once() -> None:
+    """Here the pauses are those of the program."""
+
+
 @pytest.fixture
 def patient(world: World) -> World:
     world.environ["INTERNLM_ZOO_TRIES"] = "4"

@@ -40,7 +40,6 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
 @pytest.fixture
 def told(teller: Teller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What an adapter makes of a body."""
-    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0)
     teller.kind = "application/json"
 
     def ask(protocol: str, body: Any) -> tuple[Source, Snapshot]:

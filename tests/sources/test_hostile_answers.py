@@ -49,7 +49,6 @@ def test_an_empty_listing_is_no_release(protocol: str, tmp_path: Path) -> None:
 def test_an_answer_that_is_no_listing_is_no_answer(
     protocol: str, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0)
     astray = hub_that_answers(lambda: web.Response(text=body))
     with astray as hub, pytest.raises((NetworkError, NotFoundError)):
         opened(protocol, hub.url, tmp_path).resolve(REPO)

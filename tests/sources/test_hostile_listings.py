@@ -105,7 +105,6 @@ def world(request, there, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
     found = World(tmp_path, teller, recorded, getattr(request, "param", "huggingface"), hub)
     for name, value in found.environ.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0)
     return found
 
 
