@@ -56,9 +56,8 @@ class Candidate:
 
     def offers(self, release: LockedRelease) -> bool:
         """Whether this is where a release, of whatever revision, is from."""
-        names = (self.release.repo, *self.release.also_listed_as)
         here = (self.hub.name, self.release.format) == (release.hub, release.format)
-        return here and release.repo in names
+        return here and release.repo in self.release.names
 
 
 def candidates(
@@ -134,8 +133,7 @@ def _is_far(candidate: Candidate, order: Sequence[str]) -> bool:
 
 
 def _locked(lock: Lock, hub: Hub, release: Release, asked: str | None) -> LockedRelease | None:
-    names = (release.repo, *release.also_listed_as)
-    return next(filter(None, (lock.find(hub.name, name, asked) for name in names)), None)
+    return next(filter(None, (lock.find(hub.name, name, asked) for name in release.names)), None)
 
 
 def _missing(model: Model, format: str | None, source: str) -> NotFoundError:

@@ -86,7 +86,7 @@ def _known(registry: Registry, lock: Lock) -> Iterator[tuple[str, LockedRelease]
         (release.hub, repo): model.name
         for model in registry.models.values()
         for release in model.releases
-        for repo in (release.repo, *release.also_listed_as)
+        for repo in release.names
     }
     releases = {(release.id, release.revision): release for release in lock.releases}
     for release in releases.values():

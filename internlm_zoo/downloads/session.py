@@ -55,7 +55,7 @@ def open_session(
     settings that make no sense."""
     progress = progress or Progress()
     model = load_registry(settings).model(request.model)
-    names = (name for release in model.releases for name in (release.repo, *release.also_listed_as))
+    names = (name for release in model.releases for name in release.names)
     hash_cache = HashCache(settings.home, keep=keep, fresh=request.force)
     caches = caches_of(settings, names, request.adopt)
     for note in caches.closed:

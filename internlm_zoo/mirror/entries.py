@@ -56,7 +56,7 @@ def _entry(
         places = candidates(model, registry, Lock(), settings, ReleaseFilter(format, source))
     except NotFoundError:
         return None
-    names = tuple(HubName(it.hub, repo) for it in published for repo in (it.repo, *it.also_listed_as))
+    names = tuple(HubName(it.hub, repo) for it in published for repo in it.names)
     return MirrorEntry(model.name, format, _folder(published), names, tuple(places))
 
 

@@ -64,7 +64,7 @@ class Registry:
         """The model and release that a repository of a hub is, by any of its names."""
         for model in self.models.values():
             for release in model.releases:
-                if release.hub == hub and repo in (release.repo, *release.also_listed_as):
+                if release.hub == hub and repo in release.names:
                     return model, release
         return None
 

@@ -59,5 +59,10 @@ class Release(RegistryEntry):
         return f"{self.hub}:{self.repo}"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of its repository, in the order in which they are tried."""
+        return (self.repo, *self.also_listed_as)
+
+    @property
     def quantised(self) -> bool:
         return self.format in QUANTISED

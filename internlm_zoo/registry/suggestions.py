@@ -20,7 +20,7 @@ def unknown_model(name: str, models: Mapping[str, Model], others: Sequence[Other
             return UnsupportedError(what, fix=fix)
     for model in models.values():
         for release in model.releases:
-            if release.quantised and _same(name, (release.repo, *release.also_listed_as)):
+            if release.quantised and _same(name, release.names):
                 command = f"`download({model.name!r}, format={release.format!r})`"
                 fix = f"it is {model.name} in {release.format}: {command}"
                 return NotFoundError(f"there is no model '{name}'", fix=fix)
@@ -55,5 +55,5 @@ def _near(name: str, models: Mapping[str, Model]) -> str:
 
 def _spellings(model: Model) -> list[str]:
     """Every way a model is called: its name, its title, and its repositories with and without their owner."""
-    repos = [name for release in model.releases for name in (release.repo, *release.also_listed_as)]
+    repos = [name for release in model.releases for name in release.names]
     return [*repos, *(repo.rsplit("/", 1)[-1] for repo in repos), model.display_name, model.name]

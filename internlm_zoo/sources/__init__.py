@@ -69,7 +69,7 @@ def resolve_by(source: Source, release: Release, revision: str | None = None) ->
     repository or shows none to this user; if none is left, the error for the first one is raised.
     """
     refusals: list[AccessError | NotFoundError] = []
-    for repo in (release.repo, *release.also_listed_as):
+    for repo in release.names:
         try:
             return source.resolve(repo, revision or release.revision)
         except (AccessError, NotFoundError) as error:

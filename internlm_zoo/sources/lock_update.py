@@ -116,8 +116,7 @@ class _Resolver:
         self._unreachable: dict[str, NetworkError] = {}
 
     def ask(self, model: str, release: Release) -> Resolved:
-        names = (release.repo, *release.also_listed_as)
-        recorded = (self._lock.find(release.hub, name, release.revision) for name in names)
+        recorded = (self._lock.find(release.hub, name, release.revision) for name in release.names)
         before = next(filter(None, recorded), None)
         try:
             snapshot = self._snapshot(release)

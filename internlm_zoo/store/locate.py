@@ -59,7 +59,7 @@ def _is_of(folder: Path, model: Model) -> bool:
     return any(
         folder.match(f"{release.hub}/{repo.replace('/', '--')}/*")
         for release in model.releases
-        for repo in (release.repo, *release.also_listed_as)
+        for repo in release.names
     )
 
 
