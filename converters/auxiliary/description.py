@@ -84,12 +84,6 @@ def _added(
     return tuple(added[id] for id in sorted(added))
 
 
-def fast_ids(files: TokenizerFiles) -> dict[str, int]:
-    """Text -> id of everything in tokenizer.json. Raises IntegrityError if it is no tokenizer."""
-    fast = fast_tokenizer_in(files)
-    return {**fast.pieces, **{token.text: token.id for token in fast.added}}
-
-
 @dataclass(frozen=True)
 class FastTokenizerFile:
     """What a tokenizer.json says. pieces: of its model, text -> id. added: tokens, as they are in it."""
@@ -97,6 +91,11 @@ class FastTokenizerFile:
     document: Mapping[str, Any]
     pieces: Mapping[str, int]
     added: tuple[AddedToken, ...]
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Text -> id of everything in it."""
+        return {**self.pieces, **{token.text: token.id for token in self.added}}
 
 
 def fast_tokenizer_in(files: TokenizerFiles) -> FastTokenizerFile:

@@ -14,10 +14,10 @@ from converters.containers.files import AGAIN, json_object
 from converters.containers.names import TOKENIZER_FILES
 from converters.errors import IntegrityError, NotFoundError, UsageError
 from converters.formats.access import content_of, is_directory, reading
-from converters.formats.bytesource import LocalFile
+from converters.formats.bytesource import LocalFile, MemoryFile
 from converters.formats.folder import SMALL, Folder, LocalFolder, read_whole
 from converters.formats.placeholders import refuse_placeholder
-from converters.tokenizer.model_proto import read_model
+from converters.tokenizer.model_proto import SentencepieceModel, read_model
 from converters.tokenizer.tokenizer_json import dump
 
 SENTENCEPIECE = "tokenizer.model"
@@ -56,6 +56,10 @@ class TokenizerFiles:
             return self.content[name].decode()
         except UnicodeDecodeError:
             raise IntegrityError("it is not UTF-8 text", self.path(name), AGAIN) from None
+
+    def model(self) -> SentencepieceModel:
+        """What its tokenizer.model, which is there, says. Raises IntegrityError for a damaged one."""
+        return read_model(MemoryFile(self.path(SENTENCEPIECE), self.content[SENTENCEPIECE]))
 
 
 def files_in(folder: Folder) -> TokenizerFiles:
@@ -128,7 +132,7 @@ def _directory(path: Path) -> TokenizerFiles:
 def _kind(content: bytes, path: Path) -> str:
     """Which file of a tokenizer it is."""
     with suppress(IntegrityError):
-        read_model(content)
+        read_model(MemoryFile(str(path), content))
         return SENTENCEPIECE
     with suppress(IntegrityError):
         model = json_object(content, str(path)).get("model")

@@ -12,16 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters import values
-from converters.auxiliary.description import TokenizerDescription, fast_ids
+from converters.auxiliary.description import TokenizerDescription, fast_tokenizer_in
 from converters.auxiliary.files import FAST, SENTENCEPIECE, TokenizerFiles
 from converters.auxiliary.tokens import TokenizerFacts, settle_tokens
 from converters.config.facts import FORMAT, GIVEN, TOKEN_IDS, Fact
 from converters.config.spellings import spelling
 from converters.containers.files import read_json
 from converters.errors import IntegrityError
-from converters.formats.bytesource import MemoryFile
 from converters.source.checkpoint import Checkpoint
-from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import dump
 
 GENERATION = "generation_config.json"
@@ -71,12 +69,11 @@ def stop_ids(
         return {}
     ids: dict[str, int] = {}
     if SENTENCEPIECE in files.content:
-        model = read_model(MemoryFile(files.path(SENTENCEPIECE), files.content[SENTENCEPIECE]))
+        model = files.model()
         settled = settle_tokens(model, said, facts, rows).added
-        ids |= {piece.text: id for id, piece in enumerate(model.pieces)}
-        ids |= {token.text: id for id, token in settled.items()}
+        ids |= {**model.ids, **{token.text: id for id, token in settled.items()}}
     if FAST in files.content:
-        ids |= {token.text: token.id for token in said.added} | fast_ids(files)
+        ids |= {token.text: token.id for token in said.added} | fast_tokenizer_in(files).ids
     return {text: ids[text] for text in facts.stop_tokens if ids.get(text, rows) < rows}
 
 

@@ -21,9 +21,7 @@ from converters.auxiliary.description import (
 from converters.auxiliary.files import TokenizerFiles
 from converters.auxiliary.tokens import TokenizerFacts, settle_tokens
 from converters.errors import IntegrityError
-from converters.formats.bytesource import MemoryFile
 from converters.tokenizer.convert import fast_tokenizer
-from converters.tokenizer.model_proto import read_model
 from converters.tokenizer.tokenizer_json import (
     STOCK_CLASS,
     AddedToken,
@@ -81,9 +79,7 @@ def for_transformers(files: TokenizerFiles, facts: TokenizerFacts, rows: int | N
 def _from_sentencepiece(
     files: TokenizerFiles, said: TokenizerDescription, facts: TokenizerFacts, rows: int | None
 ) -> Rewritten:
-    content = files.content[beside.SENTENCEPIECE]
-    where = files.path(beside.SENTENCEPIECE)
-    model = read_model(MemoryFile(where, content))
+    model = files.model()
     tokens = settle_tokens(model, said, facts, rows)
     roles = {role: text and tokens.renamed.get(text, text) for role, text in said.roles.items()}
     tokenizer = fast_tokenizer(
@@ -92,12 +88,12 @@ def _from_sentencepiece(
         {field: roles[f"{field}_token"] for field in _FIELDS if f"{field}_token" in roles},
         first=said.settings.get("add_bos_token") is not False,
         last=said.settings.get("add_eos_token") is True,
-        where=where,
+        where=files.path(beside.SENTENCEPIECE),
     )
     settings = {key: value for key, value in said.settings.items() if key not in _OF_CODE}
     settings |= {**roles, "chat_template": _template(said, facts)}
-    made = tokenizer_files(tokenizer, settings)
-    return Rewritten({beside.SENTENCEPIECE: content, **made}, tokens.notes)
+    own = {beside.SENTENCEPIECE: files.content[beside.SENTENCEPIECE]}
+    return Rewritten(own | tokenizer_files(tokenizer, settings), tokens.notes)
 
 
 def _template(said: TokenizerDescription, facts: TokenizerFacts) -> object:
@@ -137,14 +133,13 @@ def _framed(fast: FastTokenizerFile, said: TokenizerDescription, where: str) -> 
     """With bos and eos as the config says, which the code that it names would have seen to."""
     if not said.settings.keys() & {"add_bos_token", "add_eos_token"}:
         return fast.document
-    ids = {**fast.pieces, **{token.text: token.id for token in fast.added}}
     bos, eos = (said.roles.get(role, _USUAL[role]) for role in ("bos_token", "eos_token"))
     first = bos if said.settings.get("add_bos_token") is not False else None
     last = eos if said.settings.get("add_eos_token") is True else None
     for token in (first, last):
-        if token and token not in ids:
+        if token and token not in fast.ids:
             raise IntegrityError(f"it is not a tokenizer of this config: it has no {shown(token)}", where)
-    frame = framed((first, ids[first]) if first else None, (last, ids[last]) if last else None)
+    frame = framed(*((token, fast.ids[token]) if token else None for token in (first, last)))
     return {**fast.document, "post_processor": frame}
 
 
@@ -154,8 +149,7 @@ def _spaced(config: dict[str, Any], document: Mapping[str, Any], files: Tokenize
     stock = config.get("tokenizer_class") == STOCK_CLASS and document.get("pre_tokenizer") is None
     if not stock or "add_prefix_space" in config or beside.SENTENCEPIECE not in files.content:
         return config
-    model = read_model(MemoryFile(files.path(beside.SENTENCEPIECE), files.content[beside.SENTENCEPIECE]))
-    return {**config, "add_prefix_space": model.add_dummy_prefix}
+    return {**config, "add_prefix_space": files.model().add_dummy_prefix}
 
 
 def _whole_config(

@@ -43,8 +43,7 @@ def settle_tokens(
     texts = {token.text for token in own.values()}
     added = {id: _special(id, text) for text, id in known.items() if id not in own and text not in texts}
     added |= own
-    ids = {piece.text: id for id, piece in enumerate(model.pieces)}
-    ids |= {token.text: id for id, token in added.items()}
+    ids = {**model.ids, **{token.text: id for id, token in added.items()}}
     free = max(len(model.pieces), *(one + 1 for one in ids.values()))
     for text in said.special:
         id = ids.setdefault(text, free)
@@ -58,11 +57,10 @@ def settle_tokens(
 
 def known_ids(model: SentencepieceModel, facts: TokenizerFacts) -> dict[str, int]:
     """Of the family's tokens those that this model has a piece for, or that are given by an id."""
-    pieces = {piece.text: id for id, piece in enumerate(model.pieces)}
     known = {}
     for text, target in facts.special_tokens.items():
-        id = pieces.get(target) if isinstance(target, str) else target
-        if id is None or pieces.get(text, id) != id:
+        id = model.ids.get(target) if isinstance(target, str) else target
+        if id is None or model.ids.get(text, id) != id:
             continue
         if id >= len(model.pieces) or model.pieces[id].kind in WHOLE:
             known[text] = id

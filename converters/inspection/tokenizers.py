@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from converters.auxiliary.description import fast_ids
+from converters.auxiliary.description import fast_tokenizer_in
 from converters.auxiliary.files import FAST, SENTENCEPIECE, TokenizerFiles, files_in, names_in
 from converters.auxiliary.generation import GENERATION
 from converters.auxiliary.prepare import made_for
@@ -75,7 +75,7 @@ def _pieces(folder: Folder, name: str) -> int:
 
 
 def _fast_size(folder: Folder) -> int:
-    ids = fast_ids(TokenizerFiles(folder.name, {FAST: read_whole(folder, FAST)}))
+    ids = fast_tokenizer_in(TokenizerFiles(folder.name, {FAST: read_whole(folder, FAST)})).ids
     if not ids:
         raise IntegrityError("it is not a tokenizer: it has no pieces", folder.where(FAST), AGAIN)
     return max(ids.values()) + 1

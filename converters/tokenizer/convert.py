@@ -9,18 +9,16 @@ tokenization_internlm2.py.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from converters.errors import UnsupportedError, UsageError
-from converters.formats.bytesource import ByteSource
+from converters.errors import UnsupportedError
 from converters.tokenizer import model_proto
 from converters.tokenizer.merges import ranked_merges
-from converters.tokenizer.model_proto import SentencepieceModel, read_model
-from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, TokenRoles, tokenizer_files
+from converters.tokenizer.model_proto import SentencepieceModel
+from converters.tokenizer.tokenizer_json import AddedToken, FastTokenizer, TokenRoles
 
 SPACE = "▁"
 BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
@@ -31,33 +29,7 @@ NUL, NUL_BYTE = "\0", "<0x00>"
 PLACEHOLDER = re.compile(r"\[UNUSED_TOKEN_\d+\]|<TOKENS_UNUSED_\d+>")
 WHOLE = (model_proto.UNKNOWN, model_proto.CONTROL, model_proto.USER_DEFINED)
 
-NO_TOKENS: Mapping[str, int | str] = MappingProxyType({})
 NO_ROLES: Mapping[str, str | None] = MappingProxyType({})
-
-
-def convert_tokenizer(
-    model: str | os.PathLike[str] | bytes | ByteSource,
-    *,
-    special_tokens: Mapping[str, int | str] = NO_TOKENS,
-    chat_template: str | None = None,
-    model_max_length: int | None = None,
-) -> dict[str, bytes]:
-    """File name -> content of the files that plain AutoTokenizer loads. bos, eos and unk are the model's own,
-    pad is eos.
-
-    model: path, bytes or ByteSource of a `.model`. special_tokens: the text of each chat token -> its id,
-    or the piece that stands for it in the model (internlm2 calls `<|im_start|>` `[UNUSED_TOKEN_146]` there).
-    An id beyond the model's pieces is added. model_max_length: in tokens.
-    Raises NotFoundError if there is no such file, IntegrityError if it is no sentencepiece model,
-    UnsupportedError naming the setting that has no exact counterpart, UsageError for a special token that the
-    model has no whole piece for and for one, or a template, with a lone surrogate.
-    """
-    where = _where(model)
-    pieces = read_model(model)
-    names = _names(pieces, special_tokens, where)
-    tokens = [AddedToken(id, text, special=True, normalized=False) for id, text in names.items()]
-    tokenizer = fast_tokenizer(pieces, tokens, where=where)
-    return tokenizer_files(tokenizer, {"chat_template": chat_template, "model_max_length": model_max_length})
 
 
 def fast_tokenizer(
@@ -69,9 +41,10 @@ def fast_tokenizer(
     last: bool = False,
     where: str | None = None,
 ) -> FastTokenizer:
-    """The same as a value. tokens: what is a token besides the model's own control and user-defined pieces,
-    instead of the piece of its id. roles: fields of Roles that are not as the model has them. first, last:
-    whether bos goes before a text and eos behind it.
+    """The tokenizer that cuts text as the model does. tokens: what is a token besides the model's own control
+    and user-defined pieces, instead of the piece of its id. roles: fields of TokenRoles that are not as the
+    model has them: bos, eos and unk its own, pad its eos. first, last: whether bos goes before a text and eos
+    behind it.
 
     Raises UnsupportedError for a model, or a token, that has no exact counterpart.
     """
@@ -101,12 +74,6 @@ def _roles(model: SentencepieceModel, shown: Mapping[str, str]) -> TokenRoles:
     (unk,) = (shown[piece.text] for piece in _of(model, model_proto.UNKNOWN))
     eos = shown[model.eos_piece]
     return TokenRoles(unk=unk, bos=shown[model.bos_piece], eos=eos, pad=eos)
-
-
-def _where(model: str | os.PathLike[str] | bytes | ByteSource) -> str | None:
-    if isinstance(model, bytes):
-        return None
-    return os.fspath(model) if isinstance(model, str | os.PathLike) else model.name
 
 
 def _check_exact(model: SentencepieceModel, where: str | None) -> None:
@@ -152,23 +119,6 @@ def _spelled(model: SentencepieceModel) -> bool:
     return all(texts.issuperset(piece.text) for piece in _of(model, model_proto.NORMAL))
 
 
-def _names(
-    model: SentencepieceModel, special_tokens: Mapping[str, int | str], where: str | None
-) -> dict[int, str]:
-    """Id -> text for every special token."""
-    ids = {piece.text: id for id, piece in enumerate(model.pieces)}
-    names: dict[int, str] = {}
-    for text, target in special_tokens.items():
-        id = ids.get(target, -1) if isinstance(target, str) else target
-        known = model.pieces[id] if 0 <= id < len(model.pieces) else None
-        if not text or id < 0 or (known and known.kind not in WHOLE) or names.setdefault(id, text) != text:
-            what = f"{text!r} cannot stand for {target!r}, which is no free whole piece of this model"
-            raise UsageError(what, where)
-        if ids.get(text, id) != id:
-            raise UsageError(f"{text} is given as {target!r}, but is piece {ids[text]} of this model", where)
-    return names
-
-
 def _check_prefix(model: SentencepieceModel, names: Mapping[int, str], where: str | None) -> None:
     """sentencepiece puts the prefix before a user-defined piece too, and none behind it; a tokenizer.json
     cannot. Placeholders are written in no text."""
@@ -184,11 +134,10 @@ def _check_prefix(model: SentencepieceModel, names: Mapping[int, str], where: st
 
 def _check_tokens(model: SentencepieceModel, tokens: Sequence[AddedToken], where: str | None) -> None:
     """A token may stand for a whole piece, or be a piece; text that is cut to pieces has one id each."""
-    ids = {piece.text: id for id, piece in enumerate(model.pieces)}
     for token in tokens:
         piece = model.pieces[token.id] if token.id < len(model.pieces) else None
         renamed = piece is not None and piece.kind not in WHOLE and piece.text != token.text
-        if renamed or ids.get(token.text, token.id) != token.id:
+        if renamed or model.ids.get(token.text, token.id) != token.id:
             raise UnsupportedError(
                 f"the token {token.text!r} has the id {token.id}, and the sentencepiece model knows the text "
                 "or the id as another piece",

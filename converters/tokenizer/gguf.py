@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from converters.formats.bytesource import MemoryFile
 from converters.tokenizer import model_proto as proto
 from converters.tokenizer.model_proto import SentencepieceModel, read_model
 from converters.tokenizer.tokenizer_json import CONFIG_FILE, TOKENIZER_FILE
@@ -33,7 +34,8 @@ def gguf_tokenizer(files: Mapping[str, bytes], rows: int) -> dict[str, Any]:
     """
     if MODEL_FILE not in files:
         return dict(NO_TOKENIZER)
-    model, settings = read_model(files[MODEL_FILE]), json.loads(files.get(CONFIG_FILE, b"{}"))
+    model = read_model(MemoryFile(MODEL_FILE, files[MODEL_FILE]))
+    settings = json.loads(files.get(CONFIG_FILE, b"{}"))
     added = json.loads(files.get(TOKENIZER_FILE, b"{}")).get("added_tokens") or ()
     texts, scores, kinds = _pieces(model, rows)
     for token in added:

@@ -7,14 +7,14 @@ and defaults) and the protobuf wire format (varint, 64-bit, length-delimited, 32
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from converters.errors import IntegrityError
-from converters.formats.bytesource import ByteSource, opened
+from converters.formats.bytesource import ByteSource
 from converters.formats.placeholders import refuse_placeholder
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # of ModelProto.SentencePiece.Type
@@ -53,30 +53,23 @@ class SentencepieceModel:
     remove_extra_whitespaces: bool
     escape_whitespaces: bool
 
-
-def read_model(model: str | os.PathLike[str] | bytes | ByteSource) -> SentencepieceModel:
-    """Read a `.model` from its path, its bytes or a ByteSource.
-
-    Raises NotFoundError if there is no such file, IntegrityError if it is not a sentencepiece model or a
-    damaged one.
-    """
-    if isinstance(model, bytes):
-        return _parse(model, None)
-    with opened(model) as file:
-        refuse_placeholder(file)
-        if file.size > MAX_BYTES:
-            raise IntegrityError("this is larger than any sentencepiece model", file.name)
-        return _parse(file.read(0, file.size), file.name)
+    @cached_property
+    def ids(self) -> Mapping[str, int]:
+        """Of the pieces, by their texts."""
+        return {piece.text: id for id, piece in enumerate(self.pieces)}
 
 
-def _parse(data: bytes, where: str | None) -> SentencepieceModel:
+def read_model(file: ByteSource) -> SentencepieceModel:
+    """Raises IntegrityError if it is not a sentencepiece model or a damaged one."""
+    refuse_placeholder(file)
+    if file.size > MAX_BYTES:
+        raise IntegrityError("this is larger than any sentencepiece model", file.name)
     try:
-        model = _model(data)
+        model = _model(file.read(0, file.size))
     except (ValueError, LookupError, struct.error):
-        raise IntegrityError("this is not a sentencepiece model", where, AGAIN) from None
-    texts = {piece.text for piece in model.pieces}
-    if not texts or len(texts) < len(model.pieces):
-        raise IntegrityError("this sentencepiece model has no pieces, or one twice", where, AGAIN)
+        raise IntegrityError("this is not a sentencepiece model", file.name, AGAIN) from None
+    if not model.pieces or len(model.ids) < len(model.pieces):
+        raise IntegrityError("this sentencepiece model has no pieces, or one twice", file.name, AGAIN)
     return model
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from converters.tokenizer.convert import convert_tokenizer
-from tests.converters.tokenizer.models import MODELS, Reference
+from tests.converters.tokenizer.models import MODELS, Reference, convert_tokenizer
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import sentencepiece
+
+from converters.auxiliary.files import TokenizerFiles
+from converters.auxiliary.rewrite import for_transformers
+from converters.auxiliary.tokens import TokenizerFacts
 
 ROOT = Path(__file__).parents[3]
 SHARED = ROOT.parent / "shared" / "data"
@@ -40,6 +45,20 @@ MODELS = {
         DEMO / "demo-internlm2-chat" / "tokenizer.model", {text: 2042 + at for at, text in enumerate(CHATML)}
     ),
 }
+
+
+def convert_tokenizer(
+    model: Path | bytes,
+    *,
+    special_tokens: Mapping[str, int | str] | None = None,
+    chat_template: str | None = None,
+    **settings: object,
+) -> dict[str, bytes]:
+    """The files that a conversion makes of a lone model. settings: of its tokenizer_config.json."""
+    where, content = ("", model) if isinstance(model, bytes) else (str(model.parent), model.read_bytes())
+    files = {"tokenizer.model": content, "tokenizer_config.json": json.dumps(settings).encode()}
+    facts = TokenizerFacts(special_tokens or {}, chat_template)
+    return dict(for_transformers(TokenizerFiles(where, files), facts).files)
 
 
 class Reference:

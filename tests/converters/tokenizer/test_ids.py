@@ -104,8 +104,7 @@ def test_plain_tokenizers_gives_the_same(converted):
 def test_golden_prompts_get_the_ids_their_models_were_trained_on(name):
     from tokenizers import Tokenizer
 
-    from converters.tokenizer.convert import convert_tokenizer
-    from tests.converters.tokenizer.models import MODELS
+    from tests.converters.tokenizer.models import MODELS, convert_tokenizer
 
     chat = next(released.chat for released in MODELS.values() if released.path.parent.name == name)
     files = convert_tokenizer(DEMO / name / "tokenizer.model", special_tokens=chat)

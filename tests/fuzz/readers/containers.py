@@ -62,5 +62,5 @@ READERS = {
         lambda: (checkpoint("shards")["model.safetensors.index.json"],),
         is_json=True,
     ),
-    "sentencepiece": Reader(read_model, lambda: (TOKENIZER.read_bytes(),)),
+    "sentencepiece": Reader(lambda data: read_model(_held(data)), lambda: (TOKENIZER.read_bytes(),)),
 }

@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 
 import converters
-from converters.tokenizer.convert import convert_tokenizer
+from converters.auxiliary.files import SENTENCEPIECE, TokenizerFiles
+from converters.auxiliary.rewrite import for_transformers
+from converters.auxiliary.tokens import TokenizerFacts
 from converters.tokenizer.synthetic import synthetic_tokenizer
 from internlm_zoo.loading.sandbox import limits
 from internlm_zoo.loading.sandbox.tokenizer import ConfinedTokenizer
@@ -69,6 +71,10 @@ def _rendered(data: bytes) -> object:
     return _read(SETTINGS)(settings)
 
 
+def _rewritten(data: bytes) -> object:
+    return for_transformers(TokenizerFiles("memory", {SENTENCEPIECE: data}), TokenizerFacts())
+
+
 READERS = {
     "tokenizer-json": Reader(_read(FAST), lambda: [_files()[FAST]], is_json=True),
     "tokenizer-settings": Reader(_read(SETTINGS), lambda: [_files()[SETTINGS]], is_json=True),
@@ -79,5 +85,5 @@ READERS = {
     ),
     "gguf-generation": Reader(_converted("gguf", GENERATION), lambda: [STOPS], is_json=True),
     "llama-tokenizer-json": Reader(_converted("llama", FAST), lambda: [_files()[FAST]], is_json=True),
-    "sentencepiece-rewritten": Reader(convert_tokenizer, lambda: [TOKENIZER.read_bytes()]),
+    "sentencepiece-rewritten": Reader(_rewritten, lambda: [TOKENIZER.read_bytes()]),
 }
