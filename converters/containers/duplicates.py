@@ -8,10 +8,9 @@ from dataclasses import replace
 
 from converters.containers.stored import StoredFile
 from converters.errors import IntegrityError
+from converters.formats.bytesource import chunks
 from converters.formats.folder import Folder
 from converters.formats.tensors import StoredTensor
-
-_CHUNK = 1 << 20
 
 
 def once(
@@ -54,11 +53,5 @@ def same(folder: Folder, *pair: tuple[StoredFile, StoredTensor]) -> bool:
     if (mine.dtype, mine.shape, mine.strides) != (its.dtype, its.shape, its.strides) or not mine.contiguous:
         return False
     with closing(folder.open(one.name)) as a, closing(folder.open(other.name)) as b:
-        return all(
-            a.read(mine.offset + at, length) == b.read(its.offset + at, length)
-            for at, length in _chunks(mine)
-        )
-
-
-def _chunks(tensor: StoredTensor) -> list[tuple[int, int]]:
-    return [(at, min(_CHUNK, tensor.nbytes - at)) for at in range(0, tensor.nbytes, _CHUNK)]
+        parts = (chunks(a, mine.offset, mine.nbytes), chunks(b, its.offset, its.nbytes))
+        return all(one == other for one, other in zip(*parts, strict=True))

@@ -18,8 +18,8 @@ import numpy as np
 from converters.errors import UnsupportedError
 from converters.formats.bytesource import ByteSource, opened
 from converters.formats.gguf_blocks import QuantisedBlocks, encoder, is_quantised, stored_nbytes
-from converters.formats.gguf_read import ARRAY, BOOL, FLOAT32, INT32, SCALARS, STRING, UINT32, Header, bad
-from converters.formats.placeholders import refuse_placeholder
+from converters.formats.gguf_read import ARRAY, BOOL, FLOAT32, INT32, SCALARS, STRING, UINT32, Header
+from converters.formats.placeholders import refuse_damaged, refuse_placeholder
 from converters.formats.tensors import (
     ELEMENT_TYPES,
     FileLayout,
@@ -101,14 +101,8 @@ def _head(members: Sequence[_Member], metadata: Mapping[str, Any]) -> bytes:
 
 def _spans(members: Sequence[_Member], offsets: Sequence[int]) -> tuple[Span, ...]:
     return tuple(
-        Span(
-            one.tensor.name,
-            one.tensor.dtype,
-            one.tensor.shape,
-            offset,
-            nbytes(one.tensor.dtype, one.tensor.shape),
-        )
-        for one, offset in zip(members, offsets, strict=True)
+        Span(tensor.name, tensor.dtype, tensor.shape, offset, nbytes(tensor.dtype, tensor.shape))
+        for tensor, offset in zip((one.tensor for one in members), offsets, strict=True)
     )
 
 
@@ -176,7 +170,7 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> GgufFile:
         refuse_placeholder(file)
         header = Header(file)
         if header.take(4) != MAGIC:
-            bad("the file does not start as a GGUF file does", file.name)
+            refuse_damaged("the file does not start as a GGUF file does", file.name)
         (version,) = header.unpack("<I")
         if version not in VERSIONS:
             raise UnsupportedError(f"GGUF version {version} is not known", file.name)
@@ -192,14 +186,16 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> GgufFile:
 def _once(pairs: Sequence[tuple[str, T]], where: str) -> dict[str, T]:
     known = dict(pairs)
     if len(known) != len(pairs):
-        bad("the header names a key or a tensor twice", where)
+        refuse_damaged("the header names a key or a tensor twice", where)
     return known
 
 
 def _alignment(metadata: Mapping[str, Any], where: str) -> int:
     stated = metadata.get(ALIGNMENT_KEY, ALIGNMENT)
     if type(stated) is not int or not 0 < stated <= MAX_ALIGNMENT or stated & (stated - 1):
-        bad(f"{ALIGNMENT_KEY} is {shown(stated)}, and no power of two up to {MAX_ALIGNMENT}", where)
+        refuse_damaged(
+            f"{ALIGNMENT_KEY} is {shown(stated)}, and no power of two up to {MAX_ALIGNMENT}", where
+        )
     return stated
 
 
@@ -207,7 +203,7 @@ def _check_apart(tensors: Iterable[StoredTensor], where: str) -> None:
     end = 0
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
         if tensor.offset < end:
-            bad(f"the tensors overlap before {tensor.name!r}", where)
+            refuse_damaged(f"the tensors overlap before {tensor.name!r}", where)
         end = tensor.offset + tensor.nbytes
 
 
@@ -223,5 +219,5 @@ def _located(
         )
     tensor = StoredTensor(file.name, name, TYPES[number], shape, start + offset, contiguous_strides(shape))
     if tensor.offset + tensor.nbytes > file.size:
-        bad(f"the tensor {name} reaches beyond the file", file.name)
+        refuse_damaged(f"the tensor {name} reaches beyond the file", file.name)
     return tensor

@@ -6,12 +6,12 @@ Format facts: as in gguf.py.
 from __future__ import annotations
 
 import struct
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from converters.errors import IntegrityError
 from converters.formats.bytesource import ByteSource
+from converters.formats.placeholders import refuse_damaged
 from converters.formats.tensors import is_name
 from converters.values import shown
 
@@ -48,7 +48,7 @@ class Header:
     def take(self, length: int) -> bytes:
         end = self.at + length
         if end > min(self._file.size, MAX_HEADER):
-            bad("the GGUF header reaches beyond the file, or is larger than any", self._file.name)
+            refuse_damaged("the GGUF header reaches beyond the file, or is larger than any", self._file.name)
         while len(self._held) < end:
             more = min(max(_CHUNK, end - len(self._held)), self._file.size - len(self._held))
             self._held += self._file.read(len(self._held), more)
@@ -62,14 +62,14 @@ class Header:
     def sane(self, count: int) -> int:
         """A number of pairs or tensors that may be."""
         if count > MAX_ENTRIES:
-            bad(f"the GGUF header counts {count} entries, more than any has", self._file.name)
+            refuse_damaged(f"the GGUF header counts {count} entries, more than any has", self._file.name)
         return count
 
     def _counted(self, count: int) -> int:
         """As many values of an array, and all before it, as there may be."""
         self._values += count + 1
         if self._values > MAX_VALUES:
-            bad(f"the GGUF header has more than {MAX_VALUES} values", self._file.name)
+            refuse_damaged(f"the GGUF header has more than {MAX_VALUES} values", self._file.name)
         return count
 
     def text(self) -> str:
@@ -77,7 +77,7 @@ class Header:
         try:
             return self.take(length).decode()
         except UnicodeDecodeError:
-            bad("a text in the GGUF header is not UTF-8", self._file.name)
+            refuse_damaged("a text in the GGUF header is not UTF-8", self._file.name)
 
     def pair(self) -> tuple[str, Any]:
         key = self.text()
@@ -90,12 +90,12 @@ class Header:
         if kind == ARRAY:
             kind, count = self.unpack("<IQ")
             if depth == _NESTED:
-                bad("the GGUF header nests its arrays without end", self._file.name)
+                refuse_damaged("the GGUF header nests its arrays without end", self._file.name)
             if kind in SCALARS:
                 return self._numbers(kind, self._counted(count))
             return [self._value(kind, depth + 1) for _ in range(self._counted(count))]
         if kind not in SCALARS:
-            bad(f"the GGUF header has a value of the unknown kind {kind}", self._file.name)
+            refuse_damaged(f"the GGUF header has a value of the unknown kind {kind}", self._file.name)
         (value,) = self.unpack(SCALARS[kind])
         return _shortest(value) if kind == FLOAT32 else value
 
@@ -107,7 +107,7 @@ class Header:
         name = self.text()
         (dims,) = self.unpack("<I")
         if not is_name(name) or dims > 4:
-            bad(f"the tensor {shown(name)} has {dims} dimensions, or no name", self._file.name)
+            refuse_damaged(f"the tensor {shown(name)} has {dims} dimensions, or no name", self._file.name)
         *shape, number, offset = self.unpack(f"<{dims}QIQ")
         return name, tuple(reversed(shape)), number, offset
 
@@ -115,7 +115,3 @@ class Header:
 def _shortest(value: float) -> float:
     """The number that was meant: 1e-05, and not what float32 makes of it."""
     return float(str(np.float32(value)))
-
-
-def bad(what: str, where: str) -> NoReturn:
-    raise IntegrityError(what, where, "the file is truncated or damaged: fetch it again")

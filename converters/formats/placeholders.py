@@ -1,9 +1,9 @@
-"""Recognises what stands where weights should be: Git LFS pointers, web pages, empty files.
-
-These are what a clone without LFS, a proxy's login page or an interrupted copy leave behind.
-"""
+"""Refuses what is no file of weights: Git LFS pointers, web pages and empty files, which a clone without LFS,
+a proxy's login page or an interrupted copy leave behind, and what is damaged."""
 
 from __future__ import annotations
+
+from typing import NoReturn
 
 from converters.errors import IntegrityError
 from converters.formats.bytesource import ByteSource
@@ -11,6 +11,10 @@ from converters.formats.bytesource import ByteSource
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 WEB_PAGES = (b"<!doctype html", b"<html", b"<?xml")
 HEAD = 512
+
+
+def refuse_damaged(what: str, where: str) -> NoReturn:
+    raise IntegrityError(what, where, "the file is truncated or damaged: fetch it again")
 
 
 def refuse_placeholder(source: ByteSource) -> None:

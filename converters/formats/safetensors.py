@@ -11,12 +11,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from converters.errors import IntegrityError, UnsupportedError, UsageError
 from converters.formats.bytesource import ByteSource, opened
 from converters.formats.jsontext import json_value
-from converters.formats.placeholders import refuse_placeholder
+from converters.formats.placeholders import refuse_damaged, refuse_placeholder
 from converters.formats.tensors import (
     ELEMENT_TYPES,
     MAX_DIMS,
@@ -55,14 +55,14 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> SafetensorsFile:
     Raises IntegrityError for a header that is damaged, hostile or does not cover the file exactly, and
     UnsupportedError for element types other than those of ELEMENT_TYPES.
     """
-    with opened(source) as opened_source:
-        refuse_placeholder(opened_source)
-        where = opened_source.name
-        header, start = _read_header(opened_source)
+    with opened(source) as file:
+        refuse_placeholder(file)
+        where = file.name
+        header, start = _read_header(file)
         metadata = _check_metadata(header.pop(METADATA, {}), where)
         tensors = [_locate(where, start, name, fields) for name, fields in header.items()]
         tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
-        _check_cover(tensors, start, opened_source)
+        _check_cover(tensors, start, file)
         return SafetensorsFile({tensor.name: tensor for tensor in tensors}, metadata)
 
 
@@ -100,17 +100,13 @@ def _spans(ordered: Iterable[TensorLike], start: int) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _bad(what: str, where: str) -> NoReturn:
-    raise IntegrityError(what, where, "the file is truncated or damaged: fetch it again")
-
-
 def _read_header(source: ByteSource) -> tuple[dict[str, Any], int]:
     """The parsed header, and where the tensors' bytes start."""
     if source.size < LENGTH:
-        _bad("the file is too short for a safetensors header", source.name)
+        refuse_damaged("the file is too short for a safetensors header", source.name)
     length = int.from_bytes(source.read(0, LENGTH), "little")
     if length > source.size - LENGTH:
-        _bad(f"the safetensors header claims {length} bytes, more than there are", source.name)
+        refuse_damaged(f"the safetensors header claims {length} bytes, more than there are", source.name)
     if length > MAX_HEADER:
         raise IntegrityError(
             f"the safetensors header has {length:,} bytes, and that of a checkpoint {MAX_HEADER:,} at most",
@@ -118,30 +114,30 @@ def _read_header(source: ByteSource) -> tuple[dict[str, Any], int]:
         )
     text = source.read(LENGTH, length)
     if not text.startswith(b"{"):
-        _bad("the safetensors header does not start with '{'", source.name)
+        refuse_damaged("the safetensors header does not start with '{'", source.name)
     try:
         header = json_value(text, MAX_HEADER, unique=True, values=MAX_VALUES)
     except ValueError as error:
-        _bad(f"the safetensors header is not valid JSON: {error}", source.name)
+        refuse_damaged(f"the safetensors header is not valid JSON: {error}", source.name)
     if not isinstance(header, dict):
-        _bad("the safetensors header is not an object", source.name)
+        refuse_damaged("the safetensors header is not an object", source.name)
     return header, LENGTH + length
 
 
 def _check_metadata(metadata: object, where: str) -> Mapping[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _bad("the safetensors metadata maps text to something other than text", where)
+        refuse_damaged("the safetensors metadata maps text to something other than text", where)
     return metadata
 
 
 def _locate(where: str, start: int, name: str, fields: object) -> StoredTensor:
     if not is_name(name):
-        _bad(f"the name {shown(name)} is empty, or longer than that of any tensor", where)
+        refuse_damaged(f"the name {shown(name)} is empty, or longer than that of any tensor", where)
     if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
-        _bad(f"the header describes {name!r} by the wrong fields", where)
+        refuse_damaged(f"the header describes {name!r} by the wrong fields", where)
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or not _is_sizes(shape) or not _is_sizes(offsets) or len(offsets) != 2:
-        _bad(f"the header describes {name!r} by the wrong kinds of values", where)
+        refuse_damaged(f"the header describes {name!r} by the wrong kinds of values", where)
     if dtype not in ELEMENT_TYPES:
         raise UnsupportedError(
             f"the tensor {name} has the element type {shown(dtype)}, which is not supported", where
@@ -150,7 +146,9 @@ def _locate(where: str, start: int, name: str, fields: object) -> StoredTensor:
         where, name, dtype, tuple(shape), start + offsets[0], contiguous_strides(tuple(shape))
     )
     if tensor.nbytes != offsets[1] - offsets[0]:
-        _bad(f"{name!r} has {offsets[1] - offsets[0]} bytes where its shape needs {tensor.nbytes}", where)
+        refuse_damaged(
+            f"{name!r} has {offsets[1] - offsets[0]} bytes where its shape needs {tensor.nbytes}", where
+        )
     return tensor
 
 
@@ -167,7 +165,7 @@ def _check_cover(tensors: list[StoredTensor], start: int, source: ByteSource) ->
     for tensor in tensors:
         if tensor.offset != start:
             kind = "overlap" if tensor.offset < start else "leave a hole"
-            _bad(f"the tensors {kind} before {tensor.name!r}", source.name)
+            refuse_damaged(f"the tensors {kind} before {tensor.name!r}", source.name)
         start += tensor.nbytes
     if start != source.size:
-        _bad(f"the tensors end at byte {start} of a file of {source.size}", source.name)
+        refuse_damaged(f"the tensors end at byte {start} of a file of {source.size}", source.name)

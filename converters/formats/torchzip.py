@@ -22,7 +22,7 @@ from converters.formats.bytesource import ByteSource, opened
 from converters.formats.pickle_names import TensorRef
 from converters.formats.pickle_write import dump_object, dump_tensors
 from converters.formats.pickles import MAX_BYTES, loads
-from converters.formats.placeholders import refuse_placeholder
+from converters.formats.placeholders import refuse_damaged, refuse_placeholder
 from converters.formats.tensors import (
     ELEMENT_TYPES,
     FileLayout,
@@ -65,22 +65,19 @@ def read_index(source: ByteSource | str | os.PathLike[str]) -> TorchFile:
     Raises IntegrityError for a damaged, truncated or hostile file, UnsupportedError for a legacy or
     big-endian one, for globals no state dict needs, and for tensors below the top level.
     """
-    with opened(source) as opened_source:
-        entries = _open_zip(opened_source)
-        content = _unpickle(opened_source, entries)
+    with opened(source) as file:
+        entries = _open_zip(file)
+        content = _unpickle(file, entries)
         if not isinstance(content, dict):
-            raise UnsupportedError(
-                f"it holds a {type(content).__name__}, not a state dict", opened_source.name
-            )
+            raise UnsupportedError(f"it holds a {type(content).__name__}, not a state dict", file.name)
         under = _nest(content)
-        tensors: dict[str, StoredTensor] = {}
-        others: dict[str, object] = {}
+        tensors, others = {}, {}
         for key, value in (content[under] if under else content).items():
-            _check_key(key, opened_source.name)
+            _check_key(key, file.name)
             if isinstance(value, TensorRef):
-                tensors[key] = _locate(opened_source.name, key, value, entries)
+                tensors[key] = _locate(file.name, key, value, entries)
             else:
-                others[key] = _without_tensors(value, key, opened_source.name)
+                others[key] = _without_tensors(value, key, file.name)
         return TorchFile(tensors, others, under)
 
 
@@ -100,9 +97,9 @@ def read_object(source: ByteSource | str | os.PathLike[str]) -> object:
 
     Raises as `read_index` does.
     """
-    with opened(source) as opened_source:
-        content = _unpickle(opened_source, _open_zip(opened_source))
-        return _without_tensors(content, "", opened_source.name)
+    with opened(source) as file:
+        content = _unpickle(file, _open_zip(file))
+        return _without_tensors(content, "", file.name)
 
 
 def layout(tensors: Sequence[TensorLike]) -> FileLayout:
@@ -144,9 +141,7 @@ def _unpickle(source: ByteSource, entries: Mapping[str, ZipMember]) -> object:
         raise IntegrityError(f"its pickle of {entry.size} bytes is larger than any state dict's", source.name)
     data = source.read(entry.offset, entry.size)
     if zlib.crc32(data) != entry.crc:
-        raise IntegrityError(
-            "data.pkl does not match its CRC", source.name, "the file is damaged: fetch it again"
-        )
+        refuse_damaged("data.pkl does not match its CRC", source.name)
     return loads(data, source.name)
 
 
@@ -163,11 +158,7 @@ def _locate(file: str, key: str, tensor: TensorRef, entries: Mapping[str, ZipMem
     entry = entries.get(f"data/{storage.key}")
     if entry is None or storage.numel * itemsize > entry.size:
         found = "is missing" if entry is None else f"holds {entry.size} bytes"
-        raise IntegrityError(
-            f"the storage of {key} {found} where {storage.numel * itemsize} are needed",
-            file,
-            "the file is damaged: fetch it again",
-        )
+        refuse_damaged(f"the storage of {key} {found} where {storage.numel * itemsize} are needed", file)
     offset = entry.offset + tensor.offset * itemsize
     return StoredTensor(file, key, storage.dtype, tensor.shape, offset, tensor.strides)
 
@@ -177,9 +168,8 @@ def _without_tensors(value: object, key: str, where: str) -> object:
     if isinstance(value, TensorRef):
         place = f"under {key!r}" if key else "where a config should be"
         raise UnsupportedError(f"it holds tensors {place}", where, "save the bare state dict: name to tensor")
-    for item in (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    ):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for item in inner:
         _without_tensors(item, key, where)
     return value
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 from converters.errors import IntegrityError, UnsupportedError
 from converters.formats.bytesource import ByteSource
+from converters.formats.placeholders import refuse_damaged
 from converters.values import shown
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MAGIC = b"PK\x03\x04"
-_END = struct.Struct("<4s4H2LH")
+END = struct.Struct("<4s4H2LH")
 END_MAGIC = b"PK\x05\x06"
 MAX_DIRECTORY = 8 << 20
 """In bytes. A record of torch's has some 70, so that is the directory of 100,000 tensors."""
@@ -67,7 +68,7 @@ def root_of(source: ByteSource) -> str:
 
 def ends_with_directory(source: ByteSource) -> bool:
     """Whether nothing follows the record that ends the directory, which readers look for from the end."""
-    return source.size >= _END.size and source.read(source.size - _END.size, 4) == END_MAGIC
+    return source.size >= END.size and source.read(source.size - END.size, 4) == END_MAGIC
 
 
 def _central_directory(source: ByteSource) -> tuple[list[zipfile.ZipInfo], int]:
@@ -76,11 +77,7 @@ def _central_directory(source: ByteSource) -> tuple[list[zipfile.ZipInfo], int]:
         with zipfile.ZipFile(_Cursor(source)) as archive:
             return archive.infolist(), archive.start_dir
     except BAD_ZIP as error:
-        raise IntegrityError(
-            f"the zip directory at the end of the file is missing or damaged ({error})",
-            source.name,
-            "the file is truncated or damaged: fetch it again",
-        ) from None
+        refuse_damaged(f"the zip directory at the end of it is missing or damaged ({error})", source.name)
 
 
 def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> ZipMember:
@@ -98,11 +95,7 @@ def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> ZipMember:
     # As zipfile has decoded it.
     listed = info.orig_filename.encode("utf-8" if info.flag_bits & UTF8_NAME else "cp437")
     if magic != LOCAL_MAGIC or name != listed or offset + info.file_size > end:
-        raise IntegrityError(
-            f"the entry {shown(info.filename)} is not where the directory says",
-            source.name,
-            "the file is damaged: fetch it again",
-        )
+        refuse_damaged(f"the entry {shown(info.filename)} is not where the directory says", source.name)
     return ZipMember(info.orig_filename.partition("/")[2], offset, info.file_size, info.CRC)
 
 

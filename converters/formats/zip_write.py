@@ -12,12 +12,12 @@ import struct
 from dataclasses import dataclass
 
 from converters.formats.tensors import Patch
+from converters.formats.zip_read import END, END_MAGIC, LOCAL_HEADER, LOCAL_MAGIC, UTF8_NAME
 
 ALIGNMENT = 64  # kFieldAlignment of inline_container.h
 LIMIT = 0xFFFFFFFF  # in a field of 32 bits: the number is in the zip64 field
 MAX_ENTRIES = 0xFFFF  # likewise, in one of 16 bits
 
-UTF8_NAME = 0x800
 DESCRIPTOR_FOLLOWS = 0x8
 
 
@@ -58,9 +58,7 @@ def local_header(entry: ZipEntry) -> Patch:
     zip64 = _zip64_field(entry)
     room = entry.offset - entry.header - 30 - len(name) - len(zip64)
     extra = zip64 + b"FB" + struct.pack("<H", room - 4) + b"Z" * (room - 4)
-    fields = struct.pack(
-        "<4s5H3L2H", b"PK\x03\x04", 0, _flags(entry), 0, 0, 0, 0, 0, 0, len(name), len(extra)
-    )
+    fields = LOCAL_HEADER.pack(LOCAL_MAGIC, 0, _flags(entry), 0, 0, 0, 0, 0, 0, len(name), len(extra))
     return entry.header, fields + name + extra
 
 
@@ -108,7 +106,5 @@ def _closing(start: int, size: int, count: int) -> bytes:
     record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 0x031E, 45, 0, 0, count, count, size, start)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1)
     short_count = min(count, MAX_ENTRIES)
-    end = struct.pack(
-        "<4s4H2LH", b"PK\x05\x06", 0, 0, short_count, short_count, min(size, LIMIT), min(start, LIMIT), 0
-    )
+    end = END.pack(END_MAGIC, 0, 0, short_count, short_count, min(size, LIMIT), min(start, LIMIT), 0)
     return record + locator + end

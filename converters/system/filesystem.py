@@ -21,37 +21,22 @@ from secrets import token_hex
 
 from converters.errors import AccessError, DiskError, NoSpaceError, UsageError, ZooError
 
+
+def _numbers(names: str) -> frozenset[int]:
+    """Of errors by these names, as far as this system has them."""
+    return frozenset(getattr(errno, name) for name in names.split() if hasattr(errno, name))
+
+
 # The call is not there, in this kernel or for this file system. fsync(2) says so with EINVAL: the file "does
 # not support synchronization".
-_UNKNOWN = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+_UNKNOWN = _numbers("ENOSYS EINVAL ENOTSUP EOPNOTSUPP")
 # Where modes and times cannot be had these are answers, too (CIFS, exFAT, FUSE).
-_DENIED = _UNKNOWN | {errno.EPERM, errno.EACCES, errno.EROFS}
-
-_QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)
-FULL = frozenset({errno.ENOSPC, _QUOTA})
-FORBIDDEN = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENAMETOOLONG,
-        errno.ELOOP,
-        errno.EXDEV,
-        errno.EMLINK,
-        errno.EEXIST,
-    }
-)
-TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
+_DENIED = _UNKNOWN | _numbers("EPERM EACCES EROFS")
+FULL = _numbers("ENOSPC EDQUOT")
+FORBIDDEN = _numbers("EACCES EPERM EROFS ENOTDIR EISDIR ENAMETOOLONG ELOOP EXDEV EMLINK EEXIST")
+TOO_MANY = _numbers("EMFILE ENFILE")
 # The disk or its server does not do what it should.
-_FAILING = frozenset(
-    getattr(errno, name)
-    for name in (
-        "EIO", "ESTALE", "ENXIO", "ENODEV", "EREMOTEIO", "EUCLEAN", "ENOTCONN", "EBADMSG",
-    )
-    if hasattr(errno, name)
-)  # fmt: skip
+_FAILING = _numbers("EIO ESTALE ENXIO ENODEV EREMOTEIO EUCLEAN ENOTCONN EBADMSG")
 _AGAIN = "run it again: it goes on where it stopped"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from itertools import takewhile
 from typing import TypeVar
 
@@ -82,25 +83,12 @@ def in_threads(
 def alongside(work: Callable[[], R]) -> Callable[[], R]:
     """Begin `work` in a thread of its own; what is returned waits for it and gives what it gave, or raised.
     Where there is no thread it is done when it is asked for."""
-    outcome: list[R] = []
-    failed: list[BaseException] = []
+    outcome: Future[R] = Future()
 
     def run() -> None:
         try:
-            outcome.append(work())
+            outcome.set_result(work())
         except BaseException as error:  # noqa: BLE001 - raised in the thread that asks
-            failed.append(error)
+            outcome.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    begun = started(thread)
-
-    def result() -> R:
-        if begun:
-            thread.join()
-        else:
-            run()
-        if failed:
-            raise failed[0]
-        return outcome[0]
-
-    return result
+    return outcome.result if started(threading.Thread(target=run, daemon=True)) else work
