@@ -79,9 +79,10 @@ def missing(name: str, where: str) -> MissingFactError:
 
 
 def read(
-    layout: Layout, config: Mapping[str, Value], origin: str, *, given: Facts, known: Facts
+    layout: Layout, config: Mapping[str, Value], origin: str, *, given: Facts, known: Mapping[str, Value]
 ) -> dict[str, Fact]:
-    """Facts of a config. given: override it. known: stand in where it and its format are silent.
+    """Facts of a config. given: override it. known: what the registry says, which stands in where it and its
+    format are silent.
 
     Raises UnsupportedError for a key that the layout demands another value of, IntegrityError for a value
     that makes no sense and for two keys that contradict each other.
@@ -91,7 +92,7 @@ def read(
     entries = ((key, name, config[key]) for key, name in fact_keys(layout) if key in config)
     facts = {**_say(constants, FORMAT), **_say(entries, origin, settled=given.keys())}
     stated = {name: fact for name, fact in facts.items() if fact.value is not UNSTATED}
-    return {**known, **stated, **given}
+    return {name: Fact(value, "registry") for name, value in known.items()} | stated | dict(given)
 
 
 def fact_keys(layout: Layout) -> Iterator[tuple[str, str]]:

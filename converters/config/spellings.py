@@ -76,7 +76,7 @@ def _order(value: Value) -> Value:
 
 
 def _theta(value: Value) -> Said:
-    return {} if value is None else {"rope_theta": number(value)}
+    return _plain("rope_theta", value)
 
 
 def _scaling(value: Value) -> Said:
@@ -123,12 +123,10 @@ def _use_dynamic(value: Value) -> Said:
     return {"rope_scaling": Partly(lambda scaling: not _is_dynamic(scaling), None)}
 
 
-def _epsilon(value: Value) -> Said:
-    if value is None:
-        return {}
+def _epsilon(value: Value) -> Value:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise ValueError("it is not a number from 0 to 1")
-    return {"rms_norm_eps": value}
+    return value
 
 
 # gguf-py constants.py, LlamaFileType: what most matrices of a file are.
@@ -161,6 +159,8 @@ PLAIN: Mapping[str, Callable[[Value], Value]] = {
     "pad_token_id": _id_or_none,
     "reward_token_id": _id_or_none,
     "family": lambda value: value,  # held against those that there are: converters/source/family.py
+    "rms_norm_eps": _epsilon,
+    "rope_theta": number,
     "qkv": _order,
     "kind": _order,
 }
@@ -181,8 +181,6 @@ SPELLINGS: Mapping[str, Spelling] = {
         lambda value: {"attention_bias": not flag(value)},
         lambda known: not known["attention_bias"],
     ),
-    "rms_norm_eps": Spelling(("rms_norm_eps",), _epsilon, lambda known: known["rms_norm_eps"]),
-    "rope_theta": Spelling(("rope_theta",), _theta, lambda known: known["rope_theta"]),
     "rope_scaling": Spelling(_ROPE, _scaling, lambda known: known["rope_scaling"]),
     "rope_parameters": Spelling(_ROPE, _scaling, _write_rope_parameters),
     "rotary": Spelling(_ROPE, _rotary, _write_rotary),

@@ -6,21 +6,33 @@ Another container is a module beside this one and a line in `choice.CONTAINERS`;
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from converters.containers.foreign import foreign
-from converters.containers.stored import StoredFile, Wrong
-from converters.errors import IntegrityError, parameter
+from converters.errors import IntegrityError, ZooError, parameter
 from converters.formats.folder import Folder
-from converters.formats.tensors import FileLayout, TensorSpec
+from converters.formats.tensors import FileLayout, StoredTensor, TensorSpec
 
 Place = tuple[int, int]
 """Tensor-parallel rank and pipeline stage."""
 Config = Callable[[], Mapping[str, Any] | None]
 """Reads config.json once; None if there is none, or it is damaged, which was noted."""
+Wrong = Callable[[ZooError], None]
+"""What is done about a fault of a folder: raise it, or note it and let the reading go on."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of weights, by its headers. where: what errors call it. tensors: by stored name. under: the key
+    of a pickle under which they lie, where it is not the bare state dict."""
+
+    name: str
+    where: str
+    tensors: Mapping[str, StoredTensor]
+    under: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,15 @@ class FolderContents:
     @property
     def container(self) -> Container:
         return self.choice.taken.container
+
+    @property
+    def weight_files(self) -> tuple[StoredFile, ...]:
+        return tuple(file for files in self.files.values() for file in files)
+
+    @property
+    def tensors(self) -> Iterator[StoredTensor]:
+        """Those of all its files, rank by rank."""
+        return (tensor for file in self.weight_files for tensor in file.tensors.values())
 
 
 @dataclass(frozen=True)

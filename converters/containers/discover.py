@@ -8,10 +8,9 @@ from functools import cache, partial
 from typing import Any
 
 from converters.containers.choice import choose, weight_sets
-from converters.containers.container import FolderContents, WeightSetChoice
+from converters.containers.container import FolderContents, WeightSetChoice, Wrong
 from converters.containers.files import attempt, read_json, refuse
 from converters.containers.names import CONFIG
-from converters.containers.stored import Wrong
 from converters.errors import IntegrityError, NotFoundError, parameter
 from converters.formats.folder import Folder, LocalFolder
 

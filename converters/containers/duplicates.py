@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from converters.containers.stored import StoredFile
+from converters.containers.container import StoredFile
 from converters.errors import IntegrityError
 from converters.formats.bytesource import chunks
 from converters.formats.folder import Folder

@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from converters.containers.container import StoredFile, Wrong
 from converters.containers.names import RECORD
-from converters.containers.stored import StoredFile, Wrong
 from converters.errors import IntegrityError, NotFoundError, UnsupportedError, ZooError
 from converters.formats import safetensors, torchzip
 from converters.formats.folder import Folder, read_whole

@@ -14,13 +14,14 @@ from converters.containers.container import (
     Extras,
     FolderContents,
     Place,
+    StoredFile,
     WeightFile,
     WeightSet,
     WeightSetChoice,
+    Wrong,
 )
 from converters.containers.files import attempt
 from converters.containers.gguf_header import config_of, pairs_of
-from converters.containers.stored import StoredFile, Wrong
 from converters.formats import gguf
 from converters.formats.folder import Folder
 from converters.formats.tensors import TensorSpec

@@ -19,9 +19,11 @@ from converters.containers.container import (
     Extras,
     FolderContents,
     Place,
+    StoredFile,
     WeightFile,
     WeightSet,
     WeightSetChoice,
+    Wrong,
 )
 from converters.containers.duplicates import once
 from converters.containers.files import attempt, read_weights, refuse, write_json
@@ -35,7 +37,6 @@ from converters.containers.shard_files import (
     said_of_nested,
     shard_groups,
 )
-from converters.containers.stored import StoredFile, Wrong
 from converters.errors import IntegrityError, NotFoundError
 from converters.formats import safetensors, shards
 from converters.formats.folder import Folder

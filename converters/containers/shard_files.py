@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from converters.containers.stored import StoredFile
+from converters.containers.container import StoredFile
 from converters.errors import IntegrityError, UsageError, parameter
 from converters.formats.folder import Folder
 

@@ -21,11 +21,11 @@ from converters.containers.container import (
     WeightFile,
     WeightSet,
     WeightSetChoice,
+    Wrong,
 )
 from converters.containers.files import attempt, read_weights
 from converters.containers.names import MODEL_CONFIG
 from converters.containers.shard_files import SPARSE, said_of_nested
-from converters.containers.stored import Wrong
 from converters.errors import IntegrityError, UnsupportedError
 from converters.formats import torchzip
 from converters.formats.folder import Folder

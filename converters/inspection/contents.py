@@ -48,14 +48,13 @@ def contents_of(
     findings: list[Finding] = []
     seen = replace(seen, found=unwrapped(seen.found))
     found = seen.found
-    readable = seen.files and (found.configured or not found.container.says_layout)
+    readable = found.weight_files and (found.configured or not found.container.says_layout)
     layout = noting(findings, partial(recognise, found)) if readable else None
     if layout is None:
         return Contents(None, given_facts(given or {}, *layouts.LAYOUTS), None, tuple(findings))
     config, others = overlaid(found.config, given or {}, layout)
     told = given_facts(others, *layouts.LAYOUTS)
-    registry = {name: Fact(value, "registry") for name, value in (known or {}).items()}
-    reading = partial(read, layout, config, found.config_file, given=told, known=registry)
+    reading = partial(read, layout, config, found.config_file, given=told, known=known or {})
     facts = noting(findings, reading)
     noting(findings, partial(check_unread, layout, config, found.folder.where(found.config_file)))
     placed = noting(findings, partial(by_place, layout, found.files))

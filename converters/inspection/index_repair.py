@@ -58,8 +58,7 @@ def fix_index(
 def _members(found: FolderContents) -> list[shards.Shard]:
     return [
         shards.Shard(file.name, tuple(TensorSpec(name, t.dtype, t.shape) for name, t in file.tensors.items()))
-        for files in found.files.values()
-        for file in files
+        for file in found.weight_files
     ]
 
 

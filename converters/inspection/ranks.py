@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
+from converters.containers.container import StoredFile
 from converters.containers.duplicates import same
-from converters.containers.stored import StoredFile
 from converters.containers.torch_grid import CELL
 from converters.formats.bytesource import ByteSource
 from converters.formats.folder import Folder

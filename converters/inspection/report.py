@@ -76,9 +76,9 @@ def inspect(
     contents = contents_of(seen, given, known) if checkpoint is None else None
     if contents:
         findings += [*contents.findings, *(one for one in refusal if not _explained(one, seen, contents))]
-    container = seen.found.container
+    container, files = seen.found.container, seen.found.weight_files
     if container.parallel:
-        findings += [*renamed(folder, seen.files), *duplicates(folder, seen.files)]
+        findings += [*renamed(folder, files), *duplicates(folder, files)]
     notes = checkpoint.notes if checkpoint else seen.found.notes
     tokenizer, wrong = ((), []) if container.self_contained else tokenizer_files(folder)  # it is in the file
     findings += wrong
@@ -91,15 +91,15 @@ def inspect(
         findings += _sidecars(folder, seen, workers)
         statistics = _statistics(seen, checkpoint, workers, progress or NullProgress())
         findings += suspicions(statistics)
-        for file in seen.files:  # what has passed on the way from a hub, against what the hub says of it
+        for file in files:  # what has passed on the way from a hub, against what the hub says of it
             noting(findings, partial(folder.known_digest, file.name))
     folder.confirm()
     return Inspection(
         folder.name,
         {**_by_names(seen), **(_by_checkpoint(checkpoint) if checkpoint else _by_contents(seen, contents))},
         tokenizer,
-        len(seen.files),
-        sum(tensor.nbytes for file in seen.files for tensor in file.tensors.values()),
+        len(files),
+        sum(tensor.nbytes for tensor in seen.found.tensors),
         tuple(findings),
         statistics,
         (*(note for note in notes if note not in index_note(seen.found)), *said),
@@ -127,7 +127,7 @@ def _sidecars(folder: Folder, seen: Survey, workers: int | None) -> list[Finding
     def check(name: str) -> None:
         noting(findings, partial(check_sidecars, folder, [name], 1))
 
-    in_parallel(check, [file.name for file in seen.files], workers)
+    in_parallel(check, [file.name for file in seen.found.weight_files], workers)
     return sorted(findings, key=lambda one: str(one.where))
 
 
@@ -136,7 +136,7 @@ def _statistics(
 ) -> tuple[TensorStatistics, ...]:
     if checkpoint is not None:
         return statistics_of(checkpoint, workers=workers, progress=progress)
-    return statistics_of_files(seen.found.folder, seen.files, workers=workers, progress=progress)
+    return statistics_of_files(seen.found.folder, seen.found.weight_files, workers=workers, progress=progress)
 
 
 def _by_names(seen: Survey) -> dict[str, Fact]:

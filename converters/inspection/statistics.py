@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from converters.containers.stored import StoredFile
+from converters.containers.container import StoredFile
 from converters.formats.folder import Folder
 from converters.formats.tensors import ELEMENT_TYPES, StoredTensor, nbytes
 from converters.geometry.blocks import BLOCK

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from converters.containers.container import FolderContents
 from converters.containers.discover import discover
-from converters.containers.stored import StoredFile
 from converters.formats.folder import Folder
 from converters.formats.zip_read import ends_with_directory
 from converters.inspection.finding import Finding, finding
@@ -22,10 +21,6 @@ class Survey:
 
     found: FolderContents
     findings: tuple[Finding, ...]
-
-    @property
-    def files(self) -> tuple[StoredFile, ...]:
-        return tuple(file for files in self.found.files.values() for file in files)
 
     @property
     def readable(self) -> bool:
@@ -41,14 +36,13 @@ def survey(folder: Folder, weights: str | None = None) -> Survey:
     if found.container.parallel and found.config_file not in folder.names():
         what = f"{found.config_file} is missing"
         findings.append(Finding(what, folder.where(found.config_file), "fetch it"))
-    seen = Survey(found, tuple(findings))
-    return Survey(found, (*findings, *_trailing(folder, seen)))
+    return Survey(found, (*findings, *_trailing(found)))
 
 
-def _trailing(folder: Folder, seen: Survey) -> Iterator[Finding]:
+def _trailing(found: FolderContents) -> Iterator[Finding]:
     """torch reads files with more bytes than their directory describes, and nobody writes such files."""
-    for file in seen.files:
+    for file in found.weight_files:
         if not file.name.endswith((".safetensors", ".gguf")):
-            with closing(folder.open(file.name)) as source:
+            with closing(found.folder.open(file.name)) as source:
                 if not ends_with_directory(source):
                     yield Finding("more bytes follow the end of its directory", file.where, "fetch it again")

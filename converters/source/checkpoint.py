@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -22,6 +23,7 @@ from converters.config.facts import (
 from converters.config.unread import check_unread, overlaid
 from converters.containers.container import FolderContents
 from converters.containers.discover import discover, explained, index_note
+from converters.containers.files import read_record
 from converters.formats.bytesource import ZEROS
 from converters.formats.folder import Folder, local_folder
 from converters.geometry.cells import Box, Grid
@@ -34,7 +36,7 @@ from converters.source.family import family_of
 from converters.source.match import Match, by_place, match
 from converters.source.measure import measure
 from converters.source.name_prefixes import unwrapped
-from converters.source.origin import Origin, choices_written, read_origin
+from converters.source.origin import Origin, choices_written, recorded_origin
 from converters.source.recognition import recognise, stages_of
 from converters.source.tied import EMBEDDING, HEAD, is_tied, of_storage, stated
 from converters.source.vocabulary import unpadded
@@ -179,24 +181,20 @@ def _opened(
     found = unwrapped(found)
     layout = recognise(found)
     config, given = overlaid(found.config, given or {}, layout)
-    facts = read(
-        layout,
-        config,
-        found.config_file,
-        given=given_facts(given, *layouts.LAYOUTS),
-        known={name: Fact(value, "registry") for name, value in (known or {}).items()},
-    )
-    notes = check_unread(layout, config, folder.where(found.config_file))
-    stored, dropped = by_place(layout, found.files)
+    stated_given = given_facts(given, *layouts.LAYOUTS)
+    facts = read(layout, config, found.config_file, given=stated_given, known=known or {})
     config_file = folder.where(found.config_file)
-    facts |= choices_written(folder, layout, unsaid_choices(layout, facts))
+    notes = check_unread(layout, config, config_file)
+    stored, dropped = by_place(layout, found.files)
+    record = cache(partial(read_record, folder))  # read where something of it is needed
+    facts |= choices_written(record, layout, unsaid_choices(layout, facts))
     facts = dict(stated(layout, facts, config, stored, found.config_file))
     grid = Grid(found.tp, stages_of(layout, stored, found.pp))
     facts, sizes = measure(layout, facts, stored, grid, config_file)
     settled = match(layout, of_storage(layout, facts, stored), sizes, grid, stored, folder.name)
     check_elements(settled)
     own = _tensors(settled, sizes)
-    family, of_family = family_of(layout, facts, settled.choices, sizes["vocab"], folder)
+    family, of_family = family_of(layout, facts, settled.choices, sizes["vocab"], folder, record)
     opened = Checkpoint(
         folder=folder,
         format=layout.format,
@@ -208,7 +206,7 @@ def _opened(
         sizes=sizes,
         tensors=own | {HEAD: replace(own[EMBEDDING], name=HEAD)} if is_tied(settled.choices) else own,
         dropped=dropped,
-        files=tuple(file.name for files in found.files.values() for file in files),
+        files=tuple(file.name for file in found.weight_files),
         notes=(
             *found.notes,
             *index_note(found),
@@ -217,7 +215,7 @@ def _opened(
             *_mixed(own.values()),
             *_other_dtype(config, usual(own.values())),
         ),
-        origin=Origin.of(layout, settled.choices) or read_origin(folder),
+        origin=Origin.of(layout, settled.choices) or recorded_origin(record()),
     )
     return unpadded(opened, config_file)
 

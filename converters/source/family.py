@@ -6,13 +6,13 @@ repositories have some rows more), and InternLM3 (padded to 128,512 rows).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from converters import layouts
 from converters.config.facts import FORMAT, GIVEN, TENSORS, Fact, Facts
-from converters.containers.files import read_record
 from converters.containers.names import RECORD
 from converters.errors import IntegrityError, UsageError
 from converters.formats.folder import Folder
@@ -44,13 +44,18 @@ _SAID = "`given={'family': NAME}` does, where it matters"
 
 
 def family_of(
-    layout: Layout, facts: Facts, choices: Mapping[str, object], rows: int, folder: Folder
+    layout: Layout,
+    facts: Facts,
+    choices: Mapping[str, object],
+    rows: int,
+    folder: Folder,
+    record: Callable[[], Mapping[str, Any]],
 ) -> tuple[Fact | None, tuple[str, ...]]:
     """The family with its origin, None if nothing says it or two things say different ones; and notes of how
     it was taken.
 
-    facts: with what was given or the registry says of it. rows: of the embedding. Raises UsageError for a
-    family that was given and is none, or is not the checkpoint's.
+    facts: with what was given or the registry says of it. rows: of the embedding. record: of a conversion.
+    Raises UsageError for a family that was given and is none, or is not the checkpoint's.
     """
     stated = facts.get("family")
     given = stated if stated is not None and stated.origin == GIVEN else None
@@ -58,7 +63,7 @@ def family_of(
         _check_given(layout, given)
     if not layouts.is_everyones(layout.format):
         return Fact(layout.family, FORMAT if layout.container.says_layout else TENSORS), ()
-    said = given or _recorded(folder) or stated
+    said = given or _recorded(record()) or stated
     return (said, ()) if said else _by_signature(choices, rows, folder)
 
 
@@ -75,8 +80,8 @@ def _check_given(layout: Layout, given: Fact) -> None:
         raise UsageError(f"family is {given.value!r}", "`given`", f"possible here: {' or '.join(possible)}")
 
 
-def _recorded(folder: Folder) -> Fact | None:
-    family = read_record(folder).get("family")
+def _recorded(record: Mapping[str, Any]) -> Fact | None:
+    family = record.get("family")
     return Fact(family, RECORD) if family in families() else None
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.config.facts import Facts, missing
-from converters.containers.container import Place
-from converters.containers.stored import StoredFile
+from converters.containers.container import Place, StoredFile
 from converters.errors import IntegrityError, UnsupportedError, UsageError, ZooError
 from converters.formats.tensors import StoredTensor
 from converters.geometry.cells import Cell, Grid, cells, check_divisible, uneven

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from converters.config.facts import FORMAT, TENSORS, Fact, Facts, missing
 from converters.errors import IntegrityError
 from converters.geometry.cells import Grid
@@ -19,6 +21,7 @@ def measure(
 ) -> tuple[dict[str, Fact], dict[str, int]]:
     """The extent of every axis from the config, or from a tensor whose shape alone says it."""
     facts = dict(facts)
+    whole = partial(_whole, facts, config_file)
     layers = grid.stages[-1].stop
     if facts.setdefault("num_layers", Fact(layers, TENSORS)).value != layers:
         raise IntegrityError(
@@ -30,21 +33,20 @@ def measure(
     for fact, axis in (("vocab_size", "vocab"), ("intermediate_size", "inter")):
         if fact not in facts:
             facts[fact] = Fact(_solve(layout, axis, stored, grid, config_file), TENSORS)
-    heads = _whole(facts, "num_attention_heads", config_file)
-    if facts.setdefault("num_kv_heads", Fact(heads, FORMAT)).value is None:
-        facts["num_kv_heads"] = Fact(heads, FORMAT)
-    if "head_dim" not in facts or facts["head_dim"].value is None:
-        facts["head_dim"] = Fact(_whole(facts, "hidden_size", config_file) // heads, FORMAT)
-    kv_heads, head_dim = _whole(facts, "num_kv_heads", config_file), _whole(facts, "head_dim", config_file)
+    heads, hidden = whole("num_attention_heads"), whole("hidden_size")
+    for fact, usual in (("num_kv_heads", heads), ("head_dim", hidden // heads)):
+        if fact not in facts or facts[fact].value is None:
+            facts[fact] = Fact(usual, FORMAT)
+    kv_heads, head_dim = whole("num_kv_heads"), whole("head_dim")
     if heads % kv_heads or head_dim % HALVES:
         raise IntegrityError(
             f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads",
             config_file,
         )
     return facts, {
-        "vocab": _whole(facts, "vocab_size", config_file),
-        "hidden": _whole(facts, "hidden_size", config_file),
-        "inter": _whole(facts, "intermediate_size", config_file),
+        "vocab": whole("vocab_size"),
+        "hidden": hidden,
+        "inter": whole("intermediate_size"),
         "kv_heads": kv_heads,
         "q_per_kv": heads // kv_heads,
         "halves": HALVES,
@@ -55,7 +57,7 @@ def measure(
     }
 
 
-def _whole(facts: Facts, name: str, where: str) -> int:
+def _whole(facts: Facts, where: str, name: str) -> int:
     value = facts[name].value
     if type(value) is not int or not 0 < value < MOST.get(name, MAX_COUNT):
         raise IntegrityError(f"{name} is {shown(value)}, not a number of anything", where)

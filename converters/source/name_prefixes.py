@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from converters.containers.container import FolderContents
-from converters.containers.stored import StoredFile
+from converters.containers.container import FolderContents, StoredFile
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def unwrapped(found: FolderContents) -> FolderContents:
 
     The keys of a file's tensors stay the names that it has.
     """
-    names = [name for files in found.files.values() for file in files for name in file.tensors]
+    names = [name for file in found.weight_files for name in file.tensors]
     taken: list[str] = []
     new = list(names)
     while wrapper := _common(new):

@@ -5,14 +5,12 @@ Each conversion's record hands it on, so that the way back writes what was there
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from converters.config.facts import Fact
-from converters.containers.files import read_record
 from converters.containers.names import RECORD
-from converters.formats.folder import Folder
 from converters.layouts.table import Layout
 
 # Choices of a layout that say where values lie, and nothing of what they are.
@@ -44,31 +42,28 @@ class Origin:
         }
 
 
-def read_origin(folder: Folder) -> Origin | None:
-    """What the record in a folder says. Raises IntegrityError for a record that is no JSON object."""
-    return _origin(read_record(folder).get("origin"))
+def recorded_origin(record: Mapping[str, Any]) -> Origin | None:
+    """What the record of a conversion says."""
+    stated = record.get("origin")
+    if not isinstance(stated, dict) or not isinstance(stated.get("choices"), dict):
+        return None
+    choices = {name: value for name, value in stated["choices"].items() if name in ARRANGEMENT}
+    return Origin(str(stated.get("layout")), choices)
 
 
-def choices_written(folder: Folder, layout: Layout, names: Collection[str]) -> dict[str, Fact]:
-    """Of these choices, what a conversion into the folder wrote down beside a config that does not say it.
-
-    Raises IntegrityError for a record that is no JSON object.
-    """
-    target = read_record(folder).get("target") if names else None
+def choices_written(
+    record: Callable[[], Mapping[str, Any]], layout: Layout, names: Collection[str]
+) -> dict[str, Fact]:
+    """Of these choices, what a conversion's record says beside a config that does not say it."""
+    target = record().get("target") if names else None
     if not isinstance(target, dict) or target.get("layout") != layout.name:
         return {}
     choices = target["choices"] if isinstance(target.get("choices"), dict) else {}
-    said = {name: choices[name] for name in names if name in choices}
     return {
-        name: Fact(value, RECORD) for name, value in said.items() if _is_one_of(value, layout.choices[name])
+        name: Fact(choices[name], RECORD)
+        for name in names
+        if name in choices and _is_one_of(choices[name], layout.choices[name])
     }
-
-
-def _origin(said: Any) -> Origin | None:
-    if not isinstance(said, dict) or not isinstance(said.get("choices"), dict):
-        return None
-    choices = {name: value for name, value in said["choices"].items() if name in ARRANGEMENT}
-    return Origin(str(said.get("layout")), choices)
 
 
 def _is_one_of(value: object, known: Sequence[object]) -> bool:

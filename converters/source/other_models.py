@@ -8,7 +8,7 @@ bitsandbytes, compressed-tensors, peft, TRL and the modeling files of InternLM-X
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from converters.containers.container import FolderContents
@@ -49,41 +49,35 @@ _PACKED_TYPES = frozenset({"I32", "U32", "I8", "U8", "F8_E4M3", "F8_E5M2"})
 
 
 ARCHITECTURES = (
+    ForeignFile(r"(?i).*xcomposer.*", "a model of text and images (InternLM-XComposer)", _ONLY_TEXT),
     ForeignFile(
-        re.compile(r"(?i).*xcomposer.*"), "a model of text and images (InternLM-XComposer)", _ONLY_TEXT
-    ),
-    ForeignFile(
-        re.compile(r"(?i).*(internvl|vision|llava|vlm?for|omni|audio|image|multimodal|conditional).*"),
+        r"(?i).*(internvl|vision|llava|vlm?for|omni|audio|image|multimodal|conditional).*",
         "a model of more than text",
         _ONLY_TEXT,
     ),
+    ForeignFile(r"(?i).*(moe|mixtral).*", "a mixture of experts", "only models without experts are read"),
     ForeignFile(
-        re.compile(r"(?i).*(moe|mixtral).*"), "a mixture of experts", "only models without experts are read"
-    ),
-    ForeignFile(
-        re.compile(r".*For(TokenClassification|QuestionAnswering|MaskedLM)"),
+        r".*For(TokenClassification|QuestionAnswering|MaskedLM)",
         "a model with another head",
         "language models and reward models are read",
     ),
 )
 
 TENSORS = (
-    ForeignFile(re.compile(r".*\.Plora_[AB]\..+"), "of a model of text and images (XComposer2)", _ONLY_TEXT),
+    ForeignFile(r".*\.Plora_[AB]\..+", "of a model of text and images (XComposer2)", _ONLY_TEXT),
     ForeignFile(
-        re.compile(
-            r"(.*\.)?(vit|vision_model|vision_tower|vision_proj|visual|mlp1|multi_modal_projector)\..+"
-        ),
+        r"(.*\.)?(vit|vision_model|vision_tower|vision_proj|visual|mlp1|multi_modal_projector)\..+",
         "of a model of more than text",
         _ONLY_TEXT,
     ),
     ForeignFile(
-        re.compile(r".*(block_sparse_moe|\.experts)\..+"),
+        r".*(block_sparse_moe|\.experts)\..+",
         "of a mixture of experts",
         "only models without experts are read",
     ),
-    ForeignFile(re.compile(r".*(\.lora_[AB]\b|\.lora_embedding_[AB]\b).*"), "of a LoRA adapter", MERGE),
+    ForeignFile(r".*(\.lora_[AB]\b|\.lora_embedding_[AB]\b).*", "of a LoRA adapter", MERGE),
     ForeignFile(
-        re.compile(r"(.*\.)?v_head\.(summary\..+|bias)"),
+        r"(.*\.)?v_head\.(summary\..+|bias)",
         "of a value head that TRL or another trainer put beside the model",
         "save the model without it (with TRL: model.pretrained_model.save_pretrained), and convert that",
     ),
@@ -95,13 +89,13 @@ _SCORE = re.compile(r"(.*\.)?(v_head|score)\.weight")
 def refuse_foreign(found: FolderContents) -> None:
     """Raises UnsupportedError for a model that no layout can hold, whatever else is wrong with it."""
     where = found.folder.where(found.config_file)
-    tensors = list(_tensors(found))
+    tensors = list(found.tensors)
     if found.container.says_layout:
         _check_architectures(found.config, where)
         _check_quantised(found, tensors)
     for kind in TENSORS:
         for tensor in tensors:
-            if kind.pattern.fullmatch(tensor.name):
+            if re.fullmatch(kind.pattern, tensor.name):
                 raise UnsupportedError(
                     f"{tensor.name} is {kind.what}, which is not supported", tensor.file, kind.fix
                 )
@@ -114,16 +108,12 @@ def refuse_foreign(found: FolderContents) -> None:
             )
 
 
-def _tensors(found: FolderContents) -> Iterator[StoredTensor]:
-    return (tensor for files in found.files.values() for file in files for tensor in file.tensors.values())
-
-
 def _check_architectures(config: Mapping[str, Any], where: str) -> None:
     named = config.get("architectures")
     names = [("architectures", name) for name in (named if isinstance(named, list) else ())]
     for field, name in (*names, ("model_type", config.get("model_type"))):
         for kind in ARCHITECTURES:
-            if isinstance(name, str) and kind.pattern.fullmatch(name):
+            if isinstance(name, str) and re.fullmatch(kind.pattern, name):
                 raise UnsupportedError(
                     f"{field} is {shown(name)}, {kind.what}, which is not supported", where, kind.fix
                 )

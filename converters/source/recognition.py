@@ -24,7 +24,7 @@ def recognise(found: FolderContents) -> Layout:
     Raises UnsupportedError if it is of no layout that is known, or of another kind of model.
     """
     refuse_foreign(found)
-    names = [t.name for files in found.files.values() for file in files for t in file.tensors.values()]
+    names = [tensor.name for tensor in found.tensors]
     known = tuple(layout for layout in layouts.LAYOUTS if layout.container == found.container)
     if not found.container.says_layout:
         best = max(known, key=partial(_like, names))
