@@ -27,20 +27,11 @@ def is_everyones(format: str) -> bool:
 
 def layout_of(family: str, format: str) -> Layout:
     """The table for a family in a format. Raises UnsupportedError where none was ever published."""
-    for layout in EVERYONES:
-        if layout.format == format:
-            return layout
-    for layout in LAYOUTS:
-        if (layout.family, layout.format) == (family, format):
-            return layout
-    raise UnsupportedError(
-        f"there is no {format} format of the family {family}: none was published",
-        "`to`",
-        "convert to "
-        + " or ".join(
-            sorted({x.format for x in LAYOUTS if x.family == family} | {x.format for x in EVERYONES})
-        ),
-    )
+    formats = {layout.format: layout for layout in LAYOUTS if layout.family == family or layout in EVERYONES}
+    if format not in formats:
+        what = f"there is no {format} format of the family {family}: none was published"
+        raise UnsupportedError(what, "`to`", f"convert to {' or '.join(sorted(formats))}")
+    return formats[format]
 
 
 def is_self_contained(format: str) -> bool:

@@ -8,7 +8,7 @@ tensor_mapping.py, src/models/llama.cpp (TENSOR_NOT_REQUIRED).
 from __future__ import annotations
 
 from converters.containers import gguf_file
-from converters.layouts.llama import MLP
+from converters.layouts.llama import BIASES, MLP
 from converters.layouts.table import ANY_READS, Layout, Row, biased, row
 
 ARCHITECTURE = "llama"
@@ -30,7 +30,7 @@ GGUF = Layout(
     container=gguf_file.GGUF,
     omits=("dynamic",),
     vectors="F32",
-    choices={"attention_bias": (False, True), "mlp_bias": (False, True), "kind": ("causal",)},
+    choices={**BIASES, "kind": ("causal",)},
     rows=(
         row("token_embd.weight", "embed.weight", "vocab | hidden", "vocab"),
         row(f"{_LAYER}attn_norm.weight", f"{_LOGICAL}attention_norm.weight", "hidden"),

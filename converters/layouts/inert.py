@@ -46,19 +46,14 @@ TOUCHING = re.compile(
 """Words in names that say that attention, rotation, norms, activation, scales, residuals, experts or the
 vocabulary are touched."""
 
-_OFF = frozenset({"None", "False", "[]", "{}", "''"})
+_NONE = frozenset({"None"})
+_OFF = _NONE | {"False", "[]", "{}", "''"}
 NEUTRAL: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = (
     # What these models have: to leave it out would change them.
-    (
-        re.compile(r"^(use|apply|with|is|has)_.*(rope|rotary|rms|norm|swiglu|silu|glu|causal)"),
-        frozenset({"None"}),
-    ),
-    (re.compile(r"(^|_)(scales?|scaling|multipliers?|factor)(_|$)"), frozenset({"None", "1", "1.0"})),
+    (re.compile(r"^(use|apply|with|is|has)_.*(rope|rotary|rms|norm|swiglu|silu|glu|causal)"), _NONE),
+    (re.compile(r"(^|_)(scales?|scaling|multipliers?|factor)(_|$)"), _NONE | {"1", "1.0"}),
     (re.compile(r"(^|_)(experts?|moe)(_|$)"), _OFF | {"0"}),
-    (
-        re.compile(r"(^|_)(eps|epsilon|act|activation|vocab|heads?|embd)(_|$)"),
-        frozenset({"None", "{}", "[]"}),
-    ),
+    (re.compile(r"(^|_)(eps|epsilon|act|activation|vocab|heads?|embd)(_|$)"), _NONE | {"{}", "[]"}),
     (re.compile(""), _OFF),
 )
 """repr of the values with which a key of such a name changes nothing; the first pattern that fits counts."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from converters.layouts.inert import names
 
+# Of the families' sentencepiece models, which no config of theirs says.
+TOKEN_IDS: Mapping[str, object] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 ORIGINAL_DEMANDS: Mapping[str, tuple[object, ...]] = {
     "num_chunks": (1,),
     "norm_type": ("rmsnorm",),

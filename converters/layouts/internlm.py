@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from converters.containers.torch_grid import TORCH_GRID
 from converters.layouts.inert import HF_INERT
-from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
+from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT, TOKEN_IDS
 from converters.layouts.llama import (
     HF_CHOICES,
     HF_CONFIG,
@@ -28,6 +28,7 @@ _QKV_BIASES = " ".join(_QKV.format(part, "bias") for part in "qkv")
 _EMBED = "embedding.weight embedding.word_embeddings.weight tok_embeddings.weight"
 _EMBED_BY_VOCAB = "embedding.word_embeddings.weight embedding.weight tok_embeddings.weight"
 _PACKED = "parts kv_heads q_per_kv halves pairs head_dim"
+_O = "hidden | kv_heads q_per_kv head_dim"
 _INTERLEAVED = "parts kv_heads q_per_kv pairs halves head_dim"
 
 
@@ -67,12 +68,7 @@ ORIGINAL = Layout(
         row("blocks.N.norm2.weight", "layers.N.mlp_norm.weight", "hidden"),
         *_qkv(_PACKED, adapt_hf=True),
         *_qkv(_INTERLEAVED, adapt_hf=False),
-        row(
-            "blocks.N.mixer.out_proj.weight",
-            "layers.N.attention.o.weight",
-            "hidden | kv_heads q_per_kv head_dim",
-            "kv_heads",
-        ),
+        row("blocks.N.mixer.out_proj.weight", "layers.N.attention.o.weight", _O, "kv_heads"),
         row("blocks.N.mixer.out_proj.bias", "layers.N.attention.o.bias", "hidden", attention_bias=True),
         row("blocks.N.mlp.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden", "inter"),
         *(
@@ -105,14 +101,7 @@ ORIGINAL = Layout(
     },
     reads={**ANY_READS, "adapt_hf": "$adapt_hf", "num_kv_attention_heads": "$num_kv_heads"},
     # The code of the released models rotates halves and has no such key; InternEvo since #401 adds it.
-    constants={
-        "adapt_hf": True,
-        "rope_theta": 10000,
-        "use_dynamic_ntk_rope": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 2,
-    },
+    constants={"adapt_hf": True, "rope_theta": 10000, "use_dynamic_ntk_rope": False, **TOKEN_IDS},
     demands=ORIGINAL_DEMANDS,
     inert=ORIGINAL_INERT,
 )
@@ -122,12 +111,7 @@ HF = Layout(
     format="hf",
     choices={"attention_bias": (True, False), "mlp_bias": (False,), "kind": ("causal",), **HF_CHOICES},
     rows=llama_rows(mlp=("gate", "down", "up")),
-    template={
-        **HF_CONFIG,
-        "model_type": "internlm",
-        "bias": "$attention_bias",
-        "rotary": "$rotary",
-    },
+    template={**HF_CONFIG, "model_type": "internlm", "bias": "$attention_bias", "rotary": "$rotary"},
     by_kind={"causal": {"architectures": ["InternLMForCausalLM"]}},
     reads={
         **HF_READS,
@@ -138,13 +122,7 @@ HF = Layout(
     },
     # configuration_internlm.py writes `rotary` out; configs without it are of the code before it, which knew
     # one base and no scaling.
-    constants={
-        **HF_CONSTANTS,
-        "rotary": {"base": 10000, "type": "origin"},
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 2,
-    },
+    constants={**HF_CONSTANTS, "rotary": {"base": 10000, "type": "origin"}, **TOKEN_IDS},
     demands=HF_DEMANDS,
     inert=HF_INERT,
 )

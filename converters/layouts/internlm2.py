@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from converters.containers.torch_grid import TORCH_GRID
 from converters.layouts.inert import HF_INERT
-from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT
+from converters.layouts.internevo import ORIGINAL_DEMANDS, ORIGINAL_INERT, TOKEN_IDS
 from converters.layouts.llama import (
     GROUPED_CONFIG,
     HF_CHOICES,
@@ -19,8 +19,9 @@ from converters.layouts.llama import (
     HF_DEMANDS,
     HF_READS,
     REWARD_READS,
+    UNTIED,
 )
-from converters.layouts.table import ANY_READS, Layout, row
+from converters.layouts.table import ANY_READS, Layout, Row, row
 
 # As in internlm.py: Embedding1D has the one name and cuts along hidden, ParallelGPT2Embeddings the other.
 _EMBED = "tok_embeddings.weight tok_embeddings.word_embeddings.weight"
@@ -30,6 +31,19 @@ _Q, _K, _V = (f"{_ATTENTION}{part}.weight" for part in "qkv")
 _QKV = f"{_Q} {_K} {_V}"
 _HEADS = "kv_heads q_per_kv halves pairs"
 _INTERLEAVED = "kv_heads q_per_kv pairs halves"
+_FUSED = "kv_heads parts q_per_kv halves pairs head_dim | hidden"
+_FUSED_INTERLEAVED = "kv_heads parts q_per_kv pairs halves head_dim | hidden"
+_O = "hidden | kv_heads q_per_kv head_dim"
+
+
+def _split(stored: str, logical: str) -> tuple[Row, Row]:
+    """A projection of its own, with the rotary pairs of its heads in either order."""
+    name = f"{_ATTENTION}{stored}.weight"
+    return (
+        row(name, logical, f"{_HEADS} | hidden", "kv_heads", qkv="split", adapt_hf=True),
+        row(name, logical, f"{_INTERLEAVED} | hidden", "kv_heads", qkv="split", adapt_hf=False),
+    )
+
 
 ORIGINAL = Layout(
     family="internlm2",
@@ -47,37 +61,12 @@ ORIGINAL = Layout(
         row(_EMBED_BY_VOCAB, "embed.weight", "vocab | hidden", "vocab", embed_split_hidden=False),
         row("layers.N.attention_norm.weight", "layers.N.attention_norm.weight", "hidden"),
         row("layers.N.ffn_norm.weight", "layers.N.mlp_norm.weight", "hidden"),
-        row(
-            f"{_ATTENTION}wqkv.weight",
-            _QKV,
-            "kv_heads parts q_per_kv halves pairs head_dim | hidden",
-            "kv_heads",
-            qkv="fused",
-            adapt_hf=True,
-        ),
-        row(
-            f"{_ATTENTION}wqkv.weight",
-            _QKV,
-            "kv_heads parts q_per_kv pairs halves head_dim | hidden",
-            "kv_heads",
-            qkv="fused",
-            adapt_hf=False,
-        ),
-        row(f"{_ATTENTION}wq.weight", _Q, f"{_HEADS} | hidden", "kv_heads", qkv="split", adapt_hf=True),
-        row(f"{_ATTENTION}wk.weight", _K, f"{_HEADS} | hidden", "kv_heads", qkv="split", adapt_hf=True),
-        row(
-            f"{_ATTENTION}wq.weight", _Q, f"{_INTERLEAVED} | hidden", "kv_heads", qkv="split", adapt_hf=False
-        ),
-        row(
-            f"{_ATTENTION}wk.weight", _K, f"{_INTERLEAVED} | hidden", "kv_heads", qkv="split", adapt_hf=False
-        ),
+        row(f"{_ATTENTION}wqkv.weight", _QKV, _FUSED, "kv_heads", qkv="fused", adapt_hf=True),
+        row(f"{_ATTENTION}wqkv.weight", _QKV, _FUSED_INTERLEAVED, "kv_heads", qkv="fused", adapt_hf=False),
+        *_split("wq", _Q),
+        *_split("wk", _K),
         row(f"{_ATTENTION}wv.weight", _V, "kv_heads head_dim | hidden", "kv_heads", qkv="split"),
-        row(
-            f"{_ATTENTION}wo.weight",
-            "layers.N.attention.o.weight",
-            "hidden | kv_heads q_per_kv head_dim",
-            "kv_heads",
-        ),
+        row(f"{_ATTENTION}wo.weight", "layers.N.attention.o.weight", _O, "kv_heads"),
         row("layers.N.feed_forward.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden", "inter"),
         row("layers.N.feed_forward.w3.weight", "layers.N.mlp.up.weight", "inter | hidden", "inter"),
         row("layers.N.feed_forward.w2.weight", "layers.N.mlp.down.weight", "hidden | inter", "inter"),
@@ -111,9 +100,7 @@ ORIGINAL = Layout(
         "norm_head": False,
         "attention_bias": False,
         "use_dynamic_ntk_rope": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 2,
+        **TOKEN_IDS,
     },
     demands={**ORIGINAL_DEMANDS, "no_bias": (True,)},
     inert=ORIGINAL_INERT,
@@ -125,39 +112,18 @@ HF = Layout(
     choices={"kind": ("causal", "reward"), **HF_CHOICES},
     rows=(
         row("model.tok_embeddings.weight", "embed.weight", "vocab | hidden", "vocab"),
-        row(
-            f"model.{_ATTENTION}wqkv.weight",
-            _QKV,
-            "kv_heads parts q_per_kv halves pairs head_dim | hidden",
-            "kv_heads",
-        ),
-        row(
-            f"model.{_ATTENTION}wo.weight",
-            "layers.N.attention.o.weight",
-            "hidden | kv_heads q_per_kv head_dim",
-            "kv_heads",
-        ),
+        row(f"model.{_ATTENTION}wqkv.weight", _QKV, _FUSED, "kv_heads"),
+        row(f"model.{_ATTENTION}wo.weight", "layers.N.attention.o.weight", _O, "kv_heads"),
         row("model.layers.N.feed_forward.w1.weight", "layers.N.mlp.gate.weight", "inter | hidden", "inter"),
         row("model.layers.N.feed_forward.w3.weight", "layers.N.mlp.up.weight", "inter | hidden", "inter"),
         row("model.layers.N.feed_forward.w2.weight", "layers.N.mlp.down.weight", "hidden | inter", "inter"),
         row("model.layers.N.attention_norm.weight", "layers.N.attention_norm.weight", "hidden"),
         row("model.layers.N.ffn_norm.weight", "layers.N.mlp_norm.weight", "hidden"),
         row("model.norm.weight", "norm.weight", "hidden"),
-        row(
-            "output.weight",
-            "head.weight",
-            "vocab | hidden",
-            "vocab",
-            kind="causal",
-            tie_word_embeddings=False,
-        ),
+        row("output.weight", "head.weight", "vocab | hidden", "vocab", kind="causal", **UNTIED),
         row("v_head.weight", "reward.weight", "score | hidden", kind="reward"),
     ),
-    template={
-        **GROUPED_CONFIG,
-        "model_type": "internlm2",
-        "bias": False,
-    },
+    template={**GROUPED_CONFIG, "model_type": "internlm2", "bias": False},
     by_kind={
         "causal": {"architectures": ["InternLM2ForCausalLM"]},
         "reward": {"architectures": ["InternLM2ForRewardModel"]},

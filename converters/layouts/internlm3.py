@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from converters.layouts.inert import HF_INERT
 from converters.layouts.llama import (
+    BIASES,
     GROUPED_CONFIG,
     HF_CHOICES,
     HF_CONSTANTS,
@@ -20,12 +21,7 @@ from converters.layouts.table import Layout
 HF = Layout(
     family="internlm3",
     format="hf",
-    choices={
-        "attention_bias": (False, True),
-        "mlp_bias": (False, True),
-        "kind": ("causal",),
-        **HF_CHOICES,
-    },
+    choices={**BIASES, "kind": ("causal",), **HF_CHOICES},
     rows=llama_rows(),
     template={
         **GROUPED_CONFIG,

@@ -39,13 +39,10 @@ HF_CONFIG: Mapping[str, object] = {
 HF_DEMANDS: Mapping[str, tuple[object, ...]] = {"hidden_act": ("silu", "swish")}
 # Whether the head is the embedding, and not stored. What configs do not say is False in all of their classes.
 HF_CHOICES: Mapping[str, tuple[object, ...]] = {TIED: (False, True)}
+BIASES: Mapping[str, tuple[object, ...]] = {"attention_bias": (False, True), "mlp_bias": (False, True)}
 HF_CONSTANTS: Mapping[str, object] = {TIED: False}
 # As transformers 5 spells them, which reads the older spellings too, and older versions do not read its own.
-HF_READS: Mapping[str, str] = {
-    **ANY_READS,
-    "dtype": "$dtype",
-    "rope_parameters": "$rope_parameters",
-}
+HF_READS: Mapping[str, str] = {**ANY_READS, "dtype": "$dtype", "rope_parameters": "$rope_parameters"}
 # After a conversation this token's score counts: internlm/internlm2-7b-reward, config.json.
 REWARD_READS: Mapping[str, str] = {"reward_token_id": "$reward_token_id"}
 # Since grouped queries: how many key/value heads, and the rotary embedding as Llama spells it.
@@ -85,12 +82,7 @@ def llama_rows(mlp: Sequence[str] = ("gate", "up", "down")) -> tuple[Row, ...]:
 LLAMA = Layout(
     family="llama",
     format="llama",
-    choices={
-        "attention_bias": (False, True),
-        "mlp_bias": (False, True),
-        "kind": ("causal", "reward"),
-        **HF_CHOICES,
-    },
+    choices={**BIASES, "kind": ("causal", "reward"), **HF_CHOICES},
     rows=llama_rows(),
     template={
         **GROUPED_CONFIG,
