@@ -157,10 +157,8 @@ def _settle(fact: str, said: Mapping[str, Value], origin: str) -> Value:
 def _check_demands(layout: Layout, config: Mapping[str, Value], origin: str) -> None:
     for key, allowed in layout.demands.items():
         if key in config and config[key] not in allowed:
-            raise UnsupportedError(
-                f"{key} is {shown(config[key])}, and only {' or '.join(map(repr, allowed))} is supported",
-                origin,
-            )
+            what = f"{key} is {shown(config[key])}, and only {' or '.join(map(repr, allowed))} is supported"
+            raise UnsupportedError(what, origin)
     for key, other in layout.agree:
         if config.get(key) != config.get(other):
             raise UnsupportedError(
@@ -218,11 +216,8 @@ def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]
             names |= {key: name, name: name}
     for key, value in given.items():
         if key in names and not _meant(key, names[key], value, GIVEN):
-            raise UsageError(
-                f"{key}={shown(value)} says nothing: leave it out",
-                "`given`",
-                "`dtype` changes the element type",
-            )
+            what = f"{key}={shown(value)} says nothing: leave it out"
+            raise UsageError(what, "`given`", "`dtype` changes the element type")
         if key not in names and (value is not None or difflib.get_close_matches(key, names, 1, _TYPO)):
             raise _no_fact(key, names)
     return _say(((key, names[key], value) for key, value in given.items() if key in names), GIVEN)

@@ -138,11 +138,9 @@ def _write_gguf_scaling(known: KnownFacts) -> Value:
     scaling = known["rope_scaling"]
     if scaling is None or kind_of(scaling) == LINEAR:
         return scaling
-    raise UnsupportedError(
-        f"a GGUF file cannot say that rotary scaling is {kind_of(scaling)}",
-        "rope_scaling",
-        "`accept_lossy=True` leaves it out: up to max_position_embeddings tokens the model is the same",
-    )
+    what = f"a GGUF file cannot say that rotary scaling is {kind_of(scaling)}"
+    fix = "`accept_lossy=True` leaves it out: up to max_position_embeddings tokens the model is the same"
+    raise UnsupportedError(what, "rope_scaling", fix)
 
 
 PLAIN: Mapping[str, Callable[[Value], Value]] = {

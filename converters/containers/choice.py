@@ -70,11 +70,9 @@ def _asked_for(sets: Sequence[WeightSet], asked: str, where: str) -> WeightSet:
         fitting = [one for one in sets if asked == one.name] or list(_holding(sets, asked))
     if fitting:
         return fitting[0]
-    raise NotFoundError(
-        f"there are no weights {asked!r} in it",
-        where,
-        f"`weights` takes one of: {', '.join(one.name for one in sets)}" if sets else None,
-    )
+    what = f"there are no weights {asked!r} in it"
+    fix = f"`weights` takes one of: {', '.join(one.name for one in sets)}" if sets else None
+    raise NotFoundError(what, where, fix)
 
 
 def _holding(sets: Sequence[WeightSet], asked: str) -> Iterator[WeightSet]:
@@ -155,8 +153,5 @@ def _none(sets: Sequence[WeightSet], names: Sequence[str], where: str) -> ZooErr
             "expected: model.safetensors or pytorch_model.bin, or an index; model_tp0_pp0.pt beside "
             f"{MODEL_CONFIG}",
         )
-    return NotFoundError(
-        f"it holds no checkpoint: neither {CONFIG} nor model_tp0_pp0.pt is there",
-        where,
-        "name a directory in original, hf, llama or gguf format",
-    )
+    what = f"it holds no checkpoint: neither {CONFIG} nor model_tp0_pp0.pt is there"
+    return NotFoundError(what, where, "name a directory in original, hf, llama or gguf format")

@@ -40,11 +40,9 @@ def _said(dropped: Sequence[str]) -> str:
 
 
 def _differing(name: str, one: StoredFile, other: StoredFile) -> IntegrityError:
-    return IntegrityError(
-        f"{name} is in {one.name} and in {other.name}, with other values: the files are of two checkpoints",
-        other.where,
-        "keep the files of one save in a folder of their own, and convert that",
-    )
+    what = f"{name} is in {one.name} and in {other.name}, with other values: the files are of two checkpoints"
+    fix = "keep the files of one save in a folder of their own, and convert that"
+    return IntegrityError(what, other.where, fix)
 
 
 def same(folder: Folder, *pair: tuple[StoredFile, StoredTensor]) -> bool:

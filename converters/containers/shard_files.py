@@ -177,11 +177,8 @@ def _lost(weight_map: Mapping[str, str], files: Files) -> Lost:
 
 def _absent(name: str, tensors: int, folder: Folder) -> IntegrityError:
     held = "the tensor" if tensors == 1 else f"the {tensors} tensors"
-    return IntegrityError(
-        f"the index names {name}, which is not there, and no other file holds {held} that should be in it",
-        folder.name,
-        f"fetch {name}",
-    )
+    what = f"the index names {name}, which is not there, and no other file holds {held} that should be in it"
+    return IntegrityError(what, folder.name, f"fetch {name}")
 
 
 def _unnumbered(names: Sequence[str], folder: Folder) -> Iterator[IntegrityError]:

@@ -41,11 +41,8 @@ def prove(
     )
     for name in wanted.keys() | found.keys():
         if wanted.get(name) != found.get(name):
-            raise IntegrityError(
-                f"{name} is not in the result what it is in the source",
-                path,
-                "the disk may be failing: run it again",
-            )
+            what = f"{name} is not in the result what it is in the source"
+            raise IntegrityError(what, path, "the disk may be failing: run it again")
     if not plan.lossy:
         return found
     known = {name: digest for name, digest in found.items() if name not in plan.lossy}

@@ -44,8 +44,6 @@ def _check(folder: Folder, name: str) -> None:
     with closing(folder.open(name)) as file:
         digest = hex_of(file, hashlib.md5(usedforsecurity=False))
     if digest != stated:
-        raise IntegrityError(
-            f"its MD5 is {digest}, and {name + SUFFIX} says {stated}",
-            folder.where(name),
-            "the file is damaged or of another release: fetch both again",
-        )
+        what = f"its MD5 is {digest}, and {name + SUFFIX} says {stated}"
+        fix = "the file is damaged or of another release: fetch both again"
+        raise IntegrityError(what, folder.where(name), fix)

@@ -136,11 +136,8 @@ class LocalFile(_AtHand):
             now = Identity.of(os.fstat(file))
         if now.size != self.size:
             return changed(self.name, self.identity, now)
-        return IntegrityError(
-            f"bytes {offset}..{offset + length} are wanted of a file of {self.size}",
-            self.name,
-            "the file is truncated or damaged: fetch it again",
-        )
+        what = f"bytes {offset}..{offset + length} are wanted of a file of {self.size}"
+        return IntegrityError(what, self.name, "the file is truncated or damaged: fetch it again")
 
     def _read_some_into(self, offset: int, buffer: memoryview) -> int:
         with reading(self.name):

@@ -113,11 +113,8 @@ def _aligned(size: int, to: int = ALIGNMENT) -> int:
 def _info(member: _Member) -> bytes:
     tensor = member.tensor
     if tensor.dtype not in COMPUTED:
-        raise UnsupportedError(
-            f"llama.cpp does not compute with {tensor.name} in {ELEMENT_TYPES[tensor.dtype].torch}",
-            "`dtype`",
-            "choose float32, float16 or bfloat16",
-        )
+        what = f"llama.cpp does not compute with {tensor.name} in {ELEMENT_TYPES[tensor.dtype].torch}"
+        raise UnsupportedError(what, "`dtype`", "choose float32, float16 or bfloat16")
     number = next(iter(QUANTISED)) if member.quantised else NUMBERS[tensor.dtype]
     dims = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *reversed(tensor.shape))
     return _text(tensor.name) + dims + struct.pack("<IQ", number, member.offset)
@@ -212,11 +209,8 @@ def _located(
 ) -> StoredTensor:
     if number not in TYPES:
         kind = QUANTISED.get(number, f"the ggml type {number}")
-        raise UnsupportedError(
-            f"the tensor {name} is quantised ({kind}), and cannot be read as weights",
-            file.name,
-            "take the release in hf format that it was made from",
-        )
+        what = f"the tensor {name} is quantised ({kind}), and cannot be read as weights"
+        raise UnsupportedError(what, file.name, "take the release in hf format that it was made from")
     tensor = StoredTensor(file.name, name, TYPES[number], shape, start + offset, contiguous_strides(shape))
     if tensor.offset + tensor.nbytes > file.size:
         refuse_damaged(f"the tensor {name} reaches beyond the file", file.name)

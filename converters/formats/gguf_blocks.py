@@ -74,11 +74,8 @@ def check_quantiser() -> None:
     try:
         import gguf.quants
     except ImportError:
-        raise UsageError(
-            "q8_0 is quantised by the gguf package, which is not installed",
-            "`dtype`",
-            "pip install 'internlm-zoo[gguf]', or choose float16",
-        ) from None
+        what = "q8_0 is quantised by the gguf package, which is not installed"
+        raise UsageError(what, "`dtype`", "pip install 'internlm-zoo[gguf]', or choose float16") from None
     assert gguf.quants
 
 

@@ -86,8 +86,5 @@ def _place_of(file: int, path: str | os.PathLike[str]) -> Path:
 
 
 def _leads_out(path: str, place: Path) -> IntegrityError:
-    return IntegrityError(
-        f"it is a link that leads out of the directory, to {place}",
-        path,
-        "put a copy of the file in its place",
-    )
+    what = f"it is a link that leads out of the directory, to {place}"
+    return IntegrityError(what, path, "put a copy of the file in its place")

@@ -60,11 +60,9 @@ def _run(data: bytes, where: str) -> object:
 
 
 def _refusal(subject: str, where: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"{subject} has no place in a state dict or a config, so the file is not read further",
-        where,
-        "save the bare state dict with torch.save, if you trust where the file comes from",
-    )
+    what = f"{subject} has no place in a state dict or a config, so the file is not read further"
+    fix = "save the bare state dict with torch.save, if you trust where the file comes from"
+    return UnsupportedError(what, where, fix)
 
 
 class _Machine:
@@ -180,11 +178,8 @@ def _text(value: str) -> str:
 
 def _check_protocol(version: int, where: str) -> None:
     if version != PROTOCOL:
-        raise UnsupportedError(
-            f"it is pickled with protocol {version}, torch.save writes protocol {PROTOCOL}",
-            where,
-            "save it again with torch.save's default pickle protocol",
-        )
+        what = f"it is pickled with protocol {version}, torch.save writes protocol {PROTOCOL}"
+        raise UnsupportedError(what, where, "save it again with torch.save's default pickle protocol")
 
 
 class _Tree:

@@ -23,14 +23,9 @@ def refuse_placeholder(source: ByteSource) -> None:
     if not head:
         raise IntegrityError("the file is empty", source.name, "fetch it again")
     if head.startswith(LFS_POINTER):
-        raise IntegrityError(
-            "this is a Git LFS pointer, not the weights it points to",
-            source.name,
-            "run `git lfs pull`, or download the model",
-        )
+        what = "this is a Git LFS pointer, not the weights it points to"
+        raise IntegrityError(what, source.name, "run `git lfs pull`, or download the model")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(WEB_PAGES):
-        raise IntegrityError(
-            "this is a web page saved under the name of a weights file",
-            source.name,
-            "the server answered with a page: look at it, sign in if it asks to, and fetch the file again",
-        )
+        what = "this is a web page saved under the name of a weights file"
+        fix = "the server answered with a page: look at it, sign in if it asks to, and fetch the file again"
+        raise IntegrityError(what, source.name, fix)

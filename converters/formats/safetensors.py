@@ -108,10 +108,8 @@ def _read_header(source: ByteSource) -> tuple[dict[str, Any], int]:
     if length > source.size - LENGTH:
         refuse_damaged(f"the safetensors header claims {length} bytes, more than there are", source.name)
     if length > MAX_HEADER:
-        raise IntegrityError(
-            f"the safetensors header has {length:,} bytes, and that of a checkpoint {MAX_HEADER:,} at most",
-            source.name,
-        )
+        what = f"the safetensors header has {length:,} bytes, and that of a checkpoint {MAX_HEADER:,} at most"
+        raise IntegrityError(what, source.name)
     text = source.read(LENGTH, length)
     if not text.startswith(b"{"):
         refuse_damaged("the safetensors header does not start with '{'", source.name)

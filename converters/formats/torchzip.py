@@ -120,11 +120,9 @@ def _open_zip(source: ByteSource) -> Mapping[str, ZipMember]:
     refuse_placeholder(source)
     head = source.read(0, min(source.size, TAR_MAGIC_AT + len(TAR_MAGIC)))
     if head.startswith(LEGACY_MAGIC) or head[TAR_MAGIC_AT:] == TAR_MAGIC:
-        raise UnsupportedError(
-            "this is a torch file of the format before 1.6, which is not a zip file",
-            source.name,
-            "load it with torch.load(weights_only=True) and save it again",
-        )
+        what = "this is a torch file of the format before 1.6, which is not a zip file"
+        fix = "load it with torch.load(weights_only=True) and save it again"
+        raise UnsupportedError(what, source.name, fix)
     if not head.startswith(LOCAL_MAGIC):
         raise IntegrityError("this is not a torch file: it does not start as a zip file", source.name)
     return read_directory(source)

@@ -83,11 +83,8 @@ def _central_directory(source: ByteSource) -> tuple[list[zipfile.ZipInfo], int]:
 def _entry(source: ByteSource, info: zipfile.ZipInfo, end: int) -> ZipMember:
     """Checks one record against its local header; its bytes must end before `end`."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED:
-        raise UnsupportedError(
-            f"the entry {shown(info.filename)} is compressed or encrypted, torch.save writes neither",
-            source.name,
-            "load it with torch and save it again",
-        )
+        what = f"the entry {shown(info.filename)} is compressed or encrypted, torch.save writes neither"
+        raise UnsupportedError(what, source.name, "load it with torch and save it again")
     header = LOCAL_HEADER.unpack(source.read(info.header_offset, LOCAL_HEADER.size))
     magic, name_size, extra_size = header[0], header[-2], header[-1]
     name = source.read(info.header_offset + LOCAL_HEADER.size, name_size)

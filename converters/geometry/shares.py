@@ -23,11 +23,8 @@ def share_of(layout: Layout, choices: Choices, sizes: Sizes, rank: int, of: int)
     rows = [row for row in layout.rows if row.applies(choices)]
     for row in rows:
         if row.split and not _divides(row, sizes, of):
-            raise UnsupportedError(
-                f"{of} ranks cannot share the {sizes[row.split]} {row.split} of {row.stored[0]}",
-                "tp",
-                "choose a number of ranks that divides them",
-            )
+            what = f"{of} ranks cannot share the {sizes[row.split]} {row.split} of {row.stored[0]}"
+            raise UnsupportedError(what, "tp", "choose a number of ranks that divides them")
     one_stage = Grid(of, (range(sizes["layers"]),))
     return tuple(cells_of_file(rows, sizes, one_stage, rank, 0))
 

@@ -34,11 +34,9 @@ def settled(source: Checkpoint, layout: Layout, options: ConversionOptions) -> S
     choices = chosen(layout, source, known)
     lossy = _lossy(source, choices)
     if lossy and not options.accept_lossy:
-        raise UnsupportedError(
-            "the lengths of the head's rows are not stored in this checkpoint and cannot be brought back",
-            "norm_head",
-            "`accept_lossy=True` writes the head with rows of length one",
-        )
+        what = "the lengths of the head's rows are not stored in this checkpoint and cannot be brought back"
+        fix = "`accept_lossy=True` writes the head with rows of length one"
+        raise UnsupportedError(what, "norm_head", fix)
     for name, value in choices.items():
         known[name] = Fact(value, known[name].origin if name in known else "layout")
     if options.accept_lossy:

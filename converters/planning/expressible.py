@@ -24,10 +24,8 @@ def check_expressible(layout: Layout, choices: Mapping[str, object], source: Che
     if "$head_dim" not in layout.template.values():
         heads, hidden = sizes["kv_heads"] * sizes["q_per_kv"], sizes["hidden"]
         if heads * sizes["head_dim"] != hidden:
-            raise UnsupportedError(
-                f"{layout.name} has heads of hidden_size / heads dimensions, not {sizes['head_dim']}",
-                "head_dim",
-            )
+            what = f"{layout.name} has heads of hidden_size / heads dimensions, not {sizes['head_dim']}"
+            raise UnsupportedError(what, "head_dim")
     one = Grid(1, (range(sizes["layers"]),))
     held = {slab.logical for cell in cells(layout, choices, sizes, one) for slab in cell.slabs}
     for name in source.own if is_tied(choices) else source.tensors:
@@ -45,8 +43,5 @@ def check_tied(choices: Mapping[str, object], source: Checkpoint) -> None:
             "a head whose rows are normalised is not the embedding", "norm_head", f"leave out {TIED}"
         )
     if HEAD in source.own:
-        raise UsageError(
-            "the source has a head of its own, so the target's cannot be the embedding",
-            TIED,
-            "open the source with the same fact",
-        )
+        what = "the source has a head of its own, so the target's cannot be the embedding"
+        raise UsageError(what, TIED, "open the source with the same fact")

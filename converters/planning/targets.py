@@ -54,9 +54,7 @@ def spec_of(source: Checkpoint, elements: Mapping[str, str], cell: Cell) -> Tens
     codes = {elements.get(name, source.tensors[name].dtype): name for name in names}
     if len(codes) > 1:
         held = " and ".join(f"{name} is {dtype_name(code)}" for code, name in codes.items())
-        raise UnsupportedError(
-            f"{cell.name} is one tensor, of one element type: {held}",
-            source.path,
-            f"make them one with {parameter('dtype', dtype_name(source.dtype))}",
-        )
+        what = f"{cell.name} is one tensor, of one element type: {held}"
+        fix = f"make them one with {parameter('dtype', dtype_name(source.dtype))}"
+        raise UnsupportedError(what, source.path, fix)
     return TensorSpec(cell.name, next(iter(codes)), cell.shape)

@@ -111,11 +111,9 @@ def _combinations(layout: Layout, facts: Facts) -> Iterator[Mapping[str, object]
     allowed = []
     for choice, values in layout.choices.items():
         if choice in facts and facts[choice].value not in values:
-            raise UsageError(
-                f"{choice} is {shown(facts[choice].value)}",
-                facts[choice].origin,
-                f"possible in {layout.name}: {' or '.join(map(repr, values))}",
-            )
+            what = f"{choice} is {shown(facts[choice].value)}"
+            fix = f"possible in {layout.name}: {' or '.join(map(repr, values))}"
+            raise UsageError(what, facts[choice].origin, fix)
         allowed.append((facts[choice].value,) if choice in facts else values)
     for combination in itertools.product(*allowed):
         yield dict(zip(layout.choices, combination, strict=True))
@@ -169,15 +167,9 @@ def _closest(candidates: Sequence[tuple[Cell, ...]], stored: Stored, where: str)
 def _refusal(mismatches: Sequence[Mismatch]) -> ZooError:
     """A model that is whole and has more than the layout is not supported; any other is damaged."""
     first = mismatches[0]
-    more = f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else ""
+    what = first.what + (f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else "")
     if all(mismatch.surplus for mismatch in mismatches):
-        return UnsupportedError(
-            first.what + more,
-            first.where,
-            "all other tensors are there: if the model is the same without it, save it without",
-        )
-    return IntegrityError(
-        first.what + more,
-        first.where,
-        "nothing was written; check that all files belong to one checkpoint, and to this config",
-    )
+        fix = "all other tensors are there: if the model is the same without it, save it without"
+        return UnsupportedError(what, first.where, fix)
+    fix = "nothing was written; check that all files belong to one checkpoint, and to this config"
+    return IntegrityError(what, first.where, fix)

@@ -39,10 +39,8 @@ def measure(
             facts[fact] = Fact(usual, FORMAT)
     kv_heads, head_dim = whole("num_kv_heads"), whole("head_dim")
     if heads % kv_heads or head_dim % HALVES:
-        raise IntegrityError(
-            f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads",
-            config_file,
-        )
+        what = f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads"
+        raise IntegrityError(what, config_file)
     return facts, {
         "vocab": whole("vocab_size"),
         "hidden": hidden,

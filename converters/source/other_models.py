@@ -101,11 +101,9 @@ def refuse_foreign(found: FolderContents) -> None:
                 )
     for tensor in tensors:
         if _SCORE.fullmatch(tensor.name) and tensor.shape and tensor.shape[0] != 1:
-            raise UnsupportedError(
-                f"{tensor.name} has {tensor.shape[0]} rows: a head of several labels is not supported",
-                tensor.file,
-                "reward models, whose head has one row, and language models are read",
-            )
+            what = f"{tensor.name} has {tensor.shape[0]} rows: a head of several labels is not supported"
+            fix = "reward models, whose head has one row, and language models are read"
+            raise UnsupportedError(what, tensor.file, fix)
 
 
 def _check_architectures(config: Mapping[str, Any], where: str) -> None:
@@ -125,11 +123,8 @@ def _check_quantised(found: FolderContents, tensors: list[StoredTensor]) -> None
     packed = next((tensor for tensor in tensors if _is_packed(tensor, stated=bool(method))), None)
     if packed is None:
         return
-    raise UnsupportedError(
-        f"its weights are quantised{method}: {packed.name} holds {packed.dtype}",
-        field or packed.file,
-        _QUANTISED,
-    )
+    what = f"its weights are quantised{method}: {packed.name} holds {packed.dtype}"
+    raise UnsupportedError(what, field or packed.file, _QUANTISED)
 
 
 def _is_packed(tensor: StoredTensor, *, stated: bool) -> bool:

@@ -57,11 +57,9 @@ def _check_names(found: FolderContents, layout: Layout, names: Sequence[str]) ->
         return
     known = (*layouts.layouts_in("llama"), *layouts.LAYOUTS)
     like = next((other.name for other in known if patterns & _of_layers(other)), "nothing known")
-    raise UnsupportedError(
-        f"its config says {layout.template['model_type']}, and its tensors are named as in {like}",
-        found.folder.where(found.config_file),
-        "put the config.json of these weights there",
-    )
+    what = f"its config says {layout.template['model_type']}, and its tensors are named as in {like}"
+    fix = "put the config.json of these weights there"
+    raise UnsupportedError(what, found.folder.where(found.config_file), fix)
 
 
 def _of_layers(layout: Layout) -> frozenset[str]:

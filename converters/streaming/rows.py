@@ -69,11 +69,8 @@ def _all_finite(data: Bytes, dtype: str) -> bool:
 def _refuse_overflow(values: Floats, converted: Bytes, dtype: str, name: str) -> None:
     lost = np.isinf(to_floats(converted, dtype)) & np.isfinite(values)
     if lost.any():
-        raise UnsupportedError(
-            f"{name} holds {values[lost][0]:g}, more than {dtype} can hold",
-            "dtype",
-            "choose a dtype of greater range",
-        )
+        what = f"{name} holds {values[lost][0]:g}, more than {dtype} can hold"
+        raise UnsupportedError(what, "dtype", "choose a dtype of greater range")
 
 
 def round_to(values: Floats, dtype: str) -> Floats:
