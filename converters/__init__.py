@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from converters.inspection.report import Inspection as Inspection
     from converters.inspection.report import inspect as inspect
     from converters.options import ConversionOptions as ConversionOptions
-    from converters.planning.llama_config import llama_config as llama_config
     from converters.planning.plan import Plan as Plan
+    from converters.planning.plan import llama_config as llama_config
     from converters.planning.plan import plan_conversion as plan_conversion
     from converters.sinks.comparison import Comparison as Comparison
     from converters.sinks.comparison import compare as compare
@@ -41,7 +41,7 @@ _HOMES = {
     "fix_index": "inspection.index_repair",
     "Inspection": "inspection.report",
     "inspect": "inspection.report",
-    "llama_config": "planning.llama_config",
+    "llama_config": "planning.plan",
     "ConversionOptions": "options",
     "Plan": "planning.plan",
     "plan_conversion": "planning.plan",

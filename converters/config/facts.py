@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from converters.config.spellings import UNSTATED, Partly, Said, spelling
 from converters.errors import IntegrityError, MissingFactError, UnsupportedError, UsageError
@@ -55,16 +55,15 @@ LIKELY: Mapping[str, str] = {
 }
 
 
-class _Known:
+class _Known(dict[str, Value]):
     """Facts by name; one that is missing is asked for."""
 
     def __init__(self, facts: Facts, where: str) -> None:
-        self._facts, self._where = facts, where
+        super().__init__({name: fact.value for name, fact in facts.items()})
+        self._where = where
 
-    def __getitem__(self, name: str) -> Value:
-        if name not in self._facts:
-            raise missing(name, self._where)
-        return self._facts[name].value
+    def __missing__(self, name: str) -> NoReturn:
+        raise missing(name, self._where)
 
 
 def missing(name: str, where: str) -> MissingFactError:
@@ -92,7 +91,8 @@ def read(
     entries = ((key, name, config[key]) for key, name in fact_keys(layout) if key in config)
     facts = {**_say(constants, FORMAT), **_say(entries, origin, settled=given.keys())}
     stated = {name: fact for name, fact in facts.items() if fact.value is not UNSTATED}
-    return {name: Fact(value, "registry") for name, value in known.items()} | stated | dict(given)
+    registry = {name: Fact(value, "registry") for name, value in known.items()}
+    return {**registry, **stated, **given}
 
 
 def fact_keys(layout: Layout) -> Iterator[tuple[str, str]]:

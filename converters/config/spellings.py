@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from converters.config.rope import DYNAMIC, LINEAR, kind_of, scaling_of
 from converters.errors import UnsupportedError
@@ -17,13 +17,8 @@ from converters.values import MAX_ID, count, flag, items, number, shown, token_i
 
 Value = Any
 Said = Mapping[str, Value]
+"""Facts by name."""
 UNSTATED = object()
-
-
-class KnownFacts(Protocol):
-    """Facts by name."""
-
-    def __getitem__(self, name: str, /) -> Value: ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Spelling:
 
     says: tuple[str, ...]
     read: Callable[[Value], Said]
-    write: Callable[[KnownFacts], Value]
+    write: Callable[[Said], Value]
 
 
 def spelling(name: str) -> Spelling:
@@ -96,7 +91,7 @@ def _rotary(value: Value) -> Said:
     return {**_theta(value.get("base")), "rope_scaling": scaling_of(scaling)}
 
 
-def _write_rotary(known: KnownFacts) -> Value:
+def _write_rotary(known: Said) -> Value:
     scaling = known["rope_scaling"]
     if scaling is None:
         return {"base": known["rope_theta"], "type": "origin"}
@@ -105,7 +100,7 @@ def _write_rotary(known: KnownFacts) -> Value:
     return {"base": known["rope_theta"], "type": DYNAMIC, "scaling_factor": float(scaling["factor"])}
 
 
-def _write_rope_parameters(known: KnownFacts) -> Value:
+def _write_rope_parameters(known: Said) -> Value:
     scaling = dict(known["rope_scaling"] or {})
     kind = kind_of(scaling) or "default"
     scaling.pop("type", None)
@@ -133,7 +128,7 @@ def _epsilon(value: Value) -> Value:
 GGUF_FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}
 
 
-def _write_gguf_scaling(known: KnownFacts) -> Value:
+def _write_gguf_scaling(known: Said) -> Value:
     """llama.cpp applies linear scaling as it stands in a file; dynamic scaling it does not know."""
     scaling = known["rope_scaling"]
     if scaling is None or kind_of(scaling) == LINEAR:

@@ -27,7 +27,7 @@ MAX_JSON = 64 << 20
 AGAIN = "fetch it again"
 
 # What is wrong with a checkpoint, and not with the way to it.
-FAULTS = (IntegrityError, NotFoundError, UnsupportedError)
+FAULTS: tuple[type[ZooError], ...] = (IntegrityError, NotFoundError, UnsupportedError)
 
 
 def refuse(error: ZooError) -> None:
@@ -35,11 +35,11 @@ def refuse(error: ZooError) -> None:
     raise error
 
 
-def attempt(wrong: Wrong, work: Callable[[], T]) -> T | None:
+def attempt(wrong: Wrong, work: Callable[[], T], faults: tuple[type[ZooError], ...] = FAULTS) -> T | None:
     """What `work` returns; None if something is wrong with the checkpoint, of which `wrong` is told."""
     try:
         return work()
-    except FAULTS as error:
+    except faults as error:
         wrong(error)
         return None
 

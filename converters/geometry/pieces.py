@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -46,10 +47,13 @@ def volume(box: Box) -> int:
 
 def offset_in(piece: Piece, box: Box) -> int:
     """The byte of a box's first element, the box lying within the piece."""
-    return piece.offset + sum(
-        (start - first) * step
-        for (start, _), (first, _), step in zip(box, piece.box, piece.strides, strict=True)
-    )
+    return piece.offset + distance(piece.box, box, piece.strides)
+
+
+def distance(outer: Box, inner: Box, strides: Sequence[int]) -> int:
+    """Bytes from the first element of a box to that of one within it. strides: bytes per step of an axis."""
+    corners = zip(outer, inner, strides, strict=True)
+    return sum((start - first) * step for (first, _), (start, _), step in corners)
 
 
 def extent_of(piece: Piece, box: Box, itemsize: int) -> tuple[int, int, bool]:

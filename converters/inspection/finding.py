@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from converters.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError, ZooError
+from converters.containers.files import FAULTS, attempt
+from converters.errors import UsageError, ZooError
 
 T = TypeVar("T")
-
-# What is wrong with a checkpoint, and not with the way to it.
-_WRONG = (IntegrityError, NotFoundError, UnsupportedError, UsageError)
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,4 @@ def noting(findings: list[Finding], work: Callable[[], T]) -> T | None:
 
     Raises the other errors of `work`, such as those of a network.
     """
-    try:
-        return work()
-    except _WRONG as error:
-        findings.append(finding(error))
-        return None
+    return attempt(lambda error: findings.append(finding(error)), work, (*FAULTS, UsageError))

@@ -58,9 +58,8 @@ def normalised(source: Checkpoint, choices: Mapping[str, object]) -> frozenset[s
 
 def _lossy(source: Checkpoint, choices: Mapping[str, object]) -> frozenset[str]:
     """What a norm_head target holds of a head whose rows were normalised long ago."""
-    return frozenset(
-        {"head.weight"} if choices.get("norm_head") and not source.choices.get("norm_head") else ()
-    )
+    lost = choices.get("norm_head") and not source.choices.get("norm_head")
+    return frozenset({"head.weight"} if lost else ())
 
 
 def _as_before(source: Checkpoint, layout: Layout) -> Facts:

@@ -38,10 +38,11 @@ _APART = {*TOKENIZER_FILES, GENERATION}
 def input_digests(source: Checkpoint, *, evidence: bool, workers: int | None) -> list[dict[str, object]]:
     """Name, size and digest of every input file. What is known already is not computed; what is not is, if
     there is to be evidence."""
-    return in_parallel(partial(_input, source.folder, evidence), source.files, workers)
+    return in_parallel(partial(entry, source.folder, evidence=evidence), source.files, workers)
 
 
-def _input(folder: Folder, evidence: bool, name: str) -> dict[str, object]:
+def entry(folder: Folder, name: str, *, evidence: bool = True) -> dict[str, object]:
+    """What a record says of a file."""
     with closing(folder.open(name)) as file:
         known = folder.known_digest(name)
         if known is not None:
@@ -110,11 +111,6 @@ def _others(plan: Plan, directory: Path) -> list[str]:
     """Configs, index and tokenizer, which are small."""
     known = {file.name for file in plan.files} | BOOKKEEPING
     return [name for name in LocalFolder(directory).names() if name not in known]
-
-
-def entry(folder: LocalFolder, name: str) -> dict[str, object]:
-    """What a record says of a small file."""
-    return _input(folder, True, name)
 
 
 @dataclass(frozen=True)

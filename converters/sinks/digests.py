@@ -52,11 +52,11 @@ def fingerprint_of(
     told = progress or NullProgress()
     same = {HEAD: EMBEDDING} if source.tied else {}  # the same element type, shape and bytes
     names = [name for name in source.tensors if name not in known and name not in same]
-    told.start(task, sum(stream_bytes(source, name, elements.get(name)) for name in names))
     with Sources(source.folder) as files:
         check_replicas(source, files)
         counted = normalised(source, {}) if as_counted else frozenset()
         stream = Stream(source, files, counted, elements)
+        told.start(task, sum(nbytes(stream.dtype_of(name), source.tensors[name].shape) for name in names))
 
         def digest(name: str) -> str:
             running = begin(stream, source.tensors[name])
@@ -75,8 +75,3 @@ def begin(stream: Stream, tensor: LogicalTensor) -> Digest:
     """The digest of a logical tensor before its bytes, which follow in canonical order."""
     shape = "x".join(map(str, tensor.shape))
     return blake3(f"{stream.dtype_of(tensor.name)} {shape}\n".encode())
-
-
-def stream_bytes(source: Checkpoint, name: str, dtype: str | None) -> int:
-    tensor = source.tensors[name]
-    return nbytes(dtype or tensor.dtype, tensor.shape)

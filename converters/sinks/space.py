@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,8 @@ def check_space(plan: Plan, staging: Staging, engine: str) -> Space:
     parent = next(parent for parent in staging.target.parents if parent.exists())
     # With the bytes of disk that each takes.
     found = {file: _allocated(file.stat()) for file in staging.path.rglob("*") if file.is_file()}
-    kept = _kept(plan, staging.path, found) if is_begun(staging.path, plan, engine) else 0
+    parts = plan.files if is_begun(staging.path, plan, engine) else ()
+    kept = sum(min(part.layout.size, found.get(staging.path / part.name, 0)) for part in parts)
     removed = sum(found.values()) - kept
     free = room(parent)
     space = Space(plan.nbytes - kept, None if free is None else free + removed)
@@ -36,10 +37,6 @@ def check_space(plan: Plan, staging: Staging, engine: str) -> Space:
         what = f"{space.needed:,} bytes are needed and {space.free:,} are free"
         raise NoSpaceError(what, parent, "free some space or choose another disk")
     return space
-
-
-def _kept(plan: Plan, path: Path, found: Mapping[Path, int]) -> int:
-    return sum(min(file.layout.size, found.get(path / file.name, 0)) for file in plan.files)
 
 
 def _allocated(stat: os.stat_result) -> int:

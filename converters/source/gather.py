@@ -20,7 +20,7 @@ from converters.errors import IntegrityError
 from converters.formats.bytesource import ZEROS, ByteSource, Zeros
 from converters.formats.folder import Folder
 from converters.geometry.blocks import Block
-from converters.geometry.pieces import Piece, Run, extents_of, intersection, offset_in, runs, volume
+from converters.geometry.pieces import Piece, Run, distance, extents_of, intersection, offset_in, runs, volume
 
 # A stretch of source is read whole if at least one byte in this many is wanted, or if it is short anyway.
 SPARSE = 2
@@ -72,10 +72,7 @@ def gather(block: Block, pieces: Sequence[Piece], itemsize: int, sources: Source
         shared = intersection(block.box, piece.box)
         if shared is None:
             continue
-        start = sum(
-            (a - first) * step
-            for (a, _), (first, _), step in zip(shared, block.box, block.strides, strict=True)
-        )
+        start = distance(block.box, shared, block.strides)
         levels = runs(extents_of(shared), piece.strides, block.strides, itemsize)
         _copy(sources[piece.file], offset_in(piece, shared), levels, itemsize, out[start:])
         filled += volume(shared) * itemsize

@@ -10,7 +10,7 @@ import numpy as np
 from converters.formats.tensors import ELEMENT_TYPES
 from converters.geometry.batches import Batch, Place
 from converters.geometry.blocks import Block
-from converters.geometry.pieces import Piece, Run, extents_of, intersection, offset_in, runs
+from converters.geometry.pieces import Piece, Run, distance, extents_of, intersection, offset_in, runs
 from converters.source.gather import Bytes, copy_strided
 from converters.streaming.stream import Stream
 
@@ -22,14 +22,12 @@ def spread(batch: Batch, name: str, stream: Stream) -> Iterator[tuple[Bytes, Ite
     """A logical tensor of the batch, read once: its bytes block by block, and what each place gets."""
     pieces, itemsize = batch.pieces(name), ELEMENT_TYPES[stream.dtype_of(name)].itemsize
     for block, data in stream.read(name, batch.box_of(name)):
-        yield (
-            data,
-            (
-                (place, offset, part)
-                for place, piece in pieces
-                for offset, part in scatter(block, data, piece, itemsize)
-            ),
+        parts = (
+            (place, offset, part)
+            for place, piece in pieces
+            for offset, part in scatter(block, data, piece, itemsize)
         )
+        yield data, parts
 
 
 def scatter(block: Block, data: Bytes, piece: Piece, itemsize: int) -> Iterator[tuple[int, memoryview]]:
@@ -38,9 +36,7 @@ def scatter(block: Block, data: Bytes, piece: Piece, itemsize: int) -> Iterator[
     shared = intersection(block.box, piece.box)
     if shared is None:
         return
-    start = sum(
-        (a - first) * step for (a, _), (first, _), step in zip(shared, block.box, block.strides, strict=True)
-    )
+    start = distance(block.box, shared, block.strides)
     apart, joined = _split(runs(extents_of(shared), block.strides, piece.strides, itemsize))
     offset = offset_in(piece, shared)
     for index in itertools.product(*(range(run.extent) for run in apart)):
