@@ -190,10 +190,10 @@ def _watch_libraries() -> None:
 def _record(make: Callable[..., logging.LogRecord], *args: Any, **kwargs: Any) -> logging.LogRecord:
     record = make(*args, **kwargs)
     try:
-        said = record.getMessage()
+        message = record.getMessage()
     except (TypeError, ValueError):  # logging itself will say that the arguments do not fit
         return record
-    if (clean := redacted(said)) != said:
+    if (clean := redacted(message)) != message:
         record.msg, record.args = clean, ()
     if record.exc_info and record.exc_info[1] is not None:
         redact_error(record.exc_info[1])

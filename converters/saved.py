@@ -45,8 +45,8 @@ class SavedFormat:
 def _number(document: object) -> int:
     """0 of one that says none; -1 of what is no document, or says something that is no number. The first
     records and download journals said it under `version`."""
-    said = document.get("schema", document.get("version", 0)) if isinstance(document, dict) else -1
-    return said if type(said) is int else -1
+    number = document.get("schema", document.get("version", 0)) if isinstance(document, dict) else -1
+    return number if type(number) is int else -1
 
 
 def tool_version() -> str:

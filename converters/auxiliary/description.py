@@ -52,10 +52,10 @@ def describe(files: TokenizerFiles) -> TokenizerDescription:
     merged = config | special
     roles: dict[str, str | None] = {}
     extra: dict[str, tuple[str, ...]] = {}
-    for name, said in ((beside.SETTINGS, config), (beside.SPECIAL, special)):
+    for name, stated in ((beside.SETTINGS, config), (beside.SPECIAL, special)):
         with _making_sense(files, name):
-            roles |= {role: values.of(role, said[role], _text_or_none) for role in ROLES if role in said}
-            extra |= {key: values.of(key, said[key], _texts) for key in EXTRA if key in said}
+            roles |= {role: values.of(role, stated[role], _text_or_none) for role in ROLES if role in stated}
+            extra |= {key: values.of(key, stated[key], _texts) for key in EXTRA if key in stated}
     texts = tuple(dict.fromkeys(text for key in EXTRA for text in extra.get(key, ())))
     with _making_sense(files, beside.SETTINGS):
         decoder = values.of(DECODER, config.get(DECODER, {}), _decoder)
@@ -135,8 +135,8 @@ def _first(piece: object) -> str:
     return values.text(piece[0])
 
 
-def _fast_token(said: object) -> AddedToken:
-    token = values.fields(said)
+def _fast_token(value: object) -> AddedToken:
+    token = values.fields(value)
     named = ("special", "normalized", *_SIDES)
     sides = {side: values.of(side, token.get(side), values.flag) for side in named}
     id = values.of("id", token.get("id"), values.token_id)
@@ -158,10 +158,10 @@ def _text_or_none(token: object) -> str | None:
     return None if token is None else _text(token)
 
 
-def _decoder(said: object) -> dict[int, AddedToken]:
+def _decoder(value: object) -> dict[int, AddedToken]:
     return {
         (at := _spelt_id(id)): _decoded(at, values.of(id, token, values.fields))
-        for id, token in values.fields(said).items()
+        for id, token in values.fields(value).items()
     }
 
 
@@ -187,8 +187,8 @@ def _templates(files: TokenizerFiles, stated: object) -> dict[str, str]:
 
 
 def _named(template: object) -> tuple[str, str]:
-    said = values.fields(template)
+    fields = values.fields(template)
     return (
-        values.of("name", said.get("name"), values.text),
-        values.of("template", said.get("template"), values.text),
+        values.of("name", fields.get("name"), values.text),
+        values.of("template", fields.get("template"), values.text),
     )

@@ -62,7 +62,7 @@ def generation_file(stated: Mapping[str, Any], ids: Mapping[str, Fact]) -> bytes
 
 
 def stop_ids(
-    files: TokenizerFiles, said: TokenizerDescription, facts: TokenizerFacts, rows: int
+    files: TokenizerFiles, description: TokenizerDescription, facts: TokenizerFacts, rows: int
 ) -> dict[str, int]:
     """The stop tokens that this tokenizer has, and their ids. rows: of the embedding, which has no other."""
     if not facts.stop_tokens:
@@ -70,14 +70,14 @@ def stop_ids(
     ids: dict[str, int] = {}
     if SENTENCEPIECE in files.content:
         model = files.model()
-        settled = settle_tokens(model, said, facts, rows).added
+        settled = settle_tokens(model, description, facts, rows).added
         ids |= {**model.ids, **{token.text: id for id, token in settled.items()}}
     if FAST in files.content:
-        ids |= {token.text: token.id for token in said.added} | fast_tokenizer_in(files).ids
+        ids |= {token.text: token.id for token in description.added} | fast_tokenizer_in(files).ids
     return {text: ids[text] for text in facts.stop_tokens if ids.get(text, rows) < rows}
 
 
-def told(source: Checkpoint, ids: Mapping[str, Fact], stops: Mapping[str, int]) -> tuple[str, ...]:
+def notes_of(source: Checkpoint, ids: Mapping[str, Fact], stops: Mapping[str, int]) -> tuple[str, ...]:
     """What a person should know of where they come from."""
     notes = []
     if (eos := ids.get(_EOS)) and eos.origin == REGISTRY:

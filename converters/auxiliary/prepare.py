@@ -61,11 +61,11 @@ def prepare_auxiliary(
     files = files_given(given) if given else files_in(source.folder)
     if without:
         files = TokenizerFiles(files.where, {})
-    said = describe(files)
+    description = describe(files)
     rows = source.sizes["vocab"]
     made = made_for(options.to, files, facts, rows)
     stated = generation.stated_generation(source)
-    stops = generation.stop_ids(files, said, facts, rows)
+    stops = generation.stop_ids(files, description, facts, rows)
     ids = generation.settled_ids(source, stated, stops)
     documents = documents_in(source.folder)
     code = code_in(options.code) if options.code else {}
@@ -74,7 +74,8 @@ def prepare_auxiliary(
     if inside and files.content and SENTENCEPIECE not in files.content:
         made = replace(made, notes=(*made.notes, NO_SCORES))
     nothing = () if files.content else (_why_none(source, without),)
-    notes = (*source.notes, *made.notes, *generation.told(source, ids, stops), *nothing, *documents.notes)
+    of_ids = generation.notes_of(source, ids, stops)
+    notes = (*source.notes, *made.notes, *of_ids, *nothing, *documents.notes)
     known = replace(source, facts={**source.facts, **ids}, notes=notes)
     return AuxiliaryFiles(known, documents.files, made.files) if inside else AuxiliaryFiles(known, written)
 

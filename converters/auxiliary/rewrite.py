@@ -68,49 +68,51 @@ def for_transformers(files: TokenizerFiles, facts: TokenizerFacts, rows: int | N
     Raises IntegrityError for a damaged file, UnsupportedError for a sentencepiece model that has no exact
     counterpart.
     """
-    said = describe(files)
+    description = describe(files)
     if beside.FAST in files.content:
-        return Rewritten(_completed(files, said, facts))
+        return Rewritten(_completed(files, description, facts))
     if beside.SENTENCEPIECE in files.content:
-        return _from_sentencepiece(files, said, facts, rows)
+        return _from_sentencepiece(files, description, facts, rows)
     return Rewritten(files.content)
 
 
 def _from_sentencepiece(
-    files: TokenizerFiles, said: TokenizerDescription, facts: TokenizerFacts, rows: int | None
+    files: TokenizerFiles, description: TokenizerDescription, facts: TokenizerFacts, rows: int | None
 ) -> Rewritten:
     model = files.model()
-    tokens = settle_tokens(model, said, facts, rows)
-    roles = {role: text and tokens.renamed.get(text, text) for role, text in said.roles.items()}
+    tokens = settle_tokens(model, description, facts, rows)
+    roles = {role: text and tokens.renamed.get(text, text) for role, text in description.roles.items()}
     tokenizer = fast_tokenizer(
         model,
         list(tokens.added.values()),
         {field: roles[f"{field}_token"] for field in _FIELDS if f"{field}_token" in roles},
-        first=said.settings.get("add_bos_token") is not False,
-        last=said.settings.get("add_eos_token") is True,
+        first=description.settings.get("add_bos_token") is not False,
+        last=description.settings.get("add_eos_token") is True,
         where=files.path(beside.SENTENCEPIECE),
     )
-    settings = {key: value for key, value in said.settings.items() if key not in _OF_CODE}
-    settings |= {**roles, "chat_template": _template(said, facts)}
+    settings = {key: value for key, value in description.settings.items() if key not in _OF_CODE}
+    settings |= {**roles, "chat_template": _template(description, facts)}
     own = {beside.SENTENCEPIECE: files.content[beside.SENTENCEPIECE]}
     return Rewritten(own | tokenizer_files(tokenizer, settings), tokens.notes)
 
 
-def _template(said: TokenizerDescription, facts: TokenizerFacts) -> object:
+def _template(description: TokenizerDescription, facts: TokenizerFacts) -> object:
     """A text, or the list of named ones, as both versions of transformers read it."""
-    if not said.templates:
+    if not description.templates:
         return facts.chat_template
-    if said.templates.keys() == {beside.DEFAULT}:
-        return said.templates[beside.DEFAULT]
-    return [{"name": name, "template": text} for name, text in said.templates.items()]
+    if description.templates.keys() == {beside.DEFAULT}:
+        return description.templates[beside.DEFAULT]
+    return [{"name": name, "template": text} for name, text in description.templates.items()]
 
 
-def _completed(files: TokenizerFiles, said: TokenizerDescription, facts: TokenizerFacts) -> dict[str, bytes]:
+def _completed(
+    files: TokenizerFiles, description: TokenizerDescription, facts: TokenizerFacts
+) -> dict[str, bytes]:
     """The same tokenizer, with a config that names its tokens and no code, where that is not so already."""
     fast, config = fast_tokenizer_in(files), files.json(beside.SETTINGS)
-    document, tokens = fast.document, _tokens_of(fast, said)
-    framed = _framed(fast, said, files.path(beside.FAST)) if _names_code(config) else document
-    whole = _spaced(_whole_config(config, said, tokens, facts), document, files)
+    document, tokens = fast.document, _tokens_of(fast, description)
+    framed = _framed(fast, description, files.path(beside.FAST)) if _names_code(config) else document
+    whole = _spaced(_whole_config(config, description, tokens, facts), document, files)
     changed = {
         name: dump(new, name)
         for name, old, new in ((beside.FAST, document, framed), (beside.SETTINGS, config, whole))
@@ -123,19 +125,19 @@ def _names_code(config: Mapping[str, Any]) -> bool:
     return "auto_map" in config or str(config.get("tokenizer_class")).startswith("InternLM")
 
 
-def _tokens_of(fast: FastTokenizerFile, said: TokenizerDescription) -> list[AddedToken]:
+def _tokens_of(fast: FastTokenizerFile, description: TokenizerDescription) -> list[AddedToken]:
     """Those that are listed in a config: special ones, and those that are no pieces of the model."""
     found = {token.id: token for token in fast.added if token.special or token.text not in fast.pieces}
-    return list({**{token.id: token for token in said.added}, **found}.values())
+    return list({**{token.id: token for token in description.added}, **found}.values())
 
 
-def _framed(fast: FastTokenizerFile, said: TokenizerDescription, where: str) -> Mapping[str, Any]:
+def _framed(fast: FastTokenizerFile, description: TokenizerDescription, where: str) -> Mapping[str, Any]:
     """With bos and eos as the config says, which the code that it names would have seen to."""
-    if not said.settings.keys() & {"add_bos_token", "add_eos_token"}:
+    if not description.settings.keys() & {"add_bos_token", "add_eos_token"}:
         return fast.document
-    bos, eos = (said.roles.get(role, _USUAL[role]) for role in ("bos_token", "eos_token"))
-    first = bos if said.settings.get("add_bos_token") is not False else None
-    last = eos if said.settings.get("add_eos_token") is True else None
+    bos, eos = (description.roles.get(role, _USUAL[role]) for role in ("bos_token", "eos_token"))
+    first = bos if description.settings.get("add_bos_token") is not False else None
+    last = eos if description.settings.get("add_eos_token") is True else None
     for token in (first, last):
         if token and token not in fast.ids:
             raise IntegrityError(f"it is not a tokenizer of this config: it has no {shown(token)}", where)
@@ -153,7 +155,10 @@ def _spaced(config: dict[str, Any], document: Mapping[str, Any], files: Tokenize
 
 
 def _whole_config(
-    config: Mapping[str, Any], said: TokenizerDescription, tokens: Sequence[AddedToken], facts: TokenizerFacts
+    config: Mapping[str, Any],
+    description: TokenizerDescription,
+    tokens: Sequence[AddedToken],
+    facts: TokenizerFacts,
 ) -> dict[str, Any]:
     whole = dict(config)
     if not config or _names_code(config):
@@ -161,13 +166,13 @@ def _whole_config(
         texts = {token.text for token in tokens}
         usual = {role: text for role, text in _USUAL.items() if text in texts}
         whole = {"tokenizer_class": STOCK_CLASS, **usual, **whole}
-        if facts.chat_template and not said.templates:
+        if facts.chat_template and not description.templates:
             whole["chat_template"] = facts.chat_template
     if whole.get("tokenizer_class") == "TokenizersBackend":  # of transformers 5 alone
         whole["tokenizer_class"] = STOCK_CLASS
     if isinstance(whole.get("extra_special_tokens"), list):  # likewise
         whole["additional_special_tokens"] = whole.pop("extra_special_tokens")
     if DECODER not in whole:  # special_tokens_map.json does not count beside one
-        extra = {"additional_special_tokens": list(said.extra)} if said.extra else {}
-        whole |= {**said.roles, **extra, DECODER: decoder_of(tokens)}
+        extra = {"additional_special_tokens": list(description.extra)} if description.extra else {}
+        whole |= {**description.roles, **extra, DECODER: decoder_of(tokens)}
     return whole

@@ -32,20 +32,20 @@ class Tokens:
 
 
 def settle_tokens(
-    model: SentencepieceModel, said: TokenizerDescription, facts: TokenizerFacts, rows: int | None
+    model: SentencepieceModel, description: TokenizerDescription, facts: TokenizerFacts, rows: int | None
 ) -> Tokens:
     """What the files say of a token comes before what the family's models have. A special token without an id
     gets the next one, as transformers gives it. rows: of the embedding, None if that is not known."""
     known = known_ids(model, facts)
-    beyond = [token for token in said.added if rows is not None and token.id >= rows]
+    beyond = [token for token in description.added if rows is not None and token.id >= rows]
     moved = [token for token in beyond if known.get(token.text, token.id) < (rows or 0)]
-    own = {token.id: token for token in said.added if token not in moved}
+    own = {token.id: token for token in description.added if token not in moved}
     texts = {token.text for token in own.values()}
     added = {id: _special(id, text) for text, id in known.items() if id not in own and text not in texts}
     added |= own
     ids = {**model.ids, **{token.text: id for id, token in added.items()}}
     free = max(len(model.pieces), *(one + 1 for one in ids.values()))
-    for text in said.special:
+    for text in description.special:
         id = ids.setdefault(text, free)
         free = max(free, id + 1)
         token = added.get(id, _special(id, text))

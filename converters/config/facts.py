@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from converters.config.spellings import UNSTATED, Partly, Said, spelling
+from converters.config.spellings import UNSTATED, Partly, Stated, spelling
 from converters.errors import IntegrityError, MissingFactError, UnsupportedError, UsageError
 from converters.formats.tensors import ELEMENT_TYPES
 from converters.layouts.table import Layout
@@ -89,7 +89,7 @@ def read(
     _check_demands(layout, config, origin)
     constants = ((name, name, value) for name, value in layout.constants.items())
     entries = ((key, name, config[key]) for key, name in fact_keys(layout) if key in config)
-    facts = {**_say(constants, FORMAT), **_say(entries, origin, settled=given.keys())}
+    facts = {**_stated(constants, FORMAT), **_stated(entries, origin, settled=given.keys())}
     stated = {name: fact for name, fact in facts.items() if fact.value is not UNSTATED}
     registry = {name: Fact(value, "registry") for name, value in known.items()}
     return {**registry, **stated, **given}
@@ -107,14 +107,14 @@ def unsaid_choices(layout: Layout, facts: Facts) -> set[str]:
     return {name for _, name in fact_keys(layout) if name in layout.choices and name not in facts}
 
 
-def _say(
+def _stated(
     entries: Iterable[tuple[str, str, Value]], origin: str, settled: Collection[str] = ()
 ) -> dict[str, Fact]:
     """The facts that entries (key, spelling, value) say together; UNSTATED where they leave one open.
 
     settled: facts that need not agree.
     """
-    said: dict[str, dict[str, Value]] = {}
+    stated: dict[str, dict[str, Value]] = {}
     for key, name, value in entries:
         try:
             meanings = _meant(key, name, value, origin)
@@ -123,13 +123,12 @@ def _say(
                 raise
             continue  # what is given takes its place
         for fact, meant in meanings.items():
-            said.setdefault(fact, {})[key] = meant
-    return {
-        fact: Fact(_settle(fact, keys, origin), origin) for fact, keys in said.items() if fact not in settled
-    }
+            stated.setdefault(fact, {})[key] = meant
+    open_ones = {fact: keys for fact, keys in stated.items() if fact not in settled}
+    return {fact: Fact(_settle(fact, keys, origin), origin) for fact, keys in open_ones.items()}
 
 
-def _meant(key: str, name: str, value: Value, origin: str) -> Said:
+def _meant(key: str, name: str, value: Value, origin: str) -> Stated:
     try:
         return spelling(name).read(value)
     except UnsupportedError as error:
@@ -139,11 +138,11 @@ def _meant(key: str, name: str, value: Value, origin: str) -> Said:
         raise kind(f"{key} is {shown(value)}, of which no sense can be made: {error}", origin) from None
 
 
-def _settle(fact: str, said: Mapping[str, Value], origin: str) -> Value:
+def _settle(fact: str, stated: Mapping[str, Value], origin: str) -> Value:
     """The one value of all that keys say of a fact."""
-    whole = {key: value for key, value in said.items() if not isinstance(value, Partly)}
+    whole = {key: value for key, value in stated.items() if not isinstance(value, Partly)}
     key, value = next(iter(whole.items()), (None, None))
-    for other, meant in said.items():
+    for other, meant in stated.items():
         agrees = key is None or (meant.agrees(value) if isinstance(meant, Partly) else meant == value)
         if not agrees:
             raise (UsageError if origin == GIVEN else IntegrityError)(
@@ -151,7 +150,7 @@ def _settle(fact: str, said: Mapping[str, Value], origin: str) -> Value:
                 origin,
                 f"say which holds with `given={{{fact!r}: VALUE}}`",
             )
-    return value if key is not None else next(iter(said.values())).alone
+    return value if key is not None else next(iter(stated.values())).alone
 
 
 def _check_demands(layout: Layout, config: Mapping[str, Value], origin: str) -> None:
@@ -220,7 +219,7 @@ def given_facts(given: Mapping[str, Value], *layouts: Layout) -> dict[str, Fact]
             raise UsageError(what, "`given`", "`dtype` changes the element type")
         if key not in names and (value is not None or difflib.get_close_matches(key, names, 1, _TYPO)):
             raise _no_fact(key, names)
-    return _say(((key, names[key], value) for key, value in given.items() if key in names), GIVEN)
+    return _stated(((key, names[key], value) for key, value in given.items() if key in names), GIVEN)
 
 
 def _no_fact(key: str, names: Collection[str]) -> UsageError:

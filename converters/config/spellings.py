@@ -16,7 +16,7 @@ from converters.formats.tensors import DType
 from converters.values import MAX_ID, count, flag, items, number, shown, token_id, whole
 
 Value = Any
-Said = Mapping[str, Value]
+Stated = Mapping[str, Value]
 """Facts by name."""
 UNSTATED = object()
 
@@ -36,8 +36,8 @@ class Spelling:
     UnsupportedError for one that is understood and not possible. write: the value from the facts."""
 
     says: tuple[str, ...]
-    read: Callable[[Value], Said]
-    write: Callable[[Said], Value]
+    read: Callable[[Value], Stated]
+    write: Callable[[Stated], Value]
 
 
 def spelling(name: str) -> Spelling:
@@ -45,7 +45,7 @@ def spelling(name: str) -> Spelling:
     return SPELLINGS.get(name) or Spelling((name,), partial(_plain, name), lambda known: known[name])
 
 
-def _plain(name: str, value: Value) -> Said:
+def _plain(name: str, value: Value) -> Stated:
     """A fact that is spelt as it is; null leaves it open where that is no value of it."""
     return {} if value is None and name not in NULLABLE else {name: PLAIN[name](value)}
 
@@ -70,17 +70,17 @@ def _order(value: Value) -> Value:
     return value
 
 
-def _theta(value: Value) -> Said:
+def _theta(value: Value) -> Stated:
     return _plain("rope_theta", value)
 
 
-def _scaling(value: Value) -> Said:
+def _scaling(value: Value) -> Stated:
     """The scaling; with rope_theta in it, as transformers 5 has it."""
     theta = value.get("rope_theta") if isinstance(value, Mapping) else None
     return {**_theta(theta), "rope_scaling": scaling_of(value)}
 
 
-def _rotary(value: Value) -> Said:
+def _rotary(value: Value) -> Stated:
     """InternLM's `rotary`: {"base": 10000, "type": "origin" | "dynamic", "scaling_factor": 1.0}."""
     if not isinstance(value, Mapping):
         raise ValueError("it is not a table of base and type")
@@ -91,7 +91,7 @@ def _rotary(value: Value) -> Said:
     return {**_theta(value.get("base")), "rope_scaling": scaling_of(scaling)}
 
 
-def _write_rotary(known: Said) -> Value:
+def _write_rotary(known: Stated) -> Value:
     scaling = known["rope_scaling"]
     if scaling is None:
         return {"base": known["rope_theta"], "type": "origin"}
@@ -100,7 +100,7 @@ def _write_rotary(known: Said) -> Value:
     return {"base": known["rope_theta"], "type": DYNAMIC, "scaling_factor": float(scaling["factor"])}
 
 
-def _write_rope_parameters(known: Said) -> Value:
+def _write_rope_parameters(known: Stated) -> Value:
     scaling = dict(known["rope_scaling"] or {})
     kind = kind_of(scaling) or "default"
     scaling.pop("type", None)
@@ -111,7 +111,7 @@ def _is_dynamic(scaling: Value) -> bool:
     return scaling is not None and kind_of(scaling) == DYNAMIC
 
 
-def _use_dynamic(value: Value) -> Said:
+def _use_dynamic(value: Value) -> Stated:
     """True says that there is scaling, but not by which factor."""
     if flag(value):
         return {"rope_scaling": Partly(_is_dynamic, UNSTATED)}
@@ -128,7 +128,7 @@ def _epsilon(value: Value) -> Value:
 GGUF_FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}
 
 
-def _write_gguf_scaling(known: Said) -> Value:
+def _write_gguf_scaling(known: Stated) -> Value:
     """llama.cpp applies linear scaling as it stands in a file; dynamic scaling it does not know."""
     scaling = known["rope_scaling"]
     if scaling is None or kind_of(scaling) == LINEAR:

@@ -56,8 +56,8 @@ def overlaid(
     """The config with what was given of keys that nothing here reads, and what else was given. Raises
     UsageError for a value that no config can hold."""
     unread = set(unread_keys(layout, config))
-    said = {key: _sayable(key, value) for key, value in given.items() if key in unread}
-    return {**config, **said}, {key: value for key, value in given.items() if key not in unread}
+    added = {key: _sayable(key, value) for key, value in given.items() if key in unread}
+    return {**config, **added}, {key: value for key, value in given.items() if key not in unread}
 
 
 def _sayable(key: str, value: Any) -> Any:

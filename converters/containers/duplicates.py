@@ -31,10 +31,10 @@ def once(
         first |= dict.fromkeys(own, file)
         kept.append(replace(file, tensors=own) if again else file)
         dropped += [f"{name} in {file.name}" for name in again]
-    return tuple(kept), (_said(dropped),) if dropped else ()
+    return tuple(kept), (_note(dropped),) if dropped else ()
 
 
-def _said(dropped: Sequence[str]) -> str:
+def _note(dropped: Sequence[str]) -> str:
     more = f" and {len(dropped) - 1} more" if len(dropped) > 1 else ""
     return f"stored twice with equal values, and taken once: {dropped[0]}{more}"
 

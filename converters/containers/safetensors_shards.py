@@ -34,7 +34,7 @@ from converters.containers.shard_files import (
     Shards,
     by_headers,
     by_index,
-    said_of_nested,
+    notes_on_nested,
     shard_groups,
 )
 from converters.errors import IntegrityError, NotFoundError
@@ -74,7 +74,7 @@ class SafetensorsShards(Container):
             CONFIG,
             {(0, 0): files},
             choice,
-            notes=(*aside, *twice, *said_of_nested(files)),
+            notes=(*aside, *twice, *notes_on_nested(files)),
             configured=config() is not None,
             whole=len(found.files) == found.wanted and not found.absent,
             stale=found.stale,

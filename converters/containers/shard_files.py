@@ -96,7 +96,7 @@ def by_headers(folder: Folder, taken: Sequence[str], read: Reader) -> Shards:
     return Shards(_read(map(read, files)), len(files), stale, absent)
 
 
-def said_of_nested(files: Iterable[StoredFile | None]) -> tuple[str, ...]:
+def notes_on_nested(files: Iterable[StoredFile | None]) -> tuple[str, ...]:
     """Notes of state dicts that lie deeper in their files."""
     under = {file.under: file.name for file in files if file and file.under}
     return tuple(

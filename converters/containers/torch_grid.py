@@ -25,7 +25,7 @@ from converters.containers.container import (
 )
 from converters.containers.files import attempt, read_weights
 from converters.containers.names import MODEL_CONFIG
-from converters.containers.shard_files import SPARSE, said_of_nested
+from converters.containers.shard_files import SPARSE, notes_on_nested
 from converters.errors import IntegrityError, UnsupportedError
 from converters.formats import torchzip
 from converters.formats.folder import Folder
@@ -58,7 +58,7 @@ class TorchGrid(Container):
         read = {place: attempt(wrong, partial(reading, places[place])) for place in sorted(places)}
         names = folder.names()
         stated = attempt(wrong, partial(_config, folder, names))
-        nested = said_of_nested(file for file in read.values() if file)
+        nested = notes_on_nested(file for file in read.values() if file)
         return FolderContents(
             folder,
             stated or {},

@@ -118,11 +118,11 @@ def carry_out(
     target = Path(dst)
     if isinstance(source.folder, LocalFolder) and _below(source.path, target):
         raise UsageError("the target would replace its own source", target, "choose another target")
-    told = progress or NullProgress()
+    progress = progress or NullProgress()
     staging = Staging(target)
-    with refusals_named(staging.target), staging.alone(told.note):
+    with refusals_named(staging.target), staging.alone(progress.note):
         if staging.occupied and not execution.force:
-            report = _already_there(plan, target, auxiliary, execution.workers, told)
+            report = _already_there(plan, target, auxiliary, execution.workers, progress)
             staging.sweep()
             return report
         space = check_space(plan, staging, execution.engine)
@@ -131,9 +131,9 @@ def carry_out(
             staging.dropped_if_wrong(),
         ):
             free = "an unknown amount is" if space.free is None else f"{byte_count(space.free)} are"
-            told.note(f"needs {byte_count(space.needed)}; {free} free")
+            progress.note(f"needs {byte_count(space.needed)}; {free} free")
             check_sidecars(source.folder, source.files, execution.workers)
-            return _run(plan, staging, target, auxiliary, execution, write_files, told)
+            return _run(plan, staging, target, auxiliary, execution, write_files, progress)
 
 
 def _below(path: Path, parent: Path) -> bool:
@@ -148,7 +148,7 @@ def _run(
     auxiliary: AuxiliaryFiles,
     execution: Execution,
     write_files: Engine,
-    told: Progress,
+    progress: Progress,
 ) -> Report:
     workers, evidence = execution.workers, execution.evidence
     source = plan.source
@@ -157,14 +157,16 @@ def _run(
         staging.begin(plan, execution.engine)
         _write_others(plan, staging.path, auxiliary)
         stream = Stream(plan.supply, files, plan.normalised, plan.elements)
-        written = write_files(plan, stream, staging.path, workers, evidence, told)
+        written = write_files(plan, stream, staging.path, workers, evidence, progress)
     readable = evidence and not plan.quantised
     touched = source.folder.renew(source.files if readable else ())
     # Beside it, for a lone large input would keep one processor busy, and one idle.
     inputs = alongside(partial(record.input_digests, source, evidence=evidence, workers=workers))
-    fingerprints = _proved(plan, written.digests, touched, staging.path, workers, told) if readable else {}
-    said = record.content(plan, staging.path, inputs(), fingerprints, evidence=evidence)
-    write_json(staging.path / RECORD, said)
+    fingerprints: Mapping[str, str] = {}
+    if readable:
+        fingerprints = _proved(plan, written.digests, touched, staging.path, workers, progress)
+    document = record.content(plan, staging.path, inputs(), fingerprints, evidence=evidence)
+    write_json(staging.path / RECORD, document)
     source.folder.confirm()
     staging.publish()
     return _report(plan, target, fingerprints, kept=written.kept)
@@ -176,24 +178,24 @@ def _proved(
     touched: Mapping[str, IntegrityError],
     path: Path,
     workers: int | None,
-    told: Progress,
+    progress: Progress,
 ) -> Mapping[str, str]:
     """The fingerprints of the result. touched: files of the source whose tensors are read a second time, each
     with what is wrong if they are others then."""
     known = {name: it for name, it in passed.items() if not plan.source.files_of(name) & touched.keys()}
     try:
-        return prove(plan, known, path, workers, told)
+        return prove(plan, known, path, workers, progress)
     except IntegrityError as error:
         raise next(iter(touched.values()), error) from error
 
 
 def _already_there(
-    plan: Plan, target: Path, auxiliary: AuxiliaryFiles, workers: int | None, told: Progress
+    plan: Plan, target: Path, auxiliary: AuxiliaryFiles, workers: int | None, progress: Progress
 ) -> Report:
     """Raises UsageError if it is another result than the plan's."""
     with scratch() as made:
         _write_others(plan, made, auxiliary)
-        fingerprints = held_against(plan, target, made, workers, told)
+        fingerprints = held_against(plan, target, made, workers, progress)
     return _report(plan, target, fingerprints, unchanged=True)
 
 

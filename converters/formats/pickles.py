@@ -26,7 +26,7 @@ makes a value of at most some hundred bytes."""
 MAX_DEPTH = 16
 MAX_VALUES = 2_000_000
 PROTOCOL = 2  # DEFAULT_PROTOCOL of torch.serialization
-_SAID = 200
+_LONGEST = 200
 
 
 def loads(data: bytes, where: str) -> object:
@@ -40,7 +40,7 @@ def loads(data: bytes, where: str) -> object:
     try:
         return _Tree().copy(_run(data, where))
     except (Malformed, IndexError, KeyError, TypeError, ValueError) as error:
-        what = f"its pickle is malformed: {str(error)[:_SAID]}"
+        what = f"its pickle is malformed: {str(error)[:_LONGEST]}"
         raise IntegrityError(what, where, "fetch the file again") from None
 
 
@@ -112,7 +112,7 @@ class _Machine:
     def name(self, dotted: str) -> None:
         known = GLOBALS.get(dotted)
         if known is None:
-            raise _refusal(f"the global {dotted[:_SAID].replace(' ', '.')}", self.where)
+            raise _refusal(f"the global {dotted[:_LONGEST].replace(' ', '.')}", self.where)
         self.push(known)
 
     def call(self) -> None:

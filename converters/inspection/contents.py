@@ -53,13 +53,13 @@ def contents_of(
     if layout is None:
         return Contents(None, given_facts(given or {}, *layouts.LAYOUTS), None, tuple(findings))
     config, others = overlaid(found.config, given or {}, layout)
-    told = given_facts(others, *layouts.LAYOUTS)
-    reading = partial(read, layout, config, found.config_file, given=told, known=known or {})
+    overrides = given_facts(others, *layouts.LAYOUTS)
+    reading = partial(read, layout, config, found.config_file, given=overrides, known=known or {})
     facts = noting(findings, reading)
     noting(findings, partial(check_unread, layout, config, found.folder.where(found.config_file)))
     placed = noting(findings, partial(by_place, layout, found.files))
     if placed is None:
-        return Contents(layout, facts or told, None, tuple(findings))
+        return Contents(layout, facts or overrides, None, tuple(findings))
     stored = placed[0]
     if facts is not None:
         facts = dict(of_storage(layout, stated(layout, facts, config, stored, ""), stored))
@@ -73,8 +73,8 @@ def contents_of(
             [one for one in misfits if one.where not in {other.where for other in misplaced}]
         )
     dtype = dtype_name(usual(tensor for tensors in stored.values() for tensor in tensors.values()))
-    told = {**(facts or told), "dtype": Fact(dtype, TENSORS)}
-    return Contents(layout, told, vocab, tuple(findings))
+    known_facts = {**(facts or overrides), "dtype": Fact(dtype, TENSORS)}
+    return Contents(layout, known_facts, vocab, tuple(findings))
 
 
 def _misplaced(layout: Layout, stored: Stored, found: FolderContents) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ def inspect(
     findings += wrong
     rows = contents.vocab if contents else checkpoint.sizes["vocab"] if checkpoint else None
     findings += against_rows(folder, tokenizer, rows) if rows else ()
-    said, wrong = tokenizer_notes(folder, rows) if not wrong else ((), [])
+    more, wrong = tokenizer_notes(folder, rows) if not wrong else ((), [])
     findings += wrong
     statistics: tuple[TensorStatistics, ...] = ()
     if deep:
@@ -102,7 +102,7 @@ def inspect(
         sum(tensor.nbytes for tensor in seen.found.tensors),
         tuple(findings),
         statistics,
-        (*(note for note in notes if note not in index_note(seen.found)), *said),
+        (*(note for note in notes if note not in index_note(seen.found)), *more),
     )
 
 
@@ -140,8 +140,8 @@ def _statistics(
 
 
 def _by_names(seen: Survey) -> dict[str, Fact]:
-    said = {"format": seen.found.container.name, "tp": seen.found.tp, "pp": seen.found.pp}
-    return {name: Fact(value, _NAMES) for name, value in said.items()}
+    named = {"format": seen.found.container.name, "tp": seen.found.tp, "pp": seen.found.pp}
+    return {name: Fact(value, _NAMES) for name, value in named.items()}
 
 
 def _by_contents(seen: Survey, contents: Contents | None) -> dict[str, Fact]:

@@ -82,7 +82,7 @@ class LockFile:
 @contextmanager
 def held(
     path: Path,
-    say: Callable[[str], None] = logging.getLogger(__name__).warning,
+    note: Callable[[str], None] = logging.getLogger(__name__).warning,
     check: Callable[[], None] = lambda: None,
     *,
     stay: bool = False,
@@ -90,21 +90,21 @@ def held(
     """Hold the file; its folder is made if it is not there. Whoever has to wait is told once for whom, and
     since when. check: called while waiting; what it raises ends that. stay: see LockFile.release. Raises
     OSError where the file cannot be made."""
-    guard = _waited_for(path, say, check)
+    guard = _waited_for(path, note, check)
     try:
         yield guard
     finally:
         guard.release(stay=stay)
 
 
-def _waited_for(path: Path, say: Callable[[str], None], check: Callable[[], None]) -> LockFile:
-    begun, said = time.monotonic(), False
+def _waited_for(path: Path, note: Callable[[str], None], check: Callable[[], None]) -> LockFile:
+    begun, noted = time.monotonic(), False
     while isinstance(found := _taken(path), Holder):
         check()
-        if not said and time.monotonic() - begun > _SOON:
-            said = True
-            say(_waiting(found, path))
-        time.sleep(_LATER if said else _LOOK)
+        if not noted and time.monotonic() - begun > _SOON:
+            noted = True
+            note(_waiting(found, path))
+        time.sleep(_LATER if noted else _LOOK)
     return found
 
 
@@ -156,10 +156,10 @@ def _made(path: Path) -> LockFile:
     deadline = time.monotonic() + _YOUNG
     while lock(file) is False and time.monotonic() < deadline:
         time.sleep(0.001)  # somebody is looking at it
-    return LockFile(path, file, _said(file))
+    return LockFile(path, file, _signed(file))
 
 
-def _said(file: int) -> Holder:
+def _signed(file: int) -> Holder:
     """Say in the file that it is ours, to all accounts, if there is room, and it lets us."""
     status = os.fstat(file)
     holder = this_process(status.st_dev)
@@ -232,7 +232,7 @@ class _Look:
         """Another account's file, in a folder where only that may remove it."""
         assert self._file is not None
         file, self._file = self._file, None
-        return LockFile(self.path, file, _said(file))
+        return LockFile(self.path, file, _signed(file))
 
     def close(self) -> None:
         if self._file is not None:

@@ -91,9 +91,9 @@ def _why_untied(plan: Plan) -> str:
 
 
 def _readers(plan: Plan) -> Iterator[str]:
-    for name, said in plan.layout.readers.items():
+    for name, by_value in plan.layout.readers.items():
         again = "; so it was in the checkpoint that the source came from"
-        yield said[str(plan.choices[name])] + again * (plan.facts[name].origin == RECORD)
+        yield by_value[str(plan.choices[name])] + again * (plan.facts[name].origin == RECORD)
 
 
 def _openers(plan: Plan) -> Iterator[str]:

@@ -185,8 +185,8 @@ def _elements(source: Checkpoint, layout: Layout, code: str | None) -> dict[str,
 
 def config_of(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any]:
     """The source's own config where the layout stays, and what was given or settled; else one of facts."""
-    told = known.keys() & layout.reads.keys()
-    more = {key: known[key].value for key in (UNPADDED, *REWARD_READS) if key in told}
+    read = known.keys() & layout.reads.keys()
+    more = {key: known[key].value for key in (UNPADDED, *REWARD_READS) if key in read}
     if layout is not source.layout or not source.config:
         return fact_tables.write(layout, known) | more
     kept = {key: value for key, value in source.config.items() if key not in _NOT_CARRIED}

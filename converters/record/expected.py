@@ -74,9 +74,9 @@ def _table(fields: Mapping[str, Any], key: str) -> dict[str, Any]:
     return values.of(key, fields.get(key), values.fields)
 
 
-def _files_stated(said: object) -> list[tuple[str, dict[str, Any]]]:
+def _files_stated(value: object) -> list[tuple[str, dict[str, Any]]]:
     """Name and fields of every file of a list."""
-    files = [values.fields(file) for file in values.items(said)]
+    files = [values.fields(file) for file in values.items(value)]
     return [(values.of("name", file.get("name"), _name), file) for file in files]
 
 

@@ -62,13 +62,13 @@ def content(
 
     evidence: digest a file of weights that holds more than weights, which no tensor's fingerprint covers.
     """
-    said = stated(plan)
+    planned = stated(plan)
     whole = [file.name for file in plan.files if evidence and plan.layout.container.self_contained]
     others = [entry(LocalFolder(directory), name) for name in _others(plan, directory)]
     record = {
-        **said,
-        "source": {**said["source"], "files": inputs},
-        "target": {**said["target"], "other_files": others, **_digests(directory, whole)},
+        **planned,
+        "source": {**planned["source"], "files": inputs},
+        "target": {**planned["target"], "other_files": others, **_digests(directory, whole)},
         "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
     }
     return CONVERSION.marked(record)

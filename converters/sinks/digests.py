@@ -49,24 +49,24 @@ def fingerprint_of(
     """The same for a checkpoint that is open. known: digests that need not be computed. elements:
     the types of those tensors that count once they are rounded to another. as_counted: a head of norm_head
     with normalised rows, as it counts in the forward pass; else as it is stored."""
-    told = progress or NullProgress()
+    display = progress or NullProgress()
     same = {HEAD: EMBEDDING} if source.tied else {}  # the same element type, shape and bytes
     names = [name for name in source.tensors if name not in known and name not in same]
     with Sources(source.folder) as files:
         check_replicas(source, files)
         counted = normalised(source, {}) if as_counted else frozenset()
         stream = Stream(source, files, counted, elements)
-        told.start(task, sum(nbytes(stream.dtype_of(name), source.tensors[name].shape) for name in names))
+        display.start(task, sum(nbytes(stream.dtype_of(name), source.tensors[name].shape) for name in names))
 
         def digest(name: str) -> str:
             running = begin(stream, source.tensors[name])
             for block, data in stream.read(name):
                 running.update(data.data)
-                told.advance(task, block.nbytes)
+                display.advance(task, block.nbytes)
             return running.hexdigest()
 
         computed = dict(zip(names, in_parallel(digest, names, workers), strict=True))
-    told.finish(task)
+    display.finish(task)
     digests = {**computed, **known}
     return {name: digests[same.get(name, name)] for name in source.tensors}
 

@@ -61,24 +61,24 @@ class Journal:
 
 
 def _line(number: int, entry: WrittenBatch) -> str:
-    said = json.dumps(BATCHES.marked({"batch": number, **asdict(entry)}))
-    return f"{said} {zlib.crc32(said.encode()):08x}\n"
+    text = json.dumps(BATCHES.marked({"batch": number, **asdict(entry)}))
+    return f"{text} {zlib.crc32(text.encode()):08x}\n"
 
 
 def _read(path: Path) -> Iterator[tuple[int, WrittenBatch]]:
     """Of the lines that are whole."""
     with path.open("rb") as file:
         while line := file.readline(_LONGEST):
-            said, _, checksum = line.rstrip(b"\n").rpartition(b" ")
-            if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(said):
+            text, _, checksum = line.rstrip(b"\n").rpartition(b" ")
+            if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(text):
                 with suppress(ValueError):
-                    yield _entry(json_value(said, _LONGEST))
+                    yield _entry(json_value(text, _LONGEST))
 
 
-def _entry(said: object) -> tuple[int, WrittenBatch]:
+def _entry(value: object) -> tuple[int, WrittenBatch]:
     """Raises ValueError for what this version did not write."""
-    match said:
-        case {"batch": number, "crcs": crcs, "digests": digests} if BATCHES.reads(said):
+    match value:
+        case {"batch": number, "crcs": crcs, "digests": digests} if BATCHES.reads(value):
             sums = {file: _checked(of_file, _crc) for file, of_file in values.fields(crcs).items()}
             return values.whole(number), WrittenBatch(sums, _checked(digests, values.text))
     raise ValueError("it is not an entry")
@@ -88,5 +88,5 @@ def _crc(value: object) -> int:
     return values.whole(value, 0, 1 << 32)
 
 
-def _checked(said: object, check: Callable[[object], T]) -> dict[str, T]:
-    return {name: check(value) for name, value in values.fields(said).items()}
+def _checked(fields: object, check: Callable[[object], T]) -> dict[str, T]:
+    return {name: check(one) for name, one in values.fields(fields).items()}

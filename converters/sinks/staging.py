@@ -39,7 +39,7 @@ class Staging:
         self.path = self.target.with_name(f".{self.target.name}.converting")
         self._old = self.target.with_name(f".{self.target.name}.replaced")
         self._guard: LockFile | None = None
-        self._say: Callable[[str], None] = lambda _: None
+        self._note: Callable[[str], None] = lambda _: None
         with _as_argument(target):
             _check_names(self.target, self.path)
             _check_place(target, next(parent for parent in self.target.parents if parent.exists()))
@@ -53,12 +53,12 @@ class Staging:
         return self.target.exists() and not empty
 
     @contextmanager
-    def alone(self, say: Callable[[str], None]) -> Iterator[None]:
-        """No other conversion makes the same target meanwhile. say: told for whom it has to wait."""
+    def alone(self, note: Callable[[str], None]) -> Iterator[None]:
+        """No other conversion makes the same target meanwhile. note: told for whom it has to wait."""
         missing = [parent for parent in self.target.parents if not parent.exists()]
-        self._say = say
+        self._note = note
         try:
-            with held(self.target.with_name(f".{self.target.name}.guard"), say) as self._guard:
+            with held(self.target.with_name(f".{self.target.name}.guard"), note) as self._guard:
                 if self._old.exists() and not self.target.exists():  # killed between two renames
                     self._old.rename(self.target)
                 yield
@@ -81,7 +81,7 @@ class Staging:
         begun = is_begun(self.path, plan, engine)
         if self.path.exists() and not begun:
             if (self.path / IDENTITY.file).exists():
-                self._say("what lies there of an unfinished conversion is of another one, and goes")
+                self._note("what lies there of an unfinished conversion is of another one, and goes")
             _remove(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         kept = {file.name for file in plan.files} | BOOKKEEPING
@@ -199,12 +199,12 @@ def is_begun(path: Path, plan: Plan, engine: str) -> bool:
     source is gone, UnsupportedError for what a later version has begun."""
     mark = path / IDENTITY.file
     try:
-        said = json_value(content_of(mark, _MOST), _MOST) if mark.is_file() else None
+        found = json_value(content_of(mark, _MOST), _MOST) if mark.is_file() else None
     except ValueError:
         return False
-    if IDENTITY.is_newer(said):
+    if IDENTITY.is_newer(found):
         raise IDENTITY.newer(path, "remove it to begin anew")
-    return said == _identity(plan, engine)
+    return found == _identity(plan, engine)
 
 
 def _identity(plan: Plan, engine: str) -> dict[str, object]:

@@ -130,8 +130,8 @@ class Checkpoint:
     @property
     def head_again(self) -> bool:
         """Whether a head is stored that is said to be the embedding, which who reads it has to check."""
-        said = TIED in self.facts and self.facts[TIED].value is True
-        return said and not self.tied and HEAD in self.tensors
+        by_config = TIED in self.facts and self.facts[TIED].value is True
+        return by_config and not self.tied and HEAD in self.tensors
 
     @property
     def own(self) -> Mapping[str, LogicalTensor]:
@@ -221,16 +221,16 @@ def _opened(
 
 
 def _mixed(tensors: Collection[LogicalTensor]) -> tuple[str, ...]:
-    said = mixture(tensors)
-    return (f"its tensors have several element types: {said}",) if said else ()
+    found = mixture(tensors)
+    return (f"its tensors have several element types: {found}",) if found else ()
 
 
 def _other_dtype(config: Mapping[str, Any], usual: str) -> Iterator[str]:
     """Stock transformers loads what the config says; here the tensors count, and what is written says so."""
     for key in ("dtype", "torch_dtype"):
-        said = getattr(config.get(key), "name", config.get(key))
-        if isinstance(said, str) and said.removeprefix("torch.") != dtype_name(usual):
-            yield f"its config says {key} {said}, and its tensors are {dtype_name(usual)}, which counts"
+        dtype = getattr(config.get(key), "name", config.get(key))
+        if isinstance(dtype, str) and dtype.removeprefix("torch.") != dtype_name(usual):
+            yield f"its config says {key} {dtype}, and its tensors are {dtype_name(usual)}, which counts"
 
 
 def _complete(facts: Facts, settled: Match, dtype: str, family: Fact | None) -> dict[str, Fact]:

@@ -86,8 +86,8 @@ def mixture(tensors: Collection[TensorLike]) -> str | None:
     one."""
     most = usual(tensors)
     others = sorted({tensor.dtype for tensor in tensors} - {most})
-    said = [f"{_named(code, tensors)} {dtype_name(code)}" for code in others]
-    return ", ".join([*said, f"the rest {dtype_name(most)}"]) if said else None
+    named = [f"{_named(code, tensors)} {dtype_name(code)}" for code in others]
+    return ", ".join([*named, f"the rest {dtype_name(most)}"]) if named else None
 
 
 def _named(code: str, tensors: Collection[TensorLike]) -> str:

@@ -40,7 +40,7 @@ SIGNATURES = (
 )
 
 
-_SAID = "`given={'family': NAME}` does, where it matters"
+_GIVE_IT = "`given={'family': NAME}` does, where it matters"
 
 
 def family_of(
@@ -63,8 +63,8 @@ def family_of(
         _check_given(layout, given)
     if not layouts.is_everyones(layout.format):
         return Fact(layout.family, FORMAT if layout.container.says_layout else TENSORS), ()
-    said = given or _recorded(record()) or stated
-    return (said, ()) if said else _by_signature(choices, rows, folder)
+    known = given or _recorded(record()) or stated
+    return (known, ()) if known else _by_signature(choices, rows, folder)
 
 
 def families() -> tuple[str, ...]:
@@ -90,11 +90,11 @@ def _by_signature(
 ) -> tuple[Fact | None, tuple[str, ...]]:
     found = list(_signs(choices, rows, folder))
     if not found:
-        return None, (f"nothing says which family it is of: {_SAID}",)
+        return None, (f"nothing says which family it is of: {_GIVE_IT}",)
     first, *others = found
     if any(other.value != first.value for other in others):
-        said = " and ".join(f"{fact.value} by {fact.origin}" for fact in found)
-        return None, (f"it would be {said}, so nothing says which family it is of: {_SAID}",)
+        either = " and ".join(f"{fact.value} by {fact.origin}" for fact in found)
+        return None, (f"it would be {either}, so nothing says which family it is of: {_GIVE_IT}",)
     return first, (f"taken for {first.value} by {first.origin}; `given={{'family': NAME}}` says otherwise",)
 
 
