@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import converters
-from converters.errors import IntegrityError, UnsupportedError, UsageError, ZooError
-from tests.converters.bits import assert_same, assert_same_cells, to_bits, to_torch
+from converters.errors import ZooError
+from tests.converters.bits import assert_same, assert_same_cells
+from tests.converters.layouts.converting import assert_converts, written_config
 from tests.converters.oracle import (
     BOTH,
     EMBEDDING_KEYS,
@@ -21,7 +22,6 @@ from tests.converters.oracle import (
     Variant,
     cells,
     expected,
-    interleaved,
     make_model,
     read_cells,
     read_config,
@@ -29,21 +29,8 @@ from tests.converters.oracle import (
     write_hf,
     write_original,
 )
-from tests.converters.refusal import refused
 
-INTERNLM_OF_8 = replace(INTERNLM, hidden=64)
 FAMILY = pytest.mark.parametrize("dims", BOTH, ids=lambda dims: dims.family)
-
-
-def assert_converts(tmp_path, dims, tp=2, stages=(), how=Variant(), names="hf", **config):
-    model = make_model(dims)
-    src = write_original(tmp_path / "src", model, dims, tp, stages, how, **config)
-    converters.convert(src, tmp_path / "dst", to=names)
-    assert_same(read_hf(tmp_path / "dst"), expected(model, dims, names))
-
-
-def written_config(tmp_path):
-    return json.loads((tmp_path / "dst" / "config.json").read_text())
 
 
 @pytest.mark.parametrize("w2_is_up", [True, False])
@@ -144,167 +131,6 @@ def test_no_other_buffer_is_dropped(tmp_path, key):
         converters.convert(src, tmp_path / "dst", to="hf")
     assert key in str(caught.value)
     assert not (tmp_path / "dst").exists()
-
-
-@pytest.mark.parametrize("names", ["hf", "llama"])
-@pytest.mark.parametrize("tp", [1, 4])
-def test_adapt_hf_false_pairs_are_laid_out_as_halves(tmp_path, names, tp):
-    assert_converts(tmp_path, INTERNLM2, tp, how=Variant(adapt_hf=False), names=names)
-
-
-def test_the_order_of_rows_is_asked_for_where_the_config_does_not_say_it(tmp_path):
-    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, how=Variant(adapt_hf=None))
-    message = refused(src, tmp_path / "dst", UsageError)
-    assert "adapt_hf" in message
-    assert "`given={'adapt_hf': VALUE}`; likely values: true or false" in message
-    assert "qk_interleaved" in message
-    converters.convert(src, tmp_path / "dst", to="hf", given={"adapt_hf": True})
-    assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "hf"))
-
-
-NEWER = pytest.mark.parametrize("value", [True, False])
-
-
-@NEWER
-@pytest.mark.parametrize("fused", [True, False])
-def test_qk_interleaved_of_newer_internevo_says_the_order_of_rows(tmp_path, value, fused):
-    how = Variant(adapt_hf=not value, fused=fused)
-    newer = {"adapt_hf": None, "qk_interleaved": value, "model_type": "INTERNLM2"}
-    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=how, **newer)
-    converters.convert(src, tmp_path / "dst", to="hf")
-    assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "hf"))
-
-
-@NEWER
-def test_qk_interleaved_is_read_of_internlm_too(tmp_path, value):
-    model = make_model(INTERNLM_OF_8)
-    rows = dict(model)
-    if value:
-        for name in [name for name in model if "q_proj" in name or "k_proj" in name]:
-            rows[name] = interleaved(model[name], INTERNLM_OF_8.head_dim)
-    src = write_original(tmp_path / "src", rows, INTERNLM_OF_8, 2, qk_interleaved=value)
-    converters.convert(src, tmp_path / "dst", to="hf")
-    assert_same(read_hf(tmp_path / "dst"), model)
-
-
-def test_both_spellings_of_the_order_must_agree(tmp_path):
-    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, qk_interleaved=True)
-    message = refused(src, tmp_path / "dst", IntegrityError)
-    assert "adapt_hf and qk_interleaved contradict each other" in message
-    assert "given={'adapt_hf': VALUE}" in message
-    converters.convert(src, tmp_path / "dst", to="hf", given={"adapt_hf": True})
-
-
-@pytest.mark.parametrize("value", ["False", 0, None])
-def test_an_order_that_is_no_yes_or_no_is_refused(tmp_path, value):
-    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, how=Variant(adapt_hf=None))
-    torch.save({**read_config(src), "qk_interleaved": value}, src / "model_config.pt")
-    assert "qk_interleaved is" in refused(src, tmp_path / "dst", IntegrityError)
-
-
-def test_both_spellings_of_the_order_are_written(tmp_path):
-    src = write_hf(tmp_path / "src", make_model(INTERNLM2), INTERNLM2)
-    for value in (True, False):
-        dst = tmp_path / str(value)
-        converters.convert(src, dst, to="original", given={"qk_interleaved": value})
-        assert (read_config(dst)["adapt_hf"], read_config(dst)["qk_interleaved"]) == (not value, value)
-
-
-def test_adapt_hf_false_is_kept_by_a_new_grid(tmp_path):
-    how = Variant(adapt_hf=False)
-    model = make_model(INTERNLM2)
-    src = write_original(tmp_path / "src", model, INTERNLM2, 2, how=how)
-    converters.convert(src, tmp_path / "dst", to="original", tp=8)
-    assert read_config(tmp_path / "dst")["adapt_hf"] is False
-    assert_same_cells(read_cells(tmp_path / "dst"), cells(model, INTERNLM2, 8, how=how))
-
-
-@pytest.mark.parametrize("adapt_hf", [True, False])
-def test_wq_wk_wv_of_later_internevo(tmp_path, adapt_hf):
-    assert_converts(tmp_path, INTERNLM2, 4, (2, 1), Variant(fused=False, adapt_hf=adapt_hf))
-
-
-@pytest.mark.parametrize(("heads", "kv_heads"), [(8, 8), (16, 2), (8, 1), (16, 4)])
-@pytest.mark.parametrize("adapt_hf", [True, False])
-def test_queries_are_grouped_by_kv_head(tmp_path, heads, kv_heads, adapt_hf):
-    dims = replace(INTERNLM2, heads=heads, kv_heads=kv_heads)
-    assert_converts(tmp_path, dims, min(2, kv_heads), how=Variant(adapt_hf=adapt_hf), names="llama")
-
-
-def test_norm_head_gives_the_normalised_head(tmp_path):
-    model = make_model(INTERNLM2)
-    src = write_original(tmp_path / "src", model, INTERNLM2, 2, how=Variant(norm_head=True))
-    converters.convert(src, tmp_path / "dst", to="hf")
-    found = read_hf(tmp_path / "dst")
-    head = to_torch(model["lm_head.weight"], "bfloat16")
-    upstreams = torch.nn.functional.normalize(head, dim=-1)
-    written = to_torch(found["output.weight"], "bfloat16")
-    assert torch.allclose(written.double(), upstreams.double(), rtol=2**-8, atol=1e-37)
-    assert (written == upstreams).double().mean() > 0.99
-    exact = head.double() / head.double().norm(dim=1, keepdim=True)
-    assert torch.allclose(written.double(), exact, rtol=2**-7, atol=1e-37)
-    wanted = expected(model, INTERNLM2, "hf")
-    assert_same(
-        {k: v for k, v in found.items() if k != "output.weight"},
-        {k: v for k, v in wanted.items() if k != "output.weight"},
-    )
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_norm_head_of_rows_with_hardly_any_length_is_torchs(tmp_path, dtype):
-    dims = replace(INTERNLM2, dtype=dtype)
-    model = make_model(dims)
-    model["lm_head.weight"][3:6] = 0
-    head = to_torch(model["lm_head.weight"], dtype)
-    head[4] = torch.linspace(-1e-14, 1e-14, dims.hidden)  # below torch's epsilon
-    head[5] = torch.linspace(-1e-9, 1e-9, dims.hidden)  # above it
-    model["lm_head.weight"] = to_bits(head)
-    src = write_original(tmp_path / "src", model, dims, how=Variant(norm_head=True))
-    converters.convert(src, tmp_path / "dst", to="hf")
-    written = to_torch(read_hf(tmp_path / "dst")["output.weight"], dtype)[3:6]
-    assert not written[0].any()
-    assert torch.allclose(written, torch.nn.functional.normalize(head[3:6], dim=-1), rtol=2**-7, atol=0)
-
-
-def test_norm_head_counts_in_fingerprints_and_comparisons_as_in_the_forward_pass(tmp_path):
-    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=Variant(norm_head=True))
-    converters.convert(src, tmp_path / "dst", to="hf")
-    assert converters.fingerprint(src) == converters.fingerprint(tmp_path / "dst")
-    assert converters.compare(src, tmp_path / "dst").verdict == "same values, other layout"
-
-
-def test_norm_head_cannot_be_brought_back_unless_the_loss_is_accepted(tmp_path):
-    src = write_original(tmp_path / "src", make_model(INTERNLM2), INTERNLM2, 2, how=Variant(norm_head=True))
-    converters.convert(src, tmp_path / "hf", to="hf")
-    how = {"to": "original", "tp": 4, "given": {"norm_head": True}}
-    with pytest.raises(UnsupportedError, match="cannot be brought back") as refused:
-        converters.convert(tmp_path / "hf", tmp_path / "back", **how)
-    assert "`accept_lossy=True`" in refused.value.fix
-    assert not (tmp_path / "back").exists()
-    report = converters.convert(tmp_path / "hf", tmp_path / "back", accept_lossy=True, **how)
-    assert any(note.startswith("lossy: the head") for note in report.notes)
-    assert read_config(tmp_path / "back")["norm_head"] is True
-    states = [state for _, state in sorted(read_cells(tmp_path / "back").items())]
-    head = np.concatenate([state["output.weight"] for state in states])
-    assert (head == read_hf(tmp_path / "hf")["output.weight"]).all()
-    assert report.fingerprints == converters.fingerprint(tmp_path / "back")
-    differing = {
-        name
-        for name, digest in converters.fingerprint(tmp_path / "hf").items()
-        if digest != report.fingerprints[name]
-    }
-    assert differing <= {"head.weight"}
-    record = json.loads((tmp_path / "back/conversion.json").read_text())
-    assert record["lossy"] == ["head.weight"]
-
-
-def test_norm_head_stays_as_it_is_in_a_new_grid(tmp_path):
-    how = Variant(norm_head=True)
-    model = make_model(INTERNLM2)
-    src = write_original(tmp_path / "src", model, INTERNLM2, 2, how=how)
-    converters.convert(src, tmp_path / "dst", to="original", tp=4)
-    assert read_config(tmp_path / "dst")["norm_head"] is True
-    assert_same_cells(read_cells(tmp_path / "dst"), cells(model, INTERNLM2, 4, how=how))
 
 
 @FAMILY
@@ -431,16 +257,3 @@ def test_internlm_config_without_kv_heads_has_one_per_head(tmp_path):
     assert "num_kv_attention_heads" not in read_config(tmp_path / "src")
     config = written_config(tmp_path)
     assert config.get("num_key_value_heads", config["num_attention_heads"]) == INTERNLM.heads
-
-
-@pytest.mark.parametrize("value", [True, False])
-def test_the_order_of_rows_of_what_was_converted_is_known_from_its_record(tmp_path, value):
-    src = write_hf(tmp_path / "src", make_model(INTERNLM2), INTERNLM2)
-    converters.convert(src, tmp_path / "original", to="original", given={"adapt_hf": value})
-    config = read_config(tmp_path / "original")
-    silent = {key: said for key, said in config.items() if key not in ("adapt_hf", "qk_interleaved")}
-    torch.save(silent, tmp_path / "original/model_config.pt")
-    converters.convert(tmp_path / "original", tmp_path / "dst", to="hf")
-    assert_same(read_hf(tmp_path / "dst"), expected(make_model(INTERNLM2), INTERNLM2, "hf"))
-    record = json.loads((tmp_path / "dst/conversion.json").read_text())
-    assert record["source"]["choices"]["adapt_hf"] is value
