@@ -29,27 +29,19 @@ if TYPE_CHECKING:
     from converters.source.checkpoint import LogicalTensor as LogicalTensor
     from converters.source.checkpoint import open_checkpoint as open_checkpoint
 
-_HOMES = {
-    "TokenizerFacts": "auxiliary.tokens",
-    "Checkpoint": "source.checkpoint",
-    "LogicalTensor": "source.checkpoint",
-    "open_checkpoint": "source.checkpoint",
-    "Execution": "conversion.convert",
-    "Report": "conversion.convert",
-    "carry_out": "conversion.convert",
-    "convert": "conversion.convert",
-    "fix_index": "inspection.index_repair",
-    "Inspection": "inspection.report",
-    "inspect": "inspection.report",
-    "llama_config": "planning.plan",
-    "ConversionOptions": "options",
-    "Plan": "planning.plan",
-    "plan_conversion": "planning.plan",
-    "Comparison": "sinks.comparison",
-    "compare": "sinks.comparison",
-    "fingerprint": "sinks.digests",
-    "read_tensors": "sinks.memory",
+_NAMES = {
+    "auxiliary.tokens": "TokenizerFacts",
+    "conversion.convert": "Execution Report carry_out convert",
+    "inspection.index_repair": "fix_index",
+    "inspection.report": "Inspection inspect",
+    "options": "ConversionOptions",
+    "planning.plan": "Plan llama_config plan_conversion",
+    "sinks.comparison": "Comparison compare",
+    "sinks.digests": "fingerprint",
+    "sinks.memory": "read_tensors",
+    "source.checkpoint": "Checkpoint LogicalTensor open_checkpoint",
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 __all__ = sorted(_HOMES)
 
 

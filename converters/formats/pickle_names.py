@@ -7,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from converters.formats.tensors import ELEMENT_TYPES, MAX_DIMS, DType
-
-MAX_SIZE = 1 << 63  # torch counts in 64 bits, with a sign
+from converters.formats.tensors import ELEMENT_TYPES, DType, is_size, is_sizes
 
 
 @dataclass(frozen=True)
@@ -43,30 +41,22 @@ class Malformed(Exception):
     """The pickle breaks its own rules."""
 
 
-def is_size(value: object) -> bool:
-    return type(value) is int and 0 <= value < MAX_SIZE
-
-
-def _is_sizes(value: object) -> bool:
-    return type(value) is tuple and len(value) <= MAX_DIMS and all(is_size(item) for item in value)
-
-
 def _empty_dict() -> dict[object, object]:
     return {}
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *others: Any) -> TensorRef:
     """others: requires_grad, hooks, and metadata, of which there may be none."""
-    if type(storage) is not Storage or not is_size(offset) or not _is_sizes(shape) or not _is_sizes(strides):
+    if type(storage) is not Storage or not is_size(offset):
+        raise Malformed("a tensor is described by the wrong kinds of values")
+    if not is_sizes(shape, tuple) or not is_sizes(strides, tuple):
         raise Malformed("a tensor is described by the wrong kinds of values")
     if len(shape) != len(strides) or len(others) not in (2, 3) or any(others[2:]):
         raise Malformed("a tensor is described by the wrong kinds of values")
     if math.prod(shape) > storage.numel:
         raise Malformed(f"a tensor of shape {list(shape)[:8]} repeats the elements of its storage")
-    if (
-        math.prod(shape)
-        and offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) >= storage.numel
-    ):
+    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    if math.prod(shape) and last >= storage.numel:
         raise Malformed(f"a tensor of shape {list(shape)[:8]} reaches beyond the end of its storage")
     return TensorRef(storage, offset, shape, strides)
 
@@ -78,7 +68,7 @@ def _rebuild_parameter(data: Any, grad: Any, hooks: Any) -> TensorRef:
 
 
 def _rebuild_size(sizes: Any) -> tuple[int, ...]:
-    if not _is_sizes(sizes):
+    if not is_sizes(sizes, tuple):
         raise Malformed("a torch.Size holds something that is not a size")
     return tuple(sizes)
 

@@ -7,6 +7,7 @@ torch/serialization.py (`persistent_id`), CPython's Modules/_pickle.c.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -101,15 +102,12 @@ class _Pickler:
         kind = ELEMENT_TYPES[tensor.dtype].storage
         if kind is None:
             raise UnsupportedError(f"torch files hold no storage of element type {tensor.dtype}", tensor.name)
-        numel = 1
-        for size in tensor.shape:
-            numel *= size
         self.out += b"("
         self.text("storage")
         self.named("torch", kind)
         self.text(key)
         self.text("cpu")
-        self.number(numel)
+        self.number(math.prod(tensor.shape))
         self.out += b"t"
         self.memoize()
         self.out += b"Q"

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from converters.errors import IntegrityError, UnsupportedError
-from converters.formats.pickle_names import CALLS, GLOBALS, Malformed, Name, Storage, is_size
+from converters.formats.pickle_names import CALLS, GLOBALS, Malformed, Name, Storage
+from converters.formats.tensors import is_size
 from converters.values import shown
 
 MAX_BYTES = 32 << 20
@@ -82,12 +83,12 @@ class _Machine:
         at = len(self.stack) - count
         if at < (self.marks[-1] if self.marks else 0):
             raise Malformed("it takes more values than it put down")
-        values = tuple(self.stack[at:])
-        del self.stack[at:]
-        return values
+        return self._pop_from(at)
 
     def pop_to_mark(self) -> tuple[Any, ...]:
-        at = self.marks.pop()
+        return self._pop_from(self.marks.pop())
+
+    def _pop_from(self, at: int) -> tuple[Any, ...]:
         values = tuple(self.stack[at:])
         del self.stack[at:]
         return values

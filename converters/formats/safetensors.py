@@ -19,13 +19,13 @@ from converters.formats.jsontext import json_value
 from converters.formats.placeholders import refuse_damaged, refuse_placeholder
 from converters.formats.tensors import (
     ELEMENT_TYPES,
-    MAX_DIMS,
     FileLayout,
     Span,
     StoredTensor,
     TensorLike,
     contiguous_strides,
     is_name,
+    is_sizes,
     nbytes,
 )
 from converters.values import shown
@@ -134,7 +134,8 @@ def _locate(where: str, start: int, name: str, fields: object) -> StoredTensor:
     if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
         refuse_damaged(f"the header describes {name!r} by the wrong fields", where)
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
-    if not isinstance(dtype, str) or not _is_sizes(shape) or not _is_sizes(offsets) or len(offsets) != 2:
+    sizes = is_sizes(shape, list) and is_sizes(offsets, list) and len(offsets) == 2
+    if not isinstance(dtype, str) or not sizes:
         refuse_damaged(f"the header describes {name!r} by the wrong kinds of values", where)
     if dtype not in ELEMENT_TYPES:
         raise UnsupportedError(
@@ -148,14 +149,6 @@ def _locate(where: str, start: int, name: str, fields: object) -> StoredTensor:
             f"{name!r} has {offsets[1] - offsets[0]} bytes where its shape needs {tensor.nbytes}", where
         )
     return tensor
-
-
-def _is_sizes(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= MAX_DIMS
-        and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
-    )
 
 
 def _check_cover(tensors: list[StoredTensor], start: int, source: ByteSource) -> None:

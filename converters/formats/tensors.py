@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from converters.errors import UnsupportedError
 
@@ -21,6 +21,7 @@ MAX_NAME = 512
 """Characters in the name of a tensor. Wrappers of training frameworks within each other give some 200; what
 is taken off a name piece by piece has to end."""
 MAX_DIMS = 64
+MAX_SIZE = 1 << 63  # torch counts in 64 bits, with a sign
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,15 @@ class FileLayout:
 def is_name(value: object) -> bool:
     """Whether a tensor may be called so."""
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME
+
+
+def is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value < MAX_SIZE
+
+
+def is_sizes(value: object, kind: type[list[Any]] | type[tuple[Any, ...]]) -> bool:
+    """Whether it is a list, or a tuple, of what may be sizes of dimensions."""
+    return isinstance(value, kind) and len(value) <= MAX_DIMS and all(map(is_size, value))
 
 
 def nbytes(dtype: str, shape: tuple[int, ...]) -> int:
