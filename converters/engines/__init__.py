@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
 
 from converters.errors import UnsupportedError, UsageError
 from converters.formats.folder import Folder
@@ -21,19 +20,9 @@ THREADS = "threads"
 RAY = "ray"
 
 
-class Engine(Protocol):
-    """Writes what an earlier run of the same engine has not written in `staging` yet. stream: reads the
-    source in this process. evidence: digest what passes."""
-
-    def __call__(
-        self,
-        plan: Plan,
-        stream: Stream,
-        staging: Path,
-        workers: int | None,
-        evidence: bool,
-        progress: Progress,
-    ) -> Written: ...
+Engine = Callable[[Plan, Stream, Path, "int | None", bool, Progress], Written]
+"""Writes what an earlier run of the same engine has not written yet: plan, stream (reads the source in this
+process), staging, workers, evidence (digest what passes), progress."""
 
 
 def open_engine(name: str, source: Folder, cluster: str | None = None) -> AbstractContextManager[Engine]:

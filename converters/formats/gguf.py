@@ -17,7 +17,7 @@ import numpy as np
 
 from converters.errors import UnsupportedError
 from converters.formats.bytesource import ByteSource, opened
-from converters.formats.gguf_blocks import QuantisedBlocks, encoder, is_quantised, stored_nbytes
+from converters.formats.gguf_blocks import QuantisedBlocks, check_quantiser, is_quantised, stored_nbytes
 from converters.formats.gguf_read import ARRAY, BOOL, FLOAT32, INT32, SCALARS, STRING, UINT32, Header
 from converters.formats.placeholders import refuse_damaged, refuse_placeholder
 from converters.formats.tensors import (
@@ -68,8 +68,9 @@ def layout(
     size = start + (members[-1].end if members else 0)
     if not quantise:
         return FileLayout(size, _spans(members, [start + one.offset for one in members]), ((0, head),))
+    check_quantiser()
     blocks = QuantisedBlocks.of([(one.tensor, one.quantised, start + one.offset) for one in members])
-    return FileLayout(size, _spans(members, blocks.starts), ((0, head),), encode=encoder(blocks))
+    return FileLayout(size, _spans(members, blocks.starts), ((0, head),), encode=blocks.encode)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,6 @@ from converters.formats.tensors import TensorLike, nbytes
 
 BLOCK, BLOCK_BYTES = 32, 34  # numbers in a block, and its bytes: a float16 scale, then one for each
 _IMAGE_BYTES = 4 * BLOCK  # of a block in the image, which is float32
-
-Encode = Callable[[int, memoryview], tuple[int, memoryview]]
 
 
 def is_quantised(tensor: TensorLike) -> bool:
@@ -62,11 +60,6 @@ class QuantisedBlocks:
         if within % _IMAGE_BYTES or len(data) % _IMAGE_BYTES:
             raise IntegrityError(f"{len(data)} bytes at {within} are not whole blocks of {BLOCK} numbers")
         return self.offsets[number] + within // _IMAGE_BYTES * BLOCK_BYTES, _quantised(data)
-
-
-def encoder(blocks: QuantisedBlocks) -> Encode:
-    check_quantiser()
-    return blocks.encode
 
 
 def check_quantiser() -> None:

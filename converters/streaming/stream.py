@@ -137,16 +137,13 @@ def _read(piece: Piece, itemsize: int, files: Sources) -> bytes:
     return out.tobytes()
 
 
-def default_workers() -> int:
-    return min(os.cpu_count() or 1, 4)
-
-
 def in_parallel(
     work: Callable[[T], R], items: Sequence[T], workers: int | None, stop: Callable[[], None] = lambda: None
 ) -> list[R]:
     """`work` on every item, results in order. The first error cancels what has not begun, and is raised.
 
-    stop: has what others have begun end soon."""
+    workers: threads; as many as there are processors, at most 4, if None. stop: has what others have begun
+    end soon."""
     if workers is not None and workers < 1:
         raise UsageError(f"{workers} workers can do nothing", "`workers`", "give 1 or more")
-    return in_threads(work, items, workers or default_workers(), stop)
+    return in_threads(work, items, workers or min(os.cpu_count() or 1, 4), stop)
