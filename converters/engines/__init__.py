@@ -20,7 +20,7 @@ THREADS = "threads"
 RAY = "ray"
 
 
-Engine = Callable[[Plan, Stream, Path, "int | None", bool, Progress], Written]
+Engine = Callable[[Plan, Stream, Path, int | None, bool, Progress], Written]
 """Writes what an earlier run of the same engine has not written yet: plan, stream (reads the source in this
 process), staging, workers, evidence (digest what passes), progress."""
 
