@@ -14,6 +14,7 @@ import typer.main
 from hypothesis import settings
 
 from tests.environment import open_folder
+from tests.timing import soon
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -38,8 +39,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub is asked again without a pause, unless it asks for one."""
-    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0)
+    """A hub is asked again almost without a pause, unless it asks for one."""
+    monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", soon)
 
 
 @pytest.fixture(autouse=True, scope="session")

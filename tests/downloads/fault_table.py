@@ -23,7 +23,7 @@ from internlm_zoo import download
 from internlm_zoo.errors import ZooError
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
-from tests.timing import PATIENCE, short_silence
+from tests.timing import PATIENCE, short_silence, soon
 from tests.world import FILES, REPO, WEIGHTS, content_below, sha256, write
 
 WORKERS = 12
@@ -245,10 +245,10 @@ class Bench:
 
 
 def outcomes(cases: Sequence[Case] = CASES) -> dict[Case, Outcome]:
-    """Run them all; about as long as the slowest dozen. Who is asked again is asked at once."""
+    """Run them all; about as long as the slowest dozen. Who is asked again is asked soon."""
     mine = threading.local()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        stack.enter_context(patch("internlm_zoo.net.retry_policy.RetryPolicy.pause", lambda *_: 0.0))
+        stack.enter_context(patch("internlm_zoo.net.retry_policy.RetryPolicy.pause", soon))
         opening, numbers = threading.Lock(), count()
         overlay = Path(folder) / "overlay.yaml"
         overlay.write_text(OVERLAY)
