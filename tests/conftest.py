@@ -64,12 +64,10 @@ def one_parser() -> Iterator[None]:
 @pytest.fixture
 def zoo(capsys, monkeypatch, tmp_path):
     """Run the command line in this process; gives (exit code, stdout, stderr)."""
-    import internlm_zoo.cli.compare
+    import internlm_zoo.cli.checkpoints
     import internlm_zoo.cli.convert
     import internlm_zoo.cli.download
-    import internlm_zoo.cli.inspect
     import internlm_zoo.cli.models
-    import internlm_zoo.cli.score
     from internlm_zoo.cli.shell import run
 
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
@@ -81,7 +79,7 @@ def zoo(capsys, monkeypatch, tmp_path):
         return code, out.out, out.err
 
     cli = internlm_zoo.cli
-    assert all((cli.compare, cli.convert, cli.download, cli.inspect, cli.models, cli.score))
+    assert all((cli.checkpoints, cli.convert, cli.download, cli.models))
     return call
 
 

@@ -58,13 +58,23 @@ def convert(
     from internlm_zoo.checkpoints.conversion import ConversionSource
     from internlm_zoo.checkpoints.conversion import convert as run
 
-    lossy, given, added = accept_lossy, given or {}, Path(tokenizer) if tokenizer else None
-    files = (added, weights, no_tokenizer, Path(code) if code else None)
     options = ConversionOptions(
-        to, tp, pp, max_shard_size, dtype, lossy, pad_vocab_to_multiple, given, *files
+        to=to,
+        tp=tp,
+        pp=pp,
+        max_shard_size=max_shard_size,
+        dtype=dtype,
+        accept_lossy=accept_lossy,
+        pad_vocab_to_multiple=pad_vocab_to_multiple,
+        given=given or {},
+        tokenizer=Path(tokenizer) if tokenizer else None,
+        weights=weights,
+        no_tokenizer=no_tokenizer,
+        code=Path(code) if code else None,
     )
     source, settings = ConversionSource(os.fspath(src), known_as, from_hub), Settings.or_environment(settings)
-    execution = Execution(workers, force, evidence, engine, settings.environ.get("RAY_ADDRESS"))
+    cluster = settings.environ.get("RAY_ADDRESS")
+    execution = Execution(workers=workers, force=force, evidence=evidence, engine=engine, cluster=cluster)
     if engine == "ray":  # what it says of a lost worker would be printed among the results
         set_for_libraries({"RAY_DEDUP_LOGS_SKIP_REGEX": "."})
     return run(source, Path(dst), options, execution, settings=settings, progress=progress)
@@ -117,8 +127,11 @@ def inspect(
     from internlm_zoo.checkpoints.inspection import InspectionRequest
     from internlm_zoo.checkpoints.inspection import inspect as look
 
-    request = InspectionRequest(os.fspath(target), deep, fix_index, known_as, given, weights, workers)
-    return look(request, settings=Settings.or_environment(settings), progress=progress)
+    name, settings = os.fspath(target), Settings.or_environment(settings)
+    request = InspectionRequest(
+        name, deep=deep, fix_index=fix_index, known_as=known_as, given=given, weights=weights, workers=workers
+    )
+    return look(request, settings=settings, progress=progress)
 
 
 @errors_redacted()
@@ -179,10 +192,7 @@ def compare_logits(
     from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.logits import compare_logits as run
 
-    sides = [
-        LoadRequest(
-            os.fspath(side), ("cpu",), dtype="float32", known_as=known_as, given=given, weights=chosen
-        )
-        for side, chosen in zip((one, other), weights, strict=True)
-    ]
+    how: dict[str, Any] = {"devices": ("cpu",), "dtype": "float32", "known_as": known_as, "given": given}
+    pairs = zip((one, other), weights, strict=True)
+    sides = [LoadRequest(os.fspath(side), weights=chosen, **how) for side, chosen in pairs]
     return run(sides, settings=Settings.or_environment(settings), progress=progress)

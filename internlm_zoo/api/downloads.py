@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from converters.redaction import errors_redacted
 from internlm_zoo.progress import Progress
@@ -19,8 +19,9 @@ from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
     from internlm_zoo.downloads.plan import DownloadPlan
+    from internlm_zoo.downloads.request import DownloadRequest
     from internlm_zoo.downloads.result import DownloadResult
-    from internlm_zoo.integrity.report import VerifyReport
+    from internlm_zoo.integrity.report import Verification
 
 
 @errors_redacted()
@@ -50,13 +51,10 @@ def plan_download(
     progress, settings: as of `download`.
     Raises NotFoundError, AccessError, NetworkError, IntegrityError, UsageError.
     """
-    from internlm_zoo.downloads.request import DownloadRequest
     from internlm_zoo.downloads.run import plan_download as plan
-    from internlm_zoo.downloads.selection import Selection
 
-    folder, folders = None if local_dir is None else Path(local_dir), tuple(map(Path, adopt))
-    chosen = Selection(tuple(files), tuple(include), tuple(exclude))
-    request = DownloadRequest(model, chosen, format, source, revision, folder, folders, hf_cache, force)
+    how = {"format": format, "source": source, "revision": revision, "hf_cache": hf_cache, "force": force}
+    request = _request(model, files, include, exclude, local_dir, adopt, **how)
     return plan(request, settings=_with_token(settings, token_file, source), progress=progress)
 
 
@@ -99,19 +97,17 @@ def download(
     settings: instead of the environment's.
     Raises NotFoundError, AccessError, NetworkError, IntegrityError, NoSpaceError, UsageError, Cancelled.
     """
-    from internlm_zoo.downloads.request import DownloadRequest
     from internlm_zoo.downloads.run import carry_out
     from internlm_zoo.downloads.run import download as fetch
-    from internlm_zoo.downloads.selection import Selection
 
+    how = {"format": format, "source": source, "revision": revision, "hf_cache": hf_cache, "force": force}
     name = model if isinstance(model, str) else model.model
-    folder = None if local_dir is None else Path(local_dir)
-    chosen, folders = Selection(tuple(files), tuple(include), tuple(exclude)), tuple(map(Path, adopt))
-    what = DownloadRequest(name, chosen, format, source, revision, folder, folders, hf_cache)
-    request = replace(what, force=force, max_workers=max_workers, max_rate=max_rate)
+    request = _request(name, files, include, exclude, local_dir, adopt, **how)
+    request = replace(request, max_workers=max_workers, max_rate=max_rate)
     settings = _with_token(settings, token_file, source)
-    how: _How = {"settings": settings, "progress": progress, "cancel": cancel}
-    return fetch(request, **how) if isinstance(model, str) else carry_out(model, request, **how)
+    if isinstance(model, str):
+        return fetch(request, settings=settings, progress=progress, cancel=cancel)
+    return carry_out(model, request, settings=settings, progress=progress, cancel=cancel)
 
 
 @errors_redacted()
@@ -123,34 +119,38 @@ def verify(
     workers: int | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
-) -> VerifyReport:
+) -> Verification:
     """Hash a download or a conversion again: `ok`, and every `wrong`, `missing` and `extra` file by name.
 
     model_or_dir: a model in the store, or a folder. quick: compare sizes only. repair: fetch what is wrong or
     missing of a download again (`repaired`), of large files the bad blocks. workers: files at a time.
     progress: is told what happens. settings: instead of the environment's.
-    Of a model that the store has in several formats, the first report that is not ok, else the first.
+    Of a model that the store has in several formats, `folders` has a report of each.
     Raises NotFoundError for what was neither downloaded nor converted.
     """
+    from internlm_zoo.integrity.report import Verification
     from internlm_zoo.integrity.verify import verify_all
 
-    reports = verify_all(
-        os.fspath(model_or_dir),
-        workers,
-        settings=Settings.or_environment(settings),
-        quick=quick,
-        repair=repair,
-        progress=progress,
-    )
-    return next((report for report in reports if not report.ok), reports[0])
+    name, settings = os.fspath(model_or_dir), Settings.or_environment(settings)
+    how = {"quick": quick, "repair": repair}
+    return Verification(tuple(verify_all(name, workers, settings=settings, progress=progress, **how)))
 
 
-class _How(TypedDict):
-    """The arguments of a download that do not say what is downloaded."""
+def _request(
+    model: str,
+    files: Iterable[str],
+    include: Iterable[str],
+    exclude: Iterable[str],
+    local_dir: str | os.PathLike[str] | None,
+    adopt: Iterable[str | os.PathLike[str]],
+    **how: Any,
+) -> DownloadRequest:
+    from internlm_zoo.downloads.request import DownloadRequest
+    from internlm_zoo.downloads.selection import Selection
 
-    settings: Settings
-    progress: Progress | None
-    cancel: threading.Event | None
+    selection = Selection(tuple(files), tuple(include), tuple(exclude))
+    how["local_dir"] = None if local_dir is None else Path(local_dir)
+    return DownloadRequest(model, selection, adopt=tuple(map(Path, adopt)), **how)
 
 
 def _with_token(

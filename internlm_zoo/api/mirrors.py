@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from converters.redaction import errors_redacted
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
-    from internlm_zoo.mirror import Report
+    from internlm_zoo.mirror import Report, RunOptions
 
 
 @errors_redacted()
@@ -34,10 +34,10 @@ def plan_mirror(
     file, files, include, exclude, source, adopt, max_delete, deep, progress, settings: as of `apply_mirror`.
     A hub that is silent is in the report. Raises what `apply_mirror` raises before it begins.
     """
-    from internlm_zoo.mirror import RunOptions, plan
+    from internlm_zoo.mirror import plan
 
-    what, folders = (tuple(files), tuple(include), tuple(exclude)), tuple(map(Path, adopt))
-    options = RunOptions(deep, *what, source, folders, max_delete)
+    how = {"source": source, "max_delete": max_delete, "deep": deep}
+    options = _options(files, include, exclude, adopt, **how)
     return plan(Path(file), settings=Settings.or_environment(settings), options=options, progress=progress)
 
 
@@ -69,10 +69,10 @@ def apply_mirror(
     or UnsupportedError for what is wrong with the file, IntegrityError for a mirror whose index cannot be
     read, NoSpaceError.
     """
-    from internlm_zoo.mirror import RunOptions, apply
+    from internlm_zoo.mirror import apply
 
-    what, folders = (tuple(files), tuple(include), tuple(exclude)), tuple(map(Path, adopt))
-    options = RunOptions(deep, *what, source, folders, max_delete, max_workers, max_rate)
+    how = {"source": source, "max_delete": max_delete, "deep": deep}
+    options = _options(files, include, exclude, adopt, max_workers=max_workers, max_rate=max_rate, **how)
     return apply(Path(file), settings=Settings.or_environment(settings), options=options, progress=progress)
 
 
@@ -94,8 +94,20 @@ def diff_mirror(
     file, files, include, exclude, source, adopt, deep, progress, settings: as of `apply_mirror`.
     Raises what `plan_mirror` raises.
     """
-    from internlm_zoo.mirror import RunOptions, diff
+    from internlm_zoo.mirror import diff
 
-    what, folders = (tuple(files), tuple(include), tuple(exclude)), tuple(map(Path, adopt))
-    options = RunOptions(deep, *what, source, folders)
+    options = _options(files, include, exclude, adopt, source=source, deep=deep)
     return diff(Path(file), settings=Settings.or_environment(settings), options=options, progress=progress)
+
+
+def _options(
+    files: Iterable[str],
+    include: Iterable[str],
+    exclude: Iterable[str],
+    adopt: Iterable[str | os.PathLike[str]],
+    **how: Any,
+) -> RunOptions:
+    from internlm_zoo.mirror import RunOptions
+
+    how |= {"include": tuple(include), "exclude": tuple(exclude), "adopt": tuple(map(Path, adopt))}
+    return RunOptions(files=tuple(files), **how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from converters.redaction import errors_redacted
@@ -13,12 +13,36 @@ from internlm_zoo.settings import Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.smoke.result import SmokeResult
 
 
 @errors_redacted()
-def load(
+def plan_load(
     model_or_dir: str | os.PathLike[str],
+    *,
+    devices: Sequence[str] | None = None,
+    parallel: str = "layers",
+    dtype: str | None = None,
+    known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> LoadPlan:
+    """Which layers `load` would put on which device, how many bytes, in which dtype; from headers alone. Give
+    the plan to `load`, `generate` or `score`.
+
+    model_or_dir, devices, parallel, dtype, known_as, given, weights, progress, settings: as of `load`.
+    Raises what `load` raises before it reads weights.
+    """
+    how = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
+    return _planned(model_or_dir, settings, progress, **how, given=given, weights=weights)
+
+
+@errors_redacted()
+def load(
+    model_or_dir: str | os.PathLike[str] | LoadPlan,
     *,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
@@ -32,26 +56,58 @@ def load(
     """A model that runs, on stock transformers classes, and its tokenizer (None where there is none that
     they can have).
 
-    model_or_dir: a model of the registry, or a directory in hf, llama or original format. devices: as torch
-    names them; consecutive layers go to each. parallel: how it is split; only by layers. dtype: float32,
-    bfloat16, ...; None: the checkpoint's. known_as: the registry model that a directory holds. given: facts
-    that its config does not state. weights: which of several sets: `original`, `hf` or the name of a file.
-    progress: is told what happens. settings: instead of the environment's.
+    model_or_dir: a model of the registry, a directory in hf, llama or original format, or a plan, which takes
+    the place of the arguments that it was made with. devices: as torch names them; consecutive layers go to
+    each. parallel: how it is split; only by layers. dtype: float32, bfloat16, ...; None: the checkpoint's.
+    known_as: the registry model that a directory holds. given: facts that its config does not state.
+    weights: which of several sets: `original`, `hf` or the name of a file. progress: is told what happens.
+    settings: instead of the environment's.
     No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
-    from internlm_zoo.loading.directory import LoadRequest
-    from internlm_zoo.loading.load import load_model
+    from internlm_zoo.loading.load import execute
     from internlm_zoo.loading.tokenizer import stock
 
-    request = LoadRequest(os.fspath(model_or_dir), devices, parallel, dtype, known_as, given, weights)
-    loaded = load_model(request, settings=Settings.or_environment(settings), progress=progress)
+    how = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
+    loaded = execute(_planned(model_or_dir, settings, progress, **how, given=given, weights=weights))
     return loaded.model, loaded.tokenizer and stock(loaded.tokenizer)
 
 
 @errors_redacted()
+def generate(
+    model_or_dir: str | os.PathLike[str] | LoadPlan,
+    prompt: str,
+    *,
+    max_new_tokens: int = 64,
+    raw: bool = False,
+    devices: Sequence[str] | None = None,
+    dtype: str | None = None,
+    known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> str:
+    """What a model says to a prompt, always the most likely token.
+
+    prompt: of a chat model a user's turn, in its chat template. max_new_tokens: of the longest answer. raw:
+    leave the template out.
+    model_or_dir, devices, dtype, known_as, given, weights, progress, settings: as of `load`.
+    Raises what `load` raises; UnsupportedError for a reward model, NotFoundError without a tokenizer.
+    """
+    from internlm_zoo.loading.generate import generate as write
+    from internlm_zoo.loading.generate import require_writing
+    from internlm_zoo.loading.load import execute
+
+    how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
+    plan = _planned(model_or_dir, settings, progress, **how)
+    require_writing(plan.directory)
+    return write(execute(plan), prompt, max_new_tokens=max_new_tokens, raw=raw)
+
+
+@errors_redacted()
 def score(
-    model_or_dir: str | os.PathLike[str],
+    model_or_dir: str | os.PathLike[str] | LoadPlan,
     conversation: Sequence[dict[str, str]] | str,
     *,
     devices: Sequence[str] | None = None,
@@ -59,26 +115,53 @@ def score(
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
+    progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> float:
-    """What a reward model makes of a conversation.
+    """What a reward model makes of a conversation: the higher, the better it finds the last answer.
 
     conversation: `role` and `content` of each turn, or a text, which is taken as it is.
-    model_or_dir, devices, dtype, known_as, given, weights, settings: as of `load`.
+    model_or_dir, devices, dtype, known_as, given, weights, progress, settings: as of `load`.
     Raises what `load` raises; UnsupportedError for a model that writes text.
     """
-    from internlm_zoo.loading.directory import LoadRequest
-    from internlm_zoo.loading.load import load_model
+    how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
+    return scores(_planned(model_or_dir, settings, progress, **how), [conversation])[0]
+
+
+@errors_redacted()
+def scores(
+    model_or_dir: str | os.PathLike[str] | LoadPlan,
+    conversations: Iterable[Sequence[dict[str, str]] | str],
+    *,
+    devices: Sequence[str] | None = None,
+    dtype: str | None = None,
+    known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> list[float]:
+    """`score` of several conversations by a model that is loaded once.
+
+    conversations: each as of `score`.
+    model_or_dir, devices, dtype, known_as, given, weights, progress, settings: as of `load`.
+    """
+    from internlm_zoo.loading.load import execute
+    from internlm_zoo.loading.score import require_scoring
     from internlm_zoo.loading.score import score as score_of
 
-    request = LoadRequest(os.fspath(model_or_dir), devices, "layers", dtype, known_as, given, weights)
-    return score_of(load_model(request, settings=Settings.or_environment(settings)), conversation)
+    how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
+    plan = _planned(model_or_dir, settings, progress, **how)
+    require_scoring(plan.directory)
+    loaded = execute(plan)
+    return [score_of(loaded, conversation) for conversation in conversations]
 
 
 @errors_redacted()
 def smoke_test(
     model_or_dir: str | os.PathLike[str],
     *,
+    miniature: bool = False,
     devices: Sequence[str] | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -90,11 +173,30 @@ def smoke_test(
 
     Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere.
 
+    miniature: a small random model of the layout of this one of the registry, which is not downloaded.
     model_or_dir, devices, known_as, given, weights, progress, settings: as of `load`.
     Raises what `load` raises; a model that fails is a result.
     """
     from internlm_zoo.loading.directory import LoadRequest
+    from internlm_zoo.smoke.miniature import smoke_miniature
     from internlm_zoo.smoke.run import smoke_test as run
 
-    request = LoadRequest(os.fspath(model_or_dir), devices, known_as=known_as, given=given, weights=weights)
-    return run(request, settings=Settings.or_environment(settings), progress=progress)
+    name, settings = os.fspath(model_or_dir), Settings.or_environment(settings)
+    if miniature:
+        return smoke_miniature(name, settings=settings, devices=devices)
+    request = LoadRequest(name, devices=devices, known_as=known_as, given=given, weights=weights)
+    return run(request, settings=settings, progress=progress)
+
+
+def _planned(
+    model: str | os.PathLike[str] | LoadPlan, settings: Settings | None, progress: Progress | None, **how: Any
+) -> LoadPlan:
+    """how: the other fields of a LoadRequest."""
+    from internlm_zoo.loading.directory import LoadRequest
+    from internlm_zoo.loading.load import LoadPlan
+    from internlm_zoo.loading.load import plan_load as plan
+
+    if isinstance(model, LoadPlan):
+        return model
+    request = LoadRequest(os.fspath(model), **how)
+    return plan(request, settings=Settings.or_environment(settings), progress=progress)

@@ -10,29 +10,15 @@ from converters.system.threads import available
 
 # In the order `--help` shows them.
 _MODULES = (
-    "catalogue",
-    "download",
-    "cache",
-    "lock",
-    "status",
-    "convert",
-    "compare",
-    "inspect",
-    "models",
-    "score",
-    "mirror",
-    "serve",
-    "demo",
+    *("catalogue", "download", "cache", "lock", "status"),
+    *("convert", "checkpoints", "models", "mirror", "serve", "demo"),
 )
 
 # Libraries that make one for every processor and, where they get none, interrupt the process (OpenBLAS raises
 # SIGINT in blas_thread_init), end it (OpenMP) or panic (Rust's rayon, in tokenizers).
-_FEW_THREADS = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "RAYON_NUM_THREADS": "1",
-}
+_FEW_THREADS = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+)
 
 
 def main(args: list[str] | None = None) -> None:

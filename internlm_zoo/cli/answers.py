@@ -30,7 +30,7 @@ class CommandResult:
     exit_code: int = 0
 
 
-def say(answer: CommandResult, *, as_json: bool) -> None:
+def print_result(answer: CommandResult, *, as_json: bool) -> None:
     """The result, on stdout."""
     view = answer.view
     if as_json:
@@ -47,11 +47,11 @@ def say(answer: CommandResult, *, as_json: bool) -> None:
         stdout().print(view)
 
 
-def tell(text: str, style: str | None = None) -> None:
+def print_note(text: str, style: str | None = None) -> None:
     """A sentence, on stderr."""
     from internlm_zoo.cli.console import stderr
 
-    stderr().tell(text, style)
+    stderr().print_line(text, style)
 
 
 def print_error(error: ZooError, *, as_json: bool, debug: bool) -> None:
@@ -63,9 +63,9 @@ def print_error(error: ZooError, *, as_json: bool, debug: bool) -> None:
         return
     first, *more = error.lines
     for line in (f"error: {first}", *more):
-        tell(line, "bold red")
+        print_note(line, "bold red")
     if error.fix:
-        tell(f"  fix: {error.fix}")
+        print_note(f"  fix: {error.fix}")
 
 
 def print_parse_error(error: Any) -> None:

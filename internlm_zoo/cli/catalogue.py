@@ -26,14 +26,12 @@ group("registry", help="Check and export the registry.")
 @verb("list", example="internlm-zoo list --family internlm2.5 --kind chat")
 def list_models(
     shell: Shell,
-    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Only base, chat, chat-sft, reward, instruct or prover.")
-    ] = None,
-    cached: Annotated[bool, typer.Option("--cached", help="Only models in the local store.")] = False,
+    family: Annotated[str | None, "Only this family."] = None,
+    kind: Annotated[str | None, "Only base, chat, chat-sft, reward, instruct or prover."] = None,
+    cached: Annotated[bool, "Only models in the local store."] = False,
     columns: Annotated[str | None, typer.Option(metavar="A,B,...", help=f"Any of {_COLUMNS}.")] = None,
     sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="By a column, unknown last.")] = None,
-    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    reverse: Annotated[bool, "The other way round."] = False,
 ) -> CommandResult:
     """List the models, where they are published and in which format."""
     from internlm_zoo.cli.catalogue_list import chosen, models_table, ordered
@@ -52,7 +50,7 @@ def list_models(
 def show(
     shell: Shell,
     model: Annotated[str, typer.Argument(help="Name of a model, as `list` shows it.")],
-    files: Annotated[bool, typer.Option("--files", help="Every file of every recorded release.")] = False,
+    files: Annotated[bool, "Every file of every recorded release."] = False,
 ) -> CommandResult:
     """Show all that is known about one model; what no source states is unknown."""
     from internlm_zoo.cli.catalogue_sheet import model_sheet
@@ -71,7 +69,7 @@ def show(
 def evals(
     shell: Shell,
     models: Annotated[list[str] | None, typer.Argument(help="Models to look at; all tables if none.")] = None,
-    chart: Annotated[Path | None, typer.Option(help="Draw the scores into a .png or .svg file.")] = None,
+    chart: Annotated[Path | None, "Draw the scores into a .png or .svg file."] = None,
 ) -> CommandResult:
     """Show the published evaluation tables; the named models come first, the others for comparison."""
     from internlm_zoo.cli.catalogue_scores import evaluation_tables
@@ -102,8 +100,8 @@ def validate(
         lines = [str(problem) for problem in error.problems]
         return CommandResult({"valid": False, "problems": error.problems}, lines, error.exit_code)
     counts = {name: len(getattr(registry, name)) for name in ("hubs", "families", "models", "evaluations")}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return CommandResult({"valid": True, **counts}, [f"valid: {told}"])
+    view = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return CommandResult({"valid": True, **counts}, [f"valid: {view}"])
 
 
 @verb("schema", group="registry", example="internlm-zoo registry schema > registry.schema.json")

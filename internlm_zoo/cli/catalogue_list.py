@@ -164,10 +164,10 @@ def _field(name: str, option: str) -> Field:
 
 def _legend(registry: Registry, models: Sequence[Model], columns: Sequence[str]) -> str:
     used = {release.hub for model in models for release in model.releases}
-    told = [f"{hub.short or name} {hub.title}" for name, hub in registry.hubs.items() if name in used]
+    names = [f"{hub.short or name} {hub.title}" for name, hub in registry.hubs.items() if name in used]
     if not {"hf", "original"} & {*columns}:
-        told = []
+        names = []
     elif any(release.format is None for model in models for release in model.releases):
-        told.append("? format not stated by a source")
+        names.append("? format not stated by a source")
     count = "1 model" if len(models) == 1 else f"{len(models)} models"
-    return f"{count}. {' · '.join(told)}".rstrip(" ")
+    return f"{count}. {' · '.join(names)}".rstrip(" ")

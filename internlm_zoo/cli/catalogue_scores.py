@@ -33,8 +33,8 @@ class _Scores:
         title = f"{table.section} · {table.source} · {table.id}"
         categories = any(row.category for row in table.rows)
         in_pipe = categories and not console.is_terminal
-        columns = [Column("Category")] if in_pipe else []
-        columns += [Column("Benchmark"), *(self._column(model) for model in table.models)]
+        titles = ("Category", "Benchmark") if in_pipe else ("Benchmark",)
+        columns = (*titles, *map(self._column, table.models))
         yield TextTable(columns, list(self._rows(in_pipe, categories)), title=title)
 
     def _column(self, model: str) -> Column:

@@ -13,10 +13,7 @@ from internlm_zoo.errors import UsageError
 
 _MOST = 1 << 20  # bytes of one value
 
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Threads; default: one per processor, at most 4.")
-]
-
+Workers = Annotated[int | None, "Threads; default: one per processor, at most 4."]
 KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
 
 
@@ -40,9 +37,7 @@ class WeightsOptions(GivenOptions):
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights",
-            metavar="NAME",
-            help="Which of several sets of weights: original, hf or the name of a file.",
+            "--weights", metavar="NAME", help="Which of several sets: original, hf or a file's name."
         ),
     ] = None
 
@@ -58,9 +53,7 @@ class CheckpointOptions(WeightsOptions):
 class DeviceOptions(CheckpointOptions):
     """And where it runs."""
 
-    devices: Annotated[
-        str | None, typer.Option("--devices", help="For consecutive layers, like cuda:0,cuda:1 or cpu,cpu.")
-    ] = None
+    devices: Annotated[str | None, "For consecutive layers, like cuda:0,cuda:1 or cpu,cpu."] = None
 
     def keywords(self) -> dict[str, Any]:
         names = self.devices and [name.strip() for name in self.devices.split(",")]
@@ -71,10 +64,7 @@ class DeviceOptions(CheckpointOptions):
 class ModelOptions(DeviceOptions):
     """And in which element type."""
 
-    dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="float32, float16, bfloat16, float64; default: that of most bytes."),
-    ] = None
+    dtype: Annotated[str | None, "float32, float16, bfloat16, float64; default: that of most bytes."] = None
 
 
 def facts_given(pairs: list[str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Screen(Console):
             renderable = plain_text(renderable)
         return super().render(renderable, options)
 
-    def tell(self, text: str, style: str | None = None) -> None:
+    def print_line(self, text: str, style: str | None = None) -> None:
         """A sentence, not broken at the width of the screen. An error's has two texts of LINE characters."""
         self.print(plain(as_flags(text), 3 * LINE), style=style, soft_wrap=True)
 

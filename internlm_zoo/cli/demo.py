@@ -11,9 +11,9 @@ import typer
 from converters.system.filesystem import scratch
 from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.tables import TextTable, figure, wide
 
 if TYPE_CHECKING:
-    from internlm_zoo.cli.tables import TextTable
     from internlm_zoo.demo.report import StepResult
 
 
@@ -43,11 +43,10 @@ def demo(
         for hub, url in environment.hubs.items():
             shell.note(f"{hub} on {url}")
         for model in MODELS:
-            shell.note("")
-            shell.note(model)
+            shell.note("", model)
             for result in run_steps(environment, model):
                 results.append(result)
-                _tell(shell, result, verbose)
+                _note(shell, result, verbose)
     ok = all(result.ok for result in results)
     for path in write(results, report_dir) if report_dir else ():
         shell.note(f"wrote {path}")
@@ -58,25 +57,14 @@ def demo(
 def _table(results: list[StepResult]) -> TextTable:
     from rich.text import Text
 
-    from internlm_zoo.cli.tables import Column, TextTable
     from internlm_zoo.demo.report import figures
 
     marks = {True: Text("✓", style="green"), False: Text("✗", style="bold red")}
-    return TextTable(
-        [
-            Column(""),
-            Column("Model"),
-            Column("Step"),
-            Column("Proved", narrow="fold"),
-            Column("MB", "right"),
-            Column("s", "right"),
-        ],
-        [[marks[one.ok], one.model, one.step, one.proved, *figures(one)] for one in results],
-        title="What was proved",
-    )
+    rows = [(marks[one.ok], one.model, one.step, one.proved, *figures(one)) for one in results]
+    titles = ("", "Model", "Step", wide("Proved"), figure("MB"), figure("s"))
+    return TextTable(titles, rows, title="What was proved")
 
 
-def _tell(shell: Shell, result: StepResult, verbose: bool) -> None:
-    shell.note(f"  {'✓' if result.ok else '✗'} {result.step}: {result.proved}")
-    for command in result.commands if verbose else ():
-        shell.note(f"      $ {command}")
+def _note(shell: Shell, result: StepResult, verbose: bool) -> None:
+    commands = [f"      $ {command}" for command in result.commands if verbose]
+    shell.note(f"  {'✓' if result.ok else '✗'} {result.step}: {result.proved}", *commands)

@@ -10,9 +10,7 @@ import typer
 
 from internlm_zoo.cli.option_groups import Options
 
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Files at a time; default: one per processor.")
-]
+Workers = Annotated[int | None, "Files at a time; default: one per processor."]
 
 
 @dataclass(frozen=True)
@@ -22,16 +20,9 @@ class FileOptions(Options):
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", help="These files, by their paths.")
     ] = None
-    include: Annotated[
-        list[str] | None,
-        typer.Option("--include", help="And files that match this glob; with neither: all."),
-    ] = None
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="No files that match this glob.")] = (
-        None
-    )
-    source: Annotated[
-        str, typer.Option("--source", help="auto, a hub, or a URL or directory that mirrors the hubs.")
-    ] = "auto"
+    include: Annotated[list[str] | None, "And files that match this glob; with neither: all."] = None
+    exclude: Annotated[list[str] | None, "No files that match this glob."] = None
+    source: Annotated[str, "auto, a hub, or a URL or directory that mirrors the hubs."] = "auto"
     adopt: Annotated[
         list[Path] | None,
         typer.Option("--adopt", metavar="DIR", help="Look for the files below this folder, too."),
@@ -42,7 +33,5 @@ class FileOptions(Options):
 class SpeedOptions(Options):
     """How much at a time."""
 
-    max_workers: Annotated[int, typer.Option("--max-workers", min=1, help="Files at a time.")] = 8
-    max_rate: Annotated[
-        str | None, typer.Option("--max-rate", help="At most so much per second, as 20MB.")
-    ] = None
+    max_workers: Annotated[int, "Files at a time."] = 8
+    max_rate: Annotated[str | None, "At most so much per second, as 20MB."] = None

@@ -36,26 +36,26 @@ def options_of(parameters: Sequence[Any]) -> Iterator[None]:
 
 def as_flags(text: str) -> str:
     """The same with flags in the place of parameters; what is between backticks otherwise stays as it is."""
-    return _QUOTED.sub(_spoken, text) if "`" in text else text
+    return _QUOTED.sub(_translated, text) if "`" in text else text
 
 
-def _spoken(quoted: re.Match[str]) -> str:
+def _translated(quoted: re.Match[str]) -> str:
     try:
         return _flags(quoted[1]) or quoted[0]
-    except (SyntaxError, ValueError, KeyError):  # no Python, or no parameter of this command: prose
+    except (SyntaxError, ValueError, LookupError):  # no Python, or no parameter of this command: prose
         return quoted[0]
 
 
 def _flags(code: str) -> str:
-    """Raises SyntaxError, ValueError or KeyError for what is no parameter."""
+    """Raises SyntaxError, ValueError or LookupError for what is no parameter, or has no such flag."""
     if code.isidentifier():
         return _flag(_option(code))
     verb, call = _call(code)
     if verb is None:
-        return " ".join(_said(_option, one) for one in call.keywords)
+        return " ".join(_option_text(_option, one) for one in call.keywords)
     command = commands()[verb]
     named = _by_name(command.params)
-    words = [_word(one) for one in call.args] + [_said(named.__getitem__, one) for one in call.keywords]
+    words = [*map(_shell_word, call.args), *(_option_text(named.__getitem__, one) for one in call.keywords)]
     return f"`{' '.join(['internlm-zoo', verb, *words])}`"
 
 
@@ -105,36 +105,28 @@ def _by_name(parameters: Sequence[Any]) -> Mapping[str, Any]:
     return {one.name: one for one in parameters if one.param_type_name == "option"}
 
 
-def _said(find: Callable[[str], Any], keyword: ast.keyword) -> str:
+def _option_text(find: Callable[[str], Any], keyword: ast.keyword) -> str:
     option, value = find(str(keyword.arg)), keyword.value
     flag = _flag(option)
     if isinstance(value, ast.Constant) and isinstance(value.value, bool):
-        return flag if value.value else _off(option)
+        return flag if value.value else str(option.secondary_opts[0])
     if isinstance(value, ast.Dict):
-        return " ".join(_fact(flag, _word(key), one) for key, one in _items(value))
+        pairs = zip(value.keys, value.values, strict=True)
+        return " ".join(_fact(flag, _shell_word(key), one) for key, one in pairs if key is not None)
     many = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
-    return " ".join(f"{flag} {_word(one)}" for one in many)
-
-
-def _off(option: Any) -> str:
-    if not option.secondary_opts:
-        raise ValueError(option.name)
-    return str(option.secondary_opts[0])
-
-
-def _items(value: ast.Dict) -> Iterator[tuple[ast.expr, ast.expr]]:
-    return ((key, one) for key, one in zip(value.keys, value.values, strict=True) if key is not None)
+    return " ".join(f"{flag} {_shell_word(one)}" for one in many)
 
 
 def _fact(flag: str, name: str, value: ast.expr) -> str:
     """By an option of its own, where the command has one for this fact."""
     if name in _running.get():
-        return f"{_flag(_running.get()[name])} {_word(value)}"
-    text = value.value if isinstance(value, ast.Constant) else ast.unparse(value)
-    said = text if isinstance(text, str) else json.dumps(text)
-    return f"{flag} {name}={said if not isinstance(value, ast.Constant) else shlex.quote(said)}"
+        return f"{_flag(_running.get()[name])} {_shell_word(value)}"
+    if not isinstance(value, ast.Constant):
+        return f"{flag} {name}={ast.unparse(value)}"
+    text = value.value if isinstance(value.value, str) else json.dumps(value.value)
+    return f"{flag} {name}={shlex.quote(text)}"
 
 
-def _word(value: ast.expr) -> str:
+def _shell_word(value: ast.expr) -> str:
     """As a shell takes it; a name in capitals stands for what the user knows."""
     return shlex.quote(str(value.value)) if isinstance(value, ast.Constant) else ast.unparse(value)

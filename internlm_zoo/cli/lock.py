@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,25 +11,24 @@ import typer
 from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.tables import SHORT_REVISION, TextTable, byte_count, figure
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from internlm_zoo.registry.quoted import QuotedFact
     from internlm_zoo.sources.lock_update import Resolved
+    from internlm_zoo.sources.status import ReleaseComparison
 
 _DIFFERENT, _PARTLY = 1, 3
-_SHORT = 20
 
 
 @verb("lock", example="internlm-zoo lock internlm-chat-7b --check", asks_hubs=True)
 def lock(
     shell: Shell,
     models: Annotated[list[str] | None, typer.Argument(help="Models; all of them if none is named.")] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit 1 if anything differs.")
-    ] = False,
-    file: Annotated[Path | None, typer.Option(help="This lock file in place of the user's own.")] = None,
+    check: Annotated[bool, "Change nothing; exit 1 if anything differs."] = False,
+    file: Annotated[Path | None, "This lock file in place of the user's own."] = None,
 ) -> CommandResult:
     """Ask the hubs for revisions, sizes and digests of the models' releases, and record them.
 
@@ -39,13 +39,9 @@ def lock(
     from internlm_zoo.registry.quoted import sentences
 
     resolved = ask(models or (), check=check, file=file, settings=shell.settings)
-    for note in dict.fromkeys(note for item in resolved for note in item.notes):
-        shell.note(note)
+    note_all(shell, resolved)
     for item in resolved:
-        if item.error:
-            shell.note(f"{item.model} on {item.release.id}: {item.error}")
-        for told in sentences(_quoted_facts(item)):
-            shell.note(f"{item.release.id}: {told}")
+        shell.note(*(f"{item.release.id}: {sentence}" for sentence in sentences(_quoted_facts(item))))
     data = {"file": file or user_lock(shell.settings), "releases": [_facts(item) for item in resolved]}
     return CommandResult(data, _view(resolved), _exit_code(resolved, check))
 
@@ -63,21 +59,23 @@ def _facts(item: Resolved) -> dict[str, Any]:
     from internlm_zoo.sources.lock_update import changes
 
     now = item.now
-    return {
-        "model": item.model,
-        "hub": item.release.hub,
-        "repo": now.repo if now else item.release.repo,
-        "format": item.release.format,
-        "state": item.state,
-        "revision": now and now.revision,
-        "files": now and len(now.files),
-        "bytes": now and now.size,
-        "trust": now and now.trust,
-        "changes": changes(item.before, now) if item.before and now else [],
-        "quoted": _quoted_facts(item),
-        "error": item.error and as_flags(str(item.error)),
-        "notes": item.notes,
-    }
+    content = {"files": now and len(now.files), "bytes": now and now.size, "trust": now and now.trust}
+    differences = changes(item.before, now) if item.before and now else []
+    return {**release_facts(item), **content, "changes": differences, "quoted": _quoted_facts(item)}
+
+
+def release_facts(item: Resolved | ReleaseComparison) -> dict[str, Any]:
+    """Of one that a hub was asked for."""
+    release, now = item.release, item.now
+    place = {"model": item.model, "hub": release.hub, "repo": now.repo if now else release.repo}
+    found = {"format": release.format, "state": item.state, "revision": now and now.revision}
+    return {**place, **found, "error": item.error and as_flags(str(item.error)), "notes": item.notes}
+
+
+def note_all(shell: Shell, found: Sequence[Resolved | ReleaseComparison]) -> None:
+    """Every note once, and what could not be asked for."""
+    shell.note(*dict.fromkeys(note for item in found for note in item.notes))
+    shell.note(*(f"{item.model} on {item.release.id}: {item.error}" for item in found if item.error))
 
 
 def _quoted_facts(item: Resolved) -> tuple[QuotedFact, ...]:
@@ -90,28 +88,20 @@ def _quoted_facts(item: Resolved) -> tuple[QuotedFact, ...]:
 def _view(resolved: list[Resolved]) -> RenderableType:
     from rich.console import Group
 
-    from internlm_zoo.cli.tables import Column, TextTable
-
-    columns = [Column(title) for title in ("Model", "Hub", "Repository", "Revision")]
-    columns += [Column("Files", "right"), Column("Size", "right"), Column("State")]
-    overview = TextTable(columns, [_row(item) for item in resolved])
+    titles = ("Model", "Hub", "Repository", "Revision", figure("Files"), figure("Size"), "State")
+    overview = TextTable(titles, [_row(item) for item in resolved])
     differences = [row for item in resolved for row in _change_rows(item)]
     if not differences:
         return overview
-    titles = ("Release", "File", "Change", "Before", "Now")
-    return Group(
-        overview, "", TextTable([Column(title) for title in titles], differences, title="What changed")
-    )
+    changed = TextTable(("Release", "File", "Change", "Before", "Now"), differences, title="What changed")
+    return Group(overview, "", changed)
 
 
 def _row(item: Resolved) -> list[str]:
-    from internlm_zoo.cli.tables import byte_count
-
-    place = [item.model, item.release.hub]
-    if item.now is None:
-        return [*place, item.release.repo, "", "", "", item.state]
-    now = item.now
-    return [*place, now.repo, now.revision[:_SHORT], str(len(now.files)), byte_count(now.size), item.state]
+    now, content = item.now, ["", "", ""]
+    if now:
+        content = [now.revision[:SHORT_REVISION], str(len(now.files)), byte_count(now.size)]
+    return [item.model, item.release.hub, now.repo if now else item.release.repo, *content, item.state]
 
 
 def _change_rows(item: Resolved) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,6 @@ import typer
 from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.download_options import FileOptions, SpeedOptions
 from internlm_zoo.cli.flags import as_flags
-from internlm_zoo.cli.option_groups import Options
 from internlm_zoo.cli.shell import Shell, group, verb
 
 if TYPE_CHECKING:
@@ -32,9 +30,7 @@ _Summary = Annotated[
 class DiffOptions(FileOptions):
     """Options of all three."""
 
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Hash every file of the mirror, not only those that were touched.")
-    ] = False
+    deep: Annotated[bool, "Hash every file of the mirror, not only those that were touched."] = False
 
 
 @dataclass(frozen=True)
@@ -44,10 +40,7 @@ class PlanOptions(DiffOptions):
     max_delete: Annotated[
         str | None,
         typer.Option(
-            "--max-delete",
-            metavar="N|P%",
-            help="Stop rather than remove more files, or a greater part; 0: none. "
-            "Default: the file's, else 25%.",
+            metavar="N|P%", help="Stop rather than remove more, or a greater part; else the file's, 25%."
         ),
     ] = None
 
@@ -65,7 +58,7 @@ def mirror_plan(shell: Shell, file: _File, options: PlanOptions, summary: _Summa
     """
     from internlm_zoo import plan_mirror
 
-    return _answer(_report(plan_mirror, shell, file, options), summary)
+    return _answer(shell.call(plan_mirror, file, **options.keywords()), summary)
 
 
 @verb(
@@ -79,9 +72,7 @@ def mirror_apply(
     file: _File,
     options: ApplyOptions,
     summary: _Summary = None,
-    exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit 1 if anything was changed, like git diff does.")
-    ] = False,
+    exit_code: Annotated[bool, "Exit 1 if anything was changed, like git diff does."] = False,
 ) -> CommandResult:
     """Make the mirror hold what the file asks for, every file checked; go on where a killed run stopped.
 
@@ -90,7 +81,8 @@ def mirror_apply(
     """
     from internlm_zoo import apply_mirror
 
-    return _answer(_report(apply_mirror, shell, file, options), summary, changed=int(exit_code))
+    report = shell.call(apply_mirror, file, **options.keywords())
+    return _answer(report, summary, changed=int(exit_code))
 
 
 @verb("diff", group="mirror", example="internlm-zoo mirror diff mirror.yaml --deep", asks_hubs=True)
@@ -101,12 +93,7 @@ def mirror_diff(shell: Shell, file: _File, options: DiffOptions, summary: _Summa
     """
     from internlm_zoo import diff_mirror
 
-    return _answer(_report(diff_mirror, shell, file, options), summary)
-
-
-def _report(verb: Callable[..., Report], shell: Shell, file: Path, options: Options) -> Report:
-    with shell.progress() as progress:
-        return verb(file, **options.keywords(), settings=shell.settings, progress=progress)
+    return _answer(shell.call(diff_mirror, file, **options.keywords()), summary)
 
 
 def _answer(report: Report, summary: Path | None, changed: int = 0) -> CommandResult:

@@ -8,20 +8,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from internlm_zoo.cli.flags import as_flags
-from internlm_zoo.cli.tables import Column, TextTable, byte_count
+from internlm_zoo.cli.tables import Column, TextTable, byte_count, figure, wide
 from internlm_zoo.mirror.report import ReleaseReport, Report
 from internlm_zoo.mirror.summary import file_counts, stopped, totals
 from internlm_zoo.plain import plain
 
 _SHORT = 12
-_FILE_COLUMNS = (
-    Column("Release"),
-    Column("File", narrow="fold"),
-    Column("To do"),
-    Column("Why"),
-    Column("Size", "right"),
-    Column("Taken from", narrow="fold"),
-)
+_FILE_TITLES = ("Release", wide("File"), "To do", "Why", figure("Size"), wide("Taken from"))
 _STYLES = {"new": "green", "changed": "yellow", "failed": "red", "unwanted": "magenta", "removed": "magenta"}
 _SENTENCES = {
     "no change": "The mirror is what it should be.",
@@ -39,23 +32,17 @@ def report_view(report: Report) -> RenderableType:
     parts: list[RenderableType] = [_releases(report)]
     files = [row for release in report.releases for row in _file_rows(release)]
     if files and (report.verb != "apply" or report.excess):
-        parts += ["", TextTable(_FILE_COLUMNS, files)]
+        parts += ["", TextTable(_FILE_TITLES, files)]
     parts += [Text(plain(line), style=style) for line, style in _remarks(report)]
     return Group(*parts, "", totals(report), Text(plain(_closing(report)), style="bold"))
 
 
 def _releases(report: Report) -> TextTable:
-    columns = [
-        Column("Release", style="cyan"),
-        Column("Format"),
-        Column("From"),
-        Column("Revision", narrow="drop"),
-    ]
     applied = report.verb == "apply" and report.excess is None
-    bytes_title = "Fetched" if applied else "To fetch"
-    columns += [Column("Files", narrow="fold"), Column(bytes_title, "right")]
-    columns += [Column("At hand", "right"), Column("State")]
-    return TextTable(columns, [_row(release, applied) for release in report.releases])
+    place = (Column("Release", style="cyan"), "Format", "From", Column("Revision", narrow="drop"))
+    sizes = (figure("Fetched" if applied else "To fetch"), figure("At hand"))
+    rows = [_row(release, applied) for release in report.releases]
+    return TextTable((*place, wide("Files"), *sizes, "State"), rows)
 
 
 def _row(release: ReleaseReport, applied: bool) -> list[str | Text]:
@@ -75,8 +62,8 @@ def _file_rows(release: ReleaseReport) -> Iterator[list[str | Text]]:
     """Files that stay with their whole release are not named one by one."""
     for action in release.actions:
         if (action.kind, action.why) != ("keep", "unwanted"):
-            size, whence = byte_count(action.size), action.taken_from or ""
-            yield [release.path, action.path, action.kind, action.why, size, whence]
+            size, origin = byte_count(action.size), action.taken_from or ""
+            yield [release.path, action.path, action.kind, action.why, size, origin]
 
 
 def _remarks(report: Report) -> Iterator[tuple[str, str]]:
@@ -84,8 +71,8 @@ def _remarks(report: Report) -> Iterator[tuple[str, str]]:
     for release in report.releases:
         if release.problem:
             yield f"{release.path}: {release.problem}", "red"
-    if told := stopped(report):
-        yield as_flags(told), "red"
+    if reason := stopped(report):
+        yield as_flags(reason), "red"
     if report.left_out:
         yield f"no release in these formats: {', '.join(report.left_out)}", "dim"
     if not report.prune and any(release.state == "unwanted" for release in report.releases):

@@ -1,77 +1,98 @@
-"""Commands on a model that runs: load, generate, smoke."""
+"""Commands on a model that runs: load, generate, score, smoke."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from converters.formats.jsontext import json_value
 from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.checkpoint_options import DeviceOptions, ModelOptions
 from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.errors import UsageError, ZooError
+from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, figure, wide
+from internlm_zoo.errors import NotFoundError, UsageError, ZooError
 from internlm_zoo.fs.homes import require_here
+from internlm_zoo.fs.user_files import content_given
 
 if TYPE_CHECKING:
-    from internlm_zoo.cli.tables import TextTable
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.loading.placement import DevicePart
     from internlm_zoo.smoke.result import SmokeResult
 
-ModelArgument = Annotated[
-    str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")
-]
+Conversation = list[dict[str, str]]
+_MOST = 16 << 20  # bytes of a conversation
+_Model = Annotated[str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")]
 
 
 @verb("load", example="internlm-zoo load internlm-chat-7b --devices cuda:0,cuda:1 --plan")
 def load(
     shell: Shell,
-    model: ModelArgument,
+    model: _Model,
     options: ModelOptions,
-    parallel: Annotated[
-        str, typer.Option(help="How to split: layers puts consecutive ones on each device.")
-    ] = "layers",
-    plan: Annotated[bool, typer.Option("--plan", help="Print the placement and load nothing.")] = False,
+    parallel: Annotated[str, "How to split: layers puts consecutive ones on each device."] = "layers",
+    plan: Annotated[bool, "Print the placement and load nothing."] = False,
 ) -> CommandResult:
     """Load a model onto devices and say what lies where."""
-    from internlm_zoo.loading.directory import LoadRequest
-    from internlm_zoo.loading.load import execute, plan_load
+    import internlm_zoo as zoo
 
     require_here()
-    request = LoadRequest(model, parallel=parallel, **options.keywords())
-    with shell.progress() as progress:
-        planned = plan_load(request, settings=shell.settings, progress=progress)
-        seconds = None if plan else execute(planned).seconds
+    planned = shell.call(zoo.plan_load, model, parallel=parallel, **options.keywords())
+    start = time.perf_counter()
+    if not plan:
+        shell.call(zoo.load, planned)
+    seconds = None if plan else time.perf_counter() - start
     return CommandResult(_facts(planned, seconds), _placement(planned, seconds))
 
 
 @verb("generate", example="internlm-zoo generate internlm-chat-7b -p 'What is a proverb?'")
 def generate(
     shell: Shell,
-    model: ModelArgument,
+    model: _Model,
     options: ModelOptions,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")],
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
-    raw: Annotated[bool, typer.Option("--raw", help="Leave the chat template out.")] = False,
+    max_new_tokens: Annotated[int, "Longest answer, in tokens."] = 64,
+    raw: Annotated[bool, "Leave the chat template out."] = False,
 ) -> CommandResult:
     """Write what the model says to a prompt, always the most likely token.
 
     A chat model gets the prompt as a user's turn in its chat template.
     """
-    from internlm_zoo.loading.directory import LoadRequest
-    from internlm_zoo.loading.generate import generate as write
-    from internlm_zoo.loading.generate import require_writing
-    from internlm_zoo.loading.load import execute, plan_load
+    import internlm_zoo as zoo
 
     require_here()
-    with shell.progress() as progress:
-        request = LoadRequest(model, **options.keywords())
-        plan = plan_load(request, settings=shell.settings, progress=progress)
-        require_writing(plan.directory)
-        loaded = execute(plan)
-    text = write(loaded, prompt, max_new_tokens=max_new_tokens, raw=raw)
-    return CommandResult({"model": loaded.plan.directory.title, "prompt": prompt, "text": text}, text)
+    plan = shell.call(zoo.plan_load, model, **options.keywords())
+    text = shell.call(zoo.generate, plan, prompt, max_new_tokens=max_new_tokens, raw=raw)
+    return CommandResult({"model": plan.directory.title, "prompt": prompt, "text": text}, text)
+
+
+@verb("score", example="internlm-zoo score internlm2-7b-reward -p 'What is 1+1?' --answer 2")
+def score(
+    shell: Shell,
+    model: _Model,
+    options: ModelOptions,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A user's turn.")] = None,
+    answer: Annotated[str | None, "The assistant's turn after it."] = None,
+    chat: Annotated[
+        list[Path] | None, "A JSON list of turns, {role, content}; may be given several times."
+    ] = None,
+    raw: Annotated[bool, "Leave the chat template out."] = False,
+) -> CommandResult:
+    """Print the score that a reward model gives to a conversation; of several, one a line.
+
+    The higher, the better it finds the last answer.
+    """
+    import internlm_zoo as zoo
+
+    asked = _asked(prompt, answer, chat or [], raw)
+    require_here()
+    plan = shell.call(zoo.plan_load, model, **options.keywords())
+    scores = shell.call(zoo.scores, plan, asked)
+    data = {"model": plan.directory.title, "scores": scores}
+    return CommandResult(data, [f"{value:.4f}" for value in scores])
 
 
 @verb("smoke", example="internlm-zoo smoke --all --miniature")
@@ -80,9 +101,7 @@ def smoke(
     options: DeviceOptions,
     model: Annotated[str | None, typer.Argument(help="Registry name or directory.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every model of the registry.")] = False,
-    miniature: Annotated[
-        bool, typer.Option("--miniature", help="A small random model of the same layout; no download.")
-    ] = False,
+    miniature: Annotated[bool, "A small random model of the same layout; no download."] = False,
 ) -> CommandResult:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
@@ -93,12 +112,12 @@ def smoke(
     if (options.known_as or options.weights) and (every or miniature):
         raise UsageError("--as and --weights say what one directory holds", "smoke")
     require_here()
-    how = {**options.keywords(), "settings": shell.settings}
+    how = {**options.keywords(), "miniature": miniature, "settings": shell.settings}
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):
             progress.start(name, None)
-            results.append(_judge(name, how, miniature, alone=not every))
+            results.append(_judge(name, how, alone=not every))
             progress.finish(name)
     failed = sum(not result.ok for result in results)
     shell.note(f"{len(results) - failed} of {len(results)} pass")
@@ -106,21 +125,55 @@ def smoke(
     return CommandResult(data, _verdicts(results), exit_code=int(failed > 0))
 
 
+def _asked(prompt: str | None, answer: str | None, chat: list[Path], raw: bool) -> list[Conversation | str]:
+    if (prompt is None) == (not chat):
+        raise UsageError("give a prompt with -p, or conversations with --chat", "score")
+    if prompt is None:
+        if answer is not None or raw:
+            raise UsageError("--answer and --raw go with -p", "score")
+        return [_conversation(file) for file in chat]
+    if raw:
+        if answer is not None:
+            raise UsageError("a raw text has no turns", "--answer", "write it after the prompt")
+        return [prompt]
+    turns = {"user": prompt} if answer is None else {"user": prompt, "assistant": answer}
+    return [[{"role": role, "content": content} for role, content in turns.items()]]
+
+
+def _conversation(file: Path) -> Conversation:
+    try:
+        turns = json_value(content_given(file, _MOST + 1), _MOST)
+    except OSError as error:
+        raise NotFoundError(f"it cannot be read: {error.strerror}", file) from None
+    except ValueError as error:
+        raise UsageError(f"it is no JSON: {error}", file) from None
+    if not isinstance(turns, list) or not turns or not all(map(_is_turn, turns)):
+        raise UsageError(
+            "it is no conversation", file, 'write [{"role": "user", "content": "..."}, ...], the answer last'
+        )
+    return turns
+
+
+def _is_turn(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"role", "content"}
+        and all(isinstance(text, str) for text in value.values())
+    )
+
+
 def _every_model(shell: Shell) -> list[str]:
-    from internlm_zoo.registry import load_registry
+    from internlm_zoo import list_models
 
-    return list(load_registry(shell.settings).models)
+    return [model.name for model in list_models(settings=shell.settings)]
 
 
-def _judge(name: str, how: dict[str, Any], miniature: bool, *, alone: bool) -> SmokeResult:
+def _judge(name: str, how: dict[str, Any], *, alone: bool) -> SmokeResult:
     """One of many that cannot be tried is a line among the others."""
     from internlm_zoo import smoke_test
-    from internlm_zoo.smoke.miniature import smoke_miniature
     from internlm_zoo.smoke.result import Check, conclude
 
     try:
-        if miniature:
-            return smoke_miniature(name, settings=how["settings"], devices=how.get("devices"))
         return smoke_test(name, **how)
     except ZooError as error:
         if alone:
@@ -129,55 +182,30 @@ def _judge(name: str, how: dict[str, Any], miniature: bool, *, alone: bool) -> S
 
 
 def _facts(plan: LoadPlan, seconds: float | None) -> dict[str, Any]:
-    return {
-        "model": plan.directory.title,
-        "path": plan.directory.path,
-        "format": plan.directory.checkpoint.format,
-        "dtype": plan.dtype,
-        "parameters": plan.parameters,
-        "bytes": plan.placement.nbytes,
-        "parts": [_part_facts(part) for part in plan.placement.parts],
-        "seconds": seconds,
-    }
+    directory, placement = plan.directory, plan.placement
+    model = {"model": directory.title, "path": directory.path, "format": directory.checkpoint.format}
+    size = {"dtype": plan.dtype, "parameters": plan.parameters, "bytes": placement.nbytes}
+    return {**model, **size, "parts": [_part_facts(part) for part in placement.parts], "seconds": seconds}
 
 
 def _part_facts(part: DevicePart) -> dict[str, Any]:
-    return {
-        "device": part.device.name,
-        "free_bytes": part.device.memory,
-        "first_layer": part.first,
-        "last_layer": part.stop - 1,
-        "embedding": part.embedding,
-        "head": part.head,
-        "bytes": part.nbytes,
-    }
+    device = {"device": part.device.name, "free_bytes": part.device.memory}
+    layers = {"first_layer": part.first, "last_layer": part.stop - 1}
+    return {**device, **layers, "embedding": part.embedding, "head": part.head, "bytes": part.nbytes}
 
 
 def _placement(plan: LoadPlan, seconds: float | None) -> TextTable:
-    from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable
     from internlm_zoo.loading.placement import in_units
 
+    rows = []
+    for part in plan.placement.parts:
+        free = UNKNOWN if part.device.memory is None else in_units(part.device.memory)
+        rows.append((part.device.name, _holds(part), in_units(part.nbytes), free))
     done = "planned, nothing loaded" if seconds is None else f"loaded in {seconds:.1f} s"
-    size = in_units(plan.placement.nbytes)
-    rows = [
-        (
-            part.device.name,
-            _holds(part),
-            in_units(part.nbytes),
-            UNKNOWN if part.device.memory is None else in_units(part.device.memory),
-        )
-        for part in plan.placement.parts
-    ]
-    return TextTable(
-        columns=(
-            Column("device"),
-            Column("holds", narrow="fold"),
-            Column("size", "right"),
-            Column("free before", "right", narrow="drop"),
-        ),
-        rows=rows,
-        title=f"{plan.directory.title}: {plan.parameters:,} parameters in {plan.dtype}, {size}, {done}",
-    )
+    size = f"{plan.parameters:,} parameters in {plan.dtype}, {in_units(plan.placement.nbytes)}"
+    free_before = Column("free before", "right", narrow="drop")
+    titles = ("device", wide("holds"), figure("size"), free_before)
+    return TextTable(titles, rows, title=f"{plan.directory.title}: {size}, {done}")
 
 
 def _holds(part: DevicePart) -> str:
@@ -190,10 +218,6 @@ def _holds(part: DevicePart) -> str:
 def _verdicts(results: list[SmokeResult]) -> TextTable:
     from rich.text import Text
 
-    from internlm_zoo.cli.tables import Column, TextTable
-
     marks = {True: Text("pass", style="green"), False: Text("FAIL", style="bold red")}
-    return TextTable(
-        columns=(Column(""), Column("model"), Column("found", narrow="fold")),
-        rows=[(marks[result.ok], result.model, result.sentence) for result in results],
-    )
+    rows = [(marks[result.ok], result.model, result.sentence) for result in results]
+    return TextTable(("", "model", wide("found")), rows)

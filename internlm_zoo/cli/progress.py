@@ -29,59 +29,59 @@ def open_progress(
     if quiet:
         yield Progress()
         return
-    tally = _tally(console)
+    state = _printing_state(console)
     # A pipe that takes colours (FORCE_COLOR) is no terminal yet.
     drawn = console.is_interactive and console.file.isatty()
-    with _drawn(console, tally) if drawn else _written(console, tally, seconds):
-        yield tally
+    with _drawn(console, state) if drawn else _written(console, state, seconds):
+        yield state
 
 
-def _tally(console: Screen) -> ProgressState:
+def _printing_state(console: Screen) -> ProgressState:
     from internlm_zoo.display.progress_state import ProgressState
 
-    class Told(ProgressState):
+    class PrintingState(ProgressState):
         def note(self, text: str) -> None:
-            console.tell(text)
+            console.print_line(text)
 
-    return Told()
+    return PrintingState()
 
 
 @contextmanager
-def _drawn(console: Screen, tally: ProgressState) -> Iterator[None]:
+def _drawn(console: Screen, state: ProgressState) -> Iterator[None]:
     from rich.live import Live
 
     from internlm_zoo.display.drawing import Drawing
 
     display = Live(
-        get_renderable=lambda: Drawing(tally.view()),
+        get_renderable=lambda: Drawing(state.view()),
         console=console,
         refresh_per_second=_DRAWINGS_PER_SECOND,
         transient=True,
         redirect_stdout=False,  # which would obey the colours and links in what is written
         redirect_stderr=False,
     )
-    with display, _lines_told(console):
+    with display, _stderr_printed(console):
         yield
 
 
-class _Lines:
+class _LinePrinter:
     """Stands for stderr while a display is drawn: what libraries write goes above it, by whole lines."""
 
     def __init__(self, console: Screen, stream: Any) -> None:
         self._console, self._stream = console, stream
-        self._begun = ""
+        self._unfinished = ""
 
     def write(self, text: str) -> int:
-        *lines, self._begun = (self._begun + text).split("\n")
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
         for line in lines:
-            self._console.tell(line)
+            self._console.print_line(line)
         return len(text)
 
     def write_unescaped(self, text: str) -> None:
         write_unescaped(text, self._stream)
 
     def close(self) -> None:
-        if self._begun:
+        if self._unfinished:
             self.write("\n")
 
     def __getattr__(self, name: str) -> Any:
@@ -89,9 +89,9 @@ class _Lines:
 
 
 @contextmanager
-def _lines_told(console: Screen) -> Iterator[None]:
+def _stderr_printed(console: Screen) -> Iterator[None]:
     stderr = sys.stderr
-    lines: Any = _Lines(console, stderr)
+    lines: Any = _LinePrinter(console, stderr)
     sys.stderr = lines
     try:
         yield
@@ -101,23 +101,23 @@ def _lines_told(console: Screen) -> Iterator[None]:
 
 
 @contextmanager
-def _written(console: Screen, tally: ProgressState, seconds: float) -> Iterator[None]:
+def _written(console: Screen, state: ProgressState, seconds: float) -> Iterator[None]:
     """A thread writes, so that a log also shows that nothing moves."""
     from internlm_zoo.display.drawing import sentence
 
-    over = threading.Event()
+    ended = threading.Event()
 
     def write() -> None:
-        while not over.wait(seconds):
-            view = tally.view()
+        while not ended.wait(seconds):
+            view = state.view()
             if view.active:
-                tally.note(sentence(view))
+                state.note(sentence(view))
 
     writer = threading.Thread(target=write, name="progress", daemon=True)
     writes = started(writer)
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         if writes:
             writer.join()

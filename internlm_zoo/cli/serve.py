@@ -27,17 +27,11 @@ _POLL_SECONDS = 0.5
 def serve(
     shell: Shell,
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Holds ORG/NAME/ folders; a mirror does.")],
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, "Address to listen on."] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes any free one.")] = 8000,
-    token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="Let in who has one of these tokens, one a line.")
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option("--certificate", help="Speak https: a PEM file, chain and all.")
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", help="Its private key, if that is in another file.")
-    ] = None,
+    token_file: Annotated[Path | None, "Let in who has one of these tokens, one a line."] = None,
+    certificate: Annotated[Path | None, "Speak https: a PEM file, chain and all."] = None,
+    key: Annotated[Path | None, "Its private key, if that is in another file."] = None,
 ) -> None:
     """Serve releases to huggingface_hub, modelscope, openmind_hub, openxlab and all built on them, read-only.
 
@@ -60,7 +54,7 @@ def serve(
         suppress(KeyboardInterrupt),
         start(build_app(root, tokens=tokens), port=port, host=host, tls=tls) as server,
     ):
-        shell.say(_announcement(root, server, guarded=bool(tokens)))
+        shell.answer(_announcement(root, server, guarded=bool(tokens)))
         shell.note(f"serving {root} at {server.url}; Ctrl-C stops it")
         if host in EVERYWHERE and not tokens:
             shell.note("whoever reaches this machine may read it: --token-file lets in who has a token")

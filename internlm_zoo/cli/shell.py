@@ -12,18 +12,18 @@ import inspect
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from internlm_zoo.cli.answers import CommandResult, print_error, print_parse_error, say, tell
+from internlm_zoo.cli.answers import CommandResult, print_error, print_note, print_parse_error, print_result
 from internlm_zoo.cli.flags import options_of
-from internlm_zoo.cli.option_groups import collected, expanded
+from internlm_zoo.cli.option_groups import Options, collected, expanded
 from internlm_zoo.cli.signals import code_of, message_of
 from internlm_zoo.cli.streams import ReaderGone, guarded_streams, unescaped
 from internlm_zoo.errors import AccessError, InternalError, UsageError, ZooError
@@ -33,30 +33,70 @@ from internlm_zoo.settings import Settings
 if TYPE_CHECKING:
     from internlm_zoo.progress import Progress
 
+T = TypeVar("T")
 CLOSED_PIPE = 141  # 128 and SIGPIPE, as of any program in front of `head`
 _NULLS = ("embedded null byte", "embedded null character")
 # click's UsageError, wherever this typer keeps its click.
 _ParseError: Any = typer.BadParameter.__bases__[0]
 
 
-class _Command(TyperCommand):
+class _OurHelp:
     """Its help is ours, and may have colours."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         with unescaped():
-            super().format_help(ctx, formatter)
+            super().format_help(ctx, formatter)  # type: ignore[misc]
 
+
+class _Command(_OurHelp, TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         with options_of(self.params):
             return super().invoke(ctx)
 
 
-class _Group(TyperGroup):
-    """As `_Command`."""
+class _Group(_OurHelp, TyperGroup):
+    pass
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        with unescaped():
-            super().format_help(ctx, formatter)
+
+def _common(*flags: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(*flags, help=help, metavar=metavar, rich_help_panel="Common options")
+
+
+@dataclass(frozen=True)
+class CommonOptions(Options):
+    """Of every command."""
+
+    as_json: Annotated[bool, _common("--json", help="Print one JSON document on stdout.")] = False
+    quiet: Annotated[bool, _common("--quiet", "-q", help="No notes, no progress.")] = False
+    offline: Annotated[bool, _common("--offline", help="Open no connection.")] = False
+    debug: Annotated[bool, _common("--debug", help="Print the traceback of what went wrong.")] = False
+    registry: Annotated[Path | None, _common("--registry", help="Overlay file with models and hubs.")] = None
+
+    def settings(self, source: str) -> Settings:
+        """source: the hub that `--source` names."""
+        return Settings.from_environment().with_options(offline=self.offline, registry=self.registry)
+
+
+@dataclass(frozen=True)
+class HubOptions(CommonOptions):
+    """And of those that ask hubs."""
+
+    token_files: Annotated[
+        list[str] | None,
+        _common(
+            "--token-file",
+            metavar="[HUB=]FILE",
+            help="Holds the token for --source, or with HUB=FILE for that hub.",
+        ),
+    ] = None
+
+    def settings(self, source: str) -> Settings:
+        settings = super().settings(source)
+        if not self.token_files:
+            return settings
+        from internlm_zoo.sources.credentials import with_token_files
+
+        return with_token_files(settings, self.token_files, source)
 
 
 app = typer.Typer(
@@ -79,14 +119,14 @@ class Shell:
     quiet: bool = False
     debug: bool = False
 
-    def note(self, text: str) -> None:
+    def note(self, *texts: str) -> None:
         """Tell a person something on stderr, unless they asked for quiet."""
-        if not self.quiet:
-            tell(text)
+        for text in () if self.quiet else texts:
+            print_note(text)
 
-    def say(self, answer: CommandResult) -> None:
+    def answer(self, answer: CommandResult) -> None:
         """Answer now: a command that goes on afterwards does, and returns nothing more."""
-        say(answer, as_json=self.json)
+        print_result(answer, as_json=self.json)
         sys.stdout.flush()
 
     @contextmanager
@@ -97,6 +137,11 @@ class Shell:
 
         with open_progress(stderr(), quiet=self.quiet) as progress:
             yield progress
+
+    def call(self, function: Callable[..., T], *args: Any, **keywords: Any) -> T:
+        """What a function of the Python API returns, under these settings and with progress shown."""
+        with self.progress() as progress:
+            return function(*args, **keywords, settings=self.settings, progress=progress)
 
 
 def group(name: str, help: str) -> None:
@@ -114,7 +159,7 @@ def verb(
 
     def register(function: Callable[..., CommandResult | None]) -> Callable[..., None]:
         home = app if group is None else _groups[group]
-        command = _command(function, _HUB_OPTIONS if asks_hubs else [])
+        command = _command(function, HubOptions if asks_hubs else CommonOptions)
         text = inspect.getdoc(function) or ""
         help_text, summary = f"Example: {example}\n\n{text}", text.partition("\n\n")[0]
         home.command(name, cls=_Command, help=help_text, short_help=summary)(command)
@@ -134,7 +179,7 @@ def run(args: list[str]) -> int:
             code = _run(args)
             sys.stdout.flush()
         except ZooError as error:  # stdout takes no more, of a help text say
-            _fail(error, _talking(args))
+            _fail(error, _shell_of_flags(args))
             return error.exit_code
         except ReaderGone:
             return CLOSED_PIPE
@@ -148,18 +193,18 @@ def _run(args: list[str]) -> int:
         raise
     except _ParseError as error:
         if "--json" in args:
-            _fail(UsageError(error.format_message(), fix="internlm-zoo --help"), _talking(args))
+            _fail(UsageError(error.format_message(), fix="internlm-zoo --help"), _shell_of_flags(args))
         else:
             print_parse_error(error)
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort) as error:
         return code_of(error)
     except Exception as error:  # noqa: BLE001  # what nobody foresaw is said in one sentence, here alone
-        _fail(_unforeseen(error), _talking(args))
+        _fail(_unforeseen(error), _shell_of_flags(args))
         return InternalError.exit_code
 
 
-def _talking(args: list[str]) -> Shell:
+def _shell_of_flags(args: list[str]) -> Shell:
     """How to talk where the options could not be, or are not any more, read."""
     return Shell(Settings(Path()), json="--json" in args, debug="--debug" in args)
 
@@ -181,22 +226,26 @@ def _with_dashes(arg: str) -> str:
 
 
 def _command(
-    function: Callable[..., CommandResult | None], more: Sequence[inspect.Parameter]
+    function: Callable[..., CommandResult | None], common: type[CommonOptions]
 ) -> Callable[..., None]:
     # Not typing.get_type_hints: Python 3.10's wraps what defaults to None in Optional, out of typer's sight.
     signature = inspect.signature(function, eval_str=True)
-    own = list(signature.parameters.values())[1:]
-    parameters = [*expanded(own), *more, *_COMMON]
+    _, *own = signature.parameters.values()
+    groups = [*own, inspect.Parameter("common", inspect.Parameter.KEYWORD_ONLY, annotation=common)]
+    parameters = list(expanded(groups))
 
     @functools.wraps(function)
     def command(**options: Any) -> None:
+        arguments = collected(groups, options)
+        asked: CommonOptions = arguments.pop("common")
         with _refusals_named():
-            shell = _shell(options)
+            settings = asked.settings(options.get("source", ""))
+        shell = Shell(settings, asked.as_json, asked.quiet, asked.debug)
         try:
             with _refusals_named():
-                answer = function(shell, **collected(own, options))
+                answer = function(shell, **arguments)
             if answer is not None:
-                shell.say(answer)
+                shell.answer(answer)
         except ZooError as error:
             _fail(error, shell)
             raise typer.Exit(error.exit_code) from error
@@ -233,70 +282,6 @@ def _refusals_named() -> Iterator[None]:
             require_here()
             raise
         raise AccessError(f"the system refuses it: {error.strerror}", str(error.filename)) from error
-
-
-def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-_PANEL = "Common options"
-_TOKEN_HELP = "Holds the token for --source, or with HUB=FILE for that hub."
-_HUB_OPTIONS = [
-    _option(
-        "token_files",
-        Annotated[
-            list[str] | None,
-            typer.Option("--token-file", metavar="[HUB=]FILE", help=_TOKEN_HELP, rich_help_panel=_PANEL),
-        ],
-        None,
-    )
-]
-_COMMON = [
-    _option(
-        "as_json",
-        Annotated[
-            bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=_PANEL)
-        ],
-        False,
-    ),
-    _option(
-        "quiet",
-        Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=_PANEL)],
-        False,
-    ),
-    _option(
-        "offline",
-        Annotated[bool, typer.Option("--offline", help="Open no connection.", rich_help_panel=_PANEL)],
-        False,
-    ),
-    _option(
-        "debug",
-        Annotated[
-            bool,
-            typer.Option("--debug", help="Print the traceback of what went wrong.", rich_help_panel=_PANEL),
-        ],
-        False,
-    ),
-    _option(
-        "registry",
-        Annotated[
-            Path | None,
-            typer.Option("--registry", help="Overlay file with models and hubs.", rich_help_panel=_PANEL),
-        ],
-        None,
-    ),
-]
-
-
-def _shell(options: dict[str, Any]) -> Shell:
-    as_json, quiet, debug = (options.pop(name) for name in ("as_json", "quiet", "debug"))
-    settings = Settings.from_environment()
-    settings = settings.with_options(offline=options.pop("offline"), registry=options.pop("registry"))
-    if files := options.pop("token_files", None):
-        from internlm_zoo.sources.credentials import with_token_files
-
-        settings = with_token_files(settings, files, options.get("source", ""))
-    return Shell(settings=settings, json=as_json, quiet=quiet, debug=debug)
 
 
 def _fail(error: ZooError, shell: Shell) -> None:

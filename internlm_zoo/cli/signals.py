@@ -21,7 +21,7 @@ from typing import NoReturn
 INTERRUPTED = 128 + signal.SIGINT
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up", "SIGBREAK": "interrupted"}
-_SECONDS, _LOOK = 0.9, 0.05  # with the interpreter's own end it is a second
+_GRACE_SECONDS, _POLL_SECONDS = 0.9, 0.05  # with the interpreter's own end it is a second
 _SHOW_CURSOR = b"\x1b[?25h"  # a display that is cut off has hidden it
 
 
@@ -35,16 +35,16 @@ class SignalReceived(KeyboardInterrupt):
 
 
 @dataclass
-class _Course:
+class _Shutdown:
     """first: the signal that ends this process; 0: none came yet. unwinding: another one ends it at once.
-    unheard: it was raised where Python drops what is raised."""
+    dropped: it was raised where Python drops what is raised."""
 
     first: int = 0
     unwinding: bool = False
-    unheard: bool = False
+    dropped: bool = False
 
 
-_course = _Course()
+_shutdown = _Shutdown()
 
 
 def install_handlers() -> None:
@@ -52,8 +52,8 @@ def install_handlers() -> None:
     for name in _WORDS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
-    sys.unraisablehook = _dropped
+            signal.signal(number, _on_signal)
+    sys.unraisablehook = _on_unraisable
     if sys.platform != "win32":
         _watch()
 
@@ -61,8 +61,8 @@ def install_handlers() -> None:
 def outcome(code: int) -> int:
     """The exit code of the process, whose command came to this one: a library may have made something else of
     a signal. What comes from now on ends it at once."""
-    _course.unwinding = True
-    return 128 + _course.first if code and _course.first else code
+    _shutdown.unwinding = True
+    return 128 + _shutdown.first if code and _shutdown.first else code
 
 
 def message_of(error: KeyboardInterrupt) -> str:
@@ -78,17 +78,17 @@ def code_of(error: BaseException | None) -> int:
     return INTERRUPTED
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    if _course.unwinding:
-        _leave(number)
-    _course.first, _course.unwinding = number, True
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _shutdown.unwinding:
+        _exit_now(number)
+    _shutdown.first, _shutdown.unwinding = number, True
     raise SignalReceived(number)
 
 
-def _dropped(what: sys.UnraisableHookArgs) -> None:
+def _on_unraisable(what: sys.UnraisableHookArgs) -> None:
     """A signal may come while an object is taken apart, from where nothing is raised: it is to come again."""
     if isinstance(what.exc_value, SignalReceived):
-        _course.unwinding, _course.unheard = False, True
+        _shutdown.unwinding, _shutdown.dropped = False, True
     else:
         sys.__unraisablehook__(what)
 
@@ -99,23 +99,23 @@ def _watch() -> None:
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     with suppress(RuntimeError):  # no more threads: the main thread is heard of all the same
-        threading.Thread(target=_see_to_the_end, args=(reading,), name="signals", daemon=True).start()
+        threading.Thread(target=_enforce, args=(reading,), name="signals", daemon=True).start()
 
 
-def _see_to_the_end(reading: int) -> None:
+def _enforce(reading: int) -> None:
     ending = {getattr(signal, name) for name in _WORDS if hasattr(signal, name)}
     while (number := os.read(reading, 1)[0]) not in ending:
         pass
-    _course.first, end = number, time.monotonic() + _SECONDS
+    _shutdown.first, end = number, time.monotonic() + _GRACE_SECONDS
     while time.monotonic() < end:
-        time.sleep(_LOOK)
-        if _course.unheard:
-            _course.unheard = False
+        time.sleep(_POLL_SECONDS)
+        if _shutdown.dropped:
+            _shutdown.dropped = False
             os.kill(os.getpid(), number)
-    _leave(number)
+    _exit_now(number)
 
 
-def _leave(number: int) -> NoReturn:
+def _exit_now(number: int) -> NoReturn:
     if os.isatty(2):
         os.write(2, _SHOW_CURSOR)
     os._exit(128 + number)  # what runs at exit may wait for a disk that hangs

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.flags import as_flags
+from internlm_zoo.cli.lock import note_all, release_facts
 from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, wide
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from internlm_zoo.sources.status import ReleaseComparison
 
 _DRIFT, _PARTLY = 1, 3
@@ -33,37 +32,19 @@ def status(
     from internlm_zoo.sources.status import DRIFT
 
     found = ask(models or (), settings=shell.settings)
-    for note in dict.fromkeys(note for one in found for note in one.notes):
-        shell.note(note)
-    for one in found:
-        if one.error:
-            shell.note(f"{one.model} on {one.release.id}: {one.error}")
+    note_all(shell, found)
     states = {one.state for one in found}
     code = _DRIFT if states & DRIFT else _PARTLY if "unreachable" in states else 0
     return CommandResult([_facts(one) for one in found], _view(found), exit_code=code)
 
 
 def _facts(one: ReleaseComparison) -> dict[str, Any]:
-    return {
-        "model": one.model,
-        "hub": one.release.hub,
-        "repo": one.now.repo if one.now else one.release.repo,
-        "format": one.release.format,
-        "state": one.state,
-        "revision": one.now and one.now.revision,
-        "updated": one.updated and one.updated.isoformat(),
-        "differing": one.differing,
-        "error": one.error and as_flags(str(one.error)),
-        "notes": one.notes,
-    }
+    return {**release_facts(one), "updated": one.updated, "differing": one.differing}
 
 
-def _view(found: list[ReleaseComparison]) -> RenderableType:
-    from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable
-
-    columns = [Column("Model"), Column("Format"), Column("Hub"), Column("Repository", narrow="fold")]
-    columns += [Column("State"), Column("Updated"), Column("Revision", narrow="drop")]
-    columns += [Column("Files that differ", narrow="fold")]
+def _view(found: list[ReleaseComparison]) -> TextTable:
+    place = ("Model", "Format", "Hub", wide("Repository"))
+    titles = (*place, "State", "Updated", Column("Revision", narrow="drop"), wide("Files that differ"))
     rows = [
         [
             one.model,
@@ -77,7 +58,7 @@ def _view(found: list[ReleaseComparison]) -> RenderableType:
         ]
         for one in found
     ]
-    return TextTable(columns, rows)
+    return TextTable(titles, rows)
 
 
 def _shown(paths: tuple[str, ...]) -> str:

@@ -1,22 +1,22 @@
-"""Tables that are drawn on a terminal and are plain aligned text in a pipe."""
+"""Tables that are drawn on a terminal and are plain aligned text in a pipe. Rich is imported to draw one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
-
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
-from rich.text import Text
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 from converters import progress
-from internlm_zoo.cli.console import plain_text
 from internlm_zoo.plain import plain
 
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+    from rich.text import Text
+
 UNKNOWN = "unknown"
+SHORT_REVISION = 20  # characters that tell one from others, `listing-...` included
 _GAP = 2  # spaces between columns
 _LEAST = 16  # characters that a column which gives way keeps
 
@@ -32,17 +32,32 @@ class Column:
     narrow: Literal["keep", "fold", "crop", "drop"] = "keep"
 
 
+def wide(header: str) -> Column:
+    return Column(header, narrow="fold")
+
+
+def figure(header: str) -> Column:
+    return Column(header, "right")
+
+
 @dataclass(frozen=True)
 class TextTable:
-    """rows: cells as text or rich Text. sections: numbers of the rows under which a terminal leaves a gap."""
+    """titles: columns, or headers alone. rows: cells as text or rich Text. sections: numbers of rows that a
+    terminal leaves a gap under."""
 
-    columns: Sequence[Column]
+    titles: Sequence[Column | str]
     rows: Sequence[Sequence[str | Text]]
     title: str | None = None
-    sections: frozenset[int] = field(default_factory=frozenset)
+    sections: frozenset[int] = frozenset()
     header: bool = True
 
+    @cached_property
+    def columns(self) -> list[Column]:
+        return [Column(one) if isinstance(one, str) else one for one in self.titles]
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
         if self.title:
             yield Text(plain(self.title), style="bold")
         drawn = console.is_terminal
@@ -67,6 +82,10 @@ class TextTable:
         return shown
 
     def _table(self, shown: Sequence[int], drawn: bool) -> Table:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table(
             box=box.SIMPLE_HEAD if drawn else None,
             show_edge=False,
@@ -91,6 +110,8 @@ class TextTable:
 
 def _width(column: Column, cells: Sequence[Text]) -> int:
     """Characters that the column needs; a column that may give way needs few."""
+    from rich.cells import cell_len
+
     texts = [column.header, *(cell.plain for cell in cells)]
     widest = max(cell_len(line) for text in texts for line in text.split("\n"))
     return min(widest, _LEAST) if column.narrow in ("fold", "crop") else widest
@@ -103,6 +124,10 @@ def _one_line(header: str) -> str:
 
 def _cell(cell: str | Text) -> Text:
     """Not markup: names of files may hold brackets. A secret is found before a cell is broken over lines."""
+    from rich.text import Text
+
+    from internlm_zoo.cli.console import plain_text
+
     if isinstance(cell, Text):
         return plain_text(cell)
     return Text(plain(cell), style="dim" if cell == UNKNOWN else "")

@@ -46,6 +46,33 @@ class VerifyReport:
         return not (self.wrong or self.missing or self.extra)
 
 
+@dataclass(frozen=True)
+class Verification:
+    """folders: a report of each; what follows is of all of them."""
+
+    folders: tuple[VerifyReport, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(report.ok for report in self.folders)
+
+    @property
+    def wrong(self) -> tuple[WrongFile, ...]:
+        return tuple(file for report in self.folders for file in report.wrong)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(path for report in self.folders for path in report.missing)
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        return tuple(path for report in self.folders for path in report.extra)
+
+    @property
+    def repaired(self) -> tuple[Repaired, ...]:
+        return tuple(file for report in self.folders for file in report.repaired)
+
+
 def unread(folder: Path, error: ZooError) -> VerifyReport:
     """Of a release of which nothing says what should be in it."""
     return VerifyReport(folder, 0, 0, False, (WrongFile(f"{BOOKS}/{NAME}", error.what),), (), ())

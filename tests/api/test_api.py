@@ -79,6 +79,30 @@ def test_load_and_smoke_test(settings: Settings) -> None:
     assert result.ok, result.sentence
 
 
+def test_a_model_answers_and_a_plan_stands_for_it(settings: Settings) -> None:
+    pytest.importorskip("torch")
+    plan = zoo.plan_load(MODEL, devices=["cpu"], dtype="float32", settings=settings)
+    assert (plan.directory.title, plan.dtype) == (MODEL, "float32")
+    answer = zoo.generate(
+        MODEL, "Hello", max_new_tokens=8, devices=["cpu"], dtype="float32", settings=settings
+    )
+    assert answer and answer == zoo.generate(plan, "Hello", max_new_tokens=8)
+    assert answer != zoo.generate(plan, "Hello", max_new_tokens=8, raw=True)
+    with pytest.raises(zoo.ZooError, match="no reward model"):
+        zoo.scores(plan, ["Hello"])
+
+
+def test_every_format_of_a_model_is_verified(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        world = open_world(tmp_path, stack)
+        for format in ("hf", "original"):
+            folder = zoo.download("tiny", format=format, settings=world.settings)
+            (folder / "mine.txt").write_text("mine")
+        found = zoo.verify("tiny", settings=world.settings)
+        assert not found.ok and len(found.folders) == 2
+        assert found.extra == ("mine.txt", "mine.txt") and not found.wrong and not found.missing
+
+
 def test_functions_keep_their_names_after_every_module_is_imported() -> None:
     code = (
         "import internlm_zoo as zoo, pkgutil, importlib\n"

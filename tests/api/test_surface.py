@@ -82,8 +82,10 @@ def test_a_keyword_of_convert_is_a_field_of_what_it_makes_and_an_option():
     ("name", "options", "own"),
     [
         ("load", ModelOptions, {"model_or_dir", "parallel"}),
+        ("generate", ModelOptions, {"model_or_dir", "prompt", "max_new_tokens", "raw"}),
         ("score", ModelOptions, {"model_or_dir", "conversation"}),
-        ("smoke_test", DeviceOptions, {"model_or_dir"}),
+        ("scores", ModelOptions, {"model_or_dir", "conversations"}),
+        ("smoke_test", DeviceOptions, {"model_or_dir", "miniature"}),
         ("inspect", CheckpointOptions, {"target", "deep", "fix_index", "workers"}),
         ("compare", GivenOptions, {"one", "other", "weights", "workers"}),
         ("plan_mirror", PlanOptions, {"file"}),
@@ -97,12 +99,45 @@ def test_options_have_the_names_of_keywords(name, options, own):
 
 def test_what_is_loaded_is_asked_for_by_the_keywords_of_load():
     assert names(LoadRequest) - {"model"} == keywords("load") - CONTEXT - {"model_or_dir"}
+    assert keywords("plan_load") == keywords("load")
 
 
 def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
     for folder in folders:
         for file in sorted((ROOT / folder).rglob("*.py")):
             yield file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imported(folder: str) -> set[tuple[str | None, str]]:
+    return {
+        (node.module, alias.name)
+        for _, tree in sources(folder)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_commands_call_the_api_and_nothing_that_it_calls():
+    """What both need of registry, disks and credentials is no verb."""
+    rooms = (
+        "checkpoints",
+        "downloads",
+        "integrity",
+        "loading",
+        "mirror",
+        "smoke",
+        "sources.lock",
+        "sources.status",
+    )
+    verbs = {
+        (module, name)
+        for module, name in imported("internlm_zoo/api")
+        if module and module.startswith(tuple(f"internlm_zoo.{room}" for room in rooms))
+        if name[0].islower() or name.endswith(("Request", "Options"))
+    }
+    assert len(verbs) > 20
+    assert not verbs & imported("internlm_zoo/cli")
 
 
 def test_nothing_below_the_command_line_speaks_of_flags():

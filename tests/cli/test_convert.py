@@ -178,7 +178,7 @@ def test_converting_loads_no_torch(tmp_path):
     """Importing torch alone takes longer than a small conversion."""
     src = write_hf(tmp_path / "src", make_model(INTERNLM), INTERNLM)
     code = (
-        "import sys, internlm_zoo.cli.convert, internlm_zoo.cli.inspect\n"
+        "import sys, internlm_zoo.cli.convert, internlm_zoo.cli.checkpoints\n"
         "from internlm_zoo.cli.shell import run\n"
         f"code = run(['convert', {str(src)!r}, {str(tmp_path / 'dst')!r}, '--to', 'original', '--tp', '2'])\n"
         "print(code, sorted({'torch', 'transformers', 'safetensors'} & set(sys.modules)))"

@@ -167,7 +167,7 @@ def test_it_ends_a_conversion_whose_disk_hangs_and_the_next_one_is_right(
 
 @pytest.mark.slow
 def test_a_second_signal_ends_at_once_what_does_not_come_to_its_end(slow: World, start: Start) -> None:
-    patient = "import internlm_zoo.cli.signals as signals; signals._SECONDS = 3600\n"
+    patient = "import internlm_zoo.cli.signals as signals; signals._GRACE_SECONDS = 3600\n"
     slow.hubs["huggingface"].fault("stall", WEIGHTS)
     process = start("download", "tiny", "--source", "huggingface", before=STUCK + patient)
     slow.hubs["huggingface"].wait(lambda: slow.hubs["huggingface"].downloads(WEIGHTS))

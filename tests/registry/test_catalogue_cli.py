@@ -193,7 +193,7 @@ def test_show_tells_lengths_licence_payload_config_and_history(capsys):
 
 def test_nothing_is_unknown_that_public_sources_answer():
     """What is left: how the later ones were trained, and what no quoted config.json of two models says."""
-    from internlm_zoo.cli.catalogue_facts import fact_lines
+    from internlm_zoo.cli.catalogue_sheet import fact_lines
 
     registry = read_registry()
     left = {"internlm2.5-1.8b": {"Context"}, "internlm2.5-20b-chat": {"Rotary base"}}

@@ -28,7 +28,7 @@ from pathlib import Path
 import internlm_zoo.cli.progress as shown
 from internlm_zoo.cli.shell import run
 from internlm_zoo.progress import Progress
-import internlm_zoo.cli.compare, internlm_zoo.cli.convert
+import internlm_zoo.cli.checkpoints, internlm_zoo.cli.convert
 
 disk, steps = Path(sys.argv[1]), json.loads(sys.argv[2])
 ballast = disk / "ballast"

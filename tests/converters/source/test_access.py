@@ -244,7 +244,7 @@ def seen_by_all(path: Path) -> bool:
 
 AS_NOBODY = """
 import os, sys
-import internlm_zoo.cli.compare, internlm_zoo.cli.convert, internlm_zoo.cli.inspect, internlm_zoo.cli.models
+import internlm_zoo.cli.checkpoints, internlm_zoo.cli.convert, internlm_zoo.cli.models
 from internlm_zoo.cli.shell import run
 whole, out, args = sys.argv[1], sys.argv[2], sys.argv[3:]
 assert run(["convert", whole, out, "--to", "llama"]) == 0  # so that all is imported
