@@ -72,7 +72,8 @@ def convert(
         no_tokenizer=no_tokenizer,
         code=Path(code) if code else None,
     )
-    source, settings = ConversionSource(os.fspath(src), known_as, from_hub), Settings.or_environment(settings)
+    source = ConversionSource(os.fspath(src), known_as=known_as, from_hub=from_hub)
+    settings = Settings.or_environment(settings)
     cluster = settings.environ.get("RAY_ADDRESS")
     execution = Execution(workers=workers, force=force, evidence=evidence, engine=engine, cluster=cluster)
     if engine == "ray":  # what it says of a lost worker would be printed among the results
@@ -97,7 +98,7 @@ def plan_conversion(
     """
     from internlm_zoo.checkpoints.conversion import ConversionSource, plan
 
-    source = ConversionSource(os.fspath(src), known_as, from_hub)
+    source = ConversionSource(os.fspath(src), known_as=known_as, from_hub=from_hub)
     return plan(source, options, settings=Settings.or_environment(settings), progress=progress)
 
 

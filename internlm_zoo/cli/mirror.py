@@ -40,7 +40,8 @@ class PlanOptions(DiffOptions):
     max_delete: Annotated[
         str | None,
         typer.Option(
-            metavar="N|P%", help="Stop rather than remove more, or a greater part; else the file's, 25%."
+            metavar="N|P%",
+            help="Stop rather than remove more or a greater part. Default: the file's or 25%.",
         ),
     ] = None
 
