@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from converters.system.threads import started
@@ -60,7 +60,8 @@ def _drawn(console: Screen, state: ProgressState) -> Iterator[None]:
         redirect_stdout=False,  # which would obey the colours and links in what is written
         redirect_stderr=False,
     )
-    with display, _stderr_printed(console):
+    lines: Any = _LinePrinter(console, sys.stderr)
+    with display, closing(lines), redirect_stderr(lines):
         yield
 
 
@@ -86,18 +87,6 @@ class _LinePrinter:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-@contextmanager
-def _stderr_printed(console: Screen) -> Iterator[None]:
-    stderr = sys.stderr
-    lines: Any = _LinePrinter(console, stderr)
-    sys.stderr = lines
-    try:
-        yield
-    finally:
-        sys.stderr = stderr
-        lines.close()
 
 
 @contextmanager
