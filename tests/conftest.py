@@ -38,7 +38,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub is asked again almost without a pause, unless it asks for one."""
     monkeypatch.setattr("internlm_zoo.net.retry_policy.RetryPolicy.pause", soon)
 

@@ -35,7 +35,7 @@ def most_at_a_time(hub: FaultyHub) -> int:
 
 
 @pytest.fixture(autouse=True)
-def at_once() -> None:
+def asked_again_soon() -> None:
     """Here the pauses are those of the program."""
 
 

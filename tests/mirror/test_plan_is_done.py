@@ -47,7 +47,7 @@ trees = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["", "one", "oth
 hubs = st.fixed_dictionaries({"acme/a": trees, "acme/b": trees})
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
+@settings(max_examples=12, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(
     hubs, hubs, hubs, st.booleans(), st.booleans(), st.sets(st.sampled_from(["tiny-a", "tiny-b"]), min_size=1)
 )

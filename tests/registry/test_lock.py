@@ -53,7 +53,7 @@ def release(repo: str = "a/b", requested: str | None = None, revision: str = "r1
     return LockedRelease("huggingface", repo, revision, requested, "hf", "hub", found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(releases, max_size=4))
 def test_any_lock_survives_being_written_and_read(
     tmp_path_factory: pytest.TempPathFactory, found: list[LockedRelease]
@@ -65,7 +65,7 @@ def test_any_lock_survives_being_written_and_read(
     assert dump(read(path)) == path.read_text(encoding="utf-8")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(releases, min_size=2, max_size=4), st.randoms())
 def test_the_text_does_not_depend_on_the_order_of_recording(found: list[LockedRelease], random):
     unique = {(item.hub, item.repo, item.requested or ""): item for item in found}

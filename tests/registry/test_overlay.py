@@ -146,7 +146,7 @@ def test_settings_name_the_overlay(tmp_path: Path):
         assert load_registry(chosen).model("internlm-7b").size == "8b"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fields=st.dictionaries(
         st.sampled_from(["internlm-7b", "internlm2-20b", "internlm3-8b-instruct"]),

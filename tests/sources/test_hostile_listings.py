@@ -153,7 +153,7 @@ def test_a_hub_that_is_left_is_told_where_weights_stay_at_theirs(world: World) -
     assert len(told) == 1 and told[0].startswith(f"{world.first}:{REPO}: refused the file name")
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_value_in_any_place_of_one_listing_stops_no_download(world: World, zoo, data) -> None:
     place = data.draw(st.sampled_from(list(places(world.true))))

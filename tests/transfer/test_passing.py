@@ -17,7 +17,7 @@ CONTENT = random.Random(0).randbytes(4000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.integers(0, 3999), st.integers(1, 1500)), max_size=12),
     st.randoms(use_true_random=False),

@@ -361,7 +361,7 @@ FAULTS = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(one=st.lists(FAULTS, max_size=4), two=st.lists(FAULTS, max_size=4))
 def test_whatever_goes_wrong_the_file_is_right_or_there_is_none(
     fetch: Fetch,

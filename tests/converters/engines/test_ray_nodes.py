@@ -58,10 +58,11 @@ def strange_node(on_cluster):
     occupants = occupy(nodes)
     started = []
 
-    def add(mount):
+    def add(*mounts):
         options = ["--address", on_cluster.address, "--num-cpus=8", "--object-store-memory=80000000"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
-        started.append(subprocess.Popen([*mounted(mount), *command], stdout=subprocess.DEVNULL))
+        inside = [word for mount in mounts for word in mounted(mount)]
+        started.append(subprocess.Popen([*inside, *command], stdout=subprocess.DEVNULL))
         wait_for(nodes + 1)
 
     yield add
@@ -82,7 +83,10 @@ def test_a_node_that_sees_other_files_is_named(tmp_path, strange_node, src):
 
 
 def test_a_node_without_the_package_is_told_what_to_install(tmp_path, strange_node, src):
-    strange_node(f"-t tmpfs tmpfs {Path(converters.__file__).parent}")
+    places = {
+        Path(entry).resolve() / "converters" for entry in sys.path
+    }  # a checkout, and one that is installed
+    strange_node(*(f"-t tmpfs tmpfs {place}" for place in places if place.is_dir()))
     with pytest.raises(UsageError, match="a node cannot do the work") as caught:
         converters.convert(src, tmp_path / "dst", **SHARDS, engine="ray")
     assert "No module named 'converters" in caught.value.what

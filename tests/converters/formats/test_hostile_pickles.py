@@ -201,7 +201,7 @@ def test_oversized_pickle_is_refused_before_it_is_read():
         loads(b"\x80\x02" + b"N" * MAX_BYTES, "m.pt")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60), st.integers(0, 400), st.integers(1, 8))
 def test_mutated_pickles_give_plain_values_or_a_refusal(noise, at, drop):
     good = state(tensor())

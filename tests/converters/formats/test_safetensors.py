@@ -24,7 +24,7 @@ TENSORS = st.dictionaries(
     st.tuples(st.sampled_from(list(ELEMENT_TYPES)), st.lists(st.integers(0, 5), max_size=4).map(tuple)),
     max_size=8,
 )
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def contents(tensors):

@@ -15,7 +15,7 @@ from converters.formats.tensors import TensorSpec, nbytes
 LENGTHS = st.lists(st.integers(0, 40), max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(LENGTHS, st.integers(1, 120))
 def test_grouping_equals_huggingface_hub(lengths, limit):
     serialization = pytest.importorskip("huggingface_hub.serialization")

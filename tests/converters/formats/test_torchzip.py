@@ -52,7 +52,7 @@ STATES = st.dictionaries(
     st.tuples(st.lists(st.integers(0, 5), max_size=5).map(tuple), st.sampled_from(STORED)),
     max_size=6,
 )
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUICK

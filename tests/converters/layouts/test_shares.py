@@ -175,7 +175,7 @@ def volume(box):
     return math.prod(stop - start for start, stop in box)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(models())
 def test_the_ranks_shares_are_apart_and_together_every_tensor_once(case):
     """What several ranks hold alike counts once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -243,61 +245,89 @@ def seen_by_all(path: Path) -> bool:
 
 
 AS_NOBODY = """
-import os, sys
+import json, os, sys
 import internlm_zoo.cli.checkpoints, internlm_zoo.cli.convert, internlm_zoo.cli.models
 from internlm_zoo.cli.shell import run
-whole, out, args = sys.argv[1], sys.argv[2], sys.argv[3:]
+
+def ended(args, said):
+    if pid := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        os.dup2(said.fileno(), 2)
+        os.setuid(65534)
+        code = run(args)
+        sys.stderr.flush()
+        os._exit(code)
+    finally:
+        os._exit(99)
+
+def refused(closed, *args):
+    mode = os.stat(closed).st_mode
+    os.chmod(closed, mode & 0o600)
+    with open(told, "w+") as said:
+        code = ended(args, said)
+        os.chmod(closed, mode)
+        said.seek(0)
+        return code, said.read()
+
+whole, out, told = sys.argv[1:]
 assert run(["convert", whole, out, "--to", "llama"]) == 0  # so that all is imported
 assert run(["inspect", whole, "-q"]) in (0, 1)
-os.setuid(65534)
-sys.exit(run(args))
+cases = json.load(sys.stdin)
+found = [refused(*case) for case in cases]
+with open(told, "w") as file:
+    json.dump(found, file)
 """
+_INSIDE = ("src", f"src/{WEIGHTS}", f"src/{CONFIG}", ".")
+CLOSED = list(product(("convert", "inspect", "compare", "fingerprint"), _INSIDE))
 
 
-@pytest.fixture
-def shared(whole):
+@pytest.fixture(scope="module")
+def shared(made):
     """A copy that every account sees."""
     folder = Path(tempfile.mkdtemp(prefix="access-"))
     folder.chmod(0o755)
     (folder / "home").mkdir(mode=0o777)
     (folder / "home").chmod(0o777)
-    yield folder, shutil.copytree(whole, folder / "src")
+    shutil.copytree(made / "hf", folder / "src")
+    yield folder
     shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to be another account")
-@pytest.mark.skipif(
-    not seen_by_all(Path(__file__)), reason="the clone lies where another account may not look"
-)
-@pytest.mark.parametrize("what", ["src", f"src/{WEIGHTS}", f"src/{CONFIG}", "."])
-@pytest.mark.parametrize("verb", ["convert", "inspect", "compare", "fingerprint"])
-def test_what_another_account_does_not_give_is_named(shared, whole, tmp_path, verb, what):
-    folder, src = shared
-    (folder / what).chmod(0o600)
-    args = VERBS[verb](src, src, folder / "home")
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, whole, tmp_path / "first", *map(str, args)],
-        env={**os.environ, "INTERNLM_ZOO_HOME": str(folder / "home"), "HOME": str(folder / "home")},
-        capture_output=True,
-        text=True,
+@pytest.fixture(scope="module")
+def told(shared, made):
+    """What another account is told, (exit code, stderr), by verb and by what is closed to it, and where it
+    may not write. All in children of one process, as that takes a second to start."""
+    src, told = shared / "src", made / "told"
+    cases = [(shared / what, *VERBS[verb](src, src, shared / "home")) for verb, what in CLOSED]
+    cases.append((made, "convert", src, shared / "new", "--to", "llama"))
+    subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, made / "hf", made / "first", told],
+        env={**os.environ, "INTERNLM_ZOO_HOME": str(shared / "home"), "HOME": str(shared / "home")},
+        input=json.dumps([[str(word) for word in case] for case in cases]).encode(),
+        stdout=subprocess.DEVNULL,
+        check=True,
     )
-    assert done.returncode in (2, 4), done.stderr
-    assert re.search("Permission denied|not readable", done.stderr) and str(folder) in done.stderr
-    assert "Traceback" not in done.stderr
+    return dict(zip([*CLOSED, "new"], json.loads(told.read_text()), strict=True))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to be another account")
-@pytest.mark.skipif(
-    not seen_by_all(Path(__file__)), reason="the clone lies where another account may not look"
+needs_another = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0 or not seen_by_all(Path(__file__)),
+    reason="needs to be another account, and a clone where that may look",
 )
-def test_a_target_that_another_account_owns_is_refused(shared, whole, tmp_path):
-    folder, src = shared
-    args = ("convert", src, folder / "new", "--to", "llama")
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, whole, tmp_path / "first", *args],
-        env={**os.environ, "INTERNLM_ZOO_HOME": str(folder / "home"), "HOME": str(folder / "home")},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "cannot be written to" in done.stderr and str(folder / "new") in done.stderr
+
+
+@needs_another
+@pytest.mark.parametrize(("verb", "what"), CLOSED)
+def test_what_another_account_does_not_give_is_named(told, shared, verb, what):
+    code, err = told[verb, what]
+    assert code in (2, 4), err
+    assert re.search("Permission denied|not readable", err) and str(shared) in err
+    assert "Traceback" not in err
+
+
+@needs_another
+def test_a_target_that_another_account_owns_is_refused(told, shared):
+    code, err = told["new"]
+    assert code == 2
+    assert "cannot be written to" in err and str(shared / "new") in err

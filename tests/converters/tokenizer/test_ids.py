@@ -122,7 +122,7 @@ anything = st.lists(st.one_of(st.text(scalars), st.sampled_from([*RUNS, *EMOJI])
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(texts=st.lists(anything, min_size=1, max_size=100))
 def test_any_string_gets_the_ids_and_text_of_sentencepiece(converted, texts):
     assert_same_texts(converted, texts, assert_same_ids(converted, texts))
@@ -133,4 +133,4 @@ def test_every_piece_doubled_tripled_and_joined_is_cut_alike(converted):
     pieces = converted.reference.pieces
     rng = random.Random(13)
     assert_same_ids(converted, [piece * times for piece in pieces for times in (1, 2, 3)])
-    assert_same_ids(converted, ["".join(rng.choices(pieces, k=rng.randint(2, 8))) for _ in range(200_000)])
+    assert_same_ids(converted, ["".join(rng.choices(pieces, k=rng.randint(2, 8))) for _ in range(50_000)])
