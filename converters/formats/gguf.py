@@ -27,7 +27,6 @@ from converters.formats.tensors import (
     StoredTensor,
     TensorLike,
     contiguous_strides,
-    nbytes,
 )
 from converters.values import shown
 
@@ -102,8 +101,8 @@ def _head(members: Sequence[_Member], metadata: Mapping[str, Any]) -> bytes:
 
 def _spans(members: Sequence[_Member], offsets: Sequence[int]) -> tuple[Span, ...]:
     return tuple(
-        Span(tensor.name, tensor.dtype, tensor.shape, offset, nbytes(tensor.dtype, tensor.shape))
-        for tensor, offset in zip((one.tensor for one in members), offsets, strict=True)
+        Span(one.tensor.name, one.tensor.dtype, one.tensor.shape, offset)
+        for one, offset in zip(members, offsets, strict=True)
     )
 
 

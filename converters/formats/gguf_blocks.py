@@ -12,6 +12,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -43,13 +44,9 @@ class QuantisedBlocks:
 
     @staticmethod
     def of(members: Iterable[tuple[TensorLike, bool, int]]) -> QuantisedBlocks:
-        starts, quantised, offsets, image = [], [], [], 0
-        for tensor, is_so, offset in members:
-            starts.append(image)
-            quantised.append(is_so)
-            offsets.append(offset)
-            image += nbytes(tensor.dtype, tensor.shape)
-        return QuantisedBlocks(tuple(starts), tuple(quantised), tuple(offsets))
+        tensors, quantised, offsets = zip(*members, strict=True)
+        *starts, _ = accumulate((nbytes(one.dtype, one.shape) for one in tensors), initial=0)
+        return QuantisedBlocks(tuple(starts), quantised, offsets)
 
     def encode(self, offset: int, data: memoryview) -> tuple[int, memoryview]:
         """What bytes of the image are on disk, and where."""

@@ -94,7 +94,7 @@ def layout(tensors: Iterable[TensorLike], metadata: Mapping[str, str] = FORMAT) 
 def _spans(ordered: Iterable[TensorLike], start: int) -> tuple[Span, ...]:
     spans = []
     for tensor in ordered:
-        span = Span(tensor.name, tensor.dtype, tensor.shape, start, nbytes(tensor.dtype, tensor.shape))
+        span = Span(tensor.name, tensor.dtype, tensor.shape, start)
         spans.append(span)
         start += span.nbytes
     return tuple(spans)

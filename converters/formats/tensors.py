@@ -130,7 +130,10 @@ class Span:
     dtype: str
     shape: tuple[int, ...]
     offset: int
-    nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        return nbytes(self.dtype, self.shape)
 
 
 def _nothing_to_finalize(crcs: Mapping[str, int]) -> tuple[Patch, ...]:

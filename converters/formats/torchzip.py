@@ -189,10 +189,7 @@ def _layout(pickle: bytes, tensors: Sequence[TensorLike]) -> FileLayout:
     }
     entries = _place(sizes)
     contents = before | after
-    spans = tuple(
-        Span(t.name, t.dtype, t.shape, entries[f"data/{n}"].offset, entries[f"data/{n}"].size)
-        for n, t in enumerate(tensors)
-    )
+    spans = tuple(Span(t.name, t.dtype, t.shape, entries[f"data/{n}"].offset) for n, t in enumerate(tensors))
     return FileLayout(
         size=entries[ID_NAME].end + zip_write.directory_size(list(entries.values())),
         spans=spans,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +15,7 @@ from converters.containers.files import AGAIN, read_json
 from converters.errors import IntegrityError
 from converters.formats.folder import Folder, read_whole
 from converters.inspection.finding import Finding, noting
-from converters.tokenizer.model_proto import read_model
+from converters.tokenizer.model_proto import count_pieces
 
 _JSON = ".json"
 
@@ -41,7 +40,7 @@ def tokenizer_files(folder: Folder) -> tuple[tuple[TokenizerFile, ...], list[Fin
     generation = [GENERATION] if GENERATION in folder.names() else []
     for name, stored in here.items():
         if name == SENTENCEPIECE:
-            sizes[stored] = noting(findings, partial(_pieces, folder, stored))
+            sizes[stored] = noting(findings, partial(count_pieces, folder, stored))
         elif name == FAST:
             sizes[stored] = noting(findings, partial(_fast_size, folder))
     for name in (*here.values(), *generation):
@@ -67,11 +66,6 @@ def against_rows(folder: Folder, files: tuple[TokenizerFile, ...], rows: int) ->
         if not rows - PADDING < file.size <= rows:
             what = f"it gives ids up to {file.size - 1}, and the embedding has {rows} rows"
             yield Finding(what, folder.where(file.name), "it belongs to another model")
-
-
-def _pieces(folder: Folder, name: str) -> int:
-    with closing(folder.open(name)) as file:
-        return len(read_model(file).pieces)
 
 
 def _fast_size(folder: Folder) -> int:

@@ -17,7 +17,7 @@ from converters.config.facts import GIVEN, TOKEN_IDS, Fact, Facts
 from converters.containers.container import Extras
 from converters.errors import UsageError
 from converters.formats.gguf_blocks import is_quantised
-from converters.formats.tensors import DType, Span, nbytes
+from converters.formats.tensors import DType, Span
 from converters.geometry.batches import Place
 from converters.geometry.cells import Grid, cells, check_divisible, uniform_stages
 from converters.layouts import FORMATS
@@ -204,7 +204,4 @@ def standalone(source: Checkpoint, layout: Layout) -> list[Place]:
     check_expressible(layout, choices, source)
     one = Grid(1, (range(source.sizes["layers"]),))
     specs = ((cell, spec_of(source, {}, cell)) for cell in cells(layout, choices, source.sizes, one))
-    return [
-        Place(cell.name, cell, Span(cell.name, spec.dtype, cell.shape, 0, nbytes(spec.dtype, cell.shape)))
-        for cell, spec in specs
-    ]
+    return [Place(cell.name, cell, Span(cell.name, spec.dtype, cell.shape, 0)) for cell, spec in specs]

@@ -63,12 +63,15 @@ def content(
     evidence: digest a file of weights that holds more than weights, which no tensor's fingerprint covers.
     """
     planned = stated(plan)
+    folder = LocalFolder(directory)
+    apart = {file.name for file in plan.files} | BOOKKEEPING
+    others = [entry(folder, name) for name in folder.names() if name not in apart]  # which are small
     whole = [file.name for file in plan.files if evidence and plan.layout.container.self_contained]
-    others = [entry(LocalFolder(directory), name) for name in _others(plan, directory)]
+    digests = {DIGESTS: {name: entry(folder, name)[BLAKE3] for name in whole}} if whole else {}
     record = {
         **planned,
         "source": {**planned["source"], "files": inputs},
-        "target": {**planned["target"], "other_files": others, **_digests(directory, whole)},
+        "target": {**planned["target"], "other_files": others, **digests},
         "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
     }
     return CONVERSION.marked(record)
@@ -101,16 +104,6 @@ def stated(plan: Plan) -> dict[str, Any]:
         "dropped": list(source.dropped),
         "lossy": sorted(plan.lossy | plan.quantised),
     }
-
-
-def _digests(directory: Path, names: list[str]) -> dict[str, object]:
-    return {DIGESTS: {name: entry(LocalFolder(directory), name)[BLAKE3] for name in names}} if names else {}
-
-
-def _others(plan: Plan, directory: Path) -> list[str]:
-    """Configs, index and tokenizer, which are small."""
-    known = {file.name for file in plan.files} | BOOKKEEPING
-    return [name for name in LocalFolder(directory).names() if name not in known]
 
 
 @dataclass(frozen=True)

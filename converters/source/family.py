@@ -7,7 +7,6 @@ repositories have some rows more), and InternLM3 (padded to 128,512 rows).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from converters.containers.names import RECORD
 from converters.errors import IntegrityError, UsageError
 from converters.formats.folder import Folder
 from converters.layouts.table import Layout
-from converters.tokenizer.model_proto import read_model
+from converters.tokenizer.model_proto import count_pieces
 
 _TOKENIZER = "tokenizer.model"
 
@@ -109,7 +108,6 @@ def _pieces(folder: Folder) -> int | None:
     if _TOKENIZER not in folder.names():
         return None
     try:
-        with closing(folder.open(_TOKENIZER)) as file:
-            return len(read_model(file).pieces)
+        return count_pieces(folder, _TOKENIZER)
     except IntegrityError:
         return None  # whoever needs the tokenizer says what is wrong with it

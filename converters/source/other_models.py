@@ -120,15 +120,12 @@ def _check_architectures(config: Mapping[str, Any], where: str) -> None:
 def _check_quantised(found: FolderContents, tensors: list[StoredTensor]) -> None:
     """A config may say how to quantise when loading: what counts is that the tensors are."""
     method, field = _method(found)
-    packed = next((tensor for tensor in tensors if _is_packed(tensor, stated=bool(method))), None)
+    types = _PACKED_TYPES if method else ()
+    packed = next((one for one in tensors if _PACKED.fullmatch(one.name) or one.dtype in types), None)
     if packed is None:
         return
     what = f"its weights are quantised{method}: {packed.name} holds {packed.dtype}"
     raise UnsupportedError(what, field or packed.file, _QUANTISED)
-
-
-def _is_packed(tensor: StoredTensor, *, stated: bool) -> bool:
-    return bool(_PACKED.fullmatch(tensor.name)) or (stated and tensor.dtype in _PACKED_TYPES)
 
 
 def _method(found: FolderContents) -> tuple[str, str | None]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
 from converters.errors import IntegrityError
 from converters.formats.bytesource import ByteSource
+from converters.formats.folder import Folder
 from converters.formats.placeholders import refuse_placeholder
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # of ModelProto.SentencePiece.Type
@@ -71,6 +73,12 @@ def read_model(file: ByteSource) -> SentencepieceModel:
     if not model.pieces or len(model.ids) < len(model.pieces):
         raise IntegrityError("this sentencepiece model has no pieces, or one twice", file.name, AGAIN)
     return model
+
+
+def count_pieces(folder: Folder, name: str) -> int:
+    """Of the model in a file of a folder. Raises as `read_model`."""
+    with closing(folder.open(name)) as file:
+        return len(read_model(file).pieces)
 
 
 def _model(data: bytes) -> SentencepieceModel:

@@ -14,7 +14,7 @@ from converters.geometry.cells import Cell, Slab
 def place(file, held):
     slabs = tuple(Slab(name, ((0, 1),), (0,), ((0, 1),)) for name in held)
     name = "+".join(held)
-    return Place(file, Cell(0, 0, (name,), (1,), slabs, replicated=False), Span(name, "F32", (1,), 0, 4))
+    return Place(file, Cell(0, 0, (name,), (1,), slabs, replicated=False), Span(name, "F32", (1,), 0))
 
 
 def batches(*held):
