@@ -113,7 +113,8 @@ def _places(folder: Folder, choice: WeightSetChoice, wrong: Wrong) -> Mapping[Pl
         elif not CELL.fullmatch(name):
             what = "it may be of the grid, but no such file name is known"
             wrong(UnsupportedError(what, folder.where(name), "move it elsewhere if it is not of the grid"))
-    places = {_place_of(name): name for name in choice.taken.files if CELL.fullmatch(name)}
+    matches = filter(None, map(CELL.fullmatch, choice.taken.files))
+    places = {(int(match[1]), int(match[2])): match[0] for match in matches}
     tp, pp = _extents(places)
     if not places or tp * pp <= SPARSE * len(places):
         return places
@@ -141,10 +142,3 @@ def _holes(folder: Folder, places: Collection[Place], tp: int, pp: int) -> Itera
         if place not in places:
             what = f"{name_of(place)} is missing from the grid of {tp} tensor-parallel ranks and {pp} "
             yield IntegrityError(what + "pipeline stages", folder.name, f"fetch {name_of(place)}")
-
-
-def _place_of(name: str) -> Place:
-    """Rank and stage that a file's name says, the name being one of CELL."""
-    match = CELL.fullmatch(name)
-    assert match is not None
-    return int(match[1]), int(match[2])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -127,7 +127,8 @@ def _text(text: str) -> bytes:
 
 def _packed(key: str, value: Any) -> bytes:
     kind = _kind(key, value)
-    return _text(key) + struct.pack("<I", kind) + _value(kind, value)
+    data = struct.pack(SCALARS[kind], value) if kind in SCALARS else _WRITERS[kind](value)
+    return _text(key) + struct.pack("<I", kind) + data
 
 
 def _kind(key: str, value: Any) -> int:
@@ -139,14 +140,6 @@ def _kind(key: str, value: Any) -> int:
     return ARRAY
 
 
-def _value(kind: int, value: Any) -> bytes:
-    if kind == STRING:
-        return _text(value)
-    if kind == ARRAY:
-        return _array(value)
-    return struct.pack(SCALARS[kind], value)
-
-
 def _array(values: Sequence[Any]) -> bytes:
     """Numbers of arrays are signed: those of token types and the like."""
     kind = _kind("", values[0]) if len(values) else STRING
@@ -155,6 +148,9 @@ def _array(values: Sequence[Any]) -> bytes:
     if kind == STRING:
         return head + b"".join(map(_text, values))
     return head + np.array(values, np.dtype(SCALARS[kind][1:]).newbyteorder("<")).tobytes()
+
+
+_WRITERS: Mapping[int, Callable[[Any], bytes]] = {STRING: _text, ARRAY: _array}
 
 
 def read_index(source: ByteSource | str | os.PathLike[str]) -> GgufFile:

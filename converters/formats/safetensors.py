@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 from converters.errors import IntegrityError, UnsupportedError, UsageError
@@ -74,30 +75,21 @@ def layout(tensors: Iterable[TensorLike], metadata: Mapping[str, str] = FORMAT) 
     # Widest elements first, as the library has it: so each tensor is aligned to its own.
     ordered = sorted(tensors, key=lambda tensor: (-RANK[tensor.dtype], tensor.name))
     header: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
-    relative = 0
-    for tensor in ordered:
+    begins = [0, *accumulate(nbytes(tensor.dtype, tensor.shape) for tensor in ordered)]
+    for tensor, offsets in zip(ordered, pairwise(begins), strict=True):
         if tensor.name in header or tensor.name == METADATA:
             raise UsageError("a tensor's name is used twice or reserved", tensor.name)
-        end = relative + nbytes(tensor.dtype, tensor.shape)
-        header[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (relative, end)}
-        relative = end
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % LENGTH)
     start = LENGTH + len(text)
     return FileLayout(
-        size=start + relative,
-        spans=_spans(ordered, start),
+        size=start + begins[-1],
+        spans=tuple(
+            Span(t.name, t.dtype, t.shape, start + at) for t, at in zip(ordered, begins, strict=False)
+        ),
         fixed=((0, len(text).to_bytes(LENGTH, "little") + text),),
     )
-
-
-def _spans(ordered: Iterable[TensorLike], start: int) -> tuple[Span, ...]:
-    spans = []
-    for tensor in ordered:
-        span = Span(tensor.name, tensor.dtype, tensor.shape, start)
-        spans.append(span)
-        start += span.nbytes
-    return tuple(spans)
 
 
 def _read_header(source: ByteSource) -> tuple[dict[str, Any], int]:
