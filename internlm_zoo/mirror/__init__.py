@@ -6,8 +6,8 @@ report = apply(Path("mirror.yaml"), settings=settings)
 
 from __future__ import annotations
 
+from internlm_zoo.mirror.config import RunOptions
 from internlm_zoo.mirror.engine import apply, diff, plan
-from internlm_zoo.mirror.options import RunOptions
 from internlm_zoo.mirror.report import ReleaseReport, Report
 
 __all__ = ["ReleaseReport", "Report", "RunOptions", "apply", "diff", "plan"]

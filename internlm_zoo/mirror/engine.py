@@ -7,18 +7,25 @@ before it began.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from internlm_zoo.downloads.selection import Selection, hint
+from internlm_zoo.errors import NotFoundError
 from internlm_zoo.mirror.commit import commit, remove_release
-from internlm_zoo.mirror.copying import CopyContext, fetch_files
-from internlm_zoo.mirror.job import MirrorJob, MirrorState, open_job
+from internlm_zoo.mirror.config import RunOptions
+from internlm_zoo.mirror.copying import CopyContext, fetch_files, look_nearby, open_context
+from internlm_zoo.mirror.job import MirrorJob, open_job
 from internlm_zoo.mirror.limit import excess
-from internlm_zoo.mirror.options import RunOptions
-from internlm_zoo.mirror.report import Report, Verb, make_report, release_report, unwanted_report
-from internlm_zoo.mirror.values import MirrorPlan
+from internlm_zoo.mirror.listings import survey
+from internlm_zoo.mirror.planning import make_plan
+from internlm_zoo.mirror.report import Report, Verb, item_notes, make_report, release_report, unwanted_report
+from internlm_zoo.mirror.values import HubOffer, LocalState, MirrorPlan
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
+
+_LOOK = "`mirror plan` lists what there is"
 
 
 def plan(
@@ -53,25 +60,64 @@ def apply(
     job = open_job(file, settings, options)
     if job.destination.closed() and (report := _look("apply", job, progress)).result == "no change":
         return report
-    with job.destination.guard(), job.context(progress or Progress(), writes=True) as context:
-        view = job.view(context)
-        stopped = excess(view.plan, job.limit)
-        return _planned("apply", job, view.plan) if stopped else _apply(job, view, context)
+    with job.destination.guard(), open_context(job, progress, writes=True) as context:
+        found = _plan(context)
+        return _planned("apply", job, found) if excess(found, job.limit) else _apply(found, context)
 
 
 def _look(verb: Verb, job: MirrorJob, progress: Progress | None) -> Report:
-    with job.context(progress or Progress(), writes=False) as context:
-        return _planned(verb, job, job.view(context).plan)
+    with open_context(job, progress, writes=False) as context:
+        return _planned(verb, job, _plan(context))
 
 
 def _planned(verb: Verb, job: MirrorJob, plan: MirrorPlan) -> Report:
     return make_report(verb, plan, job.limit, job.place())
 
 
-def _apply(job: MirrorJob, view: MirrorState, context: CopyContext) -> Report:
-    index, releases, items, gone = view.index, [], [], []
-    for item in view.plan.items:
-        copied = fetch_files(item, view.sources[item.entry.path], context)
+def _plan(context: CopyContext) -> MirrorPlan:
+    """Of the mirror, and the hubs, as they are now. Raises NotFoundError if nothing has a file that the
+    options name."""
+    job, index = context.job, context.index
+    offers = survey(context.listings, job.wanted.entries)
+    _check_named(job.options.choice, offers.values())
+    paths = dict.fromkeys((*offers, *(indexed.path for indexed in index.releases)))
+    on_disk = {path: _on_disk(path, offers.get(path), context) for path in paths}
+    found = make_plan(job.wanted, offers, index, on_disk, job.policy)
+    for indexed in index.releases if any(item.to_fetch for item in found.items) else ():
+        context.add_contents(indexed, without=on_disk[indexed.path].damaged | on_disk[indexed.path].missing)
+    found = replace(found, items=tuple(look_nearby(found.items, context)))
+    for item in found.items:
+        for note in item_notes(item):
+            context.progress.note(f"{item.entry.path}: {note}")
+    return found
+
+
+def _on_disk(path: str, offer: HubOffer | None, context: CopyContext) -> LocalState:
+    """offer: None for a release that is not asked for; of that nothing is hashed."""
+    destination, indexed, progress = context.job.destination, context.index.find(path), context.progress
+    files = indexed.files if indexed and offer else ()
+    on_disk = destination.examine(path, files, deep=context.job.options.deep, progress=progress)
+    known = {file.path for file in files} - on_disk.damaged
+    listed = offer.snapshot.files if offer and offer.snapshot else ()
+    here = (file for file in listed if file.identified and file.path in on_disk.files)
+    unknown = [file for file in here if file.path not in known]
+    return replace(on_disk, right=destination.recognise(path, unknown, progress=progress))
+
+
+def _check_named(choice: Selection, offers: Iterable[HubOffer]) -> None:
+    """A release need not have a file that is named, but one of them must."""
+    there = {file.path for offer in offers if offer.snapshot for file in offer.snapshot.files}
+    for path in choice.files if there else ():
+        if path not in there:
+            raise NotFoundError(f"no release has a file {path}", fix=hint(path, sorted(there)) or _LOOK)
+    if there and not any(map(choice.wants, there)):
+        raise NotFoundError("no file is chosen", fix=_LOOK)
+
+
+def _apply(found: MirrorPlan, context: CopyContext) -> Report:
+    job, index, releases, items, gone = context.job, context.index, [], [], []
+    for item in found.items:
+        copied = fetch_files(item, context)
         item = copied.item
         if item.problem is None and item.changes:
             index, item = commit(copied, index, job.destination)
@@ -79,12 +125,12 @@ def _apply(job: MirrorJob, view: MirrorState, context: CopyContext) -> Report:
                 context.add_contents(indexed)
         items.append(item)
         releases.append(release_report(item, copied.served, copied.notes))
-    for unwanted in view.plan.unwanted:
-        if view.plan.prune:
+    for unwanted in found.unwanted:
+        if found.prune:
             index, unwanted = remove_release(unwanted, index, job.destination)
         gone.append(unwanted)
-        releases.append(unwanted_report(unwanted, "removed" if view.plan.prune else "unwanted"))
+        releases.append(unwanted_report(unwanted, "removed" if found.prune else "unwanted"))
     place = job.place()
-    job.destination.tidy(view.sources)
-    outcome = replace(view.plan, items=tuple(items), unwanted=tuple(gone))
+    job.destination.tidy(job.paths)
+    outcome = replace(found, items=tuple(items), unwanted=tuple(gone))
     return make_report("apply", outcome, job.limit, place, releases)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from converters.system.threads import in_threads
 from internlm_zoo.downloads.candidates import Candidate
@@ -28,53 +29,54 @@ _WORKERS = 8
 
 
 @dataclass(frozen=True)
-class SourceOptions:
-    """How the files of one entry can be had. hubs: each is asked once per run, and then remembered. known:
-    what is locked, or held, at which revision. silent: hubs that answered nobody, whatever the entry."""
+class HubListings:
+    """What hubs answer in one run. hubs: by path of the entry; each is asked once about it, and then
+    remembered. known: what is locked, or held, at which revision. silent: hubs that answered nobody, whatever
+    the entry."""
 
-    entry: MirrorEntry
-    hubs: Hubs
+    hubs: Mapping[str, Hubs]
     known: Lock
-    silent: dict[str, NetworkError]
+    silent: dict[str, NetworkError] = field(default_factory=dict)
 
 
-def sources_of(entries: Iterable[MirrorEntry], index: Index, settings: Settings) -> dict[str, SourceOptions]:
-    """By path. Nothing is asked yet."""
-    silent: dict[str, NetworkError] = {}
+def listings_of(entries: Sequence[MirrorEntry], index: Index, settings: Settings) -> HubListings:
+    """Nothing is asked yet."""
     known = Lock().updated(map(_as_locked, index.releases)).updated(Lock.load(settings).releases)
-    return {entry.path: SourceOptions(entry, Hubs(settings), known, silent) for entry in entries}
+    return HubListings({entry.path: Hubs(settings) for entry in entries}, known)
 
 
-def survey(sources: Mapping[str, SourceOptions]) -> dict[str, HubOffer]:
+def survey(listings: HubListings, entries: Sequence[MirrorEntry]) -> dict[str, HubOffer]:
     """Offers by path; several entries are asked for at a time."""
-    return dict(zip(sources, in_threads(ask, list(sources.values()), _WORKERS), strict=True))
+    offers = in_threads(partial(ask, listings), entries, _WORKERS)
+    return {entry.path: offer for entry, offer in zip(entries, offers, strict=True)}
 
 
-def ask(source: SourceOptions, failures: Mapping[str, ZooError] | None = None) -> HubOffer:
+def ask(
+    listings: HubListings, entry: MirrorEntry, failures: Mapping[str, ZooError] | None = None
+) -> HubOffer:
     """What the first hub has that answers and is not among the failures."""
     failed = dict(failures or {})
-    for candidate in source.entry.candidates:
+    for candidate in entry.candidates:
         hub = candidate.hub.name
         if hub in failed:
             continue
         try:
-            return _offer(source, candidate, failed)
+            return HubOffer(_snapshot(listings, entry, candidate), failed)
         except (NoSpaceError, VariableError):
             raise
         except ZooError as error:
             failed[hub] = error
             if isinstance(error, NetworkError) and not isinstance(error, ListingError):
-                source.silent[hub] = error
+                listings.silent[hub] = error
     return HubOffer(None, failed)
 
 
-def _offer(source: SourceOptions, candidate: Candidate, failed: Mapping[str, ZooError]) -> HubOffer:
-    if candidate.hub.name in source.silent:
-        raise source.silent[candidate.hub.name]
-    snapshot = source.hubs.snapshot(candidate)
-    _check_known(snapshot, source.known)
-    files = tuple(file for file in snapshot.files if not is_ours(file.path))
-    return HubOffer(replace(snapshot, files=files), dict(failed))
+def _snapshot(listings: HubListings, entry: MirrorEntry, candidate: Candidate) -> Snapshot:
+    if candidate.hub.name in listings.silent:
+        raise listings.silent[candidate.hub.name]
+    snapshot = listings.hubs[entry.path].snapshot(candidate)
+    _check_known(snapshot, listings.known)
+    return replace(snapshot, files=tuple(file for file in snapshot.files if not is_ours(file.path)))
 
 
 def _check_known(snapshot: Snapshot, known: Lock) -> None:

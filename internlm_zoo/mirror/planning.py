@@ -40,31 +40,31 @@ def make_plan(
     policy: Policy,
 ) -> MirrorPlan:
     """offers, on_disk: by path."""
-    items = tuple(
-        plan_item(entry, offers[entry.path], index.find(entry.path), on_disk[entry.path], policy)
+    items = (
+        PlannedRelease(entry, offers[entry.path], index.find(entry.path), on_disk[entry.path])
         for entry in wanted.entries
     )
     paths = {entry.path for entry in wanted.entries}
-    unwanted = tuple(
-        _unwanted(indexed, on_disk[indexed.path], policy)
-        for indexed in index.releases
-        if indexed.path not in paths
+    unwanted = (indexed for indexed in index.releases if indexed.path not in paths)
+    return MirrorPlan(
+        tuple(_planned(item, policy) for item in items),
+        tuple(_unwanted(indexed, on_disk[indexed.path], policy) for indexed in unwanted),
+        wanted.left_out,
+        policy.prune,
     )
-    return MirrorPlan(items, unwanted, wanted.left_out, policy.prune)
 
 
-def plan_item(
-    entry: MirrorEntry, offer: HubOffer, indexed: IndexedRelease | None, on_disk: LocalState, policy: Policy
-) -> PlannedRelease:
-    """What to do about one entry."""
-    snapshot, plan = offer.snapshot, PlannedRelease(entry, offer, indexed, on_disk)
+def _planned(plan: PlannedRelease, policy: Policy) -> PlannedRelease:
+    """plan: without anything to do yet."""
+    offer, indexed = plan.offer, plan.indexed
+    snapshot = offer.snapshot
     if snapshot is None:
-        repairs = tuple(_repairs(indexed, on_disk))
+        repairs = tuple(_repairs(indexed, plan.on_disk))
         return replace(plan, actions=repairs, problem=_no_hub(offer.failures))
     offered = [file for file in snapshot.files if policy.choice.wants(file.path)]
     if not offered:
         return replace(plan, problem=_nothing_chosen(snapshot))
-    every = tuple(_actions(snapshot, offered, indexed, on_disk, policy))
+    every = tuple(_actions(plan, snapshot, offered, policy))
     actions = tuple(action for action in every if action.stays or policy.narrow.wants(action.path))
     moved = [action.path for action in every if action.why in ("behind", "gone")]
     if moved and indexed and (error := offer.failures.get(indexed.source.hub)):
@@ -73,18 +73,15 @@ def plan_item(
     if foreign := [*_in_the_way(actions, wanted, indexed)]:
         return replace(plan, problem=_not_ours(foreign, snapshot))
     if mixed := [path for path in moved if not policy.narrow.wants(path)]:
-        return (
-            plan
-            if all(action.stays for action in actions)
-            else replace(plan, problem=_mixed_revisions(mixed))
-        )
-    return replace(plan, actions=actions, relabel=_is_relabelled(entry, snapshot, indexed))
+        acts = not all(action.stays for action in actions)
+        return replace(plan, problem=_mixed_revisions(mixed) if acts else None)
+    return replace(plan, actions=actions, relabel=_is_relabelled(plan.entry, snapshot, indexed))
 
 
 def replan(item: PlannedRelease, offer: HubOffer, error: ZooError, policy: Policy) -> PlannedRelease:
     """The same for what the next hub has, after the one of the plan failed. What goes was planned: what the
     next hub lacks besides is a problem."""
-    again = plan_item(item.entry, offer, item.indexed, item.on_disk, policy)
+    again = _planned(PlannedRelease(item.entry, offer, item.indexed, item.on_disk), policy)
     more = {action.path for action in again.to_delete} - {action.path for action in item.to_delete}
     if more and offer.snapshot is not None:
         return replace(again, actions=(), relabel=False, problem=_other_files(error, offer.snapshot))
@@ -113,12 +110,9 @@ def preexisting(on_disk: LocalState) -> tuple[str, ...]:
 
 
 def _actions(
-    snapshot: Snapshot,
-    offered: Iterable[File],
-    indexed: IndexedRelease | None,
-    on_disk: LocalState,
-    policy: Policy,
+    plan: PlannedRelease, snapshot: Snapshot, offered: Iterable[File], policy: Policy
 ) -> Iterator[Action]:
+    indexed, on_disk = plan.indexed, plan.on_disk
     known = indexed.by_path if indexed else {}
     from_here = _same_source(snapshot, indexed)
     for file in offered:
@@ -130,10 +124,8 @@ def _actions(
             yield Action(kind, file.path, why, file.size, fetch=file.size)
     chosen, there = {file.path for file in offered}, {file.path for file in snapshot.files}
     for path in (path for path in known if path not in chosen):
-        if path in there:
-            yield Action("delete" if policy.prune else "keep", path, "unchosen", _size(path, on_disk))
-        else:
-            yield Action("delete", path, "gone", _size(path, on_disk))
+        kind = "delete" if policy.prune or path not in there else "keep"
+        yield Action(kind, path, "unchosen" if path in there else "gone", on_disk.size(path))
     for path in sorted(on_disk.files.keys() - chosen - known.keys()):
         yield _unindexed(path, indexed, on_disk, policy)
 
@@ -141,7 +133,7 @@ def _actions(
 def _unwanted(indexed: IndexedRelease, on_disk: LocalState, policy: Policy) -> UnwantedRelease:
     kind: Kind = "delete" if policy.prune else "keep"
     actions = (
-        Action(kind, path, "unwanted", _size(path, on_disk))
+        Action(kind, path, "unwanted", on_disk.size(path))
         if path in indexed.by_path
         else _unindexed(path, indexed, on_disk, policy)
         for path in sorted(on_disk.files)
@@ -152,8 +144,8 @@ def _unwanted(indexed: IndexedRelease, on_disk: LocalState, policy: Policy) -> U
 def _unindexed(path: str, indexed: IndexedRelease | None, on_disk: LocalState, policy: Policy) -> Action:
     """What the mirror did not put there stays, if it was there first."""
     if _is_found(path, indexed):
-        return Action("keep", path, "found", _size(path, on_disk))
-    return Action("delete" if policy.prune else "keep", path, "extra", _size(path, on_disk))
+        return Action("keep", path, "found", on_disk.size(path))
+    return Action("delete" if policy.prune else "keep", path, "extra", on_disk.size(path))
 
 
 def _in_the_way(
@@ -174,10 +166,6 @@ def _above(path: str) -> list[str]:
 
 def _is_found(path: str, indexed: IndexedRelease | None) -> bool:
     return indexed is None or path in indexed.found
-
-
-def _size(path: str, on_disk: LocalState) -> int:
-    return on_disk.files[path].size if path in on_disk.files else 0
 
 
 def _repairs(indexed: IndexedRelease | None, on_disk: LocalState) -> Iterator[Action]:

@@ -57,6 +57,10 @@ class LocalState:
     missing: frozenset[str] = frozenset()
     right: Mapping[str, IndexedFile] = field(default_factory=dict)
 
+    def size(self, path: str) -> int:
+        """Bytes of a file; 0 where none lies there."""
+        return self.files[path].size if path in self.files else 0
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -195,19 +199,14 @@ class MirrorPlan:
 
 
 def _counts_of(actions: Iterable[Action], on_disk: LocalState) -> FileCounts:
-    by_kind: dict[Kind, list[Action]] = {"copy": [], "update": [], "delete": [], "keep": []}
+    sizes: dict[Kind, dict[str, int | None]] = {"copy": {}, "update": {}, "delete": {}}
     for action in actions:
-        by_kind[action.kind].append(action)
-    gone = [action for action in by_kind["delete"] if action.path in on_disk.files]
-    other = {action.path for action in (*by_kind["update"], *gone)}
-    kept = [existing.size for path, existing in on_disk.files.items() if path not in other]
-    return FileCounts(
-        copy=_count_of(action.size for action in by_kind["copy"]),
-        update=_count_of(action.size for action in by_kind["update"]),
-        delete=_count_of(action.size for action in gone),
-        keep=_count_of(kept),
-        here=_count_of(existing.size for existing in on_disk.files.values()),
-    )
+        if action.kind in sizes and (action.kind != "delete" or action.path in on_disk.files):
+            sizes[action.kind][action.path] = action.size
+    here = {path: existing.size for path, existing in on_disk.files.items()}
+    kept = here.keys() - sizes["update"].keys() - sizes["delete"].keys()
+    changed = {kind: _count_of(of_kind.values()) for kind, of_kind in sizes.items()}
+    return FileCounts(**changed, keep=_count_of(map(here.get, kept)), here=_count_of(here.values()))
 
 
 def _count_of(sizes: Iterable[int | None]) -> FileCount:

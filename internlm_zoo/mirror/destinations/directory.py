@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from converters.locking import Holder, take
@@ -25,7 +26,7 @@ from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.paths import check_path
-from internlm_zoo.store.layout import BOOKS, is_ours, place_of
+from internlm_zoo.store.layout import BOOKS, PARTIAL, is_ours, place_of
 from internlm_zoo.store.mirror_index import Index, IndexedFile, dump, git_digest, read_index
 
 _ELSEWHERE = "name another destination, or make this one writable"
@@ -60,7 +61,7 @@ class DirectoryDestination:
         self._check_root()
         index = read_index(self._root)
         for release in index.releases:
-            self._folder(release.path)
+            self.local(release.path)
         return index
 
     def publish(self, index: Index) -> None:
@@ -69,7 +70,7 @@ class DirectoryDestination:
     def examine(
         self, path: str, files: Iterable[IndexedFile], *, deep: bool, progress: Progress
     ) -> LocalState:
-        folder, files = self._folder(path), tuple(files)
+        folder, files = self.local(path), tuple(files)
         if not folder.is_dir():
             return LocalState(missing=frozenset(file.path for file in files))
         existing = dict(_existing(folder, {file.path for file in files} | LISTED))
@@ -84,7 +85,7 @@ class DirectoryDestination:
         return LocalState(existing, frozenset(damaged), frozenset(report.missing))
 
     def recognise(self, path: str, files: Iterable[File], *, progress: Progress) -> Mapping[str, IndexedFile]:
-        folder = self._folder(path)
+        folder = self.local(path)
         right = {}
         for file in files:
             place = place_of(folder, file.path)
@@ -95,14 +96,20 @@ class DirectoryDestination:
                 right.update({file.path: indexed} if indexed else {})
         return right
 
-    def local(self, path: str) -> Path | None:
-        return self._folder(path)
+    def local(self, path: str) -> Path:
+        check_path(path, str(self._root))
+        folder = self._root / path
+        is_inside = contained.real(folder).is_relative_to(contained.real(self._root))
+        if path.count("/") != 1 or path.startswith(".") or not is_inside:
+            raise IntegrityError(f"refused the release {path!r}: it has no place in the mirror", self._root)
+        return folder
 
     def stage(self, path: str) -> Path:
-        return self._stage(path)
+        check_path(path, str(self._root))
+        return self._root / _INCOMING / path.replace("/", "--")
 
     def commit(self, path: str, files: Iterable[str]) -> Mapping[str, str]:
-        folder, stage = self._folder(path), self._stage(path)
+        folder, stage = self.local(path), self.stage(path)
         stamps = {}
         for file in files:
             target = place_of(folder, file)
@@ -113,7 +120,7 @@ class DirectoryDestination:
         return stamps
 
     def remove(self, path: str, files: Mapping[str, str]) -> tuple[str, ...]:
-        folder, left = self._folder(path), []
+        folder, left = self.local(path), []
         for file, stamp in files.items():
             place = folder / file  # as a walk found it, whatever it is called
             if not os.path.lexists(place):
@@ -126,27 +133,26 @@ class DirectoryDestination:
         return tuple(left)
 
     def clear(self, path: str) -> None:
-        self._remove_stage(self._stage(path))
+        self._remove_stage(self.stage(path))
 
     def unfinished(self, wanted: Collection[str]) -> FileCount:
-        files = [
-            existing for stage in self._stages(wanted) for _, existing in _existing(stage / BOOKS / "partial")
-        ]
-        files += [existing for stage in self._stages(wanted) for _, existing in _existing(stage)]
-        return FileCount(len(files), sum(existing.size for existing in files))
+        folders = [place for stage in self._stages(wanted) for place in (stage, stage / BOOKS / PARTIAL)]
+        sizes = [existing.size for folder in folders for _, existing in _existing(folder)]
+        return FileCount(len(sizes), sum(sizes))
 
     def tidy(self, wanted: Collection[str]) -> None:
         for stage in self._stages(wanted):
             self._remove_stage(stage)
 
     def warnings(self) -> tuple[str, ...]:
-        tree = _work_tree(self._root)
-        if tree is None:
-            return ()
-        return (
-            f"the mirror lies inside the git work tree {tree}, where `git clean -x` and actions/checkout "
-            "remove it; name a destination outside",
-        )
+        places = (
+            *self._root.parents,
+            self._root,
+            *contained.real(self._root).parents,
+        )  # where links lead, too
+        trees = (place for place in places if (place / ".git").exists())
+        what = "where `git clean -x` and actions/checkout remove it; name a destination outside"
+        return tuple(f"the mirror lies inside the git work tree {tree}, {what}" for tree in islice(trees, 1))
 
     def _check_root(self) -> None:
         if self._root.exists() and not self._root.is_dir():
@@ -155,17 +161,9 @@ class DirectoryDestination:
             what = "a link is in the way of releases on their way in"
             raise UsageError(what, self._root / _INCOMING, "remove the link, and apply again")
 
-    def _folder(self, path: str) -> Path:
-        check_path(path, str(self._root))
-        folder = self._root / path
-        is_inside = contained.real(folder).is_relative_to(contained.real(self._root))
-        if path.count("/") != 1 or path.startswith(".") or not is_inside:
-            raise IntegrityError(f"refused the release {path!r}: it has no place in the mirror", self._root)
-        return folder
-
     def _stages(self, wanted: Collection[str]) -> list[Path]:
         """Those of other releases, as far as they are ours."""
-        incoming, kept = self._root / _INCOMING, {self._stage(path) for path in wanted}
+        incoming, kept = self._root / _INCOMING, {self.stage(path) for path in wanted}
         found = sorted(incoming.iterdir()) if incoming.is_dir() else []
         return [stage for stage in found if stage not in kept and (stage / BOOKS).is_dir()]
 
@@ -173,10 +171,6 @@ class DirectoryDestination:
         with suppress(OSError):
             contained.remove(self._root, stage)
         contained.remove_if_empty(self._root, stage.parent)  # unless others are on their way
-
-    def _stage(self, path: str) -> Path:
-        check_path(path, str(self._root))
-        return self._root / _INCOMING / path.replace("/", "--")
 
 
 def _stamp(file: Path) -> str:
@@ -203,12 +197,6 @@ def _recognised(place: Path, file: File, progress: Progress) -> IndexedFile | No
     if file.digests.conflict(found) is not None:
         return None
     return IndexedFile(file.path, size, str(found.sha256), git_digest(place, size), stamp)
-
-
-def _work_tree(root: Path) -> Path | None:
-    """The git work tree in which a folder lies, by its name or where links lead."""
-    places = (*root.parents, root, *contained.real(root).parents)
-    return next((place for place in places if (place / ".git").exists()), None)
 
 
 def _expected(files: Iterable[IndexedFile]) -> list[File]:
