@@ -17,6 +17,7 @@ from converters.errors import (
 )
 
 __all__ = [
+    "HUB_FAILURES",
     "AccessError",
     "Cancelled",
     "CredentialError",
@@ -76,6 +77,10 @@ class NetworkError(ZooError):
 
 class ListingError(NetworkError):
     """A hub answers, and what it lists of one repository is no listing; of others it may be one."""
+
+
+HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError, OversizeError)
+"""Failures of one hub that leave the next one to be tried."""
 
 
 def most_severe(errors: Iterable[ZooError]) -> type[ZooError]:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from converters.locking import held
 from converters.progress import byte_count
+from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import LocalCopy
 from internlm_zoo.downloads.candidates import Candidate
 from internlm_zoo.downloads.cross_check import CrossCheck, cross_check
+from internlm_zoo.downloads.probe import Probe
+from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.session import Session
 from internlm_zoo.downloads.targets import STORE, FileState, StoreTarget, Target
 from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFoundError
@@ -51,17 +54,32 @@ class FileOutcome:
     changed: int | None = None
     copy: LocalCopy | None = None
 
+    @classmethod
+    def here(cls, file: File, there: FileState) -> FileOutcome:
+        """Of a file that was right when it was looked at."""
+        again = f"{file.path} in the release was not what it should be, and is taken from the store again"
+        return cls(
+            file.as_found(there.size, there.sha256),
+            listed=file,
+            kept=there.size,
+            verified_by=there.verified_by,
+            notes=(again,) if there.relinked else (),
+        )
+
 
 @dataclass(frozen=True)
 class ReleaseDownload:
-    """One release on its way. order: in which its candidates are asked for bytes; none: in their own."""
+    """One release on its way. files: those that are wanted. probe: says in which order its candidates are
+    asked for bytes; without one in their own."""
 
     candidate: Candidate
     others: Sequence[Candidate]
     release: LockedRelease
+    files: Sequence[File]
+    request: DownloadRequest
     target: Target
     session: Session
-    order: tuple[Candidate, ...] = ()
+    probe: Probe = field(default_factory=Probe)
     stop: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
@@ -72,7 +90,7 @@ class ReleaseDownload:
         """What `fetch` would do."""
         there = self.target.look(file)
         if there.sha256 is not None:
-            return _here(file, there)
+            return FileOutcome.here(file, there)
         if (copy := self.session.adopter.guess(file) or self._near(file)) is not None:
             return FileOutcome(file, file, copy=copy)
         hub = self.candidate.hub.name
@@ -90,25 +108,18 @@ class ReleaseDownload:
                 there = self.target.look(file)
                 if there.sha256 is not None:
                     return self._found(file, there)
-                return self._adopt(file) or self._transfer(file, there.damaged)
+                adopted = adopt(file, self.target, self.session.adopter, self.stop)
+                return adopted or self._transfer(file, there.damaged)
 
     def _is_unfinished(self, file: File) -> bool:
         """Whether somebody is at it, or was killed when it was nearly done, and we may finish it."""
         return self._lock(file).exists() and os.access(self.target.partial, os.W_OK)
 
     def _found(self, file: File, there: FileState) -> FileOutcome:
-        outcome = _here(file, there)
+        outcome = FileOutcome.here(file, there)
         for note in outcome.notes:
             self.session.progress.note(note)
         return outcome
-
-    def _adopt(self, file: File) -> FileOutcome | None:
-        for found in self.session.adopter.matches(file, self.stop):
-            if self.target.adopt(found, file):
-                size = found.known.stamp.size
-                here = file.as_found(size, found.known.sha256)
-                return FileOutcome(here, file, kept=size, copy=found.copy)
-        return None
 
     def _transfer(self, file: File, damaged: Path | None) -> FileOutcome:
         seeded = self._seed_partial(file, damaged) if damaged is not None else None
@@ -197,7 +208,7 @@ class ReleaseDownload:
         release's own, because others' bytes could not be told apart."""
         blob = self.target.near(file)
         here = [] if blob is None else [Endpoint(STORE, lambda: Location(blob.as_uri()))]
-        candidates = self.order or self.candidates if file.identified else (self.candidate,)
+        candidates = self.probe.order or self.candidates if file.identified else (self.candidate,)
         names = [candidate.hub.name for candidate in candidates]
         return here + [
             Endpoint(
@@ -222,11 +233,8 @@ class ReleaseDownload:
         """Bytes of disk it will take, judging by names alone."""
         if file.size is None:
             return 0
-        if (
-            isinstance(self.target, StoreTarget)
-            and file.sha256
-            and self.session.store.blob(file.sha256).exists()
-        ):
+        blob = self.session.store.blob(file.sha256) if file.sha256 else None
+        if isinstance(self.target, StoreTarget) and blob and blob.exists():
             return 0
         if (self.target.folder / file.path).exists() or self.target.links(self.session.adopter.copies(file)):
             return 0
@@ -256,12 +264,10 @@ class ReleaseDownload:
             raise Stopped
 
 
-def _here(file: File, there: FileState) -> FileOutcome:
-    again = f"{file.path} in the release was not what it should be, and is taken from the store again"
-    return FileOutcome(
-        file.as_found(there.size, there.sha256),
-        listed=file,
-        kept=there.size,
-        verified_by=there.verified_by,
-        notes=(again,) if there.relinked else (),
-    )
+def adopt(file: File, target: Target, adopter: Adopter, stop: threading.Event) -> FileOutcome | None:
+    """The file, taken from where it was on this machine, if it was. Raises Stopped once `stop` is set."""
+    for found in adopter.matches(file, stop):
+        if target.adopt(found, file):
+            size = found.known.stamp.size
+            return FileOutcome(file.as_found(size, found.known.sha256), file, kept=size, copy=found.copy)
+    return None

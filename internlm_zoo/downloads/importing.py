@@ -12,6 +12,7 @@ from pathlib import Path
 
 from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import Caches, folders_of
+from internlm_zoo.downloads.file import FileOutcome, adopt
 from internlm_zoo.downloads.targets import StoreTarget
 from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
@@ -94,64 +95,46 @@ def _known(registry: Registry, lock: Lock) -> Iterator[tuple[str, LockedRelease]
             yield models[release.hub, release.repo], release
 
 
-@dataclass(frozen=True)
-class _ImportFile:
-    """One file: as far as it is known now; whether it is in the store; whether the folders have one like it;
-    where it was found just now."""
-
-    file: File
-    here: bool = False
-    near: bool = False
-    taken: ImportedFile | None = None
-
-
 def _import(
     model: str, release: LockedRelease, store: Store, adopter: Adopter, dry_run: bool
 ) -> ImportedRelease:
     folder = store.release(release.hub, release.repo, release.revision)
-    target = StoreTarget(store, folder, release, adopter.hash_cache)
-    stop = threading.Event()
-    one = partial(_guess, target, adopter) if dry_run else partial(_file, target, adopter, stop)
-    found = work([partial(one, file) for file in release.files], os.cpu_count() or 1, stop)
+    target, stop = StoreTarget(store, folder, release, adopter.hash_cache), threading.Event()
+    step = _guess if dry_run else _take
+    jobs = [partial(step, file, target, adopter, stop) for file in release.files]
+    found = list(filter(None, work(jobs, os.cpu_count() or 1, stop)))
+    files = {file.path: file for file in (*release.files, *(entry.file for entry in found))}
+    taken = ((entry.file, entry.copy) for entry in found if entry.copy)
     before = intact_record(folder)
-    is_new = before is None or not before.whole
+    is_new = len(found) == len(release.files) and (before is None or not before.whole)
     return ImportedRelease(
         model,
-        replace(release, files=tuple(entry.file for entry in found)),
-        taken=tuple(entry.taken for entry in found if entry.taken),
-        here=sum(entry.here for entry in found),
-        completed=is_new and all(entry.here for entry in found) and any(entry.near for entry in found),
+        replace(release, files=tuple(files.values())),
+        taken=tuple(ImportedFile(file.path, copy.size, copy.path) for file, copy in taken),
+        here=len(found),
+        completed=is_new and any(next(adopter.copies(file), None) for file in release.files),
         path=folder,
     )
 
 
-def _guess(target: StoreTarget, adopter: Adopter, file: File) -> _ImportFile:
-    if target.look(file).sha256 is not None:
-        return _ImportFile(file, here=True, near=_is_near(file, adopter))
-    copy = adopter.guess(file)
-    taken = ImportedFile(file.path, copy.size, copy.path) if copy else None
-    return _ImportFile(file, here=taken is not None, near=taken is not None, taken=taken)
-
-
-def _file(target: StoreTarget, adopter: Adopter, stop: threading.Event, file: File) -> _ImportFile:
+def _guess(file: File, target: StoreTarget, adopter: Adopter, stop: threading.Event) -> FileOutcome | None:
+    """What `_take` would do."""
     there = target.look(file)
     if there.sha256 is not None:
-        known = file.as_found(there.size, there.sha256)
-        return _ImportFile(known, here=True, near=_is_near(file, adopter))
+        return FileOutcome(file, file)
+    copy = adopter.guess(file)
+    return FileOutcome(file, file, copy=copy) if copy else None
+
+
+def _take(file: File, target: StoreTarget, adopter: Adopter, stop: threading.Event) -> FileOutcome | None:
+    """The file, if the store has it or gets it."""
+    there = target.look(file)
+    if there.sha256 is not None:
+        return FileOutcome.here(file, there)
     try:
-        for found in adopter.matches(file, stop):
-            if target.adopt(found, file):
-                size = found.known.stamp.size
-                known = file.as_found(size, found.known.sha256)
-                taken = ImportedFile(file.path, size, found.copy.path)
-                return _ImportFile(known, here=True, near=True, taken=taken)
-        return _ImportFile(file)
+        return adopt(file, target, adopter, stop)
     finally:
         adopter.progress.finish(file.path)
-
-
-def _is_near(file: File, adopter: Adopter) -> bool:
-    return next(adopter.copies(file), None) is not None
 
 
 def _show(imported: ImportedRelease, store: Store, settings: Settings) -> None:

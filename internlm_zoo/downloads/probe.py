@@ -32,7 +32,7 @@ class Probe:
     """order: to be asked in. statistics: what the probe itself took. notes: hubs that have other content, or
     none."""
 
-    order: tuple[Candidate, ...]
+    order: tuple[Candidate, ...] = ()
     statistics: Mapping[str, SourceStatistics] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

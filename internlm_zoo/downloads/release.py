@@ -14,11 +14,11 @@ from internlm_zoo.downloads.candidates import AUTO, Candidate
 from internlm_zoo.downloads.file import FileOutcome, ReleaseDownload
 from internlm_zoo.downloads.listings import as_release
 from internlm_zoo.downloads.plan import DownloadPlan, PlannedFile
-from internlm_zoo.downloads.probe import WORTH, Probe, probe
+from internlm_zoo.downloads.probe import WORTH, probe
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.result import DownloadedFile, DownloadResult
 from internlm_zoo.downloads.session import Session
-from internlm_zoo.downloads.targets import FolderTarget, StoreTarget, Target
+from internlm_zoo.downloads.targets import FolderTarget, StoreTarget
 from internlm_zoo.errors import NoSpaceError, OversizeError, ZooError
 from internlm_zoo.files import File
 from internlm_zoo.registry import load_registry
@@ -33,15 +33,15 @@ def fetch_release(
     candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, session: Session
 ) -> DownloadResult:
     """others: where else the same bytes may be. Raises what `download` does, about this one release."""
-    download, chosen = _release_download(candidate, others, request, session)
+    download = _release_download(candidate, others, request, session)
     release, target = download.release, download.target
     target.begin(request.model)
-    _check_names(target, chosen)
-    _check_space(download, chosen, request)
-    download, probed = _probed(download, chosen, request)
-    session.progress.plan(len(chosen), replace(release, files=chosen).size)
+    _check_names(download)
+    _check_space(download)
+    download = _probed(download)
+    session.progress.plan(len(download.files), replace(release, files=tuple(download.files)).size)
     # Or it might begin when all others are done.
-    largest_first = sorted(chosen, key=lambda file: -(file.size or 0))
+    largest_first = sorted(download.files, key=lambda file: -(file.size or 0))
     jobs = [partial(_fetch, download, file) for file in largest_first]
     with download.work_sharing as work_sharing:
         outcomes = work(jobs, request.max_workers, download.stop, session.cancel, work_sharing.take_part)
@@ -53,7 +53,7 @@ def fetch_release(
         _lock(release, session)
     for note in _closing_notes(release.hub, outcomes):
         session.progress.note(note)
-    return _answer(download, release, outcomes, request.model, probed)
+    return _answer(download, release, outcomes)
 
 
 def _lock(release: LockedRelease, session: Session) -> None:
@@ -63,18 +63,16 @@ def _lock(release: LockedRelease, session: Session) -> None:
     except OSError as error:
         if not keeps_out(error):
             raise
-        what = (
-            f"{release.id} could not be locked: {error.strerror} ({error.filename or session.settings.home})"
-        )
-        session.progress.note(what)
+        place = error.filename or session.settings.home
+        session.progress.note(f"{release.id} could not be locked: {error.strerror} ({place})")
 
 
 def plan_release(
     candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, session: Session
 ) -> DownloadPlan:
     """What `fetch_release` would do; nothing is written."""
-    download, chosen = _release_download(candidate, others, request, session)
-    outcomes = [download.plan(file) for file in sorted(chosen, key=lambda file: file.path)]
+    download = _release_download(candidate, others, request, session)
+    outcomes = [download.plan(file) for file in sorted(download.files, key=lambda file: file.path)]
     files = tuple(
         PlannedFile(e.file.path, e.file.size, e.file.sha256, e.source, _bytes(e.statistics), _taken_from(e))
         for e in outcomes
@@ -89,11 +87,10 @@ def _is_verified(outcome: FileOutcome) -> bool:
 
 def _release_download(
     candidate: Candidate, others: Sequence[Candidate], request: DownloadRequest, session: Session
-) -> tuple[ReleaseDownload, tuple[File, ...]]:
-    """The download, and the files it is for."""
+) -> ReleaseDownload:
     release = candidate.locked or as_release(candidate, session.hubs.snapshot(candidate))
-    target = _target(release, request, session)
-    return ReleaseDownload(candidate, others, release, target, session), request.selection.of(release)
+    target, files = _target(release, request, session), request.selection.of(release)
+    return ReleaseDownload(candidate, others, release, files, request, target, session)
 
 
 def _target(release: LockedRelease, request: DownloadRequest, session: Session) -> StoreTarget | FolderTarget:
@@ -103,51 +100,51 @@ def _target(release: LockedRelease, request: DownloadRequest, session: Session) 
     return StoreTarget(session.store, folder, release, session.adopter.hash_cache, request.force)
 
 
-def _check_names(target: Target, chosen: Sequence[File]) -> None:
+def _check_names(download: ReleaseDownload) -> None:
     """That each file has a place of its own, also beside those that came before."""
-    there = intact_record(target.folder)
-    before = [file.path for file in there.release.files] if there else []
-    check_twins(target.folder, target.partial, {*before, *(file.path for file in chosen)})
+    folder = download.target.folder
+    there = intact_record(folder)
+    before = there.release.files if there else ()
+    check_twins(folder, download.target.partial, {file.path for file in (*before, *download.files)})
 
 
-def _check_space(download: ReleaseDownload, chosen: Sequence[File], request: DownloadRequest) -> None:
+def _check_space(download: ReleaseDownload) -> None:
     """Better now than after hours. Raises NoSpaceError; OversizeError where that is one hub's word alone."""
-    needed = sum(map(download.needs, chosen))
+    needed = sum(map(download.needs, download.files))
     free = room(download.target.partial)
     if free is None or needed <= free:
         return
     what = f"{download.release.id} needs {needed:,} more bytes and the disk has {free:,}"
-    if download.candidate.locked is None and (other := _fitting(download, free, request)):
+    if download.candidate.locked is None and (other := _fitting(download, free)):
         raise OversizeError(f"{what}, which is enough for {other}")
     raise NoSpaceError(what, download.target.folder, "make room, or choose files with `include`")
 
 
-def _fitting(download: ReleaseDownload, free: int, request: DownloadRequest) -> str | None:
+def _fitting(download: ReleaseDownload, free: int) -> str | None:
     """Another hub's release for which there is room, by its sizes."""
     for candidate in download.candidates[1:]:
         try:
-            theirs, chosen = _release_download(candidate, (), request, download.session)
+            theirs = _release_download(candidate, (), download.request, download.session)
         except ZooError:
             continue
-        if all(file.size is not None for file in chosen) and sum(map(theirs.needs, chosen)) <= free:
+        sized = all(file.size is not None for file in theirs.files)
+        if sized and sum(map(theirs.needs, theirs.files)) <= free:
             return candidate.release.id
     return None
 
 
-def _probed(
-    download: ReleaseDownload, chosen: Sequence[File], request: DownloadRequest
-) -> tuple[ReleaseDownload, Probe]:
+def _probed(download: ReleaseDownload) -> ReleaseDownload:
     """With its candidates in the order of their speed, if so much is to be fetched that it matters."""
-    largest, settings = max(chosen, key=lambda file: file.size or 0), download.session.settings
-    ordered = request.source != AUTO or load_registry(settings).sources_for(settings)
-    if ordered or len(download.candidates) == 1:
-        return download, Probe(download.candidates)
-    if not (largest.identified and sum(map(download.needs, chosen)) >= WORTH):
-        return download, Probe(download.candidates)
+    largest, settings = max(download.files, key=lambda file: file.size or 0), download.session.settings
+    ordered = download.request.source != AUTO or load_registry(settings).sources_for(settings)
+    if ordered or len(download.candidates) == 1 or not largest.identified:
+        return download
+    if sum(map(download.needs, download.files)) < WORTH:
+        return download
     probed = probe(download.candidates, largest, download.session)
     for note in probed.notes:
         download.session.progress.note(note)
-    return replace(download, order=probed.order), probed
+    return replace(download, probe=probed)
 
 
 def _fetch(download: ReleaseDownload, file: File) -> FileOutcome:
@@ -173,27 +170,23 @@ def _learned(download: ReleaseDownload, outcomes: Sequence[FileOutcome]) -> Lock
 
 
 def _answer(
-    download: ReleaseDownload,
-    release: LockedRelease,
-    outcomes: Sequence[FileOutcome],
-    model: str,
-    probed: Probe,
+    download: ReleaseDownload, release: LockedRelease, outcomes: Sequence[FileOutcome]
 ) -> DownloadResult:
-    sources = dict(probed.statistics)
+    sources = dict(download.probe.statistics)
     for name, source in (item for entry in outcomes for item in entry.statistics.items()):
         sources[name] = sources.get(name, SourceStatistics()) + source
     notes = [
         *download.session.hub_notes,
-        *probed.notes,
+        *download.probe.notes,
         *(note for entry in outcomes for note in entry.notes),
+        *_closing_notes(release.hub, outcomes),
     ]
-    notes += _closing_notes(release.hub, outcomes)
     files = tuple(
         DownloadedFile(e.file.path, e.file.size, e.file.sha256, e.source, _taken_from(e))
         for e in sorted(outcomes, key=lambda entry: entry.file.path)
     )
     return DownloadResult(
-        model=model,
+        model=download.request.model,
         hub=release.hub,
         repo=release.repo,
         revision=release.revision,

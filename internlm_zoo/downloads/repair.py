@@ -50,9 +50,8 @@ def repair(
         at_work(session.store, session.progress.note),
     ):
         check_books(folder)
-        download = ReleaseDownload(
-            own, others, record.release, _target(folder, record.release, session), session
-        )
+        target = _target(folder, record.release, session)
+        download = ReleaseDownload(own, others, record.release, files, request, target, session)
         jobs = [partial(download.fetch, file) for file in files]
         with download.work_sharing as work_sharing:
             repaired = work(jobs, _CONNECTIONS, download.stop, when_idle=work_sharing.take_part)

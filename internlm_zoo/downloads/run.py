@@ -17,17 +17,7 @@ from internlm_zoo.downloads.release import fetch_release, plan_release
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.result import DownloadResult
 from internlm_zoo.downloads.session import Session, open_session
-from internlm_zoo.errors import (
-    AccessError,
-    IntegrityError,
-    NetworkError,
-    NotFoundError,
-    OversizeError,
-    UnsupportedError,
-    UsageError,
-    ZooError,
-    most_severe,
-)
+from internlm_zoo.errors import HUB_FAILURES, NotFoundError, UsageError, ZooError, most_severe
 from internlm_zoo.fs.disk import disk
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
@@ -39,8 +29,8 @@ from internlm_zoo.store.publish import holds
 from internlm_zoo.store.record import intact_record, read_record
 from internlm_zoo.transfer.workers import raise_if_cancelled
 
-# Failures of one hub that leave the next one to be tried.
-HUB_FAILURES = (IntegrityError, NotFoundError, AccessError, NetworkError, UnsupportedError, OversizeError)
+T = TypeVar("T")
+_Answer = TypeVar("_Answer", DownloadResult, DownloadPlan)
 
 
 def download(
@@ -109,30 +99,35 @@ def carry_out(
     return replace(done, seconds=time.monotonic() - begun)
 
 
-_T = TypeVar("_T", DownloadResult, DownloadPlan)
+def first_of(
+    model: str, order: Sequence[Candidate], step: Callable[[Candidate], T], note: Callable[[str], None]
+) -> tuple[T, list[tuple[Candidate, ZooError]]]:
+    """What the first candidate gives that works out, and why those before it did not. note: told of each.
+    Raises the error that says why none was of use."""
+    failures: list[tuple[Candidate, ZooError]] = []
+    for candidate in order:
+        try:
+            return step(candidate), failures
+        except HUB_FAILURES as error:
+            failures.append((candidate, error))
+            if candidate is not order[-1]:
+                note(f"{candidate.release.id}: {error.what}; going on to the next source")
+    raise _combined_error(model, failures)
 
 
 def _first_of(
     order: Sequence[Candidate],
     request: DownloadRequest,
     session: Session,
-    step: Callable[[Candidate, Sequence[Candidate], DownloadRequest, Session], _T],
-) -> _T:
-    """What the first candidate that works out gives."""
-    failures: list[tuple[Candidate, ZooError]] = []
-    for candidate in order:
+    step: Callable[[Candidate, Sequence[Candidate], DownloadRequest, Session], _Answer],
+) -> _Answer:
+    def attempt(candidate: Candidate) -> _Answer:
         raise_if_cancelled(session.cancel)
-        others = [other for other in order if other is not candidate]
-        try:
-            done = step(candidate, others, request, session)
-        except HUB_FAILURES as error:
-            failures.append((candidate, error))
-            if candidate is not order[-1]:
-                session.progress.note(f"{candidate.release.id}: {error.what}; going on to the next source")
-        else:
-            notes = tuple(f"{failed.release.id} was no use: {error.what}" for failed, error in failures)
-            return replace(done, notes=notes + done.notes)
-    raise combined_error(request.model, failures)
+        return step(candidate, [other for other in order if other is not candidate], request, session)
+
+    done, failures = first_of(request.model, order, attempt, session.progress.note)
+    notes = tuple(f"{failed.release.id} was no use: {error.what}" for failed, error in failures)
+    return replace(done, notes=notes + done.notes)
 
 
 def _is_complete(release: LockedRelease, request: DownloadRequest, store: Store) -> bool:
@@ -160,8 +155,7 @@ def _published(done: DownloadResult, request: DownloadRequest, session: Session)
     return replace(done, notes=done.notes + published.notes, shown_in=published.snapshot)
 
 
-def combined_error(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
-    """The error that says why no candidate was of use."""
+def _combined_error(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
     if len({error.what for _, error in failures}) == 1:
         return failures[0][1]
     worst = most_severe(error for _, error in failures)

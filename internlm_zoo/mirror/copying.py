@@ -20,9 +20,9 @@ from internlm_zoo.downloads.plan import PlannedFile
 from internlm_zoo.downloads.release import fetch_release, plan_release
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.result import DownloadedFile, DownloadResult
-from internlm_zoo.downloads.run import HUB_FAILURES
 from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.downloads.session import Session
+from internlm_zoo.errors import HUB_FAILURES
 from internlm_zoo.files import File
 from internlm_zoo.mirror.job import MirrorJob
 from internlm_zoo.mirror.listings import HubListings, ask, listings_of

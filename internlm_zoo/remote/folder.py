@@ -16,8 +16,8 @@ from converters.conversion.md5_files import SUFFIX, stated_digest
 from converters.formats.bytesource import ByteSource, MemoryFile
 from internlm_zoo.downloads.candidates import Candidate, ReleaseFilter, candidate_of, candidates
 from internlm_zoo.downloads.listings import Hubs, as_release
-from internlm_zoo.downloads.run import HUB_FAILURES, combined_error
-from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
+from internlm_zoo.downloads.run import first_of
+from internlm_zoo.errors import IntegrityError, NotFoundError, UsageError
 from internlm_zoo.files import File
 from internlm_zoo.hashing import Hasher
 from internlm_zoo.net.retry_policy import RetryPolicy
@@ -147,21 +147,13 @@ def open_remote(
     UsageError.
     """
     hubs = Hubs(settings, tell)
-    failures: list[tuple[Candidate, ZooError]] = []
     registry, lock = load_registry(settings), Lock.load(settings)
-    for candidate, known_as in _candidates(name, registry, lock, settings, format):
-        if failures:
-            failed, why = failures[-1]
-            tell(f"{failed.release.id}: {why.what}; going on to the next source")
-        try:
-            snapshot = hubs.snapshot(candidate)
-        except HUB_FAILURES as error:
-            failures.append((candidate, error))
-            continue
-        client = Client(settings.environ, RetryPolicy.of(settings), CONNECTIONS, tell=tell)
-        release = candidate.locked or as_release(candidate, snapshot)
-        return RemoteFolder(candidate, release, known_as, hubs, client)
-    raise combined_error(name, failures)
+    found = _candidates(name, registry, lock, settings, format)
+    snapshot, failures = first_of(name, [candidate for candidate, _ in found], hubs.snapshot, tell)
+    candidate, model = found[len(failures)]
+    client = Client(settings.environ, RetryPolicy.of(settings), CONNECTIONS, tell=tell)
+    release = candidate.locked or as_release(candidate, snapshot)
+    return RemoteFolder(candidate, release, model, hubs, client)
 
 
 def _candidates(
