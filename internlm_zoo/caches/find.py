@@ -13,6 +13,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,9 +76,10 @@ class Caches:
             if real in met or real.is_relative_to(self.home):
                 continue
             met.add(real)
-            status = _status(real)
-            if status is not None and _may_be(real, status, file):
-                yield LocalCopy(real, owner, status.st_size, status.st_dev)
+            with suppress(OSError):  # most guesses lead nowhere
+                status = real.stat()
+                if _may_be(real, status, file):
+                    yield LocalCopy(real, owner, status.st_size, status.st_dev)
 
     def _guesses(self, file: File) -> Iterator[tuple[Path, str]]:
         for repo, owner in self.repos:
@@ -95,7 +97,7 @@ class Caches:
 def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = ()) -> Caches:
     """names: repositories that hold the files, as owner/name. adopt: folders of the user's, searched at any
     depth. Raises UsageError if one is none."""
-    hubs = ((huggingface_cache(settings), HUGGINGFACE), (_openmind_cache(settings), OPENMIND))
+    hubs = ((huggingface_cache(settings), HUGGINGFACE), (user_cache(settings) / "openmind" / "hub", OPENMIND))
     looks = CacheFolders()
     repos = [(repo, owner) for hub, owner in hubs for repo in looks.in_(hub, "models--*", owner)]
     wanted = dict.fromkeys(name for name in names if name.count("/") == 1)
@@ -154,10 +156,6 @@ def huggingface_folder(repo: str) -> str:
     return f"models--{repo.replace('/', '--')}"
 
 
-def _openmind_cache(settings: Settings) -> Path:
-    return user_cache(settings) / "openmind" / "hub"
-
-
 def _modelscope_cache(settings: Settings) -> Path:
     named = settings.environ.get("MODELSCOPE_CACHE")
     return path_of(named, settings.environ) if named else home_of(settings.environ) / ".cache" / "modelscope"
@@ -179,13 +177,6 @@ def _below(folder: Path) -> dict[str, list[Path]]:
         for name in names:
             found.setdefault(name, []).append(Path(parent, name))
     return found
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:  # most guesses lead nowhere
-        return None
 
 
 def _may_be(path: Path, status: os.stat_result, file: File) -> bool:

@@ -23,7 +23,7 @@ from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.linking import duplicate
 from internlm_zoo.fs.ownership import draft
 from internlm_zoo.names import is_sha1, is_sha256
-from internlm_zoo.registry import Model, Registry, Release
+from internlm_zoo.registry import Model, Registry, Release, load_registry
 from internlm_zoo.registry.lock import Lock, LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.sources.paths import check_path
@@ -38,7 +38,7 @@ _LONGEST_REF = 1024
 
 
 @dataclass(frozen=True)
-class CacheAddress:
+class _CacheAddress:
     """How clients ask for a release. commit: 40 hex digits. ref: the branch or tag. names: per path, what the
     hub calls the content. note: what a person should know of the commit, in one sentence."""
 
@@ -66,42 +66,43 @@ def home_release(model: Model, registry: Registry) -> Release:
     return home
 
 
-def address_of(
-    release: LockedRelease, model: Model, registry: Registry, lock: Lock, store: Store, hash_cache: HashCache
-) -> CacheAddress:
-    """release: whole, in the store, sha256 of all files known. A release of another hub, or of a directory in
-    the hub's place, goes by the name that the model has on Hugging Face, and by its commit there if the lock
-    says that it is the same.
+def publish(
+    release: LockedRelease, model: Model, settings: Settings, store: Store, hash_cache: HashCache
+) -> PublishedRelease:
+    """Put a release into the user's cache. release: whole, in the store, sha256 of all files known.
 
-    Raises UnsupportedError if the model has none.
-    """
+    Raises UnsupportedError if the model has no name on Hugging Face, IntegrityError where other bytes lie
+    under its names."""
+    address = _address_of(release, model, settings, store, hash_cache)
+    check_path(address.repo)
+    folder = huggingface_cache(settings) / huggingface_folder(address.repo)
+    cached = _CachedRelease(release, address, folder, store, hash_cache)
+    check_twins(cached.snapshot, folder, (file.path for file in release.files))
+    for file in release.files:
+        cached.add_blob(file)
+    if not cached.appears():
+        cached.complete()
+    place = f"{address.repo} is in the Hugging Face cache: {cached.snapshot}"
+    return PublishedRelease(cached.snapshot, tuple(filter(None, (address.note, place, cached.refer()))))
+
+
+def _address_of(
+    release: LockedRelease, model: Model, settings: Settings, store: Store, hash_cache: HashCache
+) -> _CacheAddress:
+    """A release of another hub, or of a directory in the hub's place, goes by the name that the model has on
+    Hugging Face, and by its commit there if the lock says that it is the same."""
+    registry = load_registry(settings)
     if registry.hub(release.hub).protocol == _PROTOCOL and is_sha1(release.revision):
         asked = release.requested or _DEFAULT_REF
         ref = _DEFAULT_REF if is_sha1(asked) else asked
-        return CacheAddress(release.repo, release.revision, ref, _names(release, release))
+        return _CacheAddress(release.repo, release.revision, ref, _names(release, release))
     home = home_release(model, registry)
-    twin = lock.find(home.hub, home.repo, home.revision)
+    twin = Lock.load(settings).find(home.hub, home.repo, home.revision)
     if twin is not None and is_sha1(twin.revision) and _same(release, twin, store, hash_cache):
-        return CacheAddress(home.repo, twin.revision, _DEFAULT_REF, _names(release, twin))
+        return _CacheAddress(home.repo, twin.revision, _DEFAULT_REF, _names(release, twin))
     commit = _derived(release)
     note = f"{release.hub} does not tell the commit on Hugging Face: {commit[:12]}... stands for it"
-    return CacheAddress(home.repo, commit, _DEFAULT_REF, _names(release, release), note)
-
-
-def publish(
-    release: LockedRelease, address: CacheAddress, settings: Settings, store: Store, hash_cache: HashCache
-) -> PublishedRelease:
-    """Put the release into the user's cache. Raises IntegrityError where other bytes lie under its names."""
-    check_path(address.repo)
-    folder = huggingface_cache(settings) / huggingface_folder(address.repo)
-    snapshot = folder / "snapshots" / address.commit
-    check_twins(snapshot, folder, (file.path for file in release.files))
-    for file in release.files:
-        _blob(folder, address.names[file.path], file, store, hash_cache)
-    if not _appears(folder, snapshot, release, address):
-        _complete(folder, snapshot, release, address, hash_cache)
-    place = f"{address.repo} is in the Hugging Face cache: {snapshot}"
-    return PublishedRelease(snapshot, tuple(filter(None, (address.note, place, _refer(folder, address)))))
+    return _CacheAddress(home.repo, commit, _DEFAULT_REF, _names(release, release), note)
 
 
 def _names(release: LockedRelease, listed: LockedRelease) -> dict[str, str]:
@@ -115,11 +116,8 @@ def _same(ours: LockedRelease, theirs: LockedRelease, store: Store, hash_cache: 
         other = theirs.file(one.path)
         if other is None or one.sha256 is None:
             return False
-        known = (
-            hash_cache.digests(store.blob(one.sha256), other.algorithms).digests
-            if not other.sha256
-            else one.digests
-        )
+        blob = store.blob(one.sha256)
+        known = one.digests if other.sha256 else hash_cache.digests(blob, other.algorithms).digests
         return known.agree(other.digests)
 
     return len(ours.files) == len(theirs.files) and all(map(same, ours.files))
@@ -133,76 +131,87 @@ def _derived(release: LockedRelease) -> str:
     return hashlib.sha1("\n".join(lines).encode(), usedforsecurity=False).hexdigest()
 
 
-def _blob(folder: Path, name: str, file: File, store: Store, hash_cache: HashCache) -> None:
-    assert file.sha256 is not None
-    if not (is_sha1(name) or is_sha256(name)):
-        raise IntegrityError(f"refused the digest {name!r} of {file.path}: it is none", folder)
-    place = folder / "blobs" / name
-    blob = store.blob(file.sha256)
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with draft(folder, _OURS) as made:
-            duplicate(blob, made, hard=True)
-            made.replace(place)
-    elif not place.samefile(blob):
-        _check(place, file, hash_cache)
+@dataclass(frozen=True)
+class _CachedRelease:
+    """A release on its way into the cache. folder: of its repository there."""
 
+    release: LockedRelease
+    address: _CacheAddress
+    folder: Path
+    store: Store
+    hash_cache: HashCache
 
-def _check(place: Path, file: File, hash_cache: HashCache) -> None:
-    with reading(place):
-        found = hash_cache.digests(real(place)).sha256
-    if found != file.sha256:
-        fix = "move it elsewhere, and run it again"
-        raise IntegrityError(f"the Hugging Face cache has other bytes for {file.path}", place, fix)
+    @property
+    def snapshot(self) -> Path:
+        return self.folder / "snapshots" / self.address.commit
 
-
-def _appears(folder: Path, snapshot: Path, release: LockedRelease, address: CacheAddress) -> bool:
-    """Shows all files at once; False if there is such a snapshot already."""
-    snapshot.parent.mkdir(parents=True, exist_ok=True)
-    with draft(folder, _OURS) as made:
-        made.mkdir()
-        for file in release.files:
-            _link(folder, place_of(made, file.path), place_of(snapshot, file.path), address.names[file.path])
-        try:
-            made.rename(snapshot)
-        except OSError:
-            if not snapshot.is_dir():
-                raise
-            return False
-    return True
-
-
-def _complete(
-    folder: Path, snapshot: Path, release: LockedRelease, address: CacheAddress, hash_cache: HashCache
-) -> None:
-    """What clients have put there is right, and what they have not is added."""
-    for file in release.files:
-        place = place_of(snapshot, file.path)
+    def add_blob(self, file: File) -> None:
+        """Raises IntegrityError for a digest that is none, or where other bytes have it as their name."""
+        assert file.sha256 is not None
+        name, blob = self.address.names[file.path], self.store.blob(file.sha256)
+        if not (is_sha1(name) or is_sha256(name)):
+            raise IntegrityError(f"refused the digest {name!r} of {file.path}: it is none", self.folder)
+        place = self._blob(file)
         if not place.exists():
-            with draft(folder, _OURS) as made:
-                _link(folder, made, place, address.names[file.path])
-                place.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with draft(self.folder, _OURS) as made:
+                duplicate(blob, made, hard=True)
                 made.replace(place)
-        elif not place.samefile(folder / "blobs" / address.names[file.path]):
-            _check(place, file, hash_cache)
+        elif not place.samefile(blob):
+            self._check(place, file)
 
+    def appears(self) -> bool:
+        """Shows all files at once; False if there is such a snapshot already."""
+        self.snapshot.parent.mkdir(parents=True, exist_ok=True)
+        with draft(self.folder, _OURS) as made:
+            made.mkdir()
+            for file in self.release.files:
+                self._link(place_of(made, file.path), file)
+            try:
+                made.rename(self.snapshot)
+            except OSError:
+                if not self.snapshot.is_dir():
+                    raise
+                return False
+        return True
 
-def _link(folder: Path, link: Path, final: Path, name: str) -> None:
-    """A link to a blob that is right once it is called `final`."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link_blob(folder / "blobs" / name, link, final.parent)
+    def complete(self) -> None:
+        """What clients have put there is right, and what they have not is added."""
+        for file in self.release.files:
+            place = place_of(self.snapshot, file.path)
+            if not place.exists():
+                with draft(self.folder, _OURS) as made:
+                    self._link(made, file)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    made.replace(place)
+            elif not place.samefile(self._blob(file)):
+                self._check(place, file)
 
+    def refer(self) -> str | None:
+        """Lets the branch or tag lead to the commit; a sentence if it leads elsewhere already."""
+        commit, ref = self.address.commit, self.address.ref
+        check_path(ref)
+        place = self.folder / "refs" / ref
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with draft(self.folder, _OURS) as made:
+                made.write_text(commit, encoding="utf-8")
+                made.replace(place)
+        there = content_of(place, _LONGEST_REF).decode("utf-8", "replace").strip()
+        stays = f"{ref} is {there[:12]}... in that cache and stays so: ask for revision {commit}"
+        return None if there == commit else stays
 
-def _refer(folder: Path, address: CacheAddress) -> str | None:
-    """Lets the branch or tag lead to the commit; a sentence if it leads elsewhere already."""
-    check_path(address.ref)
-    ref = folder / "refs" / address.ref
-    if not ref.exists():
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        with draft(folder, _OURS) as made:
-            made.write_text(address.commit, encoding="utf-8")
-            made.replace(ref)
-    there = content_of(ref, _LONGEST_REF).decode("utf-8", "replace").strip()
-    if there == address.commit:
-        return None
-    return f"{address.ref} is {there[:12]}... in that cache and stays so: ask for revision {address.commit}"
+    def _blob(self, file: File) -> Path:
+        return self.folder / "blobs" / self.address.names[file.path]
+
+    def _check(self, place: Path, file: File) -> None:
+        with reading(place):
+            found = self.hash_cache.digests(real(place)).sha256
+        if found != file.sha256:
+            fix = "move it elsewhere, and run it again"
+            raise IntegrityError(f"the Hugging Face cache has other bytes for {file.path}", place, fix)
+
+    def _link(self, link: Path, file: File) -> None:
+        """A link to the file's blob that is right once it has its name in the snapshot."""
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link_blob(self._blob(file), link, place_of(self.snapshot, file.path).parent)

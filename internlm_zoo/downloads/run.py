@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from internlm_zoo.caches.huggingface import address_of, home_release, publish
+from internlm_zoo.caches.huggingface import home_release, publish
 from internlm_zoo.downloads.candidates import Candidate, ReleaseFilter, candidates, same_weights
 from internlm_zoo.downloads.plan import DownloadPlan
 from internlm_zoo.downloads.release import fetch_release, plan_release
@@ -145,11 +145,9 @@ def _published(done: DownloadResult, request: DownloadRequest, session: Session)
         return done
     record = read_record(done.path)
     assert record is not None and record.whole
-    settings, store, hash_cache = session.settings, session.store, session.adopter.hash_cache
-    registry = load_registry(settings)
-    model, lock = registry.model(done.model), Lock.load(settings)
-    address = address_of(record.release, model, registry, lock, store, hash_cache)
-    published = publish(record.release, address, settings, store, hash_cache)
+    settings, hash_cache = session.settings, session.adopter.hash_cache
+    model = load_registry(settings).model(done.model)
+    published = publish(record.release, model, settings, session.store, hash_cache)
     for note in published.notes:
         session.progress.note(note)
     return replace(done, notes=done.notes + published.notes, shown_in=published.snapshot)
