@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
 from converters.formats.access import regular
 from converters.system.open_files import Opener
 from internlm_zoo.files import ALGORITHMS, Digests
+from internlm_zoo.progress import Progress
 
 PIECE = 1 << 20
 """Bytes read at a time: hashes let other threads run meanwhile."""
@@ -48,6 +50,15 @@ def hash_file(
         hasher = Hasher(algorithms, os.fstat(file.fileno()).st_size)
         feed(file, hasher.update, on_bytes=on_bytes)
     return hasher.digests
+
+
+def hash_shown(path: Path, task: str, progress: Progress, algorithms: Iterable[str] = ("sha256",)) -> Digests:
+    """The same, with progress under the name of a task."""
+    progress.start(task, path.stat().st_size)
+    try:
+        return hash_file(path, algorithms, partial(progress.advance, task))
+    finally:
+        progress.finish(task)
 
 
 def feed(

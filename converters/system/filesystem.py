@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -45,9 +45,16 @@ def is_unknown(error: OSError) -> bool:
     return error.errno in _UNKNOWN
 
 
-def keeps_out(error: OSError) -> bool:
-    """Whether the place takes nothing from us, for whatever reason: what is not needed is left undone."""
-    return error.errno in FORBIDDEN | FULL
+@contextmanager
+def best_effort(told: Callable[[OSError], None] = lambda error: None) -> Iterator[None]:
+    """What is not needed is left undone where the place takes nothing from us, for whatever reason. told: of
+    what is in the way."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FORBIDDEN | FULL:
+            raise
+        told(error)
 
 
 @contextmanager

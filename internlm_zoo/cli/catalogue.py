@@ -142,9 +142,9 @@ def _kind(kind: str | None) -> Kind | None:
 
 
 def _cached(shell: Shell) -> set[str]:
-    from internlm_zoo.store import cached_models
+    from internlm_zoo.store.locate import whole_models
 
-    return cached_models(shell.settings)
+    return whole_models(shell.settings)
 
 
 def _summary(model: Model) -> dict[str, Any]:

@@ -10,23 +10,18 @@ from pathlib import Path
 
 from converters.progress import byte_count
 from internlm_zoo.downloads.request import DownloadRequest
+from internlm_zoo.downloads.result import DownloadedFile
 from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry.lock import LockedRelease
 
 
 @dataclass(frozen=True)
-class PlannedFile:
-    """size in bytes and sha256 in hex, None where neither the hub nor the lock tells. source: the hub it
-    would come from, None if it is here. to_fetch: bytes that are still to come, without those that an
-    interrupted run left. taken_from: where on this machine it would be taken from."""
+class PlannedFile(DownloadedFile):
+    """What it would be: size and sha256 are None where neither the hub nor the lock tells. to_fetch: bytes
+    that are still to come, without those that an interrupted run left."""
 
-    path: str
-    size: int | None
-    sha256: str | None
-    source: str | None
     to_fetch: int = 0
-    taken_from: Path | None = None
 
     @property
     def origin(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from converters.system.filesystem import keeps_out, room
+from converters.system.filesystem import best_effort, room
 from internlm_zoo.caches.find import copy_notes
 from internlm_zoo.downloads.candidates import AUTO, Candidate
 from internlm_zoo.downloads.file import FileOutcome, ReleaseDownload
@@ -58,13 +58,13 @@ def fetch_release(
 
 def _lock(release: LockedRelease, session: Session) -> None:
     """Where the store's home takes nothing, a download to another place goes without."""
-    try:
-        record(session.settings, release)
-    except OSError as error:
-        if not keeps_out(error):
-            raise
+
+    def note(error: OSError) -> None:
         place = error.filename or session.settings.home
         session.progress.note(f"{release.id} could not be locked: {error.strerror} ({place})")
+
+    with best_effort(note):
+        record(session.settings, release)
 
 
 def plan_release(
@@ -74,7 +74,7 @@ def plan_release(
     download = _release_download(candidate, others, request, session)
     outcomes = [download.plan(file) for file in sorted(download.files, key=lambda file: file.path)]
     files = tuple(
-        PlannedFile(e.file.path, e.file.size, e.file.sha256, e.source, _bytes(e.statistics), _taken_from(e))
+        PlannedFile(e.file.path, e.file.size, e.file.sha256, e.source, _taken_from(e), _bytes(e.statistics))
         for e in outcomes
     )
     notes = (*session.hub_notes, *_closing_notes(download.release.hub, outcomes))

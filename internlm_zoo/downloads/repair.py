@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from internlm_zoo.downloads.candidates import Candidate, candidates, same_weights
 from internlm_zoo.downloads.file import ReleaseDownload
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.result import Repaired
@@ -19,12 +18,11 @@ from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.disk import disk
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import load_registry
-from internlm_zoo.registry.lock import Lock, LockedRelease
+from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.in_use import at_work
 from internlm_zoo.store.layout import check_books
-from internlm_zoo.store.record import Record, read_record
+from internlm_zoo.store.record import read_record
 from internlm_zoo.transfer.workers import work
 
 _CONNECTIONS = 8
@@ -41,17 +39,21 @@ def repair(
     record = read_record(folder)
     if record is None:
         raise IntegrityError("there is no record of the download", folder, "download it again")
-    own, everywhere = _candidates(record, settings)
-    request = DownloadRequest(record.model, max_workers=_CONNECTIONS, force=True)
-    others = [candidate for candidate in everywhere if candidate.key != own.key]
+    format = record.release.format
+    request = DownloadRequest(record.model, format=format, max_workers=_CONNECTIONS, force=True)
     with (
         disk(folder),
-        open_session(request, everywhere, settings, progress) as session,
+        open_session(request, settings, progress) as session,
         at_work(session.store, session.progress.note),
     ):
         check_books(folder)
+        everywhere = session.everywhere
+        own = next((it for it in everywhere if it.offers(record.release)), everywhere[0])
+        others = [candidate for candidate in everywhere if candidate.key != own.key]
         target = _target(folder, record.release, session)
-        download = ReleaseDownload(own, others, record.release, files, request, target, session)
+        download = ReleaseDownload(
+            replace(own, locked=record.release), others, record.release, files, request, target, session
+        )
         jobs = [partial(download.fetch, file) for file in files]
         with download.work_sharing as work_sharing:
             repaired = work(jobs, _CONNECTIONS, download.stop, when_idle=work_sharing.take_part)
@@ -66,15 +68,6 @@ def repair(
         )
         for outcome in repaired
     )
-
-
-def _candidates(record: Record, settings: Settings) -> tuple[Candidate, list[Candidate]]:
-    """The hub that the download was of, and all that may have the same bytes."""
-    registry, lock = load_registry(settings), Lock.load(settings)
-    entry = registry.model(record.model)
-    everywhere = candidates(entry, registry, lock, settings, same_weights(record.release.format))
-    own = next((candidate for candidate in everywhere if candidate.offers(record.release)), everywhere[0])
-    return replace(own, locked=record.release), everywhere
 
 
 def _target(folder: Path, release: LockedRelease, session: Session) -> Target:

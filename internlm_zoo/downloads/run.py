@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar
 
 from internlm_zoo.caches.huggingface import home_release, publish
-from internlm_zoo.downloads.candidates import Candidate, ReleaseFilter, candidates, same_weights
+from internlm_zoo.downloads.candidates import Candidate, ReleaseFilter, candidates
 from internlm_zoo.downloads.plan import DownloadPlan
 from internlm_zoo.downloads.release import fetch_release, plan_release
 from internlm_zoo.downloads.request import DownloadRequest
@@ -191,13 +190,11 @@ def _opened(
     entry = registry.model(request.model)
     if request.hf_cache:
         home_release(entry, registry)
-    find = partial(candidates, entry, registry, lock, settings)
-    format = request.in_cache_format().format
-    order = find(ReleaseFilter(format, request.source, request.revision))
-    everywhere = find(same_weights(request.format))
+    wanted = ReleaseFilter(request.in_cache_format().format, request.source, request.revision)
+    order = candidates(entry, registry, lock, settings, wanted)
     with (
         disk(request.local_dir or settings.home),
-        open_session(request, everywhere, settings, progress, cancel=cancel, keep=writes) as session,
+        open_session(request, settings, progress, cancel=cancel, keep=writes) as session,
         at_work(session.store, session.progress.note) if writes and not request.local_dir else nullcontext(),
     ):
         yield _nearest_first(order, request, session.store), session

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 from internlm_zoo.caches.adopt import Adopter
 from internlm_zoo.caches.find import caches_of
-from internlm_zoo.downloads.candidates import Candidate
+from internlm_zoo.downloads.candidates import Candidate, candidates, same_weights
 from internlm_zoo.downloads.listings import Hubs
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.errors import ZooError
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
+from internlm_zoo.registry.lock import Lock
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
@@ -44,17 +45,17 @@ class Session:
 @contextmanager
 def open_session(
     request: DownloadRequest,
-    everywhere: Sequence[Candidate],
     settings: Settings,
     progress: Progress | None,
     *,
     cancel: threading.Event | None = None,
     keep: bool = True,
 ) -> Iterator[Session]:
-    """everywhere: all releases of the model. keep: remember digests that are taken. Raises UsageError for
-    settings that make no sense."""
-    progress = progress or Progress()
-    model = load_registry(settings).model(request.model)
+    """keep: remember digests that are taken. Raises NotFoundError, UsageError for settings that make no
+    sense."""
+    progress, registry = progress or Progress(), load_registry(settings)
+    model, wanted = registry.model(request.model), same_weights(request.format)
+    everywhere = candidates(model, registry, Lock.load(settings), settings, wanted)
     names = (name for release in model.releases for name in release.names)
     hash_cache = HashCache(settings.home, keep=keep, fresh=request.force)
     caches = caches_of(settings, names, request.adopt)

@@ -16,7 +16,7 @@ from converters.formats.access import is_directory, no_directory, reading
 from converters.record import record
 from converters.system.system_files import files_below
 from internlm_zoo.files import File
-from internlm_zoo.hashing import hash_file
+from internlm_zoo.hashing import hash_shown
 from internlm_zoo.integrity.report import VerifyReport, WrongFile
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.paths import folded
@@ -111,12 +111,7 @@ def _check(
             return size, f"expected {file.size:,} bytes, found {size:,}"
         if quick:
             return size, None
-        progress.start(file.path, size)
-        try:
-            found = hash_file(path, file.algorithms, partial(progress.advance, file.path))
-        finally:
-            progress.finish(file.path)
-        conflict = file.digests.conflict(found)
+        conflict = file.digests.conflict(hash_shown(path, file.path, progress, file.algorithms))
         wrong = str(conflict) if conflict else None
         if wrong is not None and store is not None:
             wrong += _where(path, size, read_blocks(store, file.sha256))

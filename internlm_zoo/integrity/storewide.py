@@ -11,7 +11,7 @@ from pathlib import Path
 
 from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
-from internlm_zoo.hashing import hash_file
+from internlm_zoo.hashing import hash_shown
 from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.integrity.report import UNREAD, VerifyReport, WrongFile, unread
 from internlm_zoo.progress import Progress
@@ -81,24 +81,16 @@ def _contents(places: Iterable[Path], workers: int | None, progress: Progress) -
 
 def _content(place: Path, progress: Progress) -> _Content:
     try:
-        size = place.stat().st_size
-        progress.start(place.name, size)
-        found = hash_file(place, on_bytes=partial(progress.advance, place.name))
-        return _Content(size, found.sha256)
+        return _Content(place.stat().st_size, hash_shown(place, place.name, progress).sha256)
     except OSError as error:
         return _Content(0, None, f"cannot be read: {error.strerror}")
-    finally:
-        progress.finish(place.name)
 
 
 def _report(folder: Path, expected: Sequence[File], contents: Mapping[Path, _Content]) -> VerifyReport:
     sizes = verify_folder(folder, expected, quick=True)
-    said = {file.path for file in sizes.wrong} | set(sizes.missing)
-    findings = (
-        (file.path, contents[_place(folder, file)].mismatch(file.sha256))
-        for file in expected
-        if file.path not in said
-    )
+    bad = {file.path for file in sizes.wrong} | set(sizes.missing)
+    rest = (file for file in expected if file.path not in bad)
+    findings = ((file.path, contents[_place(folder, file)].mismatch(file.sha256)) for file in rest)
     wrong = (WrongFile(path, what) for path, what in findings if what)
     return replace(sizes, quick=False, wrong=(*sizes.wrong, *wrong))
 

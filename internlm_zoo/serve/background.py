@@ -8,8 +8,9 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True)
-class Server:
+class Server(AbstractContextManager["Server"]):
     """A server that is up. url: without a slash at the end."""
 
     url: str
@@ -41,9 +42,6 @@ class Server:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
-
-    def __enter__(self) -> Server:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -61,11 +59,16 @@ def start(
         raise UsageError(f"{port} is no port", "`port`", f"0 for any free one, or up to {_LAST_PORT}")
     app = build_app(served) if isinstance(served, Path) else served
     ready: Future[Server] = Future()
-    hub = threading.Thread(target=_run, args=(app, host, port, tls, ready), name="hub", daemon=True)
+    serving = _serve(app, host, port, tls, ready)
+    hub = threading.Thread(target=_run, args=(serving, ready), name="hub", daemon=True)
     if not started(hub):
+        serving.close()
         fix = "allow more: ulimit -u, or the container's limit of processes"
         raise UsageError("the system gives no thread for the server", fix=fix)
-    return ready.result()
+    try:
+        return ready.result()
+    except OSError as error:
+        raise _not_to_be_had(host, port, error) from error
 
 
 def _check_host(host: str) -> None:
@@ -88,21 +91,14 @@ def _is_everywhere(address: str) -> bool:
     return (mapped or place).is_unspecified
 
 
-def _run(
-    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None, ready: Future[Server]
-) -> None:
+def _run(serving: Coroutine[Any, Any, None], ready: Future[Server]) -> None:
     try:
-        asyncio.run(_serve(app, host, port, tls, ready))
-    except OSError as error:
-        if ready.done():
-            raise
-        ready.set_exception(_not_to_be_had(host, port, error))
+        asyncio.run(serving)
     except Exception as error:
-        if ready.done() and isinstance(error, RuntimeError) and not available(1):
-            return  # asyncio takes leave of its readers by one more thread
-        if ready.done():
-            raise
-        ready.set_exception(error)  # or whoever waits for the server would wait for ever
+        if not ready.done():
+            ready.set_exception(error)  # or whoever waits for the server would wait for ever
+        elif not isinstance(error, RuntimeError) or available(1):
+            raise  # else asyncio took leave of its readers by one more thread, and there was none
 
 
 class _FallbackExecutor(ThreadPoolExecutor):

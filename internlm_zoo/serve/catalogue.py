@@ -4,6 +4,9 @@ A repository is `root/<org>/<name>/`. A file is served only if a walk of that fo
 path is compared with names and never joined to the root, so `..`, absolute paths and encoded slashes lead
 nowhere. Links that leave the root are not followed; dot files are served only if `mirror.json` lists them,
 and what is a file of another name on some system (names.py) not at all: clients refuse such listings.
+
+Hugging Face lists a large file by its sha256 and the git blob sha1 of its LFS pointer, a small one by its own
+git blob sha1 (format facts: git hash-object, the git-lfs pointer specification v1).
 """
 
 from __future__ import annotations
@@ -14,18 +17,27 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from converters.system.system_files import is_of_a_system, walk
 from internlm_zoo.errors import NotFoundError
+from internlm_zoo.files import ALGORITHMS
 from internlm_zoo.fs.contained import real
 from internlm_zoo.names import fault_in, is_sha1
-from internlm_zoo.serve.digests import git_blob_sha1, is_lfs, lfs_pointer
 from internlm_zoo.serve.hashing import Hashing, HashJob, State, Unhashed, state_of
 from internlm_zoo.store.mirror_index import HubName, IndexedFile, IndexedRelease, read_index
 
 BRANCHES = ("main", "master")
 _NAME = re.compile(r"[^\W.][\w.\-]*")
+_LFS_THRESHOLD = 10 * 1024 * 1024  # larger ones the Hub takes by LFS alone
+# fmt: off
+_LFS_SUFFIXES = frozenset({
+    ".7z", ".bin", ".bz2", ".ckpt", ".gguf", ".gz", ".h5", ".jpeg", ".jpg", ".model", ".msgpack", ".npy",
+    ".npz", ".onnx", ".ot", ".parquet", ".pb", ".pickle", ".pkl",
+    ".png", ".pt", ".pth", ".rar", ".safetensors",
+    ".tar", ".tflite", ".tgz", ".wasm", ".xz", ".zip", ".zst",
+})
+# fmt: on
 
 
 class RepoNotFound(NotFoundError):
@@ -152,9 +164,8 @@ class Catalogue:
         for path, file in _walk(folder):
             if not (path in indexed or _presentable(path)):
                 continue
-            if file.is_symlink() and not real(file).is_relative_to(self.root):
-                continue
-            if not file.is_file():
+            leads_out = file.is_symlink() and not real(file).is_relative_to(self.root)
+            if leads_out or not file.is_file():
                 continue
             stat = file.stat()
             state = state_of(stat)
@@ -170,11 +181,11 @@ class Catalogue:
                 state=state,
             )
 
-    def _indexed(self, file: Path, stat: os.stat_result, said: IndexedFile | None) -> str | None:
+    def _indexed(self, file: Path, stat: os.stat_result, indexed: IndexedFile | None) -> str | None:
         """What the index says of a file that is as it was then, by its size and time of change."""
-        if said is None or (said.size, said.stamp) != (stat.st_size, str(stat.st_mtime_ns)):
+        if indexed is None or (indexed.size, indexed.stamp) != (stat.st_size, str(stat.st_mtime_ns)):
             return None
-        return said.sha256 if self.hashing.believes(file, said.sha256, state_of(stat)) else None
+        return indexed.sha256 if self.hashing.believes(file, indexed.sha256, state_of(stat)) else None
 
     def _hashed(self, kind: str, file: Path, state: State, waiting: list[HashJob]) -> str:
         digest = self.hashing.digest(kind, file, state)
@@ -216,3 +227,19 @@ def _content_revision(entries: Iterable[ServedFile]) -> str:
     for entry in entries:
         digest.update(f"{entry.path}\0{entry.size}\0{entry.sha256}\n".encode())
     return digest.hexdigest()
+
+
+def is_lfs(path: str, size: int) -> bool:
+    """Whether a hub keeps this file in LFS: large, or binary by its name."""
+    return size > _LFS_THRESHOLD or PurePosixPath(path).suffix.lower() in _LFS_SUFFIXES
+
+
+def lfs_pointer(sha256: str, size: int) -> bytes:
+    """The small text that git holds in place of an LFS file."""
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+
+
+def git_blob_sha1(content: bytes) -> str:
+    hash = ALGORITHMS["git_sha1"].begin(len(content))
+    hash.update(content)
+    return hash.hexdigest()

@@ -15,8 +15,7 @@ from aiohttp.typedefs import Handler
 
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.serve.authenticator import Authenticator, bearer_of
-from internlm_zoo.serve.catalogue import Catalogue, Repository, ServedFile
-from internlm_zoo.serve.digests import git_blob_sha1
+from internlm_zoo.serve.catalogue import Catalogue, Repository, ServedFile, git_blob_sha1
 from internlm_zoo.serve.files import send
 from internlm_zoo.serve.pending import find_hashed
 

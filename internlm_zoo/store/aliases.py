@@ -58,10 +58,9 @@ def remember(folder: Path, name: str, alias: Alias) -> None:
     note = folder / name[:2] / f"{name}.{_checked(alias.sha256)}"
     note.parent.mkdir(parents=True, exist_ok=True)
     with suppress(ValueError, ZooError):
-        if _said(note)[0] > ALIAS.schema:
+        if _read(note)[0] > ALIAS.schema:
             return
-    said = f"{ALIAS.schema} {alias.verified_by}" if alias.verified_by else ""
-    note.write_text(said, encoding="utf-8")
+    note.write_text(f"{ALIAS.schema} {alias.verified_by}" if alias.verified_by else "", encoding="utf-8")
 
 
 def remembered(folder: Path, name: str) -> Alias | None:
@@ -69,33 +68,24 @@ def remembered(folder: Path, name: str) -> Alias | None:
     with suppress(OSError):
         for note in (folder / name[:2]).glob(f"{name}.*"):
             with suppress(OSError, ValueError, ZooError):
-                schema, hub = _said(note)
+                schema, hub = _read(note)
                 if is_sha256(_content(note)) and schema <= ALIAS.schema:
                     return Alias(_content(note), hub or None)
     return None
 
 
-def _said(note: Path) -> tuple[int, str]:
+def _read(note: Path) -> tuple[int, str]:
     """The number of its form, 0 of the first, and the hub. Raises ValueError, ZooError."""
-    said = content_of(note, _LONGEST).decode()
-    number, _, hub = said.partition(" ")
-    return (int(number), hub) if number.isdecimal() else (0, said)
+    text = content_of(note, _LONGEST).decode()
+    number, _, hub = text.partition(" ")
+    return (int(number), hub) if number.isdecimal() else (0, text)
 
 
-def notes_of(folder: Path, contents: Collection[str]) -> list[Path]:
-    """What is remembered of some contents, by their sha256."""
-    return [note for note in _notes(folder) if _content(note) in contents]
-
-
-def notes_of_others(folder: Path, contents: Collection[str]) -> list[Path]:
-    """What is remembered of all contents but these."""
-    return [note for note in _notes(folder) if _content(note) not in contents]
-
-
-def _notes(folder: Path) -> Iterator[Path]:
-    """Whatever else lies there is not ours; what a link leads to neither."""
+def notes_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    """What is remembered, with the sha256 of its content. Whatever else lies there is not ours; what a link
+    leads to neither."""
     for place in _places(folder):
-        yield from (note for note in sorted(place.iterdir()) if is_sha256(_content(note)))
+        yield from ((note, _content(note)) for note in sorted(place.iterdir()) if is_sha256(_content(note)))
 
 
 def _places(folder: Path) -> list[Path]:
@@ -108,7 +98,7 @@ def _content(note: Path) -> str:
 
 def forget(folder: Path, contents: Collection[str]) -> None:
     """Remove it, with folders that are empty then."""
-    for note in notes_of(folder, contents):
+    for note in [note for note, sha256 in notes_in(folder) if sha256 in contents]:
         contained.remove(folder, note)
     for place in _places(folder):
         contained.remove_if_empty(folder, place)

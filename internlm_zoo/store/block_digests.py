@@ -1,4 +1,4 @@
-"""The BLAKE3 of the blocks of verified files, so that a damaged one is mended by its bad blocks alone.
+"""The BLAKE3 of the blocks of verified files, so that a damaged one is repaired by its bad blocks alone.
 
 <home>/blocks/ab/<sha256>.json, written when the file's sha256 has been checked; about a hundred bytes for
 each block. It speaks of content, so it serves copies of the file outside the store as well."""
@@ -16,7 +16,7 @@ from blake3 import blake3
 from converters.formats.access import content_of
 from converters.formats.jsontext import json_value
 from converters.saved import BLOCK_DIGESTS
-from converters.system.filesystem import keeps_out, move
+from converters.system.filesystem import best_effort, move
 from internlm_zoo.errors import ZooError
 from internlm_zoo.fs.ownership import draft
 from internlm_zoo.names import is_sha256
@@ -32,11 +32,16 @@ def write_blocks(store: Store, fetched: Fetched) -> None:
     """Keep them; a file of one block has its sha256. A home that takes nothing goes without."""
     if len(fetched.blocks) < 2:
         return
-    try:
-        _write(store, fetched)
-    except OSError as error:
-        if not keeps_out(error):
-            raise
+    path = store.blocks(fetched.sha256)
+    entry = BLOCK_DIGESTS.marked({"block": BLOCK, "blake3": fetched.blocks, "check": _check(fetched.blocks)})
+    with best_effort():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(ZooError, ValueError):
+            if BLOCK_DIGESTS.is_newer(_read(path)):
+                return
+        with draft(store.partial, "blocks") as made:
+            made.write_text(json.dumps(entry), encoding="utf-8")
+            move(made, path)
 
 
 def read_blocks(store: Store, sha256: str | None) -> tuple[str, ...]:
@@ -60,15 +65,3 @@ def _read(path: Path) -> Any:
 def _check(digests: Iterable[str]) -> str:
     """Of the digests themselves: a wrong one would call a good block, and the hub that sent it, bad."""
     return blake3("".join(digests).encode()).hexdigest()
-
-
-def _write(store: Store, fetched: Fetched) -> None:
-    path = store.blocks(fetched.sha256)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(ZooError, ValueError):
-        if BLOCK_DIGESTS.is_newer(_read(path)):
-            return
-    entry = BLOCK_DIGESTS.marked({"block": BLOCK, "blake3": fetched.blocks, "check": _check(fetched.blocks)})
-    with draft(store.partial, "blocks") as made:
-        made.write_text(json.dumps(entry), encoding="utf-8")
-        move(made, path)

@@ -8,11 +8,11 @@ other, however they come: a download waits for the end of a prune, a prune does 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from converters.locking import Holder, LockFile, held, take
-from converters.system.filesystem import keeps_out
+from converters.system.filesystem import best_effort
 from internlm_zoo.errors import UsageError
 from internlm_zoo.fs.ownership import Owner, holder_in
 from internlm_zoo.store.layout import Store
@@ -24,12 +24,11 @@ _PRUNE = "prune.lock"
 def at_work(store: Store, tell: Callable[[str], None]) -> Iterator[None]:
     """Nothing of the store is pruned meanwhile. tell: whom to tell if that takes waiting. A store that takes
     nothing loses nothing either."""
-    owner = _owner(store)
-    if owner is None:
-        yield
-        return
-    with owner:
-        if lock_of(store).exists():
+    kept_out: list[OSError] = []
+    with ExitStack() as stack:
+        with best_effort(kept_out.append):
+            stack.enter_context(Owner(store.partial))
+        if not kept_out and lock_of(store).exists():
             with held(lock_of(store), tell):
                 pass
         yield
@@ -38,7 +37,10 @@ def at_work(store: Store, tell: Callable[[str], None]) -> Iterator[None]:
 @contextmanager
 def alone(store: Store) -> Iterator[None]:
     """Nobody is at work there. Raises UsageError if somebody is."""
-    guard = _guard(store)
+    guard: LockFile | Holder | None = None  # where nothing can be written, nor removed
+    with best_effort():
+        store.partial.mkdir(parents=True, exist_ok=True)
+        guard = take(lock_of(store))
     try:
         holder = guard if isinstance(guard, Holder) else holder_in(store.partial)
         if holder is not None:
@@ -53,23 +55,3 @@ def alone(store: Store) -> Iterator[None]:
 def lock_of(store: Store) -> Path:
     """What is held by whoever prunes."""
     return store.partial / _PRUNE
-
-
-def _owner(store: Store) -> Owner | None:
-    try:
-        return Owner(store.partial)
-    except OSError as error:
-        if not keeps_out(error):
-            raise
-        return None
-
-
-def _guard(store: Store) -> LockFile | Holder | None:
-    """None where nothing can be written, nor removed."""
-    try:
-        store.partial.mkdir(parents=True, exist_ok=True)
-        return take(lock_of(store))
-    except OSError as error:
-        if not keeps_out(error):
-            raise
-        return None

@@ -46,6 +46,9 @@ class UnreadableRelease:
     inodes: frozenset[Inode] | None
 
 
+AnyRelease = StoredRelease | UnreadableRelease
+
+
 @dataclass(frozen=True)
 class Inventory:
     """In the order of their paths."""
@@ -54,7 +57,7 @@ class Inventory:
     unread: tuple[UnreadableRelease, ...]
 
     @property
-    def all(self) -> tuple[StoredRelease | UnreadableRelease, ...]:
+    def all(self) -> tuple[AnyRelease, ...]:
         return self.holdings + self.unread
 
 
@@ -82,11 +85,6 @@ def inventory(store: Store) -> Inventory:
         tuple(one for one in found if isinstance(one, StoredRelease)),
         tuple(one for one in found if isinstance(one, UnreadableRelease)),
     )
-
-
-def holdings(store: Store) -> tuple[StoredRelease, ...]:
-    """Every release of which the record can be read."""
-    return inventory(store).holdings
 
 
 def shares(releases: Sequence[StoredRelease]) -> list[DiskShare]:
@@ -124,7 +122,7 @@ def _folders(place: Path, levels: int) -> Iterator[Path | UnreadableRelease]:
             yield folder
 
 
-def _look(place: Path | UnreadableRelease) -> StoredRelease | UnreadableRelease:
+def _look(place: Path | UnreadableRelease) -> AnyRelease:
     if isinstance(place, UnreadableRelease):
         return place
     try:

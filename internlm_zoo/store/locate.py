@@ -9,23 +9,25 @@ from converters.formats.access import is_directory
 from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.files import File
 from internlm_zoo.registry import Model, load_registry
-from internlm_zoo.registry.lock import Lock, LockedRelease
+from internlm_zoo.registry.lock import Lock
 from internlm_zoo.registry.release import FORMAT_ORDER, QUANTISED
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.inventory import StoredRelease, holdings, inventory
+from internlm_zoo.store.inventory import StoredRelease, inventory
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.record import read_record
 
 
 def whole_releases(model: str, settings: Settings, format: str | None = None) -> list[StoredRelease]:
     """Whole releases in the store. format: None for the model's own weights in any format."""
+    formats = FORMAT_ORDER.keys() - QUANTISED if format is None else {format}
+    whole = (one for one in stored_releases(model, settings) if one.record.whole)
+    return [one for one in whole if one.record.release.format in formats]
 
-    def wanted(release: LockedRelease) -> bool:
-        return release.format == format or (format is None and release.format not in QUANTISED)
 
-    return [
-        one for one in stored_releases(model, settings) if one.record.whole and wanted(one.record.release)
-    ]
+def whole_models(settings: Settings) -> set[str]:
+    """Names of the models of which the store holds a whole release. No network, no hashing."""
+    stored = inventory(Store(settings.home)).holdings
+    return {one.record.model for one in stored if one.record.whole}
 
 
 def stored_releases(model: str, settings: Settings) -> list[StoredRelease]:
@@ -37,7 +39,8 @@ def stored_releases(model: str, settings: Settings) -> list[StoredRelease]:
         locked = lock.find(release.hub, release.repo, release.requested)
         return FORMAT_ORDER[release.format], locked is None or locked.revision != release.revision
 
-    return sorted((h for h in holdings(Store(settings.home)) if h.record.model == model), key=rank)
+    stored = inventory(Store(settings.home)).holdings
+    return sorted((one for one in stored if one.record.model == model), key=rank)
 
 
 def downloads_of(name_or_dir: str, settings: Settings) -> list[Path]:
@@ -48,9 +51,8 @@ def downloads_of(name_or_dir: str, settings: Settings) -> list[Path]:
     found = [holding.path for holding in stored_releases(model.name, settings)]
     found += [one.path for one in inventory(Store(settings.home)).unread if _is_of(one.path, model)]
     if not found:
-        raise NotFoundError(
-            f"{model.name} is not in the store", settings.home, f"internlm-zoo download {model.name}"
-        )
+        fix = f"internlm-zoo download {model.name}"
+        raise NotFoundError(f"{model.name} is not in the store", settings.home, fix)
     return found
 
 
@@ -83,9 +85,8 @@ def expected_files(folder: Path, lock: Lock) -> tuple[File, ...]:
         fix = "folders made by `internlm-zoo download` can be verified"
         raise NotFoundError("nothing says what should be in this folder", folder, fix)
     if not record.release.files:
-        raise NotFoundError(
-            "the download into this folder is not finished", folder, "run it again, it goes on"
-        )
+        what = "the download into this folder is not finished"
+        raise NotFoundError(what, folder, "run it again, it goes on")
     release = record.release
     locked = lock.find(release.hub, release.repo, release.revision)
     if locked is None or locked.revision != release.revision:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from converters.system.filesystem import copy, keeps_out, move, set_mode
+from converters.system.filesystem import best_effort, copy, move, set_mode
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
@@ -76,13 +76,10 @@ def publish_release(store: Store, folder: Path, record: Record, stale: Collectio
 
 def _sweep(store: Store) -> None:
     """What a kill left goes, where it is ours to remove."""
-    try:
+    with best_effort():
         for key in _DRAFTS:
             sweep(store.partial, key)
         remove_stale(store.partial)
-    except OSError as error:
-        if not keeps_out(error):
-            raise
 
 
 def _becomes(draft: Path, folder: Path, record: Record) -> bool:

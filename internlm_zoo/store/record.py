@@ -7,8 +7,7 @@ read it. One that is damaged, or of a newer version, costs its own release and n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
@@ -96,7 +95,7 @@ def _damaged(path: Path) -> IntegrityError:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Replace the record in one step. Nobody else writes it now: see `_alone`."""
+    """Replace the record in one step. Nobody else writes it now: see `_guard`."""
     path = folder / BOOKS / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, _DRAFT)
@@ -108,7 +107,7 @@ def write_record(folder: Path, record: Record) -> None:
 
 def replace_record(folder: Path, record: Record) -> None:
     """Write it, whatever the folder held before."""
-    with _alone(folder):
+    with held(_guard(folder)):
         write_record(folder, record)
 
 
@@ -116,7 +115,7 @@ def extend_record(folder: Path, record: Record) -> None:
     """Write it with what the folder held before; what it says of a file replaces what was said."""
     if says(folder, record):
         return
-    with _alone(folder):
+    with held(_guard(folder)):
         before = intact_record(folder)
         write_record(folder, record if before is None else _joined(before, record))
 
@@ -133,11 +132,9 @@ def _joined(before: Record, record: Record) -> Record:
     return replace(record, release=release, checked={**before.checked, **record.checked})
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else writes the record meanwhile."""
-    with held(folder / BOOKS / f"{NAME}.guard"):
-        yield
+def _guard(folder: Path) -> Path:
+    """Held by whoever writes the record."""
+    return folder / BOOKS / f"{NAME}.guard"
 
 
 def verified_digests(folder: Path) -> Mapping[str, str]:

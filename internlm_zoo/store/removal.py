@@ -18,9 +18,10 @@ from internlm_zoo.fs import contained
 from internlm_zoo.fs.disk import disk
 from internlm_zoo.fs.ownership import draft, is_ours
 from internlm_zoo.settings import Settings
-from internlm_zoo.store.aliases import notes_of, notes_of_others
+from internlm_zoo.store.aliases import notes_in
 from internlm_zoo.store.in_use import lock_of
 from internlm_zoo.store.inventory import (
+    AnyRelease,
     Inode,
     Inventory,
     StoredRelease,
@@ -47,23 +48,18 @@ class Removal:
     unread: tuple[UnreadableRelease, ...] = ()
 
 
-def named_in(
-    store: Store, name: str, settings: Settings, revision: str | None = None
-) -> list[StoredRelease | UnreadableRelease]:
+def named_in(store: Store, name: str, settings: Settings, revision: str | None = None) -> list[AnyRelease]:
     """What `cache rm` is to take: a model's releases, or the one whose folder is named, read or not. Raises
     NotFoundError."""
     there = inventory(store)
     folder = Path(name).absolute()
     if contained.real(folder).is_relative_to(contained.real(store.releases)):
         below = contained.real(folder).relative_to(contained.real(store.releases))
-        found: list[StoredRelease | UnreadableRelease] = [
-            one for one in there.all if one.path == store.releases / below and len(below.parts) == _LEVELS
-        ]
+        place = store.releases / below if len(below.parts) == _LEVELS else None
+        found = [one for one in there.all if one.path == place]
     else:
-        begins = revision or ""
-        found = [
-            one for one in stored_releases(name, settings) if one.record.release.revision.startswith(begins)
-        ]
+        stored = stored_releases(name, settings)
+        found = [one for one in stored if one.record.release.revision.startswith(revision or "")]
     if found:
         return found
     what = f"{name} is not in the store" + (f" at {revision}" if revision else "")
@@ -78,7 +74,7 @@ def _where_else(there: Inventory) -> str:
     return f"{rule}; of a release whose record cannot be read name the folder: internlm-zoo cache rm {first}"
 
 
-def removal_of(store: Store, chosen: Sequence[StoredRelease | UnreadableRelease]) -> Removal:
+def removal_of(store: Store, chosen: Sequence[AnyRelease]) -> Removal:
     """Of some releases, with the blobs that only they have."""
     paths = {one.path for one in chosen}
     there = inventory(store)
@@ -86,7 +82,8 @@ def removal_of(store: Store, chosen: Sequence[StoredRelease | UnreadableRelease]
     needed = _needed(store, stay)
     gone = set() if needed is None else (_needed(store, chosen) or set()) - needed
     unread = tuple(one for one in stay if isinstance(one, UnreadableRelease))
-    files = (*_places(store, sorted(gone)), *notes_of(store.aliases, gone))
+    notes = (note for note, sha256 in notes_in(store.aliases) if sha256 in gone)
+    files = (*_places(store, sorted(gone)), *notes)
     return _removal(tuple(sorted(paths)), files, unread)
 
 
@@ -95,14 +92,13 @@ def leftovers(store: Store) -> Removal:
     are `alone` in the store."""
     there = inventory(store)
     needed = _needed(store, there.all)
-    parts = [
-        part for part in sorted(store.partial.glob("*")) if is_ours(part.name) and part != lock_of(store)
-    ]
+    found = sorted(store.partial.glob("*"))
+    parts = [part for part in found if is_ours(part.name) and part != lock_of(store)]
     if needed is None:  # nobody knows what is of no release
         return _removal((), parts, there.unread)
     loose = [blob.name for blob in blobs_of(store) if blob.name not in needed]
-    names = notes_of_others(store.aliases, needed)
-    return _removal((), (*_places(store, loose), *names, *parts), there.unread)
+    notes = (note for note, sha256 in notes_in(store.aliases) if sha256 not in needed)
+    return _removal((), (*_places(store, loose), *notes, *parts), there.unread)
 
 
 def remove(store: Store, removal: Removal) -> None:
@@ -136,7 +132,7 @@ def _empty(store: Store, folder: Path) -> None:
             contained.remove(store.releases, path)
 
 
-def _needed(store: Store, releases: Iterable[StoredRelease | UnreadableRelease]) -> set[str] | None:
+def _needed(store: Store, releases: Iterable[AnyRelease]) -> set[str] | None:
     """The contents of their blobs; None where one of them does not let itself be seen."""
     contents: set[str] = set()
     inodes: set[Inode] = set()

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from internlm_zoo.serve.digests import lfs_pointer
+from internlm_zoo.serve.catalogue import lfs_pointer
 from internlm_zoo.serve.files import FileBody
 
 _PIECE = 128 * 1024

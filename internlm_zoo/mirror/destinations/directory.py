@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.files import Digests, File
 from internlm_zoo.fs import contained
-from internlm_zoo.hashing import hash_file
+from internlm_zoo.hashing import hash_shown
 from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
 from internlm_zoo.progress import Progress
@@ -189,11 +188,7 @@ def _existing(folder: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str,
 
 def _recognised(place: Path, file: File, progress: Progress) -> IndexedFile | None:
     stamp, size = _stamp(place), place.stat().st_size
-    progress.start(file.path, size)
-    try:
-        found = hash_file(place, file.algorithms, partial(progress.advance, file.path))
-    finally:
-        progress.finish(file.path)
+    found = hash_shown(place, file.path, progress, file.algorithms)
     if file.digests.conflict(found) is not None:
         return None
     return IndexedFile(file.path, size, str(found.sha256), git_digest(place, size), stamp)
