@@ -98,40 +98,33 @@ def caches_of(settings: Settings, names: Iterable[str], adopt: Iterable[Path] = 
     """names: repositories that hold the files, as owner/name. adopt: folders of the user's, searched at any
     depth. Raises UsageError if one is none."""
     hubs = ((huggingface_cache(settings), HUGGINGFACE), (user_cache(settings) / "openmind" / "hub", OPENMIND))
-    looks = CacheFolders()
-    repos = [(repo, owner) for hub, owner in hubs for repo in looks.in_(hub, "models--*", owner)]
+    closed: dict[str, str] = {}
+    repos = [(repo, owner) for hub, owner in hubs for repo in _found(hub, "models--*", owner, closed)]
     wanted = dict.fromkeys(name for name in names if name.count("/") == 1)
     snapshots = [
         (folder, owner)
         for hub, owner in hubs
         for name in wanted
-        for folder in looks.in_(hub / huggingface_folder(name) / "snapshots", "*", owner)
+        for folder in _found(hub / huggingface_folder(name) / "snapshots", "*", owner, closed)
     ]
     base = _modelscope_cache(settings)
     snapshots += [
         (folder, MODELSCOPE)
         for name in wanted
         for pattern in _modelscope_places(name)
-        for folder in looks.in_(base, pattern, MODELSCOPE)
+        for folder in _found(base, pattern, MODELSCOPE, closed)
     ]
-    return Caches(real(settings.home), repos, snapshots, folders_of(adopt), tuple(looks.closed.values()))
+    return Caches(real(settings.home), repos, snapshots, folders_of(adopt), tuple(closed.values()))
 
 
-class CacheFolders:
-    """Into folders of other tools, which may be closed to this account: then they hold nothing for it.
-    closed: a sentence for each owner of such."""
-
-    def __init__(self) -> None:
-        self.closed: dict[str, str] = {}
-
-    def in_(self, folder: Path, pattern: str, owner: str) -> list[Path]:
-        """What matches there, sorted."""
-        try:
-            return sorted(folder.glob(pattern)) if folder.is_dir() else []
-        except OSError as error:
-            what = f"{owner} cannot be looked into: {error.strerror} ({error.filename})"
-            self.closed.setdefault(owner, what)
-            return []
+def _found(folder: Path, pattern: str, owner: str, closed: dict[str, str]) -> list[Path]:
+    """What matches in a folder of another tool's, sorted. It may be closed to this account: then it holds
+    nothing for it, and closed gets a sentence for its owner."""
+    try:
+        return sorted(folder.glob(pattern)) if folder.is_dir() else []
+    except OSError as error:
+        closed.setdefault(owner, f"{owner} cannot be looked into: {error.strerror} ({error.filename})")
+        return []
 
 
 def folders_of(folders: Iterable[Path]) -> Folders:
@@ -164,8 +157,8 @@ def _modelscope_cache(settings: Settings) -> Path:
 def _modelscope_places(repo: str) -> list[str]:
     """Patterns for the folders that may hold a repository there."""
     owner, name = repo.split("/")
-    safe = name.replace(".", "___")
-    return [place.format(owner=owner, name=name, safe=safe) for place in _MODELSCOPE_PLACES]
+    names = {"owner": owner, "name": name, "safe": name.replace(".", "___")}
+    return [place.format(**names) for place in _MODELSCOPE_PLACES]
 
 
 def _below(folder: Path) -> dict[str, list[Path]]:

@@ -74,7 +74,13 @@ def candidates(
     ]
     if not found:
         raise _missing(model, wanted.format, wanted.source)
-    return sorted(found, key=lambda c: (_is_far(c, order), FORMAT_ORDER[c.release.format]))
+
+    def rank(candidate: Candidate) -> tuple[bool, int]:
+        """What takes no network first, unless the user has an order of their own."""
+        is_far = not order and candidate.hub.protocol != "directory"
+        return is_far, FORMAT_ORDER[candidate.release.format]
+
+    return sorted(found, key=rank)
 
 
 def same_weights(format: str | None) -> ReleaseFilter:
@@ -125,11 +131,6 @@ def _stand_in(hub: Hub, source: str) -> Hub | None:
     protocol = "directory" if scheme == "file" else hub.protocol
     where = {"endpoint": source, "endpoint_env": (), "stated_in": None}  # but by who runs the command
     return hub.model_copy(update={**where, "protocol": protocol, "token_env": ()})
-
-
-def _is_far(candidate: Candidate, order: Sequence[str]) -> bool:
-    """Whether it takes a network; no matter where the user has an order of their own."""
-    return not order and candidate.hub.protocol != "directory"
 
 
 def _locked(lock: Lock, hub: Hub, release: Release, asked: str | None) -> LockedRelease | None:

@@ -95,9 +95,8 @@ class ReleaseDownload:
             return FileOutcome(file, file, copy=copy)
         hub = self.candidate.hub.name
         left = max(waiting(self.target.partial, self.key(file)), self._right_in(there.damaged, file))
-        return FileOutcome(
-            file, file, hub, statistics={hub: SourceStatistics(max(0, (file.size or 0) - left))}
-        )
+        to_fetch = SourceStatistics(max(0, (file.size or 0) - left))
+        return FileOutcome(file, file, hub, statistics={hub: to_fetch})
 
     def fetch(self, file: File) -> FileOutcome:
         there = self.target.look(file)

@@ -72,9 +72,7 @@ def import_folders(
     progress = progress or Progress()
     adopter = Adopter(caches, HashCache(settings.home, keep=not dry_run), progress)
     with disk(settings.home), nullcontext() if dry_run else at_work(store, progress.note):
-        looked = [
-            _import(model, release, store, adopter, dry_run) for model, release in _known(registry, lock)
-        ]
+        looked = [_import(*known, store, adopter, dry_run) for known in _known(registry, lock)]
         releases = [imported for imported in looked if imported.taken or imported.completed]
         for imported in () if dry_run else releases:
             _show(imported, store, settings)

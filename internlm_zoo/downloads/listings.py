@@ -84,7 +84,8 @@ class Hubs:
                 fix = f"if the release was changed on purpose, {again}"
                 raise IntegrityError(what, candidate.locked.id, fix)
             raise NotFoundError(reason)
-        if candidate.planned and not file.identified and not _is_as_planned(candidate, snapshot):
+        revision = candidate.locked.revision if candidate.locked else None
+        if candidate.planned and not file.identified and revision != snapshot.revision:
             what = f"{candidate.hub.name} lists something else than when it was planned"
             raise IntegrityError(what, candidate.release.id, "plan it again")
         location = self.source(candidate.hub).locate(snapshot, file.path)
@@ -104,10 +105,6 @@ class Hubs:
             raise
         except UsageError as error:  # a name that cannot be one of its own, say: another hub may do
             raise AccessError(error.what, error.where, error.fix) from error
-
-
-def _is_as_planned(candidate: Candidate, snapshot: Snapshot) -> bool:
-    return candidate.locked is not None and candidate.locked.revision == snapshot.revision
 
 
 def as_release(candidate: Candidate, snapshot: Snapshot) -> LockedRelease:

@@ -69,12 +69,11 @@ def probe(candidates: Sequence[Candidate], file: File, session: Session) -> Prob
 
 def _look(look: _Look, file: File, session: Session) -> None:
     """A hub that fails here is not out: it is asked last."""
-    wanted = file
     try:
         location = session.hubs.locate(look.candidate, file)
         began = time.monotonic()
         with session.client.open(location, 0, None, SAMPLE) as body:
-            for chunk in body.chunks(wanted, session.client.retry_policy):
+            for chunk in body.chunks(file, session.client.retry_policy):
                 look.served += len(chunk)
                 if look.served >= SAMPLE:
                     break

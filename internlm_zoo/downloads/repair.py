@@ -49,11 +49,10 @@ def repair(
         check_books(folder)
         everywhere = session.everywhere
         own = next((it for it in everywhere if it.offers(record.release)), everywhere[0])
+        own = replace(own, locked=record.release)
         others = [candidate for candidate in everywhere if candidate.key != own.key]
         target = _target(folder, record.release, session)
-        download = ReleaseDownload(
-            replace(own, locked=record.release), others, record.release, files, request, target, session
-        )
+        download = ReleaseDownload(own, others, record.release, files, request, target, session)
         jobs = [partial(download.fetch, file) for file in files]
         with download.work_sharing as work_sharing:
             repaired = work(jobs, _CONNECTIONS, download.stop, when_idle=work_sharing.take_part)

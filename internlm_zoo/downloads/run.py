@@ -87,9 +87,8 @@ def carry_out(
     with _opened(request, settings, progress, cancel) as (order, session):
         own = next((candidate for candidate in order if candidate.offers(plan.release)), None)
         if own is None:
-            raise NotFoundError(
-                "the registry no longer has what was planned", plan.release.id, "plan it again"
-            )
+            what = "the registry no longer has what was planned"
+            raise NotFoundError(what, plan.release.id, "plan it again")
         others = [other for other in order if other is not own]
         own = own if own.locked == plan.release else replace(own, locked=plan.release, planned=True)
         raise_if_cancelled(cancel)

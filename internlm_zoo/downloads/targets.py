@@ -220,9 +220,7 @@ def _recorded(folder: Path, release: LockedRelease, file: File) -> Alias | None:
     if record is None or (record.release.id, record.release.revision) != (release.id, release.revision):
         return None
     known = record.release.file(file.path)
-    if known is None:
+    if known is None or known.sha256 is None:
         return None
     listed = replace(known, digests=known.digests._replace(sha256=None))
-    if file not in (listed, File(file.path)):
-        return None
-    return Alias(known.sha256) if known.sha256 else None
+    return Alias(known.sha256) if file in (listed, File(file.path)) else None

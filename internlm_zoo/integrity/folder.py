@@ -52,14 +52,13 @@ def verify_folder(
     progress.plan(len(here), sum(sizes) if len(sizes) == len(here) else None)
     check = partial(_check, path, quick=quick, store=store, progress=progress)
     results = work([partial(check, file) for file in here], workers or os.cpu_count() or 1, threading.Event())
+    findings = zip(here, results, strict=True)
     return VerifyReport(
         path=path,
         checked=len(wanted),
         size=sum(size for size, _ in results),
         quick=quick,
-        wrong=tuple(
-            WrongFile(file.path, what) for file, (_, what) in zip(here, results, strict=True) if what
-        ),
+        wrong=tuple(WrongFile(file.path, what) for file, (_, what) in findings if what),
         missing=tuple(sorted(wanted.keys() - found)),
         extra=tuple(sorted(found - wanted.keys())),
     )

@@ -57,7 +57,7 @@ def verify_all(
 
 def _refuse_repair(report: VerifyReport, repair: bool) -> None:
     if repair and not report.ok:
-        what = "a conversion is not mended, because nobody but its source has these files"
+        what = "a conversion is not repaired, because nobody but its source has these files"
         raise UnsupportedError(what, report.path, "convert it again with `force=True`")
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from internlm_zoo.downloads.result import DownloadedFile
 from internlm_zoo.mirror.copying import CopiedRelease
@@ -92,15 +91,14 @@ def _indexed_release(
     kept = before.files if before else ()
     files = sorted([*kept, *arrived], key=lambda file: file.path)
     found = before.found if before else preexisting(copied.item.on_disk)
-    vouched = copied.vouched and (not kept or before is None or before.trust == "hub")
-    trust: Literal["hub", "first-use"] = "hub" if vouched else "first-use"
+    trusts = {copied.trust, before.trust if before and kept else "hub"}
     return IndexedRelease(
         path=entry.path,
         model=entry.model,
         format=entry.format,
         revision=snapshot.revision if is_sha1(snapshot.revision) else None,
         source=IndexedSource(snapshot.hub, snapshot.repo, snapshot.revision),
-        trust=trust,
+        trust="first-use" if "first-use" in trusts else "hub",
         names=entry.names,
         files=tuple(files),
         found=tuple(path for path in found if path not in {file.path for file in files}),

@@ -80,13 +80,13 @@ def open_context(job: MirrorJob, progress: Progress | None, *, writes: bool) -> 
 @dataclass(frozen=True)
 class CopiedRelease:
     """item: as it turned out; with a problem, nothing is to be taken in. files: on the stage, by path.
-    served: bytes per hub. vouched: whether the digests are a hub's own."""
+    served: bytes per hub. trust: see DownloadResult."""
 
     item: PlannedRelease
     files: Mapping[str, DownloadedFile] = field(default_factory=dict)
     stage: Path | None = None
     served: Mapping[str, int] = field(default_factory=dict)
-    vouched: bool = True
+    trust: str = "hub"
     notes: tuple[str, ...] = ()
 
 
@@ -115,7 +115,7 @@ def look_nearby(items: Iterable[PlannedRelease], context: CopyContext) -> Iterat
 
 def _copied(item: PlannedRelease, done: DownloadResult) -> CopiedRelease:
     files = {file.path: file for file in done.files}
-    return CopiedRelease(item, files, done.path, done.served, done.trust == "hub", done.notes)
+    return CopiedRelease(item, files, done.path, done.served, done.trust, done.notes)
 
 
 def _snapshot(item: PlannedRelease) -> Snapshot:

@@ -62,16 +62,12 @@ def apply(
         return report
     with job.destination.guard(), open_context(job, progress, writes=True) as context:
         found = _plan(context)
-        return _planned("apply", job, found) if excess(found, job.limit) else _apply(found, context)
+        return make_report("apply", job, found) if excess(found, job.limit) else _apply(found, context)
 
 
 def _look(verb: Verb, job: MirrorJob, progress: Progress | None) -> Report:
     with open_context(job, progress, writes=False) as context:
-        return _planned(verb, job, _plan(context))
-
-
-def _planned(verb: Verb, job: MirrorJob, plan: MirrorPlan) -> Report:
-    return make_report(verb, plan, job.limit, job.place())
+        return make_report(verb, job, _plan(context))
 
 
 def _plan(context: CopyContext) -> MirrorPlan:
@@ -130,7 +126,7 @@ def _apply(found: MirrorPlan, context: CopyContext) -> Report:
             index, unwanted = remove_release(unwanted, index, job.destination)
         gone.append(unwanted)
         releases.append(unwanted_report(unwanted, "removed" if found.prune else "unwanted"))
-    place = job.place()
-    job.destination.tidy(job.paths)
     outcome = replace(found, items=tuple(items), unwanted=tuple(gone))
-    return make_report("apply", outcome, job.limit, place, releases)
+    report = make_report("apply", job, outcome, releases)
+    job.destination.tidy(job.paths)
+    return report

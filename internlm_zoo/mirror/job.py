@@ -13,7 +13,6 @@ from internlm_zoo.mirror.destinations import Destination, open_destination
 from internlm_zoo.mirror.entries import MirrorEntries
 from internlm_zoo.mirror.limit import Limit
 from internlm_zoo.mirror.reading import read_mirror_file
-from internlm_zoo.mirror.report import PlaceReport
 from internlm_zoo.mirror.values import Policy
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
@@ -45,11 +44,6 @@ class MirrorJob:
     def paths(self) -> list[str]:
         """Of the releases that are asked for."""
         return [entry.path for entry in self.wanted.entries]
-
-    def place(self) -> PlaceReport:
-        """Of the destination, as it is now."""
-        unfinished = self.destination.unfinished(self.paths)
-        return PlaceReport(Path(self.mirror.destination), unfinished, self.destination.warnings())
 
 
 def open_job(file: Path, settings: Settings, options: RunOptions) -> MirrorJob:

@@ -32,9 +32,8 @@ class Limit:
         amount, percent = (Fraction(written[1]), bool(written[2])) if written else (Fraction(-1), False)
         whole = percent or amount.denominator == 1
         if written is None or not whole or (percent and amount > _WHOLE):
-            raise ValueError(
-                f"{text!r} is neither a number of files, such as 20, nor a percentage, such as 25%"
-            )
+            neither = "is neither a number of files, such as 20, nor a percentage, such as 25%"
+            raise ValueError(f"{text!r} {neither}")
         return cls(amount, percent)
 
     def __str__(self) -> str:

@@ -59,9 +59,8 @@ def read_mirror_file(
     """The file, and what it asks for. source: see RunOptions. Raises NotFoundError if there is no such file
     or hub, MirrorFileError for mistakes in it, UnsupportedError for a destination that is not a directory."""
     if path.is_dir():
-        raise UsageError(
-            "this is a folder, not a mirror file", path, f"name a file, as {path / 'mirror.yaml'}"
-        )
+        fix = f"name a file, as {path / 'mirror.yaml'}"
+        raise UsageError("this is a folder, not a mirror file", path, fix)
     if not path.exists():
         fix = "write one: it names a destination and models (docs/mirror.md)"
         raise NotFoundError("there is no such mirror file", path, fix)

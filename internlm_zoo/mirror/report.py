@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from internlm_zoo.errors import PartlyDoneError, ZooError, most_severe
-from internlm_zoo.mirror.limit import Limit, excess
+from internlm_zoo.mirror.job import MirrorJob
+from internlm_zoo.mirror.limit import excess
 from internlm_zoo.mirror.planning import reasons
 from internlm_zoo.mirror.values import (
     Action,
@@ -78,24 +79,11 @@ class Report:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PlaceReport:
-    """What a report says of the place. unfinished, notes: see Report."""
-
-    destination: Path
-    unfinished: FileCount
-    notes: tuple[str, ...]
-
-
 def make_report(
-    verb: Verb,
-    plan: MirrorPlan,
-    limit: Limit,
-    place: PlaceReport,
-    releases: Iterable[ReleaseReport] | None = None,
+    verb: Verb, job: MirrorJob, plan: MirrorPlan, releases: Iterable[ReleaseReport] | None = None
 ) -> Report:
     """plan: as it was, or as it turned out. releases: what became of them, if anything was done."""
-    beyond = None if releases else excess(plan, limit)
+    beyond = None if releases else excess(plan, job.limit)
     releases = tuple(releases or (*map(release_report, plan.items), *map(unwanted_report, plan.unwanted)))
     result, exit_code = _result(verb, plan)
     if verb == "apply" and beyond:
@@ -104,18 +92,18 @@ def make_report(
         verb=verb,
         result=result,
         exit_code=exit_code,
-        destination=place.destination,
+        destination=Path(job.mirror.destination),
         prune=plan.prune,
         files=plan.counts,
         to_fetch=_total(release.to_fetch for release in releases if not release.problem),
         at_hand=sum(release.at_hand for release in releases if not release.problem),
-        unfinished=place.unfinished,
-        max_delete=str(limit),
+        unfinished=job.destination.unfinished(job.paths),
+        max_delete=str(job.limit),
         excess=beyond,
         fetched_bytes=sum(count for release in releases for count in release.served.values()),
         releases=releases,
         left_out=plan.left_out,
-        notes=place.notes,
+        notes=job.destination.warnings(),
     )
 
 

@@ -38,16 +38,16 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
 }
 
 
-def markdown(report: Report, spoken: Callable[[str], str] = str) -> str:
-    """The whole report; of each release at most 50 files are named. spoken: how parameters are called where
-    it is read."""
-    return "\n".join([*_head(report, spoken), *_table(report), *_problems(report), *_files(report), ""])
+def markdown(report: Report, formatted: Callable[[str], str] = str) -> str:
+    """The whole report; of each release at most 50 files are named. formatted: a sentence with parameters as
+    they are called where it is read."""
+    return "\n".join([*_head(report, formatted), *_table(report), *_problems(report), *_files(report), ""])
 
 
-def write_summary(report: Report, path: Path, spoken: Callable[[str], str] = str) -> None:
+def write_summary(report: Report, path: Path, formatted: Callable[[str], str] = str) -> None:
     """Without secrets; what is no text in a name is escaped. Raises UsageError if it cannot be written,
     NoSpaceError if the disk is full."""
-    text = redacted(markdown(report, spoken)).encode("utf-8", "backslashreplace")
+    text = redacted(markdown(report, formatted)).encode("utf-8", "backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
@@ -100,7 +100,7 @@ def stopped(report: Report) -> str | None:
     return f"{start}: {report.excess}. If that is meant, apply with {meant}; `mirror plan` names the files."
 
 
-def _head(report: Report, spoken: Callable[[str], str]) -> Iterator[str]:
+def _head(report: Report, formatted: Callable[[str], str]) -> Iterator[str]:
     yield f"## Mirror {report.verb}: {_HEADINGS[report.result]}"
     yield ""
     place, fetched = markdown_code(str(report.destination)), _bytes(report.fetched_bytes)
@@ -108,7 +108,7 @@ def _head(report: Report, spoken: Callable[[str], str]) -> Iterator[str]:
     yield f"{totals(report)} max_delete is {report.max_delete}."
     if report.left_out:
         yield f"Without a release in these formats: {markdown_text(', '.join(report.left_out))}."
-    for note in (spoken(stopped(report) or ""), *report.notes):
+    for note in (formatted(stopped(report) or ""), *report.notes):
         if note:
             yield f"**{markdown_text(note)}**"
     yield ""

@@ -96,8 +96,8 @@ def send(
     start, stop = part
     if start >= stop:
         return web.Response(status=416, headers={**common, hdrs.CONTENT_RANGE: f"bytes */{entry.size}"})
-    spoken = {**common, hdrs.CONTENT_RANGE: f"bytes {start}-{stop - 1}/{entry.size}"}
-    return FileBody(entry, start, stop - start, status=206, headers=spoken)
+    partial = {**common, hdrs.CONTENT_RANGE: f"bytes {start}-{stop - 1}/{entry.size}"}
+    return FileBody(entry, start, stop - start, status=206, headers=partial)
 
 
 def _matches(header: str, tag: str, *, weak: bool) -> bool:

@@ -113,8 +113,8 @@ class HuggingFaceApi:
 
 def _refusal(status: int, code: str, message: str) -> web.Response:
     # A header takes neither control characters nor much beyond ASCII; the body carries the message whole.
-    spoken = "".join(letter if " " <= letter <= "~" else "?" for letter in message)
-    headers = {"X-Error-Code": code, "X-Error-Message": spoken}
+    in_header = "".join(letter if " " <= letter <= "~" else "?" for letter in message)
+    headers = {"X-Error-Code": code, "X-Error-Message": in_header}
     return web.json_response({"error": message}, status=status, headers=headers)
 
 

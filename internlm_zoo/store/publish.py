@@ -104,11 +104,10 @@ def _link_all(store: Store, draft: Path, folder: Path, files: Iterable[File]) ->
         link = place_of(draft, file.path)
         link.parent.mkdir(parents=True, exist_ok=True)
         assert file.sha256 is not None
-        if not store.blob(file.sha256).exists():
-            raise NotFoundError(
-                f"{file.path} was removed from the store meanwhile", store.blob(file.sha256), "run it again"
-            )
-        link_blob(store.blob(file.sha256), link, (folder / file.path).parent)
+        blob = store.blob(file.sha256)
+        if not blob.exists():
+            raise NotFoundError(f"{file.path} was removed from the store meanwhile", blob, "run it again")
+        link_blob(blob, link, (folder / file.path).parent)
         links.append((link, file.path))
     return links
 
