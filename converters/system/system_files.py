@@ -78,6 +78,14 @@ def walk(
         waiting += [path for path in below if not os.path.islink(path)]  # noqa: PTH114
 
 
+def walk_files(folder: Path) -> Iterator[Path]:
+    """The files in a folder, and what is no folder besides, but for what systems left; in the order of their
+    folders."""
+    for parent, folders, names in walk(folder):
+        folders[:] = sorted(name for name in folders if not is_of_a_system(name))
+        yield from (Path(parent, name) for name in names if not is_of_a_system(name))
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()

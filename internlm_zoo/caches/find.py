@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.system.system_files import is_of_a_system, walk
+from converters.system.system_files import walk_files
 from internlm_zoo.errors import UsageError
 from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
@@ -165,10 +165,8 @@ def _below(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UsageError("there is no such folder to adopt files from", folder)
     found: dict[str, list[Path]] = {}
-    for parent, folders, names in walk(folder.absolute()):
-        folders[:] = sorted(name for name in folders if not is_of_a_system(name))
-        for name in names:
-            found.setdefault(name, []).append(Path(parent, name))
+    for path in walk_files(folder.absolute()):
+        found.setdefault(path.name, []).append(path)
     return found
 
 

@@ -106,12 +106,11 @@ def _places(
     else:
         names = tuple(order) if source == AUTO else (source,)
     for hub in map(registry.hub, names):
-        for release in (release for release in model.releases if release.hub == hub.name):
-            if not here:
-                if hub.protocol is not None or source != AUTO:
-                    yield hub, release, False
-            elif (place := _stand_in(hub, source)) is not None:
-                yield place, release, True
+        listed = hub if hub.protocol is not None or source != AUTO else None
+        place = _stand_in(hub, source) if here else listed
+        for release in model.releases if place else ():
+            if place and release.hub == hub.name:
+                yield place, release, here
 
 
 def is_place(source: str) -> bool:

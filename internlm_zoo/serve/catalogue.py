@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from converters.system.system_files import is_of_a_system, walk
+from converters.system.system_files import is_of_a_system, walk_files
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.files import ALGORITHMS
 from internlm_zoo.fs.contained import real
@@ -161,7 +161,8 @@ class Catalogue:
         self, folder: Path, indexed: Mapping[str, IndexedFile], waiting: list[HashJob]
     ) -> Iterator[ServedFile]:
         """waiting: gets what has to be hashed first."""
-        for path, file in _walk(folder):
+        for file in walk_files(folder):
+            path = file.relative_to(folder).as_posix()
             if not (path in indexed or _presentable(path)):
                 continue
             leads_out = file.is_symlink() and not real(file).is_relative_to(self.root)
@@ -197,16 +198,6 @@ class Catalogue:
 
 def _subfolders(folder: Path) -> Iterator[Path]:
     return (child for child in folder.iterdir() if not is_of_a_system(child.name) and child.is_dir())
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Files and links, by their paths with forward slashes."""
-    for parent, folders, names in walk(folder):
-        folders[:] = [name for name in folders if not is_of_a_system(name)]
-        place = Path(parent)
-        for name in names:
-            if not is_of_a_system(name):
-                yield (place / name).relative_to(folder).as_posix(), place / name
 
 
 def _presentable(path: str) -> bool:

@@ -175,13 +175,13 @@ def _files(holding: StoredRelease) -> dict[Inode, tuple[int, int]]:
 
 
 def _size(folder: Path) -> int:
-    return sum(size for _, size in sizes_below(folder)) if is_directory(folder) else 0
+    return sum(sizes_below(folder)) if is_directory(folder) else 0
 
 
-def sizes_below(folder: Path) -> Iterator[tuple[Path, int]]:
+def sizes_below(folder: Path) -> Iterator[int]:
     """Of the files in a folder, links and whatever else is there as what they are themselves."""
     for parent, folders, names in walk(folder):
         links = (name for name in folders if Path(parent, name).is_symlink())
         for name in (*names, *links):
             with suppress(FileNotFoundError):
-                yield Path(parent, name), Path(parent, name).lstat().st_size
+                yield Path(parent, name).lstat().st_size

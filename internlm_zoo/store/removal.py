@@ -160,10 +160,9 @@ def _removal(
     releases: tuple[Path, ...], files: Iterable[Path], unread: tuple[UnreadableRelease, ...]
 ) -> Removal:
     there = tuple(file for file in files if os.path.lexists(file))
-    return Removal(releases, there, sum(size for file in there for size in _sizes(file)), unread)
+    return Removal(releases, there, sum(map(_size, there)), unread)
 
 
-def _sizes(path: Path) -> Iterator[int]:
-    if path.is_dir() and not path.is_symlink():
-        return (size for _, size in sizes_below(path))
-    return iter([path.lstat().st_size])
+def _size(path: Path) -> int:
+    is_folder = path.is_dir() and not path.is_symlink()
+    return sum(sizes_below(path)) if is_folder else path.lstat().st_size
