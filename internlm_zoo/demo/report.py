@@ -12,7 +12,7 @@ from internlm_zoo.plain import markdown_text
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step on one model. bytes: moved or checked; seconds: wall time; texts: prompts and
+    """One step on one model. bytes: moved or checked; seconds: wall time; said: prompts and
     what the model wrote after them; commands: what one would type."""
 
     step: str
@@ -21,7 +21,7 @@ class StepResult:
     proved: str
     bytes: int
     seconds: float
-    texts: tuple[tuple[str, str], ...] = ()
+    said: tuple[tuple[str, str], ...] = ()
     commands: tuple[str, ...] = ()
 
 

@@ -38,11 +38,11 @@ _SENTENCE = re.compile(r".+?(?:[.!?。！？]|$)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Outcome:
-    """proved: in words. nbytes: moved or checked. texts: sentences a model wrote, with the prompt."""
+    """proved: in words. nbytes: moved or checked. said: sentences a model wrote, with the prompt."""
 
     proved: str
     nbytes: int = 0
-    texts: tuple[tuple[str, str], ...] = ()
+    said: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def _generate(environment: Environment, model: str) -> Outcome:
     request = LoadRequest(environment.work(model) / "hf", known_as=model)
     loaded = load_model(request, settings=environment.settings("user"))
     prompts = _PROMPTS[model]
-    texts = tuple((prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in prompts)
-    _require(all(answer for _, answer in texts), "it has nothing to say", model)
-    return Outcome(" / ".join(f"{prompt} … {text}" for prompt, text in texts), texts=texts)
+    said = tuple((prompt, _sentence(generate(loaded, prompt, max_new_tokens=40))) for prompt in prompts)
+    _require(all(answer for _, answer in said), "it has nothing to say", model)
+    return Outcome(" / ".join(f"{prompt} … {text}" for prompt, text in said), said=said)
 
 
 def _sentence(text: str) -> str:
@@ -215,6 +215,6 @@ def run_steps(environment: Environment, model: str) -> Iterator[StepResult]:
             proved=outcome.proved,
             bytes=outcome.nbytes,
             seconds=time.perf_counter() - start,
-            texts=outcome.texts,
+            said=outcome.said,
             commands=tuple(command.format(model=model) for command in step.commands),
         )

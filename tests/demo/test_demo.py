@@ -40,9 +40,9 @@ def test_every_step_is_proved_for_both_models_and_reported(tmp_path: Path) -> No
     assert {(proof["model"], proof["step"]) for proof in document["proofs"]} == {
         (model, step) for model in MODELS for step in STEPS
     }
-    texts = [tuple(pair) for proof in document["proofs"] for pair in proof["texts"]]
-    assert len(texts) == 4 and all(text for _, text in texts)
-    assert any("\u4e00" <= letter <= "\u9fff" for _, text in texts for letter in text)
+    said = [tuple(pair) for proof in document["proofs"] for pair in proof["said"]]
+    assert len(said) == 4 and all(text for _, text in said)
+    assert any("\u4e00" <= letter <= "\u9fff" for _, text in said for letter in text)
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == document
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert all(model in markdown for model in MODELS)
