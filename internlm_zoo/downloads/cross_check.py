@@ -35,11 +35,11 @@ def cross_check(fetched: Fetched, path: str, hub: str, others: Sequence[Candidat
     """
     published = [(other.hub.name, _published(other, path, hubs)) for other in others]
     known = [(name, file) for name, file in published if file and (any(file.digests))]
-    verdicts = [(name, _difference(fetched, file)) for name, file in known if file.size == fetched.size]
-    for name, wrong in verdicts:
+    comparisons = [(name, _difference(fetched, file)) for name, file in known if file.size == fetched.size]
+    for name, wrong in comparisons:
         if wrong is None:
             return CrossCheck(verified_by=name)
-    for name, wrong in verdicts:
+    for name, wrong in comparisons:
         fetched.path.unlink()
         raise IntegrityError(f"{path} from {hub} is not what {name} publishes: {wrong}")
     sizes = ", ".join(f"{file.size:,} on {name}" for name, file in known if file.size is not None)

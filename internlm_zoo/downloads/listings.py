@@ -37,7 +37,7 @@ class Hubs:
         """tell: whom to tell what a person should know of an answer."""
         self._settings = settings
         self._tell = tell
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
         self._turns: dict[object, threading.Lock] = {}
         self._opening = threading.Lock()
         self._sources: dict[tuple[str, str | None], Source] = {}
@@ -64,8 +64,8 @@ class Hubs:
         if isinstance(answer, ZooError):
             raise answer
         for note in answer.notes:
-            if note not in self._told:
-                self._told.add(note)
+            if note not in self._noted:
+                self._noted.add(note)
                 self._tell(note)
         return answer
 

@@ -21,7 +21,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.in_use import at_work
-from internlm_zoo.store.layout import check_books
+from internlm_zoo.store.layout import check_metadata
 from internlm_zoo.store.record import read_record
 from internlm_zoo.transfer.workers import work
 
@@ -46,7 +46,7 @@ def repair(
         open_session(request, settings, progress) as session,
         at_work(session.store, session.progress.note),
     ):
-        check_books(folder)
+        check_metadata(folder)
         everywhere = session.everywhere
         own = next((it for it in everywhere if it.offers(record.release)), everywhere[0])
         own = replace(own, locked=record.release)

@@ -154,11 +154,11 @@ def _published(done: DownloadResult, request: DownloadRequest, session: Session)
 def _combined_error(model: str, failures: Sequence[tuple[Candidate, ZooError]]) -> ZooError:
     if len({error.what for _, error in failures}) == 1:
         return failures[0][1]
-    worst = most_severe(error for _, error in failures)
+    kind = most_severe(error for _, error in failures)
     reasons = "; ".join(f"{candidate.release.id}: {error.what}" for candidate, error in failures)
-    by_weight = sorted((error for _, error in failures), key=lambda error: not isinstance(error, worst))
-    fix = next((error.fix for error in by_weight if error.fix), None)
-    return worst(f"no source delivers {model}: {reasons}", fix=fix)
+    ordered = sorted((error for _, error in failures), key=lambda error: not isinstance(error, kind))
+    fix = next((error.fix for error in ordered if error.fix), None)
+    return kind(f"no source delivers {model}: {reasons}", fix=fix)
 
 
 def _nearest_first(order: Sequence[Candidate], request: DownloadRequest, store: Store) -> list[Candidate]:

@@ -22,7 +22,7 @@ from internlm_zoo.hashing import hash_file
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.aliases import Alias, forget, name_of, remember, remembered
 from internlm_zoo.store.hash_cache import HashCache
-from internlm_zoo.store.layout import BOOKS, CAME, PARTIAL, Store, check_books, is_blob, place_of
+from internlm_zoo.store.layout import CAME, METADATA, PARTIAL, Store, check_metadata, is_blob, place_of
 from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
 from internlm_zoo.transfer.values import Fetched
@@ -64,7 +64,7 @@ class StoreTarget:
 
     def begin(self, model: str) -> None:
         """Before anything is written. Raises what keeps the folder from being used."""
-        check_books(self.folder)
+        check_metadata(self.folder)
         intact_record(self.folder)
 
     def look(self, file: File) -> FileState:
@@ -136,19 +136,19 @@ class FolderTarget:
 
     @property
     def partial(self) -> Path:
-        return self.folder / BOOKS / PARTIAL
+        return self.folder / METADATA / PARTIAL
 
     @property
     def aliases(self) -> Path:
-        return self.folder / BOOKS / CAME
+        return self.folder / METADATA / CAME
 
     def begin(self, model: str) -> None:
         """Mark the folder as ours. Raises UsageError if it holds something else."""
-        check_books(self.folder)
+        check_metadata(self.folder)
         record = intact_record(self.folder) if self.force else read_record(self.folder)
         release = self.release
         if record is None or (record.model, record.release.format) != (model, release.format):
-            if not self.force and self.folder.is_dir() and not is_empty(self.folder, but=(BOOKS,)):
+            if not self.force and self.folder.is_dir() and not is_empty(self.folder, but=(METADATA,)):
                 raise UsageError(
                     f"{self.folder} is not empty and holds no download of {model}",
                     fix="choose another `local_dir`, or add `force=True`",

@@ -8,7 +8,7 @@ from pathlib import Path
 from internlm_zoo.downloads.result import Repaired
 from internlm_zoo.errors import AccessError, NotFoundError, ZooError
 from internlm_zoo.registry.quoted import QuotedFact
-from internlm_zoo.store.layout import BOOKS
+from internlm_zoo.store.layout import METADATA
 from internlm_zoo.store.record import NAME, UNREADABLE
 
 UNREAD = (*UNREADABLE, AccessError, NotFoundError)
@@ -75,4 +75,4 @@ class Verification:
 
 def unread(folder: Path, error: ZooError) -> VerifyReport:
     """Of a release of which nothing says what should be in it."""
-    return VerifyReport(folder, 0, 0, False, (WrongFile(f"{BOOKS}/{NAME}", error.what),), (), ())
+    return VerifyReport(folder, 0, 0, False, (WrongFile(f"{METADATA}/{NAME}", error.what),), (), ())

@@ -102,13 +102,13 @@ def fetch_files(item: PlannedRelease, context: CopyContext) -> CopiedRelease:
     return CopiedRelease(item)
 
 
-def look_nearby(items: Iterable[PlannedRelease], context: CopyContext) -> Iterator[PlannedRelease]:
+def with_local_copies(items: Iterable[PlannedRelease], context: CopyContext) -> Iterator[PlannedRelease]:
     """The items, with what of each file is to be fetched and from where the rest is taken. What one release
     gets, the next can take."""
     coming: dict[str, str] = {}
     for item in items:
         if item.problem is None and item.to_fetch:
-            item = _looked(item, context, coming)
+            item = _with_local_copies(item, context, coming)
             coming.update(_digests(item))
         yield item
 
@@ -156,7 +156,9 @@ def _at(candidate: Candidate, snapshot: Snapshot, lock: Lock) -> Candidate:
     )
 
 
-def _looked(item: PlannedRelease, context: CopyContext, coming: Mapping[str, str]) -> PlannedRelease:
+def _with_local_copies(
+    item: PlannedRelease, context: CopyContext, coming: Mapping[str, str]
+) -> PlannedRelease:
     planned = {file.path: file for file in plan_release(*_fetch_arguments(item, context)).files}
     listed = {file.path: file for file in _snapshot(item).files}
     actions = {action.path: action for action in item.actions}

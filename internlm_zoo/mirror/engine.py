@@ -15,7 +15,7 @@ from internlm_zoo.downloads.selection import Selection, hint
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.mirror.commit import commit, remove_release
 from internlm_zoo.mirror.config import RunOptions
-from internlm_zoo.mirror.copying import CopyContext, fetch_files, look_nearby, open_context
+from internlm_zoo.mirror.copying import CopyContext, fetch_files, open_context, with_local_copies
 from internlm_zoo.mirror.job import MirrorJob, open_job
 from internlm_zoo.mirror.limit import excess
 from internlm_zoo.mirror.listings import survey
@@ -81,7 +81,7 @@ def _plan(context: CopyContext) -> MirrorPlan:
     found = make_plan(job.wanted, offers, index, on_disk, job.policy)
     for indexed in index.releases if any(item.to_fetch for item in found.items) else ():
         context.add_contents(indexed, without=on_disk[indexed.path].damaged | on_disk[indexed.path].missing)
-    found = replace(found, items=tuple(look_nearby(found.items, context)))
+    found = replace(found, items=tuple(with_local_copies(found.items, context)))
     for item in found.items:
         for note in item_notes(item):
             context.progress.note(f"{item.entry.path}: {note}")

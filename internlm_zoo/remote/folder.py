@@ -196,14 +196,14 @@ def _page(
 
 
 def _web_directory(url: str, lock: Lock) -> Candidate:
-    amiss = UsageError("this is not the URL of a directory", fix="write it as https://host/directory/")
+    error = UsageError("this is not the URL of a directory", fix="write it as https://host/directory/")
     try:
         parts = urlsplit(url)
     except ValueError:  # half an IPv6 address
-        raise amiss from None
+        raise error from None
     repo = unquote(parts.path).strip("/")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not repo:
-        raise amiss
+        raise error
     endpoint = f"{parts.scheme}://{parts.netloc}"
     hub = Hub(name=parts.netloc, title=parts.netloc, protocol="web", endpoint=endpoint)
     return candidate_of(hub, Release(hub=hub.name, repo=repo), lock, None)

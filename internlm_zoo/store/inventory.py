@@ -17,7 +17,7 @@ from shlex import quote
 from converters.formats.access import is_directory, refusal
 from converters.system.system_files import is_of_a_system, walk
 from internlm_zoo.errors import IntegrityError, ZooError
-from internlm_zoo.store.layout import BOOKS, Store, is_blob
+from internlm_zoo.store.layout import METADATA, Store, is_blob
 from internlm_zoo.store.record import NAME, UNREADABLE, Record, read_record
 
 Inode = tuple[int, int]
@@ -131,7 +131,7 @@ def _look(place: Path | UnreadableRelease) -> AnyRelease:
         return UnreadableRelease(place, error, _inodes(place))
     if record is None:
         fix = f"download it again, which writes one; or remove it: internlm-zoo cache rm {quote(str(place))}"
-        lost = IntegrityError("the release has no record", place / BOOKS / NAME, fix)
+        lost = IntegrityError("the release has no record", place / METADATA / NAME, fix)
         return UnreadableRelease(place, lost, _inodes(place))
     return StoredRelease(place, record)
 
@@ -141,7 +141,7 @@ def _inodes(folder: Path) -> frozenset[Inode] | None:
     hidden: list[OSError] = []
     found = set()
     for parent, folders, names in walk(folder, hidden.append):
-        folders[:] = [name for name in folders if name != BOOKS]
+        folders[:] = [name for name in folders if name != METADATA]
         for name in names:
             with suppress(FileNotFoundError):
                 found.add(inode_of(Path(parent, name)))

@@ -22,9 +22,9 @@ from internlm_zoo.names import is_sha256
 from internlm_zoo.sources.paths import check_path
 
 # Our own folder inside a release; no file of a hub goes there.
-BOOKS = ".internlm-zoo"
+METADATA = ".internlm-zoo"
 PARTIAL, CAME = "partial", "came"
-IN_BOOKS = (PARTIAL, CAME, RELEASE.file)
+METADATA_NAMES = (PARTIAL, CAME, RELEASE.file)
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ def is_blob(path: Path) -> bool:
 
 def is_ours(path: str) -> bool:
     """Whether a path inside a release is our bookkeeping and not a file of the release."""
-    return path.split("/", 1)[0].casefold() == BOOKS
+    return path.split("/", 1)[0].casefold() == METADATA
 
 
-def check_books(folder: Path) -> None:
+def check_metadata(folder: Path) -> None:
     """Raises UsageError where our own folder in it, or what we keep there, is a link: what goes there would
     be written, and removed, elsewhere."""
-    for place in (folder / BOOKS, *(folder / BOOKS / name for name in IN_BOOKS)):
+    for place in (folder / METADATA, *(folder / METADATA / name for name in METADATA_NAMES)):
         if place.is_symlink():
             what = "a link is in the way of what internlm-zoo keeps there"
             raise UsageError(what, place, "remove the link, or choose another folder")

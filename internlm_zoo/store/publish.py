@@ -18,7 +18,7 @@ from internlm_zoo.files import File
 from internlm_zoo.fs.contained import real
 from internlm_zoo.fs.ownership import draft, remove_stale, sweep
 from internlm_zoo.store.layout import Store, place_of
-from internlm_zoo.store.record import Record, extend_record, says, write_record
+from internlm_zoo.store.record import Record, extend_record, is_recorded, write_record
 
 # What a kill may leave that nobody goes on with.
 _DRAFTS = ("release", "removed", "blocks")
@@ -61,7 +61,7 @@ def publish_release(store: Store, folder: Path, record: Record, stale: Collectio
     _sweep(store)
     files = record.release.files
     wanting = [file for file in files if file.path in stale or not holds(store, folder, file)]
-    if not wanting and says(folder, record):
+    if not wanting and is_recorded(folder, record):
         return
     with draft(store.partial, "release") as made:
         made.mkdir()

@@ -21,7 +21,7 @@ from converters.system.filesystem import write_whole
 from internlm_zoo.errors import DiskError, IntegrityError, UnsupportedError
 from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry.lock import LockedRelease
-from internlm_zoo.store.layout import BOOKS
+from internlm_zoo.store.layout import METADATA
 from internlm_zoo.versions import MOST, read_document
 
 NAME, _DRAFT = RELEASE.file, "record"
@@ -49,7 +49,7 @@ UNREADABLE = (IntegrityError, UnsupportedError, DiskError)
 def read_record(folder: Path) -> Record | None:
     """None if the folder was not made by `download`, or not finished. Raises IntegrityError for a damaged
     record, UnsupportedError for one of a newer version, DiskError for one that cannot be read."""
-    path = folder / BOOKS / NAME
+    path = folder / METADATA / NAME
     text = _text(path)
     if text is None:
         return None
@@ -96,7 +96,7 @@ def _damaged(path: Path) -> IntegrityError:
 
 def write_record(folder: Path, record: Record) -> None:
     """Replace the record in one step. Nobody else writes it now: see `_guard`."""
-    path = folder / BOOKS / NAME
+    path = folder / METADATA / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, _DRAFT)
     text = json.dumps(RELEASE.marked(_RECORD.dump_python(record, mode="json")), ensure_ascii=False, indent=1)
@@ -113,14 +113,14 @@ def replace_record(folder: Path, record: Record) -> None:
 
 def extend_record(folder: Path, record: Record) -> None:
     """Write it with what the folder held before; what it says of a file replaces what was said."""
-    if says(folder, record):
+    if is_recorded(folder, record):
         return
     with held(_guard(folder)):
         before = intact_record(folder)
         write_record(folder, record if before is None else _joined(before, record))
 
 
-def says(folder: Path, record: Record) -> bool:
+def is_recorded(folder: Path, record: Record) -> bool:
     """Whether the folder's record has all of this already."""
     before = intact_record(folder)
     return before is not None and _joined(before, record) == before
@@ -134,7 +134,7 @@ def _joined(before: Record, record: Record) -> Record:
 
 def _guard(folder: Path) -> Path:
     """Held by whoever writes the record."""
-    return folder / BOOKS / f"{NAME}.guard"
+    return folder / METADATA / f"{NAME}.guard"
 
 
 def verified_digests(folder: Path) -> Mapping[str, str]:
@@ -143,7 +143,7 @@ def verified_digests(folder: Path) -> Mapping[str, str]:
     record = intact_record(folder)
     if record is None:
         return {}
-    written = (folder / BOOKS / NAME).stat().st_mtime_ns
+    written = (folder / METADATA / NAME).stat().st_mtime_ns
     return {
         file.path: file.sha256
         for file in record.release.files

@@ -31,7 +31,7 @@ from internlm_zoo.store.inventory import (
     inventory,
     sizes_below,
 )
-from internlm_zoo.store.layout import BOOKS, Store
+from internlm_zoo.store.layout import METADATA, Store
 from internlm_zoo.store.locate import stored_releases
 
 _LEVELS = 3  # <hub>/<repository>/<revision>: nothing above a release is taken for one
@@ -128,7 +128,7 @@ def _empty(store: Store, folder: Path) -> None:
     """The same with nothing in it but the record, where it cannot be renamed (a lower layer's in overlayfs):
     what a kill leaves of it is still known as a release, and can be named."""
     for path in folder.iterdir():
-        if path.name != BOOKS:
+        if path.name != METADATA:
             contained.remove(store.releases, path)
 
 

@@ -33,7 +33,7 @@ DOORS = (
     ("verify", "tiny"),
     ("download", "tiny", "--source", "huggingface"),
 )
-BOOKS = {
+METADATA = {
     "releases/huggingface/*/*/.internlm-zoo/release.json": ([0, 1, 7, 7], "newer version"),
     "registry.lock": ([0, 0, 0, 7], "newer version"),
     "adopted.jsonl": ([0, 0, 0, 0], ""),
@@ -57,7 +57,7 @@ def on_disk(world: World, folder: Path) -> Path:
     return folder / "disk"
 
 
-@pytest.mark.parametrize("book", BOOKS)
+@pytest.mark.parametrize("book", METADATA)
 def test_an_older_book_is_read_and_a_newer_one_is_named_and_stays(
     world: World, shell: Callable, tmp_path: Path, book: str
 ) -> None:
@@ -75,7 +75,7 @@ def test_an_older_book_is_read_and_a_newer_one_is_named_and_stays(
         if form == "older":
             assert codes == [0, 0, 0, 0]
         if form == "newer":
-            assert codes == BOOKS[book][0] and BOOKS[book][1] in said[3][2]
+            assert codes == METADATA[book][0] and METADATA[book][1] in said[3][2]
             assert path.read_bytes().startswith(changed)
         path.write_bytes(whole)
 

@@ -25,7 +25,7 @@ from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.paths import check_path
-from internlm_zoo.store.layout import BOOKS, PARTIAL, is_ours, place_of
+from internlm_zoo.store.layout import METADATA, PARTIAL, is_ours, place_of
 from internlm_zoo.store.mirror_index import Index, IndexedFile, dump, git_digest, read_index
 
 _ELSEWHERE = "name another destination, or make this one writable"
@@ -135,7 +135,7 @@ class DirectoryDestination:
         self._remove_stage(self.stage(path))
 
     def unfinished(self, wanted: Collection[str]) -> FileCount:
-        folders = [place for stage in self._stages(wanted) for place in (stage, stage / BOOKS / PARTIAL)]
+        folders = [place for stage in self._stages(wanted) for place in (stage, stage / METADATA / PARTIAL)]
         sizes = [existing.size for folder in folders for _, existing in _existing(folder)]
         return FileCount(len(sizes), sum(sizes))
 
@@ -164,7 +164,7 @@ class DirectoryDestination:
         """Those of other releases, as far as they are ours."""
         incoming, kept = self._root / _INCOMING, {self.stage(path) for path in wanted}
         found = sorted(incoming.iterdir()) if incoming.is_dir() else []
-        return [stage for stage in found if stage not in kept and (stage / BOOKS).is_dir()]
+        return [stage for stage in found if stage not in kept and (stage / METADATA).is_dir()]
 
     def _remove_stage(self, stage: Path) -> None:
         with suppress(OSError):
