@@ -40,6 +40,7 @@ _UNDER_WAY = frozenset(
 _answered: dict[tuple[str, int], Any] = {}
 
 _Search = Future[list[Info]]
+# Under way.
 _searches: dict[tuple[str, int], _Search] = {}
 _lock = threading.Lock()
 

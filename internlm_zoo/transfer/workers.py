@@ -139,23 +139,23 @@ class WorkSharing:
         """What is still under way, in threads that wait for a hub, may never come to its own end."""
         with self._lock:
             under_way = list(self._under_way)
-        for work in under_way:
-            work.save()
+        for shared in under_way:
+            shared.save()
 
     @contextmanager
-    def working_on(self, work: SharedWork) -> Iterator[None]:
+    def working_on(self, shared: SharedWork) -> Iterator[None]:
         """While the caller is at it, others may take part."""
         with self._lock:
-            self._under_way.append(work)
+            self._under_way.append(shared)
         try:
             yield
         finally:
             with self._lock:
-                self._under_way.remove(work)
+                self._under_way.remove(shared)
 
     def take_part(self) -> None:
         """Do a part of whatever needs it, or wait a moment."""
         with self._lock:
             under_way = list(self._under_way)
-        if not any(work.take_part() for work in under_way):
+        if not any(shared.take_part() for shared in under_way):
             self._stop.wait(_TICK)
