@@ -64,8 +64,8 @@ def _enumerated(kind: Any) -> Any:
     """With an Enum, which every version of typer knows, in the place of a Literal."""
     if get_origin(kind) is Literal:
         return Enum("Choice", {name: name for name in get_args(kind)}, type=str)
-    first = next(iter(get_args(kind)), None)
-    return _enumerated(first) | None if get_origin(first) is Literal else kind
+    first, *none = get_args(kind) or [None]
+    return _enumerated(first) | None if get_origin(first) is Literal and none else kind
 
 
 def _is_group(parameter: inspect.Parameter) -> bool:
