@@ -51,3 +51,11 @@ def stored_bytes(path, stored):
     )
     strides = (*(itemsize * s for s in stored.strides), 1)
     return np.lib.stride_tricks.as_strided(buffer, (*stored.shape, itemsize), strides).tobytes()
+
+
+def save(path, value):
+    """By torch itself."""
+    import torch
+
+    torch.save(value, path)
+    return path
