@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import product
 
 import pytest
 import torch
@@ -26,8 +27,9 @@ def test_the_demo_models_pass_by_name_with_every_prompt_golden(smoke, model):
     assert [check["name"] for check in result["checks"]] == ["weights", "token ids", "logits", "tokens"]
 
 
-@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "devices"), [*product(FORMS, ["cpu"]), ("original tp2 pp2", "cpu,cpu"), ("hf", "cpu,cpu")]
+)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_form_of_a_demo_model_passes(smoke, directories, model, form, devices):
     code, result = smoke(directories[model, form], "--as", model, "--devices", devices)
