@@ -9,7 +9,7 @@ DOCS_STAMP := $(DOCS)/.installed
 
 needs_python = $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, $(1)) else "this needs Python 3.$(1) or newer; try: make PYTHON=python3.$(1) ...")'
 
-.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table engine-matrix fuzz lint coverage docs wheel clients clean
+.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table fit-table engine-matrix fuzz lint coverage docs wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -47,6 +47,10 @@ fault-table: $(STAMP)
 
 kill-table: $(STAMP)
 	$(BIN)/python tools/kill_table.py
+
+# DEVICE: cpu or cuda:0
+fit-table: $(STAMP)
+	$(BIN)/python tools/fit_table.py $(if $(DEVICE),--device $(DEVICE))
 
 # FUZZ: options and names of readers, see tests/fuzz/__main__.py
 fuzz: $(STAMP)

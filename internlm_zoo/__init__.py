@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from internlm_zoo.api.downloads import download as download
     from internlm_zoo.api.downloads import plan_download as plan_download
     from internlm_zoo.api.downloads import verify as verify
+    from internlm_zoo.api.fitting import fit as fit
     from internlm_zoo.api.mirrors import apply_mirror as apply_mirror
     from internlm_zoo.api.mirrors import diff_mirror as diff_mirror
     from internlm_zoo.api.mirrors import plan_mirror as plan_mirror
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Cancelled": "internlm_zoo.errors",
     "ConversionOptions": "converters.options",
+    "fit": "internlm_zoo.api.fitting",
     "NotebookProgress": "internlm_zoo.display.notebook",
     "Progress": "internlm_zoo.progress",
     "ZooError": "internlm_zoo.errors",

@@ -67,6 +67,7 @@ def zoo(capsys, monkeypatch, tmp_path):
     import internlm_zoo.cli.checkpoints
     import internlm_zoo.cli.convert
     import internlm_zoo.cli.download
+    import internlm_zoo.cli.fit
     import internlm_zoo.cli.models
     from internlm_zoo.cli.shell import run
 
@@ -79,7 +80,7 @@ def zoo(capsys, monkeypatch, tmp_path):
         return code, out.out, out.err
 
     cli = internlm_zoo.cli
-    assert all((cli.checkpoints, cli.convert, cli.download, cli.models))
+    assert all((cli.checkpoints, cli.convert, cli.download, cli.fit, cli.models))
     return call
 
 

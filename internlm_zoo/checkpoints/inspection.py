@@ -44,7 +44,7 @@ def inspect(
     registry = load_registry(settings)
     named = registry.model(request.known_as) if request.known_as else None
     tell = (progress or Progress()).note
-    with _opened(str(request.target), registry, settings, tell) as (folder, model, release):
+    with opened(str(request.target), registry, settings, tell) as (folder, model, release):
         entry = named or model
         known = known_facts(entry, registry)
         if request.fix_index:
@@ -81,9 +81,11 @@ def _with_shape(found: Inspection, registry: Registry) -> Inspection:
 
 
 @contextmanager
-def _opened(
+def opened(
     target: str, registry: Registry, settings: Settings, tell: Callable[[str], None]
 ) -> Iterator[tuple[Folder, Model | None, LockedRelease | None]]:
+    """Whatever a user can name (`InspectionRequest`): what is not here is read where a hub has it. With the
+    model of the registry that it is, and the release, where that is known."""
     from internlm_zoo.downloads.on_demand import find_model
     from internlm_zoo.store.locate import whole_releases
 

@@ -11,7 +11,7 @@ from converters.system.threads import available
 # In the order `--help` shows them.
 _MODULES = (
     *("catalogue", "download", "cache", "lock", "status"),
-    *("convert", "checkpoints", "models", "mirror", "serve", "demo"),
+    *("convert", "checkpoints", "fit", "models", "mirror", "serve", "demo"),
 )
 
 # Libraries that make one for every processor and, where they get none, interrupt the process (OpenBLAS raises

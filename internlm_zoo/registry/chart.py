@@ -1,6 +1,6 @@
 """Draws evaluation tables: a panel per benchmark, a bar per model, the models that are asked for in colour.
 
-Needs matplotlib, the `[chart]` extra; nothing else of the product imports it.
+Needs matplotlib, the `[chart]` extra.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ def draw(tables: Sequence[EvaluationTable], path: Path, asked: Sequence[str]) ->
 
     Raises UsageError for another ending, UnsupportedError without matplotlib.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise UsageError(f"a chart is a {' or '.join(_FORMATS)} file", path)
-    figure_class, context = _matplotlib()
+    figure_class, context = matplotlib_for(path)
     heights = [_HEADING + math.ceil(len(table.rows) / _COLUMNS) * _row_height(table) for table in tables]
     width = _NAMES + _COLUMNS * _PANEL[0]
     with context({"text.parse_math": False}):  # a name with $ in it is no formula
@@ -43,8 +41,10 @@ def draw(tables: Sequence[EvaluationTable], path: Path, asked: Sequence[str]) ->
         figure.savefig(path, dpi=150)
 
 
-def _matplotlib() -> tuple[Any, Any]:
-    """What a figure is made by, and under which settings."""
+def matplotlib_for(path: Path) -> tuple[Any, Any]:
+    """What a figure is made by, and under which settings. Raises what `draw` raises."""
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"a chart is a {' or '.join(_FORMATS)} file", path)
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
