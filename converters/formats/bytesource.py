@@ -5,6 +5,7 @@ Index readers take a `ByteSource` or a path, so that a file on disk and one behi
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,21 @@ class LocalFile(_AtHand):
             if not count:
                 raise self._short(offset, len(buffer))
             done += count
+
+    def mapped(self) -> mmap.mmap | None:
+        """All of it, in the memory of the system's file cache; what is written there changes no file. None
+        where the system maps no files, or not this one. It stays for as long as its user has it.
+
+        Who cuts the file off meanwhile ends the process that looks beyond its new end (mmap(2), SIGBUS).
+        """
+        try:
+            with self._handle.opened() as file:
+                found = mmap.mmap(file, 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError):  # no memory of that size, a file system that cannot; an empty file
+            return None
+        if len(found) != self.size:
+            raise self._short(0, self.size)
+        return found
 
     def confirm(self) -> None:
         """Raises IntegrityError if what its name leads to is not what was opened, or was written to since."""

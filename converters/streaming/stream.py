@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from converters.errors import IntegrityError, UsageError
 from converters.formats.tensors import ELEMENT_TYPES
 from converters.geometry.blocks import BLOCK, Block, block_of, boxes_of
 from converters.geometry.cells import Box
-from converters.geometry.pieces import Piece, extent_of, intersection
+from converters.geometry.pieces import Piece, extent_of, extents_of, intersection, runs, volume
 from converters.source.checkpoint import Checkpoint
 from converters.source.gather import Bytes, Sources, gather
 from converters.source.tied import EMBEDDING, HEAD, conflict
@@ -60,6 +60,22 @@ class Stream:
             gather(block, tensor.pieces, stored, self.files, out)
             yield block_of(name, part, wanted), self._treated(name, out)
 
+    def read_into(self, name: str, box: Box, out: Bytes) -> None:
+        """A box of a logical tensor in canonical order, into memory of its size (uint8 [nbytes]): straight
+        from the files where they hold it in stretches, else block by block. Raises what `read` does."""
+        dtype = self.source.tensors[name].dtype
+        if name in self.normalised or self.dtype_of(name) != dtype:
+            blocks = (data for _, data in self.read(name, box))
+            _join(blocks, out)
+            return
+        itemsize, pieces = ELEMENT_TYPES[dtype].itemsize, self.source.tensors[name].pieces
+        limit = volume(box) if in_stretches(name, box, pieces, itemsize) else BLOCK // itemsize
+        start = 0
+        for part in boxes_of(name, box, limit):
+            block = block_of(name, part, itemsize)
+            gather(block, pieces, itemsize, self.files, out[start:])
+            start += block.nbytes
+
     def _expect(self, pieces: Sequence[Piece], box: Box, itemsize: int) -> None:
         """Tell the files which ranges will be read as they lie, and which in pieces that others need too."""
         for piece in pieces:
@@ -88,6 +104,25 @@ class Stream:
         if name in self.normalised:
             data = normalise_rows(data, stored, self.source.sizes["hidden"])
         return data if stored == wanted else convert_to(data, stored, wanted, name)
+
+
+def in_stretches(name: str, box: Box, pieces: Sequence[Piece], itemsize: int) -> bool:
+    """Whether what the pieces have of a box lies in their files in the order, and without the gaps, in which
+    it is wanted."""
+    strides = block_of(name, box, itemsize).strides
+    shares = ((piece, intersection(box, piece.box)) for piece in pieces)
+    return all(
+        len(runs(extents_of(shared), piece.strides, strides, itemsize)) == 1
+        for piece, shared in shares
+        if shared
+    )
+
+
+def _join(parts: Iterable[Bytes], out: Bytes) -> None:
+    start = 0
+    for part in parts:
+        out[start : start + len(part)] = part
+        start += len(part)
 
 
 def check_replicas(source: Checkpoint, files: Sources) -> None:

@@ -27,17 +27,18 @@ def plan_load(
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
+    mmap: bool = True,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> LoadPlan:
     """Which layers `load` would put on which device, how many bytes, in which dtype; from headers alone. Give
     the plan to `load`, `generate` or `score`.
 
-    model_or_dir, devices, parallel, dtype, known_as, given, weights, progress, settings: as of `load`.
+    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
     Raises what `load` raises before it reads weights.
     """
     how = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    return _planned(model_or_dir, settings, progress, **how, given=given, weights=weights)
+    return _planned(model_or_dir, settings, progress, **how, given=given, weights=weights, mmap=mmap)
 
 
 @errors_redacted()
@@ -50,6 +51,7 @@ def load(
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
+    mmap: bool = True,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
@@ -60,16 +62,18 @@ def load(
     the place of the arguments that it was made with. devices: as torch names them; consecutive layers go to
     each. parallel: how it is split; only by layers. dtype: float32, bfloat16, ...; None: the checkpoint's.
     known_as: the registry model that a directory holds. given: facts that its config does not state.
-    weights: which of several sets: `original`, `hf` or the name of a file. progress: is told what happens.
-    settings: instead of the environment's.
+    weights: which of several sets: `original`, `hf` or the name of a file. mmap: whether tensors that lie in
+    a file as they are needed may stay there; False reads them all, for network disks and files that others
+    write to. progress: is told what happens. settings: instead of the environment's.
     No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
     from internlm_zoo.loading.load import execute
     from internlm_zoo.loading.tokenizer import stock
 
-    how = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    loaded = execute(_planned(model_or_dir, settings, progress, **how, given=given, weights=weights))
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
+    how |= {"given": given, "weights": weights, "mmap": mmap}
+    loaded = execute(_planned(model_or_dir, settings, progress, **how))
     return loaded.model, loaded.tokenizer and stock(loaded.tokenizer)
 
 
@@ -85,6 +89,7 @@ def generate(
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
+    mmap: bool = True,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> str:
@@ -92,7 +97,7 @@ def generate(
 
     prompt: of a chat model a user's turn, in its chat template. max_new_tokens: of the longest answer. raw:
     leave the template out.
-    model_or_dir, devices, dtype, known_as, given, weights, progress, settings: as of `load`.
+    model_or_dir, devices, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
     Raises what `load` raises; UnsupportedError for a reward model, NotFoundError without a tokenizer.
     """
     from internlm_zoo.loading.generate import generate as write
@@ -100,7 +105,7 @@ def generate(
     from internlm_zoo.loading.load import execute
 
     how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
-    plan = _planned(model_or_dir, settings, progress, **how)
+    plan = _planned(model_or_dir, settings, progress, **how, mmap=mmap)
     require_writing(plan.directory)
     return write(execute(plan), prompt, max_new_tokens=max_new_tokens, raw=raw)
 
@@ -115,17 +120,18 @@ def score(
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
+    mmap: bool = True,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> float:
     """What a reward model makes of a conversation: the higher, the better it finds the last answer.
 
     conversation: `role` and `content` of each turn, or a text, which is taken as it is.
-    model_or_dir, devices, dtype, known_as, given, weights, progress, settings: as of `load`.
+    model_or_dir, devices, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
     Raises what `load` raises; UnsupportedError for a model that writes text.
     """
     how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
-    return scores(_planned(model_or_dir, settings, progress, **how), [conversation])[0]
+    return scores(_planned(model_or_dir, settings, progress, **how, mmap=mmap), [conversation])[0]
 
 
 @errors_redacted()
@@ -138,20 +144,21 @@ def scores(
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
+    mmap: bool = True,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> list[float]:
     """`score` of several conversations by a model that is loaded once.
 
     conversations: each as of `score`.
-    model_or_dir, devices, dtype, known_as, given, weights, progress, settings: as of `load`.
+    model_or_dir, devices, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
     """
     from internlm_zoo.loading.load import execute
     from internlm_zoo.loading.score import require_scoring
     from internlm_zoo.loading.score import score as score_of
 
     how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
-    plan = _planned(model_or_dir, settings, progress, **how)
+    plan = _planned(model_or_dir, settings, progress, **how, mmap=mmap)
     require_scoring(plan.directory)
     loaded = execute(plan)
     return [score_of(loaded, conversation) for conversation in conversations]

@@ -65,6 +65,13 @@ class ModelOptions(DeviceOptions):
     """And in which element type."""
 
     dtype: Annotated[str | None, "float32, float16, bfloat16, float64; default: that of most bytes."] = None
+    mmap: Annotated[
+        bool,
+        typer.Option(
+            "--mmap/--no-mmap",
+            help="Leave tensors in files that lie as they are needed, or read them all (network disks).",
+        ),
+    ] = True
 
 
 def facts_given(pairs: list[str]) -> dict[str, Any]:

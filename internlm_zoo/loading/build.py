@@ -1,18 +1,18 @@
-"""Builds the stock transformers Llama model and streams a checkpoint into it, tensor by tensor.
+"""Builds the stock transformers Llama model around the tensors of a checkpoint.
 
 InternLM is Llama with attention biases and InternLM2 is Llama with grouped queries, so the classes that come
 with transformers are all that is needed: no code that came with a checkpoint is ever run. The model is made
-without memory; each tensor is read once, put on its device and assigned, so the peak is the model and one
-tensor.
+without memory, and every tensor is put on its device (`weights.py`) and assigned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import converters
 from converters import Checkpoint
+from converters.sinks.tensor_reader import TensorReader
 from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.loading.placement import Placement
 from internlm_zoo.loading.runtime import quiet
@@ -21,28 +21,31 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# safetensors code -> name in torch
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CLASSES = ("LlamaForCausalLM", "LlamaForSequenceClassification")
 
-Stored = tuple[str, str, tuple[int, ...], bytearray]
 
-
-def build_model(checkpoint: Checkpoint, placement: Placement, dtype: str) -> PreTrainedModel:
+def build_model(
+    checkpoint: Checkpoint, placement: Placement, dtype: str, *, mmap: bool = True
+) -> PreTrainedModel:
     """The checkpoint as a stock Llama model in evaluation mode, every tensor on its device.
 
-    dtype: float64, float32, float16 or bfloat16. Raises IntegrityError if a tensor is missing, unknown, comes
-    twice or has another shape than the config says, naming it.
+    dtype: float64, float32, float16 or bfloat16. mmap: whether files may be mapped into memory. Raises
+    IntegrityError if a tensor is missing, unknown, comes twice or has another shape than the config says,
+    naming it.
     """
     import torch
+
+    from internlm_zoo.loading.weights import read_weights
 
     config = converters.llama_config(checkpoint)
     with quiet():
         model = _empty(config, dtype)
         devices = _device_map(model, placement, tied=checkpoint.tied)
-        _fill(model, converters.read_tensors(checkpoint), devices, getattr(torch, dtype))
+        with TensorReader(checkpoint) as reader:
+            homes = _homes(model, reader, devices)
+            _assign(model, read_weights(reader, homes, getattr(torch, dtype), mapped=mmap))
         if checkpoint.tied:
-            model.tie_weights()  # the head is the embedding's own tensor again, which `_fill` replaced
+            model.tie_weights()  # the head is the embedding's own tensor again, which `_assign` replaced
         _make_rotary(model, devices)
         _check_complete(model)
         return _dispatch(model.eval(), devices, spread=len(placement.parts) > 1)
@@ -81,21 +84,24 @@ def _device_map(model: PreTrainedModel, placement: Placement, *, tied: bool) -> 
     }
 
 
-def _fill(
-    model: PreTrainedModel, tensors: Iterable[Stored], devices: dict[str, str], dtype: torch.dtype
-) -> None:
+def _homes(model: PreTrainedModel, reader: TensorReader, devices: dict[str, str]) -> dict[str, str]:
+    """The device of every tensor that is stored, which has a place in the model and its shape."""
+    waiting = dict(model.named_parameters())
+    for tensor in reader.tensors:
+        if tensor.name not in waiting:
+            what = "the model has no place for this tensor, or was given it twice"
+            raise IntegrityError(what, tensor.name)
+        if tensor.shape != tuple(waiting.pop(tensor.name).shape):
+            raise IntegrityError(f"shape {list(tensor.shape)} is not what the config says", tensor.name)
+    return {tensor.name: _device_of(tensor.name, devices) for tensor in reader.tensors}
+
+
+def _assign(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """A parameter on meta has no memory to copy into."""
     import torch
 
-    waiting = dict(model.named_parameters())
-    for name, code, shape, data in tensors:
-        if name not in waiting:
-            raise IntegrityError("the model has no place for this tensor, or was given it twice", name)
-        if tuple(shape) != tuple(waiting.pop(name).shape):
-            raise IntegrityError(f"shape {list(shape)} is not what the config says", name)
-        stored = torch.frombuffer(data, dtype=getattr(torch, DTYPES[code])).reshape(shape)
-        value = stored.to(device=_device_of(name, devices), dtype=dtype)
+    for name, value in tensors.items():
         module, _, leaf = name.rpartition(".")
-        # A parameter on meta has no memory to copy into.
         setattr(model.get_submodule(module), leaf, torch.nn.Parameter(value, requires_grad=False))
 
 

@@ -26,7 +26,7 @@ class LoadRequest:
     """model: a registry name, or a directory in hf, llama or original format. devices: as torch names them
     (None: the first accelerator, else the CPU). dtype: None for that of most of its bytes. known_as: the
     registry model that a directory holds, for its chat template and tokens. given: facts that its config does
-    not state. weights: which of several sets."""
+    not state. weights: which of several sets. mmap: whether its files may be mapped into memory."""
 
     model: str | Path
     devices: Sequence[str] | None = None
@@ -35,6 +35,7 @@ class LoadRequest:
     known_as: str | None = None
     given: Mapping[str, Any] | None = None
     weights: str | None = None
+    mmap: bool = True
 
 
 @dataclass(frozen=True)

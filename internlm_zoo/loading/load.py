@@ -27,12 +27,14 @@ _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What loading would do. dtype: what the weights are held and computed in, as torch names it."""
+    """What loading would do. dtype: what the weights are held and computed in, as torch names it. mmap:
+    whether files may be mapped into memory."""
 
     directory: ModelDirectory
     placement: Placement
     dtype: str
     parameters: int
+    mmap: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,18 @@ def plan_load(request: LoadRequest, *, settings: Settings, progress: Progress | 
         raise UnsupportedError(what, "`parallel`")
     require_torch()
     directory = open_directory(request, settings=settings, progress=progress)
-    plan = plan_directory(directory, devices=request.devices, dtype=request.dtype)
+    plan = plan_directory(directory, devices=request.devices, dtype=request.dtype, mmap=request.mmap)
     if progress and len(directory.checkpoint.dtypes) > 1:
         progress.note(f"all of it is held and computed in {plan.dtype}")
     return plan
 
 
 def plan_directory(
-    directory: ModelDirectory, *, devices: Sequence[str] | None = None, dtype: str | None = None
+    directory: ModelDirectory,
+    *,
+    devices: Sequence[str] | None = None,
+    dtype: str | None = None,
+    mmap: bool = True,
 ) -> LoadPlan:
     """The same for a directory that is open already."""
     require_torch()
@@ -75,7 +81,7 @@ def plan_directory(
     counts = {name: math.prod(tensor.shape) for name, tensor in directory.checkpoint.own.items()}
     sizes = measure({name: count * _ITEMSIZE[dtype] for name, count in counts.items()})
     placement = place(sizes, devices_here(devices or [default_device()]))
-    return LoadPlan(directory, placement, dtype, sum(counts.values()))
+    return LoadPlan(directory, placement, dtype, sum(counts.values()), mmap)
 
 
 def execute(plan: LoadPlan) -> Loaded:
@@ -86,14 +92,15 @@ def execute(plan: LoadPlan) -> Loaded:
     from internlm_zoo.loading.build import build_model
     from internlm_zoo.loading.memory import check_present
     from internlm_zoo.loading.sandbox.process import warm_up
-    from internlm_zoo.loading.tokenizer import find_tokenizer
+    from internlm_zoo.loading.tokenizer import find_tokenizer, has_tokenizer
 
     start = time.perf_counter()
     check_present([part.device for part in plan.placement.parts])
-    warm_up()  # it imports for half a second, meanwhile the model is built
     directory = plan.directory
+    if has_tokenizer(directory):
+        warm_up()  # it imports for half a second, meanwhile the model is built
     with naming_models(directory.registry, directory.model, lambda: directory.checkpoint):
-        model = build_model(directory.checkpoint, plan.placement, plan.dtype)
+        model = build_model(directory.checkpoint, plan.placement, plan.dtype, mmap=plan.mmap)
     return Loaded(model, find_tokenizer(directory), plan, time.perf_counter() - start)
 
 

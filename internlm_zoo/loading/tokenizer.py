@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _ANY_TEXT = f"{string.printable} a text of words 中文 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa {string.printable}"
 
 
+def has_tokenizer(directory: ModelDirectory) -> bool:
+    """Whether there are files to read one from."""
+    return any(name == FAST or name.endswith(".model") for name in LocalFolder(directory.path).names())
+
+
 def find_tokenizer(directory: ModelDirectory) -> ConfinedTokenizer | None:
     """`read_tokenizer`, but None too for a sentencepiece model that has no exact counterpart: the model runs
     without. Raises IntegrityError for damaged files."""
