@@ -33,6 +33,13 @@ def text(value: object) -> str:
     return value
 
 
+def line(value: object) -> str:
+    """What can be shown in one line."""
+    if not text(value).isprintable():
+        raise ValueError("it is not printable text")
+    return str(value)
+
+
 def flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("it is neither true nor false")

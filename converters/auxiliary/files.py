@@ -77,6 +77,18 @@ def files_in(folder: Folder) -> TokenizerFiles:
     return _listed(files) if any(name.startswith(TEMPLATES) for name in content) else files
 
 
+def own_template(folder: Folder) -> str | None:
+    """The file that has the chat template of a folder; None if it has none. Raises IntegrityError for damaged
+    settings."""
+    here = names_in(folder)
+    if TEMPLATE in here or f"{TEMPLATES}/{DEFAULT}{_JINJA}" in here:
+        return TEMPLATE
+    if SETTINGS not in here:
+        return None
+    settings = json_object(read_whole(folder, SETTINGS, SMALL), folder.where(SETTINGS))
+    return SETTINGS if settings.get("chat_template") is not None else None
+
+
 def names_in(folder: Folder) -> dict[str, str]:
     """Name in a target -> name in the folder."""
     here = folder.names()

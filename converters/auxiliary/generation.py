@@ -67,6 +67,14 @@ def stop_ids(
     """The stop tokens that this tokenizer has, and their ids. rows: of the embedding, which has no other."""
     if not facts.stop_tokens:
         return {}
+    ids = token_ids(files, description, facts, rows)
+    return {text: ids[text] for text in facts.stop_tokens if ids.get(text, rows) < rows}
+
+
+def token_ids(
+    files: TokenizerFiles, description: TokenizerDescription, facts: TokenizerFacts, rows: int
+) -> dict[str, int]:
+    """Text -> id of every token that this tokenizer has."""
     ids: dict[str, int] = {}
     if SENTENCEPIECE in files.content:
         model = files.model()
@@ -74,7 +82,7 @@ def stop_ids(
         ids |= {**model.ids, **{token.text: id for id, token in settled.items()}}
     if FAST in files.content:
         ids |= {token.text: token.id for token in description.added} | fast_tokenizer_in(files).ids
-    return {text: ids[text] for text in facts.stop_tokens if ids.get(text, rows) < rows}
+    return ids
 
 
 def notes_of(source: Checkpoint, ids: Mapping[str, Fact], stops: Mapping[str, int]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from converters.containers.files import write_json
 from converters.containers.names import RECORD
 from converters.conversion.evidence import prove
 from converters.conversion.md5_files import check_sidecars
+from converters.conversion.naming import identity_of, notes_on_name
 from converters.conversion.reuse import held_against
 from converters.engines import THREADS, Engine, open_engine
 from converters.errors import IntegrityError, UsageError
@@ -29,6 +30,7 @@ from converters.sinks.space import check_space, refusals_named
 from converters.sinks.staging import Staging
 from converters.source.checkpoint import Checkpoint, open_checkpoint
 from converters.source.gather import Sources
+from converters.source.model_identity import ModelIdentity, read_identity
 from converters.streaming.stream import Stream, check_replicas
 from converters.system.filesystem import scratch
 from converters.system.threads import alongside
@@ -39,7 +41,7 @@ class Report(PathResult):
     """What a conversion made; it stands for its directory, `path`. files: of weights. nbytes: of those.
     kept: files that an interrupted run had finished. notes: what a person should know. fingerprints: logical
     name -> digest, equal to the source's. unchanged: the target was this result already, and nothing was
-    written."""
+    written. model: which one it is, where that is known."""
 
     path: Path
     plan: Plan
@@ -49,6 +51,7 @@ class Report(PathResult):
     notes: tuple[str, ...]
     fingerprints: Mapping[str, str]
     unchanged: bool = False
+    model: ModelIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def convert(
     *,
     known: Mapping[str, Any] | None = None,
     tokenizer_facts: AskedOnceOpen = nothing_known,
+    identity: ModelIdentity | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Report:
@@ -89,7 +93,14 @@ def convert(
     options |= {name: Path(options[name]) for name in PLACES if options.get(name)}
     what, execution = ConversionOptions(**options | {"given": options.get("given") or {}}), Execution(**how)
     return carry_out(
-        src, dst, what, execution, known=known, tokenizer_facts=tokenizer_facts, progress=progress
+        src,
+        dst,
+        what,
+        execution,
+        known=known,
+        tokenizer_facts=tokenizer_facts,
+        identity=identity,
+        progress=progress,
     )
 
 
@@ -101,12 +112,13 @@ def carry_out(
     *,
     known: Mapping[str, Any] | None = None,
     tokenizer_facts: AskedOnceOpen = nothing_known,
+    identity: ModelIdentity | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Convert a checkpoint directory, or another folder that holds a checkpoint.
 
     known: facts that stand in where the source is silent. tokenizer_facts: what a sentencepiece model does
-    not say of itself, asked once the source is open.
+    not say of itself, asked once the source is open. identity: which model it is; None: as its record says.
     `dst` appears when all of it is written and checked; an interrupted run goes on where it stopped. What is
     there already from the same source with the same options stays as it is.
     Raises NotFoundError, UsageError, UnsupportedError and IntegrityError as `open_checkpoint`,
@@ -122,7 +134,7 @@ def carry_out(
     staging = Staging(target)
     with refusals_named(staging.target), staging.alone(progress.note):
         if staging.occupied and not execution.force:
-            report = _already_there(plan, target, auxiliary, execution.workers, progress)
+            report = _already_there(plan, target, auxiliary, identity, execution.workers, progress)
             staging.sweep()
             return report
         space = check_space(plan, staging, execution.engine)
@@ -133,7 +145,7 @@ def carry_out(
             free = "an unknown amount is" if space.free is None else f"{byte_count(space.free)} are"
             progress.note(f"needs {byte_count(space.needed)}; {free} free")
             check_sidecars(source.folder, source.files, execution.workers)
-            return _run(plan, staging, target, auxiliary, execution, write_files, progress)
+            return _run(plan, staging, target, auxiliary, identity, execution, write_files, progress)
 
 
 def _below(path: Path, parent: Path) -> bool:
@@ -146,6 +158,7 @@ def _run(
     staging: Staging,
     target: Path,
     auxiliary: AuxiliaryFiles,
+    identity: ModelIdentity | None,
     execution: Execution,
     write_files: Engine,
     progress: Progress,
@@ -165,11 +178,12 @@ def _run(
     fingerprints: Mapping[str, str] = {}
     if readable:
         fingerprints = _proved(plan, written.digests, touched, staging.path, workers, progress)
-    document = record.content(plan, staging.path, inputs(), fingerprints, evidence=evidence)
+    model = identity_of(plan, identity, fingerprints, evidence, workers, progress)
+    document = record.content(plan, staging.path, inputs(), fingerprints, model=model, evidence=evidence)
     write_json(staging.path / RECORD, document)
     source.folder.confirm()
     staging.publish()
-    return _report(plan, target, fingerprints, kept=written.kept)
+    return _report(plan, target, fingerprints, model, kept=written.kept)
 
 
 def _proved(
@@ -190,26 +204,34 @@ def _proved(
 
 
 def _already_there(
-    plan: Plan, target: Path, auxiliary: AuxiliaryFiles, workers: int | None, progress: Progress
+    plan: Plan,
+    target: Path,
+    auxiliary: AuxiliaryFiles,
+    identity: ModelIdentity | None,
+    workers: int | None,
+    progress: Progress,
 ) -> Report:
     """Raises UsageError if it is another result than the plan's."""
     with scratch() as made:
         _write_others(plan, made, auxiliary)
-        fingerprints = held_against(plan, target, made, workers, progress)
-    return _report(plan, target, fingerprints, unchanged=True)
+        model = identity or plan.source.model
+        name = model.name if model else None
+        fingerprints = held_against(plan, target, made, name, workers, progress)
+    return _report(plan, target, fingerprints, read_identity(LocalFolder(target)), unchanged=True)
 
 
 def _report(
     plan: Plan,
     target: Path,
     fingerprints: Mapping[str, str],
+    model: ModelIdentity | None,
     *,
     kept: tuple[str, ...] = (),
     unchanged: bool = False,
 ) -> Report:
     files = tuple(file.name for file in plan.files)
-    notes = (*notes_of(plan), *notes_on_head(plan, fingerprints))
-    return Report(target, plan, files, plan.nbytes, kept, notes, fingerprints, unchanged)
+    notes = (*notes_of(plan), *notes_on_head(plan, fingerprints), *notes_on_name(model))
+    return Report(target, plan, files, plan.nbytes, kept, notes, fingerprints, unchanged, model)
 
 
 def _write_others(plan: Plan, path: Path, auxiliary: AuxiliaryFiles) -> None:

@@ -45,17 +45,18 @@ _STATED = (
 
 
 def held_against(
-    plan: Plan, target: Path, made: Path, workers: int | None, progress: Progress
+    plan: Plan, target: Path, made: Path, model: str | None, workers: int | None, progress: Progress
 ) -> Mapping[str, str]:
     """The fingerprints of a target that is what the plan would make of the same source.
 
-    made: a directory with all but the weights, made by the plan. Raises UsageError saying what differs.
+    made: a directory with all but the weights, made by the plan. model: what it would be called now. Raises
+    UsageError saying what differs.
     """
     folder = LocalFolder(target)
     then = _recorded(folder)
     progress.note("the target is there already: it is held against the source and these options")
     try:
-        differences = _differences(plan, folder, LocalFolder(made), then, workers)
+        differences = _differences(plan, folder, LocalFolder(made), then, workers) or [*_name(then, model)]
     except (LookupError, TypeError, ValueError, AttributeError):
         differences = [f"its {RECORD} is not one that this program wrote"]
     plan.source.folder.confirm()
@@ -115,6 +116,12 @@ def _statements(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[str
         yield from _change(f"{name} of the source", then["source"]["choices"].get(name), value)
     for name, fact in now["facts"].items():
         yield from _change(name, then["facts"].get(name, {}).get("value"), fact["value"])
+
+
+def _name(then: Mapping[str, Any], now: str | None) -> Iterator[str]:
+    """Records of before there were names say none of anything."""
+    if "model" in then:
+        yield from _change("the model", (then["model"] or {}).get("name"), now)
 
 
 def _change(name: str, before: object, now: object) -> Iterator[str]:

@@ -12,6 +12,8 @@ from converters.containers.files import read_record
 from converters.containers.names import RECORD
 from converters.errors import IntegrityError, NotFoundError
 from converters.formats.folder import LocalFolder
+from converters.sinks.digests import fingerprint_of_all
+from converters.source.model_identity import ModelIdentity, identity_in
 
 BLAKE3 = "blake3"
 DIGESTS = "digests"
@@ -25,11 +27,13 @@ class RecordedFile:
 
 @dataclass(frozen=True)
 class Expected:
-    """weights: which set of them the conversion wrote, whatever else is there now."""
+    """weights: which set of them the conversion wrote, whatever else is there now. model: which one it is,
+    where that is known."""
 
     files: Mapping[str, RecordedFile]
     tensors: Mapping[str, str]
     weights: str
+    model: ModelIdentity | None = None
 
     @property
     def digested(self) -> bool:
@@ -63,10 +67,14 @@ def _expected(record: Mapping[str, Any]) -> Expected:
     tensors = _table(_table(record, "fingerprint"), "tensors")
     if not weights:
         raise ValueError("it names no file of weights")
+    model = identity_in(record)
+    if tensors and model and model.fingerprint not in (None, fingerprint_of_all(tensors)):
+        raise ValueError("the fingerprint of its model is not that of its tensors")
     return Expected(
         {name: _file(file, digests) for name, file in (*weights, *others)},
-        {_text(name): values.of(name, digest, _text) for name, digest in tensors.items()},
+        {values.line(name): values.of(name, digest, values.line) for name, digest in tensors.items()},
         weights[0][0],
+        model,
     )
 
 
@@ -83,17 +91,11 @@ def _files_stated(value: object) -> list[tuple[str, dict[str, Any]]]:
 def _file(fields: Mapping[str, Any], digests: Mapping[str, Any]) -> RecordedFile:
     digest = digests.get(fields["name"], fields.get(BLAKE3))
     size = values.of("size", fields.get("size"), values.whole)
-    return RecordedFile(size, None if digest is None else values.of("a digest", digest, _text))
+    return RecordedFile(size, None if digest is None else values.of("a digest", digest, values.line))
 
 
 def _name(value: object) -> str:
-    name = _text(value)
+    name = values.line(value)
     if name in ("", "..") or PurePath(name).name != name:
         raise ValueError("it is no name of a file")
     return name
-
-
-def _text(value: object) -> str:
-    if not values.text(value).isprintable():
-        raise ValueError("it is not printable text")
-    return str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -24,10 +24,11 @@ from converters.planning.plan import Plan
 from converters.progress import Progress
 from converters.record.expected import BLAKE3, DIGESTS, Expected, RecordedFile, expected
 from converters.saved import CONVERSION, tool_version
-from converters.sinks.digests import SCHEME, fingerprint_of
+from converters.sinks.digests import SCHEME, fingerprint_of, fingerprint_of_all
 from converters.sinks.staging import BOOKKEEPING
 from converters.source.added_files import interfering
 from converters.source.checkpoint import Checkpoint, open_checkpoint
+from converters.source.model_identity import ModelIdentity
 from converters.streaming.stream import in_parallel
 from converters.system.system_files import files_below
 
@@ -56,20 +57,24 @@ def content(
     inputs: list[dict[str, object]],
     fingerprints: Mapping[str, str],
     *,
+    model: ModelIdentity | None,
     evidence: bool,
 ) -> dict[str, object]:
     """The record of a result that lies in `directory`; nothing in it differs from run to run.
 
-    evidence: digest a file of weights that holds more than weights, which no tensor's fingerprint covers.
+    model: what is said of the source's weights, if anything names them. evidence: digest a file of weights
+    that holds more than weights, which no tensor's fingerprint covers.
     """
     planned = stated(plan)
     folder = LocalFolder(directory)
     apart = {file.name for file in plan.files} | BOOKKEEPING
     others = [entry(folder, name) for name in folder.names() if name not in apart]  # which are small
     whole = [file.name for file in plan.files if evidence and plan.layout.container.self_contained]
+    whose = model and replace(model, fingerprint=fingerprint_of_all(fingerprints) if fingerprints else None)
     digests = {DIGESTS: {name: entry(folder, name)[BLAKE3] for name in whole}} if whole else {}
     record = {
         **planned,
+        "model": whose and whose.recorded(),
         "source": {**planned["source"], "files": inputs},
         "target": {**planned["target"], "other_files": others, **digests},
         "fingerprint": {"scheme": SCHEME, "tensors": dict(fingerprints)},
@@ -110,13 +115,15 @@ def stated(plan: Plan) -> dict[str, Any]:
 class Check:
     """Of a converted directory. checked: files that should be there; size: bytes of those that are. wrong:
     (file, what is wrong with it), the files of a tensor that differs joined by commas. added: files that
-    came later and change nothing of what is loaded; those that do are wrong."""
+    came later and change nothing of what is loaded; those that do are wrong. model: which one it is, as the
+    record says."""
 
     checked: int
     size: int
     wrong: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
     added: tuple[str, ...]
+    model: ModelIdentity | None = None
 
 
 def check(
@@ -152,7 +159,7 @@ def check(
         )
     size = sum(folder.size(name) for name in present)
     added = [name for name in extra if name not in interferes]
-    return Check(len(wanted.files), size, tuple(wrong), tuple(missing), tuple(added))
+    return Check(len(wanted.files), size, tuple(wrong), tuple(missing), tuple(added), wanted.model)
 
 
 def _files(folder: Path, wanted: Collection[str]) -> Iterator[str]:

@@ -71,6 +71,12 @@ def fingerprint_of(
     return {name: digests[same.get(name, name)] for name in source.tensors}
 
 
+def fingerprint_of_all(digests: Mapping[str, str]) -> str:
+    """One digest of a whole model. digests: of every logical tensor, by name."""
+    lines = (f"{name} {digest}\n" for name, digest in sorted(digests.items()))
+    return blake3("".join(lines).encode()).hexdigest()
+
+
 def begin(stream: Stream, tensor: LogicalTensor) -> Digest:
     """The digest of a logical tensor before its bytes, which follow in canonical order."""
     shape = "x".join(map(str, tensor.shape))

@@ -35,6 +35,7 @@ from converters.source.elements import check_elements, mixture, usual
 from converters.source.family import family_of
 from converters.source.match import Match, by_place, match
 from converters.source.measure import measure
+from converters.source.model_identity import ModelIdentity, read_identity
 from converters.source.name_prefixes import unwrapped
 from converters.source.origin import Origin, choices_written, recorded_origin
 from converters.source.recognition import recognise, stages_of
@@ -62,7 +63,8 @@ class Checkpoint:
     sizes: extent of every axis. choices: what was settled where a layout leaves room.
     tensors: by logical name, in the model's order. dropped: stored names of computed buffers that are left
     out. files: names in the folder. notes: what a person should know of how it was read.
-    origin: the original checkpoint that it is, or that its record says it came from."""
+    origin: the original checkpoint that it is, or that its record says it came from. model: which one it is,
+    as its record says."""
 
     folder: Folder
     format: str
@@ -77,6 +79,7 @@ class Checkpoint:
     files: tuple[str, ...]
     notes: tuple[str, ...] = ()
     origin: Origin | None = None
+    model: ModelIdentity | None = None
 
     @property
     def path(self) -> Path:
@@ -216,6 +219,7 @@ def _opened(
             *_other_dtype(config, usual(own.values())),
         ),
         origin=Origin.of(layout, settled.choices) or recorded_origin(record()),
+        model=read_identity(folder),
     )
     return unpadded(opened, config_file)
 

@@ -4,7 +4,7 @@ omits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +17,12 @@ from converters.auxiliary.prepare import prepare_auxiliary
 from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import Folder, LocalFolder
 from internlm_zoo.checkpoints.facts import known_facts, naming_models
+from internlm_zoo.checkpoints.identity import identity_of, recorded_model
 from internlm_zoo.checkpoints.quantised import refuse_quantised
+from internlm_zoo.checkpoints.tokens import tokenizer_facts
 from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
-from internlm_zoo.registry.schema import SpecialToken
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.record import verified_digests
 
@@ -43,11 +44,13 @@ class ConversionSource:
 
 @dataclass(frozen=True)
 class _Opened:
-    """known: facts that stand in where the checkpoint is silent."""
+    """known: facts that stand in where the checkpoint is silent. model: which one it is, by whoever says it.
+    named: the same where it is more than the folder's own record of a conversion that says it."""
 
     folder: Folder
     known: Mapping[str, Any]
     model: Model | None
+    named: Model | None
     registry: Registry
 
 
@@ -69,6 +72,7 @@ def convert(
             execution,
             known=opened.known,
             tokenizer_facts=partial(_tokenizer_facts, opened),
+            identity=identity_of(opened.named),
             progress=progress,
         )
 
@@ -105,11 +109,12 @@ def _opened(
             found = _found(source.src, options.to, registry, settings, progress)
             folder = LocalFolder(found.path, partial(verified_digests, found.path))
         refuse_quantised(found.release, registry)
-        model = given or found.model
+        named = given or found.model
+        model = named or recorded_model(folder, registry)
         known = known_facts(model, registry)
         reopened = partial(converters.open_checkpoint, folder, options.given, known, options.weights)
         stack.enter_context(naming_models(registry, model, reopened))
-        yield _Opened(folder, known, model, registry)
+        yield _Opened(folder, known, model, named, registry)
 
 
 def _remote(
@@ -157,18 +162,6 @@ def _tokenizer_facts(source: _Opened, checkpoint: Checkpoint) -> TokenizerFacts:
         return tokenizer_facts(family.chat_template, family.special_tokens, family.ends)
     tokens, stops = registry.special_tokens_of(model), registry.stop_tokens_of(model)
     return tokenizer_facts(registry.chat_template_of(model), tokens, stops)
-
-
-def tokenizer_facts(
-    chat_template: str | None, tokens: Mapping[str, SpecialToken], stops: Sequence[SpecialToken] = ()
-) -> TokenizerFacts:
-    """What a sentencepiece model does not say of itself: chat tokens by their text, the template, and which
-    tokens end a text."""
-    return TokenizerFacts(
-        {token.token: token.piece or token.token for token in tokens.values() if token.token is not None},
-        chat_template,
-        tuple(token.token for token in stops if token.token is not None),
-    )
 
 
 def family_with_layout(registry: Registry, layout: str) -> Family:

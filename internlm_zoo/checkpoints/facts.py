@@ -14,6 +14,8 @@ from internlm_zoo.registry.query import SIZES, models_of_shape
 
 # What a checkpoint may leave open: of a released config.json, and of an architecture.
 _CONFIG = ("max_position_embeddings", "rms_norm_eps", "rope_scaling", "reward_token_id")
+# As the origin of a fact.
+REGISTRY = "registry"
 # And of which family it is, in Llama's names.
 _FAMILY = "family"
 _ARCHITECTURE = ("rope_theta", "num_attention_heads")

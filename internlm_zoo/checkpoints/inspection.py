@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import converters
 from converters import Inspection
 from converters.formats.access import is_directory, no_directory
 from converters.formats.folder import Folder, LocalFolder
+from converters.inspection.finding import Finding, noting
+from internlm_zoo.checkpoints.contradictions import Contradiction, contradictions, expected_of
 from internlm_zoo.checkpoints.facts import known_facts, same_shape, shortened
+from internlm_zoo.checkpoints.identity import recorded_model
 from internlm_zoo.checkpoints.quantised import called
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Model, Registry, load_registry
@@ -45,7 +49,7 @@ def inspect(
     named = registry.model(request.known_as) if request.known_as else None
     tell = (progress or Progress()).note
     with opened(str(request.target), registry, settings, tell) as (folder, model, release):
-        entry = named or model
+        entry = named or model or _recorded(folder, registry)
         known = known_facts(entry, registry)
         if request.fix_index:
             tell(_index_fixed(folder, request, known))
@@ -58,6 +62,7 @@ def inspect(
             workers=request.workers,
             progress=progress,
         )
+        found = replace(found, findings=(*found.findings, *_contradicted(folder, request, entry, registry)))
     if told := called(release, registry):
         found = replace(found, notes=(*found.notes, told))
     return found if entry else _with_shape(found, registry)
@@ -69,6 +74,27 @@ def _index_fixed(folder: Folder, request: InspectionRequest, known: Mapping[str,
         return "no index is wrong or missing: nothing was written"
     kept = f"; the old one is {fixed.kept}" if fixed.kept else ""
     return f"wrote {fixed.index}: {fixed.tensors} tensors in {fixed.files} files{kept}"
+
+
+def _recorded(folder: Folder, registry: Registry) -> Model | None:
+    """A record that cannot be read is among what is found of the checkpoint itself."""
+    return noting([], partial(recorded_model, folder, registry))
+
+
+def _contradicted(
+    folder: Folder, request: InspectionRequest, entry: Model | None, registry: Registry
+) -> Iterator[Finding]:
+    """Where its files say otherwise than the registry does of the model that it is; nothing of one that does
+    not open, for which there are findings already."""
+
+    def compared() -> list[Contradiction]:
+        known = known_facts(entry, registry)
+        checkpoint = converters.open_checkpoint(folder, request.given, known, request.weights)
+        return contradictions(checkpoint, expected_of(entry, registry)) if entry else []
+
+    for one in noting([], compared) or ():
+        fix = "correct it there, or say with `known_as=MODEL` which model it is"
+        yield Finding(f"not {entry and entry.name}: {one}", None, fix)
 
 
 def _with_shape(found: Inspection, registry: Registry) -> Inspection:

@@ -31,8 +31,10 @@ def fingerprint(
 ) -> CommandResult:
     """Print one digest per logical tensor: the same for the same weights, whatever the format or grid."""
     import internlm_zoo as zoo
+    from converters.sinks.digests import fingerprint_of_all
 
     digests = zoo.fingerprint(directory, **options.keywords(), workers=workers)
+    shell.note(f"{fingerprint_of_all(digests)} is that of the whole model")
     return CommandResult(digests, [f"{digest}  {name}" for name, digest in digests.items()])
 
 

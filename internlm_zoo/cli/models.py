@@ -62,9 +62,12 @@ def generate(
     A chat model gets the prompt as a user's turn in its chat template.
     """
     import internlm_zoo as zoo
+    from internlm_zoo.loading.generate import prompt_note
 
     require_here()
     plan = shell.call(zoo.plan_load, model, **options.keywords())
+    if (note := prompt_note(plan.directory)) and not raw:
+        shell.note(note)
     text = shell.call(zoo.generate, plan, prompt, max_new_tokens=max_new_tokens, raw=raw)
     return CommandResult({"model": plan.directory.title, "prompt": prompt, "text": text}, text)
 

@@ -139,4 +139,5 @@ def _show(imported: ImportedRelease, store: Store, settings: Settings) -> None:
     """Keep the digests that were found, and show the release if it is whole."""
     record(settings, imported.release)
     if imported.completed:
-        publish_release(store, imported.path, Record(imported.model, imported.release, imported.total))
+        model = load_registry(settings).model(imported.model)
+        publish_release(store, imported.path, Record.of(model, imported.release, imported.total))

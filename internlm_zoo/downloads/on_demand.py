@@ -6,23 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.formats.access import is_directory
+from converters.source.model_identity import ModelIdentity
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.run import download
 from internlm_zoo.progress import Progress
-from internlm_zoo.registry import Model, load_registry
+from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.settings import Settings
 from internlm_zoo.store.locate import whole_releases
-from internlm_zoo.store.record import intact_record, read_record
+from internlm_zoo.store.record import Record, intact_record, read_record
 
 
 @dataclass(frozen=True)
 class LocatedFolder:
-    """model and release are None for a folder that `download` did not make."""
+    """model, release and identity are None for a folder that `download` did not make. identity: what its
+    record says of the model, which the registry need not have."""
 
     path: Path
     model: Model | None
     release: LockedRelease | None
+    identity: ModelIdentity | None = None
 
 
 def find_model(
@@ -39,12 +42,18 @@ def find_model(
     registry = load_registry(settings)
     path = Path(name_or_dir)
     if is_directory(path):
-        record = intact_record(path)
-        model = registry.models.get(record.model) if record else None
-        return LocatedFolder(path, model, record.release if record else None)
+        return _located(path, registry, intact_record(path))
     model = registry.model(str(name_or_dir))
     if here := whole_releases(model.name, settings, format):
-        return LocatedFolder(here[0].path, model, here[0].record.release)
+        return _located(here[0].path, registry, here[0].record)
     done = download(DownloadRequest(model.name, format=format), settings=settings, progress=progress)
-    record = read_record(done.path)
-    return LocatedFolder(done.path, model, record.release if record else None)
+    return _located(done.path, registry, read_record(done.path))
+
+
+def _located(path: Path, registry: Registry, record: Record | None) -> LocatedFolder:
+    if record is None:
+        return LocatedFolder(path, None, None)
+    model = registry.models.get(record.model)
+    kind = record.kind or (model.kind if model else None)
+    identity = ModelIdentity(record.model, kind, record.fingerprint) if kind else None
+    return LocatedFolder(path, model, record.release, identity)

@@ -48,7 +48,8 @@ def fetch_release(
     release = _learned(download, outcomes)
     here = tuple(entry.file for entry in sorted(outcomes, key=lambda entry: entry.file.path))
     checked = {entry.file.path: entry.changed for entry in outcomes if entry.changed is not None}
-    target.finish(Record(request.model, replace(release, files=here), len(release.files), checked))
+    model = load_registry(session.settings).model(request.model)
+    target.finish(Record.of(model, replace(release, files=here), len(release.files), checked))
     if (release != candidate.locked or candidate.planned) and not candidate.stands_in:
         _lock(release, session)
     for note in _closing_notes(release.hub, outcomes):

@@ -75,7 +75,10 @@ def verify_converted(
     """
     found = record.check(path, quick=quick, workers=workers, progress=progress)
     wrong = tuple(WrongFile(name, what) for name, what in found.wrong)
-    return VerifyReport(path, found.checked, found.size, quick, wrong, found.missing, (), added=found.added)
+    name = found.model.name if found.model else None
+    return VerifyReport(
+        path, found.checked, found.size, quick, wrong, found.missing, (), added=found.added, model=name
+    )
 
 
 def is_converted(path: Path) -> bool:

@@ -28,7 +28,7 @@ class VerifyReport:
     """checked: files that should be there; size: bytes looked at. quick: only sizes were compared. repaired:
     files that were wrong or missing and are right now. quoted: what public sources quote of those that are
     right; it decides nothing. added: of a conversion, files that came later and change nothing of what is
-    loaded: they are not wrong."""
+    loaded: they are not wrong. model: the name that its record has for it."""
 
     path: Path
     checked: int
@@ -40,6 +40,7 @@ class VerifyReport:
     repaired: tuple[Repaired, ...] = ()
     quoted: tuple[QuotedFact, ...] = ()
     added: tuple[str, ...] = ()
+    model: str | None = None
 
     @property
     def ok(self) -> bool:

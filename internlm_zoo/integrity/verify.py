@@ -36,7 +36,8 @@ def verify_all(
     lock, reports = lock_or_none(settings, progress.note), []
     for folder in folders:
         try:
-            conversion = read_record(folder) is None and is_converted(folder)
+            record = read_record(folder)
+            conversion = record is None and is_converted(folder)
             expected = () if conversion else expected_files(folder, lock)
         except UNREAD as error:
             if len(folders) == 1:
@@ -50,6 +51,7 @@ def verify_all(
             store = Store(settings.home)
             report = verify_folder(folder, expected, workers, quick=quick, store=store, progress=progress)
             report = _repaired(report, expected, settings, progress) if repair else report
+            report = replace(report, model=record.model if record else None)
             report = report if quick else replace(report, quoted=_quoted(report, expected, settings))
         reports.append(report)
     return reports

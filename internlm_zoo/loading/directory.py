@@ -10,15 +10,17 @@ from typing import Any
 
 import converters
 from converters import Checkpoint
+from converters.auxiliary.files import own_template
+from converters.formats.folder import LocalFolder
+from converters.source.model_identity import ModelIdentity
 from internlm_zoo.checkpoints.conversion import family_with_layout
 from internlm_zoo.checkpoints.facts import known_facts, naming_models
+from internlm_zoo.checkpoints.identity import recorded_model
 from internlm_zoo.checkpoints.quantised import refuse_quantised
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
-from internlm_zoo.registry.schema import SpecialToken
+from internlm_zoo.registry.schema import SpecialToken, takes_turns
 from internlm_zoo.settings import Settings
-
-_TURNS = frozenset({"chat", "chat-sft", "instruct"})
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,16 @@ class LoadRequest:
 class ModelDirectory:
     """checkpoint: its headers, no weights. model: None for a directory that no registry name stands for; its
     family is then the first one with the checkpoint's layout, None for one in Llama's names of which nothing
-    says it."""
+    says it. identity: what says which model it is, None where the user does, or nothing. own_template: the
+    file of its own chat template, if it has one."""
 
     path: Path
     checkpoint: Checkpoint
     family: Family | None
     model: Model | None
     registry: Registry
+    identity: ModelIdentity | None = None
+    own_template: str | None = None
 
     @property
     def title(self) -> str:
@@ -56,8 +61,17 @@ class ModelDirectory:
 
     @property
     def takes_turns(self) -> bool:
-        """Whether a prompt is a turn of a conversation, to be rendered through the chat template."""
-        return self.model is not None and self.model.kind in _TURNS
+        """Whether a prompt is a turn of a conversation, to be rendered through the chat template: by the kind
+        of the model, or where nothing says it by whether the directory has a template of its own."""
+        if self.kind is None:
+            return self.own_template is not None and not self.scores
+        return takes_turns(self.kind)
+
+    @property
+    def kind(self) -> str | None:
+        if self.model:
+            return self.model.kind
+        return self.identity.kind if self.identity else None
 
     @property
     def scores(self) -> bool:
@@ -95,7 +109,8 @@ def open_directory(
     found = find_model(request.model, settings=settings, progress=progress)
     registry = load_registry(settings)
     refuse_quantised(found.release, registry)
-    entry = registry.model(request.known_as) if request.known_as else found.model
+    named = registry.model(request.known_as) if request.known_as else None
+    entry = named or found.model or recorded_model(LocalFolder(found.path), registry)
     known = known_facts(entry, registry)
     opened = partial(converters.open_checkpoint, found.path, request.given, known, request.weights)
     with naming_models(registry, entry, opened):
@@ -103,7 +118,11 @@ def open_directory(
     told = progress or Progress()
     for note in checkpoint.notes:
         told.note(note)
-    return ModelDirectory(found.path, checkpoint, _family(registry, entry, checkpoint), entry, registry)
+    family = _family(registry, entry, checkpoint)
+    identity = None if named else found.identity or checkpoint.model
+    return ModelDirectory(
+        found.path, checkpoint, family, entry, registry, identity, own_template(checkpoint.folder)
+    )
 
 
 def _family(registry: Registry, model: Model | None, checkpoint: Checkpoint) -> Family | None:

@@ -40,6 +40,17 @@ def generate(loaded: Loaded, prompt: str, *, max_new_tokens: int = 64, raw: bool
     return decode(loaded, ids, written)
 
 
+def prompt_note(directory: ModelDirectory) -> str | None:
+    """How a prompt is taken, where nothing says which model it is for."""
+    if directory.kind is not None or directory.scores:
+        return None
+    if directory.takes_turns:
+        taken = f"a turn in its own chat template ({directory.own_template}); `raw=True` gives it as it is"
+    else:
+        taken = "text to go on from, for there is no chat template in it"
+    return f"nothing says which model this is: a prompt is {taken}, and `known_as=MODEL` says which it is"
+
+
 def require_writing(directory: ModelDirectory) -> None:
     """Raises UnsupportedError for a model that scores instead of writing."""
     if directory.scores:
@@ -91,12 +102,17 @@ def stop_ids(loaded: Loaded) -> frozenset[int]:
     """Ids of the tokens that end a text: the registry's, as this model's own tokenizer numbers them, and
     those that its generation_config.json names, or of an unknown family its config.json.
 
-    Raises UnsupportedError if these name no token of the model.
+    Raises UnsupportedError if these name no token of the model, or if its tokenizer lacks one that the model
+    ends with; of a model that nothing names, if it lacks all that the family ends with.
     """
     directory = loaded.plan.directory
-    tokens = [token.token for token in directory.stop_tokens if token.token]
-    ids = (*_stated_stops(directory), *(token_id(loaded, token) for token in tokens))
-    return frozenset(id for id in ids if id is not None)
+    stated = _stated_stops(directory)
+    ids = {token.token: token_id(loaded, token.token) for token in directory.stop_tokens if token.token}
+    lacking = [token for token, id in ids.items() if id is None]
+    if lacking and (directory.model or (not stated and len(lacking) == len(ids))):
+        what = f"its tokenizer has no {' and no '.join(lacking)}, which ends what {directory.title} writes"
+        raise UnsupportedError(what, directory.path, "put the tokenizer of this very model there")
+    return frozenset((*stated, *(id for id in ids.values() if id is not None)))
 
 
 def _stated_stops(directory: ModelDirectory) -> Sequence[int]:

@@ -13,7 +13,7 @@ from converters.auxiliary.files import FAST, SENTENCEPIECE, SETTINGS, TEMPLATE, 
 from converters.auxiliary.rewrite import for_transformers
 from converters.formats.folder import LocalFolder
 from converters.system.filesystem import scratch
-from internlm_zoo.checkpoints.conversion import tokenizer_facts
+from internlm_zoo.checkpoints.tokens import tokenizer_facts
 from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.runtime import quiet

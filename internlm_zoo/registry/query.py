@@ -87,6 +87,10 @@ class Registry:
         """Jinja, as transformers renders it; of a model that takes no turns too, where its family has one."""
         return model.chat_template or self.family_of(model).chat_template
 
+    def rendered_of(self, model: Model) -> str | None:
+        """What its chat template has to make of `CONVERSATION`."""
+        return model.rendered or (None if model.chat_template else self.family_of(model).rendered)
+
     def stop_tokens_of(self, model: Model) -> tuple[SpecialToken, ...]:
         """The tokens after which generation ends: the family's choice, or eos where there are no turns."""
         roles = ("eos",) if model.kind in UNTURNED else self.family_of(model).stop_tokens

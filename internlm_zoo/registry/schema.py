@@ -23,6 +23,21 @@ Kind = Literal["base", "chat", "chat-sft", "reward", "instruct", "prover"]
 # Kinds that go on with a text; every other kind answers in turns.
 UNTURNED: frozenset[Kind] = frozenset({"base", "prover"})
 
+_TURNS: frozenset[Kind] = frozenset({"chat", "chat-sft", "instruct"})
+
+
+def takes_turns(kind: str) -> bool:
+    """Whether a model of this kind answers a user's turns with text."""
+    return kind in _TURNS
+
+
+# What `rendered` is of; the model's next turn is asked for.
+CONVERSATION: tuple[Mapping[str, str], ...] = (
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi!"},
+    {"role": "user", "content": "1+1?"},
+)
+
 # The endpoint that stands for the models that ship inside the package.
 BUNDLED = "bundled"
 
@@ -119,6 +134,10 @@ class Family(Named):
     special_tokens: Mapping[str, SpecialToken] = Field(default_factory=dict)
     stop_tokens: tuple[str, ...] = ()
     """Roles of the special tokens that end a chat model's answer; a base model stops at eos."""
+    generation_eos: tuple[str, ...] = ()
+    """Roles of the special tokens that generation_config.json of its chat models names; none: not known."""
+    rendered: str | None = None
+    """What the chat template makes of `CONVERSATION`; written after the sources, not by the template."""
     tokenizer: Tokenizer = Tokenizer()
     miniature: Shape | None = None
     """Gives miniatures their shape where the architecture is unknown; no fact about any model."""
@@ -179,6 +198,9 @@ class Model(Named):
     """Weights and biases; must be what the architecture amounts to."""
     bytes_16bit: PositiveInt | None = None
     """Of the tensors in 16 bits, without what the files add."""
+    fingerprint: Sha256 | None = None
+    """Of all its tensors as released, in 64 hex digits, as `internlm-zoo fingerprint` takes it; null: nobody
+    has computed it. Golden data is of these weights and no others."""
     released_config: Config = Field(default_factory=dict)
     """Further values of the config.json of the hf release, by its own keys, that hold in every revision
     seen. What `architecture` states is not repeated here."""
@@ -186,6 +208,8 @@ class Model(Named):
     """Keys of config.json whose value differs between revisions, and how."""
     chat_template: str | None = None
     """Only where it differs from the family's."""
+    rendered: str | None = None
+    """Likewise: what its own template makes of the turns."""
     special_tokens: Mapping[str, SpecialToken] = Field(default_factory=dict)
     """Fields that differ from the family's, per role, and tokens that only this model has."""
     tokenizer: Tokenizer | None = None

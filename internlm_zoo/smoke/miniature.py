@@ -8,16 +8,18 @@ and compared byte for byte with what was written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import converters
+from converters import ConversionOptions, Execution
 from converters.geometry.cells import Grid, uniform_stages
 from converters.layouts import layout_of, layouts_in
 from converters.system.filesystem import scratch
 from converters.tokenizer.synthetic import FIXED, synthetic_tokenizer
+from internlm_zoo.checkpoints.contradictions import Expected, expected_of
+from internlm_zoo.checkpoints.conversion import ConversionSource, convert
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.directory import LoadRequest, open_directory
 from internlm_zoo.loading.generate import encode
@@ -26,6 +28,7 @@ from internlm_zoo.loading.runtime import one_thread, require_torch
 from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.registry.schema import Shape
 from internlm_zoo.settings import Settings
+from internlm_zoo.smoke.facts import facts_check
 from internlm_zoo.smoke.random_checkpoint import Blueprint, write_random
 from internlm_zoo.smoke.result import Check, SmokeResult, conclude
 from internlm_zoo.smoke.statistics import RANDOM, statistical_checks
@@ -35,6 +38,9 @@ TP, PP = 2, 2
 TOKENS = 8
 # The layouts' choices that make conversion work hardest; what is not here is each layout's own first choice.
 _CHOICES = {"adapt_hf": False}
+_KEPT = ("rope_scaling", "rms_norm_eps", "max_position_embeddings", "reward_token_id")
+# The sizes that are a miniature's own; all else is its model's.
+_MADE = ("hidden_size", "intermediate_size", "num_layers", "num_attention_heads", "num_kv_heads")
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,32 @@ def _journey(
     start, there, back = folder / "start", folder / route.there, folder / "back"
     start.mkdir()
     blueprint = draw_miniature(model, registry, start)
-    converters.convert(start, there, to=route.there, evidence=False)
-    directory = open_directory(LoadRequest(there, known_as=model.name), settings=settings)
+    _convert(start, there, ConversionOptions(to=route.there), settings, known_as=model.name)
+    directory = open_directory(LoadRequest(there), settings=settings)
+    yield facts_check(directory, _expected(model, registry, blueprint))
     loaded = execute(plan_directory(directory, devices=devices))
     yield _tokens(loaded, _special_ids(model, registry, blueprint.sizes["vocab"]))
     yield from statistical_checks(loaded, RANDOM, TOKENS)
-    grid, given = blueprint.grid, blueprint.choices if blueprint.layout.container.parallel else None
-    converters.convert(there, back, to=route.start, tp=grid.tp, pp=grid.pp, given=given, evidence=False)
+    grid, given = blueprint.grid, blueprint.choices if blueprint.layout.container.parallel else {}
+    _convert(there, back, ConversionOptions(to=route.start, tp=grid.tp, pp=grid.pp, given=given), settings)
     yield _same_files(start, back, route)
+
+
+def _convert(
+    start: Path, there: Path, options: ConversionOptions, settings: Settings, known_as: str | None = None
+) -> None:
+    convert(ConversionSource(start, known_as), there, options, Execution(evidence=False), settings=settings)
+
+
+def _expected(model: Model, registry: Registry, blueprint: Blueprint) -> Expected:
+    """What the registry says of the model, but for the sizes that the miniature was made with."""
+    expected, ids = expected_of(model, registry), _special_ids(model, registry, blueprint.sizes["vocab"])
+    made = {fact: blueprint.facts[fact] for fact in _MADE}
+    tokens = {
+        role: token.model_copy(update={"id": ids.get(token.token or "", token.id)})
+        for role, token in expected.tokens.items()
+    }
+    return replace(expected, facts={**expected.facts, **made}, tokens=tokens)
 
 
 def _route(model: Model, registry: Registry) -> Route:
@@ -103,17 +127,21 @@ def _blueprint(model: Model, registry: Registry) -> Blueprint:
         what = "neither the model nor its family states an architecture"
         raise UnsupportedError(what, model.name, "add one to the registry")
     layout = layout_of(registry.family_of(model).layout, _route(model, registry).start)
-    facts, sizes = _measures(shape, model)
+    facts, sizes = _measures(shape, model, registry)
     choices: dict[str, object] = {name: facts.get(name, values[0]) for name, values in layout.choices.items()}
     grid = Grid(TP, uniform_stages(LAYERS, PP)) if layout.container.parallel else Grid(1, (range(LAYERS),))
     return Blueprint(layout, facts, sizes, choices, grid)
 
 
-def _measures(shape: Shape, model: Model) -> tuple[dict[str, Any], dict[str, int]]:
-    """Facts and axes: as many queries per key/value head as the model has, but few heads."""
+def _measures(shape: Shape, model: Model, registry: Registry) -> tuple[dict[str, Any], dict[str, int]]:
+    """Facts and axes: as many queries per key/value head as the model has, but few heads; what the registry
+    says of scaling, epsilon and context."""
     per_kv = shape.num_attention_heads // shape.num_kv_heads
     heads = KV_HEADS * per_kv
     hidden = heads * HEAD_DIM
+    expected = expected_of(model, registry)
+    ends = [token.id for token in registry.stop_tokens_of(model) if token.id is not None]
+    known = {fact: value for fact, value in expected.facts.items() if fact in _KEPT}
     facts = {
         **_CHOICES,
         "kind": "reward" if model.kind == "reward" else "causal",
@@ -130,9 +158,10 @@ def _measures(shape: Shape, model: Model) -> tuple[dict[str, Any], dict[str, int
         "rope_scaling": None,
         "rms_norm_eps": 1e-5,
         "max_position_embeddings": CONTEXT,
+        **known,
         "dtype": "bfloat16",
         "bos_token_id": 1,
-        "eos_token_id": 2,
+        "eos_token_id": ends if len(ends) > 1 and model.kind != "reward" else 2,
         "pad_token_id": 2,
     }
     sizes = {

@@ -20,6 +20,7 @@ from converters.config.facts import GIVEN, Fact
 from converters.containers.container import Extras
 from converters.formats.tensors import FileLayout, TensorSpec
 from converters.geometry.cells import Cell, Grid, cells_of_file
+from converters.layouts.llama import REWARD_READS
 from converters.layouts.table import Layout
 
 DTYPE = "BF16"
@@ -41,7 +42,8 @@ def write_random(blueprint: Blueprint, target: Path) -> None:
     its size through every layer."""
     layout = blueprint.layout
     facts = {name: Fact(value, GIVEN) for name, value in {**blueprint.facts, **blueprint.choices}.items()}
-    config = fact_tables.write(layout, facts)
+    told = facts.keys() & layout.reads.keys() & REWARD_READS.keys()
+    config = fact_tables.write(layout, facts) | {key: facts[key].value for key in told}
     rows = [row for row in layout.rows if row.applies(blueprint.choices)]
     grid = blueprint.grid
     held = {place: list(cells_of_file(rows, blueprint.sizes, grid, *place)) for place in grid.places}

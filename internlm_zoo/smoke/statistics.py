@@ -75,7 +75,7 @@ def statistical_checks(
         yield _repetition(samples, limits)
     if limits.text:
         yield _utf8(samples)
-        if loaded.plan.directory.takes_turns:
+        if loaded.plan.directory.takes_turns and loaded.plan.directory.kind:
             yield _stops(samples, tokens)
 
 

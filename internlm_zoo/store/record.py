@@ -20,7 +20,9 @@ from converters.saved import RELEASE
 from converters.system.filesystem import write_whole
 from internlm_zoo.errors import DiskError, IntegrityError, UnsupportedError
 from internlm_zoo.fs.ownership import free_name, sweep
+from internlm_zoo.registry import Model
 from internlm_zoo.registry.lock import LockedRelease
+from internlm_zoo.registry.release import QUANTISED
 from internlm_zoo.store.layout import METADATA
 from internlm_zoo.versions import MOST, read_document
 
@@ -30,12 +32,23 @@ NAME, _DRAFT = RELEASE.file, "record"
 @dataclass(frozen=True)
 class Record:
     """model: registry name. release: its `files` are those that are here. total: how many the whole release
-    has. checked: of files whose bytes were checked as they came, the time of their last change (ns)."""
+    has. checked: of files whose bytes were checked as they came, the time of their last change (ns). kind: of
+    the model. fingerprint: of its weights as released, where the registry knows it."""
 
     model: str
     release: LockedRelease
     total: int
     checked: Mapping[str, int] = field(default_factory=dict)
+    kind: str | None = None
+    fingerprint: str | None = None
+
+    @classmethod
+    def of(
+        cls, model: Model, release: LockedRelease, total: int, checked: Mapping[str, int] | None = None
+    ) -> Record:
+        """fingerprint: None where the weights are quantised, which are others."""
+        known = None if release.format in QUANTISED else model.fingerprint
+        return cls(model.name, release, total, checked or {}, model.kind, known)
 
     @property
     def whole(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,16 @@ def rewritten(source: Path, target: Path, change: Callable[[Tensors], None]) -> 
     return target
 
 
-def edit_config(directory: Path, **changes: Any) -> None:
-    file = directory / "config.json"
+def nameless(source: Path, below: Path) -> Path:
+    """A copy of a converted directory without the record that says which model it is."""
+    target = shutil.copytree(source, below / "nameless")
+    (target / "conversion.json").unlink()
+    return target
+
+
+def edit_json(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def edit_config(directory: Path, **changes: Any) -> None:
+    edit_json(directory / "config.json", **changes)

@@ -10,10 +10,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from internlm_zoo.registry import read_registry
 from internlm_zoo.registry.query import parameter_count
-from internlm_zoo.registry.schema import json_schema
+from internlm_zoo.registry.schema import CONVERSATION, json_schema, takes_turns
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -182,6 +183,19 @@ def test_demo_models_are_what_their_files_say(name: str):
     assert pieces.get_piece_size() == REGISTRY.tokenizer_of(model).pieces
     for role, token in REGISTRY.special_tokens_of(model).items():
         assert pieces.id_to_piece(token.id) == (token.piece or token.token), role
+
+
+TALKING = [name for name, model in REGISTRY.models.items() if takes_turns(model.kind)]
+
+
+@pytest.mark.parametrize("name", TALKING)
+def test_the_chat_template_of_every_model_makes_what_the_registry_says_it_does(name: str):
+    template = REGISTRY.chat_template_of(REGISTRY.model(name))
+    assert template is not None
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+    turns = [dict(turn) for turn in CONVERSATION]
+    found = made.render(messages=turns, bos_token="<s>", add_generation_prompt=True)
+    assert found == REGISTRY.rendered_of(REGISTRY.model(name))
 
 
 def test_published_schema_is_current():

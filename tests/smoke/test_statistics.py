@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from internlm_zoo.smoke.statistics import distinct_share, relative_entropy
-from tests.loading.demo import MODELS, rewritten
+from tests.loading.demo import MODELS, nameless, rewritten
 
 BASE = MODELS[0]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_trained_model_that_nothing_is_known_of_passes(smoke, directories, model):
-    code, result = smoke(directories[model, "llama"])
+def test_a_trained_model_that_nothing_is_known_of_passes(smoke, directories, tmp_path, model):
+    code, result = smoke(nameless(directories[model, "llama"], tmp_path))
     assert code == 0, result["sentence"]
-    assert {check["name"] for check in result["checks"]} == {"finite", "entropy", "repetition", "utf-8"}
+    names = {"facts", "finite", "entropy", "repetition", "utf-8"}
+    assert {check["name"] for check in result["checks"]} == names
 
 
 def spoil(tensors):
@@ -51,7 +52,8 @@ def test_a_broken_model_that_nothing_is_known_of_fails_with_its_reason(
 ):
     import re
 
-    code, result = smoke(rewritten(directories[BASE, "llama"], tmp_path / "broken", fault))
+    folder = nameless(directories[BASE, "llama"], tmp_path)
+    code, result = smoke(rewritten(folder, tmp_path / "broken", fault))
     assert code == 1
     assert re.search(says, result["sentence"]), result["sentence"]
 
