@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from fixtures import checkpoints
 from fixtures.results import publish, table
 
 from converters import convert
+from internlm_zoo.loading.bench import LoadTimes, median, run
+from internlm_zoo.loading.directory import LoadRequest
+from internlm_zoo.settings import Settings
 
 COLUMNS = (
     "from",
@@ -25,40 +27,15 @@ COLUMNS = (
     "x peer",
     "CPU (s)",
     "x peer",
+    "read (GB)",
     "host peak (MB)",
+    "anonymous (MB)",
 )
 PEER = "llama, from_pretrained"
-# Prints the seconds to load, to the first logits of 8 tokens, processor seconds of both, and ru_maxrss in MB.
-# Imports and the start of the device come before the clock.
-MEASURED = """
-import json, resource, sys, time
-import torch, transformers
-device, directory = sys.argv[1:3]
-torch.ones(1, device=device)
-{prepare}
-start, before = time.perf_counter(), time.process_time()
-model = {load}
-if device != "cpu":
-    torch.cuda.synchronize()
-loaded = time.perf_counter() - start
-with torch.inference_mode():
-    model(torch.arange(1, 9, device=device)[None]).logits.cpu()
-used = time.process_time() - before
-print(json.dumps([loaded, time.perf_counter() - start, used,
-    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
-"""
-THEIRS = MEASURED.format(
-    prepare="from transformers import LlamaForCausalLM",
-    load="LlamaForCausalLM.from_pretrained(directory, dtype='bfloat16', device_map=device)",
-)
-OURS = MEASURED.format(
-    prepare="""
-from pathlib import Path
-from transformers import LlamaForCausalLM
-import internlm_zoo as zoo
-from internlm_zoo.settings import Settings
-settings = Settings(home=Path(directory) / 'home', offline=True)""",
-    load="zoo.load(directory, settings=settings, devices=[device])[0]",
+MEANING = (
+    "Imports and the start of the device are not counted. First logits: loading and one forward pass of 8 "
+    "tokens. Read: by system calls. Peak and anonymous: of host memory, beyond what was used before; pages "
+    "of mapped files count for the first."
 )
 
 
@@ -67,18 +44,21 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=3.0)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
+    parser.add_argument(
+        "--cold", action="store_true", help="drop the files from the page cache before each run"
+    )
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.directory, prefix="bench-load-") as name:
-        rows = measured(Path(name), args.gb, args.runs, args.device)
+        rows = measured(Path(name), args.gb, args.runs, args.device, cold=args.cold)
     publish(
-        f"load-{args.device.partition(':')[0]}",
+        f"load-{args.device.partition(':')[0]}{'-cold' * args.cold}",
         "Loading",
-        f"python benchmarks/load.py --gb {args.gb:g} --runs {args.runs} --device {args.device}",
+        f"python benchmarks/load.py --gb {args.gb:g} --runs {args.runs} --device {args.device}"
+        f"{' --cold' * args.cold}",
         args.directory,
         f"On {title(args.device)}. Medians of {args.runs} runs in turn, each a process of its own, bfloat16, "
-        "the page cache warm. Imports and the start of the device are not counted. First logits: loading "
-        f"and one forward pass of 8 tokens.{ceiling(args.device)}",
+        f"the page cache {'cold' if args.cold else 'warm'}. {MEANING}{ceiling(args.device)}",
         table(COLUMNS, rows),
         document="loading.md",
     )
@@ -109,39 +89,53 @@ def ceiling(device: str) -> str:
     return f" One copy of pinned memory to the device: {rate:.1f} GB/s."
 
 
-def measured(root: Path, gigabytes: float, runs: int, device: str) -> list[list[object]]:
+def measured(root: Path, gigabytes: float, runs: int, device: str, *, cold: bool) -> list[list[object]]:
     llama = checkpoints.llama(root / "llama", checkpoints.INTERNLM2.filling(gigabytes))
     hf = convert(llama, root / "hf", to="hf", evidence=False).path
     grid = convert(llama, root / "grid", to="original", tp=4, pp=2, evidence=False).path
     cases = {
-        PEER: (THEIRS, llama),
-        "llama": (OURS, llama),
-        "hf": (OURS, hf),
-        "original tp 4 x pp 2": (OURS, grid),
+        PEER: LoadRequest(llama),
+        "llama": LoadRequest(llama),
+        "hf": LoadRequest(hf),
+        "original tp 4 x pp 2": LoadRequest(grid),
+        "llama, --no-mmap": LoadRequest(llama, mmap=False),
     }
-    taken: dict[str, list[list[float]]] = {name: [] for name in cases}
+    settings = Settings(home=root / "home", offline=True)
+    taken: dict[str, list[LoadTimes]] = {name: [] for name in cases}
     for _ in range(runs):
-        for name, (script, directory) in cases.items():
-            taken[name].append(run(script, device, directory))
-    medians = {
-        name: [statistics.median(one) for one in zip(*rows, strict=True)] for name, rows in taken.items()
-    }
-    size = checkpoints.gigabytes(llama)
-    _, first, used, _ = medians[PEER]
+        for name, case in cases.items():
+            if cold:
+                forget(Path(case.model))
+            asked = replace(case, devices=[device], dtype="bfloat16")
+            taken[name].append(run(asked, settings, stock=name == PEER))
+    medians = {name: median(times) for name, times in taken.items()}
+    size, peer = checkpoints.gigabytes(llama), medians[PEER]
+    return [row(name, size, times, peer) for name, times in medians.items()]
+
+
+def row(name: str, size: float, times: LoadTimes, peer: LoadTimes) -> list[object]:
     return [
-        [name, size, load, size / load, logits, logits / first, cpu, cpu / used, round(peak)]
-        for name, (load, logits, cpu, peak) in medians.items()
+        name,
+        size,
+        times.load,
+        size / times.load,
+        times.first_logits,
+        times.first_logits / peer.first_logits,
+        times.cpu,
+        times.cpu / peer.cpu,
+        (times.read or 0) / 1e9,
+        round(times.peak / 1e6),
+        round((times.anonymous or 0) / 1e6),
     ]
 
 
-def run(script: str, device: str, directory: Path) -> list[float]:
-    done = subprocess.run(
-        [sys.executable, "-c", script, device, str(directory)], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    figures: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+def forget(directory: Path) -> None:
+    """Have the system drop what it caches of the files, posix_fadvise(2)."""
+    for path in directory.iterdir():
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from internlm_zoo.settings import Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from internlm_zoo.loading.bench import LoadBench
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.smoke.result import SmokeResult
 
@@ -75,6 +76,36 @@ def load(
     how |= {"given": given, "weights": weights, "mmap": mmap}
     loaded = execute(_planned(model_or_dir, settings, progress, **how))
     return loaded.model, loaded.tokenizer and stock(loaded.tokenizer)
+
+
+@errors_redacted()
+def bench_load(
+    model_or_dir: str | os.PathLike[str],
+    *,
+    runs: int = 3,
+    devices: Sequence[str] | None = None,
+    parallel: str = "layers",
+    dtype: str | None = None,
+    known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    mmap: bool = True,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> LoadBench:
+    """How long a model takes to its first logits, mapped and not, each run in a process of its own and in
+    turn; beside transformers' from_pretrained where the files are in llama format and go to one device.
+
+    runs: of each way, whose medians count. mmap: False leaves the mapped way out.
+    model_or_dir, devices, parallel, dtype, known_as, given, weights, progress, settings: as of `load`.
+    Raises what `load` raises; UnsupportedError for a run that fails.
+    """
+    from internlm_zoo.loading.bench import bench_load as run
+    from internlm_zoo.loading.directory import LoadRequest
+
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
+    request = LoadRequest(os.fspath(model_or_dir), **how, given=given, weights=weights, mmap=mmap)
+    return run(request, runs, Settings.or_environment(settings), progress or Progress())
 
 
 @errors_redacted()

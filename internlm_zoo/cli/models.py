@@ -19,6 +19,7 @@ from internlm_zoo.fs.homes import require_here
 from internlm_zoo.fs.user_files import content_given
 
 if TYPE_CHECKING:
+    from internlm_zoo.loading.bench import LoadBench
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.loading.placement import DevicePart
     from internlm_zoo.smoke.result import SmokeResult
@@ -35,12 +36,22 @@ def load(
     options: ModelOptions,
     parallel: Annotated[str, "How to split: layers puts consecutive ones on each device."] = "layers",
     plan: Annotated[bool, "Print the placement and load nothing."] = False,
+    bench: Annotated[
+        int, typer.Option("--bench", metavar="RUNS", min=0, help="Time it so often, beside from_pretrained.")
+    ] = 0,
 ) -> CommandResult:
-    """Load a model onto devices and say what lies where."""
+    """Load a model onto devices and say what lies where.
+
+    --bench: to the first logits of 8 tokens, mapped and not, each run in a process of its own and in turn;
+    beside from_pretrained where the files are in llama format and go to one device.
+    """
     import internlm_zoo as zoo
 
     require_here()
-    planned = shell.call(zoo.plan_load, model, parallel=parallel, **options.keywords())
+    how = {"parallel": parallel, **options.keywords()}
+    if bench:
+        return _timed(shell.call(zoo.bench_load, model, runs=bench, **how))
+    planned = shell.call(zoo.plan_load, model, **how)
     start = time.perf_counter()
     if not plan:
         shell.call(zoo.load, planned)
@@ -182,6 +193,12 @@ def _judge(name: str, how: dict[str, Any], *, alone: bool) -> SmokeResult:
         if alone:
             raise
         return conclude(name, [Check("loading", False, as_flags(f"not tried: {error}"))])
+
+
+def _timed(bench: LoadBench) -> CommandResult:
+    from internlm_zoo.cli.bench_view import bench_facts, bench_table
+
+    return CommandResult({**_facts(bench.plan, None), **bench_facts(bench)}, bench_table(bench))
 
 
 def _facts(plan: LoadPlan, seconds: float | None) -> dict[str, Any]:

@@ -96,6 +96,18 @@ def test_the_command_line_has_the_flag(zoo, directories):
         assert code == 0, err
 
 
+@pytest.mark.slow
+def test_bench_times_every_way_beside_from_pretrained(zoo, directories):
+    folder = directories[MODELS[0], "llama"]
+    code, out, err = zoo("load", folder, "--devices", "cpu", "--bench", "1", "--json")
+    assert code == 0, err
+    taken = json.loads(out)["taken"]
+    assert [*taken] == ["load", "load, not mapped", "from_pretrained"]
+    assert all(0 < times["load"] < times["first_logits"] and times["cpu"] > 0 for times in taken.values())
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    assert taken["load, not mapped"]["read"] - taken["load"]["read"] > 0.9 * size
+
+
 # Prints, in MB: anonymous memory that loading took, and bytes that system calls read for it.
 MEASURED = """
 import sys
