@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from converters.redaction import errors_redacted
@@ -13,6 +13,7 @@ from internlm_zoo.settings import Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from internlm_zoo.loading.answer import Answer
     from internlm_zoo.loading.bench import LoadBench
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.smoke.result import SmokeResult
@@ -121,24 +122,30 @@ def generate(
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
     mmap: bool = True,
+    stream: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
-) -> str:
-    """What a model says to a prompt, always the most likely token.
+) -> Answer:
+    """What a model says to a prompt, always the most likely token: its `text`, and how fast that came.
 
     prompt: of a chat model a user's turn, in its chat template. max_new_tokens: of the longest answer. raw:
-    leave the template out.
+    leave the template out. stream: gets each piece of the text as it is written, whole characters.
     model_or_dir, devices, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
-    Raises what `load` raises; UnsupportedError for a reward model, NotFoundError without a tokenizer.
+    Raises what `load` raises; UnsupportedError for a reward model and for a prompt longer than the model
+    serves, NotFoundError without a tokenizer.
     """
-    from internlm_zoo.loading.generate import generate as write
-    from internlm_zoo.loading.generate import require_writing
+    from internlm_zoo.loading.answer import answer
+    from internlm_zoo.loading.generate import prompt_note, require_writing
     from internlm_zoo.loading.load import execute
 
     how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
     plan = _planned(model_or_dir, settings, progress, **how, mmap=mmap)
     require_writing(plan.directory)
-    return write(execute(plan), prompt, max_new_tokens=max_new_tokens, raw=raw)
+    warn = (progress or Progress()).note
+    if (note := prompt_note(plan.directory)) and not raw:
+        warn(note)
+    text: dict[str, Any] = {"max_new_tokens": max_new_tokens, "raw": raw}
+    return answer(execute(plan), prompt, **text, tell=stream or (lambda piece: None), warn=warn)
 
 
 @errors_redacted()

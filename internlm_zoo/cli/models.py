@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +13,16 @@ from converters.formats.jsontext import json_value
 from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.checkpoint_options import DeviceOptions, ModelOptions
 from internlm_zoo.cli.flags import as_flags
+from internlm_zoo.cli.live import LiveText
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, figure, wide
 from internlm_zoo.errors import NotFoundError, UsageError, ZooError
 from internlm_zoo.fs.homes import require_here
 from internlm_zoo.fs.user_files import content_given
+from internlm_zoo.progress import Progress
 
 if TYPE_CHECKING:
+    from internlm_zoo.loading.answer import Answer
     from internlm_zoo.loading.bench import LoadBench
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.loading.placement import DevicePart
@@ -68,19 +72,24 @@ def generate(
     max_new_tokens: Annotated[int, "Longest answer, in tokens."] = 64,
     raw: Annotated[bool, "Leave the chat template out."] = False,
 ) -> CommandResult:
-    """Write what the model says to a prompt, always the most likely token.
+    """Write what the model says to a prompt, always the most likely token, as it comes.
 
-    A chat model gets the prompt as a user's turn in its chat template.
+    A chat model gets the prompt as a user's turn in its chat template. Tokens and seconds come at the end.
     """
     import internlm_zoo as zoo
-    from internlm_zoo.loading.generate import prompt_note
 
     require_here()
     plan = shell.call(zoo.plan_load, model, **options.keywords())
-    if (note := prompt_note(plan.directory)) and not raw:
-        shell.note(note)
-    text = shell.call(zoo.generate, plan, prompt, max_new_tokens=max_new_tokens, raw=raw)
-    return CommandResult({"model": plan.directory.title, "prompt": prompt, "text": text}, text)
+    live = LiveText()
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "raw": raw, "progress": _Notes(shell)}
+    stream = None if shell.json else live.add
+    answer = zoo.generate(plan, prompt, stream=stream, settings=shell.settings, **how)
+    facts = {"model": plan.directory.title, "prompt": prompt, **asdict(answer), "rate": answer.rate}
+    if shell.json:
+        return CommandResult(facts)
+    live.end()
+    shell.note(_speed(answer))
+    return CommandResult(facts, [])
 
 
 @verb("score", example="internlm-zoo score internlm2-7b-reward -p 'What is 1+1?' --answer 2")
@@ -137,6 +146,22 @@ def smoke(
     shell.note(f"{len(results) - failed} of {len(results)} pass")
     data = {"passed": len(results) - failed, "failed": failed, "results": results}
     return CommandResult(data, _verdicts(results), exit_code=int(failed > 0))
+
+
+@dataclass(frozen=True)
+class _Notes(Progress):
+    """Notes alone: bars would stand in the text that is written meanwhile."""
+
+    shell: Shell
+
+    def note(self, text: str) -> None:
+        self.shell.note(text)
+
+
+def _speed(answer: Answer) -> str:
+    rate = "" if answer.rate is None else f", {answer.rate:.1f} a second"
+    first = f"{answer.first:.1f} s of it for the prompt's {answer.prompt_tokens}"
+    return f"{answer.tokens} tokens in {answer.seconds:.1f} s{rate}, {first}"
 
 
 def _asked(prompt: str | None, answer: str | None, chat: list[Path], raw: bool) -> list[Conversation | str]:

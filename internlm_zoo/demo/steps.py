@@ -17,8 +17,8 @@ from internlm_zoo.demo.report import StepResult
 from internlm_zoo.downloads.on_demand import find_model
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.integrity.folder import verify_folder
+from internlm_zoo.loading.answer import generate
 from internlm_zoo.loading.directory import LoadRequest
-from internlm_zoo.loading.generate import generate
 from internlm_zoo.loading.load import load_model
 from internlm_zoo.mirror import apply
 from internlm_zoo.registry import load_registry

@@ -1,4 +1,4 @@
-"""Greedy text from a loaded model: the most likely token, again and again, until a stop token."""
+"""Tokens of a loaded model: prompts as ids, the most likely token again and again, logits."""
 
 from __future__ import annotations
 
@@ -26,18 +26,8 @@ _SMALL = 20_000_000
 _EOS = "eos_token_id"
 # What configs say where there is none.
 _NONE = -1
-
-
-def generate(loaded: Loaded, prompt: str, *, max_new_tokens: int = 64, raw: bool = False) -> str:
-    """The text that follows `prompt`; for a chat model its answer, the prompt being a user's turn unless raw.
-
-    Raises NotFoundError without a tokenizer, UnsupportedError for a model that scores instead of writing.
-    """
-    require_writing(loaded.plan.directory)
-    turn = loaded.plan.directory.takes_turns and not raw
-    ids = encode_turns(loaded, [{"role": "user", "content": prompt}]) if turn else encode(loaded, prompt)
-    written = list(greedy(loaded, ids, max_new_tokens, stop=stop_ids(loaded)))
-    return decode(loaded, ids, written)
+# Of a prompt of 32,768 tokens the logits of all of them would take 6 GB.
+_LAST = {"logits_to_keep": 1}
 
 
 def prompt_note(directory: ModelDirectory) -> str | None:
@@ -70,7 +60,7 @@ def encode(loaded: Loaded, text: str) -> list[int]:
 def encode_turns(loaded: Loaded, messages: Sequence[Message], *, answer: bool = True) -> list[int]:
     """Token ids of a conversation by its chat template, which says itself where bos goes. answer: whether it
     waits for the model's. Raises what `encode` raises, UnsupportedError without a template."""
-    tokenizer = _tokenizer(loaded)
+    tokenizer = tokenizer_of(loaded)
     if not tokenizer.has_template:
         raise UnsupportedError(
             "there is no chat template for it", loaded.plan.directory.title, fix="`raw=True`"
@@ -93,7 +83,7 @@ def decode(loaded: Loaded, ids: Sequence[int], written: Sequence[int]) -> str:
 
     A tokenizer drops the space in front of the first word it decodes, so the prompt is decoded along.
     """
-    tokenizer = _tokenizer(loaded)
+    tokenizer = tokenizer_of(loaded)
     before = tokenizer.decode(ids)
     return tokenizer.decode([*ids, *written])[len(before) :]
 
@@ -129,7 +119,7 @@ def _stated_stops(directory: ModelDirectory) -> Sequence[int]:
 
 
 def token_id(loaded: Loaded, token: str) -> int | None:
-    return _tokenizer(loaded).id_of(token)
+    return tokenizer_of(loaded).id_of(token)
 
 
 def greedy(
@@ -141,7 +131,7 @@ def greedy(
     name, cache, following = _cache_name(loaded), None, list(ids)
     for _ in range(limit):
         with torch.inference_mode():
-            output = _forward(loaded, following, **{name: cache}, use_cache=True)
+            output = _forward(loaded, following, **{name: cache}, **_LAST, use_cache=True)
         cache, token = output[name], int(output.logits[0, -1].argmax())
         yield token
         if token in stop:
@@ -159,9 +149,10 @@ def last_logits(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
     """float32 logits [vocab] that follow the last of `ids`, on the CPU; for a reward model its score [1]."""
     import torch
 
+    scores = loaded.plan.directory.scores
     with torch.inference_mode():
-        logits = _forward(loaded, ids).logits
-    return (logits[0, -1] if logits.dim() == 3 else logits[0]).float().cpu()
+        logits = _forward(loaded, ids, **({} if scores else _LAST)).logits
+    return (logits[0] if scores else logits[0, -1]).float().cpu()
 
 
 def all_logits(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
@@ -186,7 +177,7 @@ def _ids(loaded: Loaded, text: str, *, special: bool = True) -> list[int]:
     """At least one. Raises UnsupportedError for a token that the embedding has no row for, UsageError for
     a text of which nothing becomes a token."""
     check_text(text)
-    tokenizer = _tokenizer(loaded)
+    tokenizer = tokenizer_of(loaded)
     ids, rows = tokenizer.encode(text, special=special), loaded.plan.directory.checkpoint.sizes["vocab"]
     if not ids:
         raise UsageError("it has no token to go on from", "the text")
@@ -200,7 +191,7 @@ def _ids(loaded: Loaded, text: str, *, special: bool = True) -> list[int]:
     return ids
 
 
-def _tokenizer(loaded: Loaded) -> ConfinedTokenizer:
+def tokenizer_of(loaded: Loaded) -> ConfinedTokenizer:
     """Raises NotFoundError where there is none, or why what is there cannot be used."""
     tokenizer = loaded.tokenizer
     if tokenizer is None:

@@ -86,8 +86,8 @@ def test_a_model_answers_and_a_plan_stands_for_it(settings: Settings) -> None:
     answer = zoo.generate(
         MODEL, "Hello", max_new_tokens=8, devices=["cpu"], dtype="float32", settings=settings
     )
-    assert answer and answer == zoo.generate(plan, "Hello", max_new_tokens=8)
-    assert answer != zoo.generate(plan, "Hello", max_new_tokens=8, raw=True)
+    assert answer.text and answer.text == zoo.generate(plan, "Hello", max_new_tokens=8).text
+    assert answer.text != zoo.generate(plan, "Hello", max_new_tokens=8, raw=True).text
     with pytest.raises(zoo.ZooError, match="no reward model"):
         zoo.scores(plan, ["Hello"])
 

@@ -44,7 +44,9 @@ def test_generate_prints_the_text_and_nothing_else_anywhere(directories, tmp_pat
         check=True,
     )
     assert done.stderr == ""
-    assert json.loads(done.stdout).keys() == {"model", "prompt", "text"}
+    told = json.loads(done.stdout)
+    assert told.keys() == {"model", "prompt", "text", "prompt_tokens", "tokens", "first", "seconds", "rate"}
+    assert 0 < told["first"] <= told["seconds"] and told["tokens"] > 1 and told["rate"] > 0
 
 
 def test_an_address_that_the_libraries_cannot_read_is_a_mistake_of_the_environment(directories):

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from internlm_zoo.errors import UnsupportedError
-from internlm_zoo.loading.generate import generate, greedy, last_logits
+from internlm_zoo.loading.answer import generate
+from internlm_zoo.loading.generate import greedy, last_logits
 from internlm_zoo.smoke.golden import load_golden
 from tests.loading.demo import FORMS, MODELS, home_of, load_model
 

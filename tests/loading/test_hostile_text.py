@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from internlm_zoo.errors import IntegrityError, UnsupportedError, UsageError, ZooError
-from internlm_zoo.loading.generate import encode, encode_turns, generate
+from internlm_zoo.loading.answer import generate
+from internlm_zoo.loading.generate import encode, encode_turns
 from internlm_zoo.loading.sandbox import limits, process
 from tests.loading.demo import MODELS, edit_config, home_of, load_model
 from tests.timing import PATIENCE

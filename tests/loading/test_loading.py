@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from internlm_zoo.loading.generate import encode, encode_turns, generate, greedy, last_logits
+from internlm_zoo.loading.answer import generate
+from internlm_zoo.loading.generate import encode, encode_turns, greedy, last_logits
 from internlm_zoo.loading.tokenizer import stock
 from tests.loading.demo import FORMS, MODELS, home_of, load_model, plan_load
 

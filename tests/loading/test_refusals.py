@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from internlm_zoo.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError, ZooError
-from internlm_zoo.loading.generate import encode, encode_turns, generate
+from internlm_zoo.loading.answer import generate
+from internlm_zoo.loading.generate import encode, encode_turns
 from tests.loading.demo import MODELS, edit_config, home_of, load_model, plan_load, rewritten
 
 BASE, CHAT = MODELS
