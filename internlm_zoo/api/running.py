@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from internlm_zoo.loading.answer import Answer
     from internlm_zoo.loading.bench import LoadBench
+    from internlm_zoo.loading.directory import MaxMemory
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.smoke.result import SmokeResult
 
@@ -30,17 +31,23 @@ def plan_load(
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
     mmap: bool = True,
+    context: int | None = None,
+    max_memory: MaxMemory = None,
+    download: bool = True,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> LoadPlan:
     """Which layers `load` would put on which device, how many bytes, in which dtype; from headers alone. Give
     the plan to `load`, `generate` or `score`.
 
-    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
+    download: False reads the headers of a model that is not here at a hub; that plan is one to look at.
+    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, context, max_memory, progress,
+    settings: as of `load`.
     Raises what `load` raises before it reads weights.
     """
-    how = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    return _planned(model_or_dir, settings, progress, **how, given=given, weights=weights, mmap=mmap)
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
+    how |= {"given": given, "weights": weights, "mmap": mmap, "context": context, "max_memory": max_memory}
+    return _planned(model_or_dir, settings, progress, **how, download=download)
 
 
 @errors_redacted()
@@ -54,6 +61,8 @@ def load(
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
     mmap: bool = True,
+    context: int | None = None,
+    max_memory: MaxMemory = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | None]:
@@ -62,11 +71,14 @@ def load(
 
     model_or_dir: a model of the registry, a directory in hf, llama or original format, or a plan, which takes
     the place of the arguments that it was made with. devices: as torch names them; consecutive layers go to
-    each. parallel: how it is split; only by layers. dtype: float32, bfloat16, ...; None: the checkpoint's.
-    known_as: the registry model that a directory holds. given: facts that its config does not state.
-    weights: which of several sets: `original`, `hf` or the name of a file. mmap: whether tensors that lie in
-    a file as they are needed may stay there; False reads them all, for network disks and files that others
-    write to. progress: is told what happens. settings: instead of the environment's.
+    each. None: the first accelerator, all of them if that is too small, the CPU after them if they are;
+    without any the CPU. parallel: how it is split; only by layers. dtype: float32, bfloat16, ...; None: the
+    checkpoint's. known_as: the registry model that a directory holds. given: facts that its config does not
+    state. weights: which of several sets: `original`, `hf` or the name of a file. mmap: whether tensors that
+    lie in a file as they are needed may stay there; False reads them all, for network disks and files that
+    others write to. context: tokens of one text that there has to be room for; None for as many as the model
+    was trained on, or as many as there is room for. max_memory: of each device at most, bytes or a size such
+    as "20GB", or these by device. progress: is told what happens. settings: instead of the environment's.
     No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
@@ -74,7 +86,7 @@ def load(
     from internlm_zoo.loading.tokenizer import stock
 
     how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    how |= {"given": given, "weights": weights, "mmap": mmap}
+    how |= {"given": given, "weights": weights, "mmap": mmap, "context": context, "max_memory": max_memory}
     loaded = execute(_planned(model_or_dir, settings, progress, **how))
     return loaded.model, loaded.tokenizer and stock(loaded.tokenizer)
 
@@ -91,6 +103,8 @@ def bench_load(
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
     mmap: bool = True,
+    context: int | None = None,
+    max_memory: MaxMemory = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> LoadBench:
@@ -98,14 +112,16 @@ def bench_load(
     turn; beside transformers' from_pretrained where the files are in llama format and go to one device.
 
     runs: of each way, whose medians count. mmap: False leaves the mapped way out.
-    model_or_dir, devices, parallel, dtype, known_as, given, weights, progress, settings: as of `load`.
+    model_or_dir, devices, parallel, dtype, known_as, given, weights, context, max_memory, progress, settings:
+    as of `load`.
     Raises what `load` raises; UnsupportedError for a run that fails.
     """
     from internlm_zoo.loading.bench import bench_load as run
     from internlm_zoo.loading.directory import LoadRequest
 
     how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    request = LoadRequest(os.fspath(model_or_dir), **how, given=given, weights=weights, mmap=mmap)
+    how |= {"given": given, "weights": weights, "mmap": mmap, "context": context, "max_memory": max_memory}
+    request = LoadRequest(os.fspath(model_or_dir), **how)
     return run(request, runs, Settings.or_environment(settings), progress or Progress())
 
 
@@ -122,6 +138,7 @@ def generate(
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
     mmap: bool = True,
+    max_memory: MaxMemory = None,
     stream: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
@@ -130,7 +147,8 @@ def generate(
 
     prompt: of a chat model a user's turn, in its chat template. max_new_tokens: of the longest answer. raw:
     leave the template out. stream: gets each piece of the text as it is written, whole characters.
-    model_or_dir, devices, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
+    model_or_dir, devices, dtype, known_as, given, weights, mmap, max_memory, progress, settings: as of
+    `load`.
     Raises what `load` raises; UnsupportedError for a reward model and for a prompt longer than the model
     serves, NotFoundError without a tokenizer.
     """
@@ -139,7 +157,7 @@ def generate(
     from internlm_zoo.loading.load import execute
 
     how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
-    plan = _planned(model_or_dir, settings, progress, **how, mmap=mmap)
+    plan = _planned(model_or_dir, settings, progress, **how, mmap=mmap, max_memory=max_memory)
     require_writing(plan.directory)
     warn = (progress or Progress()).note
     if (note := prompt_note(plan.directory)) and not raw:
@@ -236,12 +254,13 @@ def smoke_test(
 def _planned(
     model: str | os.PathLike[str] | LoadPlan, settings: Settings | None, progress: Progress | None, **how: Any
 ) -> LoadPlan:
-    """how: the other fields of a LoadRequest."""
+    """how: the other fields of a LoadRequest, and whether a model is downloaded."""
     from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.loading.load import plan_load as plan
 
     if isinstance(model, LoadPlan):
         return model
+    download = how.pop("download", True)
     request = LoadRequest(os.fspath(model), **how)
-    return plan(request, settings=Settings.or_environment(settings), progress=progress)
+    return plan(request, settings=Settings.or_environment(settings), progress=progress, fetch=download)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 Conversation = list[dict[str, str]]
 _MOST = 16 << 20  # bytes of a conversation
 _Model = Annotated[str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")]
+_MaxMemory = Annotated[
+    str | None,
+    typer.Option("--max-memory", metavar="SIZE", help="Of each device: 20GB, or cuda:0=20GB,cpu=8GB."),
+]
 
 
 @verb("load", example="internlm-zoo load internlm-chat-7b --devices cuda:0,cuda:1 --plan")
@@ -39,7 +43,11 @@ def load(
     model: _Model,
     options: ModelOptions,
     parallel: Annotated[str, "How to split: layers puts consecutive ones on each device."] = "layers",
-    plan: Annotated[bool, "Print the placement and load nothing."] = False,
+    context: Annotated[
+        int | None, "Tokens of one text to keep room for; default: as trained, or fewer."
+    ] = None,
+    max_memory: _MaxMemory = None,
+    plan: Annotated[bool, "Print the placement; load nothing, download nothing."] = False,
     bench: Annotated[
         int, typer.Option("--bench", metavar="RUNS", min=0, help="Time it so often, beside from_pretrained.")
     ] = 0,
@@ -52,10 +60,10 @@ def load(
     import internlm_zoo as zoo
 
     require_here()
-    how = {"parallel": parallel, **options.keywords()}
+    how = {"parallel": parallel, "context": context, "max_memory": max_memory, **options.keywords()}
     if bench:
         return _timed(shell.call(zoo.bench_load, model, runs=bench, **how))
-    planned = shell.call(zoo.plan_load, model, **how)
+    planned = shell.call(zoo.plan_load, model, download=not plan, **how)
     start = time.perf_counter()
     if not plan:
         shell.call(zoo.load, planned)
@@ -71,6 +79,7 @@ def generate(
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")],
     max_new_tokens: Annotated[int, "Longest answer, in tokens."] = 64,
     raw: Annotated[bool, "Leave the chat template out."] = False,
+    max_memory: _MaxMemory = None,
 ) -> CommandResult:
     """Write what the model says to a prompt, always the most likely token, as it comes.
 
@@ -79,7 +88,7 @@ def generate(
     import internlm_zoo as zoo
 
     require_here()
-    plan = shell.call(zoo.plan_load, model, **options.keywords())
+    plan = shell.call(zoo.plan_load, model, max_memory=max_memory, **options.keywords())
     live = LiveText()
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "raw": raw, "progress": _Notes(shell)}
     stream = None if shell.json else live.add
@@ -230,13 +239,15 @@ def _facts(plan: LoadPlan, seconds: float | None) -> dict[str, Any]:
     directory, placement = plan.directory, plan.placement
     model = {"model": directory.title, "path": directory.path, "format": directory.checkpoint.format}
     size = {"dtype": plan.dtype, "parameters": plan.parameters, "bytes": placement.nbytes}
-    return {**model, **size, "parts": [_part_facts(part) for part in placement.parts], "seconds": seconds}
+    parts = [_part_facts(part) for part in placement.parts]
+    return {**model, **size, "context": plan.context, "parts": parts, "seconds": seconds}
 
 
 def _part_facts(part: DevicePart) -> dict[str, Any]:
     device = {"device": part.device.name, "free_bytes": part.device.memory}
     layers = {"first_layer": part.first, "last_layer": part.stop - 1}
-    return {**device, **layers, "embedding": part.embedding, "head": part.head, "bytes": part.nbytes}
+    ends = {"embedding": part.embedding, "head": part.head}
+    return {**device, **layers, **ends, "bytes": part.nbytes, "cache_bytes": part.cache}
 
 
 def _placement(plan: LoadPlan, seconds: float | None) -> TextTable:
@@ -245,11 +256,13 @@ def _placement(plan: LoadPlan, seconds: float | None) -> TextTable:
     rows = []
     for part in plan.placement.parts:
         free = UNKNOWN if part.device.memory is None else in_units(part.device.memory)
-        rows.append((part.device.name, _holds(part), in_units(part.nbytes), free))
+        sizes = in_units(part.nbytes), in_units(part.cache), free
+        rows.append((part.device.name, _holds(part), *sizes))
     done = "planned, nothing loaded" if seconds is None else f"loaded in {seconds:.1f} s"
     size = f"{plan.parameters:,} parameters in {plan.dtype}, {in_units(plan.placement.nbytes)}"
+    cache = Column(f"{plan.context:,} tokens", "right", narrow="drop")
     free_before = Column("free before", "right", narrow="drop")
-    titles = ("device", wide("holds"), figure("size"), free_before)
+    titles = ("device", wide("holds"), figure("size"), cache, free_before)
     return TextTable(titles, rows, title=f"{plan.directory.title}: {size}, {done}")
 
 

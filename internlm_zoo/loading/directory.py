@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,15 @@ from converters.source.model_identity import ModelIdentity
 from internlm_zoo.checkpoints.conversion import family_with_layout
 from internlm_zoo.checkpoints.facts import known_facts, naming_models
 from internlm_zoo.checkpoints.identity import recorded_model
+from internlm_zoo.checkpoints.inspection import opened
 from internlm_zoo.checkpoints.quantised import refuse_quantised
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken, takes_turns
 from internlm_zoo.settings import Settings
+
+MaxMemory = str | int | Mapping[str, str | int] | None
+"""Bytes, or sizes such as "20GB", for every device or by its name; "cuda:0=20GB,cpu=8GB" in one text."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,9 @@ class LoadRequest:
     """model: a registry name, or a directory in hf, llama or original format. devices: as torch names them
     (None: the first accelerator, else the CPU). dtype: None for that of most of its bytes. known_as: the
     registry model that a directory holds, for its chat template and tokens. given: facts that its config does
-    not state. weights: which of several sets. mmap: whether its files may be mapped into memory."""
+    not state. weights: which of several sets. context: tokens of one text that there has to be room for; None
+    for as many as it was trained on, or fewer. max_memory: of each device at most.
+    mmap: whether its files may be mapped into memory."""
 
     model: str | Path
     devices: Sequence[str] | None = None
@@ -38,6 +45,8 @@ class LoadRequest:
     given: Mapping[str, Any] | None = None
     weights: str | None = None
     mmap: bool = True
+    context: int | None = None
+    max_memory: MaxMemory = None
 
 
 @dataclass(frozen=True)
@@ -100,29 +109,35 @@ class ModelDirectory:
 
 
 def open_directory(
-    request: LoadRequest, *, settings: Settings, progress: Progress | None = None
+    request: LoadRequest,
+    *,
+    settings: Settings,
+    progress: Progress | None = None,
+    fetch: bool = True,
 ) -> ModelDirectory:
-    """The directory, fetched if it is not in the store, with the headers read. Raises NotFoundError for what
-    is neither it nor a model, and what reading the headers raises."""
+    """The directory, with the headers read. fetch: whether a model that is not in the store is downloaded
+    first; else its headers are read at a hub, and its path is what errors call it. Raises NotFoundError for
+    what is neither it nor a model, and what reading the headers raises."""
     from internlm_zoo.downloads.on_demand import find_model
 
-    found = find_model(request.model, settings=settings, progress=progress)
-    registry = load_registry(settings)
-    refuse_quantised(found.release, registry)
-    named = registry.model(request.known_as) if request.known_as else None
-    entry = named or found.model or recorded_model(LocalFolder(found.path), registry)
-    known = known_facts(entry, registry)
-    opened = partial(converters.open_checkpoint, found.path, request.given, known, request.weights)
-    with naming_models(registry, entry, opened):
-        checkpoint = opened()
-    told = progress or Progress()
+    registry, told = load_registry(settings), progress or Progress()
+    found = find_model(request.model, settings=settings, progress=progress) if fetch else None
+    here = found and nullcontext((LocalFolder(found.path), found.model, found.release))
+    with here or opened(str(request.model), registry, settings, told.note) as (folder, model, release):
+        refuse_quantised(release, registry)
+        named = registry.model(request.known_as) if request.known_as else None
+        entry = named or model or recorded_model(folder, registry)
+        known = known_facts(entry, registry)
+        reading = partial(converters.open_checkpoint, folder, request.given, known, request.weights)
+        with naming_models(registry, entry, reading):
+            checkpoint = reading()
     for note in checkpoint.notes:
         told.note(note)
     family = _family(registry, entry, checkpoint)
-    identity = None if named else found.identity or checkpoint.model
-    return ModelDirectory(
-        found.path, checkpoint, family, entry, registry, identity, own_template(checkpoint.folder)
-    )
+    identity = None if named else (found and found.identity) or checkpoint.model
+    template = own_template(checkpoint.folder) if found else None
+    path = found.path if found else checkpoint.path
+    return ModelDirectory(path, checkpoint, family, entry, registry, identity, template)
 
 
 def _family(registry: Registry, model: Model | None, checkpoint: Checkpoint) -> Family | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING
 from converters.config.facts import dtype_name
 from internlm_zoo.checkpoints.facts import naming_models
 from internlm_zoo.errors import UnsupportedError, UsageError
-from internlm_zoo.loading.directory import LoadRequest, ModelDirectory, open_directory
-from internlm_zoo.loading.placement import Placement, measure, place
+from internlm_zoo.fitting.network import ITEMSIZE, network_of
+from internlm_zoo.loading.directory import LoadRequest, MaxMemory, ModelDirectory, open_directory
+from internlm_zoo.loading.placement import Placement
+from internlm_zoo.loading.room import Need, find_room, limited, memory_limits
 from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
@@ -22,18 +23,19 @@ if TYPE_CHECKING:
 
     from internlm_zoo.loading.sandbox.tokenizer import ConfinedTokenizer
 
-_ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
-
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What loading would do. dtype: what the weights are held and computed in, as torch names it. mmap:
-    whether files may be mapped into memory."""
+    """What loading would do. dtype: what the weights are held and computed in, as torch names it. context:
+    tokens of one text that there is room for. note: what a person should know of the placement.
+    mmap: whether files may be mapped into memory."""
 
     directory: ModelDirectory
     placement: Placement
     dtype: str
     parameters: int
+    context: int
+    note: str | None = None
     mmap: bool = True
 
 
@@ -48,8 +50,11 @@ class Loaded:
     seconds: float
 
 
-def plan_load(request: LoadRequest, *, settings: Settings, progress: Progress | None = None) -> LoadPlan:
-    """Where every layer would go, from the headers alone.
+def plan_load(
+    request: LoadRequest, *, settings: Settings, progress: Progress | None = None, fetch: bool = True
+) -> LoadPlan:
+    """Where every layer would go, from the headers alone. fetch: whether a model that is not here is
+    downloaded; else its headers are read at a hub, and the plan is one to look at.
 
     Raises UnsupportedError if it does not fit or `parallel` is not "layers", UsageError for wrong names.
     """
@@ -57,10 +62,20 @@ def plan_load(request: LoadRequest, *, settings: Settings, progress: Progress | 
         what = f"{request.parallel} placement is not supported: layers is"
         raise UnsupportedError(what, "`parallel`")
     require_torch()
-    directory = open_directory(request, settings=settings, progress=progress)
-    plan = plan_directory(directory, devices=request.devices, dtype=request.dtype, mmap=request.mmap)
-    if progress and len(directory.checkpoint.dtypes) > 1:
-        progress.note(f"all of it is held and computed in {plan.dtype}")
+    directory = open_directory(request, settings=settings, progress=progress, fetch=fetch)
+    plan = plan_directory(
+        directory,
+        devices=request.devices,
+        dtype=request.dtype,
+        context=request.context,
+        max_memory=request.max_memory,
+        mmap=request.mmap,
+    )
+    told = progress or Progress()
+    if len(directory.checkpoint.dtypes) > 1:
+        told.note(f"all of it is held and computed in {plan.dtype}")
+    if plan.note:
+        told.note(plan.note)
     return plan
 
 
@@ -69,19 +84,25 @@ def plan_directory(
     *,
     devices: Sequence[str] | None = None,
     dtype: str | None = None,
+    context: int | None = None,
+    max_memory: MaxMemory = None,
     mmap: bool = True,
 ) -> LoadPlan:
     """The same for a directory that is open already."""
     require_torch()
-    from internlm_zoo.loading.memory import default_device, devices_here
+    from internlm_zoo.loading.memory import default_ways, devices_here
 
-    if dtype not in (None, *_ITEMSIZE):
-        raise UsageError(f"'{dtype}' is not a dtype to load in", "`dtype`", fix=", ".join(_ITEMSIZE))
-    dtype = dtype or dtype_name(directory.checkpoint.dtype)
-    counts = {name: math.prod(tensor.shape) for name, tensor in directory.checkpoint.own.items()}
-    sizes = measure({name: count * _ITEMSIZE[dtype] for name, count in counts.items()})
-    placement = place(sizes, devices_here(devices or [default_device()]))
-    return LoadPlan(directory, placement, dtype, sum(counts.values()), mmap)
+    if dtype not in (None, *ITEMSIZE):
+        raise UsageError(f"'{dtype}' is not a dtype to load in", "`dtype`", fix=", ".join(ITEMSIZE))
+    if context is not None and context < 1:
+        raise UsageError(f"it is {context}, and has to be 1 or more", "`context`")
+    network = network_of(directory.checkpoint, directory.model)
+    need = Need(network, dtype or dtype_name(directory.checkpoint.dtype))
+    most = memory_limits(max_memory)
+    ways = [limited(devices_here(names), most) for names in ([devices] if devices else default_ways())]
+    room = find_room(need, ways, context)
+    sized = need.dtype, network.parameters, room.context, room.note
+    return LoadPlan(directory, room.placement, *sized, mmap)
 
 
 def execute(plan: LoadPlan) -> Loaded:

@@ -20,13 +20,16 @@ def devices_here(names: Sequence[str]) -> tuple[Device, ...]:
     return tuple(Device(name, _free(name)) for name in names)
 
 
-def default_device() -> str:
-    """Where a model goes if nobody says: the first accelerator there is, else the CPU."""
+def default_ways() -> tuple[tuple[str, ...], ...]:
+    """Where a model goes if nobody says: the first accelerator, all of them, and the CPU after them."""
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda:0"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    accelerators = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    if not accelerators and torch.backends.mps.is_available():
+        accelerators = ("mps",)
+    if not accelerators:
+        return (("cpu",),)
+    return tuple(dict.fromkeys((accelerators[:1], accelerators, (*accelerators, "cpu"))))
 
 
 def check_present(devices: Sequence[Device]) -> None:

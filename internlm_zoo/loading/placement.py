@@ -25,29 +25,32 @@ class Device:
 
 @dataclass(frozen=True)
 class BlockSizes:
-    """Bytes of each block: what comes before the layers, every layer, and what comes after them."""
+    """Bytes of each block: what comes before the layers, every layer, and what comes after them. cache: of
+    keys and values, in every layer besides."""
 
     embedding: int
     layers: tuple[int, ...]
     head: int
+    cache: int = 0
 
     @property
     def total(self) -> int:
-        return self.embedding + sum(self.layers) + self.head
+        return sum(self.blocks)
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Bytes of each layer, with the embedding in the first and the norm and head in the last."""
+        """Bytes of each layer, cache and all, with the embedding in the first, norm and head in the last."""
         first, last = self.embedding, self.head
         return tuple(
-            size + first * (index == 0) + last * (index == len(self.layers) - 1)
+            size + self.cache + first * (index == 0) + last * (index == len(self.layers) - 1)
             for index, size in enumerate(self.layers)
         )
 
 
 @dataclass(frozen=True)
 class DevicePart:
-    """What one device holds: layers `first` to `stop - 1`, and the ends of the model where it has them."""
+    """What one device holds: layers `first` to `stop - 1`, and the ends of the model where it has them.
+    nbytes: of weights, cache: of keys and values."""
 
     device: Device
     first: int
@@ -55,6 +58,7 @@ class DevicePart:
     nbytes: int
     embedding: bool
     head: bool
+    cache: int = 0
 
     @property
     def layers(self) -> range:
@@ -93,10 +97,10 @@ def measure(nbytes: Mapping[str, int]) -> BlockSizes:
     return BlockSizes(ends[True], tuple(layers[index] for index in range(len(layers))), ends[False])
 
 
-def place(sizes: BlockSizes, devices: Sequence[Device]) -> Placement:
+def place(sizes: BlockSizes, devices: Sequence[Device], working: int = 0) -> Placement:
     """Consecutive layers on every device, in the order given, the fullest one as empty as possible.
 
-    A device named twice counts as two that share its memory.
+    working: bytes that each device needs besides. A device named twice counts as two that share its memory.
     Raises UsageError if there are more devices than layers, UnsupportedError if the model does not fit.
     """
     if not 1 <= len(devices) <= len(sizes.layers):
@@ -104,10 +108,10 @@ def place(sizes: BlockSizes, devices: Sequence[Device]) -> Placement:
             f"{len(devices)} devices for {len(sizes.layers)} layers: each device needs at least one layer",
             "`devices`",
         )
-    limits = _limits(devices)
+    limits = [limit - working for limit in _limits(devices)]
     cuts = _cut(sizes.blocks, limits)
     if cuts is None:
-        raise _does_not_fit(sizes, devices)
+        raise _does_not_fit(sizes, devices, working)
     return Placement(
         tuple(
             _part(sizes, device, first, stop)
@@ -147,20 +151,22 @@ def _cut(blocks: Sequence[int], limits: Sequence[float]) -> tuple[int, ...] | No
 
 def _part(sizes: BlockSizes, device: Device, first: int, stop: int) -> DevicePart:
     embedding, head = first == 0, stop == len(sizes.layers)
-    return DevicePart(device, first, stop, sum(sizes.blocks[first:stop]), embedding, head)
+    cache = sizes.cache * (stop - first)
+    return DevicePart(device, first, stop, sum(sizes.blocks[first:stop]) - cache, embedding, head, cache)
 
 
-def _does_not_fit(sizes: BlockSizes, devices: Sequence[Device]) -> UnsupportedError:
+def _does_not_fit(sizes: BlockSizes, devices: Sequence[Device], working: int) -> UnsupportedError:
     room = ", ".join(
         f"{device.name} {'unknown' if math.isinf(limit) else in_units(int(limit))}"
         for device, limit in zip(devices, _limits(devices), strict=True)
     )
     largest = max(sizes.blocks)
+    besides = f", and {in_units(working)} on each to run," if working else ""
     return UnsupportedError(
-        f"the model's {in_units(sizes.total)} in {len(sizes.layers)} layers (largest {in_units(largest)}) "
-        f"do not fit on {len(devices)} devices with {room} free",
+        f"the model's {in_units(sizes.total)} in {len(sizes.layers)} layers (largest {in_units(largest)})"
+        f"{besides} do not fit on {len(devices)} devices with {room} free",
         "`devices`",
-        fix="name more `devices`, or load a smaller dtype with `dtype='bfloat16'`",
+        fix="name more `devices`, cpu as the last, or load a smaller dtype with `dtype='bfloat16'`",
     )
 
 

@@ -18,11 +18,14 @@ from converters.options import ConversionOptions
 from internlm_zoo.cli.checkpoint_options import CheckpointOptions, DeviceOptions, GivenOptions, ModelOptions
 from internlm_zoo.cli.convert import ExecutionOptions, OriginOptions, TargetOptions
 from internlm_zoo.cli.download import DownloadOptions
+from internlm_zoo.cli.fit import FitOptions
 from internlm_zoo.cli.mirror import ApplyOptions, DiffOptions, PlanOptions
 from internlm_zoo.downloads.request import DownloadRequest
 from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.loading.directory import LoadRequest
 from internlm_zoo.settings import Settings
+
+_OF_GENERATE = {"model_or_dir", "prompt", "max_new_tokens", "raw", "max_memory", "stream"}
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(name for name in package.__all__ if inspect.isfunction(getattr(package, name)))
@@ -81,11 +84,16 @@ def test_a_keyword_of_convert_is_a_field_of_what_it_makes_and_an_option():
 @pytest.mark.parametrize(
     ("name", "options", "own"),
     [
-        ("load", ModelOptions, {"model_or_dir", "parallel"}),
-        ("generate", ModelOptions, {"model_or_dir", "prompt", "max_new_tokens", "raw"}),
+        ("load", ModelOptions, {"model_or_dir", "parallel", "context", "max_memory"}),
+        (
+            "generate",
+            ModelOptions,
+            {"model_or_dir", "prompt", "max_new_tokens", "raw", "max_memory", "stream"},
+        ),
         ("score", ModelOptions, {"model_or_dir", "conversation"}),
         ("scores", ModelOptions, {"model_or_dir", "conversations"}),
         ("smoke_test", DeviceOptions, {"model_or_dir", "miniature"}),
+        ("fit", FitOptions, {"model_or_dir"}),
         ("inspect", CheckpointOptions, {"target", "deep", "fix_index", "workers"}),
         ("compare", GivenOptions, {"one", "other", "weights", "workers"}),
         ("plan_mirror", PlanOptions, {"file"}),

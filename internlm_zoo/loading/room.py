@@ -1,0 +1,126 @@
+"""Where a model goes with room for what it will keep: keys and values of a text, and what comes and goes.
+
+Without a wish for devices the first accelerator is tried, then all of them, then the CPU after them, whose
+layers run there: slower, and better than not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from converters.formats.shards import parse_size
+from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.fitting.memory import Workload, activation_bytes, cache_bytes, logit_bytes
+from internlm_zoo.fitting.network import ITEMSIZE, Network
+from internlm_zoo.loading.directory import MaxMemory
+from internlm_zoo.loading.placement import BlockSizes, Device, Placement, measure, place
+
+_LEAST = 1
+"""Tokens of a text that a placement has to have room for, unless more are asked for."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A model that looks for room. dtype: of its weights, keys and values, as torch names it."""
+
+    network: Network
+    dtype: str
+
+    def sizes(self, context: int) -> BlockSizes:
+        """Of its blocks, with room for one text of so many tokens."""
+        weights = {name: count * ITEMSIZE[self.dtype] for name, count in self.network.counts}
+        return replace(measure(weights), cache=cache_bytes(self.network, self._work(context)))
+
+    def working(self, context: int) -> int:
+        """What a device needs besides while it runs."""
+        work = self._work(context)
+        return max(
+            activation_bytes(self.network, work, 1, self.network.layers), logit_bytes(self.network, work)
+        )
+
+    def _work(self, context: int) -> Workload:
+        return Workload(context, 1, self.dtype, self.dtype)
+
+    def placed(self, devices: Sequence[Device], context: int) -> Placement:
+        """Raises what `place` raises."""
+        return place(self.sizes(context), devices, self.working(context))
+
+
+@dataclass(frozen=True)
+class Room:
+    """context: tokens of one text that there is room for besides. note: what a person should know of it."""
+
+    placement: Placement
+    context: int
+    note: str | None = None
+
+
+def find_room(need: Need, ways: Sequence[Sequence[Device]], context: int | None) -> Room:
+    """On the first of several rows of devices that holds it. context: tokens that there has to be room for;
+    None for as many as the model was trained on, where there is room, else fewer.
+
+    Raises UnsupportedError if it fits on none of them, with what the last one lacks; UsageError for more
+    devices than layers.
+    """
+    *others, last = ways
+    for devices in others:
+        try:
+            return _room(need, devices, context, first=devices is ways[0])
+        except UnsupportedError:
+            continue
+    return _room(need, last, context, first=last is ways[0])
+
+
+def _room(need: Need, devices: Sequence[Device], context: int | None, *, first: bool) -> Room:
+    wanted = context or need.network.trained or _LEAST
+    note = None if first else f"it goes on {', '.join(device.name for device in devices)}: {_why(devices)}"
+    try:
+        return Room(need.placed(devices, wanted), wanted, note)
+    except UnsupportedError:
+        if context is not None:
+            raise
+    fits = _longest(need, devices, wanted)
+    few = f"beside the weights there is room for {fits:,} tokens of {wanted:,} that it was trained on"
+    return Room(need.placed(devices, fits), fits, f"{note}; {few}" if note else few)
+
+
+def _why(devices: Sequence[Device]) -> str:
+    slow = ", and its layers there run slowly" if devices[-1].name == "cpu" else ""
+    return f"fewer do not hold it{slow}"
+
+
+def _longest(need: Need, devices: Sequence[Device], beyond: int) -> int:
+    """Fewer tokens than `beyond`. Raises UnsupportedError if not even _LEAST fit."""
+    need.placed(devices, _LEAST)
+    fits = _LEAST
+    while beyond - fits > 1:
+        middle = (fits + beyond) // 2
+        try:
+            need.placed(devices, middle)
+            fits = middle
+        except UnsupportedError:
+            beyond = middle
+    return fits
+
+
+def memory_limits(most: MaxMemory) -> int | dict[str, int] | None:
+    """Bytes, for every device or by name. Raises UsageError for what is no size."""
+    if isinstance(most, Mapping):
+        return {name: parse_size(size) for name, size in most.items()}
+    if most is None or isinstance(most, int) or "=" not in most:
+        return None if most is None else parse_size(most)
+    pairs = (part.rpartition("=") for part in most.split(","))
+    return {name.strip(): parse_size(size) for name, _, size in pairs}
+
+
+def limited(devices: Sequence[Device], most: int | Mapping[str, int] | None) -> tuple[Device, ...]:
+    """No more of each than `most` bytes; of one that is not here, so many."""
+    limits = most if isinstance(most, Mapping) else dict.fromkeys((one.name for one in devices), most)
+    return tuple(_limited(device, limits.get(device.name)) for device in devices)
+
+
+def _limited(device: Device, most: int | None) -> Device:
+    if most is None or (device.memory is not None and device.memory <= most):
+        return device
+    return Device(device.name, most)
