@@ -9,8 +9,8 @@ from pathlib import Path
 
 DATA = Path(__file__).with_name("cards.json")
 RESERVE = 1 << 30
-"""Bytes of a card that are left alone: the CUDA context and the libraries' workspaces take about 0.6 GB
-(docs/fit.md), and torch's allocator leaves gaps."""
+"""Bytes of a card that are left alone: CUDA's context and kernels take 0.73 GB (docs/fit.md), workspaces of
+libraries some more, and torch's allocator leaves gaps."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from internlm_zoo.checkpoints.inspection import opened
 from internlm_zoo.checkpoints.quantised import refuse_quantised
 from internlm_zoo.errors import UsageError
 from internlm_zoo.fitting.cards import Card, common_cards
-from internlm_zoo.fitting.memory import Workload
+from internlm_zoo.fitting.memory import Workload, check_count
 from internlm_zoo.fitting.network import (
     CACHE_ITEMSIZE,
     ITEMSIZE,
@@ -133,9 +133,7 @@ def _check(request: FitRequest) -> None:
         if value not in (None, *known):
             raise UsageError(f"{value!r} is no element type to plan for", f"`{name}`", ", ".join(known))
     for name in ("context", "batch", "tp", "pp"):
-        value = getattr(request, name)
-        if value is not None and value < 1:
-            raise UsageError(f"it is {value}, and has to be 1 or more", f"`{name}`")
+        check_count(name, getattr(request, name))
 
 
 def _network(

@@ -34,6 +34,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from converters.geometry.logical import pattern_of
+from converters.values import MAX_COUNT, shown
+from internlm_zoo.errors import UsageError
 from internlm_zoo.fitting.network import CACHE_ITEMSIZE, ITEMSIZE, Network
 
 _FLOAT32 = 4
@@ -52,6 +54,12 @@ _CUT: Mapping[str, str] = {
     "layers.N.mlp.down.weight": "inter",
     "head.weight": "vocab",
 }
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Raises UsageError for less than 1, and for more than any model could take."""
+    if value is not None and not 1 <= value < MAX_COUNT:
+        raise UsageError(f"it is {shown(value)}, and has to be 1 or more, below {MAX_COUNT:,}", f"`{name}`")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from converters import Checkpoint
 from converters.config.facts import Facts, dtype_name
+from converters.config.rope import DYNAMIC, kind_of
 from converters.geometry.logical import AXES, HALVES, flat_shape
 from internlm_zoo.registry import Model, Registry
 
@@ -124,7 +125,9 @@ def contexts(model: Model | None, facts: Facts) -> tuple[int | None, int | None]
     positions = stated.get("max_position_embeddings")
     trained = (model.context.trained if model else None) or positions
     scaling = stated.get("rope_scaling")
-    factor = scaling.get("factor", 1) if isinstance(scaling, Mapping) else 1
+    factor = 1
+    if isinstance(scaling, Mapping) and kind_of(scaling) == DYNAMIC:
+        factor = scaling["factor"]
     claimed = model.context.claimed if model else None
     served = (claimed, positions and int(positions * factor), trained)
     return trained, max((tokens for tokens in served if tokens), default=None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from converters.config.facts import dtype_name
 from internlm_zoo.checkpoints.facts import naming_models
 from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.fitting.memory import check_count
 from internlm_zoo.fitting.network import ITEMSIZE, network_of
 from internlm_zoo.loading.directory import LoadRequest, MaxMemory, ModelDirectory, open_directory
 from internlm_zoo.loading.placement import Placement
@@ -94,8 +95,7 @@ def plan_directory(
 
     if dtype not in (None, *ITEMSIZE):
         raise UsageError(f"'{dtype}' is not a dtype to load in", "`dtype`", fix=", ".join(ITEMSIZE))
-    if context is not None and context < 1:
-        raise UsageError(f"it is {context}, and has to be 1 or more", "`context`")
+    check_count("context", context)
     network = network_of(directory.checkpoint, directory.model)
     need = Need(network, dtype or dtype_name(directory.checkpoint.dtype))
     most = memory_limits(max_memory)
