@@ -11,6 +11,7 @@ import converters
 from converters.formats.access import is_directory
 from converters.formats.shards import parse_size
 from internlm_zoo.checkpoints.facts import known_facts, naming_models
+from internlm_zoo.checkpoints.identity import recorded_model
 from internlm_zoo.checkpoints.inspection import opened
 from internlm_zoo.checkpoints.quantised import refuse_quantised
 from internlm_zoo.errors import UsageError
@@ -148,7 +149,7 @@ def _network(
             return network, REGISTRY
     with opened(target, registry, settings, progress.note) as (folder, found, release):
         refuse_quantised(release, registry)
-        entry = entry or found
+        entry = entry or found or recorded_model(folder, registry)
         known = known_facts(entry, registry)
 
         def read() -> converters.Checkpoint:
