@@ -144,5 +144,5 @@ def test_what_cannot_be_scored_is_a_usage_error(reward, tmp_path, zoo, arguments
 def test_smoke_shows_the_scores_of_answers(reward, zoo):
     code, out, _ = zoo("smoke", reward / "hf", "--json")
     (result,) = json.loads(out)["results"]
-    assert code == 0 and result["sentence"].startswith("scores ")
+    assert code == 0 and "scores " in result["sentence"]
     assert result["sentence"].count(",") == 3
