@@ -90,6 +90,16 @@ def test_a_file_that_was_cut_off_since_it_was_planned_is_named(directories, tmp_
     assert caught.value.where == str(folder / "model.safetensors")
 
 
+def test_ranks_that_hold_another_copy_of_a_norm_are_no_model(directories, tmp_path):
+    folder = copied(directories[MODELS[0], "original tp2 pp2"], tmp_path / "copy")
+    (file,) = folder.glob("model_tp1_pp1.pt")
+    state = torch.load(file, weights_only=True)
+    state["norm.weight"].view(torch.int16)[-1] ^= 1
+    torch.save(state, file)
+    with pytest.raises(IntegrityError, match=r"norm\.weight differs between ranks"):
+        loaded_from(folder, tmp_path, known_as=MODELS[0])
+
+
 def test_the_command_line_has_the_flag(zoo, directories):
     for flag in ("--mmap", "--no-mmap"):
         code, _, err = zoo("load", directories[MODELS[0], "llama"], flag)
