@@ -6,7 +6,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from itertools import takewhile
 from typing import TypeVar
 
@@ -83,6 +82,8 @@ def in_threads(
 def alongside(work: Callable[[], R]) -> Callable[[], R]:
     """Begin `work` in a thread of its own; what is returned waits for it and gives what it gave, or raised.
     Where there is no thread it is done when it is asked for."""
+    from concurrent.futures import Future  # which commands that start no thread need not wait for
+
     outcome: Future[R] = Future()
 
     def run() -> None:

@@ -8,11 +8,21 @@ import sys
 
 from converters.system.threads import available
 
-# In the order `--help` shows them.
-_MODULES = (
-    *("catalogue", "download", "cache", "lock", "status"),
-    *("convert", "checkpoints", "fit", "models", "mirror", "serve", "demo"),
-)
+# Module -> its commands and groups, in the order `--help` shows them.
+_MODULES = {
+    "catalogue": ("list", "show", "evals", "registry"),
+    "download": ("download", "verify"),
+    "cache": ("cache",),
+    "lock": ("lock",),
+    "status": ("status",),
+    "convert": ("convert",),
+    "checkpoints": ("fingerprint", "compare", "inspect"),
+    "fit": ("fit",),
+    "models": ("load", "generate", "score", "smoke"),
+    "mirror": ("mirror",),
+    "serve": ("serve",),
+    "demo": ("demo",),
+}
 
 # Libraries that make one for every processor and, where they get none, interrupt the process (OpenBLAS raises
 # SIGINT in blas_thread_init), end it (OpenMP) or panic (Rust's rayon, in tokenizers).
@@ -32,8 +42,9 @@ def main(args: list[str] | None = None) -> None:
 
         reserve_descriptors()
         _ask_for_few_threads()
-        load_commands()
-        code = run(sys.argv[1:] if args is None else args)
+        args = sys.argv[1:] if args is None else args
+        load_commands(*args[:1])
+        code = run(args)
     except KeyboardInterrupt as error:
         code = code_of(error)
     except SystemExit as error:  # of a library that has handlers of its own, as Ray's
@@ -41,9 +52,9 @@ def main(args: list[str] | None = None) -> None:
     sys.exit(outcome(code))
 
 
-def load_commands() -> None:
-    """Registers every command with `internlm_zoo.cli.shell.app`."""
-    for module in _MODULES:
+def load_commands(name: str | None = None) -> None:
+    """Registers every command with `internlm_zoo.cli.shell.app`; of one that is named, its module's alone."""
+    for module in [one for one, names in _MODULES.items() if name in names] or _MODULES:
         importlib.import_module(f"internlm_zoo.cli.{module}")
 
 

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -29,15 +30,10 @@ class Options:
 def expanded(parameters: Iterable[inspect.Parameter]) -> Iterator[inspect.Parameter]:
     """Each option by itself, as typer reads it."""
     for one in parameters:
-        if not _is_group(one):
+        if _is_group(one):
+            yield from _options_of(one.annotation)
+        else:
             yield _declared(one.replace(kind=one.KEYWORD_ONLY))
-            continue
-        hints = get_type_hints(one.annotation, include_extras=True)
-        for field in fields(one.annotation):
-            default = inspect.Parameter.empty if field.default is MISSING else field.default
-            yield _declared(
-                inspect.Parameter(field.name, one.KEYWORD_ONLY, default=default, annotation=hints[field.name])
-            )
 
 
 def collected(parameters: Iterable[inspect.Parameter], values: dict[str, Any]) -> dict[str, Any]:
@@ -49,6 +45,17 @@ def collected(parameters: Iterable[inspect.Parameter], values: dict[str, Any]) -
         else plain[one.name]
         for one in parameters
     }
+
+
+@cache  # many commands share a group, and annotations take long to evaluate
+def _options_of(group: type[Options]) -> tuple[inspect.Parameter, ...]:
+    hints, keyword = get_type_hints(group, include_extras=True), inspect.Parameter.KEYWORD_ONLY
+    unset = inspect.Parameter.empty
+    defaults = ((one.name, unset if one.default is MISSING else one.default) for one in fields(group))
+    return tuple(
+        _declared(inspect.Parameter(name, keyword, default=default, annotation=hints[name]))
+        for name, default in defaults
+    )
 
 
 def _declared(parameter: inspect.Parameter) -> inspect.Parameter:

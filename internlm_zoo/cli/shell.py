@@ -107,6 +107,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(lambda: None)  # for typer to ask for a command's name also where only one is imported
 _groups: dict[str, typer.Typer] = {}
 
 

@@ -75,11 +75,10 @@ def bench_load(request: LoadRequest, runs: int, settings: Settings, progress: Pr
     if plan.directory.checkpoint.format == "llama" and len(_devices(plan)) == 1 and not plan.directory.scores:
         ways[THEIRS] = here
     found: dict[str, list[LoadTimes]] = {way: [] for way in ways}
-    for _ in range(runs):
+    for number in range(runs):
+        progress.note(f"run {number + 1} of {runs}")
         for way, asked in ways.items():
-            progress.start(way, None)
             found[way].append(run(asked, settings, stock=way == THEIRS))
-            progress.finish(way)
     return LoadBench(plan, runs, {way: median(times) for way, times in found.items()})
 
 
