@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -69,6 +70,7 @@ def test_layers_on_the_accelerator_and_the_processor_give_the_golden_tokens(
 def test_the_accelerator_holds_the_weights_and_little_else(directories, tmp_path, device):
     if torch.device(device).type != "cuda":
         pytest.skip("only CUDA counts what is allocated")
+    gc.collect()  # models of earlier tests
     before = torch.cuda.memory_allocated(device)
     loaded = loaded_on(directories, MODELS[0], "hf", tmp_path, device, dtype="bfloat16")
     weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
