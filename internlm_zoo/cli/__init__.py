@@ -11,7 +11,7 @@ from converters.system.threads import available
 # Module -> its commands and groups, in the order `--help` shows them.
 _MODULES = {
     "catalogue": ("list", "show", "evals", "registry"),
-    "download": ("download", "verify"),
+    "download": ("download", "pull", "verify"),
     "cache": ("cache",),
     "lock": ("lock",),
     "status": ("status",),

@@ -21,6 +21,20 @@ def zoo(*args: str, **options) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_command_is_registered_by_the_module_that_is_imported_for_it():
+    code = (
+        "from typer.main import get_command\n"
+        "from internlm_zoo import cli\n"
+        "from internlm_zoo.cli.shell import app\n"
+        "for module, names in cli._MODULES.items():\n"
+        "    before = set(get_command(app).commands)\n"
+        "    cli.load_commands(names[0])\n"
+        "    assert set(get_command(app).commands) - before == set(names), module\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 @pytest.mark.parametrize(
     "args", [["--help"], ["list"], ["show", "internlm-chat-20b"], ["evals"]], ids=lambda args: args[0]
 )
