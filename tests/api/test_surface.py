@@ -107,7 +107,7 @@ def test_options_have_the_names_of_keywords(name, options, own):
 
 def test_what_is_loaded_is_asked_for_by_the_keywords_of_load():
     assert names(LoadRequest) - {"model"} == keywords("load") - CONTEXT - {"model_or_dir"}
-    assert keywords("plan_load") == keywords("load")
+    assert keywords("plan_load") - {"download"} == keywords("bench_load") - {"runs"} == keywords("load")
 
 
 def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
