@@ -19,12 +19,18 @@ Alive at once are, at most,
     query   (s + 1) h + 4 q   q itself, q cos, the turned half, and that times sin (apply_rotary_pos_emb)
     key     (s + 1) h + 2 q + 3 k   the same of k beside both q, while the cache has no k and v of this layer
     mlp     (s + 2) h + 3 i   act(gate), up and their product (LlamaMLP.forward)
+    scores  (s + 1) h + 5 q + (2 e + 1) heads n context + e context^2   on GPUs that have to keep them
 
 and beside each of them 2 n dim e of cosines and sines (LlamaRotaryEmbedding), and ids, positions and mask of
 8 bytes a token. When the logits are made the activations are gone: those of the last token of each text, and
 the same again in float32 (`GenerationMixin._sample`), are vocab (e + 4) of each text, beside the indices and
 the ids once more. What counts is the larger of the two. A reward model is not asked by `generate`: its texts
 share their positions. docs/fit.md holds this against what was measured.
+
+On GPUs the kernels that keep no scores take 16 bits, and float32 where every query head has keys of its own
+(sdp_utils.cpp of torch). Else `_scaled_dot_product_attention_math` (attention.cpp) keeps the scores, their
+softmax and a byte for each that says which are infinite, beside the mask, q, keys and values repeated for
+every query head, and q and keys scaled.
 """
 
 from __future__ import annotations
@@ -65,12 +71,14 @@ def check_count(name: str, value: int | None) -> None:
 @dataclass(frozen=True)
 class Workload:
     """What is asked of a model. context: tokens of each text, prompt and answer. batch: texts at once. dtype:
-    of weights and activations, cache_dtype: of keys and values, as torch names them."""
+    of weights and activations, cache_dtype: of keys and values, as torch names them. gpu: whether it runs on
+    one, whose kernels differ from the CPU's."""
 
     context: int
     batch: int
     dtype: str
     cache_dtype: str
+    gpu: bool = True
 
     @property
     def itemsize(self) -> int:
@@ -121,16 +129,28 @@ def activation_bytes(network: Network, work: Workload, tp: int, layers: int) -> 
     query = work.tokens * network.heads // tp * network.head_dim * work.itemsize
     key = work.tokens * -(-network.kv_heads // tp) * network.head_dim * work.itemsize
     inner = work.tokens * network.inter // tp * work.itemsize
+    scores = score_bytes(network, work, tp)
     kept = 1 if layers == 1 else 2
     most = max(
         (kept + 1) * stream + 2 * wide,
         (kept + 1) * stream + 4 * query,
         (kept + 1) * stream + 2 * query + 3 * key,
         (kept + 2) * stream + 3 * inner,
+        (kept + 1) * stream + 5 * query + scores if scores else 0,
     )
     positions = work.context if network.scores else work.tokens
     rotary = 2 * positions * network.head_dim * work.itemsize
     return most + rotary + (1 if network.scores else 3) * _INDEX * positions
+
+
+def score_bytes(network: Network, work: Workload, tp: int) -> int:
+    """What attention of one of tp ranks keeps of every pair of tokens of a text: nothing, where a kernel for
+    its element type and heads puts them together as it goes."""
+    heads, kv_heads = network.heads // tp, -(-network.kv_heads // tp)
+    if not work.gpu or work.itemsize < _FLOAT32 or (work.itemsize == _FLOAT32 and heads == kv_heads):
+        return 0
+    mask = work.itemsize * work.context * work.context
+    return (2 * work.itemsize + 1) * heads * work.tokens * work.context + mask
 
 
 def logit_bytes(network: Network, work: Workload) -> int:

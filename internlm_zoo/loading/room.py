@@ -32,19 +32,20 @@ class Need:
         weights = {name: count * ITEMSIZE[self.dtype] for name, count in self.network.counts}
         return replace(measure(weights), cache=cache_bytes(self.network, self._work(context)))
 
-    def working(self, context: int) -> int:
-        """What a device needs besides while it runs."""
-        work = self._work(context)
+    def working(self, context: int, *, gpu: bool) -> int:
+        """What a device needs besides while it runs. gpu: whether one of them is a GPU."""
+        work = self._work(context, gpu=gpu)
         return max(
             activation_bytes(self.network, work, 1, self.network.layers), logit_bytes(self.network, work)
         )
 
-    def _work(self, context: int) -> Workload:
-        return Workload(context, 1, self.dtype, self.dtype)
+    def _work(self, context: int, *, gpu: bool = True) -> Workload:
+        return Workload(context, 1, self.dtype, self.dtype, gpu)
 
     def placed(self, devices: Sequence[Device], context: int) -> Placement:
         """Raises what `place` raises."""
-        return place(self.sizes(context), devices, self.working(context))
+        gpu = any(not device.name.startswith("cpu") for device in devices)
+        return place(self.sizes(context), devices, self.working(context, gpu=gpu))
 
 
 @dataclass(frozen=True)

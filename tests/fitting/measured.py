@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from internlm_zoo import fit
-from internlm_zoo.fitting.ranks import RankMemory
-from internlm_zoo.loading.directory import LoadRequest
+from internlm_zoo.fitting.memory import Workload
+from internlm_zoo.fitting.network import network_of
+from internlm_zoo.fitting.ranks import RankMemory, rank_memory
+from internlm_zoo.loading.directory import LoadRequest, open_directory
 from internlm_zoo.loading.load import load_model
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
@@ -39,8 +41,20 @@ def held_against(
         directory.mkdir()
         draw_miniature(registry.model(name), registry, directory)
     context, batch, dtype = load
-    found = fit(directory, context=context, batch=batch, dtype=dtype, known_as=name, settings=settings)
-    return found.stages[0], measured(directory, context, batch, dtype, device)
+    if device == "cpu":
+        said = on_the_cpu(
+            LoadRequest(directory, known_as=name), Workload(context, batch, dtype, dtype, False), settings
+        )
+    else:
+        asked: dict[str, Any] = {"context": context, "batch": batch, "dtype": dtype}
+        said = fit(directory, **asked, known_as=name, settings=settings).stages[0]
+    return said, measured(directory, context, batch, dtype, device)
+
+
+def on_the_cpu(request: LoadRequest, work: Workload, settings: Settings) -> RankMemory:
+    """The same formula where no kernel keeps scores; `fit` itself is asked about GPUs."""
+    opened = open_directory(request, settings=settings)
+    return rank_memory(network_of(opened.checkpoint, opened.model), work)[0]
 
 
 def measured(directory: Path, context: int, batch: int, dtype: str, device: str = "cpu") -> Measured:

@@ -59,6 +59,42 @@ def test_the_largest_part_of_a_long_prompt_is_its_mlp(settings):
     assert found.stages[0].logits == 92544 * (2 + 4) + 1000 * 4 * 8
 
 
+def scores_of(settings, **how):
+    """Bytes of activations that grow with the square of the tokens."""
+    one, two = (
+        zoo_api.fit("internlm2-7b", context=n, settings=settings, **how).stages[0] for n in (8000, 16000)
+    )
+    return two.activations - 2 * one.activations
+
+
+@pytest.mark.parametrize(
+    ("how", "heads"),
+    [
+        ({"dtype": "float32"}, 32),
+        ({"dtype": "float32", "tp": 4}, 8),
+        ({"dtype": "float32", "batch": 2}, 64),
+        ({"dtype": "float32", "tp": 32}, 0),  # each rank has one head, and its keys
+        ({"dtype": "bfloat16"}, 0),
+    ],
+)
+def test_a_gpu_keeps_every_score_of_heads_that_share_keys_in_float32(settings, how, heads):
+    mask = 4 if heads else 0
+    assert scores_of(settings, **how) == (9 * heads + mask) * 2 * 8000 * 8000
+
+
+def test_every_head_with_keys_of_its_own_keeps_no_scores_in_float32(settings):
+    one, two = (
+        zoo_api.fit("internlm-7b", context=n, dtype="float32", settings=settings) for n in (8000, 16000)
+    )
+    assert two.stages[0].activations == 2 * one.stages[0].activations
+
+
+def test_the_longest_context_of_a_card_in_float32_is_that_of_the_scores(settings):
+    """80 GB less 31 GB of weights hold 9 bytes x 32 heads x 12,200 tokens squared; the rest is small."""
+    found = zoo_api.fit("internlm2-7b", context=512, dtype="float32", gpu_mem="80GB", settings=settings)
+    assert 12_000 < found.verdicts[0].longest_context < 13_000
+
+
 def test_ranks_hold_their_shares_and_whole_what_is_not_cut(settings):
     whole = zoo_api.fit("internlm2-7b", context=4096, settings=settings).stages[0]
     norms, embedding = 2 * (32 * 2 + 1) * 4096, 2 * 92544 * 4096

@@ -92,3 +92,10 @@ def test_a_plan_fetches_headers_and_stores_nothing(zoo, hub, tmp_path):
     assert facts["bytes"] == pytest.approx(weights_at(tmp_path), rel=0.01)
     assert 0 < hub.sent < 0.03 * weights_at(tmp_path)
     assert not (tmp_path / "home").exists()
+
+
+def test_scores_are_given_room_on_a_gpu_and_not_on_the_processor(need):
+    """In float32 a GPU keeps 9 bytes for each of 32 heads and pair of tokens: 1.2 GB of 2,048."""
+    wide = Need(need.network, "float32")
+    fits = {name: find_room(wide, [cards(33.5, names=(name,))], None).context for name in ("cuda:0", "cpu")}
+    assert 2000 < fits["cuda:0"] < 2500 < 5000 < fits["cpu"]
