@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from internlm_zoo.api.running import score as score
     from internlm_zoo.api.running import scores as scores
     from internlm_zoo.api.running import smoke_test as smoke_test
+    from internlm_zoo.api.training import checkpoint_reader as checkpoint_reader
+    from internlm_zoo.api.training import iter_tensors as iter_tensors
     from internlm_zoo.display.notebook import NotebookProgress as NotebookProgress
     from internlm_zoo.errors import Cancelled as Cancelled
     from internlm_zoo.errors import ZooError as ZooError
@@ -58,6 +60,7 @@ _HOMES = {
     **dict.fromkeys(("apply_mirror", "diff_mirror", "plan_mirror"), "internlm_zoo.api.mirrors"),
     **dict.fromkeys(("bench_load", "generate", "load", "plan_load"), "internlm_zoo.api.running"),
     **dict.fromkeys(("score", "scores", "smoke_test"), "internlm_zoo.api.running"),
+    **dict.fromkeys(("checkpoint_reader", "iter_tensors"), "internlm_zoo.api.training"),
 }
 __all__ = sorted(_HOMES)
 

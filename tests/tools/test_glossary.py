@@ -22,7 +22,7 @@ GLOSSARY = Path(__file__).parents[2] / "docs" / "glossary.md"
 # Verbs, adjectives and particles of those names, and words that nobody looks up.
 NO_NOUNS = """
 accept all apply cached cancel carry check compare convert debug deep diff download dry exclude export
-first fix force from generate get given held include inspect install json kept known list llama load
+first fix force from generate get given held include inspect install iter json kept known list llama load
 local lossy max multiple nbytes new no normalised one open or order other out p pad pull q quick quiet
 raw read repair reverse rm run set show sort special status stop test to unchanged v validate verbose
 verify vocab zoo completion mlp dir hf
