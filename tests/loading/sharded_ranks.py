@@ -3,7 +3,8 @@ prints: a line of JSON for each checkpoint and rank.
 
     python -m tests.loading.sharded_ranks FOLDER '[["MODEL", "LLAMA_DIRECTORY", "CHECKPOINT"], ...]'
 
-The processes are forked, so that torch is imported once.
+A checkpoint without a LLAMA_DIRECTORY (null) is one that does not load. The processes are forked, so that
+torch is imported once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard
@@ -29,7 +31,7 @@ import internlm_zoo as zoo
 from internlm_zoo.loading.dcp import CheckpointReader
 from internlm_zoo.settings import Settings
 
-Job = tuple[str, str, str]
+Job = tuple[str, str | None, str]
 IDS = torch.tensor([[1, 3, 14, 15, 9, 26, 5]])
 COLUMNS = ("o_proj.weight", "down_proj.weight")
 
@@ -65,8 +67,32 @@ def different(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tens
     return [name for name in wanted if not torch.equal(found[name].full_tensor(), wanted[name])]
 
 
+def failures(job: Job, settings: Settings) -> dict[str, object]:
+    """By rank, what each rank is told of the failures of all."""
+    reader = zoo.checkpoint_reader(job[2], known_as=job[0], settings=settings)
+    try:
+        dcp.load(
+            {name: torch.empty(one.shape) for name, one in reader.tensors.items()}, storage_reader=reader
+        )
+    except CheckpointException as error:
+        told = {rank: [type(one).__name__, one.what] for rank, (one, _) in error.failures.items()}
+        return {"world": dist.get_world_size(), "failures": told}
+    return {}
+
+
+def stage(reader: CheckpointReader, wanted: Mapping[str, torch.Tensor]) -> list[str]:
+    """What is wrong with a part of the model that no other rank has, as of a pipeline."""
+    number, of = dist.get_rank(), dist.get_world_size()
+    mine = {name: torch.empty_like(tensor) for name, tensor in list(wanted.items())[number::of]}
+    reader.check(mine)
+    dcp.load(mine, storage_reader=reader)
+    return [name for name, tensor in mine.items() if not torch.equal(tensor, wanted[name])]
+
+
 def run(job: Job, meshes: list[DeviceMesh], settings: Settings) -> dict[str, object]:
     known_as, llama, checkpoint = job
+    if llama is None:
+        return failures(job, settings)
     theirs = AutoModelForCausalLM.from_pretrained(llama, dtype=torch.bfloat16).eval()
     wanted, wrong, same = theirs.state_dict(), [], True
     for mesh in meshes:
@@ -81,6 +107,7 @@ def run(job: Job, meshes: list[DeviceMesh], settings: Settings) -> dict[str, obj
         wrong += different(model.state_dict(), wanted) + different(cut, wanted)
         with torch.no_grad():
             same &= torch.equal(model(input_ids=IDS).logits, theirs(input_ids=IDS).logits)
+    wrong += stage(reader, wanted)
     return {"world": dist.get_world_size(), "parameters": len(wanted), "different": wrong, "logits": same}
 
 

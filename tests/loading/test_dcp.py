@@ -195,11 +195,17 @@ def test_files_that_are_not_what_their_headers_said_are_named(sources, tmp_path)
     assert isinstance(error, IntegrityError) and error.where == str(folder / "model_tp1_pp0.pt")
 
 
-def test_ranks_that_hold_another_copy_of_a_norm_are_no_checkpoint(sources, tmp_path):
-    folder = shutil.copytree(sources["original 2x2"], tmp_path / "copy")
+def other_norm(source: Path, target: Path) -> Path:
+    """A copy of a grid of 2 x 2 whose last file has another norm than the one before it."""
+    folder = shutil.copytree(source, target)
     state = torch.load(folder / "model_tp1_pp1.pt", weights_only=True)
     state["norm.weight"].view(torch.int16)[-1] ^= 1
     torch.save(state, folder / "model_tp1_pp1.pt")
+    return folder
+
+
+def test_ranks_that_hold_another_copy_of_a_norm_are_no_checkpoint(sources, tmp_path):
+    folder = other_norm(sources["original 2x2"], tmp_path / "copy")
     error = failure_of(reader_of(folder), {name: torch.empty(tensor.shape) for name, tensor in WHOLE.items()})
     assert isinstance(error, IntegrityError) and "differs between ranks" in error.what
     with pytest.raises(IntegrityError, match="differs between ranks"):
@@ -233,8 +239,10 @@ def test_a_rank_reads_its_share_of_the_bytes(tmp_path, form):
 
 @pytest.mark.slow
 def test_fsdp_on_several_ranks_has_the_parameters_that_from_pretrained_gives(directories, tmp_path):
-    """On 2 and on 4: FSDP over all of them and, on 4, over a mesh of 2 x 2; and tensor-parallel DTensors."""
-    jobs = []
+    """On 2 and on 4: FSDP over all of them and, on 4, over a mesh of 2 x 2; tensor-parallel DTensors; stages.
+    What the first rank finds wrong every rank is told."""
+    damaged = other_norm(directories[MODELS[0], "original tp2 pp2"], tmp_path / "damaged")
+    jobs: list[tuple[str, str | None, str]] = [(MODELS[0], None, str(damaged))]
     for model in MODELS:
         llama, tp4 = directories[model, "llama"], tmp_path / f"{model}-tp4"
         zoo.convert(llama, tp4, to="original", tp=4, evidence=False, settings=home_of(tmp_path))
@@ -250,7 +258,12 @@ def test_fsdp_on_several_ranks_has_the_parameters_that_from_pretrained_gives(dir
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert sorted({one["world"] for one in results}) == [2, 4]
     assert len(results) == (2 + 4) * len(jobs)
-    for one in results:
+    for one in [one for one in results if "failures" in one]:
+        ((kind, what),) = one["failures"].values()
+        assert kind == "IntegrityError" and "norm.weight differs between ranks" in what
+    loaded = [one for one in results if "failures" not in one]
+    assert len(loaded) == (2 + 4) * (len(jobs) - 1)
+    for one in loaded:
         assert one["parameters"] > 20 and one["different"] == [], one
         assert one["logits"], one
 

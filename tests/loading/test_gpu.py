@@ -77,6 +77,22 @@ def test_the_accelerator_holds_the_weights_and_little_else(directories, tmp_path
     assert weights <= torch.cuda.memory_allocated(device) - before < 1.05 * weights + 65536
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_state_dict_on_the_accelerator_is_filled(directories, tmp_path, device, dtype):
+    import torch.distributed.checkpoint as dcp
+
+    from internlm_zoo import checkpoint_reader
+
+    folder = directories[MODELS[1], "original tp2 pp2"]
+    reader = checkpoint_reader(folder, known_as=MODELS[1], settings=home_of(tmp_path))
+    state = {name: torch.empty(one.shape, dtype=dtype, device=device) for name, one in reader.tensors.items()}
+    dcp.load(state, storage_reader=reader)
+    loaded = loaded_on(directories, MODELS[1], "llama", tmp_path, "cpu", dtype="bfloat16")
+    for name, parameter in loaded.model.named_parameters():
+        assert torch.equal(state[name].cpu(), parameter.to(dtype))
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_smoke_passes_on_the_accelerator(zoo, directories, model, device):
     code, out, err = zoo("smoke", directories[model, "original"], "--as", model, "--devices", device)
