@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.redaction import errors_redacted
+from internlm_zoo.errors import UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
@@ -229,16 +231,20 @@ def smoke_test(
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
+    record: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> SmokeResult:
     """Load a model and judge what it generates: `ok`, and a sentence saying why.
 
-    Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere.
+    Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere; and
+    by what a few passages cost it, where a mistake of a conversion that explains a failure is named.
 
     miniature: a small random model of the layout of this one of the registry, which is not downloaded.
+    record: a new file, an overlay of the registry, for what the passages cost a model that passes.
     model_or_dir, devices, known_as, given, weights, progress, settings: as of `load`.
-    Raises what `load` raises; a model that fails is a result.
+    Raises what `load` raises; UsageError for a recording that is there or of a model without a name,
+    IntegrityError for one of other weights than the registry's. A model that fails is a result.
     """
     from internlm_zoo.loading.directory import LoadRequest
     from internlm_zoo.smoke.miniature import smoke_miniature
@@ -246,9 +252,12 @@ def smoke_test(
 
     name, settings = os.fspath(model_or_dir), Settings.or_environment(settings)
     if miniature:
+        if record is not None:
+            raise UsageError("random weights are not recorded", "`record`")
         return smoke_miniature(name, settings=settings, devices=devices)
     request = LoadRequest(name, devices=devices, known_as=known_as, given=given, weights=weights)
-    return run(request, settings=settings, progress=progress)
+    file = None if record is None else Path(record)
+    return run(request, settings=settings, progress=progress, record=file)
 
 
 def _planned(

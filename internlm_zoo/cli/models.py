@@ -134,17 +134,25 @@ def smoke(
     model: Annotated[str | None, typer.Argument(help="Registry name or directory.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every model of the registry.")] = False,
     miniature: Annotated[bool, "A small random model of the same layout; no download."] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record", metavar="FILE", help="A new overlay for what passages cost it, if it passes."
+        ),
+    ] = None,
 ) -> CommandResult:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
-    Exits with 1 if a model fails; its line says why.
+    Exits with 1 if a model fails; its line says why, and which mistake was made where one explains it.
     """
     if every == (model is not None):
         raise UsageError("name one model or directory, or say --all", "smoke")
     if (options.known_as or options.weights) and (every or miniature):
         raise UsageError("--as and --weights say what one directory holds", "smoke")
+    if record and every:
+        raise UsageError("it records one model", "--record", "name a model instead of --all")
     require_here()
-    how = {**options.keywords(), "miniature": miniature, "settings": shell.settings}
+    how = {**options.keywords(), "miniature": miniature, "record": record, "settings": shell.settings}
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):

@@ -165,12 +165,30 @@ def all_logits(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
     return (logits[0] if logits.dim() == 3 else logits).float().cpu()
 
 
+def padded_logits(loaded: Loaded, batch: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Logits [texts, tokens of the longest, vocab] in one pass, where and in what the model computes them.
+    What follows the last token of a shorter text means nothing."""
+    import torch
+
+    longest = max(map(len, batch))
+    with torch.inference_mode():
+        logits: torch.Tensor = _forward_all(
+            loaded, [[*ids, *[0] * (longest - len(ids))] for ids in batch]
+        ).logits
+    return logits
+
+
 def _forward(loaded: Loaded, ids: Sequence[int], **options: object) -> Any:
+    return _forward_all(loaded, [list(ids)], **options)
+
+
+def _forward_all(loaded: Loaded, batch: Sequence[list[int]], **options: object) -> Any:
+    """batch: texts of one length."""
     import torch
 
     device = loaded.plan.placement.first_device
     with quiet(), one_thread() if loaded.plan.parameters < _SMALL else nullcontext():
-        return loaded.model(input_ids=torch.tensor([list(ids)], device=device), **options)
+        return loaded.model(input_ids=torch.tensor(batch, device=device), **options)
 
 
 def _ids(loaded: Loaded, text: str, *, special: bool = True) -> list[int]:

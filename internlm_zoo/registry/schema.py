@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from internlm_zoo.registry.entry import Config, Day, Named, RegistryEntry, Sha256, Text
@@ -172,11 +172,23 @@ class Licence(RegistryEntry):
     """What held until then."""
 
 
+class PassageLoss(RegistryEntry):
+    """What one passage costs the model."""
+
+    nats: NonNegativeFloat
+    """Per character, over all tokens but the first."""
+    tokens: Sha256
+    """Of the passage's token ids, as JSON: another tokenizer or chat template gives others."""
+
+
 class Smoke(RegistryEntry):
     """How the model's smoke test judges what it generates."""
 
     golden: str | None = None
     """Name of the golden data in internlm_zoo/smoke/golden; null: statistical limits."""
+    passages: Mapping[str, PassageLoss] = Field(default_factory=dict)
+    """What the passages of internlm_zoo/smoke/passages.yaml cost, as `smoke_test(..., record=FILE)`
+    measures it; none: limits of any sound model."""
 
 
 class Model(Named):

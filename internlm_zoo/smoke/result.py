@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. sentence: what was found, for a person; on failure also what that means."""
+    """One thing looked at. sentence: what was found, for a person; on failure also what that means. cause:
+    the mistake that was made, where one explains the failure."""
 
     name: str
     ok: bool
     sentence: str
+    cause: str | None = None
 
 
 @dataclass(frozen=True)
 class SmokeResult:
-    """model: registry name or directory name. sentence: the first failure, or all that held."""
+    """model: registry name or directory name. sentence: the first failure, and its cause if it is known; or
+    all that held."""
 
     model: str
     ok: bool
@@ -29,5 +32,6 @@ def conclude(model: str, checks: Iterable[Check]) -> SmokeResult:
     """The checks as one result."""
     checks = tuple(checks)
     failed = [check.sentence for check in checks if not check.ok]
-    sentence = failed[0] if failed else "; ".join(check.sentence for check in checks)
-    return SmokeResult(model, not failed, sentence, checks)
+    causes = [check.cause for check in checks if check.cause]
+    said = [*failed[:1], *causes[:1]] if failed else [check.sentence for check in checks]
+    return SmokeResult(model, not failed, "; ".join(said), checks)

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from internlm_zoo.loading.directory import LoadRequest, ModelDirectory, open_directory
 from internlm_zoo.loading.generate import prompt_note
 from internlm_zoo.loading.load import Loaded, execute, plan_directory
 from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.progress import Progress
+from internlm_zoo.registry.schema import Smoke
 from internlm_zoo.settings import Settings
 from internlm_zoo.smoke.facts import facts_check, weights_check
+from internlm_zoo.smoke.recording import check_recordable, write_recording
 from internlm_zoo.smoke.result import Check, SmokeResult, conclude
 
 
-def smoke_test(request: LoadRequest, *, settings: Settings, progress: Progress | None = None) -> SmokeResult:
+def smoke_test(
+    request: LoadRequest, *, settings: Settings, progress: Progress | None = None, record: Path | None = None
+) -> SmokeResult:
     """Load the model and look at what it does. A model that fails is a result, not an error; raises what
-    loading raises."""
+    loading raises. record: the overlay to write what the passages cost it into, if it passes; raises what
+    `check_recordable` raises."""
     require_torch()
     directory = open_directory(request, settings=settings, progress=progress)
     if progress and (note := prompt_note(directory)):
         progress.note(note)
-    return judge(directory, devices=request.devices)
+    if record:
+        check_recordable(directory, record)
+    result = judge(directory, devices=request.devices)
+    if record and result.ok:
+        write_recording(_load(directory, request.devices, _known(directory)), record)
+    return result
 
 
 def judge(directory: ModelDirectory, *, devices: Sequence[str] | None = None) -> SmokeResult:
@@ -38,22 +49,33 @@ def _checks(directory: ModelDirectory, devices: Sequence[str] | None) -> Iterato
     weights = weights_check(directory)
     if weights:
         yield weights
-    golden = _golden_name(directory, weights)
-    # Golden data is float32's; other models are tried as they would be used.
-    loaded = execute(plan_directory(directory, devices=devices, dtype="float32" if golden else None))
-    yield from _behaviour(loaded, golden)
+    known = Smoke() if weights and not weights.ok else _known(directory)
+    yield from _behaviour(_load(directory, devices, known), known)
 
 
-def _golden_name(directory: ModelDirectory, weights: Check | None) -> str | None:
-    """Golden data of these very weights: what was trained further has none."""
+def _load(directory: ModelDirectory, devices: Sequence[str] | None, known: Smoke) -> Loaded:
+    """Golden data is float32's; other models are tried as they would be used."""
+    return execute(plan_directory(directory, devices=devices, dtype="float32" if known.golden else None))
+
+
+def _known(directory: ModelDirectory) -> Smoke:
+    """What is known of these very weights: of those trained further nothing."""
     changed = directory.identity is not None and directory.identity.changed
-    if directory.model is None or changed or (weights and not weights.ok):
-        return None
-    return directory.model.smoke.golden
+    return Smoke() if directory.model is None or changed else directory.model.smoke
 
 
-def _behaviour(loaded: Loaded, golden: str | None) -> Iterator[Check]:
+def _behaviour(loaded: Loaded, known: Smoke) -> Iterator[Check]:
     from internlm_zoo.smoke.golden import golden_checks, load_golden
+    from internlm_zoo.smoke.passage_check import passage_check
     from internlm_zoo.smoke.statistics import statistical_checks
 
-    yield from golden_checks(loaded, load_golden(golden)) if golden else statistical_checks(loaded)
+    golden = known.golden
+    checks = list(golden_checks(loaded, load_golden(golden)) if golden else statistical_checks(loaded))
+    yield from checks
+    if loaded.tokenizer and not loaded.plan.directory.scores and not _unreadable(checks):
+        yield passage_check(loaded, known.passages)
+
+
+def _unreadable(checks: Sequence[Check]) -> bool:
+    """Whether what failed leaves nothing to read to it: another tokenizer, or numbers that are none."""
+    return any(not check.ok and check.name in ("token ids", "vocabulary", "finite") for check in checks)

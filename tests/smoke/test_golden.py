@@ -24,7 +24,7 @@ def check_of(result, name):
 def test_the_demo_models_pass_by_name_with_every_prompt_golden(smoke, model):
     code, result = smoke(model)
     assert (code, result["ok"], result["model"]) == (0, True, model), result["sentence"]
-    names = ["facts", "fingerprint", "weights", "token ids", "logits", "tokens"]
+    names = ["facts", "fingerprint", "weights", "token ids", "logits", "tokens", "passages"]
     assert [check["name"] for check in result["checks"]] == names
 
 

@@ -17,7 +17,7 @@ BASE = MODELS[0]
 def test_a_trained_model_that_nothing_is_known_of_passes(smoke, directories, tmp_path, model):
     code, result = smoke(nameless(directories[model, "llama"], tmp_path))
     assert code == 0, result["sentence"]
-    names = {"facts", "finite", "entropy", "repetition", "utf-8"}
+    names = {"facts", "finite", "entropy", "repetition", "utf-8", "passages"}
     assert {check["name"] for check in result["checks"]} == names
 
 

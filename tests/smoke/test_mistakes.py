@@ -1,0 +1,147 @@
+"""A mistake of a conversion is named by the loss that comes back without it; sound models are not accused."""
+
+from __future__ import annotations
+
+import pytest
+
+from internlm_zoo.smoke.mistakes import MISTAKES
+from internlm_zoo.smoke.optimum import attempts
+from internlm_zoo.smoke.passages import encode_passages, passage_losses
+from tests.loading.demo import MODELS, home_of, load_model, nameless, rewritten
+from tests.smoke import seeded
+from tests.smoke.seeded import SEEDS
+
+BASE, CHAT = MODELS
+# On four layers it is the same as the other.
+SAME = {"the layers of two stages are taken in turn": "the layers are dealt to two stages in turn"}
+OF_BIASES_OR_EQUAL_HEADS = (
+    "q and k are exchanged",
+    "q and v are exchanged",
+    "k, v and q stand",
+    "v, q and k stand",
+    "q, k, v and o are transposed",
+    "ranks of q, k and v",
+    "bias",
+)
+OF_GROUPS = ("kv groups twice", "order of kv groups", "each kv group")
+# A mistake that costs a model nothing is none that its texts can tell.
+COSTLESS: dict[str, set[str]] = {BASE: set(), CHAT: set()}
+FEW = ((CHAT, "q and k are in rotary pairs, not halves"),)
+BASE_TOO = [CHAT, pytest.param(BASE, marks=pytest.mark.slow)]
+
+
+def models_of(what):
+    if any(part in what for part in OF_BIASES_OR_EQUAL_HEADS):
+        return [BASE]
+    return [CHAT] if any(part in what for part in OF_GROUPS) else list(MODELS)
+
+
+EVERY = [(model, what) for what in SEEDS for model in models_of(what)]
+
+
+def passages_of(result):
+    return next(check for check in result["checks"] if check["name"] == "passages")
+
+
+def judged(smoke, directories, tmp_path, model, seed, *args):
+    folder = nameless(directories[model, "llama"], tmp_path)
+    return smoke(rewritten(folder, tmp_path / "wrong", seed), *args)
+
+
+def test_every_mistake_of_the_table_is_tried_here():
+    assert {one.what for one in MISTAKES} == SEEDS.keys() | SAME.keys()
+    assert len({one.what for one in MISTAKES}) == len(MISTAKES) >= 45
+
+
+def named(smoke, directories, tmp_path, model, what):
+    code, result = judged(smoke, directories, tmp_path, model, SEEDS[what], "--as", model)
+    check = passages_of(result)
+    if what in COSTLESS[model]:
+        assert check["ok"], check["sentence"]
+        return
+    assert code == 1 and not check["ok"], check["sentence"]
+    assert str(check["cause"]).startswith(f"{what}: without that mistake"), check
+    assert check["cause"] in result["sentence"]
+
+
+@pytest.mark.parametrize(("model", "what"), FEW)
+def test_a_mistake_in_all_layers_is_named(smoke, directories, tmp_path, model, what):
+    named(smoke, directories, tmp_path, model, what)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "what"), [one for one in EVERY if one not in FEW])
+def test_every_mistake_of_the_table_is_named_or_costs_nothing(smoke, directories, tmp_path, model, what):
+    named(smoke, directories, tmp_path, model, what)
+
+
+@pytest.mark.parametrize(
+    ("place", "seed", "says"),
+    [
+        ("layer", lambda tensors: seeded.put(tensors, *places(2, "gate", "up")), "(in layer 2)"),
+        pytest.param(
+            "layers",
+            lambda tensors: seeded.layers(tensors, (0, 3, 2, 1), seeded.ALL),
+            "(layers 1 and 3 with each other)",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_mistake_in_one_layer_is_named_with_the_layer(smoke, directories, tmp_path, place, seed, says):
+    code, result = judged(smoke, directories, tmp_path, BASE, seed, "--as", BASE)
+    assert code == 1 and says in result["sentence"]
+
+
+def places(layer, one, other):
+    return [seeded.key(layer, one), seeded.key(layer, other)], [
+        seeded.key(layer, other),
+        seeded.key(layer, one),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["k and v are exchanged", "the rows of the head stand one place early"])
+def test_a_mistake_is_named_where_nothing_is_known_of_the_model(smoke, directories, tmp_path, what):
+    code, result = judged(smoke, directories, tmp_path, BASE, SEEDS[what])
+    assert code == 1 and f"{what}: without that mistake" in result["sentence"]
+
+
+@pytest.mark.slow
+def test_damage_that_no_mistake_explains_is_given_no_cause(smoke, directories, tmp_path):
+    def damage(tensors):
+        tensors["model.layers.1.mlp.down_proj.weight"][:] = 0
+
+    code, result = judged(smoke, directories, tmp_path, BASE, damage, "--as", BASE)
+    check = passages_of(result)
+    assert code == 1 and not check["ok"] and check["cause"] is None
+
+
+@pytest.mark.parametrize("model", BASE_TOO)
+@pytest.mark.parametrize("every", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_sound_model_gains_by_no_correction_and_is_bit_for_bit_what_it_was(
+    directories, tmp_path, model, every
+):
+    loaded = load_model(directories[model, "llama"], settings=home_of(tmp_path), dtype="float32")
+    before = {name: (one.data_ptr(), one.clone()) for name, one in loaded.model.named_parameters()}
+    encoded = [one for one in encode_passages(loaded) if one.passage.name in ("fable", "analects")]
+    sound, tried = passage_losses(loaded, encoded), 0
+    for attempt in attempts(loaded, encoded, every=every):
+        tried += 1
+        gains = [sound[name] - loss for name, loss in attempt.losses.items()]
+        assert max(gains) <= 0.05, str(attempt)
+    assert tried >= (45 if every else 30)
+    for name, one in loaded.model.named_parameters():
+        place, values = before[name]
+        assert one.data_ptr() == place and one.equal(values), name
+
+
+def test_what_fails_halfway_leaves_the_model_as_it_was(directories, tmp_path):
+    from internlm_zoo.smoke.corrections import corrected
+
+    loaded = load_model(directories[CHAT, "llama"], settings=home_of(tmp_path))
+    before = [one.clone() for one in loaded.model.parameters()]
+    with pytest.raises(KeyboardInterrupt), corrected(loaded.model, MISTAKES[0].correction, [0, 1]) as applied:
+        assert applied
+        assert not all(map(lambda a, b: a.equal(b), loaded.model.parameters(), before))
+        raise KeyboardInterrupt
+    assert all(map(lambda a, b: a.equal(b), loaded.model.parameters(), before))
