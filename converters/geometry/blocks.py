@@ -39,7 +39,10 @@ def block_of(logical: str, box: Box, itemsize: int) -> Block:
 
 
 def boxes_of(logical: str, box: Box, limit: int) -> Iterator[Box]:
-    """Consecutive parts of a box of a logical tensor. limit: elements of each, at most."""
+    """Consecutive parts of a box of a logical tensor; none of an empty one. limit: elements of each, at
+    most."""
+    if not volume(box):
+        return
     steps = _steps(logical, extents_of(box), limit)
     ranges = [range(start, stop, step) for (start, stop), step in zip(box, steps, strict=True)]
     for corner in itertools.product(*ranges):

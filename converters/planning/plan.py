@@ -19,7 +19,8 @@ from converters.errors import UsageError
 from converters.formats.gguf_blocks import is_quantised
 from converters.formats.tensors import DType, Span
 from converters.geometry.batches import Place
-from converters.geometry.cells import Grid, cells, check_divisible, uniform_stages
+from converters.geometry.cells import Grid, check_divisible, uniform_stages
+from converters.geometry.shares import share_of
 from converters.layouts import FORMATS
 from converters.layouts.llama import REWARD_READS
 from converters.layouts.table import Layout
@@ -198,10 +199,13 @@ def config_of(layout: Layout, source: Checkpoint, known: Facts) -> dict[str, Any
     return written | more
 
 
-def standalone(source: Checkpoint, layout: Layout) -> list[Place]:
-    """Every tensor as a layout has it, at offset 0 of a place of its own."""
+def standalone(source: Checkpoint, layout: Layout, rank: int = 0, tp: int = 1) -> list[Place]:
+    """Every tensor as a layout has it, or what one of tp ranks has of it, at offset 0 of a place of its own.
+
+    Raises what `share_of` does.
+    """
     choices = chosen(layout, source, source.facts)
     check_expressible(layout, choices, source)
-    one = Grid(1, (range(source.sizes["layers"]),))
-    specs = ((cell, spec_of(source, {}, cell)) for cell in cells(layout, choices, source.sizes, one))
+    held = share_of(layout, choices, source.sizes, rank, tp)
+    specs = ((cell, spec_of(source, {}, cell)) for cell in held)
     return [Place(cell.name, cell, Span(cell.name, spec.dtype, cell.shape, 0)) for cell, spec in specs]

@@ -17,14 +17,21 @@ Tensor = tuple[str, str, tuple[int, ...], bytearray]
 
 
 def read_tensors(
-    source: Checkpoint, to: str = "llama", names: Collection[str] | None = None
+    source: Checkpoint,
+    to: str = "llama",
+    names: Collection[str] | None = None,
+    *,
+    rank: int = 0,
+    tp: int = 1,
 ) -> Iterator[Tensor]:
     """(name, dtype code, shape, bytes) of the tensors as another format has them, read as they are asked for.
 
-    to: llama, or hf. names: only these, by that format's names.
-    Raises NotFoundError for a name there is not, IntegrityError and UnsupportedError as a conversion does.
+    to: llama, or hf. names: only these, by that format's names. rank: of tp, whose share alone is wanted, and
+    read; what no rank cuts comes whole.
+    Raises NotFoundError for a name there is not, IntegrityError and UnsupportedError as a conversion does;
+    UnsupportedError, with both numbers, where tp ranks cannot share it.
     """
-    places = standalone(source, source.layout_in(to))
+    places = standalone(source, source.layout_in(to), rank, tp)
     if names is not None:
         absent = sorted(set(names) - {place.span.name for place in places})
         if absent:
@@ -32,7 +39,7 @@ def read_tensors(
         places = [place for place in places if place.span.name in names]
     with Sources(source.folder) as files:
         check_replicas(source, files)
-        stream = Stream(source, files, normalised(source, {}))
+        stream = Stream(source, files, normalised(source, {}), exact=tp > 1)
         for batch in batches_of(places):
             yield from _read(batch, stream)
 

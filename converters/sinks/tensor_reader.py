@@ -14,9 +14,10 @@ from types import TracebackType
 
 from converters.formats.bytesource import ZEROS, LocalFile
 from converters.formats.tensors import ELEMENT_TYPES, nbytes
+from converters.geometry.batches import Place
 from converters.geometry.blocks import boxes_of
 from converters.geometry.cells import Box
-from converters.geometry.pieces import Piece, volume
+from converters.geometry.pieces import Piece, intersection, offset_in, volume
 from converters.planning.choices import normalised
 from converters.planning.plan import standalone
 from converters.source.checkpoint import Checkpoint
@@ -26,10 +27,12 @@ from converters.streaming.stream import Stream, check_replicas, in_stretches
 
 @dataclass(frozen=True)
 class LlamaTensor:
-    """name: as Llama calls it. logical: the logical tensor that it is. dtype: a safetensors code."""
+    """name: as Llama calls it. logical, box: the logical tensor that it is, or that it is a box of. dtype: a
+    safetensors code."""
 
     name: str
     logical: str
+    box: Box
     dtype: str
     shape: tuple[int, ...]
 
@@ -49,18 +52,17 @@ class TensorPart:
 
 
 class TensorReader:
-    """The tensors of a checkpoint as Llama has them; a context manager. Its methods may be called from any
-    thread. Raises UnsupportedError for what Llama cannot express; entering it compares what several ranks
-    hold, leaving it raises IntegrityError for a file that changed meanwhile."""
+    """The tensors of a checkpoint as Llama has them, or what one of tp ranks has of them, and only that is
+    read; a context manager. Its methods may be called from any thread. Raises UnsupportedError for what Llama
+    cannot express, and where tp ranks cannot share it; entering it compares what several ranks hold, leaving
+    it raises IntegrityError for a file that changed meanwhile."""
 
-    def __init__(self, source: Checkpoint) -> None:
+    def __init__(self, source: Checkpoint, rank: int = 0, tp: int = 1) -> None:
         self._source = source
+        self._exact = tp > 1
         self._stack = ExitStack()
-        places = standalone(source, source.layout_in("llama"))
-        self.tensors = tuple(
-            LlamaTensor(place.span.name, place.cell.slabs[0].logical, place.span.dtype, place.span.shape)
-            for place in places
-        )
+        places = standalone(source, source.layout_in("llama"), rank, tp)
+        self.tensors = tuple(_tensor_of(place) for place in places)
 
     def __enter__(self) -> TensorReader:
         self._files = self._stack.enter_context(Sources(self._source.folder))
@@ -76,17 +78,16 @@ class TensorReader:
         """Its bytes in the file that holds them as they are wanted, in memory that may be written to; None
         where no file does, or not at a multiple of the size of an element, or cannot be mapped."""
         piece = self._whole(tensor)
-        if piece is None or piece.offset % ELEMENT_TYPES[tensor.dtype].itemsize:
+        if piece is None:
             return None
-        memory = self._mapping(piece.file)
-        if memory is None:
-            return None
-        return memoryview(memory)[piece.offset : piece.offset + tensor.nbytes]
+        offset = offset_in(piece, tensor.box)
+        memory = None if offset % ELEMENT_TYPES[tensor.dtype].itemsize else self._mapping(piece.file)
+        return None if memory is None else memoryview(memory)[offset : offset + tensor.nbytes]
 
     def parts(self, tensor: LlamaTensor, most: int) -> Iterator[TensorPart]:
         """All of it. most: bytes of a part, but for heads that are kept whole."""
         itemsize, start = ELEMENT_TYPES[tensor.dtype].itemsize, 0
-        for box in boxes_of(tensor.logical, self._source.box_of(tensor.logical), most // itemsize):
+        for box in boxes_of(tensor.logical, tensor.box, most // itemsize):
             size = volume(box) * itemsize
             yield TensorPart(tensor, box, start, size)
             start += size
@@ -97,7 +98,7 @@ class TensorReader:
 
     @cached_property
     def _stream(self) -> Stream:
-        return Stream(self._source, self._files, normalised(self._source, {}))
+        return Stream(self._source, self._files, normalised(self._source, {}), exact=self._exact)
 
     @cached_property
     def _mappings(self) -> dict[str, mmap.mmap | None]:
@@ -111,9 +112,15 @@ class TensorReader:
 
     def _whole(self, tensor: LlamaTensor) -> Piece | None:
         """The piece that has all of it, in order."""
-        name, (piece, *others) = tensor.logical, self._source.tensors[tensor.logical].pieces
-        if others or piece.file == ZEROS or name in self._stream.normalised:
+        name, box, itemsize = tensor.logical, tensor.box, ELEMENT_TYPES[tensor.dtype].itemsize
+        if name in self._stream.normalised:
             return None
-        itemsize = ELEMENT_TYPES[tensor.dtype].itemsize
-        whole = self._source.box_of(name)
-        return piece if piece.box == whole and in_stretches(name, whole, [piece], itemsize) else None
+        for piece in self._source.tensors[name].pieces:
+            if piece.file != ZEROS and intersection(piece.box, box) == box:
+                return piece if in_stretches(name, box, [piece], itemsize) else None
+        return None
+
+
+def _tensor_of(place: Place) -> LlamaTensor:
+    (slab,) = place.cell.slabs
+    return LlamaTensor(place.span.name, slab.logical, slab.box, place.span.dtype, place.span.shape)

@@ -62,10 +62,19 @@ class Sources:
             self._folder.confirm()
 
 
-def gather(block: Block, pieces: Sequence[Piece], itemsize: int, sources: Sources, out: Bytes) -> None:
+def gather(
+    block: Block,
+    pieces: Sequence[Piece],
+    itemsize: int,
+    sources: Sources,
+    out: Bytes,
+    *,
+    exact: bool = False,
+) -> None:
     """Fill `out` (the block's bytes, uint8 [nbytes]) from the pieces that share elements with it.
 
-    Raises IntegrityError if they do not cover it exactly once.
+    exact: read nothing between what is wanted, which others read. Raises IntegrityError if they do not cover
+    it exactly once.
     """
     filled = 0
     for piece in pieces:
@@ -74,20 +83,22 @@ def gather(block: Block, pieces: Sequence[Piece], itemsize: int, sources: Source
             continue
         start = distance(block.box, shared, block.strides)
         levels = runs(extents_of(shared), piece.strides, block.strides, itemsize)
-        _copy(sources[piece.file], offset_in(piece, shared), levels, itemsize, out[start:])
+        _copy(sources[piece.file], offset_in(piece, shared), levels, itemsize, out[start:], exact)
         filled += volume(shared) * itemsize
     if filled != block.nbytes:
         raise IntegrityError(f"{filled} of {block.nbytes} bytes of a block have a source", block.logical)
 
 
-def _copy(file: ByteSource, offset: int, levels: Sequence[Run], itemsize: int, out: Bytes) -> None:
+def _copy(
+    file: ByteSource, offset: int, levels: Sequence[Run], itemsize: int, out: Bytes, exact: bool
+) -> None:
     last = levels[-1]
     if len(levels) == 1 and last.source == last.target == 1:
         file.read_into(offset, out.data[: last.extent])
         return
     length = sum((run.extent - 1) * run.source for run in levels) + 1
     wanted = math.prod(run.extent for run in levels)
-    if length <= max(SPARSE * wanted, SHORT):
+    if length <= (wanted if exact else max(SPARSE * wanted, SHORT)):
         copy_strided(file.read(offset, length), levels, itemsize, out)
         return
     widest = max(range(len(levels) - 1), key=lambda n: levels[n].source * levels[n].extent)
@@ -96,7 +107,7 @@ def _copy(file: ByteSource, offset: int, levels: Sequence[Run], itemsize: int, o
         _copy_runs(file, offset, run, last.extent, out)
         return
     for n in range(run.extent):
-        _copy(file, offset + n * run.source, rest, itemsize, out[n * run.target :])
+        _copy(file, offset + n * run.source, rest, itemsize, out[n * run.target :], exact)
 
 
 def _copy_runs(file: ByteSource, offset: int, run: Run, length: int, out: Bytes) -> None:

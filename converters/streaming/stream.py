@@ -30,12 +30,14 @@ R = TypeVar("R")
 @dataclass(frozen=True)
 class Stream:
     """Reads the tensors of a checkpoint. normalised: logical tensors whose rows get length one. elements:
-    the codes of the types to give some of them in; the others come as they are stored."""
+    the codes of the types to give some of them in; the others come as they are stored. exact: whether nothing
+    but what is wanted is read, for a rank among others."""
 
     source: Checkpoint
     files: Sources
     normalised: frozenset[str]
     elements: Mapping[str, str] = field(default_factory=dict)
+    exact: bool = False
 
     def dtype_of(self, name: str) -> str:
         return self.elements.get(name, self.source.tensors[name].dtype)
@@ -57,7 +59,7 @@ class Stream:
             if len(buffer) < block.nbytes:
                 buffer = np.empty(block.nbytes, np.uint8)
             out = buffer[: block.nbytes]
-            gather(block, tensor.pieces, stored, self.files, out)
+            gather(block, tensor.pieces, stored, self.files, out, exact=self.exact)
             yield block_of(name, part, wanted), self._treated(name, out)
 
     def read_into(self, name: str, box: Box, out: Bytes) -> None:
@@ -73,7 +75,7 @@ class Stream:
         start = 0
         for part in boxes_of(name, box, limit):
             block = block_of(name, part, itemsize)
-            gather(block, pieces, itemsize, self.files, out[start:])
+            gather(block, pieces, itemsize, self.files, out[start:], exact=self.exact)
             start += block.nbytes
 
     def _expect(self, pieces: Sequence[Piece], box: Box, itemsize: int) -> None:

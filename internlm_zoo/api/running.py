@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.redaction import errors_redacted
-from internlm_zoo.errors import UsageError
+from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
@@ -74,13 +74,16 @@ def load(
     model_or_dir: a model of the registry, a directory in hf, llama or original format, or a plan, which takes
     the place of the arguments that it was made with. devices: as torch names them; consecutive layers go to
     each. None: the first accelerator, all of them if that is too small, the CPU after them if they are;
-    without any the CPU. parallel: how it is split; only by layers. dtype: float32, bfloat16, ...; None: the
-    checkpoint's. known_as: the registry model that a directory holds. given: facts that its config does not
-    state. weights: which of several sets: `original`, `hf` or the name of a file. mmap: whether tensors that
-    lie in a file as they are needed may stay there; False reads them all, for network disks and files that
-    others write to. context: tokens of one text that there has to be room for; None for as many as the model
-    was trained on, or as many as there is room for. max_memory: of each device at most, bytes or a size such
-    as "20GB", or these by device. progress: is told what happens. settings: instead of the environment's.
+    without any the CPU. parallel: how it is split: by layers, or "tensor" for the ranks of a process group,
+    each of which calls this, reads its share of every tensor and gets a model that computes with the others';
+    devices are then one for each rank of this machine, or a kind for all. dtype: float32, bfloat16, ...;
+    None: the checkpoint's. known_as: the registry model that a directory holds. given: facts that its config
+    does not state. weights: which of several sets: `original`, `hf` or the name of a file. mmap: whether
+    tensors that lie in a file as they are needed may stay there; False reads them all, for network disks and
+    files that others write to. context: tokens of one text that there has to be room for; None for as many as
+    the model was trained on, or as many as there is room for. max_memory: of each device at most, bytes or a
+    size such as "20GB", or these by device. progress: is told what happens. settings: instead of the
+    environment's.
     No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
@@ -135,6 +138,7 @@ def generate(
     max_new_tokens: int = 64,
     raw: bool = False,
     devices: Sequence[str] | None = None,
+    parallel: str = "layers",
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -149,8 +153,8 @@ def generate(
 
     prompt: of a chat model a user's turn, in its chat template. max_new_tokens: of the longest answer. raw:
     leave the template out. stream: gets each piece of the text as it is written, whole characters.
-    model_or_dir, devices, dtype, known_as, given, weights, mmap, max_memory, progress, settings: as of
-    `load`.
+    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, max_memory, progress, settings: as
+    of `load`; of several ranks each says the same, and is streamed the same.
     Raises what `load` raises; UnsupportedError for a reward model and for a prompt longer than the model
     serves, NotFoundError without a tokenizer.
     """
@@ -158,8 +162,9 @@ def generate(
     from internlm_zoo.loading.generate import prompt_note, require_writing
     from internlm_zoo.loading.load import execute
 
-    how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
-    plan = _planned(model_or_dir, settings, progress, **how, mmap=mmap, max_memory=max_memory)
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
+    how |= {"given": given, "weights": weights, "mmap": mmap, "max_memory": max_memory}
+    plan = _planned(model_or_dir, settings, progress, **how)
     require_writing(plan.directory)
     warn = (progress or Progress()).note
     if (note := prompt_note(plan.directory)) and not raw:
@@ -174,6 +179,7 @@ def score(
     conversation: Sequence[dict[str, str]] | str,
     *,
     devices: Sequence[str] | None = None,
+    parallel: str = "layers",
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -185,11 +191,12 @@ def score(
     """What a reward model makes of a conversation: the higher, the better it finds the last answer.
 
     conversation: `role` and `content` of each turn, or a text, which is taken as it is.
-    model_or_dir, devices, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
+    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
     Raises what `load` raises; UnsupportedError for a model that writes text.
     """
-    how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
-    return scores(_planned(model_or_dir, settings, progress, **how, mmap=mmap), [conversation])[0]
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
+    how |= {"given": given, "weights": weights, "mmap": mmap}
+    return scores(_planned(model_or_dir, settings, progress, **how), [conversation])[0]
 
 
 @errors_redacted()
@@ -198,6 +205,7 @@ def scores(
     conversations: Iterable[Sequence[dict[str, str]] | str],
     *,
     devices: Sequence[str] | None = None,
+    parallel: str = "layers",
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -209,14 +217,15 @@ def scores(
     """`score` of several conversations by a model that is loaded once.
 
     conversations: each as of `score`.
-    model_or_dir, devices, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
+    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
     """
     from internlm_zoo.loading.load import execute
     from internlm_zoo.loading.score import require_scoring
     from internlm_zoo.loading.score import score as score_of
 
-    how = {"devices": devices, "dtype": dtype, "known_as": known_as, "given": given, "weights": weights}
-    plan = _planned(model_or_dir, settings, progress, **how, mmap=mmap)
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
+    how |= {"given": given, "weights": weights, "mmap": mmap}
+    plan = _planned(model_or_dir, settings, progress, **how)
     require_scoring(plan.directory)
     loaded = execute(plan)
     return [score_of(loaded, conversation) for conversation in conversations]
@@ -228,6 +237,7 @@ def smoke_test(
     *,
     miniature: bool = False,
     devices: Sequence[str] | None = None,
+    parallel: str = "layers",
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -242,7 +252,7 @@ def smoke_test(
 
     miniature: a small random model of the layout of this one of the registry, which is not downloaded.
     record: a new file, an overlay of the registry, for what the passages cost a model that passes.
-    model_or_dir, devices, known_as, given, weights, progress, settings: as of `load`.
+    model_or_dir, devices, parallel, known_as, given, weights, progress, settings: as of `load`.
     Raises what `load` raises; UsageError for a recording that is there or of a model without a name,
     IntegrityError for one of other weights than the registry's. A model that fails is a result.
     """
@@ -254,8 +264,13 @@ def smoke_test(
     if miniature:
         if record is not None:
             raise UsageError("random weights are not recorded", "`record`")
+        if parallel != "layers":
+            raise UnsupportedError("a miniature is tried by one process", "`parallel`")
         return smoke_miniature(name, settings=settings, devices=devices)
-    request = LoadRequest(name, devices=devices, known_as=known_as, given=given, weights=weights)
+    if record is not None and parallel != "layers":
+        raise UnsupportedError("what is recorded is what one process computes", "`parallel`")
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "known_as": known_as}
+    request = LoadRequest(name, **how, given=given, weights=weights)
     file = None if record is None else Path(record)
     return run(request, settings=settings, progress=progress, record=file)
 

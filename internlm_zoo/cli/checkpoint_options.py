@@ -53,7 +53,12 @@ class CheckpointOptions(WeightsOptions):
 class DeviceOptions(CheckpointOptions):
     """And where it runs."""
 
-    devices: Annotated[str | None, "For consecutive layers, like cuda:0,cuda:1 or cpu,cpu."] = None
+    devices: Annotated[
+        str | None, "For consecutive layers, or one for each rank: cuda:0,cuda:1 or cpu,cpu."
+    ] = None
+    parallel: Annotated[
+        str, "How to split: layers puts consecutive ones on each device, tensor a share of all on each rank."
+    ] = "layers"
 
     def keywords(self) -> dict[str, Any]:
         names = self.devices and [name.strip() for name in self.devices.split(",")]

@@ -42,7 +42,6 @@ def load(
     shell: Shell,
     model: _Model,
     options: ModelOptions,
-    parallel: Annotated[str, "How to split: layers puts consecutive ones on each device."] = "layers",
     context: Annotated[
         int | None, "Tokens of one text to keep room for; default: as trained, or fewer."
     ] = None,
@@ -60,7 +59,7 @@ def load(
     import internlm_zoo as zoo
 
     require_here()
-    how = {"parallel": parallel, "context": context, "max_memory": max_memory, **options.keywords()}
+    how = {"context": context, "max_memory": max_memory, **options.keywords()}
     if bench:
         return _timed(shell.call(zoo.bench_load, model, runs=bench, **how))
     planned = shell.call(zoo.plan_load, model, download=not plan, **how)
@@ -91,10 +90,10 @@ def generate(
     plan = shell.call(zoo.plan_load, model, max_memory=max_memory, **options.keywords())
     live = LiveText()
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "raw": raw, "progress": _Notes(shell)}
-    stream = None if shell.json else live.add
+    stream = live.add if shell.answers and not shell.json else None
     answer = zoo.generate(plan, prompt, stream=stream, settings=shell.settings, **how)
     facts = {"model": plan.directory.title, "prompt": prompt, **asdict(answer), "rate": answer.rate}
-    if shell.json:
+    if stream is None:
         return CommandResult(facts)
     live.end()
     shell.note(_speed(answer))
@@ -248,6 +247,8 @@ def _facts(plan: LoadPlan, seconds: float | None) -> dict[str, Any]:
     model = {"model": directory.title, "path": directory.path, "format": directory.checkpoint.format}
     size = {"dtype": plan.dtype, "parameters": plan.parameters, "bytes": placement.nbytes}
     parts = [_part_facts(part) for part in placement.parts]
+    if plan.ranks:
+        parts = [{"rank": rank, **part} for rank, part in enumerate(parts)]
     return {**model, **size, "context": plan.context, "parts": parts, "seconds": seconds}
 
 
@@ -262,10 +263,11 @@ def _placement(plan: LoadPlan, seconds: float | None) -> TextTable:
     from internlm_zoo.loading.placement import in_units
 
     rows = []
-    for part in plan.placement.parts:
+    for rank, part in enumerate(plan.placement.parts):
         free = UNKNOWN if part.device.memory is None else in_units(part.device.memory)
         sizes = in_units(part.nbytes), in_units(part.cache), free
-        rows.append((part.device.name, _holds(part), *sizes))
+        where = f"rank {rank}, {part.device.name}" if plan.ranks else part.device.name
+        rows.append((where, _holds(part), *sizes))
     done = "planned, nothing loaded" if seconds is None else f"loaded in {seconds:.1f} s"
     size = f"{plan.parameters:,} parameters in {plan.dtype}, {in_units(plan.placement.nbytes)}"
     cache = Column(f"{plan.context:,} tokens", "right", narrow="drop")

@@ -11,6 +11,7 @@ import functools
 import inspect
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLOSED_PIPE = 141  # 128 and SIGPIPE, as of any program in front of `head`
+# Seconds: torchrun ends all ranks once one has failed, and the one that says why may be slower.
+_OTHERS_SPEAK = 3
 _NULLS = ("embedded null byte", "embedded null character")
 # click's UsageError, wherever this typer keeps its click.
 _ParseError: Any = typer.BadParameter.__bases__[0]
@@ -113,12 +116,15 @@ _groups: dict[str, typer.Typer] = {}
 
 @dataclass(frozen=True)
 class Shell:
-    """How this command was asked to talk, and the settings it runs under."""
+    """How this command was asked to talk, and the settings it runs under. answers, errors: whether it prints
+    them: of several processes that share a model the first answers, on each machine one says what failed."""
 
     settings: Settings
     json: bool = False
     quiet: bool = False
     debug: bool = False
+    answers: bool = True
+    errors: bool = True
 
     def note(self, *texts: str) -> None:
         """Tell a person something on stderr, unless they asked for quiet."""
@@ -127,8 +133,9 @@ class Shell:
 
     def answer(self, answer: CommandResult) -> None:
         """Answer now: a command that goes on afterwards does, and returns nothing more."""
-        print_result(answer, as_json=self.json)
-        sys.stdout.flush()
+        if self.answers:
+            print_result(answer, as_json=self.json)
+            sys.stdout.flush()
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -241,7 +248,7 @@ def _command(
         asked: CommonOptions = arguments.pop("common")
         with _refusals_named():
             settings = asked.settings(options.get("source", ""))
-        shell = Shell(settings, asked.as_json, asked.quiet, asked.debug)
+        shell = _shell(asked, settings, options.get("parallel"))
         try:
             with _refusals_named():
                 answer = function(shell, **arguments)
@@ -253,7 +260,7 @@ def _command(
         except KeyboardInterrupt as error:
             shell.note(message_of(error))
             raise typer.Exit(code_of(error)) from None
-        if answer is not None and answer.exit_code:
+        if answer is not None and answer.exit_code and shell.answers:
             raise typer.Exit(answer.exit_code)
 
     # typer reads the signature to build the options, and takes annotations from __annotations__ first.
@@ -261,6 +268,15 @@ def _command(
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del command.__wrapped__
     return command
+
+
+def _shell(asked: CommonOptions, settings: Settings, parallel: str | None) -> Shell:
+    if parallel is None:  # a command that loads nothing, and imports no more than it needs
+        return Shell(settings, asked.as_json, asked.quiet, asked.debug)
+    from internlm_zoo.loading.ranks import is_first
+
+    answers, errors = (is_first(settings.environ, parallel, among) for among in ("RANK", "LOCAL_RANK"))
+    return Shell(settings, asked.as_json, asked.quiet or not answers, asked.debug, answers, errors)
 
 
 @contextmanager
@@ -286,4 +302,7 @@ def _refusals_named() -> Iterator[None]:
 
 
 def _fail(error: ZooError, shell: Shell) -> None:
-    print_error(error, as_json=shell.json, debug=shell.debug)
+    if shell.errors:
+        print_error(error, as_json=shell.json, debug=shell.debug)
+    else:
+        time.sleep(_OTHERS_SPEAK)

@@ -47,8 +47,8 @@ from internlm_zoo.fitting.network import CACHE_ITEMSIZE, ITEMSIZE, Network
 _FLOAT32 = 4
 _INDEX = 8  # bytes of a token's id, position or mask
 
-# Which extent tensor parallelism cuts, as `base_model_tp_plan` of LlamaConfig and `_tp_plan` of
-# LlamaForCausalLM say; what is not here every rank holds whole.
+# Which extent tensor parallelism cuts, as `base_model_tp_plan` of LlamaConfig, `_tp_plan` of LlamaForCausalLM
+# and `init_parallel_plans` say, the last for the embedding; what is not here every rank holds whole.
 _CUT: Mapping[str, str] = {
     **dict.fromkeys((f"layers.N.attention.{part}" for part in ("q.weight", "q.bias", "o.weight")), "heads"),
     **dict.fromkeys(
@@ -58,6 +58,7 @@ _CUT: Mapping[str, str] = {
         (f"layers.N.mlp.{part}" for part in ("gate.weight", "up.weight", "gate.bias", "up.bias")), "inter"
     ),
     "layers.N.mlp.down.weight": "inter",
+    "embed.weight": "vocab",
     "head.weight": "vocab",
 }
 

@@ -64,10 +64,13 @@ class LoadBench:
 def bench_load(request: LoadRequest, runs: int, settings: Settings, progress: Progress) -> LoadBench:
     """from_pretrained takes part where it reads the same files by stock classes: llama format on one device.
 
-    Raises what `plan_load` raises, UnsupportedError for a run that fails, with what it said.
+    Raises what `plan_load` raises, UnsupportedError for a run that fails, with what it said, and for ranks.
     """
     from internlm_zoo.loading.load import plan_load
+    from internlm_zoo.loading.ranks import LAYERS
 
+    if request.parallel != LAYERS:
+        raise UnsupportedError("what is timed is one process", "`parallel`", f"`parallel={LAYERS!r}`")
     plan = plan_load(request, settings=settings, progress=progress)
     here = replace(request, model=str(plan.directory.path), devices=_devices(plan), dtype=plan.dtype)
     ways = {OURS: here} if request.mmap else {}

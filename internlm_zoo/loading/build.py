@@ -19,29 +19,39 @@ from internlm_zoo.loading.runtime import quiet
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
 
 _CLASSES = ("LlamaForCausalLM", "LlamaForSequenceClassification")
 
 
 def build_model(
-    checkpoint: Checkpoint, placement: Placement, dtype: str, *, mmap: bool = True
+    checkpoint: Checkpoint,
+    placement: Placement,
+    dtype: str,
+    *,
+    mmap: bool = True,
+    mesh: DeviceMesh | None = None,
 ) -> PreTrainedModel:
     """The checkpoint as a stock Llama model in evaluation mode, every tensor on its device.
 
-    dtype: float64, float32, float16 or bfloat16. mmap: whether files may be mapped into memory. Raises
-    IntegrityError if a tensor is missing, unknown, comes twice or has another shape than the config says,
-    naming it.
+    dtype: float64, float32, float16 or bfloat16. mmap: whether files may be mapped into memory. mesh: of the
+    ranks that share it, each of which reads its own part; the placement is this rank's. Raises IntegrityError
+    if a tensor is missing, unknown, comes twice or has another shape than the config says, naming it.
     """
     import torch
 
+    from internlm_zoo.loading.sharing import config_for, distribute
     from internlm_zoo.loading.weights import read_weights
 
-    config = converters.llama_config(checkpoint)
+    rank, tp = (mesh.get_local_rank("tp"), mesh.size()) if mesh else (0, 1)
+    config = config_for(converters.llama_config(checkpoint), tp)
     with quiet():
         model = _empty(config, dtype)
+        if mesh:
+            model = distribute(model, mesh)
         devices = _device_map(model, placement, tied=checkpoint.tied)
-        with TensorReader(checkpoint) as reader:
+        with TensorReader(checkpoint, rank, tp) as reader:
             homes = _homes(model, reader, devices)
             _assign(model, read_weights(reader, homes, getattr(torch, dtype), mapped=mmap))
         if checkpoint.tied:
@@ -86,23 +96,25 @@ def _device_map(model: PreTrainedModel, placement: Placement, *, tied: bool) -> 
 
 def _homes(model: PreTrainedModel, reader: TensorReader, devices: dict[str, str]) -> dict[str, str]:
     """The device of every tensor that is stored, which has a place in the model and its shape."""
+    from internlm_zoo.loading.sharing import local_shape
+
     waiting = dict(model.named_parameters())
     for tensor in reader.tensors:
         if tensor.name not in waiting:
             what = "the model has no place for this tensor, or was given it twice"
             raise IntegrityError(what, tensor.name)
-        if tensor.shape != tuple(waiting.pop(tensor.name).shape):
+        if tensor.shape != local_shape(waiting.pop(tensor.name)):
             raise IntegrityError(f"shape {list(tensor.shape)} is not what the config says", tensor.name)
     return {tensor.name: _device_of(tensor.name, devices) for tensor in reader.tensors}
 
 
 def _assign(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
     """A parameter on meta has no memory to copy into."""
-    import torch
+    from internlm_zoo.loading.sharing import filled
 
     for name, value in tensors.items():
         module, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(module), leaf, torch.nn.Parameter(value, requires_grad=False))
+        setattr(model.get_submodule(module), leaf, filled(model.get_parameter(name), value))
 
 
 def _device_of(name: str, devices: dict[str, str]) -> str:

@@ -34,7 +34,8 @@ class LoadRequest:
     (None: the first accelerator, else the CPU). dtype: None for that of most of its bytes. known_as: the
     registry model that a directory holds, for its chat template and tokens. given: facts that its config does
     not state. weights: which of several sets. context: tokens of one text that there has to be room for; None
-    for as many as it was trained on, or fewer. max_memory: of each device at most.
+    for as many as it was trained on, or fewer. max_memory: of each device at most. parallel: "layers" puts
+    consecutive ones on each device, "tensor" shares every tensor among the ranks of a process group.
     mmap: whether its files may be mapped into memory."""
 
     model: str | Path

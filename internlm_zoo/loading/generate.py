@@ -186,7 +186,7 @@ def _forward_all(loaded: Loaded, batch: Sequence[list[int]], **options: object) 
     """batch: texts of one length."""
     import torch
 
-    device = loaded.plan.placement.first_device
+    device = loaded.plan.here.first_device
     with quiet(), one_thread() if loaded.plan.parameters < _SMALL else nullcontext():
         return loaded.model(input_ids=torch.tensor(batch, device=device), **options)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,15 @@ from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.fitting.memory import check_count
 from internlm_zoo.fitting.network import ITEMSIZE, network_of
 from internlm_zoo.loading.directory import LoadRequest, MaxMemory, ModelDirectory, open_directory
-from internlm_zoo.loading.placement import Placement
-from internlm_zoo.loading.room import Need, find_room, limited, memory_limits
+from internlm_zoo.loading.placement import Device, Placement
+from internlm_zoo.loading.ranks import LAYERS, PARALLEL, Ranks, agreed, join, told
+from internlm_zoo.loading.room import Need, Room, find_room, limited, memory_limits
 from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
 
     from internlm_zoo.loading.sandbox.tokenizer import ConfinedTokenizer
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class LoadPlan:
     """What loading would do. dtype: what the weights are held and computed in, as torch names it. context:
-    tokens of one text that there is room for. note: what a person should know of the placement.
-    mmap: whether files may be mapped into memory."""
+    tokens of one text that there is room for. note: what a person should know of the placement. mmap:
+    whether files may be mapped into memory. ranks: the processes that share it, each of which has the part of
+    the placement that has its number; None for one process, which has all parts."""
 
     directory: ModelDirectory
     placement: Placement
@@ -38,6 +41,12 @@ class LoadPlan:
     context: int
     note: str | None = None
     mmap: bool = True
+    ranks: Ranks | None = None
+
+    @property
+    def here(self) -> Placement:
+        """What this process has."""
+        return Placement((self.placement.parts[self.ranks.rank],)) if self.ranks else self.placement
 
 
 @dataclass(frozen=True)
@@ -57,27 +66,38 @@ def plan_load(
     """Where every layer would go, from the headers alone. fetch: whether a model that is not here is
     downloaded; else its headers are read at a hub, and the plan is one to look at.
 
-    Raises UnsupportedError if it does not fit or `parallel` is not "layers", UsageError for wrong names.
+    Raises UnsupportedError if it does not fit, or cannot be shared so, UsageError for wrong names, and for
+    ranks without a process group.
     """
-    if request.parallel != "layers":
-        what = f"{request.parallel} placement is not supported: layers is"
-        raise UnsupportedError(what, "`parallel`")
     require_torch()
-    directory = open_directory(request, settings=settings, progress=progress, fetch=fetch)
+    ranks = ranks_for(request, settings)
+    directory = agreed(
+        ranks, lambda: open_directory(request, settings=settings, progress=progress, fetch=fetch)
+    )
     plan = plan_directory(
         directory,
+        ranks=ranks,
         devices=request.devices,
         dtype=request.dtype,
         context=request.context,
         max_memory=request.max_memory,
         mmap=request.mmap,
     )
-    told = progress or Progress()
+    listener = progress or Progress()
     if len(directory.checkpoint.dtypes) > 1:
-        told.note(f"all of it is held and computed in {plan.dtype}")
+        listener.note(f"all of it is held and computed in {plan.dtype}")
     if plan.note:
-        told.note(plan.note)
+        listener.note(plan.note)
     return plan
+
+
+def ranks_for(request: LoadRequest, settings: Settings) -> Ranks | None:
+    """Who shares the model; None where one process has it. Raises what `join` does, UnsupportedError for what
+    there is not."""
+    if request.parallel not in PARALLEL:
+        what = f"{request.parallel} placement is not supported: {' and '.join(PARALLEL)} are"
+        raise UnsupportedError(what, "`parallel`")
+    return None if request.parallel == LAYERS else join(request.devices, settings.environ)
 
 
 def plan_directory(
@@ -88,21 +108,45 @@ def plan_directory(
     context: int | None = None,
     max_memory: MaxMemory = None,
     mmap: bool = True,
+    ranks: Ranks | None = None,
 ) -> LoadPlan:
-    """The same for a directory that is open already."""
+    """The same for a directory that is open already. ranks: that share it, whose devices are theirs."""
     require_torch()
-    from internlm_zoo.loading.memory import default_ways, devices_here
-
     if dtype not in (None, *ITEMSIZE):
         raise UsageError(f"'{dtype}' is not a dtype to load in", "`dtype`", fix=", ".join(ITEMSIZE))
     check_count("context", context)
     network = network_of(directory.checkpoint, directory.model)
-    need = Need(network, dtype or dtype_name(directory.checkpoint.dtype))
-    most = memory_limits(max_memory)
-    ways = [limited(devices_here(names), most) for names in ([devices] if devices else default_ways())]
-    room = find_room(need, ways, context)
-    sized = need.dtype, network.parameters, room.context, room.note
-    return LoadPlan(directory, room.placement, *sized, mmap)
+    need = Need(network, dtype or dtype_name(directory.checkpoint.dtype), ranks.size if ranks else 1)
+    shared, most = need.check_shared(), memory_limits(max_memory)
+    ways = agreed(ranks, lambda: _ways(devices, most, ranks))
+    room = agreed(ranks, lambda: find_room(need, ways, context))
+    if ranks:
+        room = _room_of_all(ranks, need, ways, room)
+    note = "; ".join(text for text in (shared, room.note) if text) or None
+    sized = need.dtype, network.parameters, room.context, note
+    return LoadPlan(directory, room.placement, *sized, mmap, ranks)
+
+
+def _ways(
+    devices: Sequence[str] | None, most: int | Mapping[str, int] | None, ranks: Ranks | None
+) -> list[tuple[Device, ...]]:
+    """Rows of devices to try, one after the other; a rank has one, and its part of the machine's memory."""
+    from internlm_zoo.loading.memory import default_ways, devices_here
+
+    if ranks is None:
+        return [limited(devices_here(names), most) for names in ([devices] if devices else default_ways())]
+    (device,) = devices_here([ranks.device])
+    if device.name == "cpu" and device.memory is not None:
+        device = Device(device.name, device.memory // ranks.beside)
+    return [limited([device], most)]
+
+
+def _room_of_all(ranks: Ranks, need: Need, ways: Sequence[Sequence[Device]], room: Room) -> Room:
+    """With a part of each rank, and a context that all of them have room for."""
+    least = min(told(ranks, room), key=lambda one: one.context)
+    rooms = told(ranks, find_room(need, ways, least.context))
+    parts = tuple(part for one in rooms for part in one.placement.parts)
+    return Room(Placement(parts), least.context, least.note)
 
 
 def execute(plan: LoadPlan) -> Loaded:
@@ -110,19 +154,25 @@ def execute(plan: LoadPlan) -> Loaded:
 
     Raises UnsupportedError for a device that is not here, IntegrityError for a tensor missing or too many.
     """
+    start = time.perf_counter()
+    mesh = plan.ranks.mesh() if plan.ranks else None
+    model, tokenizer = agreed(plan.ranks, lambda: _read(plan, mesh))
+    return Loaded(model, tokenizer, plan, time.perf_counter() - start)
+
+
+def _read(plan: LoadPlan, mesh: DeviceMesh | None) -> tuple[PreTrainedModel, ConfinedTokenizer | None]:
     from internlm_zoo.loading.build import build_model
     from internlm_zoo.loading.memory import check_present
     from internlm_zoo.loading.sandbox.process import warm_up
     from internlm_zoo.loading.tokenizer import find_tokenizer, has_tokenizer
 
-    start = time.perf_counter()
-    check_present([part.device for part in plan.placement.parts])
+    check_present([part.device for part in plan.here.parts])
     directory = plan.directory
     if has_tokenizer(directory):
         warm_up()  # it imports for half a second, meanwhile the model is built
     with naming_models(directory.registry, directory.model, lambda: directory.checkpoint):
-        model = build_model(directory.checkpoint, plan.placement, plan.dtype, mmap=plan.mmap)
-    return Loaded(model, find_tokenizer(directory), plan, time.perf_counter() - start)
+        model = build_model(directory.checkpoint, plan.here, plan.dtype, mmap=plan.mmap, mesh=mesh)
+    return model, find_tokenizer(directory)
 
 
 def load_model(request: LoadRequest, *, settings: Settings, progress: Progress | None = None) -> Loaded:

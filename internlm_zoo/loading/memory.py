@@ -48,7 +48,7 @@ def check_present(devices: Sequence[Device]) -> None:
 def _free(name: str) -> int | None:
     import torch
 
-    device = _parse(name)
+    device = parse_device(name)
     if device.type == "cpu":
         import psutil  # comes with accelerate
 
@@ -60,7 +60,8 @@ def _free(name: str) -> int | None:
     return None
 
 
-def _parse(name: str) -> torch.device:
+def parse_device(name: str) -> torch.device:
+    """Raises UsageError for what torch does not call a device, or what holds no numbers."""
     import torch
 
     try:

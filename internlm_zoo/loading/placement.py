@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from internlm_zoo.errors import UnsupportedError, UsageError
@@ -76,25 +76,6 @@ class Placement:
     @property
     def first_device(self) -> str:
         return self.parts[0].device.name
-
-
-def measure(nbytes: Mapping[str, int]) -> BlockSizes:
-    """Sizes from the bytes of every tensor, by logical or stock name (`[model.]layers.7.…`).
-
-    What lies in no layer goes before them if it is the embedding, after them otherwise.
-    Raises UnsupportedError if there is no layer, or if one is missing between others.
-    """
-    layers: Counter[int] = Counter()
-    ends: Counter[bool] = Counter()
-    for name, size in nbytes.items():
-        head, _, rest = name.removeprefix("model.").partition(".")
-        if head == "layers":
-            layers[int(rest.partition(".")[0])] += size
-        else:
-            ends["embed" in head] += size
-    if sorted(layers) != list(range(len(layers))) or not layers:
-        raise UnsupportedError(f"layers {sorted(layers)} are not 0, 1, 2, ... without a hole", "tensor names")
-    return BlockSizes(ends[True], tuple(layers[index] for index in range(len(layers))), ends[False])
 
 
 def place(sizes: BlockSizes, devices: Sequence[Device], working: int = 0) -> Placement:

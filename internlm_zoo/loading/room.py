@@ -7,14 +7,20 @@ layers run there: slower, and better than not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from converters.formats.shards import parse_size
 from internlm_zoo.errors import UnsupportedError
-from internlm_zoo.fitting.memory import Workload, activation_bytes, cache_bytes, logit_bytes
+from internlm_zoo.fitting.memory import (
+    Workload,
+    activation_bytes,
+    cache_bytes,
+    logit_bytes,
+    weight_bytes,
+)
 from internlm_zoo.fitting.network import ITEMSIZE, Network
 from internlm_zoo.loading.directory import MaxMemory
-from internlm_zoo.loading.placement import BlockSizes, Device, Placement, measure, place
+from internlm_zoo.loading.placement import BlockSizes, Device, Placement, place
 
 _LEAST = 1
 """Tokens of a text that a placement has to have room for, unless more are asked for."""
@@ -22,25 +28,44 @@ _LEAST = 1
 
 @dataclass(frozen=True)
 class Need:
-    """A model that looks for room. dtype: of its weights, keys and values, as torch names it."""
+    """A model that looks for room, or the share of it that each of tp ranks has. dtype: of its weights, keys
+    and values, as torch names it."""
 
     network: Network
     dtype: str
+    tp: int = 1
 
     def sizes(self, context: int) -> BlockSizes:
         """Of its blocks, with room for one text of so many tokens."""
-        weights = {name: count * ITEMSIZE[self.dtype] for name, count in self.network.counts}
-        return replace(measure(weights), cache=cache_bytes(self.network, self._work(context)))
+        weights = weight_bytes(self.network, self.tp, ITEMSIZE[self.dtype])
+        return BlockSizes(*weights, cache_bytes(self.network, self._work(context), self.tp))
 
     def working(self, context: int, *, gpu: bool) -> int:
         """What a device needs besides while it runs. gpu: whether one of them is a GPU."""
         work = self._work(context, gpu=gpu)
         return max(
-            activation_bytes(self.network, work, 1, self.network.layers), logit_bytes(self.network, work)
+            activation_bytes(self.network, work, self.tp, self.network.layers),
+            logit_bytes(self.network, work),
         )
 
     def _work(self, context: int, *, gpu: bool = True) -> Workload:
         return Workload(context, 1, self.dtype, self.dtype, gpu)
+
+    def check_shared(self) -> str | None:
+        """What a person should know of how the ranks share it. Raises UnsupportedError where they cannot."""
+        network, tp = self.network, self.tp
+        if not network.fits_ranks(tp):
+            what = (
+                f"{tp} ranks cannot share its {network.heads} heads over {network.kv_heads} key/value heads "
+                f"and its {network.inter} rows of the MLP"
+            )
+            fits = ", ".join(str(one) for one in range(1, tp) if network.fits_ranks(one))
+            raise UnsupportedError(what, "`parallel`", f"start as many ranks as share them: {fits}")
+        if tp <= network.kv_heads:
+            return None
+        return (
+            f"each of the {network.kv_heads} key/value heads is on {tp // network.kv_heads} of the {tp} ranks"
+        )
 
     def placed(self, devices: Sequence[Device], context: int) -> Placement:
         """Raises what `place` raises."""

@@ -48,7 +48,10 @@ def _found(band: Band, losses: Mapping[str, float]) -> str:
 
 
 def _cause(loaded: Loaded, encoded: Sequence[EncodedPassage], band: Band, passage: str) -> str | None:
-    """passage: whose loss is told with and without the mistake."""
+    """passage: whose loss is told with and without the mistake. Of ranks none has the whole of what a mistake
+    exchanges."""
+    if loaded.plan.ranks:
+        return None
     found = find_mistake(loaded, encoded, band)
     if found is None:
         return None

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from internlm_zoo.loading.directory import LoadRequest, ModelDirectory, open_directory
 from internlm_zoo.loading.generate import prompt_note
-from internlm_zoo.loading.load import Loaded, execute, plan_directory
+from internlm_zoo.loading.load import Loaded, execute, plan_directory, ranks_for
+from internlm_zoo.loading.ranks import Ranks, agreed, of_first
 from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.schema import Smoke
@@ -24,38 +25,44 @@ def smoke_test(
     loading raises. record: the overlay to write what the passages cost it into, if it passes; raises what
     `check_recordable` raises."""
     require_torch()
-    directory = open_directory(request, settings=settings, progress=progress)
+    ranks = ranks_for(request, settings)
+    directory = agreed(ranks, lambda: open_directory(request, settings=settings, progress=progress))
     if progress and (note := prompt_note(directory)):
         progress.note(note)
     if record:
         check_recordable(directory, record)
-    result = judge(directory, devices=request.devices)
+    result = judge(directory, devices=request.devices, ranks=ranks)
     if record and result.ok:
         write_recording(_load(directory, request.devices, _known(directory)), record)
     return result
 
 
-def judge(directory: ModelDirectory, *, devices: Sequence[str] | None = None) -> SmokeResult:
+def judge(
+    directory: ModelDirectory, *, devices: Sequence[str] | None = None, ranks: Ranks | None = None
+) -> SmokeResult:
     """The checks that suit what is known of the model in the directory. One whose files contradict what it is
-    said to be is not loaded."""
-    return conclude(directory.title, _checks(directory, devices))
+    said to be is not loaded. ranks: that share it, of which the first looks at the files."""
+    return conclude(directory.title, _checks(directory, devices, ranks))
 
 
-def _checks(directory: ModelDirectory, devices: Sequence[str] | None) -> Iterator[Check]:
-    facts = facts_check(directory)
+def _checks(directory: ModelDirectory, devices: Sequence[str] | None, ranks: Ranks | None) -> Iterator[Check]:
+    facts = of_first(ranks, lambda: facts_check(directory))
     yield facts
     if not facts.ok:
         return
-    weights = weights_check(directory)
+    weights = of_first(ranks, lambda: weights_check(directory))
     if weights:
         yield weights
     known = Smoke() if weights and not weights.ok else _known(directory)
-    yield from _behaviour(_load(directory, devices, known), known)
+    yield from _behaviour(_load(directory, devices, known, ranks), known)
 
 
-def _load(directory: ModelDirectory, devices: Sequence[str] | None, known: Smoke) -> Loaded:
+def _load(
+    directory: ModelDirectory, devices: Sequence[str] | None, known: Smoke, ranks: Ranks | None = None
+) -> Loaded:
     """Golden data is float32's; other models are tried as they would be used."""
-    return execute(plan_directory(directory, devices=devices, dtype="float32" if known.golden else None))
+    dtype = "float32" if known.golden else None
+    return execute(plan_directory(directory, devices=devices, dtype=dtype, ranks=ranks))
 
 
 def _known(directory: ModelDirectory) -> Smoke:

@@ -84,7 +84,7 @@ def test_a_keyword_of_convert_is_a_field_of_what_it_makes_and_an_option():
 @pytest.mark.parametrize(
     ("name", "options", "own"),
     [
-        ("load", ModelOptions, {"model_or_dir", "parallel", "context", "max_memory"}),
+        ("load", ModelOptions, {"model_or_dir", "context", "max_memory"}),
         (
             "generate",
             ModelOptions,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import UnsupportedError, UsageError
-from internlm_zoo.loading.placement import BlockSizes, Device, in_units, measure, place
+from internlm_zoo.loading.placement import BlockSizes, Device, in_units, place
 
 sizes = st.builds(
     BlockSizes,
@@ -97,17 +97,6 @@ def test_a_refusal_names_what_is_needed_and_what_is_free():
 def test_more_devices_than_layers_is_a_usage_error_that_names_both():
     with pytest.raises(UsageError, match="3 devices for 2 layers"):
         place(BlockSizes(1, (1, 1), 1), devices(3))
-
-
-def test_tensors_are_counted_with_their_layer_under_logical_and_under_stock_names():
-    sizes = BlockSizes(7, (30, 3), 11)
-    names = {"embed_tokens.weight": 7, "layers.0.a": 10, "layers.0.b": 20, "layers.1.a": 3, "norm.weight": 11}
-    assert measure(names) == measure({f"model.{name}": size for name, size in names.items()}) == sizes
-
-
-def test_a_hole_between_the_layers_is_refused():
-    with pytest.raises(UnsupportedError, match="without a hole"):
-        measure({"layers.0.a": 1, "layers.2.a": 1})
 
 
 @pytest.mark.parametrize(

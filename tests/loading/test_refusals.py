@@ -77,8 +77,8 @@ def test_more_devices_than_layers_and_unknown_dtypes_and_placements_are_refused(
         plan_load(folder, settings=settings, devices=["cpu"] * 5)
     with pytest.raises(UsageError, match="float8"):
         plan_load(folder, settings=settings, dtype="float8")
-    with pytest.raises(UnsupportedError, match="tensor"):
-        plan_load(folder, settings=settings, parallel="tensor")
+    with pytest.raises(UnsupportedError, match="rows placement"):
+        plan_load(folder, settings=settings, parallel="rows")
 
 
 def test_neither_a_directory_nor_a_model_is_not_found(tmp_path):

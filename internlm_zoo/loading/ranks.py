@@ -1,0 +1,188 @@
+"""The processes that share a model: torch.distributed's default group, what each of them puts its share on,
+and how they agree, so that none goes on, or waits for ever, where another has failed.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from internlm_zoo.errors import UnsupportedError, UsageError, ZooError
+from internlm_zoo.loading.memory import parse_device
+from internlm_zoo.loading.runtime import require_torch
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+T = TypeVar("T")
+LAYERS, TENSOR = PARALLEL = "layers", "tensor"
+# What torch.distributed's env:// finds the others by; torchrun sets them.
+_FOUND_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+# A disk may give one rank its share much later than another.
+_PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """rank: of this process, among size. device: as torch names it. beside: how many run on this machine."""
+
+    rank: int
+    size: int
+    device: str
+    beside: int
+
+    def mesh(self) -> DeviceMesh:
+        """All ranks, for one to begin at the same time as the others."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        names = ("pp", "dp_replicate", "fsdp", "tp")  # as transformers' own
+        return init_device_mesh(self.device.partition(":")[0], (1, 1, 1, self.size), mesh_dim_names=names)
+
+
+def is_first(environ: Mapping[str, str], parallel: str | None, among: str) -> bool:
+    """Whether this process speaks for others of its command. among: the variable that numbers them, RANK all
+    of them, LOCAL_RANK those of one machine. A process that shares nothing speaks for itself."""
+    if parallel != TENSOR or not all(name in environ for name in _FOUND_BY):
+        return True
+    return environ.get(among, environ["RANK"]) == "0"
+
+
+def join(devices: Sequence[str] | None, environ: Mapping[str, str]) -> Ranks:
+    """This process's place in the group that there is, or that torchrun's variables say.
+
+    devices: one for each rank of this machine, or a kind for all of them. None: an accelerator each, if there
+    are any and the group talks over them, else the CPU. Raises UsageError without a group, and, on all ranks
+    of a machine alike, UsageError or UnsupportedError for devices that they cannot have.
+    """
+    require_torch()
+    import torch.distributed as dist
+
+    if not dist.is_available():
+        raise UnsupportedError("this torch was built without torch.distributed", "`parallel`")
+    begun = dist.is_initialized()
+    if not begun and not all(name in environ for name in _FOUND_BY):
+        raise UsageError(
+            "there is no process group whose ranks could share the model",
+            "`parallel`",
+            "start `torchrun -m internlm_zoo` with the same arguments, or call "
+            "torch.distributed.init_process_group before",
+        )
+    rank = dist.get_rank() if begun else int(environ["RANK"])
+    size = dist.get_world_size() if begun else int(environ["WORLD_SIZE"])
+    beside = int(environ.get("LOCAL_WORLD_SIZE", size))
+    device = _devices(devices, beside, begun)[int(environ.get("LOCAL_RANK", rank)) % beside]
+    if not begun:
+        _begin(device)
+    return Ranks(rank, size, device, beside)
+
+
+def agreed(ranks: Ranks | None, work: Callable[[], T]) -> T:
+    """What `work` returns here, once it has returned on every rank. Raises on all of them what it raises on
+    any: its own error on one that failed, that of the first of those elsewhere."""
+    if ranks is None:
+        return work()
+    found: list[T] = []
+    failed: Exception | None = None
+    try:
+        found.append(work())
+    except Exception as error:  # noqa: BLE001  # raised below, when the others know
+        failed = error
+    errors = told(ranks, failed and _parts(failed))
+    if failed:
+        raise failed
+    for rank, parts in enumerate(errors):
+        if parts:
+            raise _again(rank, *parts)
+    return found[0]
+
+
+def told(ranks: Ranks | None, value: T) -> list[T]:
+    """What every rank says, in their order; to be called on all of them."""
+    if ranks is None:
+        return [value]
+    import torch.distributed as dist
+
+    values: list[Any] = [None] * ranks.size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def of_first(ranks: Ranks | None, work: Callable[[], T]) -> T:
+    """What `work` returns on the first rank, where alone it is done."""
+    found = agreed(ranks, lambda: work() if ranks is None or ranks.rank == 0 else None)
+    first = told(ranks, found)[0]
+    return first  # type: ignore[return-value]
+
+
+def _devices(names: Sequence[str] | None, beside: int, begun: bool) -> Sequence[str]:
+    """Of each rank of this machine. begun: whether somebody else has made the group."""
+    import torch
+
+    wanted = names or [_default(begun)]
+    if len(wanted) not in (1, beside):
+        what = f"{len(wanted)} devices for the {beside} ranks of this machine"
+        raise UsageError(what, "`devices`", "name one for each, or cpu or cuda for all")
+    found = [parse_device(name) for name in wanted]
+    kinds = {device.type for device in found}
+    if len(kinds) > 1 or not kinds <= _BACKENDS.keys():
+        what = f"ranks share a model on cpu or on cuda, not on {' and '.join(sorted(kinds))}"
+        raise UnsupportedError(what, "`devices`")
+    if kinds == {"cpu"}:
+        return ["cpu"] * beside
+    indices = [*range(beside)] if found[0].index is None else [device.index for device in found]
+    count = torch.cuda.device_count()
+    if len({*indices} & {*range(count)}) < beside and not begun:
+        what = f"each of the {beside} ranks of this machine needs a GPU of its own, and {count} are here"
+        raise UnsupportedError(what, "`devices`", "start fewer ranks, or name cpu")
+    return [f"cuda:{index}" for index in indices * (beside // len(indices))]
+
+
+def _default(begun: bool) -> str:
+    import torch
+    import torch.distributed as dist
+
+    talks = not begun or "nccl" in dist.get_backend_config()
+    return "cuda" if talks and torch.cuda.is_available() else "cpu"
+
+
+def _begin(name: str) -> None:
+    import torch
+    import torch.distributed as dist
+
+    device = torch.device(name)
+    bound: dict[str, Any] = {}
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        bound["device_id"] = device
+    try:
+        dist.init_process_group(_BACKENDS[device.type], timeout=_PATIENCE, **bound)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        fix = f"start them with torchrun, which sets {', '.join(_FOUND_BY)}"
+        raise UsageError(f"the ranks do not find each other: {first}", "`parallel`", fix) from error
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _parts(error: Exception) -> tuple[type[ZooError], str, str | None, str | None]:
+    """What another process can make it of again."""
+    if isinstance(error, ZooError):
+        return type(error), error.what, error.where, error.fix
+    return ZooError, f"{type(error).__name__}: {error}", None, None
+
+
+def _again(rank: int, kind: type[ZooError], what: str, where: str | None, fix: str | None) -> ZooError:
+    """Of a class that may be made from more than the three."""
+    error = kind.__new__(kind)
+    ZooError.__init__(error, f"on rank {rank}: {what}", where, fix)
+    return error
