@@ -73,11 +73,12 @@ def tensors_of(
 
 
 class SliceReader:
-    """A context manager; its methods may be called from any thread. Leaving it raises IntegrityError for a
-    file that changed meanwhile."""
+    """A context manager; its methods may be called from any thread. exact: whether nothing but what is wanted
+    is read, for a rank among others. Leaving it raises IntegrityError for a file that changed meanwhile."""
 
-    def __init__(self, source: Checkpoint) -> None:
+    def __init__(self, source: Checkpoint, *, exact: bool) -> None:
         self._source = source
+        self._exact = exact
         self._stack = ExitStack()
         self._streams: dict[str, Stream] = {}
 
@@ -110,7 +111,8 @@ class SliceReader:
         if dtype not in self._streams:
             stored = self._source.dtype_by_name
             elements = {name: dtype for name, code in stored.items() if code != dtype}
-            self._streams[dtype] = Stream(self._source, self._files, normalised(self._source, {}), elements)
+            known = self._source, self._files, normalised(self._source, {}), elements
+            self._streams[dtype] = Stream(*known, exact=self._exact)
         return self._streams[dtype]
 
 

@@ -118,7 +118,8 @@ class CheckpointReader(StorageReader):  # type: ignore[misc]
         """Every slice of this rank, straight into its memory where that is the host's. What several files
         hold alike is compared by one rank."""
         slices = [self._slice(item, planner) for item in plan.items]
-        with SliceReader(self._source) as reader:
+        some = any(part.region != part.tensor.whole for part in slices)
+        with SliceReader(self._source, exact=some) as reader:
             if self._coordinator:
                 reader.check_replicas()
             read_slices(reader, slices)

@@ -50,7 +50,7 @@ def iterate(
     if dtype not in (None, *ITEMSIZE):
         raise UsageError(f"'{dtype}' is not a dtype of weights", "`dtype`", fix=", ".join(ITEMSIZE))
     check_count("tp", tp)
-    return _each(checkpoint, tensors_of(checkpoint, names, rank, tp), dtype)
+    return _each(SliceReader(checkpoint, exact=tp > 1), tensors_of(checkpoint, names, rank, tp), dtype)
 
 
 def read_slices(reader: SliceReader, slices: Iterable[Slice]) -> None:
@@ -71,9 +71,9 @@ def stored_type(tensor: SlicedTensor) -> torch.dtype:
 
 
 def _each(
-    checkpoint: Checkpoint, shares: Iterable[SlicedTensor], dtype: str | None
+    reader: SliceReader, shares: Iterable[SlicedTensor], dtype: str | None
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    with SliceReader(checkpoint) as reader:
+    with reader:
         reader.check_replicas()
         for share in shares:
             yield share.name, _whole(reader, share, getattr(torch, dtype) if dtype else stored_type(share))

@@ -229,12 +229,14 @@ def test_a_rank_reads_its_share_of_the_bytes(tmp_path, form):
         else write_hf(tmp_path / form, model, dims, form)
     )
     total = sum(tensor.nbytes for tensor in whole.values())
-    counts = []
-    for rank in range(4):
+    for cut in (Shard(0), Shard(1)):
         before = count_read()
-        filled(folder, whole, (4,), (Shard(0),), rank)
-        counts.append(count_read() - before)
-    assert all(0.24 * total < count < 0.27 * total for count in counts), [n / total for n in counts]
+        filled(folder, whole, (2,), (cut,), 1)
+        assert 0.49 < (count_read() - before) / total < 0.52, cut
+    of_rank = zoo.iter_tensors(folder, rank=1, tp=2, settings=home_of(tmp_path))
+    before = count_read()
+    share = sum(tensor.nbytes for _, tensor in of_rank)
+    assert share < 0.51 * total and count_read() - before < 1.02 * share
 
 
 @pytest.mark.slow
