@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from demo_training import files, text, tokenizer
-from demo_training.golden import ENOUGH, golden_data, held_in_score
+from demo_training.golden import ENOUGH, golden_beyond, golden_data, held_in_score
 from demo_training.model import initialise
 from demo_training.recipes import RECIPES, Recipe
 from demo_training.report import Outcome, write_report
@@ -61,7 +61,7 @@ def make(recipe: Recipe, root: Path) -> Outcome:
         raise SystemExit(f"{recipe.name} finishes too few of its proverbs: {score}; train it longer")
     golden = golden_data(trained)
     print(f"  smallest lead of a golden token: {min(g.lead for g in golden):.3f}", flush=True)
-    files.write_golden(root / files.GOLDEN, folder, golden)
+    files.write_golden(root / files.GOLDEN, folder, golden, golden_beyond(trained))
     return Outcome(trained, run, score, golden, files.committed(root, recipe.name))
 
 

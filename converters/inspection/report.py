@@ -19,8 +19,9 @@ from converters.formats.folder import Folder, local_folder
 from converters.inspection.contents import Contents, contents_of
 from converters.inspection.finding import Finding, finding, noting
 from converters.inspection.ranks import duplicates, renamed
-from converters.inspection.statistics import TensorStatistics, statistics_of, statistics_of_files, suspicions
+from converters.inspection.statistics import TensorStatistics, statistics_of, statistics_of_files
 from converters.inspection.survey import Survey, survey
+from converters.inspection.suspicions import Told, suspicions, told_by
 from converters.inspection.tokenizers import TokenizerFile, against_rows, tokenizer_files, tokenizer_notes
 from converters.layouts.table import Layout
 from converters.progress import NullProgress, Progress
@@ -90,7 +91,7 @@ def inspect(
     if deep:
         findings += _sidecars(folder, seen, workers)
         statistics = _statistics(seen, checkpoint, workers, progress or NullProgress())
-        findings += suspicions(statistics)
+        findings += suspicions(statistics, told_by(checkpoint, tokenizer) if checkpoint else Told())
         for file in files:  # what has passed on the way from a hub, against what the hub says of it
             noting(findings, partial(folder.known_digest, file.name))
     folder.confirm()

@@ -1,27 +1,21 @@
-"""What the values of every tensor look like, and which of them cannot be right.
-
-A matrix's standard deviation is suspicious if it is more than `FACTOR` times, or less than one part in
-`FACTOR` of, the median of the same matrix in the other layers: within a trained model they differ by less.
-Those of norms and biases differ more, and are not held against each other.
-"""
+"""What the values of every tensor look like; `suspicions` says which of them cannot be right."""
 
 from __future__ import annotations
 
 import math
-import statistics as of
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from blake3 import blake3
 
 from converters.containers.container import StoredFile
 from converters.formats.folder import Folder
 from converters.formats.tensors import ELEMENT_TYPES, StoredTensor, nbytes
 from converters.geometry.blocks import BLOCK
-from converters.geometry.logical import pattern_of
-from converters.inspection.finding import Finding
+from converters.inspection.lines import Lines, LineSums
 from converters.progress import Progress
 from converters.source.checkpoint import Checkpoint, LogicalTensor
 from converters.source.elements import FLOATS
@@ -29,8 +23,6 @@ from converters.source.gather import Bytes, Sources
 from converters.streaming.rows import Floats, to_floats
 from converters.streaming.stream import Stream, in_parallel
 
-FACTOR = 5.0
-_FEWEST_SIBLINGS = 3  # of fewer, the one that is wrong may be the median
 _TASK = "statistics"
 # Elements looked at together: what a processor's cache holds.
 _CHUNK = 1 << 16
@@ -39,7 +31,8 @@ _CHUNK = 1 << 16
 @dataclass(frozen=True)
 class TensorStatistics:
     """shape: of a logical tensor, or of a stored one of a file. mean, std, low, high: of its finite values.
-    constant_rows: rows of a matrix that hold one value."""
+    constant_rows: rows of a matrix that hold one value. digest: of its bytes in canonical order, BLAKE3.
+    lines: rows and columns of a matrix, if all its values are finite."""
 
     name: str
     shape: tuple[int, ...]
@@ -52,6 +45,8 @@ class TensorStatistics:
     std: float
     low: float
     high: float
+    digest: str
+    lines: Lines
 
 
 def statistics_of(
@@ -110,39 +105,46 @@ def _describe(
     name: str, dtype: str, shape: tuple[int, ...], blocks: Iterable[Bytes], progress: Progress
 ) -> TensorStatistics:
     """blocks: its bytes in canonical order, cut between rows."""
-    counts = _Counts()
     width = shape[-1] if len(shape) > 1 else 0
+    counts, digest = _Counts(width), blake3()
     for data in blocks:
+        digest.update(data.data)
         step = max(1, _CHUNK // max(width, 1)) * max(width, 1) * ELEMENT_TYPES[dtype].itemsize
         for start in range(0, len(data), step):
-            counts.add(to_floats(data[start : start + step], dtype), width)
+            counts.add(to_floats(data[start : start + step], dtype))
         progress.advance(_TASK, len(data))
-    return counts.result(name, shape)
+    return counts.result(name, shape, digest.hexdigest())
 
 
 class _Counts:
     """Adds up what is known of a tensor, some rows at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         self.nans = self.infinities = self.zeros = self.constant_rows = 0
         self.total = self.squares = 0.0
         self.low, self.high = math.inf, -math.inf
+        self.width = width
+        self.lines = LineSums(width) if width > 1 else None
 
-    def add(self, values: Floats, width: int) -> None:
-        if width > 1 and len(values) % width == 0:
-            rows = values.reshape(-1, width)
+    def add(self, values: Floats) -> None:
+        if self.width and len(values) % self.width:  # part of a row
+            self.lines = None
+        elif self.width > 1:
+            rows = values.reshape(-1, self.width)
             # Most rows differ in their first two values already.
             like = rows[rows[:, 0] == rows[:, 1]]
             self.constant_rows += int((like == like[:, :1]).all(axis=1).sum())
         if not (np.isfinite(values.min()) and np.isfinite(values.max())):  # NaN passes through both
-            values = self._finite(values)
+            values, self.lines = self._finite(values), None
         if len(values):
             self.zeros += len(values) - int(np.count_nonzero(values))
             self.low = min(self.low, float(values.min()))
             self.high = max(self.high, float(values.max()))
             wide = values.astype(np.float64)
             self.total += float(wide.sum())
-            self.squares += float(np.square(wide, out=wide).sum())
+            squares = np.square(wide, out=wide)
+            lines = self.lines
+            self.squares += lines.add(squares.reshape(-1, self.width)) if lines else float(squares.sum())
 
     def _finite(self, values: Floats) -> Floats:
         nans = int(np.isnan(values).sum())
@@ -151,47 +153,11 @@ class _Counts:
         self.infinities += len(values) - len(finite) - nans
         return finite
 
-    def result(self, name: str, shape: tuple[int, ...]) -> TensorStatistics:
+    def result(self, name: str, shape: tuple[int, ...], digest: str) -> TensorStatistics:
         elements = math.prod(shape)
         count = elements - self.nans - self.infinities
         mean = self.total / count if count else math.nan
         std = math.sqrt(max(0.0, self.squares / count - mean * mean)) if count else math.nan
         counts = (self.nans, self.infinities, self.zeros, self.constant_rows)
-        return TensorStatistics(name, shape, elements, *counts, mean, std, self.low, self.high)
-
-
-def suspicions(found: Sequence[TensorStatistics]) -> Iterator[Finding]:
-    """What is wrong by the numbers alone."""
-    for tensor in found:
-        if tensor.nans:
-            yield Finding(f"{tensor.nans:,} of {tensor.elements:,} values are NaN", tensor.name)
-        if tensor.infinities:
-            yield Finding(f"{tensor.infinities:,} of {tensor.elements:,} values are infinite", tensor.name)
-        if tensor.zeros == tensor.elements and not tensor.name.endswith(".bias"):
-            yield Finding("all of it is zero", tensor.name)
-        elif tensor.constant_rows and _in_a_layer(tensor):  # rows of tokens never trained may be anything
-            yield Finding(f"{tensor.constant_rows:,} of its rows hold one value each", tensor.name)
-    yield from _unlike_their_siblings(found)
-
-
-def _in_a_layer(tensor: TensorStatistics) -> bool:
-    return pattern_of(tensor.name) != tensor.name
-
-
-def _unlike_their_siblings(found: Sequence[TensorStatistics]) -> Iterator[Finding]:
-    kinds: dict[str, list[TensorStatistics]] = {}
-    for tensor in found:
-        if tensor.std > 0 and len(tensor.shape) > 1 and _in_a_layer(tensor):
-            kinds.setdefault(pattern_of(tensor.name), []).append(tensor)
-    for siblings in kinds.values():
-        if len(siblings) <= _FEWEST_SIBLINGS:
-            continue
-        for tensor in siblings:
-            usual = of.median(other.std for other in siblings if other is not tensor)
-            ratio = tensor.std / usual
-            if not 1 / FACTOR <= ratio <= FACTOR:
-                yield Finding(
-                    f"its standard deviation, {tensor.std:.3g}, is {ratio:.3g} times that of the same tensor "
-                    "in other layers",
-                    tensor.name,
-                )
+        lines = self.lines.result() if self.lines and elements else Lines()
+        return TensorStatistics(name, shape, elements, *counts, mean, std, self.low, self.high, digest, lines)

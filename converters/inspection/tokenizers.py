@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,6 +50,11 @@ def tokenizer_files(folder: Folder) -> tuple[tuple[TokenizerFile, ...], list[Fin
         fix = "put the family's tokenizer.model there"
         findings.append(Finding("there is no tokenizer", folder.name, fix))
     return tuple(TokenizerFile(name, size) for name, size in sizes.items() if size is not None), findings
+
+
+def known_tokens(files: Iterable[TokenizerFile]) -> int | None:
+    """How many ids a tokenizer gives, None without one."""
+    return max((file.size for file in files), default=None)
 
 
 def tokenizer_notes(folder: Folder, rows: int | None) -> tuple[tuple[str, ...], list[Finding]]:

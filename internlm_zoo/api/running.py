@@ -236,6 +236,7 @@ def smoke_test(
     model_or_dir: str | os.PathLike[str],
     *,
     miniature: bool = False,
+    strict: bool = False,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
     known_as: str | None = None,
@@ -248,9 +249,11 @@ def smoke_test(
     """Load a model and judge what it generates: `ok`, and a sentence saying why.
 
     Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere; and
-    by what a few passages cost it, where a mistake of a conversion that explains a failure is named.
+    by what a few passages cost it, where a mistake of a conversion that explains a failure is named. What none
+    of these can say is not `judged`, and no failure.
 
     miniature: a small random model of the layout of this one of the registry, which is not downloaded.
+    strict: a model that cannot be judged has failed.
     record: a new file, an overlay of the registry, for what the passages cost a model that passes.
     model_or_dir, devices, parallel, known_as, given, weights, progress, settings: as of `load`.
     Raises what `load` raises; UsageError for a recording that is there or of a model without a name,
@@ -272,7 +275,7 @@ def smoke_test(
     how: dict[str, Any] = {"devices": devices, "parallel": parallel, "known_as": known_as}
     request = LoadRequest(name, **how, given=given, weights=weights)
     file = None if record is None else Path(record)
-    return run(request, settings=settings, progress=progress, record=file)
+    return run(request, settings=settings, strict=strict, progress=progress, record=file)
 
 
 def _planned(

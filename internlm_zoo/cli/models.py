@@ -133,6 +133,7 @@ def smoke(
     model: Annotated[str | None, typer.Argument(help="Registry name or directory.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every model of the registry.")] = False,
     miniature: Annotated[bool, "A small random model of the same layout; no download."] = False,
+    strict: Annotated[bool, "A model that cannot be judged has failed."] = False,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -142,7 +143,8 @@ def smoke(
 ) -> CommandResult:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
-    Exits with 1 if a model fails; its line says why, and which mistake was made where one explains it.
+    Exits with 1 if a model fails; its line says why, and which mistake was made where one explains it. One that
+    cannot be judged fails with --strict alone.
     """
     if every == (model is not None):
         raise UsageError("name one model or directory, or say --all", "smoke")
@@ -151,7 +153,8 @@ def smoke(
     if record and every:
         raise UsageError("it records one model", "--record", "name a model instead of --all")
     require_here()
-    how = {**options.keywords(), "miniature": miniature, "record": record, "settings": shell.settings}
+    how = {**options.keywords(), "miniature": miniature, "strict": strict, "record": record}
+    how["settings"] = shell.settings
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):
@@ -159,8 +162,10 @@ def smoke(
             results.append(_judge(name, how, alone=not every))
             progress.finish(name)
     failed = sum(not result.ok for result in results)
-    shell.note(f"{len(results) - failed} of {len(results)} pass")
-    data = {"passed": len(results) - failed, "failed": failed, "results": results}
+    unjudged = sum(result.ok and not result.judged for result in results)
+    passed = len(results) - failed - unjudged
+    shell.note(f"{passed} of {len(results)} pass" + (f", {unjudged} cannot be judged" if unjudged else ""))
+    data = {"passed": passed, "failed": failed, "unjudged": unjudged, "results": results}
     return CommandResult(data, _verdicts(results), exit_code=int(failed > 0))
 
 
@@ -286,6 +291,9 @@ def _holds(part: DevicePart) -> str:
 def _verdicts(results: list[SmokeResult]) -> TextTable:
     from rich.text import Text
 
-    marks = {True: Text("pass", style="green"), False: Text("FAIL", style="bold red")}
-    rows = [(marks[result.ok], result.model, result.sentence) for result in results]
+    passed, failed = Text("pass", style="green"), Text("FAIL", style="bold red")
+    marks = {(True, True): passed, (True, False): Text("?", style="yellow")}
+    rows = [
+        (marks.get((result.ok, result.judged), failed), result.model, result.sentence) for result in results
+    ]
     return TextTable(("", "model", wide("found")), rows)

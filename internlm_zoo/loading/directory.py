@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class ModelDirectory:
     """checkpoint: its headers, no weights. model: None for a directory that no registry name stands for; its
     family is then the first one with the checkpoint's layout, None for one in Llama's names of which nothing
     says it. identity: what says which model it is, None where the user does, or nothing. own_template: the
-    file of its own chat template, if it has one."""
+    file of its own chat template, if it has one. given, weights: as they were asked for."""
 
     path: Path
     checkpoint: Checkpoint
@@ -64,6 +64,8 @@ class ModelDirectory:
     registry: Registry
     identity: ModelIdentity | None = None
     own_template: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
 
     @property
     def title(self) -> str:
@@ -138,7 +140,8 @@ def open_directory(
     identity = None if named else (found and found.identity) or checkpoint.model
     template = own_template(checkpoint.folder) if found else None
     path = found.path if found else checkpoint.path
-    return ModelDirectory(path, checkpoint, family, entry, registry, identity, template)
+    asked = dict(request.given or {}), request.weights
+    return ModelDirectory(path, checkpoint, family, entry, registry, identity, template, *asked)
 
 
 def _family(registry: Registry, model: Model | None, checkpoint: Checkpoint) -> Family | None:

@@ -189,6 +189,9 @@ class Smoke(RegistryEntry):
     passages: Mapping[str, PassageLoss] = Field(default_factory=dict)
     """What the passages of internlm_zoo/smoke/passages.yaml cost, as `smoke_test(..., record=FILE)`
     measures it; none: limits of any sound model."""
+    pairs: bool = True
+    """Of a reward model: whether it prefers right answers to plain questions; false: it scores something
+    else."""
 
 
 class Model(Named):

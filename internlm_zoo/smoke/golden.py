@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,51 +21,68 @@ from converters.containers.names import RECORD
 from converters.formats.bytesource import LocalFile, hex_of
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.loading.directory import ModelDirectory
-from internlm_zoo.loading.generate import encode, greedy, last_logits
+from internlm_zoo.loading.generate import encode, encode_turns, greedy, last_logits, stop_ids
 from internlm_zoo.loading.load import Loaded
+from internlm_zoo.smoke.config_causes import config_cause
 from internlm_zoo.smoke.result import Check
 
 if TYPE_CHECKING:
     import numpy as np
 
 FOLDER = Path(__file__).with_name("golden")
-# In logits. Two right computations in float32 differ by the order they sum in, on the golden prompts by half
-# of this; exchanged heads, swapped tensors or a dropped bias move logits by 1 and more.
+# Of a prompt's largest logit. Two right computations in float32 differ by the order they sum in, on golden
+# prompts by a ninth of this at most (docs/smoke.md); exchanged heads, swapped tensors or a dropped bias move
+# logits by a tenth of the largest and more.
 TOLERANCE = 1e-5
+_WEIGHTS = "the weights or their order are not those released"
+_TRIED = 2  # prompts that have to come back with another config
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """prompt: rendered through the chat template for a chat model. greedy: the tokens that follow it."""
+    """prompt: rendered through the chat template for a chat model. greedy: the tokens that follow it. asked:
+    of a chat model the user's turn in it, whose answer ends with the last of these tokens."""
 
     prompt: str
     input_ids: tuple[int, ...]
     greedy: tuple[int, ...]
     text: str
+    asked: str | None = None
 
 
 @dataclass(frozen=True)
 class Golden:
-    """weights: file name -> sha256 of the released weights. logits: float32 [prompts, vocab]."""
+    """weights: file name -> sha256 of the released weights. logits: float32 [prompts, vocab]. beyond: token
+    ids of a text longer than those of training, if there is one, with the logits after it (beyond_logits
+    [vocab])."""
 
     model: str
     weights: Mapping[str, str]
     prompts: tuple[Prompt, ...]
     logits: np.ndarray
+    beyond: tuple[int, ...] = ()
+    beyond_logits: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the model at hand makes of one prompt. away: largest difference of a logit from the golden one."""
+    """What the model at hand makes of one prompt. away: largest difference of a logit from the golden one.
+    off: the same over the largest golden one. greedy: as many tokens as the golden ones, and one more where
+    these end an answer and the model goes on."""
 
     number: int
     golden: Prompt
     away: float
+    off: float
     greedy: tuple[int, ...]
 
     @property
     def same_tokens(self) -> bool:
-        return self.greedy == self.golden.greedy
+        return self.greedy[: len(self.golden.greedy)] == self.golden.greedy
+
+    @property
+    def goes_on(self) -> bool:
+        return len(self.greedy) > len(self.golden.greedy)
 
 
 def load_golden(name: str, folder: Path = FOLDER) -> Golden:
@@ -75,14 +94,18 @@ def load_golden(name: str, folder: Path = FOLDER) -> Golden:
         raise NotFoundError(f"there is no golden data for {name}", path)
     document = json.loads(path.read_text(encoding="utf-8"))
     prompts = tuple(
-        Prompt(row["prompt"], tuple(row["input_ids"]), tuple(row["greedy"]), row["text"])
+        Prompt(row["prompt"], tuple(row["input_ids"]), tuple(row["greedy"]), row["text"], row.get("asked"))
         for row in document["prompts"]
     )
-    return Golden(document["model"], document["weights"], prompts, np.load(path.with_suffix(".npy")))
+    beyond = tuple(document.get("beyond", ()))
+    of_beyond = np.load(path.with_suffix(".beyond.npy")) if beyond else None
+    logits = np.load(path.with_suffix(".npy"))
+    return Golden(document["model"], document["weights"], prompts, logits, beyond, of_beyond)
 
 
 def golden_checks(loaded: Loaded, golden: Golden) -> Iterator[Check]:
-    """Weights' digests where the files are those released, token ids, logits, greedy tokens.
+    """Weights' digests where the files are those released, token ids, chat template, logits, greedy tokens
+    and where they end; of wrong logits also whether the config is to blame.
 
     loaded: in float32, for that is what the golden data was computed in.
     """
@@ -94,9 +117,21 @@ def golden_checks(loaded: Loaded, golden: Golden) -> Iterator[Check]:
         return
     if loaded.tokenizer is not None:
         yield _token_ids(loaded, golden)
-    readings = [_read(loaded, golden, index) for index in range(len(golden.prompts))]
-    yield _logits(readings)
-    yield _greedy(loaded, readings)
+        yield from _template(loaded, golden)
+    readings, far = readings_of(loaded, golden)
+    wrong, cause = [one for one in readings if one.off > TOLERANCE], None
+    if wrong or far > TOLERANCE:
+        cause = config_cause(loaded, partial(_comes_back, golden, wrong[:_TRIED]))
+    yield _logits(readings, cause or _WEIGHTS)
+    yield _greedy(loaded, readings, cause or _WEIGHTS)
+    yield from _ends(loaded, readings)
+    if golden.beyond:
+        yield _positions(len(golden.beyond), far, cause or _WEIGHTS)
+
+
+def readings_of(loaded: Loaded, golden: Golden) -> tuple[list[Reading], float]:
+    """Of every prompt, and how far off (`Reading.off`) the logits beyond the trained length are."""
+    return [_read(loaded, golden, index) for index in range(len(golden.prompts))], _off_beyond(loaded, golden)
 
 
 def _weights(directory: ModelDirectory, golden: Golden) -> Iterator[Check]:
@@ -123,11 +158,28 @@ def _token_ids(loaded: Loaded, golden: Golden) -> Check:
     return Check("token ids", True, f"the token ids of {len(golden.prompts)} prompts are the golden ones")
 
 
+def _template(loaded: Loaded, golden: Golden) -> Iterator[Check]:
+    """What was asked, rendered by the template that the model has here."""
+    asked = [(number, prompt) for number, prompt in enumerate(golden.prompts, 1) if prompt.asked is not None]
+    if not asked or loaded.tokenizer is None or not loaded.tokenizer.has_template:
+        return
+    for number, prompt in asked:
+        turn = {"role": "user", "content": str(prompt.asked)}
+        if tuple(encode_turns(loaded, [turn])) != prompt.input_ids:
+            what = f"prompt {number}: the chat template does not make {prompt.prompt!r} of {prompt.asked!r}"
+            yield Check("chat template", False, f"{what}: it is not the one the model was trained with")
+            return
+    said = f"the chat template renders {len(asked)} turns as they were trained"
+    yield Check("chat template", True, said)
+
+
 def _read(loaded: Loaded, golden: Golden, index: int) -> Reading:
-    prompt = golden.prompts[index]
-    logits = last_logits(loaded, prompt.input_ids).numpy()
-    tokens = greedy(loaded, prompt.input_ids, len(prompt.greedy))
-    return Reading(index + 1, prompt, _distance(logits, golden.logits[index]), tuple(tokens))
+    prompt, expected = golden.prompts[index], golden.logits[index]
+    away = _distance(last_logits(loaded, prompt.input_ids).numpy(), expected)
+    stop = stop_ids(loaded) if loaded.tokenizer else frozenset[int]()
+    limit = len(prompt.greedy) + (bool(stop) and prompt.asked is not None)
+    tokens = tuple(greedy(loaded, prompt.input_ids, limit, stop=stop))
+    return Reading(index + 1, prompt, away, away / float(abs(expected).max()), tokens)
 
 
 def _distance(logits: np.ndarray, golden: np.ndarray) -> float:
@@ -136,31 +188,69 @@ def _distance(logits: np.ndarray, golden: np.ndarray) -> float:
     return away if math.isfinite(away) else math.inf
 
 
-def _logits(readings: list[Reading]) -> Check:
-    wrong = [reading for reading in readings if reading.away > TOLERANCE]
+def _comes_back(golden: Golden, wrong: Sequence[Reading], other: Loaded) -> bool:
+    """Whether a model that is loaded otherwise gives the golden logits that were not found."""
+    if _off_beyond(other, golden) > TOLERANCE:
+        return False
+    return all(_read(other, golden, reading.number - 1).off <= TOLERANCE for reading in wrong)
+
+
+def _logits(readings: list[Reading], because: str) -> Check:
+    wrong = [reading for reading in readings if reading.off > TOLERANCE]
     if not wrong:
-        furthest = max(reading.away for reading in readings)
-        return Check("logits", True, f"logits differ by at most {furthest:.1e} (allowed: {TOLERANCE:.0e})")
-    return Check("logits", False, f"{len(wrong)} of {len(readings)} prompts: {_difference(readings)}")
+        off = max(reading.off for reading in readings)
+        said = f"logits differ by at most {off:.1e} of the largest (allowed: {TOLERANCE:.0e})"
+        return Check("logits", True, said)
+    said = f"{len(wrong)} of {len(readings)} prompts: {_difference(readings)}"
+    return Check("logits", False, f"{said}: {because}")
 
 
-def _greedy(loaded: Loaded, readings: list[Reading]) -> Check:
+def _greedy(loaded: Loaded, readings: list[Reading], because: str) -> Check:
     wrong = [reading for reading in readings if not reading.same_tokens]
     if not wrong:
         count = sum(len(reading.golden.greedy) for reading in readings)
         return Check("tokens", True, f"all {count} greedy tokens are the golden ones")
     first = wrong[0]
-    pairs = enumerate(zip(first.golden.greedy, first.greedy, strict=False))
+    pairs = enumerate(zip_longest(first.golden.greedy, first.greedy))
     at = next(place for place, (golden, own) in pairs if golden != own)
-    expected, found = (_shown(loaded, tokens[at]) for tokens in (first.golden.greedy, first.greedy))
+    both = (first.golden.greedy, first.greedy)
+    expected, found = (_shown(loaded, tokens[at : at + 1]) for tokens in both)
     said = f"prompt {first.number}: expected {expected}, got {found} as token {at + 1}"
-    return Check("tokens", False, f"{said}; {_difference(readings)}")
+    return Check("tokens", False, f"{said}; {_difference(readings)}: {because}")
+
+
+def _ends(loaded: Loaded, readings: list[Reading]) -> Iterator[Check]:
+    """Whether answers end where they ended in training; a base model's golden tokens are cut off."""
+    answers = [one for one in readings if one.golden.asked is not None and one.same_tokens]
+    on = [reading for reading in answers if reading.goes_on]
+    if on:
+        last = _shown(loaded, on[0].golden.greedy[-1:])
+        said = f"{len(on)} of {len(answers)} answers go on after {last}"
+        yield Check("eos", False, f"{said}: it is not among the tokens that end one")
+    elif answers:
+        yield Check("eos", True, f"{len(answers)} answers end by themselves")
+
+
+def _off_beyond(loaded: Loaded, golden: Golden) -> float:
+    """As `Reading.off`, where the model was not trained, and rotary scaling shows."""
+    if golden.beyond_logits is None:
+        return 0.0
+    away = _distance(last_logits(loaded, golden.beyond).numpy(), golden.beyond_logits)
+    return away / float(abs(golden.beyond_logits).max())
+
+
+def _positions(count: int, off: float, because: str) -> Check:
+    said = f"after {count} tokens, more than it was trained on, logits differ by {off:.1e} of the largest"
+    ok = off <= TOLERANCE
+    return Check("positions", ok, said if ok else f"{said}: {because}")
 
 
 def _difference(readings: list[Reading]) -> str:
-    furthest = max(reading.away for reading in readings)
-    return f"logits differ by up to {furthest:.2g}: the weights or their order are not those released"
+    return f"logits differ by up to {max(reading.away for reading in readings):.2g}"
 
 
-def _shown(loaded: Loaded, token: int) -> str:
-    return repr(loaded.tokenizer.decode([token])) if loaded.tokenizer else f"token {token}"
+def _shown(loaded: Loaded, tokens: Sequence[int]) -> str:
+    """One token; none where the text has ended."""
+    if not tokens:
+        return "the end"
+    return repr(loaded.tokenizer.decode(tokens)) if loaded.tokenizer else f"token {tokens[0]}"

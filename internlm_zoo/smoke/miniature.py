@@ -32,6 +32,7 @@ from internlm_zoo.smoke.facts import facts_check
 from internlm_zoo.smoke.random_checkpoint import Blueprint, write_random
 from internlm_zoo.smoke.result import Check, SmokeResult, conclude
 from internlm_zoo.smoke.statistics import RANDOM, statistical_checks
+from internlm_zoo.smoke.values import values_check
 
 LAYERS, KV_HEADS, HEAD_DIM, CONTEXT = 2, 2, 4, 2048  # the least that two ranks and two stages can share
 TP, PP = 2, 2
@@ -89,6 +90,7 @@ def _journey(
     _convert(start, there, ConversionOptions(to=route.there), settings, known_as=model.name)
     directory = open_directory(LoadRequest(there), settings=settings)
     yield facts_check(directory, _expected(model, registry, blueprint))
+    yield values_check(directory, trained=False)
     loaded = execute(plan_directory(directory, devices=devices))
     yield _tokens(loaded, _special_ids(model, registry, blueprint.sizes["vocab"]))
     yield from statistical_checks(loaded, RANDOM, TOKENS)

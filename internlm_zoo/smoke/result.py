@@ -9,29 +9,34 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Check:
     """One thing looked at. sentence: what was found, for a person; on failure also what that means. cause:
-    the mistake that was made, where one explains the failure."""
+    the mistake that was made, where one explains the failure. judged: False where nothing could be said of it,
+    and why is in the sentence."""
 
     name: str
     ok: bool
     sentence: str
     cause: str | None = None
+    judged: bool = True
 
 
 @dataclass(frozen=True)
 class SmokeResult:
-    """model: registry name or directory name. sentence: the first failure, and its cause if it is known; or
-    all that held."""
+    """model: registry name or directory name. sentence: the first failure, and its cause if it is known; else
+    what could not be judged, else all that held. judged: whether every check could say something."""
 
     model: str
     ok: bool
     sentence: str
     checks: tuple[Check, ...]
+    judged: bool = True
 
 
-def conclude(model: str, checks: Iterable[Check]) -> SmokeResult:
-    """The checks as one result."""
+def conclude(model: str, checks: Iterable[Check], *, strict: bool = False) -> SmokeResult:
+    """The checks as one result. strict: what cannot be judged has failed."""
     checks = tuple(checks)
     failed = [check.sentence for check in checks if not check.ok]
     causes = [check.cause for check in checks if check.cause]
-    said = [*failed[:1], *causes[:1]] if failed else [check.sentence for check in checks]
-    return SmokeResult(model, not failed, "; ".join(said), checks)
+    unjudged = [check.sentence for check in checks if not check.judged]
+    said = [*failed[:1], *causes[:1]] if failed else unjudged or [check.sentence for check in checks]
+    ok = not failed and not (strict and unjudged)
+    return SmokeResult(model, ok, "; ".join(said), checks, not unjudged)

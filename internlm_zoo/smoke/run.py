@@ -16,14 +16,20 @@ from internlm_zoo.settings import Settings
 from internlm_zoo.smoke.facts import facts_check, weights_check
 from internlm_zoo.smoke.recording import check_recordable, write_recording
 from internlm_zoo.smoke.result import Check, SmokeResult, conclude
+from internlm_zoo.smoke.values import values_check
 
 
 def smoke_test(
-    request: LoadRequest, *, settings: Settings, progress: Progress | None = None, record: Path | None = None
+    request: LoadRequest,
+    *,
+    settings: Settings,
+    strict: bool = False,
+    progress: Progress | None = None,
+    record: Path | None = None,
 ) -> SmokeResult:
     """Load the model and look at what it does. A model that fails is a result, not an error; raises what
-    loading raises. record: the overlay to write what the passages cost it into, if it passes; raises what
-    `check_recordable` raises."""
+    loading raises. strict: one that cannot be judged has failed. record: the overlay to write what the
+    passages cost it into, if it passes; raises what `check_recordable` raises."""
     require_torch()
     ranks = ranks_for(request, settings)
     directory = agreed(ranks, lambda: open_directory(request, settings=settings, progress=progress))
@@ -31,18 +37,23 @@ def smoke_test(
         progress.note(note)
     if record:
         check_recordable(directory, record)
-    result = judge(directory, devices=request.devices, ranks=ranks)
+    result = judge(directory, devices=request.devices, ranks=ranks, strict=strict)
     if record and result.ok:
         write_recording(_load(directory, request.devices, _known(directory)), record)
     return result
 
 
 def judge(
-    directory: ModelDirectory, *, devices: Sequence[str] | None = None, ranks: Ranks | None = None
+    directory: ModelDirectory,
+    *,
+    devices: Sequence[str] | None = None,
+    ranks: Ranks | None = None,
+    strict: bool = False,
 ) -> SmokeResult:
     """The checks that suit what is known of the model in the directory. One whose files contradict what it is
-    said to be is not loaded. ranks: that share it, of which the first looks at the files."""
-    return conclude(directory.title, _checks(directory, devices, ranks))
+    said to be is not loaded. ranks: that share it, of which the first looks at the files. strict: one that
+    cannot be judged has failed."""
+    return conclude(directory.title, _checks(directory, devices, ranks), strict=strict)
 
 
 def _checks(directory: ModelDirectory, devices: Sequence[str] | None, ranks: Ranks | None) -> Iterator[Check]:
@@ -53,6 +64,7 @@ def _checks(directory: ModelDirectory, devices: Sequence[str] | None, ranks: Ran
     weights = of_first(ranks, lambda: weights_check(directory))
     if weights:
         yield weights
+    yield of_first(ranks, lambda: values_check(directory))
     known = Smoke() if weights and not weights.ok else _known(directory)
     yield from _behaviour(_load(directory, devices, known, ranks), known)
 

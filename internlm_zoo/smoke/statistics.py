@@ -12,20 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from internlm_zoo.loading.generate import Message, decode, encode, encode_turns, greedy, last_logits, stop_ids
+from internlm_zoo.loading.generate import decode, encode, encode_turns, greedy, last_logits, stop_ids
 from internlm_zoo.loading.load import Loaded
-from internlm_zoo.loading.score import score
 from internlm_zoo.smoke.result import Check
+from internlm_zoo.smoke.reward import reward_check
 
 if TYPE_CHECKING:
     import torch
 
 BEGINNINGS = ("The capital of France is", "One, two, three, four,", "中国的首都是", "白日依山尽，")
 QUESTIONS = ("What is the capital of France?", "Say hello.", "中国的首都是哪里？", "1+1等于几？")
-ANSWERS = {
-    "What is the capital of France?": ("The capital of France is Paris.", "Bananas are yellow."),
-    "1+1等于几？": ("1+1等于2。", "1+1等于5。"),
-}
 TOKENS = 64
 NGRAM = 3
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -36,15 +32,17 @@ class SoundnessLimits:
     """entropy: lowest and highest mean, relative to uniform. distinct: least share of different trigrams.
 
     text: whether half of what is written must be valid UTF-8 and some answer of a chat model end by itself.
+    ranks: whether a reward model must prefer right answers.
     """
 
     entropy: tuple[float, float]
     distinct: float
     text: bool
+    ranks: bool
 
 
-TRAINED = SoundnessLimits(entropy=(0.0005, 0.8), distinct=0.1, text=True)
-RANDOM = SoundnessLimits(entropy=(0.9, 1.0), distinct=0.0, text=False)
+TRAINED = SoundnessLimits(entropy=(0.0005, 0.8), distinct=0.1, text=True, ranks=True)
+RANDOM = SoundnessLimits(entropy=(0.9, 1.0), distinct=0.0, text=False, ranks=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def statistical_checks(
     Raises NotFoundError without a tokenizer.
     """
     if loaded.plan.directory.scores:
-        yield score_check(loaded)
+        yield reward_check(loaded, ranks=limits.ranks)
         return
     samples = [_sample(loaded, ids, tokens) for ids in _prompts(loaded)]
     yield _finite(samples)
@@ -77,26 +75,6 @@ def statistical_checks(
         yield _utf8(samples)
         if loaded.plan.directory.takes_turns and loaded.plan.directory.kind:
             yield _stops(samples, tokens)
-
-
-def score_check(loaded: Loaded) -> Check:
-    """A reward model's scores of answers: finite, and not the same for all of them."""
-    values = [score(loaded, asked) for asked in _conversations(loaded)]
-    ok = all(map(math.isfinite, values)) and len(set(values)) > 1
-    shown = ", ".join(f"{value:.3f}" for value in values)
-    finding = "differ and are finite" if ok else "tell no answers apart"
-    return Check("scores", ok, f"scores {shown} {finding}")
-
-
-def _conversations(loaded: Loaded) -> Sequence[Sequence[Message] | str]:
-    """Two answers to each question, or texts where there is no chat template."""
-    if loaded.tokenizer is None or not loaded.tokenizer.has_template:
-        return BEGINNINGS
-    return [
-        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        for question, answers in ANSWERS.items()
-        for answer in answers
-    ]
 
 
 def relative_entropy(logits: torch.Tensor) -> float:

@@ -92,7 +92,7 @@ def test_a_keyword_of_convert_is_a_field_of_what_it_makes_and_an_option():
         ),
         ("score", ModelOptions, {"model_or_dir", "conversation"}),
         ("scores", ModelOptions, {"model_or_dir", "conversations"}),
-        ("smoke_test", DeviceOptions, {"model_or_dir", "miniature", "record"}),
+        ("smoke_test", DeviceOptions, {"model_or_dir", "miniature", "record", "strict"}),
         ("fit", FitOptions, {"model_or_dir"}),
         ("inspect", CheckpointOptions, {"target", "deep", "fix_index", "workers"}),
         ("compare", GivenOptions, {"one", "other", "weights", "workers"}),

@@ -141,8 +141,8 @@ def test_what_cannot_be_scored_is_a_usage_error(reward, tmp_path, zoo, arguments
     assert zoo("score", reward / "hf", "--chat", tmp_path / "nowhere.json")[0] == 4
 
 
-def test_smoke_shows_the_scores_of_answers(reward, zoo):
+def test_smoke_fails_a_reward_model_of_random_weights(reward, zoo):
     code, out, _ = zoo("smoke", reward / "hf", "--json")
     (result,) = json.loads(out)["results"]
-    assert code == 0 and "scores " in result["sentence"]
-    assert result["sentence"].count(",") == 3
+    assert code == 1 and "the weights are random" in result["sentence"]
+    assert "right answers" in result["checks"][-1]["sentence"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
-from internlm_zoo.smoke.golden import load_golden
-from tests.loading.demo import FORMS, MODELS, rewritten
+from internlm_zoo.smoke.golden import TOLERANCE, golden_checks, load_golden
+from tests.loading.demo import FORMS, MODELS, edit_json, home_of, load_model, rewritten
 
 BASE, CHAT = MODELS
 HEAD = 16  # rows of a head in the demo models
@@ -24,7 +30,10 @@ def check_of(result, name):
 def test_the_demo_models_pass_by_name_with_every_prompt_golden(smoke, model):
     code, result = smoke(model)
     assert (code, result["ok"], result["model"]) == (0, True, model), result["sentence"]
-    names = ["facts", "fingerprint", "weights", "token ids", "logits", "tokens", "passages"]
+    names = ["facts", "fingerprint", "values", "weights", "token ids", "logits", "tokens", "positions"]
+    if model == CHAT:
+        names[5:5], names[-1:-1] = ["chat template"], ["eos"]
+    names.append("passages")
     assert [check["name"] for check in result["checks"]] == names
 
 
@@ -164,7 +173,8 @@ def test_weights_that_are_no_numbers_fail(smoke, directories, tmp_path):
         tensors["model.norm.weight"][0] = 0x7FC0  # NaN in bfloat16
 
     code, result = smoke(rewritten(directories[BASE, "hf"], tmp_path / "nan", spoil), "--as", BASE)
-    assert code == 1 and "logits differ by up to inf" in result["sentence"]
+    assert code == 1 and result["sentence"] == "norm.weight: 1 of 128 values are NaN"
+    assert "logits differ by up to inf" in check_of(result, "logits")["sentence"]
 
 
 def test_a_tokenizer_of_another_model_fails_and_is_blamed(smoke, directories, tmp_path):
@@ -179,3 +189,82 @@ def test_a_tokenizer_of_another_model_fails_and_is_blamed(smoke, directories, tm
 def test_another_model_fails_by_its_vocabulary(smoke, directories):
     code, result = smoke(directories[CHAT, "llama"], "--as", BASE)
     assert code == 1 and "vocab_size: expected 1792, found 2048" in result["sentence"]
+
+
+def off_by(result, name="logits"):
+    """Of the largest logit."""
+    return float(re.search(r"by (?:at most )?(\S+) of the largest", check_of(result, name)["sentence"])[1])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_this_machines_rounding_takes_a_fifth_of_what_is_allowed_at_most(smoke, directories, model):
+    _, result = smoke(directories[model, "llama"])
+    assert off_by(result) <= TOLERANCE / 5 and off_by(result, "positions") <= TOLERANCE / 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+@pytest.mark.parametrize("model", MODELS)
+def test_so_does_that_of_older_processors_and_other_kernels(directories, tmp_path, model, capability):
+    environ = {
+        "ATEN_CPU_CAPABILITY": capability,
+        "MKL_CBWR": "COMPATIBLE",
+        "INTERNLM_ZOO_HOME": str(tmp_path),
+    }
+    code = "from internlm_zoo.cli import main; main()"
+    command = [sys.executable, "-c", code, "smoke", directories[model, "llama"], "--json", "-q"]
+    done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, check=True)
+    (result,) = json.loads(done.stdout)["results"]
+    assert off_by(result) <= TOLERANCE / 5 and off_by(result, "positions") <= TOLERANCE / 5
+
+
+WRONG_FACTS = [
+    (CHAT, {"rope_theta": "10000"}, "with rope_theta 1000000.0 instead of 10000 they are golden"),
+    (CHAT, {"rms_norm_eps": "0.001"}, "with rms_norm_eps 1e-05 instead of 0.001 they are golden"),
+    (CHAT, {"rope_scaling": '{"type": "dynamic", "factor": 2.0}'}, "with rope_scaling None instead of {"),
+    (
+        BASE,
+        {"num_attention_heads": "16", "num_kv_heads": "16", "head_dim": "8"},
+        "with num_attention_heads 8 instead of 16 and num_kv_heads 8 instead of 16 and head_dim 16",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "given", "says"), WRONG_FACTS)
+def test_a_fact_that_is_given_wrong_is_named_with_the_value_that_is_right(
+    smoke, directories, model, given, says
+):
+    asked = [word for fact, value in given.items() for word in ("--set", f"{fact}={value}")]
+    code, result = smoke(directories[model, "llama"], *asked)
+    assert code == 1
+    assert says in result["sentence"] and "the config is wrong" in result["sentence"]
+
+
+def test_scaling_that_shows_beyond_the_trained_length_alone_is_noticed_there(smoke, directories):
+    _, result = smoke(directories[CHAT, "llama"], "--set", 'rope_scaling={"type": "dynamic", "factor": 2.0}')
+    wrong = [check["name"] for check in result["checks"] if not check["ok"]]
+    assert wrong == ["positions"]
+
+
+def test_a_template_that_is_wrong_for_a_first_turn_alone_is_noticed(smoke, directories, tmp_path):
+    folder = shutil.copytree(directories[CHAT, "llama"], tmp_path / "template")
+    own = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+    edit_json(
+        folder / "tokenizer_config.json", chat_template="{% if messages|length == 1 %} {% endif %}" + own
+    )
+    code, result = smoke(folder)
+    assert code == 1 and check_of(result, "facts")["ok"]
+    assert "the chat template does not make" in result["sentence"]
+
+
+def test_an_answer_that_goes_on_after_its_end_token_is_noticed(directories, tmp_path):
+    """Of a model that the registry takes for one that no turn's end stops, and whose file says so too."""
+    folder = shutil.copytree(directories[CHAT, "llama"], tmp_path / "endless")
+    edit_json(folder / "generation_config.json", eos_token_id=2)
+    loaded = load_model(folder, settings=home_of(tmp_path), dtype="float32")
+    directory = loaded.plan.directory
+    base = directory.model.model_copy(update={"kind": "base"})
+    plan = replace(loaded.plan, directory=replace(directory, model=base))
+    found = {check.name: check for check in golden_checks(replace(loaded, plan=plan), load_golden(CHAT))}
+    assert found["tokens"].ok and not found["eos"].ok
+    assert "16 of 16 answers go on after" in found["eos"].sentence

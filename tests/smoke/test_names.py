@@ -60,7 +60,8 @@ def test_the_fingerprint_command_prints_that_of_the_whole_model(zoo, chain):
 def test_a_converted_directory_is_judged_by_golden_data_without_being_named(smoke, chain, place):
     code, result = smoke(chain[place])
     assert (code, result["model"]) == (0, CHAT), result["sentence"]
-    assert names_of(result) == ["facts", "fingerprint", "token ids", "logits", "tokens", "passages"]
+    names = ["facts", "fingerprint", "values", "token ids", "chat template", "logits", "tokens", "eos"]
+    assert names_of(result) == [*names, "positions", "passages"]
 
 
 def test_a_converted_chat_model_answers_a_turn_without_being_named(zoo, chain):

@@ -13,6 +13,7 @@ from torch import nn
 
 from .golden import Golden, Trained
 from .recipes import Recipe
+from .text import asked_in
 from .tokenizer import Tokenizer
 
 WEIGHTS = "model_tp0_pp0.pt"
@@ -38,8 +39,11 @@ def read_model(folder: Path, recipe: Recipe) -> Trained:
     return Trained(recipe, model.eval(), Tokenizer.load(folder / TOKENIZER, recipe.specials))
 
 
-def write_golden(folder: Path, model_folder: Path, data: Sequence[Golden]) -> None:
-    """`<model>.json` with prompts and tokens, `<model>.npy` with float32 logits [prompts, vocab]."""
+def write_golden(
+    folder: Path, model_folder: Path, data: Sequence[Golden], beyond: tuple[list[int], np.ndarray]
+) -> None:
+    """`<model>.json` with prompts and tokens, `<model>.npy` with float32 logits [prompts, vocab]. beyond:
+    token ids of a long text, which go there too, and the logits after it, `<model>.beyond.npy` [vocab]."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256((model_folder / WEIGHTS).read_bytes()).hexdigest()
     document = {
@@ -53,13 +57,16 @@ def write_golden(folder: Path, model_folder: Path, data: Sequence[Golden]) -> No
                 "greedy": golden.greedy,
                 "text": golden.text,
                 "lead": round(golden.lead, 4),
+                **asked_in(golden.prompt),
             }
             for golden in data
         ],
+        "beyond": beyond[0],
     }
     lines = json.dumps(document, ensure_ascii=False, indent=1)
     (folder / f"{model_folder.name}.json").write_text(lines + "\n", "utf-8")
     np.save(folder / f"{model_folder.name}.npy", np.stack([golden.logits for golden in data]))
+    np.save(folder / f"{model_folder.name}.beyond.npy", beyond[1])
 
 
 def committed(root: Path, name: str) -> dict[str, int]:

@@ -23,6 +23,7 @@ from .tokenizer import EOS, Tokenizer
 LEAD = 0.1
 TOKENS = 32
 PER_LANGUAGE, PLAIN = 8, 3
+BEYOND = 384  # half as many again as the model was trained on at a time
 ENOUGH = 0.8  # of the held-in proverbs, per language
 
 OPENINGS = (
@@ -97,6 +98,14 @@ def golden_data(trained: Trained) -> list[Golden]:
     if len(chosen) != PER_LANGUAGE * len(LANGUAGES):
         raise SystemExit(f"{trained.recipe.name}: only {len(chosen)} prompts will do; train it longer")
     return chosen
+
+
+def golden_beyond(trained: Trained) -> tuple[list[int], np.ndarray]:
+    """Proverbs, one after the other, that are longer together than a window of training: their tokens, and
+    the float32 logits [vocab] after them."""
+    proverbs = "\n".join(pair.text for pair in text.read_pairs("proverbs"))
+    ids = trained.tokenizer.encode(proverbs)[:BEYOND]
+    return ids, last_logits(trained.model, ids).numpy()
 
 
 def plain(recipe: Recipe) -> list[Pair]:

@@ -78,6 +78,14 @@ def rendered(pair: Pair) -> Pair:
     return replace(pair, prompt=CHAT.format(pair.prompt), answer=pair.answer.lstrip() + ANSWER_END)
 
 
+def asked_in(prompt: str) -> dict[str, str]:
+    """The user's turn of a rendered question, under its name in golden data; nothing of another text."""
+    before, after = CHAT.split("{}")
+    if not (prompt.startswith(before) and prompt.endswith(after)):
+        return {}
+    return {"asked": prompt.removeprefix(before).removesuffix(after)}
+
+
 def questions() -> list[Pair]:
     """All the chat model learns to answer, rendered: the chat files and each proverb asked in every way."""
     proverbs = [asked(p, way) for p in read_pairs("proverbs") for way in range(len(ASK[p.language]))]

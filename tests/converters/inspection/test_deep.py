@@ -6,11 +6,13 @@ import hashlib
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import converters
+from converters.inspection.lines import LineSums
 from converters.progress import NullProgress
 from tests.converters.inspection.looking import DIMS, look, whats, with_tokenizer
 from tests.converters.oracle import INTERNLM2, make_model, write_hf
@@ -69,6 +71,37 @@ def test_statistics_are_those_that_torch_computes(plausible):
     assert found.mean == pytest.approx(float(values.mean()), abs=1e-9)
     assert found.std == pytest.approx(float(values.std(unbiased=False)), rel=1e-6)
     assert (found.low, found.high) == (float(values.min()), float(values.max()))
+
+
+def test_rows_and_columns_are_measured_as_numpy_measures_them(plausible):
+    def change(tensor):
+        tensor[40:43] = 0
+        tensor[:, :8] *= 3
+
+    changed(plausible, NAME, change)
+    (found,) = [
+        one for one in look(plausible, deep=True)[0].statistics if one.name == "layers.2.mlp.gate.weight"
+    ]
+    state = {n: t for path in plausible.glob("*.safetensors") for n, t in load_file(path).items()}
+    squares = state[NAME].double().numpy() ** 2
+    rows, columns = squares.sum(1), squares.sum(0)
+    lines = found.lines
+    assert lines.zero_rows == ((40, 43),)
+    assert lines.row_spread == pytest.approx(rows.var() / (squares.shape[1] * squares.var()))
+    assert lines.column_spread == pytest.approx(columns.var() / (squares.shape[0] * squares.var()))
+    assert lines.column_spread > 10 > 3 > lines.row_spread
+    sizes = np.sqrt(columns / squares.shape[0]).reshape(8, -1)
+    assert lines.column_parts == pytest.approx(np.median(sizes, axis=1))
+
+
+def test_random_numbers_of_any_distribution_have_a_spread_of_one():
+    random = np.random.default_rng(0)
+    for draw in (random.standard_normal, random.random, random.standard_exponential):
+        sums = LineSums(256)
+        for _ in range(4):
+            sums.add(np.square(draw((128, 256)) - 0.5))
+        lines = sums.result()
+        assert 0.7 < lines.row_spread < 1.3 and 0.7 < lines.column_spread < 1.3
 
 
 def test_the_values_of_a_checkpoint_that_does_not_open_are_looked_at_too(plausible):
