@@ -249,8 +249,8 @@ def smoke_test(
     """Load a model and judge what it generates: `ok`, and a sentence saying why.
 
     Against golden tokens and logits where the registry has them, by limits of any sound model elsewhere; and
-    by what a few passages cost it, where a mistake of a conversion that explains a failure is named. What none
-    of these can say is not `judged`, and no failure.
+    by what a few passages cost it, where a mistake of a conversion that explains a failure is named. What
+    none of these can say is not `judged`, and no failure.
 
     miniature: a small random model of the layout of this one of the registry, which is not downloaded.
     strict: a model that cannot be judged has failed.

@@ -143,9 +143,8 @@ def smoke(
 ) -> CommandResult:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
-    Exits with 1 if a model fails; its line says why, and which mistake was made where one explains it. One that
-    cannot be judged fails with --strict alone.
-    """
+    Exits with 1 if a model fails; its line says why, and which mistake was made where one explains it. One
+    that cannot be judged fails with --strict alone."""
     if every == (model is not None):
         raise UsageError("name one model or directory, or say --all", "smoke")
     if (options.known_as or options.weights) and (every or miniature):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Check:
     """One thing looked at. sentence: what was found, for a person; on failure also what that means. cause:
-    the mistake that was made, where one explains the failure. judged: False where nothing could be said of it,
-    and why is in the sentence."""
+    the mistake that was made, where one explains the failure. judged: False where nothing could be said of
+    it, and why is in the sentence."""
 
     name: str
     ok: bool

@@ -220,12 +220,18 @@ def test_so_does_that_of_older_processors_and_other_kernels(directories, tmp_pat
 
 WRONG_FACTS = [
     (CHAT, {"rope_theta": "10000"}, "with rope_theta 1000000.0 instead of 10000 they are golden"),
-    (CHAT, {"rms_norm_eps": "0.001"}, "with rms_norm_eps 1e-05 instead of 0.001 they are golden"),
+    pytest.param(
+        CHAT,
+        {"rms_norm_eps": "0.001"},
+        "with rms_norm_eps 1e-05 instead of 0.001 they are golden",
+        marks=pytest.mark.slow,
+    ),
     (CHAT, {"rope_scaling": '{"type": "dynamic", "factor": 2.0}'}, "with rope_scaling None instead of {"),
-    (
+    pytest.param(
         BASE,
         {"num_attention_heads": "16", "num_kv_heads": "16", "head_dim": "8"},
         "with num_attention_heads 8 instead of 16 and num_kv_heads 8 instead of 16 and head_dim 16",
+        marks=pytest.mark.slow,
     ),
 ]
 
