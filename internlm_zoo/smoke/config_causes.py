@@ -24,7 +24,9 @@ _EPSILONS = (1e-5, 1e-6)
 
 def config_cause(loaded: Loaded, holds: Callable[[Loaded], bool]) -> str | None:
     """The facts with other values of which `holds` becomes true, and these; None if there are none. Each try
-    loads the model again, and what cannot be loaded is not the cause."""
+    loads the model again, and what cannot be loaded is not the cause. Ranks that share one do not try."""
+    if loaded.plan.ranks:
+        return None
     directory = loaded.plan.directory
     for change in _changes(directory):
         try:
