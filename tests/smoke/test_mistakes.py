@@ -24,6 +24,8 @@ OF_BIASES_OR_EQUAL_HEADS = (
     "bias",
 )
 OF_GROUPS = ("kv groups twice", "order of kv groups", "each kv group")
+# Of one of the models the others are enough, for there are many.
+ON_BOTH = ("the fused wqkv", "q and k", "k and v")
 # A mistake that costs a model nothing is none that its texts can tell.
 COSTLESS: dict[str, set[str]] = {BASE: set(), CHAT: set()}
 FEW = ((CHAT, "q and k are in rotary pairs, not halves"),)
@@ -33,7 +35,9 @@ BASE_TOO = [CHAT, pytest.param(BASE, marks=pytest.mark.slow)]
 def models_of(what):
     if any(part in what for part in OF_BIASES_OR_EQUAL_HEADS):
         return [BASE]
-    return [CHAT] if any(part in what for part in OF_GROUPS) else list(MODELS)
+    if any(part in what for part in OF_GROUPS):
+        return [CHAT]
+    return list(MODELS) if any(part in what for part in ON_BOTH) else [CHAT]
 
 
 EVERY = [(model, what) for what in SEEDS for model in models_of(what)]
