@@ -28,6 +28,7 @@ def plan_load(
     *,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
+    pp: int = 1,
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -43,12 +44,13 @@ def plan_load(
     the plan to `load`, `generate` or `score`.
 
     download: False reads the headers of a model that is not here at a hub; that plan is one to look at.
-    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, context, max_memory, progress,
+    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, context, max_memory, progress,
     settings: as of `load`.
     Raises what `load` raises before it reads weights.
     """
-    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    how |= {"given": given, "weights": weights, "mmap": mmap, "context": context, "max_memory": max_memory}
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
+    how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
+    how |= {"context": context, "max_memory": max_memory}
     return _planned(model_or_dir, settings, progress, **how, download=download)
 
 
@@ -58,6 +60,7 @@ def load(
     *,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
+    pp: int = 1,
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -76,22 +79,23 @@ def load(
     each. None: the first accelerator, all of them if that is too small, the CPU after them if they are;
     without any the CPU. parallel: how it is split: by layers, or "tensor" for the ranks of a process group,
     each of which calls this, reads its share of every tensor and gets a model that computes with the others';
-    devices are then one for each rank of this machine, or a kind for all. dtype: float32, bfloat16, ...;
-    None: the checkpoint's. known_as: the registry model that a directory holds. given: facts that its config
-    does not state. weights: which of several sets: `original`, `hf` or the name of a file. mmap: whether
-    tensors that lie in a file as they are needed may stay there; False reads them all, for network disks and
-    files that others write to. context: tokens of one text that there has to be room for; None for as many as
-    the model was trained on, or as many as there is room for. max_memory: of each device at most, bytes or a
-    size such as "20GB", or these by device. progress: is told what happens. settings: instead of the
-    environment's.
+    devices are then one for each rank of this machine, or a kind for all. pp: stages of equally many of these
+    ranks, each with consecutive layers. dtype: float32, bfloat16, ...; None: the checkpoint's. known_as: the
+    registry model that a directory holds. given: facts that its config does not state. weights: which of
+    several sets: `original`, `hf` or the name of a file. mmap: whether tensors that lie in a file as they are
+    needed may stay there; False reads them all, for network disks and files that others write to. context:
+    tokens of one text that there has to be room for; None for as many as the model was trained on, or as many
+    as there is room for. max_memory: of each device at most, bytes or a size such as "20GB", or these by
+    device. progress: is told what happens. settings: instead of the environment's.
     No code that came with a checkpoint is run.
     Raises UnsupportedError for what does not fit or cannot be expressed, IntegrityError, NotFoundError.
     """
     from internlm_zoo.loading.load import execute
     from internlm_zoo.loading.tokenizer import stock
 
-    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    how |= {"given": given, "weights": weights, "mmap": mmap, "context": context, "max_memory": max_memory}
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
+    how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
+    how |= {"context": context, "max_memory": max_memory}
     loaded = execute(_planned(model_or_dir, settings, progress, **how))
     return loaded.model, loaded.tokenizer and stock(loaded.tokenizer)
 
@@ -103,6 +107,7 @@ def bench_load(
     runs: int = 3,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
+    pp: int = 1,
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -117,15 +122,16 @@ def bench_load(
     turn; beside transformers' from_pretrained where the files are in llama format and go to one device.
 
     runs: of each way, whose medians count. mmap: False leaves the mapped way out.
-    model_or_dir, devices, parallel, dtype, known_as, given, weights, context, max_memory, progress, settings:
-    as of `load`.
+    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, context, max_memory, progress,
+    settings: as of `load`.
     Raises what `load` raises; UnsupportedError for a run that fails.
     """
     from internlm_zoo.loading.bench import bench_load as run
     from internlm_zoo.loading.directory import LoadRequest
 
-    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    how |= {"given": given, "weights": weights, "mmap": mmap, "context": context, "max_memory": max_memory}
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
+    how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
+    how |= {"context": context, "max_memory": max_memory}
     request = LoadRequest(os.fspath(model_or_dir), **how)
     return run(request, runs, Settings.or_environment(settings), progress or Progress())
 
@@ -139,6 +145,7 @@ def generate(
     raw: bool = False,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
+    pp: int = 1,
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -153,8 +160,8 @@ def generate(
 
     prompt: of a chat model a user's turn, in its chat template. max_new_tokens: of the longest answer. raw:
     leave the template out. stream: gets each piece of the text as it is written, whole characters.
-    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, max_memory, progress, settings: as
-    of `load`; of several ranks each says the same, and is streamed the same.
+    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, max_memory, progress,
+    settings: as of `load`; of several ranks each says the same, and is streamed the same.
     Raises what `load` raises; UnsupportedError for a reward model and for a prompt longer than the model
     serves, NotFoundError without a tokenizer.
     """
@@ -162,8 +169,9 @@ def generate(
     from internlm_zoo.loading.generate import prompt_note, require_writing
     from internlm_zoo.loading.load import execute
 
-    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    how |= {"given": given, "weights": weights, "mmap": mmap, "max_memory": max_memory}
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
+    how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
+    how |= {"max_memory": max_memory}
     plan = _planned(model_or_dir, settings, progress, **how)
     require_writing(plan.directory)
     warn = (progress or Progress()).note
@@ -180,6 +188,7 @@ def score(
     *,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
+    pp: int = 1,
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -191,11 +200,12 @@ def score(
     """What a reward model makes of a conversation: the higher, the better it finds the last answer.
 
     conversation: `role` and `content` of each turn, or a text, which is taken as it is.
-    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
+    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, progress, settings: as of
+    `load`.
     Raises what `load` raises; UnsupportedError for a model that writes text.
     """
-    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    how |= {"given": given, "weights": weights, "mmap": mmap}
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
+    how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
     return scores(_planned(model_or_dir, settings, progress, **how), [conversation])[0]
 
 
@@ -206,6 +216,7 @@ def scores(
     *,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
+    pp: int = 1,
     dtype: str | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -217,14 +228,15 @@ def scores(
     """`score` of several conversations by a model that is loaded once.
 
     conversations: each as of `score`.
-    model_or_dir, devices, parallel, dtype, known_as, given, weights, mmap, progress, settings: as of `load`.
+    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, progress, settings: as of
+    `load`.
     """
     from internlm_zoo.loading.load import execute
     from internlm_zoo.loading.score import require_scoring
     from internlm_zoo.loading.score import score as score_of
 
-    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "dtype": dtype, "known_as": known_as}
-    how |= {"given": given, "weights": weights, "mmap": mmap}
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
+    how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
     plan = _planned(model_or_dir, settings, progress, **how)
     require_scoring(plan.directory)
     loaded = execute(plan)
@@ -239,6 +251,7 @@ def smoke_test(
     strict: bool = False,
     devices: Sequence[str] | None = None,
     parallel: str = "layers",
+    pp: int = 1,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -255,7 +268,7 @@ def smoke_test(
     miniature: a small random model of the layout of this one of the registry, which is not downloaded.
     strict: a model that cannot be judged has failed.
     record: a new file, an overlay of the registry, for what the passages cost a model that passes.
-    model_or_dir, devices, parallel, known_as, given, weights, progress, settings: as of `load`.
+    model_or_dir, devices, parallel, pp, known_as, given, weights, progress, settings: as of `load`.
     Raises what `load` raises; UsageError for a recording that is there or of a model without a name,
     IntegrityError for one of other weights than the registry's. A model that fails is a result.
     """
@@ -272,7 +285,7 @@ def smoke_test(
         return smoke_miniature(name, settings=settings, devices=devices)
     if record is not None and parallel != "layers":
         raise UnsupportedError("what is recorded is what one process computes", "`parallel`")
-    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "known_as": known_as}
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "known_as": known_as}
     request = LoadRequest(name, **how, given=given, weights=weights)
     file = None if record is None else Path(record)
     return run(request, settings=settings, strict=strict, progress=progress, record=file)

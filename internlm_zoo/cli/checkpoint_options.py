@@ -59,6 +59,7 @@ class DeviceOptions(CheckpointOptions):
     parallel: Annotated[
         str, "How to split: layers puts consecutive ones on each device, tensor a share of all on each rank."
     ] = "layers"
+    pp: Annotated[int, "Stages that the ranks are divided into, each with consecutive layers."] = 1
 
     def keywords(self) -> dict[str, Any]:
         names = self.devices and [name.strip() for name in self.devices.split(",")]

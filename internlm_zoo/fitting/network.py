@@ -47,6 +47,11 @@ class Network:
         """Whether it is a reward model."""
         return any(name == "reward.weight" for name, _ in self.counts)
 
+    @property
+    def tied(self) -> bool:
+        """Whether its head is the embedding."""
+        return not self.scores and all(name != "head.weight" for name, _ in self.counts)
+
     def fits_ranks(self, tp: int) -> bool:
         """Whether tp ranks can share it: by whole heads, and key/value heads that are whole or repeated."""
         kv = self.kv_heads % tp == 0 or tp % self.kv_heads == 0

@@ -7,12 +7,12 @@ without memory, and every tensor is put on its device (`weights.py`) and assigne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import converters
 from converters import Checkpoint
-from converters.sinks.tensor_reader import TensorReader
+from converters.sinks.tensor_reader import LlamaTensor, TensorReader
 from internlm_zoo.errors import IntegrityError, UnsupportedError
 from internlm_zoo.loading.placement import Placement
 from internlm_zoo.loading.runtime import quiet
@@ -44,7 +44,7 @@ def build_model(
     from internlm_zoo.loading.sharing import config_for, distribute
     from internlm_zoo.loading.weights import read_weights
 
-    rank, tp = (mesh.get_local_rank("tp"), mesh.size()) if mesh else (0, 1)
+    rank, tp = (mesh.get_local_rank("tp"), mesh["tp"].size()) if mesh else (0, 1)
     config = config_for(converters.llama_config(checkpoint), tp)
     with quiet():
         model = _empty(config, dtype)
@@ -52,10 +52,11 @@ def build_model(
             model = distribute(model, mesh)
         devices = _device_map(model, placement, tied=checkpoint.tied)
         with TensorReader(checkpoint, rank, tp) as reader:
-            homes = _homes(model, reader, devices)
+            homes = _homes(model, _of_stage(model, reader.tensors, mesh), devices)
             _assign(model, read_weights(reader, homes, getattr(torch, dtype), mapped=mmap))
         if checkpoint.tied:
-            model.tie_weights()  # the head is the embedding's own tensor again, which `_assign` replaced
+            # The head is the embedding's own tensor again, which `_assign` replaced, where both are.
+            model.tie_weights(recompute_mapping=False)
         _make_rotary(model, devices)
         _check_complete(model)
         return _dispatch(model.eval(), devices, spread=len(placement.parts) > 1)
@@ -94,18 +95,28 @@ def _device_map(model: PreTrainedModel, placement: Placement, *, tied: bool) -> 
     }
 
 
-def _homes(model: PreTrainedModel, reader: TensorReader, devices: dict[str, str]) -> dict[str, str]:
+def _of_stage(
+    model: PreTrainedModel, tensors: Sequence[LlamaTensor], mesh: DeviceMesh | None
+) -> Sequence[LlamaTensor]:
+    """The model of one of several stages has no places for the tensors of others."""
+    if mesh is None or mesh["pp"].size() == 1:
+        return tensors
+    places = {name for name, _ in model.named_parameters()}
+    return [tensor for tensor in tensors if tensor.name in places]
+
+
+def _homes(model: PreTrainedModel, tensors: Sequence[LlamaTensor], devices: dict[str, str]) -> dict[str, str]:
     """The device of every tensor that is stored, which has a place in the model and its shape."""
     from internlm_zoo.loading.sharing import local_shape
 
     waiting = dict(model.named_parameters())
-    for tensor in reader.tensors:
+    for tensor in tensors:
         if tensor.name not in waiting:
             what = "the model has no place for this tensor, or was given it twice"
             raise IntegrityError(what, tensor.name)
         if tensor.shape != local_shape(waiting.pop(tensor.name)):
             raise IntegrityError(f"shape {list(tensor.shape)} is not what the config says", tensor.name)
-    return {tensor.name: _device_of(tensor.name, devices) for tensor in reader.tensors}
+    return {tensor.name: _device_of(tensor.name, devices) for tensor in tensors}
 
 
 def _assign(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:

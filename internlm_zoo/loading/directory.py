@@ -35,12 +35,14 @@ class LoadRequest:
     registry model that a directory holds, for its chat template and tokens. given: facts that its config does
     not state. weights: which of several sets. context: tokens of one text that there has to be room for; None
     for as many as it was trained on, or fewer. max_memory: of each device at most. parallel: "layers" puts
-    consecutive ones on each device, "tensor" shares every tensor among the ranks of a process group.
+    consecutive ones on each device, "tensor" shares every tensor among the ranks of a process group. pp:
+    stages that these ranks are divided into, each of which has consecutive layers.
     mmap: whether its files may be mapped into memory."""
 
     model: str | Path
     devices: Sequence[str] | None = None
     parallel: str = "layers"
+    pp: int = 1
     dtype: str | None = None
     known_as: str | None = None
     given: Mapping[str, Any] | None = None

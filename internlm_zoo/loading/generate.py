@@ -128,10 +128,13 @@ def greedy(
     """At most `limit` most likely tokens after `ids`, each as it is found; a stop token is the last."""
     import torch
 
-    name, cache, following = _cache_name(loaded), None, list(ids)
+    name, cache, following, read = _cache_name(loaded), None, list(ids), 0
     for _ in range(limit):
+        # A later stage of a pipeline has no first layer, whose cache would say it.
+        place = torch.arange(read, read + len(following), device=loaded.plan.here.first_device)[None]
         with torch.inference_mode():
-            output = _forward(loaded, following, **{name: cache}, **_LAST, use_cache=True)
+            output = _forward(loaded, following, position_ids=place, **{name: cache}, **_LAST, use_cache=True)
+        read += len(following)
         cache, token = output[name], int(output.logits[0, -1].argmax())
         yield token
         if token in stop:

@@ -14,7 +14,7 @@ from internlm_zoo.fitting.memory import check_count
 from internlm_zoo.fitting.network import ITEMSIZE, network_of
 from internlm_zoo.loading.directory import LoadRequest, MaxMemory, ModelDirectory, open_directory
 from internlm_zoo.loading.placement import Device, Placement
-from internlm_zoo.loading.ranks import LAYERS, PARALLEL, Ranks, agreed, join, told
+from internlm_zoo.loading.ranks import LAYERS, PARALLEL, TENSOR, Ranks, agreed, join, told
 from internlm_zoo.loading.room import Need, Room, find_room, limited, memory_limits
 from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.progress import Progress
@@ -97,7 +97,11 @@ def ranks_for(request: LoadRequest, settings: Settings) -> Ranks | None:
     if request.parallel not in PARALLEL:
         what = f"{request.parallel} placement is not supported: {' and '.join(PARALLEL)} are"
         raise UnsupportedError(what, "`parallel`")
-    return None if request.parallel == LAYERS else join(request.devices, settings.environ)
+    if request.parallel != LAYERS:
+        return join(request.devices, settings.environ, request.pp)
+    if request.pp != 1:
+        raise UsageError("only ranks are divided into stages", "`pp`", f"`parallel={TENSOR!r}`")
+    return None
 
 
 def plan_directory(
@@ -116,7 +120,8 @@ def plan_directory(
         raise UsageError(f"'{dtype}' is not a dtype to load in", "`dtype`", fix=", ".join(ITEMSIZE))
     check_count("context", context)
     network = network_of(directory.checkpoint, directory.model)
-    need = Need(network, dtype or dtype_name(directory.checkpoint.dtype), ranks.size if ranks else 1)
+    tp, held = (ranks.tp, ranks.held(network.layers)) if ranks else (1, None)
+    need = Need(network, dtype or dtype_name(directory.checkpoint.dtype), tp, held)
     shared, most = need.check_shared(), memory_limits(max_memory)
     ways = agreed(ranks, lambda: _ways(devices, most, ranks))
     room = agreed(ranks, lambda: find_room(need, ways, context))

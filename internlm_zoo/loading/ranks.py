@@ -28,19 +28,38 @@ _PATIENCE = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class Ranks:
-    """rank: of this process, among size. device: as torch names it. beside: how many run on this machine."""
+    """rank: of this process, among size. device: as torch names it. beside: how many run on this machine. pp:
+    pipeline stages, the first ranks being the first stage."""
 
     rank: int
     size: int
     device: str
     beside: int
+    pp: int = 1
+
+    @property
+    def tp(self) -> int:
+        """Ranks of a stage, which share its tensors."""
+        return self.size // self.pp
+
+    def held(self, layers: int) -> range:
+        """The layers of this rank's stage, as transformers cuts them: the first stages take what is left over
+        (`layer_range_for_rank` of distributed/pipeline_parallel.py).
+
+        Raises UnsupportedError for fewer layers than stages.
+        """
+        if self.pp > layers:
+            raise UnsupportedError(f"{self.pp} stages cannot share {layers} layers", "`pp`", f"{layers}")
+        stage, (each, left) = self.rank // self.tp, divmod(layers, self.pp)
+        start = stage * each + min(stage, left)
+        return range(start, start + each + (stage < left))
 
     def mesh(self) -> DeviceMesh:
         """All ranks, for one to begin at the same time as the others."""
         from torch.distributed.device_mesh import init_device_mesh
 
         names = ("pp", "dp_replicate", "fsdp", "tp")  # as transformers' own
-        return init_device_mesh(self.device.partition(":")[0], (1, 1, 1, self.size), mesh_dim_names=names)
+        return init_device_mesh(self.device.partition(":")[0], (self.pp, 1, 1, self.tp), mesh_dim_names=names)
 
 
 def is_first(environ: Mapping[str, str], parallel: str | None, among: str) -> bool:
@@ -51,7 +70,7 @@ def is_first(environ: Mapping[str, str], parallel: str | None, among: str) -> bo
     return environ.get(among, environ["RANK"]) == "0"
 
 
-def join(devices: Sequence[str] | None, environ: Mapping[str, str]) -> Ranks:
+def join(devices: Sequence[str] | None, environ: Mapping[str, str], pp: int = 1) -> Ranks:
     """This process's place in the group that there is, or that torchrun's variables say.
 
     devices: one for each rank of this machine, or a kind for all of them. None: an accelerator each, if there
@@ -75,9 +94,12 @@ def join(devices: Sequence[str] | None, environ: Mapping[str, str]) -> Ranks:
     size = dist.get_world_size() if begun else int(environ["WORLD_SIZE"])
     beside = int(environ.get("LOCAL_WORLD_SIZE", size))
     device = _devices(devices, beside, begun)[int(environ.get("LOCAL_RANK", rank)) % beside]
+    if pp < 1 or size % pp:
+        what = f"{size} ranks are not {pp} stages of equally many"
+        raise UsageError(what, "`pp`", "choose a number that divides that of the ranks")
     if not begun:
         _begin(device)
-    return Ranks(rank, size, device, beside)
+    return Ranks(rank, size, device, beside, pp)
 
 
 def agreed(ranks: Ranks | None, work: Callable[[], T]) -> T:

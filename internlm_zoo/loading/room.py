@@ -7,7 +7,7 @@ layers run there: slower, and better than not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from converters.formats.shards import parse_size
 from internlm_zoo.errors import UnsupportedError
@@ -28,23 +28,38 @@ _LEAST = 1
 
 @dataclass(frozen=True)
 class Need:
-    """A model that looks for room, or the share of it that each of tp ranks has. dtype: of its weights, keys
-    and values, as torch names it."""
+    """A model that looks for room, or the share that each of tp ranks has of those of its layers that are
+    held, of all if None. dtype: of its weights, keys and values, as torch names it."""
 
     network: Network
     dtype: str
     tp: int = 1
+    held: range | None = None
+
+    @property
+    def layers(self) -> range:
+        return range(self.network.layers) if self.held is None else self.held
+
+    @property
+    def ends(self) -> tuple[bool, bool]:
+        """Whether it has the embedding, and norm and head."""
+        return self.layers.start == 0, self.layers.stop == self.network.layers
 
     def sizes(self, context: int) -> BlockSizes:
         """Of its blocks, with room for one text of so many tokens."""
-        weights = weight_bytes(self.network, self.tp, ITEMSIZE[self.dtype])
-        return BlockSizes(*weights, cache_bytes(self.network, self._work(context), self.tp))
+        before, layers, after = weight_bytes(self.network, self.tp, ITEMSIZE[self.dtype])
+        embedding, head = self.ends
+        if head and not embedding and self.network.tied:
+            after += before
+        held = layers[self.layers.start : self.layers.stop]
+        cache = cache_bytes(self.network, self._work(context), self.tp)
+        return BlockSizes(before * embedding, held, after * head, cache)
 
     def working(self, context: int, *, gpu: bool) -> int:
         """What a device needs besides while it runs. gpu: whether one of them is a GPU."""
         work = self._work(context, gpu=gpu)
         return max(
-            activation_bytes(self.network, work, self.tp, self.network.layers),
+            activation_bytes(self.network, work, self.tp, len(self.layers)),
             logit_bytes(self.network, work),
         )
 
@@ -54,6 +69,8 @@ class Need:
     def check_shared(self) -> str | None:
         """What a person should know of how the ranks share it. Raises UnsupportedError where they cannot."""
         network, tp = self.network, self.tp
+        if network.scores and self.held is not None and self.held != range(network.layers):
+            raise UnsupportedError("transformers divides no reward model into stages", "`pp`", "`pp=1`")
         if not network.fits_ranks(tp):
             what = (
                 f"{tp} ranks cannot share its {network.heads} heads over {network.kv_heads} key/value heads "
@@ -70,7 +87,20 @@ class Need:
     def placed(self, devices: Sequence[Device], context: int) -> Placement:
         """Raises what `place` raises."""
         gpu = any(not device.name.startswith("cpu") for device in devices)
-        return place(self.sizes(context), devices, self.working(context, gpu=gpu))
+        parts = place(self.sizes(context), devices, self.working(context, gpu=gpu)).parts
+        start, (embedding, head) = self.layers.start, self.ends
+        return Placement(
+            tuple(
+                replace(
+                    part,
+                    first=part.first + start,
+                    stop=part.stop + start,
+                    embedding=part.embedding and embedding,
+                    head=part.head and head,
+                )
+                for part in parts
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def config_for(config: Mapping[str, Any], tp: int) -> dict[str, Any]:
 def distribute(model: PreTrainedModel, mesh: DeviceMesh) -> PreTrainedModel:
     """The model, still without memory, by transformers' plan. Raises UnsupportedError for a version of
     transformers that does this otherwise."""
-    tp = mesh.size()
-    if tp == 1:
+    grid = {f"{name}_size": mesh[name].size() for name in ("pp", "tp")}
+    if mesh.size() == 1:
         return model
     try:
         from transformers.distributed import DistributedConfig
@@ -40,10 +40,17 @@ def distribute(model: PreTrainedModel, mesh: DeviceMesh) -> PreTrainedModel:
     except (ImportError, AttributeError) as error:
         raise _other_version(f"cannot distribute a model that is to be filled: {error}") from error
     _untie(model)
-    shared = make(model, DistributedConfig(tp_size=tp), TransformersDeviceMesh(mesh, mesh))
-    if not _is_distributed(shared.get_input_embeddings().weight):
+    for (
+        name,
+        size,
+    ) in grid.items():  # by stages first: in one go the plan would be of layers that are elsewhere
+        model = make(model, DistributedConfig(**{name: size}), TransformersDeviceMesh(mesh, mesh))
+        model.tp_plan = {rule: style for rule, style in model.tp_plan.items() if _is_here(model, rule)}
+    model.config.distributed_config = DistributedConfig(**grid)
+    embedding = getattr(model.get_input_embeddings(), "weight", None)
+    if grid["tp_size"] > 1 and embedding is not None and not _is_distributed(embedding):
         raise _other_version("gives every rank the whole embedding")
-    return shared
+    return model
 
 
 def local_shape(parameter: torch.Tensor) -> tuple[int, ...]:
@@ -69,6 +76,11 @@ def _untie(model: PreTrainedModel) -> None:
     head = model.get_output_embeddings()
     if head is not None and head.weight is model.get_input_embeddings().weight:
         head.weight = torch.nn.Parameter(torch.empty_like(head.weight), requires_grad=False)
+
+
+def _is_here(model: PreTrainedModel, rule: str) -> bool:
+    """Whether a rule of the plan is for what this stage has: in the place of another's head is nothing."""
+    return "*" in rule or not isinstance(model.get_submodule(rule), torch.nn.Identity)
 
 
 def _local(parameter: torch.Tensor) -> torch.Tensor:

@@ -33,13 +33,13 @@ class _Read:
 def read_weights(
     reader: TensorReader, devices: Mapping[str, str], dtype: torch.dtype, *, mapped: bool
 ) -> dict[str, torch.Tensor]:
-    """Every tensor of the reader by name, on its device. mapped: whether files may be mapped into memory.
+    """Every tensor that has a device by name, on it. mapped: whether files may be mapped into memory.
 
     Raises what reading them does.
     """
     made: dict[str, torch.Tensor] = {}
     reads: list[_Read] = []
-    for tensor in reader.tensors:
+    for tensor in (tensor for tensor in reader.tensors if tensor.name in devices):
         device = torch.device(devices[tensor.name])
         found = _map(reader, tensor) if mapped and _as_it_is(tensor, device, dtype) else None
         if found is None:

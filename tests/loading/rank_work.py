@@ -24,8 +24,9 @@ def main(asked: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     found: dict[str, Any] = {}
-    for name, (folder, known_as) in how["models"].items():
-        asks = {"parallel": "tensor", "dtype": "float32", "known_as": known_as, "settings": settings}
+    for name, (folder, known_as, pp) in how["models"].items():
+        asks = {"parallel": "tensor", "pp": pp, "dtype": "float32", "known_as": known_as}
+        asks["settings"] = settings
         found[name] = _of_model(zoo, folder, asks)
     found["refused"] = _refused(zoo, how["sound"] if dist.get_rank() == 0 else how["absent"], settings)
     torch.save(found, Path(how["home"]) / f"rank{dist.get_rank()}.pt")

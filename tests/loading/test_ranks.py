@@ -21,23 +21,26 @@ from tests.loading.rank_work import IDS, TOKENS
 
 pytestmark = pytest.mark.slow
 BASE, CHAT = MODELS
+STAGED = ("original tp2 pp2", "hf")
 FEW = replace(INTERNLM2, layers=2, hidden=64, heads=8, kv_heads=2, inter=96, vocab=65)
 
 
 @pytest.fixture(scope="module")
-def models(directories, tmp_path_factory) -> dict[str, tuple[str, str | None]]:
-    """What is shared: name -> directory, and what it is known as."""
+def models(directories, tmp_path_factory) -> dict[str, tuple[str, str | None, int]]:
+    """What is shared: name -> directory, what it is known as, and in how many stages."""
     folder = tmp_path_factory.mktemp("shared")
-    found: dict[str, tuple[str, str | None]] = {
-        f"{model} {form}": (str(directories[model, form]), model) for model in MODELS for form in FORMS
+    found: dict[str, tuple[str, str | None, int]] = {
+        f"{model} {form}": (str(directories[model, form]), model, 1) for model in MODELS for form in FORMS
     }
+    found |= {f"{m} {form}, pp 2": (str(directories[m, form]), m, 2) for m in MODELS for form in STAGED}
     wide = folder / "tp8"
     zoo_api.convert(directories[BASE, "original"], wide, to="original", tp=8, settings=home_of(folder))
-    found["eight files"] = (str(wide), BASE)
-    found["few heads, 65 rows"] = (str(write_hf(folder / "few", make_model(FEW), FEW)), None)
+    found["eight files"] = (str(wide), BASE, 1)
+    found["few heads, 65 rows"] = (str(write_hf(folder / "few", make_model(FEW), FEW)), None, 1)
     tied = replace(FEW, kv_heads=4, vocab=64)
-    found["tied"] = (str(write_tied(folder / "tied", make_model(tied), tied, "llama")), None)
-    found["reward"] = (str(reward(folder / "reward", tied)), None)
+    found["tied"] = (str(write_tied(folder / "tied", make_model(tied), tied, "llama")), None, 1)
+    found["tied, pp 2"] = (found["tied"][0], None, 2)
+    found["reward"] = (str(reward(folder / "reward", tied)), None, 1)
     return found
 
 
@@ -57,7 +60,8 @@ def ranks(request, models, tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("ranks")
     sound = models[f"{BASE} llama"][0]
     asked = {"home": str(folder), "models": models, "sound": sound, "absent": str(folder / "absent")}
-    run_ranks(request.param, [sys.executable, "-m", "tests.loading.rank_work", json.dumps(asked)])
+    ended = run_ranks(request.param, [sys.executable, "-m", "tests.loading.rank_work", json.dumps(asked)])
+    assert all(code == 0 for code, _, _ in ended), ended[0][2]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(request.param)]
 
 
@@ -87,7 +91,7 @@ def run_ranks(count: int, command: list[str]) -> list[tuple[int, str, str]]:
 
 def alone(models, name):
     """Logits and greedy tokens of one process."""
-    folder, known_as = models[name]
+    folder, known_as, _ = models[name]
     settings = home_of(Path(folder).parent)
     model, _ = zoo_api.load(folder, known_as=known_as, dtype="float32", devices=["cpu"], settings=settings)
     ids = torch.tensor([IDS])
@@ -119,7 +123,9 @@ def test_every_rank_holds_what_was_planned_and_together_they_hold_the_model(mode
         norms = sum(p.nbytes for key, p in model.named_parameters() if "norm" in key or "score" in key)
         biases = sum(p.nbytes for key, p in model.named_parameters() if key.endswith("o_proj.bias"))
         if not name.startswith("few"):
-            assert sum(shared) == whole + (len(ranks) - 1) * (norms + biases), name
+            pp = models[name][2]
+            again = model.model.embed_tokens.weight.nbytes * (name == "tied, pp 2")  # is the head elsewhere
+            assert sum(shared) == whole + again + (len(ranks) // pp - 1) * (norms + biases), name
 
 
 def test_fewer_key_value_heads_than_ranks_are_on_several_of_them_and_that_is_said(ranks):
