@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from internlm_zoo.loading.generate import Message, encode, encode_turns, padded_logits, tokenizer_of
 from internlm_zoo.loading.load import Loaded
+from internlm_zoo.registry import document
 from internlm_zoo.registry.schema import PassageLoss
 
 FILE = Path(__file__).with_name("passages.yaml")
@@ -81,8 +80,8 @@ class Band:
 @cache
 def passages() -> tuple[Passage, ...]:
     """All of them, in the order of the file."""
-    rows = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return tuple(Passage(**{**row, "turns": tuple(row.get("turns", ()))}) for row in rows)
+    rows = document.data(document.read(FILE, "file of passages", "names and texts")).items()
+    return tuple(Passage(name, **{**row, "turns": tuple(row.get("turns", ()))}) for name, row in rows)
 
 
 def encode_passages(loaded: Loaded) -> list[EncodedPassage]:
