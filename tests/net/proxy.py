@@ -97,4 +97,5 @@ def _pipe(source: socket.socket, sink: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+        # SSLSocket's own forgets the encryption at once, and who still reads there gets records.
+        socket.socket.shutdown(sink, socket.SHUT_WR)
