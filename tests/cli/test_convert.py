@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch", reason="what a conversion wrote is read by torch")
+
 from tests.converters.bits import assert_same, assert_same_cells
 from tests.converters.oracle import (
     INTERNLM,
