@@ -9,7 +9,7 @@ DOCS_STAMP := $(DOCS)/.installed
 
 needs_python = $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, $(1)) else "this needs Python 3.$(1) or newer; try: make PYTHON=python3.$(1) ...")'
 
-.PHONY: demo test test-all bench bench-convert bench-download fault-table kill-table fit-table engine-matrix fuzz lint coverage docs wheel clients clean
+.PHONY: demo test test-all test-loaded bench bench-convert bench-download fault-table kill-table fit-table engine-matrix fuzz lint coverage docs wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -19,6 +19,10 @@ test: $(STAMP) clients
 
 test-all: $(STAMP) clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Every test with the machine loaded eight times over: nothing in them depends on how quick it is.
+test-loaded: $(STAMP) clients
+	$(BIN)/python -m pytest -n $$((8 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

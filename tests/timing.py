@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 _SCALE = float(os.environ.get("INTERNLM_ZOO_TEST_PATIENCE", "1"))
@@ -19,12 +19,21 @@ _measuring = threading.Lock()
 
 def short_silence(seconds: float = 0.6) -> float:
     """Of silence that the product is told to bear where a test waits until that is over: so much on an idle
-    machine, on a busy one more, by what a moment of computing takes. No honest answer is so late."""
+    machine, on a busy one more, by how many want each core and by what a moment of computing takes. No honest
+    answer is so late."""
     with _measuring:  # one thread at a time, not all of a test against each other
         began, spent = time.monotonic(), time.thread_time() + 0.05
         while time.thread_time() < spent:
             pass
-        return seconds * _SCALE * max(1.0, (time.monotonic() - began) / 0.05)
+        busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1), (time.monotonic() - began) / 0.05)
+    return seconds * _SCALE * busy
+
+
+def silences(seconds: float) -> Iterator[float]:
+    """Of silence that the product is told to bear where an honest answer is to be heard after the silent one:
+    one try after the other, each four times as long. On a machine that is busy enough even honest answers are
+    late; who is not heard under the longest either was not waited for."""
+    yield from (short_silence(seconds) * 4**tries for tries in range(4))
 
 
 def soon(_: object, failures: int) -> float:
