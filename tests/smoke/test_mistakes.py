@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from internlm_zoo.smoke.mistakes import MISTAKES
@@ -9,7 +11,7 @@ from internlm_zoo.smoke.optimum import attempts
 from internlm_zoo.smoke.passages import encode_passages, passage_losses
 from tests.loading.demo import MODELS, home_of, load_model, nameless, rewritten
 from tests.smoke import seeded
-from tests.smoke.seeded import SEEDS
+from tests.smoke.seeded import SEEDS, SHAPES
 
 BASE, CHAT = MODELS
 # On four layers it is the same as the other.
@@ -49,7 +51,8 @@ def passages_of(result):
 
 def judged(smoke, directories, tmp_path, model, seed, *args):
     folder = nameless(directories[model, "llama"], tmp_path)
-    return smoke(rewritten(folder, tmp_path / "wrong", seed), *args)
+    made = partial(seed, shape=SHAPES[model])
+    return smoke(rewritten(folder, tmp_path / "wrong", made), *args)
 
 
 def test_every_mistake_of_the_table_is_tried_here():
@@ -82,10 +85,10 @@ def test_every_mistake_of_the_table_is_named_or_costs_nothing(smoke, directories
 @pytest.mark.parametrize(
     ("place", "seed", "says"),
     [
-        ("layer", lambda tensors: seeded.put(tensors, *places(2, "gate", "up")), "(in layer 2)"),
+        ("layer", lambda tensors, shape: seeded.put(tensors, *places(2, "gate", "up")), "(in layer 2)"),
         pytest.param(
             "layers",
-            lambda tensors: seeded.layers(tensors, (0, 3, 2, 1), seeded.ALL),
+            lambda tensors, shape: seeded.layers(tensors, shape, lambda _: (0, 3, 2, 1), seeded.ALL),
             "(layers 1 and 3 with each other)",
             marks=pytest.mark.slow,
         ),
@@ -112,7 +115,7 @@ def test_a_mistake_is_named_where_nothing_is_known_of_the_model(smoke, directori
 
 @pytest.mark.slow
 def test_damage_that_no_mistake_explains_is_given_no_cause(smoke, directories, tmp_path):
-    def damage(tensors):
+    def damage(tensors, shape):
         tensors["model.layers.1.mlp.down_proj.weight"][:] = 0
 
     code, result = judged(smoke, directories, tmp_path, BASE, damage, "--as", BASE)
