@@ -15,6 +15,9 @@ from typing import Any
 
 from converters.errors import UnsupportedError
 
+METADATA = ".internlm-zoo"
+"""Our own folder beside a model's files: what is in it is neither weights nor file of a release."""
+
 
 @dataclass(frozen=True)
 class SavedFormat:
@@ -61,6 +64,7 @@ IDENTITY = SavedFormat("what lies there of an unfinished conversion", "identity"
 BATCHES = SavedFormat("the journal of the conversion", "journal", oldest=1)
 HOLDER = SavedFormat("what a lock file says of its holder", ".lock")
 RELEASE = SavedFormat("the record of the download", "release.json")
+SMOKE = SavedFormat("the record of the smoke test", "smoke.json", oldest=1)
 HASH_CACHE = SavedFormat("the cache of digests", "adopted.jsonl")
 ALIAS = SavedFormat("what is noted of a file that has no sha256", "<name>.<sha256>")
 BLOCK_DIGESTS = SavedFormat("the list of the digests of blocks", ".json")

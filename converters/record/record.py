@@ -23,7 +23,7 @@ from converters.formats.zip_read import read_directory
 from converters.planning.plan import Plan
 from converters.progress import Progress
 from converters.record.expected import BLAKE3, DIGESTS, Expected, RecordedFile, expected
-from converters.saved import CONVERSION, tool_version
+from converters.saved import CONVERSION, METADATA, tool_version
 from converters.sinks.digests import SCHEME, fingerprint_of, fingerprint_of_all
 from converters.sinks.staging import BOOKKEEPING
 from converters.source.added_files import interfering
@@ -163,8 +163,10 @@ def check(
 
 
 def _files(folder: Path, wanted: Collection[str]) -> Iterator[str]:
-    """What lies in it and below; a link that leads nowhere is nothing."""
-    return (path for path in files_below(folder, wanted) if os.path.isfile(folder / path))  # noqa: PTH113 (what cannot be seen is missing)
+    """What lies in it and below; a link that leads nowhere is nothing, and our own folder is nobody's."""
+    for path in files_below(folder, wanted):
+        if not path.startswith(f"{METADATA}/") and os.path.isfile(folder / path):  # noqa: PTH113 (what cannot be seen is missing)
+            yield path
 
 
 def _difference(folder: LocalFolder, name: str, file: RecordedFile, *, quick: bool) -> str | None:

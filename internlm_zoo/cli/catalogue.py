@@ -33,17 +33,25 @@ def list_models(
     sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="By a column, unknown last.")] = None,
     reverse: Annotated[bool, "The other way round."] = False,
 ) -> CommandResult:
-    """List the models, where they are published and in which format."""
+    """List the models, where they are published and in which format.
+
+    --cached: the releases of them that are in the store, and what their smoke tests said; with --columns what
+    the registry says of those models.
+    """
     from internlm_zoo.cli.catalogue_list import chosen, models_table, ordered
+    from internlm_zoo.cli.stored import stored_models, stored_table
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.query import select
 
     registry = load_registry(shell.settings)
-    names = _cached(shell) if cached else None
-    found = select(registry, family=family, kind=_kind(kind), names=names)
+    stored = stored_models(shell.settings) if cached else None
+    found = select(registry, family=family, kind=_kind(kind), names=stored and {*stored})
     models = ordered(registry, found, sort, reverse)
     table = models_table(registry, models, chosen(columns), grouped=sort is None)
-    return CommandResult([_summary(model) for model in models], table)
+    if stored is None:
+        return CommandResult([_summary(model) for model in models], table)
+    data = [{**_summary(model), "stored": stored[model.name]} for model in models]
+    return CommandResult(data, table if columns else stored_table(data))
 
 
 @verb("show", example="internlm-zoo show internlm-20b --files")
@@ -54,6 +62,7 @@ def show(
 ) -> CommandResult:
     """Show all that is known about one model; what no source states is unknown."""
     from internlm_zoo.cli.catalogue_sheet import model_sheet
+    from internlm_zoo.cli.stored import stored_models
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.lock import Lock
 
@@ -61,8 +70,9 @@ def show(
     found = registry.model(model)
     lock = Lock.load(shell.settings)
     locked = [lock.find(release.hub, release.repo, release.revision) for release in found.releases]
-    data = {**_facts(registry, found), "locked": [release for release in locked if release]}
-    return CommandResult(data, model_sheet(registry, found, locked, files=files))
+    stored = stored_models(shell.settings).get(found.name, [])
+    data = {**_facts(registry, found), "locked": [release for release in locked if release], "stored": stored}
+    return CommandResult(data, model_sheet(registry, found, locked, files=files, stored=stored))
 
 
 @verb("evals", example="internlm-zoo evals internlm-20b --chart internlm-20b.svg")
@@ -139,12 +149,6 @@ def _kind(kind: str | None) -> Kind | None:
     if kind is None or kind in known:
         return known.get(kind or "")
     raise UsageError(f"there is no kind '{kind}'", fix=f"known kinds: {', '.join(known)}")
-
-
-def _cached(shell: Shell) -> set[str]:
-    from internlm_zoo.store.locate import whole_models
-
-    return whole_models(shell.settings)
 
 
 def _summary(model: Model) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from internlm_zoo.cli.stored import StoredFacts, stored_line
 from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, byte_count, figure, number, wide
 from internlm_zoo.plain import plain
 from internlm_zoo.registry.explain import dotted
@@ -23,12 +24,20 @@ _FILES = ("Path", figure("Size"), Column("sha256", style="dim", narrow="crop"))
 
 
 def model_sheet(
-    registry: Registry, model: Model, locked: Sequence[LockedRelease | None], *, files: bool
+    registry: Registry,
+    model: Model,
+    locked: Sequence[LockedRelease | None],
+    *,
+    files: bool,
+    stored: Sequence[StoredFacts] = (),
 ) -> RenderableType:
-    """Everything about one model. locked: what is recorded of each of its releases, in their order."""
+    """Everything about one model. locked: what is recorded of each of its releases, in their order. stored:
+    its releases in the store."""
     parts: list[RenderableType] = [_title(registry, model), "", _releases(registry, model, locked)]
     if None in locked and not files:
         parts.append(_item(_UNRESOLVED.format(name=model.name), style="dim"))
+    if stored:
+        parts += ["", Text("In the store", style="bold"), *(_item(stored_line(one)) for one in stored)]
     parts += ["", _facts(registry, model)]
     if files:
         parts += [part for pair in zip(model.releases, locked, strict=True) for part in _files(model, *pair)]

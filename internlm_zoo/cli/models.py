@@ -153,7 +153,7 @@ def smoke(
         raise UsageError("it records one model", "--record", "name a model instead of --all")
     require_here()
     how = {**options.keywords(), "miniature": miniature, "strict": strict, "record": record}
-    how["settings"] = shell.settings
+    how |= {"settings": shell.settings, "progress": _Notes(shell)}
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):

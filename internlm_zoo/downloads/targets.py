@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from converters.saved import METADATA
 from converters.system.filesystem import move, nearest
 from converters.system.system_files import is_empty
 from internlm_zoo.caches.adopt import HashedCopy, second_name, take_in
@@ -22,7 +23,7 @@ from internlm_zoo.hashing import hash_file
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.store.aliases import Alias, forget, name_of, remember, remembered
 from internlm_zoo.store.hash_cache import HashCache
-from internlm_zoo.store.layout import CAME, METADATA, PARTIAL, Store, check_metadata, is_blob, place_of
+from internlm_zoo.store.layout import CAME, PARTIAL, Store, check_metadata, is_blob, place_of
 from internlm_zoo.store.publish import keep_blob, publish_release
 from internlm_zoo.store.record import Record, extend_record, intact_record, read_record, replace_record
 from internlm_zoo.transfer.values import Fetched

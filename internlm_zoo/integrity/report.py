@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.saved import METADATA
 from internlm_zoo.downloads.result import Repaired
 from internlm_zoo.errors import AccessError, NotFoundError, ZooError
 from internlm_zoo.registry.quoted import QuotedFact
-from internlm_zoo.store.layout import METADATA
 from internlm_zoo.store.record import NAME, UNREADABLE
 
 UNREAD = (*UNREADABLE, AccessError, NotFoundError)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from internlm_zoo.store.smoke_record import Outcome
+
 
 @dataclass(frozen=True)
 class Check:
@@ -18,6 +20,11 @@ class Check:
     cause: str | None = None
     judged: bool = True
 
+    @property
+    def outcome(self) -> Outcome:
+        """In a word."""
+        return ("passed" if self.judged else "unjudged") if self.ok else "failed"
+
 
 @dataclass(frozen=True)
 class SmokeResult:
@@ -29,6 +36,13 @@ class SmokeResult:
     sentence: str
     checks: tuple[Check, ...]
     judged: bool = True
+
+    @property
+    def outcome(self) -> Outcome:
+        """In a word, strict or not."""
+        if not all(check.ok for check in self.checks):
+            return "failed"
+        return "passed" if self.judged else "unjudged"
 
 
 def conclude(model: str, checks: Iterable[Check], *, strict: bool = False) -> SmokeResult:

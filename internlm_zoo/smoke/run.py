@@ -14,6 +14,7 @@ from internlm_zoo.progress import Progress
 from internlm_zoo.registry.schema import Smoke
 from internlm_zoo.settings import Settings
 from internlm_zoo.smoke.facts import facts_check, weights_check
+from internlm_zoo.smoke.keeping import files_tried, keep_beside
 from internlm_zoo.smoke.recording import check_recordable, write_recording
 from internlm_zoo.smoke.result import Check, SmokeResult, conclude
 from internlm_zoo.smoke.values import values_check
@@ -27,17 +28,21 @@ def smoke_test(
     progress: Progress | None = None,
     record: Path | None = None,
 ) -> SmokeResult:
-    """Load the model and look at what it does. A model that fails is a result, not an error; raises what
-    loading raises. strict: one that cannot be judged has failed. record: the overlay to write what the
-    passages cost it into, if it passes; raises what `check_recordable` raises."""
+    """Load the model and look at what it does; what that says is kept beside it. A model that fails is a
+    result, not an error; raises what loading raises. strict: one that cannot be judged has failed. record:
+    the overlay to write what the passages cost it into, if it passes; raises what `check_recordable`
+    raises."""
     require_torch()
     ranks = ranks_for(request, settings)
     directory = agreed(ranks, lambda: open_directory(request, settings=settings, progress=progress))
-    if progress and (note := prompt_note(directory)):
-        progress.note(note)
+    note = (progress or Progress()).note
+    if how := prompt_note(directory):
+        note(how)
     if record:
         check_recordable(directory, record)
+    tried = of_first(ranks, lambda: files_tried(directory))
     result = judge(directory, devices=request.devices, ranks=ranks, strict=strict)
+    of_first(ranks, lambda: keep_beside(directory, result, tried, note))
     if record and result.ok:
         write_recording(_load(directory, request.devices, _known(directory)), record)
     return result

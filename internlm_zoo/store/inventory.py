@@ -15,9 +15,10 @@ from pathlib import Path
 from shlex import quote
 
 from converters.formats.access import is_directory, refusal
+from converters.saved import METADATA
 from converters.system.system_files import is_of_a_system, walk
 from internlm_zoo.errors import IntegrityError, ZooError
-from internlm_zoo.store.layout import METADATA, Store, is_blob
+from internlm_zoo.store.layout import Store, is_blob
 from internlm_zoo.store.record import NAME, UNREADABLE, Record, read_record
 
 Inode = tuple[int, int]

@@ -3,6 +3,7 @@
 <home>/blobs/sha256/ab/<sha256>                                the bytes, once, read-only
 <home>/releases/<hub>/<org>--<name>/<revision>/<path>          a release: links to blobs
 <home>/releases/.../<revision>/.internlm-zoo/release.json      what that release is (see record.py)
+<home>/releases/.../<revision>/.internlm-zoo/smoke.json        what its smoke test said (see smoke_record.py)
 <home>/blocks/ab/<sha256>.json                                digests of its blocks (see block_digests.py)
 <home>/git/ab/<name>.<sha256>                                  other names of blobs (see aliases.py)
 <home>/partial/                                                downloads under way
@@ -15,16 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.saved import RELEASE
+from converters.saved import METADATA, RELEASE, SMOKE
 from internlm_zoo.errors import IntegrityError, UsageError
 from internlm_zoo.fs.contained import real
 from internlm_zoo.names import is_sha256
 from internlm_zoo.sources.paths import check_path
 
-# Our own folder inside a release; no file of a hub goes there.
-METADATA = ".internlm-zoo"
 PARTIAL, CAME = "partial", "came"
-METADATA_NAMES = (PARTIAL, CAME, RELEASE.file)
+METADATA_NAMES = (PARTIAL, CAME, RELEASE.file, SMOKE.file)
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,6 @@ def whole_releases(model: str, settings: Settings, format: str | None = None) ->
     return [one for one in whole if one.record.release.format in formats]
 
 
-def whole_models(settings: Settings) -> set[str]:
-    """Names of the models of which the store holds a whole release. No network, no hashing."""
-    stored = inventory(Store(settings.home)).holdings
-    return {one.record.model for one in stored if one.record.whole}
-
-
 def stored_releases(model: str, settings: Settings) -> list[StoredRelease]:
     """What the store has of a model: hf before original, what is locked before other revisions."""
     lock = lock_or_none(settings)

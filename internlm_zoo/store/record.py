@@ -16,14 +16,13 @@ from pydantic import TypeAdapter
 
 from converters.formats.access import NO_FILE, NOTHING_THERE, regular
 from converters.locking import held
-from converters.saved import RELEASE
+from converters.saved import METADATA, RELEASE
 from converters.system.filesystem import write_whole
 from internlm_zoo.errors import DiskError, IntegrityError, UnsupportedError
 from internlm_zoo.fs.ownership import free_name, sweep
 from internlm_zoo.registry import Model
 from internlm_zoo.registry.lock import LockedRelease
 from internlm_zoo.registry.release import QUANTISED
-from internlm_zoo.store.layout import METADATA
 from internlm_zoo.versions import MOST, read_document
 
 NAME, _DRAFT = RELEASE.file, "record"
@@ -63,7 +62,7 @@ def read_record(folder: Path) -> Record | None:
     """None if the folder was not made by `download`, or not finished. Raises IntegrityError for a damaged
     record, UnsupportedError for one of a newer version, DiskError for one that cannot be read."""
     path = folder / METADATA / NAME
-    text = _text(path)
+    text = record_text(path, _damaged(path))
     if text is None:
         return None
     otherwise = (
@@ -73,7 +72,9 @@ def read_record(folder: Path) -> Record | None:
     return read_document(text, RELEASE, _RECORD, _damaged(path), otherwise)
 
 
-def _text(path: Path) -> bytes | None:
+def record_text(path: Path, damaged: IntegrityError) -> bytes | None:
+    """None where there is none. damaged: raised for what is no file of such a size. Raises DiskError for one
+    that cannot be read."""
     try:
         with open(path, "rb", opener=regular) as file:
             text = file.read(MOST + 1)
@@ -81,11 +82,11 @@ def _text(path: Path) -> bytes | None:
         if error.errno in NOTHING_THERE:
             return None
         if error.errno in NO_FILE:
-            raise _damaged(path) from error
+            raise damaged from error
         what = f"it cannot be read: {error.strerror}"
         raise DiskError(what, path, "let this account read it, or use another INTERNLM_ZOO_HOME") from error
     if len(text) > MOST:
-        raise _damaged(path)
+        raise damaged
     return text
 
 
@@ -160,12 +161,13 @@ def verified_digests(folder: Path) -> Mapping[str, str]:
     return {
         file.path: file.sha256
         for file in record.release.files
-        if file.sha256
-        and _is_untouched(folder / file.path, file.size, record.checked.get(file.path), written)
+        if file.sha256 and is_untouched(folder / file.path, file.size, record.checked.get(file.path), written)
     }
 
 
-def _is_untouched(path: Path, size: int | None, mtime_ns: int | None, written: int) -> bool:
+def is_untouched(path: Path, size: int | None, mtime_ns: int | None, written: int) -> bool:
+    """Whether nobody wrote to it since a record was written (ns) in which it has this size and time of
+    change."""
     try:
         status = path.stat()
     except OSError:

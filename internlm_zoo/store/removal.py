@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
+from converters.saved import METADATA
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.fs import contained
 from internlm_zoo.fs.disk import disk
@@ -31,7 +32,7 @@ from internlm_zoo.store.inventory import (
     inventory,
     sizes_below,
 )
-from internlm_zoo.store.layout import METADATA, Store
+from internlm_zoo.store.layout import Store
 from internlm_zoo.store.locate import stored_releases
 
 _LEVELS = 3  # <hub>/<repository>/<revision>: nothing above a release is taken for one

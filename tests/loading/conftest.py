@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.loading.demo import FORMS, MODELS, Directories, home_of
@@ -26,7 +28,8 @@ def directories(tmp_path_factory) -> Directories:
     for model in MODELS:
         for form, how in FORMS.items():
             if how is None:
-                made[model, form] = BUNDLED / model
+                # A smoke test writes there.
+                made[model, form] = shutil.copytree(BUNDLED / model, folder / model)
                 continue
             made[model, form] = folder / f"{model}-{form}"
             convert(

@@ -46,7 +46,7 @@ def rewritten(source: Path, target: Path, change: Callable[[Tensors], None]) -> 
 
     target.mkdir()
     for file in source.iterdir():
-        if file.suffix != ".safetensors":
+        if file.is_file() and file.suffix != ".safetensors":
             (target / file.name).write_bytes(file.read_bytes())
     stored = load_file(source / "model.safetensors")
     tensors = {name: tensor.view(torch.uint16).numpy().copy() for name, tensor in stored.items()}

@@ -191,7 +191,7 @@ def wide(folder: Path) -> Path:
 
 def copied(source: Path, folder: Path) -> Path:
     folder.mkdir()
-    for file in source.iterdir():
+    for file in filter(Path.is_file, source.iterdir()):
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
 

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from converters.locking import Holder, take
-from converters.saved import MIRROR
+from converters.saved import METADATA, MIRROR
 from converters.system.filesystem import move, write_whole, writing
 from converters.system.system_files import LISTED, files_below, walk
 from internlm_zoo.errors import IntegrityError, UsageError
@@ -25,7 +25,7 @@ from internlm_zoo.integrity.folder import verify_folder
 from internlm_zoo.mirror.values import ExistingFile, FileCount, LocalState
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.paths import check_path
-from internlm_zoo.store.layout import METADATA, PARTIAL, is_ours, place_of
+from internlm_zoo.store.layout import PARTIAL, is_ours, place_of
 from internlm_zoo.store.mirror_index import Index, IndexedFile, dump, git_digest, read_index
 
 _ELSEWHERE = "name another destination, or make this one writable"
