@@ -3,6 +3,8 @@ in the closing summary."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from tests.world import World
 
 OFFICIAL_CALL = "official client call"
+
+# Some machines ask every Python to keep no bytecode; here hundreds of processes would compile the same.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # An example may take as long as a loaded machine needs for it.
 settings.register_profile("untimed", deadline=None)

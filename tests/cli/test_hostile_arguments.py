@@ -51,7 +51,8 @@ VERBS = {" ".join(path): command for path, command in verbs(typer.main.get_comma
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a checkpoint and a mirror file, where no hub answers and `serve` is interrupted."""
+    """A folder with a checkpoint and a mirror file, where no hub answers, `serve` is interrupted and `demo`
+    has nothing to show, for of its options its steps know nothing."""
     shutil.copytree(DEMO, tmp_path / "ckpt")
     (tmp_path / "mirror.yaml").write_text("destination: ./mirror\nmodels: [demo-internlm2-chat]\n")
     monkeypatch.chdir(tmp_path)
@@ -62,6 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("INTERNLM_ZOO_TIMEOUT", str(PATIENCE))
     monkeypatch.setenv("INTERNLM_ZOO_TRIES", "1")
     monkeypatch.setattr("internlm_zoo.cli.serve.time", SimpleNamespace(sleep=_interrupt))
+    monkeypatch.setattr("internlm_zoo.demo.steps.run_steps", lambda *_: [])
     return tmp_path
 
 

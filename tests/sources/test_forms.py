@@ -63,7 +63,7 @@ JSON = st.sampled_from(HOSTILE) | st.recursive(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 @pytest.mark.parametrize("protocol", QUESTIONS)
 def test_any_value_in_any_place_gives_a_listing_or_a_sentence(told, recorded, protocol: str, data) -> None:

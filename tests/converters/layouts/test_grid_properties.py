@@ -32,8 +32,8 @@ from tests.converters.oracle import (
 TP = (1, 2, 4, 8)
 PP = (1, 2, 4)
 DTYPES = ("bfloat16", "float16", "float32")
-QUICK = settings(max_examples=70)
-MANY = settings(max_examples=250)
+QUICK = settings(max_examples=40)
+MANY = settings(max_examples=150)
 
 
 @dataclass(frozen=True)
