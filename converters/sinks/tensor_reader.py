@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
+from weakref import WeakValueDictionary
 
 from converters.formats.bytesource import ZEROS, LocalFile
 from converters.formats.tensors import ELEMENT_TYPES, nbytes
@@ -55,17 +56,18 @@ class TensorReader:
     """The tensors of a checkpoint as Llama has them, or what one of tp ranks has of them, and only that is
     read; a context manager. Its methods may be called from any thread. Raises UnsupportedError for what Llama
     cannot express, and where tp ranks cannot share it; entering it compares what several ranks hold, leaving
-    it raises IntegrityError for a file that changed meanwhile."""
+    it raises IntegrityError for a file that changed meanwhile, unless its user looks (confirmed=False)."""
 
-    def __init__(self, source: Checkpoint, rank: int = 0, tp: int = 1) -> None:
+    def __init__(self, source: Checkpoint, rank: int = 0, tp: int = 1, *, confirmed: bool = True) -> None:
         self._source = source
         self._exact = tp > 1
+        self._confirmed = confirmed
         self._stack = ExitStack()
         places = standalone(source, source.layout_in("llama"), rank, tp)
         self.tensors = tuple(_tensor_of(place) for place in places)
 
     def __enter__(self) -> TensorReader:
-        self._files = self._stack.enter_context(Sources(self._source.folder))
+        self._files = self._stack.enter_context(Sources(self._source.folder, confirmed=self._confirmed))
         check_replicas(self._source, self._files)
         return self
 
@@ -101,14 +103,17 @@ class TensorReader:
         return Stream(self._source, self._files, normalised(self._source, {}), exact=self._exact)
 
     @cached_property
-    def _mappings(self) -> dict[str, mmap.mmap | None]:
-        return {}
+    def _mappings(self) -> WeakValueDictionary[str, mmap.mmap]:
+        """Each for as long as a tensor lies in it."""
+        return WeakValueDictionary()
 
     def _mapping(self, file: str) -> mmap.mmap | None:
-        if file not in self._mappings:
-            source = self._files[file]
-            self._mappings[file] = source.mapped() if isinstance(source, LocalFile) else None
-        return self._mappings[file]
+        source, found = self._files[file], self._mappings.get(file)
+        if found is None and isinstance(source, LocalFile):
+            found = source.mapped()
+            if found is not None:
+                self._mappings[file] = found
+        return found
 
     def _whole(self, tensor: LlamaTensor) -> Piece | None:
         """The piece that has all of it, in order."""

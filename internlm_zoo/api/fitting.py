@@ -25,6 +25,7 @@ def fit(
     tp: int = 1,
     pp: int = 1,
     gpu_mem: str | int | None = None,
+    host_mem: str | int | None = None,
     known_as: str | None = None,
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -41,6 +42,8 @@ def fit(
     batch: texts at once. dtype: of weights and activations; None for that of most of its bytes.
     cache_dtype: of keys and values; None for the same. tp, pp: ranks that share each stage, and stages.
     gpu_mem: of one GPU, bytes or a size such as "24GB"; None for a table of common cards.
+    host_mem: of the machine, for the layers that one GPU has no room for; what has none there either stays on
+    disk. None for none of it.
     known_as: the registry model that it holds. given: facts that its config does not state. weights: which
     of several sets. progress: is told what happens. settings: instead of the environment's.
     Raises UsageError for heads that tp ranks cannot share and where the context is not known,
@@ -59,6 +62,7 @@ def fit(
         tp,
         pp,
         gpu_mem,
+        host_mem,
         known_as,
         given,
         weights,

@@ -76,8 +76,9 @@ def load(
 
     model_or_dir: a model of the registry, a directory in hf, llama or original format, or a plan, which takes
     the place of the arguments that it was made with. devices: as torch names them; consecutive layers go to
-    each. None: the first accelerator, all of them if that is too small, the CPU after them if they are;
-    without any the CPU. parallel: how it is split: by layers, or "tensor" for the ranks of a process group,
+    each, and what fits on none stays on "disk", where that is the last of them. None: the first accelerator,
+    all of them if that is too small, the CPU after them if they are, without any the CPU, and after it the
+    disk. parallel: how it is split: by layers, or "tensor" for the ranks of a process group,
     each of which calls this, reads its share of every tensor and gets a model that computes with the others';
     devices are then one for each rank of this machine, or a kind for all. pp: stages of equally many of these
     ranks, each with consecutive layers. dtype: float32, bfloat16, ...; None: the checkpoint's. known_as: the

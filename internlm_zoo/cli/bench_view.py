@@ -20,7 +20,7 @@ def bench_table(bench: LoadBench) -> TextTable:
     """A row for each way to load it."""
     columns = (Column("by"), *(Column(name, "right") for name in _COLUMNS))
     rows = [(way, *_cells(times, bench.nbytes)) for way, times in bench.taken.items()]
-    devices = ", ".join(part.device.name for part in bench.plan.placement.parts)
+    devices = ", ".join(bench.plan.placement.devices)
     what = f"{bench.plan.directory.title} in {bench.plan.dtype} on {devices}"
     return TextTable(columns, rows, f"{what}, medians of {bench.runs} runs")
 

@@ -54,7 +54,7 @@ class DeviceOptions(CheckpointOptions):
     """And where it runs."""
 
     devices: Annotated[
-        str | None, "For consecutive layers, or one for each rank: cuda:0,cuda:1 or cpu,cpu."
+        str | None, "For consecutive layers, or one for each rank: cuda:0,cuda:1 or cuda:0,cpu,disk."
     ] = None
     parallel: Annotated[
         str, "How to split: layers puts consecutive ones on each device, tensor a share of all on each rank."

@@ -18,6 +18,7 @@ from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, byte_count, numb
 
 if TYPE_CHECKING:
     from internlm_zoo.fitting.fit import CardVerdict, Fit
+    from internlm_zoo.fitting.offload import Offload
     from internlm_zoo.fitting.ranks import RankGrid, RankMemory
 
 _BAR = 60
@@ -54,6 +55,12 @@ class FitOptions(CheckpointOptions):
         str | None,
         typer.Option(
             "--gpu-mem", metavar="SIZE", help="Of one GPU, as 24GB; default: a table of common cards."
+        ),
+    ] = None
+    host_mem: Annotated[
+        str | None,
+        typer.Option(
+            "--host-mem", metavar="SIZE", help="Of the machine, for layers that one GPU has no room for."
         ),
     ] = None
 
@@ -141,29 +148,39 @@ class _Bars:
 
 def _verdicts(found: Fit) -> TextTable:
     marks = {True: Text("fits", style="green"), False: Text("no", style="bold red")}
-    rows = [
+    offloads = any(verdict.offload for verdict in found.verdicts)
+    rows: list[tuple[str | Text, ...]] = [
         (
             marks[verdict.fits],
             verdict.card,
             byte_count(verdict.memory),
             number(verdict.longest_context) + _beyond(verdict, found),
             _smallest(verdict.smallest),
+            *[_offload(verdict.offload)] * offloads,
         )
         for verdict in found.verdicts
     ]
     trained = UNKNOWN if found.trained is None else number(found.trained)
-    return TextTable(
-        (
-            Column(""),
-            Column("GPU"),
-            Column("has", "right"),
-            Column("longest context", "right"),
-            Column("fewest GPUs, tp x pp", "right"),
-        ),
-        rows,
+    columns = [
+        Column(""),
+        Column("GPU"),
+        Column("has", "right"),
+        Column("longest context", "right"),
+        Column("fewest GPUs, tp x pp", "right"),
+        *[Column("layers on one GPU, host, disk", "right", narrow="drop")] * offloads,
+    ]
+    title = (
         f"longest context in tp {found.tp} x pp {found.pp} (* beyond the {trained} tokens of its "
-        f"training), fewest GPUs for {found.context:,} tokens; 1.1 GB of each are left to CUDA",
+        f"training), fewest GPUs for {found.context:,} tokens; 1.1 GB of each are left to CUDA"
     )
+    return TextTable(columns, rows, title)
+
+
+def _offload(found: Offload | None) -> str:
+    if found is None:
+        return ""
+    read = f"; {byte_count(found.disk)} read a token" if found.disk_layers else ""
+    return f"{found.gpu_layers}, {found.host_layers}, {found.disk_layers}{read}"
 
 
 def _beyond(verdict: CardVerdict, found: Fit) -> str:

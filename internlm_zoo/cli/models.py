@@ -260,7 +260,8 @@ def _part_facts(part: DevicePart) -> dict[str, Any]:
     device = {"device": part.device.name, "free_bytes": part.device.memory}
     layers = {"first_layer": part.first, "last_layer": part.stop - 1}
     ends = {"embedding": part.embedding, "head": part.head}
-    return {**device, **layers, **ends, "bytes": part.nbytes, "cache_bytes": part.cache}
+    on_disk = {"runs_on": part.computes, "read_bytes": part.read}
+    return {**device, **layers, **ends, "bytes": part.nbytes, "cache_bytes": part.cache, **on_disk}
 
 
 def _placement(plan: LoadPlan, seconds: float | None) -> TextTable:
@@ -270,7 +271,8 @@ def _placement(plan: LoadPlan, seconds: float | None) -> TextTable:
     for rank, part in enumerate(plan.placement.parts):
         free = UNKNOWN if part.device.memory is None else in_units(part.device.memory)
         sizes = in_units(part.nbytes), in_units(part.cache), free
-        where = f"rank {rank}, {part.device.name}" if plan.ranks else part.device.name
+        device = part.device.name + (f", read by {part.runs_on}" if part.runs_on else "")
+        where = f"rank {rank}, {device}" if plan.ranks else device
         rows.append((where, _holds(part), *sizes))
     done = "planned, nothing loaded" if seconds is None else f"loaded in {seconds:.1f} s"
     size = f"{plan.parameters:,} parameters in {plan.dtype}, {in_units(plan.placement.nbytes)}"

@@ -25,6 +25,7 @@ from internlm_zoo.fitting.network import (
     network_in,
     network_of,
 )
+from internlm_zoo.fitting.offload import Offload, offload
 from internlm_zoo.fitting.ranks import RankGrid, RankMemory, grids, longest_context, most, rank_memory
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Registry, load_registry
@@ -40,8 +41,9 @@ class FitRequest:
     prompt and answer; None for as many as it was trained on. batch: texts at once. dtype: of weights and
     activations; None for the stored one. cache_dtype: of keys and values; None for the same. tp, pp: ranks
     that share each stage, and stages. gpu_mem: of one GPU, bytes or a size such as "24GB"; None for a table
-    of common cards. known_as: the registry model that a directory holds. given: facts that its config does
-    not state. weights: which of several sets."""
+    of common cards. host_mem: of the machine, for what one GPU is too small for; None for none of it.
+    known_as: the registry model that a directory holds. given: facts that its config does not state. weights:
+    which of several sets."""
 
     model: str | Path
     context: int | None = None
@@ -51,6 +53,7 @@ class FitRequest:
     tp: int = 1
     pp: int = 1
     gpu_mem: str | int | None = None
+    host_mem: str | int | None = None
     known_as: str | None = None
     given: Mapping[str, Any] | None = None
     weights: str | None = None
@@ -60,7 +63,8 @@ class FitRequest:
 class CardVerdict:
     """card: its name. memory: bytes that it has, room: those for a model. fits: whether every rank of the
     grid asked about does. longest_context: tokens of each text that do, 0 if not even the weights. smallest:
-    the fewest ranks that hold the context asked about, None beyond 64."""
+    the fewest ranks that hold the context asked about, None beyond 64. offload: how one such GPU runs it that
+    is too small, None where it is not, cannot, or where more than one rank was asked about."""
 
     card: str
     memory: int
@@ -68,6 +72,7 @@ class CardVerdict:
     fits: bool
     longest_context: int
     smallest: RankGrid | None
+    offload: Offload | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,12 @@ def _verdicts(network: Network, work: Workload, request: FitRequest, need: int) 
     asked = None if request.gpu_mem is None else parse_size(request.gpu_mem)
     cards = common_cards() if asked is None else (Card("GPU asked about", asked),)
     ordered = grids(network, work)
+    host = 0 if request.host_mem is None else parse_size(request.host_mem)
+
+    def offloaded(card: Card) -> Offload | None:
+        alone = request.tp * request.pp == 1
+        return offload(network, work, card.room, host) if alone and need > card.room else None
+
     return tuple(
         CardVerdict(
             card.name,
@@ -182,6 +193,7 @@ def _verdicts(network: Network, work: Workload, request: FitRequest, need: int) 
             need <= card.room,
             longest_context(network, work, card.room, (request.tp, request.pp)),
             next((grid for grid in ordered if grid.need <= card.room), None),
+            offloaded(card),
         )
         for card in cards
     )

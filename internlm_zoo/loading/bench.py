@@ -72,10 +72,14 @@ def bench_load(request: LoadRequest, runs: int, settings: Settings, progress: Pr
     if request.parallel != LAYERS:
         raise UnsupportedError("what is timed is one process", "`parallel`", f"`parallel={LAYERS!r}`")
     plan = plan_load(request, settings=settings, progress=progress)
-    here = replace(request, model=str(plan.directory.path), devices=_devices(plan), dtype=plan.dtype)
+    here = replace(request, model=str(plan.directory.path), devices=plan.placement.devices, dtype=plan.dtype)
     ways = {OURS: here} if request.mmap else {}
     ways[UNMAPPED] = replace(here, mmap=False)
-    if plan.directory.checkpoint.format == "llama" and len(_devices(plan)) == 1 and not plan.directory.scores:
+    if (
+        plan.directory.checkpoint.format == "llama"
+        and len(plan.placement.devices) == 1
+        and not plan.directory.scores
+    ):
         ways[THEIRS] = here
     found: dict[str, list[LoadTimes]] = {way: [] for way in ways}
     for number in range(runs):
@@ -171,10 +175,6 @@ def _synchronise(devices: list[Any]) -> None:
     for device in devices:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-
-
-def _devices(plan: LoadPlan) -> list[str]:
-    return [part.device.name for part in plan.placement.parts]
 
 
 def _reset_peak() -> None:

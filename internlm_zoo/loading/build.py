@@ -7,7 +7,7 @@ without memory, and every tensor is put on its device (`weights.py`) and assigne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import converters
@@ -41,25 +41,30 @@ def build_model(
     """
     import torch
 
+    from internlm_zoo.loading.offload import read_from_disk
     from internlm_zoo.loading.sharing import config_for, distribute
     from internlm_zoo.loading.weights import read_weights
 
     rank, tp = (mesh.get_local_rank("tp"), mesh["tp"].size()) if mesh else (0, 1)
+    kind: torch.dtype = getattr(torch, dtype)
     config = config_for(converters.llama_config(checkpoint), tp)
     with quiet():
         model = _empty(config, dtype)
         if mesh:
             model = distribute(model, mesh)
-        devices = _device_map(model, placement, tied=checkpoint.tied)
+        devices, on_disk = _device_map(model, placement, tied=checkpoint.tied)
         with TensorReader(checkpoint, rank, tp) as reader:
-            homes = _homes(model, _of_stage(model, reader.tensors, mesh), devices)
-            _assign(model, read_weights(reader, homes, getattr(torch, dtype), mapped=mmap))
+            homes = _homes(model, _of_stage(model, reader.tensors, mesh), {**devices, **on_disk})
+            held = {name: device for name, device in homes.items() if not _is_in(name, on_disk)}
+            _assign(model, read_weights(reader, held, kind, mapped=mmap))
         if checkpoint.tied:
             # The head is the embedding's own tensor again, which `_assign` replaced, where both are.
             model.tie_weights(recompute_mapping=False)
-        _make_rotary(model, devices)
-        _check_complete(model)
-        return _dispatch(model.eval(), devices, spread=len(placement.parts) > 1)
+        _make_rotary(model, placement.first_device)
+        _check_complete(model, homes)
+        if on_disk:
+            read_from_disk(model, checkpoint, on_disk, kind, mapped=mmap)
+        return _dispatch(model.eval(), placement, devices, on_disk)
 
 
 def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
@@ -82,17 +87,19 @@ def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
     return model.requires_grad_(False)
 
 
-def _device_map(model: PreTrainedModel, placement: Placement, *, tied: bool) -> dict[str, str]:
-    """Module name -> device name, in the order the modules run. A head that is the embedding lies with it."""
-    first, last = placement.parts[0].device.name, placement.parts[-1].device.name
+def _device_map(
+    model: PreTrainedModel, placement: Placement, *, tied: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Module name -> device name, of the modules that are held, and of those that stay on disk, the device
+    that computes them."""
+    from internlm_zoo.loading.offload import modules_of
+
     (head,) = (name for name, _ in model.named_children() if name != "model")
-    return {
-        "model.embed_tokens": first,
-        "model.rotary_emb": first,
-        **{f"model.layers.{layer}": part.device.name for part in placement.parts for layer in part.layers},
-        "model.norm": last,
-        head: first if tied else last,
-    }
+    held, on_disk = dict[str, str](), dict[str, str]()
+    for part in placement.parts:
+        found = on_disk if part is placement.on_disk else held
+        found |= dict.fromkeys(modules_of(part, head, tied=tied), part.computes)
+    return {"model.rotary_emb": placement.first_device, **held}, on_disk
 
 
 def _of_stage(
@@ -128,25 +135,37 @@ def _assign(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None
         setattr(model.get_submodule(module), leaf, filled(model.get_parameter(name), value))
 
 
-def _device_of(name: str, devices: dict[str, str]) -> str:
-    return next(device for module, device in devices.items() if name.startswith(f"{module}."))
+def _device_of(name: str, devices: Mapping[str, str]) -> str:
+    return next(device for module, device in devices.items() if _is_in(name, [module]))
 
 
-def _make_rotary(model: PreTrainedModel, devices: dict[str, str]) -> None:
+def _is_in(name: str, modules: Iterable[str]) -> bool:
+    """Whether a tensor is of one of them."""
+    return any(name.startswith(f"{module}.") for module in modules)
+
+
+def _make_rotary(model: PreTrainedModel, device: str) -> None:
     """Rotary frequencies are computed, not stored: make the module again, this time with memory."""
     rotary = type(model.model.rotary_emb)(model.config)
-    model.model.rotary_emb = rotary.to(devices["model.rotary_emb"])
+    model.model.rotary_emb = rotary.to(device)
 
 
-def _check_complete(model: PreTrainedModel) -> None:
+def _check_complete(model: PreTrainedModel, stored: Collection[str]) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_meta:
+        if tensor.is_meta and name not in stored:
             raise IntegrityError("the checkpoint has no such tensor", name)
 
 
-def _dispatch(model: PreTrainedModel, devices: dict[str, str], *, spread: bool) -> PreTrainedModel:
+def _dispatch(
+    model: PreTrainedModel, placement: Placement, devices: dict[str, str], on_disk: Mapping[str, str]
+) -> PreTrainedModel:
     """Hooks that carry the activations from device to device, also between two that are both the CPU."""
-    if not spread:
+    if len(placement.parts) == 1:
+        return model
+    if on_disk:
+        from internlm_zoo.loading.offload import carry
+
+        carry(model, devices, on_disk, placement.first_device)
         return model
     from accelerate import dispatch_model
 

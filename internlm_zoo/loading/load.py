@@ -171,7 +171,7 @@ def _read(plan: LoadPlan, mesh: DeviceMesh | None) -> tuple[PreTrainedModel, Con
     from internlm_zoo.loading.sandbox.process import warm_up
     from internlm_zoo.loading.tokenizer import find_tokenizer, has_tokenizer
 
-    check_present([part.device for part in plan.here.parts])
+    check_present([part.computes for part in plan.here.parts])
     directory = plan.directory
     if has_tokenizer(directory):
         warm_up()  # it imports for half a second, meanwhile the model is built

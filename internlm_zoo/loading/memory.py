@@ -6,42 +6,48 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from internlm_zoo.errors import UnsupportedError, UsageError
-from internlm_zoo.loading.placement import Device
+from internlm_zoo.loading.placement import DISK, Device
 
 if TYPE_CHECKING:
     import torch
 
 
 def devices_here(names: Sequence[str]) -> tuple[Device, ...]:
-    """The named devices ("cpu", "cuda:0", "mps") with the bytes free on each right now.
+    """The named devices ("cpu", "cuda:0", "mps") with the bytes free on each right now; the last may be the
+    disk.
 
-    Raises UsageError for what torch does not call a device.
+    Raises UsageError for what torch does not call a device, and for a disk that is not the last of several.
     """
-    return tuple(Device(name, _free(name)) for name in names)
+    *others, last = names or ("",)
+    if DISK in others or names == [DISK]:
+        what = "layers on disk are computed by a device that is named before it"
+        raise UsageError(what, "`devices`", "cpu,disk, say: the disk is the last")
+    found = tuple(Device(name, _free(name)) for name in others)
+    return (*found, Device(last, None if last == DISK else _free(last)))
 
 
 def default_ways() -> tuple[tuple[str, ...], ...]:
-    """Where a model goes if nobody says: the first accelerator, all of them, and the CPU after them."""
+    """Where a model goes if nobody says: the first accelerator, all of them, the CPU after them, and what has
+    room nowhere stays on disk."""
     import torch
 
     accelerators = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
     if not accelerators and torch.backends.mps.is_available():
         accelerators = ("mps",)
-    if not accelerators:
-        return (("cpu",),)
-    return tuple(dict.fromkeys((accelerators[:1], accelerators, (*accelerators, "cpu"))))
+    ways = (accelerators[:1], accelerators, (*accelerators, "cpu"), (*accelerators, "cpu", DISK))
+    return tuple(dict.fromkeys(way for way in ways if way))
 
 
-def check_present(devices: Sequence[Device]) -> None:
+def check_present(devices: Sequence[str]) -> None:
     """Raises UnsupportedError naming the first device that this machine does not have."""
     import torch
 
     for device in devices:
         try:
-            torch.empty(0, device=device.name)
+            torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise UnsupportedError(
-                f"there is no device {device.name} here: {_first_line(error)}", "`devices`"
+                f"there is no device {device} here: {_first_line(error)}", "`devices`"
             ) from error
 
 

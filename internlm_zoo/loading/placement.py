@@ -2,7 +2,8 @@
 
 A model is a row of blocks: the embedding with layer 0, the layers between, the last layer with the final norm
 and the head. Every device gets consecutive blocks, at least one layer, and the fullest device is as empty as
-it can be.
+it can be; a CPU behind accelerators has as few as it can. Where the disk is named as the last of them, what
+fits on none of the others stays there.
 """
 
 from __future__ import annotations
@@ -10,9 +11,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 from internlm_zoo.errors import UnsupportedError, UsageError
+from internlm_zoo.fitting.offload import BlockSizes, most_held
+
+CPU, DISK = "cpu", "disk"
+"""The last to be taken, in this order. Layers that are read anew for each forward pass are said to be on the
+disk."""
 
 
 @dataclass(frozen=True)
@@ -24,33 +31,10 @@ class Device:
 
 
 @dataclass(frozen=True)
-class BlockSizes:
-    """Bytes of each block: what comes before the layers, every layer, and what comes after them. cache: of
-    keys and values, in every layer besides."""
-
-    embedding: int
-    layers: tuple[int, ...]
-    head: int
-    cache: int = 0
-
-    @property
-    def total(self) -> int:
-        return sum(self.blocks)
-
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """Bytes of each layer, cache and all, with the embedding in the first, norm and head in the last."""
-        first, last = self.embedding, self.head
-        return tuple(
-            size + self.cache + first * (index == 0) + last * (index == len(self.layers) - 1)
-            for index, size in enumerate(self.layers)
-        )
-
-
-@dataclass(frozen=True)
 class DevicePart:
     """What one device holds: layers `first` to `stop - 1`, and the ends of the model where it has them.
-    nbytes: of weights, cache: of keys and values."""
+    nbytes: of weights, cache: of keys and values. runs_on: of layers on disk, the device that computes them
+    and has their cache. read: bytes that are read from there for each forward pass, and so for each token."""
 
     device: Device
     first: int
@@ -59,10 +43,17 @@ class DevicePart:
     embedding: bool
     head: bool
     cache: int = 0
+    runs_on: str | None = None
+    read: int = 0
 
     @property
     def layers(self) -> range:
         return range(self.first, self.stop)
+
+    @property
+    def computes(self) -> str:
+        """The device that computes its layers."""
+        return self.runs_on or self.device.name
 
 
 @dataclass(frozen=True)
@@ -75,30 +66,62 @@ class Placement:
 
     @property
     def first_device(self) -> str:
-        return self.parts[0].device.name
+        return self.parts[0].computes
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """As they would be named for it: where what is on disk is computed comes first."""
+        held = tuple(part.device.name for part in self.parts)
+        reads = self.on_disk.runs_on if self.on_disk else None
+        return held if reads is None or reads in held else (reads, *held)
+
+    @property
+    def on_disk(self) -> DevicePart | None:
+        """What stays there."""
+        last = self.parts[-1]
+        return last if last.device.name == DISK else None
 
 
 def place(sizes: BlockSizes, devices: Sequence[Device], working: int = 0) -> Placement:
-    """Consecutive layers on every device, in the order given, the fullest one as empty as possible.
+    """Consecutive layers on every device, in the order given, the fullest one as empty as possible; where the
+    last one is the disk, the layers that fit on no other stay there.
 
     working: bytes that each device needs besides. A device named twice counts as two that share its memory.
     Raises UsageError if there are more devices than layers, UnsupportedError if the model does not fit.
     """
-    if not 1 <= len(devices) <= len(sizes.layers):
+    *held, last = devices
+    if not held or last.name != DISK:
+        held = [*devices]
+    if not 1 <= len(held) <= len(sizes.layers):
         raise UsageError(
-            f"{len(devices)} devices for {len(sizes.layers)} layers: each device needs at least one layer",
+            f"{len(held)} devices for {len(sizes.layers)} layers: each device needs at least one layer",
             "`devices`",
         )
-    limits = [limit - working for limit in _limits(devices)]
-    cuts = _cut(sizes.blocks, limits)
-    if cuts is None:
-        raise _does_not_fit(sizes, devices, working)
-    return Placement(
-        tuple(
-            _part(sizes, device, first, stop)
-            for device, first, stop in zip(devices, (0, *cuts), (*cuts, len(sizes.layers)), strict=True)
+    limits = [limit - working for limit in _limits(held)]
+    cuts = _behind(sizes.blocks, limits) if _spills(held) else _cut(sizes.blocks, limits)
+    if cuts is not None:
+        bounds = (0, *cuts, len(sizes.layers))
+        return Placement(
+            tuple(_part(sizes, one, *ends) for one, ends in zip(held, pairwise(bounds), strict=True))
         )
-    )
+    counts = most_held(sizes, limits) if last.name == DISK else None
+    if counts is None:
+        raise _does_not_fit(sizes, devices, working)
+    return _with_disk(sizes, held, counts)
+
+
+def _with_disk(sizes: BlockSizes, devices: Sequence[Device], counts: Sequence[int]) -> Placement:
+    """counts: layers of each device; one that has none of them has no part."""
+    stops = [*accumulate(counts)]
+    parts = [
+        _part(sizes, device, stop - count, stop)
+        for device, count, stop in zip(devices, counts, stops, strict=True)
+        if count
+    ]
+    if stops[-1] == len(sizes.layers):
+        return Placement((*parts,))
+    rest = _part(sizes, Device(DISK), stops[-1], len(sizes.layers))
+    return Placement((*parts, replace(rest, runs_on=devices[0].name, read=rest.nbytes)))
 
 
 def _limits(devices: Sequence[Device]) -> list[float]:
@@ -130,6 +153,21 @@ def _cut(blocks: Sequence[int], limits: Sequence[float]) -> tuple[int, ...] | No
     return found[1][1:] if found else None
 
 
+def _spills(devices: Sequence[Device]) -> bool:
+    """Whether the last is the CPU and the others are not: what it computes is slow."""
+    return devices[-1].name == CPU and len(devices) > 1 and all(device.name != CPU for device in devices[:-1])
+
+
+def _behind(blocks: Sequence[int], limits: Sequence[float]) -> tuple[int, ...] | None:
+    """As `_cut`, with as few blocks as can be on the last device."""
+    *others, last = limits
+    for held in reversed(range(len(others), len(blocks))):
+        cuts = _cut(blocks[:held], others) if sum(blocks[held:]) <= last else None
+        if cuts is not None:
+            return (*cuts, held)
+    return None
+
+
 def _part(sizes: BlockSizes, device: Device, first: int, stop: int) -> DevicePart:
     embedding, head = first == 0, stop == len(sizes.layers)
     cache = sizes.cache * (stop - first)
@@ -137,17 +175,21 @@ def _part(sizes: BlockSizes, device: Device, first: int, stop: int) -> DevicePar
 
 
 def _does_not_fit(sizes: BlockSizes, devices: Sequence[Device], working: int) -> UnsupportedError:
+    held = [device for device in devices if device.name != DISK]
     room = ", ".join(
         f"{device.name} {'unknown' if math.isinf(limit) else in_units(int(limit))}"
-        for device, limit in zip(devices, _limits(devices), strict=True)
+        for device, limit in zip(held, _limits(held), strict=True)
     )
     largest = max(sizes.blocks)
     besides = f", and {in_units(working)} on each to run," if working else ""
+    how, more = "", "name more `devices`, cpu or at last disk, "
+    if len(held) < len(devices):
+        how, more = ", not even one at a time from disk,", "give `max_memory` or `context` otherwise, "
     return UnsupportedError(
         f"the model's {in_units(sizes.total)} in {len(sizes.layers)} layers (largest {in_units(largest)})"
-        f"{besides} do not fit on {len(devices)} devices with {room} free",
+        f"{besides} do not fit{how} on {len(held)} devices with {room} free",
         "`devices`",
-        fix="name more `devices`, cpu as the last, or load a smaller dtype with `dtype='bfloat16'`",
+        fix=f"{more}or load a smaller dtype with `dtype='bfloat16'`",
     )
 
 

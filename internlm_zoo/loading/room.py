@@ -1,7 +1,7 @@
 """Where a model goes with room for what it will keep: keys and values of a text, and what comes and goes.
 
 Without a wish for devices the first accelerator is tried, then all of them, then the CPU after them, whose
-layers run there: slower, and better than not at all.
+layers run there: slower, and better than not at all. At last, slowest of all, the disk.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from internlm_zoo.fitting.memory import (
     weight_bytes,
 )
 from internlm_zoo.fitting.network import ITEMSIZE, Network
+from internlm_zoo.fitting.offload import BlockSizes
 from internlm_zoo.loading.directory import MaxMemory
-from internlm_zoo.loading.placement import BlockSizes, Device, Placement, place
+from internlm_zoo.loading.placement import DISK, Device, DevicePart, Placement, in_units, place
 
 _LEAST = 1
 """Tokens of a text that a placement has to have room for, unless more are asked for."""
+_BESIDE_DISK = 2048
+"""Those that there is room for, unless others are asked for, where each layer with no room costs time."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class Need:
     def _work(self, context: int, *, gpu: bool = True) -> Workload:
         return Workload(context, 1, self.dtype, self.dtype, gpu)
 
+    def _stored(self, part: DevicePart) -> int:
+        """Bytes of the files that hold what is read for each token."""
+        return part.read * ITEMSIZE[self.network.dtype or self.dtype] // ITEMSIZE[self.dtype]
+
     def check_shared(self) -> str | None:
         """What a person should know of how the ranks share it. Raises UnsupportedError where they cannot."""
         network, tp = self.network, self.tp
@@ -97,6 +104,7 @@ class Need:
                     stop=part.stop + start,
                     embedding=part.embedding and embedding,
                     head=part.head and head,
+                    read=self._stored(part),
                 )
                 for part in parts
             )
@@ -129,16 +137,29 @@ def find_room(need: Need, ways: Sequence[Sequence[Device]], context: int | None)
 
 
 def _room(need: Need, devices: Sequence[Device], context: int | None, *, first: bool) -> Room:
-    wanted = context or need.network.trained or _LEAST
-    note = None if first else f"it goes on {', '.join(device.name for device in devices)}: {_why(devices)}"
+    trained = need.network.trained or _LEAST
+    wanted = context or (min(trained, _BESIDE_DISK) if devices[-1].name == DISK else trained)
     try:
-        return Room(need.placed(devices, wanted), wanted, note)
+        placement = need.placed(devices, wanted)
     except UnsupportedError:
         if context is not None:
             raise
-    fits = _longest(need, devices, wanted)
-    few = f"beside the weights there is room for {fits:,} tokens of {wanted:,} that it was trained on"
-    return Room(need.placed(devices, fits), fits, f"{note}; {few}" if note else few)
+        wanted = _longest(need, devices, wanted)
+        placement = need.placed(devices, wanted)
+    notes = [] if first else [f"it goes on {', '.join(device.name for device in devices)}: {_why(devices)}"]
+    if part := placement.on_disk:
+        notes.append(_read(part))
+    if context is None and wanted < trained:
+        few = f"room for {wanted:,} tokens of {trained:,} that it was trained on"
+        notes.append(f"beside the weights there is {few}")
+    return Room(placement, wanted, "; ".join(notes) or None)
+
+
+def _read(part: DevicePart) -> str:
+    layers = f"layer {part.first}" if len(part.layers) == 1 else f"layers {part.first} to {part.stop - 1}"
+    also = "the embedding, " * part.embedding, " and the head" * part.head
+    size = f"up to {in_units(part.read)} for each token"
+    return f"{also[0]}{layers}{also[1]} stay on disk and are read anew, {size}: {part.runs_on} computes them"
 
 
 def _why(devices: Sequence[Device]) -> str:

@@ -49,8 +49,8 @@ def _found(band: Band, losses: Mapping[str, float]) -> str:
 
 def _cause(loaded: Loaded, encoded: Sequence[EncodedPassage], band: Band, passage: str) -> str | None:
     """passage: whose loss is told with and without the mistake. Of ranks none has the whole of what a mistake
-    exchanges."""
-    if loaded.plan.ranks:
+    exchanges, and nothing can be put right in files."""
+    if loaded.plan.ranks or loaded.plan.here.on_disk:
         return None
     found = find_mistake(loaded, encoded, band)
     if found is None:

@@ -31,13 +31,14 @@ def device() -> str:
     return named or "cuda:0"
 
 
-def loaded_on(directories, model, form, tmp_path, *devices, dtype="float32"):
+def loaded_on(directories, model, form, tmp_path, *devices, dtype="float32", **how):
     return load_model(
         directories[model, form],
         settings=home_of(tmp_path),
         known_as=model,
         devices=devices,
         dtype=dtype,
+        **how,
     )
 
 
@@ -65,6 +66,16 @@ def test_layers_on_the_accelerator_and_the_processor_give_the_golden_tokens(
         "cpu",
     }
     check_golden(loaded, model)
+
+
+@pytest.mark.parametrize("form", ["original tp2 pp2", "llama"])
+def test_layers_on_disk_are_read_onto_the_accelerator(directories, form, tmp_path, device):
+    loaded = loaded_on(
+        directories, MODELS[1], form, tmp_path, device, "disk", max_memory={device: "3.5MB"}, context=64
+    )
+    kinds = {parameter.device.type for parameter in loaded.model.parameters()}
+    assert kinds == {torch.device(device).type, "meta"}
+    check_golden(loaded, MODELS[1])
 
 
 def test_the_accelerator_holds_the_weights_and_little_else(directories, tmp_path, device):

@@ -156,13 +156,13 @@ def test_mapped_weights_take_no_memory_and_read_ones_take_it_once(directories, t
     assert size - 1 < held < 1.1 * size and size - 1 < read < 1.01 * size
 
 
-def wide(folder: Path) -> Path:
-    """A Llama of 200 MB whose weights are all holes."""
+def wide(folder: Path, layers: int = 1) -> Path:
+    """A Llama whose weights are all holes: 67 MB, and 134 MB in each layer."""
     config = {
         "model_type": "llama",
         "hidden_size": 2048,
         "intermediate_size": 8192,
-        "num_hidden_layers": 1,
+        "num_hidden_layers": layers,
         "num_attention_heads": 16,
         "num_key_value_heads": 16,
         "vocab_size": 8192,
@@ -176,7 +176,8 @@ def wide(folder: Path) -> Path:
     layer |= {"mlp.gate_proj": (8192, 2048), "mlp.up_proj": (8192, 2048), "mlp.down_proj": (2048, 8192)}
     layer |= {"input_layernorm": (2048,), "post_attention_layernorm": (2048,)}
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (8192, 2048)}
-    shapes |= {f"model.layers.0.{name}.weight": shape for name, shape in layer.items()}
+    for number in range(layers):
+        shapes |= {f"model.layers.{number}.{name}.weight": shape for name, shape in layer.items()}
     shapes |= {"model.norm.weight": (2048,), "lm_head.weight": (8192, 2048)}
     layout = safetensors.layout([TensorSpec(name, "BF16", shape) for name, shape in shapes.items()])
     folder.mkdir()

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internlm_zoo.errors import UnsupportedError, UsageError
-from internlm_zoo.loading.placement import BlockSizes, Device, in_units, place
+from internlm_zoo.fitting.offload import BlockSizes
+from internlm_zoo.loading.placement import Device, in_units, place
 
 sizes = st.builds(
     BlockSizes,

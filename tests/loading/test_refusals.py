@@ -67,7 +67,7 @@ def test_a_model_larger_than_the_free_memory_is_refused_from_its_headers_with_bo
     free = psutil.virtual_memory()._replace(available=500_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     with pytest.raises(UnsupportedError) as refused:
-        load_model(directories[BASE, "hf"], settings=home_of(tmp_path))
+        load_model(directories[BASE, "hf"], settings=home_of(tmp_path), devices=["cpu"])
     assert "2.2 MB" in str(refused.value) and "500.0 kB" in str(refused.value)
 
 
