@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from converters.errors import IntegrityError
-from converters.formats.bytesource import ByteSource
+from converters.formats.bytesource import ByteSource, read_alone
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 WEB_PAGES = (b"<!doctype html", b"<html", b"<?xml")
@@ -19,7 +19,7 @@ def refuse_damaged(what: str, where: str) -> NoReturn:
 
 def refuse_placeholder(source: ByteSource) -> None:
     """Raises IntegrityError if the file is recognisably not weights at all."""
-    head = source.read(0, min(HEAD, source.size))
+    head = read_alone(source, 0, min(HEAD, source.size))
     if not head:
         raise IntegrityError("the file is empty", source.name, "fetch it again")
     if head.startswith(LFS_POINTER):

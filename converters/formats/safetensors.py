@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from converters.errors import IntegrityError, UnsupportedError, UsageError
-from converters.formats.bytesource import ByteSource, opened
+from converters.formats.bytesource import ByteSource, opened, read_alone
 from converters.formats.jsontext import json_value
 from converters.formats.placeholders import refuse_damaged, refuse_placeholder
 from converters.formats.tensors import (
@@ -96,13 +96,13 @@ def _read_header(source: ByteSource) -> tuple[dict[str, Any], int]:
     """The parsed header, and where the tensors' bytes start."""
     if source.size < LENGTH:
         refuse_damaged("the file is too short for a safetensors header", source.name)
-    length = int.from_bytes(source.read(0, LENGTH), "little")
+    length = int.from_bytes(read_alone(source, 0, LENGTH), "little")
     if length > source.size - LENGTH:
         refuse_damaged(f"the safetensors header claims {length} bytes, more than there are", source.name)
     if length > MAX_HEADER:
         what = f"the safetensors header has {length:,} bytes, and that of a checkpoint {MAX_HEADER:,} at most"
         raise IntegrityError(what, source.name)
-    text = source.read(LENGTH, length)
+    text = read_alone(source, LENGTH, length)
     if not text.startswith(b"{"):
         refuse_damaged("the safetensors header does not start with '{'", source.name)
     try:

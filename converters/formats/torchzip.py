@@ -18,7 +18,7 @@ from pathlib import Path
 
 from converters.errors import IntegrityError, UnsupportedError
 from converters.formats import zip_write
-from converters.formats.bytesource import ByteSource, opened
+from converters.formats.bytesource import ByteSource, opened, read_alone
 from converters.formats.pickle_names import TensorRef
 from converters.formats.pickle_write import dump_object, dump_tensors
 from converters.formats.pickles import MAX_BYTES, loads
@@ -118,7 +118,7 @@ def write_object(path: str | os.PathLike[str], value: object) -> None:
 
 def _open_zip(source: ByteSource) -> Mapping[str, ZipMember]:
     refuse_placeholder(source)
-    head = source.read(0, min(source.size, TAR_MAGIC_AT + len(TAR_MAGIC)))
+    head = read_alone(source, 0, min(source.size, TAR_MAGIC_AT + len(TAR_MAGIC)))
     if head.startswith(LEGACY_MAGIC) or head[TAR_MAGIC_AT:] == TAR_MAGIC:
         what = "this is a torch file of the format before 1.6, which is not a zip file"
         fix = "load it with torch.load(weights_only=True) and save it again"
@@ -130,14 +130,14 @@ def _open_zip(source: ByteSource) -> Mapping[str, ZipMember]:
 
 def _unpickle(source: ByteSource, entries: Mapping[str, ZipMember]) -> object:
     order = entries.get("byteorder")
-    if order is not None and source.read(order.offset, min(order.size, 8)) != b"little":
+    if order is not None and read_alone(source, order.offset, min(order.size, 8)) != b"little":
         raise UnsupportedError("its byteorder is not little-endian", source.name)
     entry = entries.get("data.pkl")
     if entry is None:
         raise IntegrityError("this zip file holds no data.pkl, so torch.save did not write it", source.name)
     if entry.size > MAX_BYTES:
         raise IntegrityError(f"its pickle of {entry.size} bytes is larger than any state dict's", source.name)
-    data = source.read(entry.offset, entry.size)
+    data = read_alone(source, entry.offset, entry.size)
     if zlib.crc32(data) != entry.crc:
         refuse_damaged("data.pkl does not match its CRC", source.name)
     return loads(data, source.name)

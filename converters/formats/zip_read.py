@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from converters.errors import IntegrityError, UnsupportedError
-from converters.formats.bytesource import ByteSource
+from converters.formats.bytesource import ByteSource, read_alone
 from converters.formats.placeholders import refuse_damaged
 from converters.values import shown
 
@@ -68,7 +68,7 @@ def root_of(source: ByteSource) -> str:
 
 def ends_with_directory(source: ByteSource) -> bool:
     """Whether nothing follows the record that ends the directory, which readers look for from the end."""
-    return source.size >= END.size and source.read(source.size - END.size, 4) == END_MAGIC
+    return source.size >= END.size and read_alone(source, source.size - END.size, 4) == END_MAGIC
 
 
 def _central_directory(source: ByteSource) -> tuple[list[zipfile.ZipInfo], int]:
@@ -121,6 +121,6 @@ class _Cursor(io.RawIOBase):
         size = left if size < 0 else min(size, left)
         if size > MAX_DIRECTORY:
             raise ValueError("a directory larger than any checkpoint's")
-        data = self._source.read(self._at, size)
+        data = read_alone(self._source, self._at, size)
         self._at += size
         return data

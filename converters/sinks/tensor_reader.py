@@ -54,13 +54,22 @@ class TensorPart:
 
 class TensorReader:
     """The tensors of a checkpoint as Llama has them, or what one of tp ranks has of them, and only that is
-    read; a context manager. Its methods may be called from any thread. Raises UnsupportedError for what Llama
-    cannot express, and where tp ranks cannot share it; entering it compares what several ranks hold, leaving
-    it raises IntegrityError for a file that changed meanwhile, unless its user looks (confirmed=False)."""
+    read; a context manager. exact: whether nothing else is read where tp is 1, too. Its methods may be called
+    from any thread. Raises UnsupportedError for what Llama cannot express, and where tp ranks cannot share
+    it; entering it compares what several ranks hold, leaving it raises IntegrityError for a file that changed
+    meanwhile, unless its user looks (confirmed=False)."""
 
-    def __init__(self, source: Checkpoint, rank: int = 0, tp: int = 1, *, confirmed: bool = True) -> None:
+    def __init__(
+        self,
+        source: Checkpoint,
+        rank: int = 0,
+        tp: int = 1,
+        *,
+        exact: bool = False,
+        confirmed: bool = True,
+    ) -> None:
         self._source = source
-        self._exact = tp > 1
+        self._exact = exact or tp > 1
         self._confirmed = confirmed
         self._stack = ExitStack()
         places = standalone(source, source.layout_in("llama"), rank, tp)
@@ -84,7 +93,11 @@ class TensorReader:
             return None
         offset = offset_in(piece, tensor.box)
         memory = None if offset % ELEMENT_TYPES[tensor.dtype].itemsize else self._mapping(piece.file)
-        return None if memory is None else memoryview(memory)[offset : offset + tensor.nbytes]
+        if memory is None:
+            return None
+        if self._exact:
+            self._files[piece.file].announce([(offset, tensor.nbytes)])
+        return memoryview(memory)[offset : offset + tensor.nbytes]
 
     def parts(self, tensor: LlamaTensor, most: int) -> Iterator[TensorPart]:
         """All of it. most: bytes of a part, but for heads that are kept whole."""

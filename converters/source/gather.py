@@ -73,8 +73,8 @@ def gather(
 ) -> None:
     """Fill `out` (the block's bytes, uint8 [nbytes]) from the pieces that share elements with it.
 
-    exact: read nothing between what is wanted, which others read. Raises IntegrityError if they do not cover
-    it exactly once.
+    exact: read nothing between what is wanted, or ahead of it, which others read. Raises IntegrityError if
+    they do not cover it exactly once.
     """
     filled = 0
     for piece in pieces:
@@ -94,16 +94,22 @@ def _copy(
 ) -> None:
     last = levels[-1]
     if len(levels) == 1 and last.source == last.target == 1:
+        if exact:
+            file.announce([(offset, last.extent)])
         file.read_into(offset, out.data[: last.extent])
         return
     length = sum((run.extent - 1) * run.source for run in levels) + 1
     wanted = math.prod(run.extent for run in levels)
     if length <= (wanted if exact else max(SPARSE * wanted, SHORT)):
+        if exact:
+            file.announce([(offset, length)])
         copy_strided(file.read(offset, length), levels, itemsize, out)
         return
     widest = max(range(len(levels) - 1), key=lambda n: levels[n].source * levels[n].extent)
     run, rest = levels[widest], (*levels[:widest], *levels[widest + 1 :])
     if len(rest) == 1 and last.source == last.target == 1:
+        if exact:
+            file.announce([(offset + n * run.source, last.extent) for n in range(run.extent)])
         _copy_runs(file, offset, run, last.extent, out)
         return
     for n in range(run.extent):

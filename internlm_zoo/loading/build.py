@@ -53,7 +53,7 @@ def build_model(
         if mesh:
             model = distribute(model, mesh)
         devices, on_disk = _device_map(model, placement, tied=checkpoint.tied)
-        with TensorReader(checkpoint, rank, tp) as reader:
+        with TensorReader(checkpoint, rank, tp, exact=mesh is not None) as reader:
             homes = _homes(model, _of_stage(model, reader.tensors, mesh), {**devices, **on_disk})
             held = {name: device for name, device in homes.items() if not _is_in(name, on_disk)}
             _assign(model, read_weights(reader, held, kind, mapped=mmap))

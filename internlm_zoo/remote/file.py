@@ -95,6 +95,9 @@ class RangedFile:
             for (start, _), data in zip(wanted, in_threads(self._whole, wanted, CONNECTIONS), strict=True):
                 self._remember(start, data)
 
+    def announce(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """A request brings what it asks for, and nothing is read ahead of it."""
+
     def close(self) -> None:
         """Connections and what was kept; headers stay."""
         with self._lock:
