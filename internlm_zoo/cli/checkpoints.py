@@ -106,7 +106,9 @@ def inspect(
 
 def _of_each(weights: list[str]) -> tuple[str | None, str | None]:
     if len(weights) > 2:
-        raise UsageError("there are two sides, and more sets of weights named", "--weights")
+        raise UsageError(
+            "there are two sides, and more sets of weights named", "--weights", "name one of each"
+        )
     return (weights[0], weights[-1]) if weights else (None, None)
 
 

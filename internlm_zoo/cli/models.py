@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from internlm_zoo.smoke.result import SmokeResult
 
 Conversation = list[dict[str, str]]
+_SMOKE = "internlm-zoo smoke internlm2-chat-7b, or internlm-zoo smoke --all --miniature"
 _MOST = 16 << 20  # bytes of a conversation
 _Model = Annotated[str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")]
 _MaxMemory = Annotated[
@@ -146,9 +147,11 @@ def smoke(
     Exits with 1 if a model fails; its line says why, and which mistake was made where one explains it. One
     that cannot be judged fails with --strict alone."""
     if every == (model is not None):
-        raise UsageError("name one model or directory, or say --all", "smoke")
+        raise UsageError("name one model or directory, or all of them", "smoke", _SMOKE)
     if (options.known_as or options.weights) and (every or miniature):
-        raise UsageError("--as and --weights say what one directory holds", "smoke")
+        raise UsageError(
+            "--as and --weights say what one directory holds", "smoke", "leave them out, or name it"
+        )
     if record and every:
         raise UsageError("it records one model", "--record", "name a model instead of --all")
     require_here()
@@ -186,10 +189,14 @@ def _speed(answer: Answer) -> str:
 
 def _asked(prompt: str | None, answer: str | None, chat: list[Path], raw: bool) -> list[Conversation | str]:
     if (prompt is None) == (not chat):
-        raise UsageError("give a prompt with -p, or conversations with --chat", "score")
+        raise UsageError(
+            "it is asked of a prompt, or of conversations", "score", "give one with -p, or a file with --chat"
+        )
     if prompt is None:
         if answer is not None or raw:
-            raise UsageError("--answer and --raw go with -p", "score")
+            raise UsageError(
+                "--answer and --raw go with -p", "score", "write the answer as the last turn of the file"
+            )
         return [_conversation(file) for file in chat]
     if raw:
         if answer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +35,12 @@ def find_model(
     settings: Settings,
     format: str | None = None,
     progress: Progress | None = None,
+    before: Callable[[], None] = lambda: None,
 ) -> LocatedFolder:
     """A folder as it is, or a model of the registry from the store, downloaded first if it is not there.
 
-    format: None for whichever is here, hf before original, no quantised one. Raises what `download` raises.
+    format: None for whichever is here, hf before original, no quantised one. before: is called if it is to be
+    downloaded, to raise what would make that useless. Raises what `download` raises.
     """
     registry = load_registry(settings)
     path = Path(name_or_dir)
@@ -46,6 +49,7 @@ def find_model(
     model = registry.model(str(name_or_dir))
     if here := whole_releases(model.name, settings, format):
         return _located(here[0].path, registry, here[0].record)
+    before()
     done = download(DownloadRequest(model.name, format=format), settings=settings, progress=progress)
     return _located(done.path, registry, read_record(done.path))
 

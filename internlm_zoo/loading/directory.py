@@ -19,6 +19,7 @@ from internlm_zoo.checkpoints.facts import known_facts, naming_models
 from internlm_zoo.checkpoints.identity import recorded_model
 from internlm_zoo.checkpoints.inspection import opened
 from internlm_zoo.checkpoints.quantised import refuse_quantised
+from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import Family, Model, Registry, load_registry
 from internlm_zoo.registry.schema import SpecialToken, takes_turns
@@ -121,16 +122,18 @@ def open_directory(
     fetch: bool = True,
 ) -> ModelDirectory:
     """The directory, with the headers read. fetch: whether a model that is not in the store is downloaded
-    first; else its headers are read at a hub, and its path is what errors call it. Raises NotFoundError for
-    what is neither it nor a model, and what reading the headers raises."""
+    first, if there is torch to load it with; else its headers are read at a hub, and its path is what errors
+    call it. Raises NotFoundError for what is neither it nor a model, and what reading the headers raises."""
     from internlm_zoo.downloads.on_demand import find_model
 
     registry, told = load_registry(settings), progress or Progress()
-    found = find_model(request.model, settings=settings, progress=progress) if fetch else None
+    named = registry.model(request.known_as) if request.known_as else None
+    found = None
+    if fetch:
+        found = find_model(request.model, settings=settings, progress=progress, before=require_torch)
     here = found and nullcontext((LocalFolder(found.path), found.model, found.release))
     with here or opened(str(request.model), registry, settings, told.note) as (folder, model, release):
         refuse_quantised(release, registry)
-        named = registry.model(request.known_as) if request.known_as else None
         entry = named or model or recorded_model(folder, registry)
         known = known_facts(entry, registry)
         reading = partial(converters.open_checkpoint, folder, request.given, known, request.weights)

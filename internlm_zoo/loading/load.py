@@ -69,7 +69,6 @@ def plan_load(
     Raises UnsupportedError if it does not fit, or cannot be shared so, UsageError for wrong names, and for
     ranks without a process group.
     """
-    require_torch()
     ranks = ranks_for(request, settings)
     directory = agreed(
         ranks, lambda: open_directory(request, settings=settings, progress=progress, fetch=fetch)

@@ -43,7 +43,7 @@ def open_tensors(
 @contextmanager
 def _opened(request: LoadRequest, settings: Settings, progress: Progress | None) -> Iterator[Checkpoint]:
     """Who misses a fact inside is told which models of the registry it may be."""
-    require_torch()
     found = open_directory(request, settings=settings, progress=progress)
+    require_torch()
     with naming_models(found.registry, found.model, lambda: found.checkpoint):
         yield found.checkpoint

@@ -59,9 +59,9 @@ def smoke_miniature(name: str, *, settings: Settings, devices: Sequence[str] | N
     Raises NotFoundError for an unknown model, UnsupportedError if neither it nor its family has a shape; a
     miniature that fails is a result.
     """
-    require_torch()
     registry = load_registry(settings)
     model = registry.model(name)
+    require_torch()
     with scratch() as folder, one_thread():
         return conclude(name, _journey(model, registry, settings, devices, folder))
 

@@ -32,9 +32,9 @@ def smoke_test(
     result, not an error; raises what loading raises. strict: one that cannot be judged has failed. record:
     the overlay to write what the passages cost it into, if it passes; raises what `check_recordable`
     raises."""
-    require_torch()
     ranks = ranks_for(request, settings)
     directory = agreed(ranks, lambda: open_directory(request, settings=settings, progress=progress))
+    require_torch()
     note = (progress or Progress()).note
     if how := prompt_note(directory):
         note(how)

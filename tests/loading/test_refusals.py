@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -84,6 +85,48 @@ def test_more_devices_than_layers_and_unknown_dtypes_and_placements_are_refused(
 def test_neither_a_directory_nor_a_model_is_not_found(tmp_path):
     with pytest.raises(NotFoundError, match="demo-internlm-bse"):
         plan_load("demo-internlm-bse", settings=home_of(tmp_path))
+
+
+WITHOUT_TORCH = {
+    "load": [],
+    "generate": ["-p", "x"],
+    "score": ["-p", "x"],
+    "smoke": [],
+}
+
+
+@pytest.mark.parametrize("command", WITHOUT_TORCH)
+def test_without_torch_what_is_wrong_with_the_model_is_said_first(
+    zoo, directories, tmp_path, monkeypatch, command
+):
+    """And torch before a model is fetched that nothing could load."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "empty").mkdir()
+
+    def said(*words):
+        code, out, _ = zoo(command, *words, *WITHOUT_TORCH[command], "--json")
+        return code, "torch" in json.loads(out)["error"]["what"]
+
+    assert said("demo-internlm-bse") == (4, False)
+    assert said(directories[BASE, "hf"], "--as", "demo-internlm-bse") == (4, False)
+    assert said(tmp_path / "empty") == (4, False)
+    assert said(directories[BASE, "hf"]) == (7, True)
+    assert said("internlm2-7b") == (7, True)
+
+
+@pytest.mark.parametrize(("words", "code"), [(["internlm2-bse"], 4), (["internlm2-7b"], 7)])
+def test_without_torch_a_miniature_names_a_missing_model_first(zoo, monkeypatch, words, code):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found, _, err = zoo("smoke", "--miniature", *words)
+    assert found == code and ("torch" in err) == (code == 7)
+
+
+@pytest.mark.parametrize(
+    "words", [("smoke",), ("smoke", "x", "--all"), ("smoke", "--all", "--as", "x"), ("score", "x")]
+)
+def test_what_is_asked_of_nothing_says_what_to_write(zoo, words):
+    code, out, _ = zoo(*words, "--json")
+    assert code == 2 and json.loads(out)["error"]["fix"]
 
 
 def test_half_a_character_is_refused_as_a_prompt(directories, tmp_path):
