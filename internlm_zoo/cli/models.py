@@ -189,9 +189,7 @@ def _speed(answer: Answer) -> str:
 
 def _asked(prompt: str | None, answer: str | None, chat: list[Path], raw: bool) -> list[Conversation | str]:
     if (prompt is None) == (not chat):
-        raise UsageError(
-            "it is asked of a prompt, or of conversations", "score", "give one with -p, or a file with --chat"
-        )
+        raise UsageError("give a prompt, or conversations", "score", "-p TEXT, or --chat FILE")
     if prompt is None:
         if answer is not None or raw:
             raise UsageError(
