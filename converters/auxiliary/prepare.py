@@ -108,10 +108,14 @@ def _as_they_are(error: ZooError) -> str:
 def _generation(
     source: Checkpoint, format: str, stated: Mapping[str, object], ids: Mapping[str, Fact]
 ) -> dict[str, bytes]:
-    """Nothing for an original checkpoint cut anew that had none, and for a model that writes no text."""
+    """Nothing for an original checkpoint cut anew that had none, for a model that writes no text, and where
+    there is nothing to say."""
     unsaid = source.format == "original" == format or source.choices.get("kind") == "reward"
     if not stated and unsaid:
         return {}
     content = generation.generation_file(stated, ids)
-    same = stated == json.loads(content)
+    made = json.loads(content)
+    if not made:
+        return {}
+    same = stated == made
     return {generation.GENERATION: read_whole(source.folder, generation.GENERATION) if same else content}

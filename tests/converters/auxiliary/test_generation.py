@@ -155,3 +155,15 @@ def test_a_source_without_settings_cut_anew_gets_none(zoo, tmp_path):
     shutil.copytree(DEMO / "demo-internlm2-chat", tmp_path / "src")
     assert zoo("convert", tmp_path / "src", tmp_path / "dst", "--to", "original", "--tp", "2")[0] == 0
     assert not (tmp_path / "dst" / "generation_config.json").exists()
+
+
+def test_a_config_without_token_ids_is_what_is_named(zoo, tmp_path):
+    assert zoo("convert", DEMO / "demo-internlm2-chat", tmp_path / "llama", "--to", "llama")[0] == 0
+    config = read_json(tmp_path / "llama" / "config.json")
+    write_json(tmp_path / "llama" / "config.json", {key: config[key] for key in config.keys() - IDS})
+    for file in tmp_path.glob("llama/*"):
+        if not file.name.startswith(("config", "model")):
+            file.unlink()
+    family = ("--set", "family=internlm2")
+    code, _, err = zoo("convert", tmp_path / "llama", tmp_path / "hf", "--to", "hf", *family)
+    assert code == 2 and "bos_token_id" in err, err
