@@ -14,6 +14,7 @@ from typing import Protocol
 from converters.errors import IntegrityError
 from converters.formats.access import reading, regular
 from converters.formats.identity import Identity, changed, identity_at
+from converters.system.mappings import Memory
 from converters.system.open_files import Handle, Opener
 
 _CHUNK = 1 << 20
@@ -140,6 +141,15 @@ class LocalFile(_AtHand):
         if len(found) != self.size:
             raise self._short(0, self.size)
         return found
+
+    def lay(self, memory: Memory, offset: int, start: int, nbytes: int) -> None:
+        """Have these bytes of it take the place of those in memory, as `Memory.lay` does. Raises
+        IntegrityError for a file of another size than it had, OSError where it cannot be mapped."""
+        with self._handle.opened() as file:
+            if os.fstat(file).st_size == self.size:
+                memory.lay(file, offset, start, nbytes)
+                return
+        raise self._short(offset, nbytes)
 
     def confirm(self) -> None:
         """Raises IntegrityError if what its name leads to is not what was opened, or was written to since."""

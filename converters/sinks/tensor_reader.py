@@ -6,7 +6,7 @@ A tensor of Llama is a logical tensor in canonical order, so that it needs no pl
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +16,20 @@ from weakref import WeakValueDictionary
 from converters.formats.bytesource import ZEROS, LocalFile
 from converters.formats.tensors import ELEMENT_TYPES, nbytes
 from converters.geometry.batches import Place
-from converters.geometry.blocks import boxes_of
+from converters.geometry.blocks import block_of, boxes_of
 from converters.geometry.cells import Box
-from converters.geometry.pieces import Piece, intersection, offset_in, volume
+from converters.geometry.pieces import volume
+from converters.geometry.stretches import Stretch, stretches_of
 from converters.planning.choices import normalised
 from converters.planning.plan import standalone
+from converters.sinks.splice import splice
 from converters.source.checkpoint import Checkpoint
 from converters.source.gather import Bytes, Sources
-from converters.streaming.stream import Stream, check_replicas, in_stretches
+from converters.streaming.stream import Stream, check_replicas
+from converters.system.mappings import can_lay, spare_mappings
+
+LONG = 256 << 10
+"""Bytes of a stretch from which on a mapping takes less time than a copy."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class TensorReader:
         self._exact = exact or tp > 1
         self._confirmed = confirmed
         self._stack = ExitStack()
+        self._spare = 0  # mappings
         places = standalone(source, source.layout_in("llama"), rank, tp)
         self.tensors = tuple(_tensor_of(place) for place in places)
 
@@ -86,18 +93,20 @@ class TensorReader:
         self._stack.__exit__(kind, error, trace)
 
     def mapped(self, tensor: LlamaTensor) -> memoryview | None:
-        """Its bytes in the file that holds them as they are wanted, in memory that may be written to; None
-        where no file does, or not at a multiple of the size of an element, or cannot be mapped."""
-        piece = self._whole(tensor)
-        if piece is None:
+        """Its bytes in the files that hold them, in memory that may be written to; None where they lie there
+        in short stretches, not at multiples of the size of an element, or so that they cannot be mapped."""
+        itemsize = ELEMENT_TYPES[tensor.dtype].itemsize
+        if tensor.logical in self._stream.normalised:
             return None
-        offset = offset_in(piece, tensor.box)
-        memory = None if offset % ELEMENT_TYPES[tensor.dtype].itemsize else self._mapping(piece.file)
-        if memory is None:
+        block = block_of(tensor.logical, tensor.box, itemsize)
+        pieces = self._source.tensors[tensor.logical].pieces
+        stretches = stretches_of(block, pieces, itemsize, min(LONG, tensor.nbytes))
+        if not stretches or any(one.file == ZEROS or one.offset % itemsize for one in stretches):
             return None
         if self._exact:
-            self._files[piece.file].announce([(offset, tensor.nbytes)])
-        return memoryview(memory)[offset : offset + tensor.nbytes]
+            for one in stretches:
+                self._files[one.file].announce([(one.offset, one.nbytes)])
+        return self._in_file(stretches[0]) if len(stretches) == 1 else self._spliced(stretches)
 
     def parts(self, tensor: LlamaTensor, most: int) -> Iterator[TensorPart]:
         """All of it. most: bytes of a part, but for heads that are kept whole."""
@@ -128,15 +137,19 @@ class TensorReader:
                 self._mappings[file] = found
         return found
 
-    def _whole(self, tensor: LlamaTensor) -> Piece | None:
-        """The piece that has all of it, in order."""
-        name, box, itemsize = tensor.logical, tensor.box, ELEMENT_TYPES[tensor.dtype].itemsize
-        if name in self._stream.normalised:
+    def _in_file(self, stretch: Stretch) -> memoryview | None:
+        memory = self._mapping(stretch.file)
+        return None if memory is None else memoryview(memory)[stretch.offset :][: stretch.nbytes]
+
+    def _spliced(self, stretches: Sequence[Stretch]) -> memoryview | None:
+        """Each takes a mapping, and one more for the page that it shares with the next."""
+        wanted = 2 * len(stretches)
+        if wanted > self._spare:
+            self._spare = spare_mappings()  # what was let go of meanwhile counts
+        if wanted > self._spare or not can_lay():
             return None
-        for piece in self._source.tensors[name].pieces:
-            if piece.file != ZEROS and intersection(piece.box, box) == box:
-                return piece if in_stretches(name, box, [piece], itemsize) else None
-        return None
+        self._spare -= wanted
+        return splice(stretches, self._files)
 
 
 def _tensor_of(place: Place) -> LlamaTensor:

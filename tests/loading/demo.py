@@ -39,6 +39,22 @@ def home_of(folder: Path) -> Settings:
     return Settings(home=folder / "home", offline=True)
 
 
+def mappings(loaded: Loaded) -> list[str]:
+    """The weights of which a part lies in a mapped file."""
+    ranges = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith((".safetensors", ".pt")):
+            start, _, stop = line.split()[0].partition("-")
+            ranges.append((int(start, 16), int(stop, 16)))
+    return [
+        name
+        for name, tensor in loaded.model.named_parameters()
+        if any(
+            tensor.data_ptr() < stop and start < tensor.data_ptr() + tensor.nbytes for start, stop in ranges
+        )
+    ]
+
+
 def rewritten(source: Path, target: Path, change: Callable[[Tensors], None]) -> Path:
     """A copy of a safetensors directory with other weights. The weights are raw bfloat16 halves (uint16)."""
     import torch

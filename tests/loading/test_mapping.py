@@ -17,7 +17,7 @@ from converters.formats.tensors import TensorSpec
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.loading.generate import all_logits
 from internlm_zoo.loading.load import execute
-from tests.loading.demo import FORMS, MODELS, home_of, load_model, plan_load
+from tests.loading.demo import FORMS, MODELS, home_of, load_model, mappings, plan_load
 
 IDS = [3, 14, 15, 9, 26, 5]
 
@@ -195,17 +195,3 @@ def copied(source: Path, folder: Path) -> Path:
     for file in filter(Path.is_file, source.iterdir()):
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
-
-
-def mappings(loaded) -> list[str]:
-    """The weights that lie in a mapped file."""
-    ranges = []
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if line.endswith((".safetensors", ".pt")):
-            start, _, stop = line.split()[0].partition("-")
-            ranges.append(range(int(start, 16), int(stop, 16)))
-    return [
-        name
-        for name, tensor in loaded.model.named_parameters()
-        if any(tensor.data_ptr() in lines for lines in ranges)
-    ]
