@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from internlm_zoo.api.mirrors import diff_mirror as diff_mirror
     from internlm_zoo.api.mirrors import plan_mirror as plan_mirror
     from internlm_zoo.api.running import bench_load as bench_load
+    from internlm_zoo.api.running import chat as chat
     from internlm_zoo.api.running import generate as generate
     from internlm_zoo.api.running import load as load
     from internlm_zoo.api.running import plan_load as plan_load
@@ -58,8 +59,8 @@ _HOMES = {
     **dict.fromkeys(("fingerprint", "inspect", "plan_conversion"), "internlm_zoo.api.checkpoints"),
     **dict.fromkeys(("download", "plan_download", "verify"), "internlm_zoo.api.downloads"),
     **dict.fromkeys(("apply_mirror", "diff_mirror", "plan_mirror"), "internlm_zoo.api.mirrors"),
-    **dict.fromkeys(("bench_load", "generate", "load", "plan_load"), "internlm_zoo.api.running"),
-    **dict.fromkeys(("score", "scores", "smoke_test"), "internlm_zoo.api.running"),
+    **dict.fromkeys(("bench_load", "chat", "generate", "load"), "internlm_zoo.api.running"),
+    **dict.fromkeys(("plan_load", "score", "scores", "smoke_test"), "internlm_zoo.api.running"),
     **dict.fromkeys(("checkpoint_reader", "iter_tensors"), "internlm_zoo.api.training"),
 }
 __all__ = sorted(_HOMES)

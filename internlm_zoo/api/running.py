@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from internlm_zoo.loading.answer import Answer
     from internlm_zoo.loading.bench import LoadBench
+    from internlm_zoo.loading.chat import Chat
     from internlm_zoo.loading.directory import MaxMemory
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.smoke.result import SmokeResult
@@ -41,7 +42,7 @@ def plan_load(
     settings: Settings | None = None,
 ) -> LoadPlan:
     """Which layers `load` would put on which device, how many bytes, in which dtype; from headers alone. Give
-    the plan to `load`, `generate` or `score`.
+    the plan to `load`, `generate`, `chat` or `score`.
 
     download: False reads the headers of a model that is not here at a hub; that plan is one to look at.
     model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, context, max_memory, progress,
@@ -180,6 +181,47 @@ def generate(
         warn(note)
     text: dict[str, Any] = {"max_new_tokens": max_new_tokens, "raw": raw}
     return answer(execute(plan), prompt, **text, tell=stream or (lambda piece: None), warn=warn)
+
+
+@errors_redacted()
+def chat(
+    model_or_dir: str | os.PathLike[str] | LoadPlan,
+    *,
+    system: str | None = None,
+    max_new_tokens: int = 512,
+    devices: Sequence[str] | None = None,
+    parallel: str = "layers",
+    pp: int = 1,
+    dtype: str | None = None,
+    known_as: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    mmap: bool = True,
+    max_memory: MaxMemory = None,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> Chat:
+    """A conversation with a model: `ask(text)` gives its answer as `generate` does, always the most likely
+    token, and remembers what was said; `messages` has it, `reset()` begins anew.
+
+    system: what the model is told before all turns. max_new_tokens: of the longest answer.
+    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, max_memory, progress,
+    settings: as of `load`; of several ranks each asks the same.
+    Raises what `load` raises; UnsupportedError for a model that takes no turns, and for a system's turn that
+    its chat template leaves out, NotFoundError without a tokenizer.
+    """
+    from internlm_zoo.loading.chat import Chat, require_turns, template_note
+    from internlm_zoo.loading.load import execute
+
+    how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
+    how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
+    how |= {"max_memory": max_memory}
+    plan = _planned(model_or_dir, settings, progress, **how)
+    require_turns(plan.directory)
+    warn = (progress or Progress()).note
+    if note := template_note(plan.directory):
+        warn(note)
+    return Chat(execute(plan), system=system, max_new_tokens=max_new_tokens, warn=warn)
 
 
 @errors_redacted()

@@ -19,6 +19,7 @@ _MODULES = {
     "checkpoints": ("fingerprint", "compare", "inspect"),
     "fit": ("fit",),
     "models": ("load", "generate", "score", "smoke"),
+    "chat": ("chat",),
     "mirror": ("mirror",),
     "serve": ("serve",),
     "demo": ("demo",),

@@ -14,6 +14,13 @@ from internlm_zoo.errors import UsageError
 _MOST = 1 << 20  # bytes of one value
 
 Workers = Annotated[int | None, "Threads; default: one per processor, at most 4."]
+TargetModel = Annotated[
+    str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option("--max-memory", metavar="SIZE", help="Of each device: 20GB, or cuda:0=20GB,cpu=8GB."),
+]
 KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,15 +11,14 @@ import typer
 
 from converters.formats.jsontext import json_value
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import DeviceOptions, ModelOptions
+from internlm_zoo.cli.checkpoint_options import DeviceOptions, MaxMemory, ModelOptions, TargetModel
 from internlm_zoo.cli.flags import as_flags
-from internlm_zoo.cli.live import LiveText
+from internlm_zoo.cli.live import LiveText, Notes
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, figure, wide
 from internlm_zoo.errors import NotFoundError, UsageError, ZooError
 from internlm_zoo.fs.homes import require_here
 from internlm_zoo.fs.user_files import content_given
-from internlm_zoo.progress import Progress
 
 if TYPE_CHECKING:
     from internlm_zoo.loading.answer import Answer
@@ -31,22 +30,17 @@ if TYPE_CHECKING:
 Conversation = list[dict[str, str]]
 _SMOKE = "internlm-zoo smoke internlm2-chat-7b, or internlm-zoo smoke --all --miniature"
 _MOST = 16 << 20  # bytes of a conversation
-_Model = Annotated[str, typer.Argument(help="Registry name, or a directory in hf, llama or original format.")]
-_MaxMemory = Annotated[
-    str | None,
-    typer.Option("--max-memory", metavar="SIZE", help="Of each device: 20GB, or cuda:0=20GB,cpu=8GB."),
-]
 
 
 @verb("load", example="internlm-zoo load internlm-chat-7b --devices cuda:0,cuda:1 --plan")
 def load(
     shell: Shell,
-    model: _Model,
+    model: TargetModel,
     options: ModelOptions,
     context: Annotated[
         int | None, "Tokens of one text to keep room for; default: as trained, or fewer."
     ] = None,
-    max_memory: _MaxMemory = None,
+    max_memory: MaxMemory = None,
     plan: Annotated[bool, "Print the placement; load nothing, download nothing."] = False,
     bench: Annotated[
         int, typer.Option("--bench", metavar="RUNS", min=0, help="Time it so often, beside from_pretrained.")
@@ -74,12 +68,12 @@ def load(
 @verb("generate", example="internlm-zoo generate internlm-chat-7b -p 'What is a proverb?'")
 def generate(
     shell: Shell,
-    model: _Model,
+    model: TargetModel,
     options: ModelOptions,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")],
     max_new_tokens: Annotated[int, "Longest answer, in tokens."] = 64,
     raw: Annotated[bool, "Leave the chat template out."] = False,
-    max_memory: _MaxMemory = None,
+    max_memory: MaxMemory = None,
 ) -> CommandResult:
     """Write what the model says to a prompt, always the most likely token, as it comes.
 
@@ -90,7 +84,7 @@ def generate(
     require_here()
     plan = shell.call(zoo.plan_load, model, max_memory=max_memory, **options.keywords())
     live = LiveText()
-    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "raw": raw, "progress": _Notes(shell)}
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "raw": raw, "progress": Notes(shell)}
     stream = live.add if shell.answers and not shell.json else None
     answer = zoo.generate(plan, prompt, stream=stream, settings=shell.settings, **how)
     facts = {"model": plan.directory.title, "prompt": prompt, **asdict(answer), "rate": answer.rate}
@@ -104,7 +98,7 @@ def generate(
 @verb("score", example="internlm-zoo score internlm2-7b-reward -p 'What is 1+1?' --answer 2")
 def score(
     shell: Shell,
-    model: _Model,
+    model: TargetModel,
     options: ModelOptions,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A user's turn.")] = None,
     answer: Annotated[str | None, "The assistant's turn after it."] = None,
@@ -156,7 +150,7 @@ def smoke(
         raise UsageError("it records one model", "--record", "name a model instead of --all")
     require_here()
     how = {**options.keywords(), "miniature": miniature, "strict": strict, "record": record}
-    how |= {"settings": shell.settings, "progress": _Notes(shell)}
+    how |= {"settings": shell.settings, "progress": Notes(shell)}
     results = []
     with shell.progress() as progress:
         for name in [model] if model else _every_model(shell):
@@ -169,16 +163,6 @@ def smoke(
     shell.note(f"{passed} of {len(results)} pass" + (f", {unjudged} cannot be judged" if unjudged else ""))
     data = {"passed": passed, "failed": failed, "unjudged": unjudged, "results": results}
     return CommandResult(data, _verdicts(results), exit_code=int(failed > 0))
-
-
-@dataclass(frozen=True)
-class _Notes(Progress):
-    """Notes alone: bars would stand in the text that is written meanwhile."""
-
-    shell: Shell
-
-    def note(self, text: str) -> None:
-        self.shell.note(text)
 
 
 def _speed(answer: Answer) -> str:

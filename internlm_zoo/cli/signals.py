@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
@@ -37,11 +38,14 @@ class SignalReceived(KeyboardInterrupt):
 @dataclass
 class _Shutdown:
     """first: the signal that ends this process; 0: none came yet. unwinding: another one ends it at once.
-    dropped: it was raised where Python drops what is raised."""
+    dropped: it was raised where Python drops what is raised. in_dialogue: SIGINT is no end by itself; answer:
+    what it sets once instead."""
 
     first: int = 0
     unwinding: bool = False
     dropped: bool = False
+    in_dialogue: bool = False
+    answer: threading.Event | None = None
 
 
 _shutdown = _Shutdown()
@@ -56,6 +60,26 @@ def install_handlers() -> None:
     sys.unraisablehook = _on_unraisable
     if sys.platform != "win32":
         _watch()
+
+
+@contextmanager
+def dialogue() -> Iterator[None]:
+    """Inside, SIGINT is a KeyboardInterrupt and no more: who asks a person again may go on after it."""
+    _shutdown.in_dialogue = True
+    try:
+        yield
+    finally:
+        _shutdown.in_dialogue = False
+
+
+@contextmanager
+def answering() -> Iterator[threading.Event]:
+    """In a dialogue: the first SIGINT sets the event, and interrupts nothing."""
+    _shutdown.answer = threading.Event()
+    try:
+        yield _shutdown.answer
+    finally:
+        _shutdown.answer = None
 
 
 def outcome(code: int) -> int:
@@ -79,6 +103,11 @@ def code_of(error: BaseException | None) -> int:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGINT and _shutdown.in_dialogue:
+        answer = _shutdown.answer
+        if answer is None or answer.is_set():
+            raise KeyboardInterrupt
+        return answer.set()
     if _shutdown.unwinding:
         _exit_now(number)
     _shutdown.first, _shutdown.unwinding = number, True
@@ -104,7 +133,7 @@ def _watch() -> None:
 
 def _enforce(reading: int) -> None:
     ending = {getattr(signal, name) for name in _WORDS if hasattr(signal, name)}
-    while (number := os.read(reading, 1)[0]) not in ending:
+    while (number := os.read(reading, 1)[0]) not in ending or _is_an_answer(number):
         pass
     _shutdown.first, end = number, time.monotonic() + _GRACE_SECONDS
     while time.monotonic() < end:
@@ -113,6 +142,10 @@ def _enforce(reading: int) -> None:
             _shutdown.dropped = False
             os.kill(os.getpid(), number)
     _exit_now(number)
+
+
+def _is_an_answer(number: int) -> bool:
+    return number == signal.SIGINT and _shutdown.in_dialogue
 
 
 def _exit_now(number: int) -> NoReturn:

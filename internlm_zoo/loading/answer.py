@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING
 
 from internlm_zoo.errors import UnsupportedError
@@ -68,28 +69,48 @@ def answer(
     require_writing(directory)
     turn = directory.takes_turns and not raw
     ids = encode_turns(loaded, [{"role": "user", "content": prompt}]) if turn else encode(loaded, prompt)
-    _check_length(directory, len(ids), max_new_tokens, warn)
+    check_length(directory, len(ids), max_new_tokens, warn)
+    return written_after(loaded, ids, max_new_tokens, tell)
+
+
+def written_after(
+    loaded: Loaded,
+    ids: Sequence[int],
+    limit: int,
+    tell: Callable[[str], None],
+    cancel: Event | None = None,
+) -> Answer:
+    """At most `limit` tokens after `ids`, told as they come; once `cancel` is set, what there is by then."""
     start = time.perf_counter()
     text, pieces, moments = _Decoder(tokenizer_of(loaded), ids), list[str](), list[float]()
-    for token in greedy(loaded, ids, max_new_tokens, stop=stop_ids(loaded)):
+    for token in greedy(loaded, ids, limit, stop=stop_ids(loaded)):
         moments.append(time.perf_counter() - start)
         pieces.append(text.after(token))
         tell(pieces[-1])
+        if cancel and cancel.is_set():
+            break
     pieces.append(text.rest())
     tell(pieces[-1])
     first = moments[0] if moments else 0.0
     return Answer("".join(pieces), len(ids), len(moments), first, time.perf_counter() - start)
 
 
-def _check_length(directory: ModelDirectory, prompt: int, more: int, warn: Callable[[str], None]) -> None:
+def check_length(
+    directory: ModelDirectory,
+    prompt: int,
+    more: int,
+    warn: Callable[[str], None],
+    fix: str = "shorten it, or take a model with a longer context",
+) -> None:
     """Positions that a model never saw in training give noise; the rotary embedding's dynamic scaling, where
-    its config asks for that, keeps a longer text readable, and worse than a short one."""
+    its config asks for that, keeps a longer text readable, and worse than a short one. Raises
+    UnsupportedError for a prompt that is longer than the model serves."""
     trained, reach = contexts(directory.model, directory.checkpoint.facts)
     if reach is not None and prompt > reach:
         what = (
             f"the prompt has {prompt:,} tokens, and the model serves {reach:,}: what followed would be noise"
         )
-        raise UnsupportedError(what, directory.title, "shorten it, or take a model with a longer context")
+        raise UnsupportedError(what, directory.title, fix)
     if trained is not None and prompt + more > trained:
         warn(f"prompt and answer may have {prompt + more:,} tokens; the model was trained on {trained:,}")
 

@@ -90,6 +90,7 @@ def test_a_keyword_of_convert_is_a_field_of_what_it_makes_and_an_option():
             ModelOptions,
             {"model_or_dir", "prompt", "max_new_tokens", "raw", "max_memory", "stream"},
         ),
+        ("chat", ModelOptions, {"model_or_dir", "system", "max_new_tokens", "max_memory"}),
         ("score", ModelOptions, {"model_or_dir", "conversation"}),
         ("scores", ModelOptions, {"model_or_dir", "conversations"}),
         ("smoke_test", DeviceOptions, {"model_or_dir", "miniature", "record", "strict"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -34,7 +35,7 @@ PLACES = {
     "models": "demo-internlm2-chat",
 }
 """What a required argument gets by its name; any other is the checkpoint."""
-BUSY = {"demo", "smoke", "load", "generate", "score"}
+BUSY = {"demo", "smoke", "load", "generate", "chat", "score"}
 """Verbs that run a model where an option does not stop them: looked at with few values."""
 
 
@@ -62,6 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("INTERNLM_ZOO_TIMEOUT", str(PATIENCE))
     monkeypatch.setenv("INTERNLM_ZOO_TRIES", "1")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hello\n"))
     monkeypatch.setattr("internlm_zoo.cli.serve.time", SimpleNamespace(sleep=_interrupt))
     monkeypatch.setattr("internlm_zoo.demo.steps.run_steps", lambda *_: [])
     return tmp_path

@@ -24,8 +24,10 @@ from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.sandbox.frames import receive, send
 from internlm_zoo.settings import inherited
 
+# Ctrl-C is for whoever asks: it reaches every process of the terminal.
 _BEGIN = (
-    "import sys; sys.path[:], sys.argv[1:] = sys.argv[1:], []; "
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "sys.path[:], sys.argv[1:] = sys.argv[1:], []; "
     "from internlm_zoo.loading.sandbox.child import serve; serve()"
 )
 # Of our environment nothing else: no token, no proxy, no path that is not ours.
