@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import UnsupportedError
-from converters.values import MAX_COUNT, number, of, shown
+from converters.values import MAX_COUNT, items, number, of, shown
 
 Scaling = Mapping[str, Any]
 DYNAMIC, LINEAR = "dynamic", "linear"
@@ -82,7 +82,12 @@ def _fields(kind: str, fields: Scaling) -> dict[str, Any]:
     for name in fields:
         if name not in (*rule.needs, *rule.may, _TRAINED):
             raise UnsupportedError(f"rotary scaling of the type {kind} has no {shown(name)}", "rope_scaling")
-    checked = {name: _checked(name, value) for name, value in fields.items() if value is not None}
+    checked: dict[str, Any] = {
+        name: _checked(name, value) for name, value in fields.items() if value is not None
+    }
+    for low, high in _RISING.get(kind, ()):
+        if not ({**_BETA, **checked}[low] < {**_BETA, **checked}[high]):
+            raise ValueError(f"its {low} is not below its {high}")
     return {name: checked[name] for name in rule.needs} if rule.plain else checked
 
 
@@ -95,14 +100,39 @@ def _truncate(value: object) -> object:
 
 
 def _positions(value: object) -> float:
-    if number(value) >= MAX_COUNT:
-        raise ValueError("no model has so many positions")
+    if not 1 < number(value) < MAX_COUNT:  # whose logarithm divides
+        raise ValueError("no model was trained on so many positions")
     return number(value)
 
 
-def _per_pair(value: object) -> object:
+def _per_pair(value: object) -> list[float]:
     """One factor for each pair of dimensions."""
-    return [number(one) for one in value] if isinstance(value, list) else number(value)
+    return [number(one) for one in items(value)]
+
+
+def check_pairs(scaling: Scaling | None, pairs: int) -> None:
+    """Raises ValueError for factors of other pairs of dimensions than a head's."""
+    for name in ("short_factor", "long_factor"):
+        count = len((scaling or {}).get(name, range(pairs)))
+        if count != pairs:
+            raise ValueError(f"its {name} has {count} numbers, for {pairs} pairs of dimensions of a head")
+
+
+def reach_of(scaling: Scaling | None, positions: float) -> float:
+    """Tokens that a model of so many positions serves: the factor of its scaling times those that it is
+    stretched from, and no fewer."""
+    if not isinstance(scaling, Mapping):
+        return positions
+    stretched: float = scaling.get(_TRAINED, positions) * scaling.get("factor", 1)
+    return max(positions, stretched)
+
+
+def border_of(scaling: Scaling | None, positions: int) -> int | None:
+    """Tokens beyond which other factors count for all that was read before, which stock Llama does not read
+    anew: an answer cannot cross it. None where there is no such border."""
+    if not isinstance(scaling, Mapping) or kind_of(scaling) != "longrope":
+        return None
+    return int(scaling.get(_TRAINED, positions))
 
 
 _READ: Mapping[str, Callable[[object], object]] = {
@@ -113,3 +143,6 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "long_factor": _per_pair,
 }
 """What is not a number alone."""
+_RISING = {"llama3": [("low_freq_factor", "high_freq_factor")], "yarn": [("beta_slow", "beta_fast")]}
+_BETA = {"beta_slow": 1, "beta_fast": 32}
+"""What yarn takes where they are left out."""

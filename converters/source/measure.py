@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from converters.config.facts import FORMAT, TENSORS, Fact, Facts, missing
+from converters.config.rope import check_pairs
 from converters.errors import IntegrityError
 from converters.geometry.cells import Grid
 from converters.geometry.logical import HALVES
@@ -41,6 +42,7 @@ def measure(
     if heads % kv_heads or head_dim % HALVES:
         what = f"{heads} heads of {head_dim} dimensions cannot be shared by {kv_heads} key/value heads"
         raise IntegrityError(what, config_file)
+    _check_scaling(facts, head_dim // HALVES, config_file)
     return facts, {
         "vocab": whole("vocab_size"),
         "hidden": hidden,
@@ -53,6 +55,14 @@ def measure(
         "score": 1,
         "layers": layers,
     }
+
+
+def _check_scaling(facts: Facts, pairs: int, config_file: str) -> None:
+    if "rope_scaling" in facts:
+        try:
+            check_pairs(facts["rope_scaling"].value, pairs)
+        except ValueError as error:
+            raise IntegrityError(f"no sense can be made of rope_scaling: {error}", config_file) from error
 
 
 def _whole(facts: Facts, where: str, name: str) -> int:

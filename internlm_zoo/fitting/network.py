@@ -9,7 +9,7 @@ from typing import Any
 
 from converters import Checkpoint
 from converters.config.facts import Facts, dtype_name
-from converters.config.rope import DYNAMIC, kind_of
+from converters.config.rope import reach_of
 from converters.geometry.logical import AXES, HALVES, flat_shape
 from internlm_zoo.registry import Model, Registry
 
@@ -124,17 +124,13 @@ def _names(layers: int, *, biases: bool, scores: bool) -> Iterator[str]:
 
 def contexts(model: Model | None, facts: Facts) -> tuple[int | None, int | None]:
     """Tokens that a model was trained on, and that it is said to serve: by the registry, or by its config,
-    whose dynamic scaling of the rotary embedding serves `factor` times as many as it has positions."""
+    whose scaling of the rotary embedding serves `factor` times as many as it stretches."""
     stated: Mapping[str, Any] = model.released_config if model else {}
     stated = {**stated, **{key: fact.value for key, fact in facts.items()}}
     positions = stated.get("max_position_embeddings")
     trained = (model.context.trained if model else None) or positions
-    scaling = stated.get("rope_scaling")
-    factor = 1
-    if isinstance(scaling, Mapping) and kind_of(scaling) == DYNAMIC:
-        factor = scaling["factor"]
     claimed = model.context.claimed if model else None
-    served = (claimed, positions and int(positions * factor), trained)
+    served = (claimed, positions and int(reach_of(stated.get("rope_scaling"), positions)), trained)
     return trained, max((tokens for tokens in served if tokens), default=None)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
+from converters.config.rope import border_of
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.fitting.network import contexts
 from internlm_zoo.loading.directory import ModelDirectory
@@ -81,6 +82,9 @@ def written_after(
     cancel: Event | None = None,
 ) -> Answer:
     """At most `limit` tokens after `ids`, told as they come; once `cancel` is set, what there is by then."""
+    border = _border(loaded.plan.directory)
+    if border is not None and len(ids) <= border:
+        limit = min(limit, border - len(ids) + 1)  # the last is not read any more
     start = time.perf_counter()
     text, pieces, moments = _Decoder(tokenizer_of(loaded), ids), list[str](), list[float]()
     for token in greedy(loaded, ids, limit, stop=stop_ids(loaded)):
@@ -102,8 +106,8 @@ def check_length(
     warn: Callable[[str], None],
     fix: str = "shorten it, or take a model with a longer context",
 ) -> None:
-    """Positions that a model never saw in training give noise; the rotary embedding's dynamic scaling, where
-    its config asks for that, keeps a longer text readable, and worse than a short one. Raises
+    """Positions that a model never saw in training give noise; scaling of the rotary embedding, where its
+    config asks for that, keeps a longer text readable, and worse than a short one. Raises
     UnsupportedError for a prompt that is longer than the model serves."""
     trained, reach = contexts(directory.model, directory.checkpoint.facts)
     if reach is not None and prompt > reach:
@@ -113,6 +117,15 @@ def check_length(
         raise UnsupportedError(what, directory.title, fix)
     if trained is not None and prompt + more > trained:
         warn(f"prompt and answer may have {prompt + more:,} tokens; the model was trained on {trained:,}")
+    border = _border(directory)
+    if border is not None and prompt <= border < prompt + more:
+        what = f"the answer ends where {border:,} tokens were read"
+        warn(f"{what}: beyond them longrope turns keys otherwise, and those of before are kept as they are")
+
+
+def _border(directory: ModelDirectory) -> int | None:
+    facts = {name: fact.value for name, fact in directory.checkpoint.facts.items()}
+    return border_of(facts.get("rope_scaling"), facts.get("max_position_embeddings") or 0)
 
 
 class _Decoder:

@@ -82,7 +82,7 @@ def _empty(config: dict[str, Any], dtype: str) -> PreTrainedModel:
     try:
         with torch.device("meta"):
             model = getattr(transformers, name)(transformers.LlamaConfig(**config | {"dtype": dtype}))
-    except (KeyError, OverflowError, TypeError, ValueError, StrictDataclassError) as error:
+    except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError, StrictDataclassError) as error:
         raise UnsupportedError(f"transformers makes no Llama of this config: {error}", "config") from error
     return model.requires_grad_(False)
 

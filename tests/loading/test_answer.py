@@ -10,8 +10,8 @@ import pytest
 from internlm_zoo.cli.live import LiveText
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.answer import answer
-from internlm_zoo.loading.generate import decode, encode, greedy, last_logits
-from tests.loading.demo import MODELS, home_of, load_model
+from internlm_zoo.loading.generate import all_logits, decode, encode, greedy, last_logits
+from tests.loading.demo import MODELS, edit_config, home_of, load_model, nameless
 
 BASE, CHAT = MODELS
 TRAINED = 256  # positions of the demo models' configs
@@ -54,6 +54,43 @@ def test_a_prompt_beyond_what_the_model_serves_is_refused_before_it_is_read(load
     with pytest.raises(UnsupportedError, match=f"serves {TRAINED}") as refused:
         answer(loaded[BASE], "word " * (TRAINED + 50), raw=True, max_new_tokens=1)
     assert refused.value.exit_code == 7
+
+
+def scaled(directories, tmp_path, **scaling):
+    """The base model with other scaling of its rotary embedding."""
+    folder = nameless(directories[BASE, "llama"], tmp_path)
+    edit_config(folder, rope_scaling=scaling)
+    return load_model(folder, settings=home_of(tmp_path), dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("serves", "scaling"),
+    [
+        (512, {"type": "dynamic", "factor": 2.0}),
+        (1024, {"type": "linear", "factor": 4.0}),
+        (512, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}),
+        (TRAINED, {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}),
+    ],
+)
+def test_a_scaled_model_serves_what_its_scaling_stretches_to(directories, tmp_path, serves, scaling):
+    loaded = scaled(directories, tmp_path, **scaling)
+    with pytest.raises(UnsupportedError, match=f"serves {serves:,}:"):
+        answer(loaded, "word " * 1100, raw=True, max_new_tokens=1)
+
+
+def test_an_answer_ends_where_longrope_would_turn_what_was_read_otherwise(directories, tmp_path):
+    """Up to there it is what each token anew gives, one further it is not."""
+    border, factors = 20, {"short_factor": [1.0] * 8, "long_factor": [1.0 + 9 * n for n in range(8)]}
+    loaded = scaled(
+        directories, tmp_path, rope_type="longrope", original_max_position_embeddings=border, **factors
+    )
+    ids, notes = encode(loaded, "The library"), list[str]()
+    ask = {"raw": True, "max_new_tokens": 30, "warn": notes.append}
+    assert answer(loaded, "The library", **ask).tokens == border - len(ids) + 1
+    assert f"ends where {border} tokens were read" in notes[0]
+    written = [*greedy(loaded, ids, border)]
+    anew = [int(all_logits(loaded, ids + written[:n])[-1].argmax()) for n in range(border)]
+    assert written[: border - len(ids) + 1] == anew[: border - len(ids) + 1] and written != anew
 
 
 def test_an_answer_that_may_go_beyond_the_trained_length_is_warned_of_and_one_within_is_not(zoo, directories):

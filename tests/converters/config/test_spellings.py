@@ -172,6 +172,25 @@ NONSENSE = {
     "factor that is huge": ({"type": "linear", "factor": 10**60}, "factor is 1000"),
     "factor that is negative": ({"type": "linear", "factor": -2.0}, "factor is -2.0"),
     "llama3 without its frequencies": ({"rope_type": "llama3", "factor": 8.0}, "low_freq_factor"),
+    "llama3 with its frequencies exchanged": (
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0}
+        | {"original_max_position_embeddings": 64},
+        "low_freq_factor is not below",
+    ),
+    "yarn with its borders exchanged": (
+        {"rope_type": "yarn", "factor": 4.0, "beta_fast": 1},
+        "beta_slow is not",
+    ),
+    "longrope without a list": ({"rope_type": "longrope", "short_factor": 1, "long_factor": 2}, "not a list"),
+    "longrope of one position": (
+        {
+            "rope_type": "longrope",
+            "short_factor": [1],
+            "long_factor": [2],
+            "original_max_position_embeddings": 1,
+        },
+        "positions",
+    ),
 }
 UNKNOWN = {
     "type": ({"type": "spiral", "factor": 2.0}, "spiral"),
@@ -202,6 +221,13 @@ def test_scaling_that_makes_no_sense_is_refused_at_reading(tmp_path, layout, wha
         converters.open_checkpoint(src)
     assert word in caught.value.what or "no number of JSON" in caught.value.what
     assert len(caught.value.what) < 300
+
+
+@pytest.mark.parametrize("layout", ["original", "hf", "llama"])
+def test_longrope_of_another_head_is_refused_at_reading(tmp_path, layout):
+    scaling = {"rope_type": "longrope", "short_factor": [1.0] * 3, "long_factor": [2.0] * 3}
+    with pytest.raises(IntegrityError, match=r"short_factor has 3 numbers, for \d+ pairs"):
+        converters.open_checkpoint(scaled(tmp_path, layout, scaling))
 
 
 @pytest.mark.parametrize("layout", ["original", "hf", "llama"])
