@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.formats.access import is_directory
 from converters.redaction import errors_redacted
 from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.progress import Progress
@@ -210,8 +211,12 @@ def chat(
     Raises what `load` raises; UnsupportedError for a model that takes no turns, and for a system's turn that
     its chat template leaves out, NotFoundError without a tokenizer.
     """
-    from internlm_zoo.loading.chat import Chat, require_turns, template_note
-    from internlm_zoo.loading.load import execute
+    from internlm_zoo.loading.chat import Chat, require_turns, require_turns_of, template_note
+    from internlm_zoo.loading.load import LoadPlan, execute
+    from internlm_zoo.registry import load_registry
+
+    if not isinstance(model_or_dir, LoadPlan) and not is_directory(model_or_dir):
+        require_turns_of(load_registry(Settings.or_environment(settings)).model(os.fspath(model_or_dir)))
 
     how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
     how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from internlm_zoo.cli.answers import CommandResult, print_error
 from internlm_zoo.cli.checkpoint_options import MaxMemory, ModelOptions, TargetModel
-from internlm_zoo.cli.live import LiveText, Notes
+from internlm_zoo.cli.live import LiveText
 from internlm_zoo.cli.shell import Shell, verb
-from internlm_zoo.cli.signals import answering, dialogue
+from internlm_zoo.cli.signals import SignalReceived, answering, dialogue
 from internlm_zoo.errors import UnsupportedError, UsageError, ZooError
 from internlm_zoo.fs.homes import require_here
 
@@ -51,14 +51,13 @@ def chat(
     if options.parallel != "layers":
         raise UnsupportedError("a chat is held by one process", "--parallel", "leave it out")
     require_here()
-    plan = shell.call(zoo.plan_load, model, max_memory=max_memory, **options.keywords())
-    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "settings": shell.settings}
-    session = zoo.chat(plan, system=system, **how, progress=Notes(shell))
+    how = {"max_new_tokens": max_new_tokens, "max_memory": max_memory, **options.keywords()}
+    session = shell.call(zoo.chat, model, system=system, **how)
     if _is_typed():
         shell.note("each line is a turn; /help says what else there is")
     with dialogue():
         turns = list(_held(shell, session))
-    return CommandResult({"model": plan.directory.title, "system": system, "turns": turns}, [])
+    return CommandResult({"model": session.title, "system": system, "turns": turns}, [])
 
 
 def _held(shell: Shell, session: Chat) -> Iterator[dict[str, Any]]:
@@ -122,9 +121,10 @@ def _typed() -> str | None:
     except EOFError:
         sys.stdout.write("\n")
         return None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stdout.write("\n")
-        if editor is None or not editor.get_line_buffer():
+        ends = isinstance(error, SignalReceived) or editor is None
+        if ends or not editor.get_line_buffer():
             raise
         return ""
 

@@ -13,10 +13,13 @@ from converters.redaction import errors_redacted
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.answer import Answer, check_length, written_after
 from internlm_zoo.loading.directory import ModelDirectory
-from internlm_zoo.loading.generate import Message, encode_turns, require_writing
+from internlm_zoo.loading.generate import Message, encode_turns, require_writing, writes_nothing
 from internlm_zoo.loading.load import Loaded
+from internlm_zoo.registry import Model
+from internlm_zoo.registry.schema import takes_turns
 
 _BEGIN_ANEW = "begin a new conversation (/reset, in Python `reset()`), or take a model with a longer context"
+_OTHERWISE = "take a chat model; `internlm-zoo generate` goes on with a text"
 # Any text: does the template write it?
 _PROBE: Message = {"role": "user", "content": "?"}
 
@@ -26,12 +29,21 @@ def require_turns(directory: ModelDirectory) -> None:
     require_writing(directory)
     if directory.takes_turns:
         return
-    fix = "take a chat model; `internlm-zoo generate` goes on with a text"
     if directory.kind is None:
         what = "nothing says which model this is, and there is no chat template in it"
-        raise UnsupportedError(what, directory.title, f"`known_as=MODEL` says which it is, or {fix}")
-    what = f"it is a {directory.kind} model, which goes on with a text and takes no turns"
-    raise UnsupportedError(what, directory.title, fix)
+        raise UnsupportedError(what, directory.title, f"`known_as=MODEL` says which it is, or {_OTHERWISE}")
+    raise _no_turns(directory.kind, directory.title)
+
+
+def require_turns_of(model: Model) -> None:
+    """The same by what the registry says, before anything of it is downloaded."""
+    if not takes_turns(model.kind):
+        raise writes_nothing(model.name) if model.kind == "reward" else _no_turns(model.kind, model.name)
+
+
+def _no_turns(kind: str, title: str) -> UnsupportedError:
+    what = f"it is a {kind} model, which goes on with a text and takes no turns"
+    return UnsupportedError(what, title, _OTHERWISE)
 
 
 def template_note(directory: ModelDirectory) -> str | None:
@@ -45,8 +57,8 @@ def template_note(directory: ModelDirectory) -> str | None:
 
 
 class Chat:
-    """messages: what was said, `role` and `content` of each turn, the system's first if there is one. No turn
-    is in it before its answer is, or what there is of one that was cancelled."""
+    """title: the model's. messages: what was said, `role` and `content` of each turn, the system's first if
+    there is one. No turn is in it before its answer is, or what there is of one that was cancelled."""
 
     def __init__(
         self,
@@ -61,6 +73,7 @@ class Chat:
         for a model that takes no turns, and for a template that leaves the system's out, NotFoundError
         without a tokenizer."""
         require_turns(loaded.plan.directory)
+        self.title = loaded.plan.directory.title
         self._loaded, self._most, self._warn = loaded, max_new_tokens, warn
         self._system: list[Message] = [{"role": "system", "content": system}] if system else []
         without = encode_turns(loaded, [_PROBE])

@@ -44,11 +44,13 @@ def prompt_note(directory: ModelDirectory) -> str | None:
 def require_writing(directory: ModelDirectory) -> None:
     """Raises UnsupportedError for a model that scores instead of writing."""
     if directory.scores:
-        raise UnsupportedError(
-            "it is a reward model: it writes nothing, and gives a conversation a score",
-            directory.title,
-            "`internlm-zoo score` gives one",
-        )
+        raise writes_nothing(directory.title)
+
+
+def writes_nothing(title: str) -> UnsupportedError:
+    """What to say of a reward model."""
+    what = "it is a reward model: it writes nothing, and gives a conversation a score"
+    return UnsupportedError(what, title, "`internlm-zoo score` gives one")
 
 
 def encode(loaded: Loaded, text: str) -> list[int]:

@@ -170,7 +170,7 @@ def is_untouched(path: Path, size: int | None, mtime_ns: int | None, written: in
     change."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # it is gone, or no name of a file
         return False
     return (status.st_size, status.st_mtime_ns) == (size, mtime_ns) and status.st_ctime_ns <= written
 

@@ -143,6 +143,14 @@ def test_what_nobody_can_talk_to_is_refused_with_advice(chat, directories, tmp_p
     assert args or "internlm-zoo generate" in err
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("internlm-20b", "a base model"), ("internlm2-20b-reward", "internlm-zoo score")]
+)
+def test_a_model_that_takes_no_turns_is_refused_before_it_is_downloaded(chat, name, said):
+    code, _, err = chat(name, "Hello\n", "--offline")
+    assert code == 7 and said in err
+
+
 def test_a_conversation_that_grows_beyond_what_the_model_serves_says_what_to_do(chat, directories):
     code, _, err = chat(directories[CHAT, "llama"], "word " * 119 + "\n" + "word " * 119 + "\n")
     assert code == 7 and "/reset" in err and err.count("was trained on") == 1

@@ -22,6 +22,7 @@ from internlm_zoo.store.hash_cache import HashCache
 from internlm_zoo.store.layout import Store
 from internlm_zoo.store.mirror_index import read_index
 from internlm_zoo.store.record import read_record
+from internlm_zoo.store.smoke_record import is_current, read_smoke
 from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.journal import claim
 from tests.fuzz.contract import Reader
@@ -65,6 +66,19 @@ DOWNLOADED = [
         {"block": 0, "filled": 64, "blake3": "b" * 64, "authors": ["hub"]},
     )
 ]
+TESTED = {
+    "schema": 1,
+    "model": "demo",
+    "outcome": "passed",
+    "sentence": "it speaks",
+    "checks": [{"name": "tokens", "outcome": "passed"}],
+    "when": "2026-11-28T00:00:00+00:00",
+    "tool": "0.2.0",
+    "files": {"model.safetensors": {"size": 8, "mtime_ns": 1}},
+    "fingerprint": "ab",
+    "given": {"rope_theta": 10000},
+    "weights": None,
+}
 LEDGER = {
     "schema": 1,
     "path": "x",
@@ -109,6 +123,11 @@ def _alias(path: Path) -> object:
     return remembered(path.parents[1], "a" * 40)
 
 
+def _tested(folder: Path) -> object:
+    record = read_smoke(folder)
+    return record and is_current(folder, record)
+
+
 def _recorded(path: Path) -> object:
     return expected(LocalFolder(path.parent))
 
@@ -117,6 +136,11 @@ READERS = {
     "release": Reader(
         in_file(".internlm-zoo/release.json", lambda path: read_record(path.parents[1])),
         _json({"model": "demo", "release": LOCKED, "total": 1, "checked": {"config.json": 1}, "version": 1}),
+        is_json=True,
+    ),
+    "smoke": Reader(
+        in_file(".internlm-zoo/smoke.json", lambda path: _tested(path.parents[1])),
+        _json(TESTED),
         is_json=True,
     ),
     "ledger": Reader(in_file("adopted.jsonl", _ledger), lambda: [json.dumps(LEDGER).encode() + b"\n"]),
