@@ -15,7 +15,7 @@ from blake3 import blake3
 from internlm_zoo.fs.disk import disk
 from internlm_zoo.hashing import feed
 from internlm_zoo.transfer import journal
-from internlm_zoo.transfer.blocks import BLOCK, Blocks
+from internlm_zoo.transfer.blocks import Blocks
 from internlm_zoo.transfer.journal import Journal, KeptBlock
 
 # How much of a slow connection's work a kill may cost.
@@ -35,7 +35,7 @@ class BlockRecords:
     the BLAKE3 of blocks that were verified before. Not thread-safe. Whatever writes raises NoSpaceError."""
 
     def __init__(self, path: Path, file: FileIO, left: Journal, known: Sequence[str]) -> None:
-        self.blocks = Blocks(left.wanted.size)
+        self.blocks = Blocks(left.wanted.size, left.block_size)
         self._path = path
         self._known = known
         self._sources: dict[int, set[str]] = {}
@@ -48,7 +48,7 @@ class BlockRecords:
     def _resume(self, file: FileIO, block: int, kept: KeptBlock) -> bool:
         """A block that is not full goes on where it stood, so its bytes are hashed now; the others later."""
         if kept.filled < self.blocks.length(block):
-            hasher = hash_block(file, block, kept.filled)
+            hasher = hash_block(file, block * self.blocks.block_size, kept.filled)
             if hasher.hexdigest() != kept.blake3:
                 return False
             self._hashers[block] = hasher
@@ -137,9 +137,9 @@ class BlockRecords:
         self._writer.block(block, KeptBlock(self.blocks.filled(block), digest, self.sources_of(block)))
 
 
-def hash_block(file: FileIO, block: int, amount: int) -> blake3:
-    """The first bytes of a block; fewer where the file ends."""
+def hash_block(file: FileIO, start: int, amount: int) -> blake3:
+    """`amount` bytes of a file from `start` on; fewer where it ends."""
     hasher = blake3()
-    file.seek(block * BLOCK)
+    file.seek(start)
     feed(file, hasher.update, amount)
     return hasher

@@ -15,7 +15,6 @@ from blake3 import blake3
 
 from internlm_zoo.errors import IntegrityError, ZooError
 from internlm_zoo.files import Fact
-from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.partial import Partial
 from internlm_zoo.transfer.ranges import Ranges
 from internlm_zoo.transfer.run import Run
@@ -108,8 +107,8 @@ def _read(run: Run, reader: EndpointState, first: int, last: int) -> Iterator[tu
     blocks, wanted = run.partial.blocks, run.partial.wanted
     ranges = Ranges(wanted.path, wanted, reader.endpoint, run.client)
     block, data = first, bytearray()
-    end = last * BLOCK + blocks.length(last)
-    for chunk in ranges.chunks(first * BLOCK, end):
+    end = last * blocks.block_size + blocks.length(last)
+    for chunk in ranges.chunks(first * blocks.block_size, end):
         run.check()
         reader.delivered(len(chunk))
         data += chunk
@@ -140,6 +139,6 @@ def _attribute(run: Run, dispute: _Dispute, reader: EndpointState) -> None:
 
 
 def _place(partial: Partial, block: int) -> str:
-    start = block * BLOCK
+    start = block * partial.blocks.block_size
     end = start + partial.blocks.length(block)
     return f"{partial.wanted.path} block {block} (bytes {start:,} to {end:,})"

@@ -1,7 +1,8 @@
 """Which bytes of a file are here, and who brings which of the others: values and arithmetic only.
 
-A file is cut into blocks of BLOCK bytes. Each is filled from its start, by one connection at a time, so what
-is here of it is one number. A claim is a stretch of blocks that one connection has taken upon itself."""
+A file is cut into blocks, of BLOCK bytes unless said otherwise. Each is filled from its start, by one
+connection at a time, so what is here of it is one number. A claim is a stretch of blocks that one connection
+has taken upon itself."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ _SEGMENT = 8
 _PARTS = 8
 """Into so many requests, at least, a file is cut that is larger than a segment."""
 
-_WORTH = 4 * BLOCK
-"""A stretch that is longer is worth sharing: whoever brings it then breaks off what is on its way already."""
+_WORTH = 4
+"""Blocks. A stretch that is longer is worth sharing: whoever brings it then breaks off what is on its way
+already."""
 
 
 @dataclass(eq=False)
@@ -34,10 +36,12 @@ class Claim:
 
 
 class Blocks:
-    """size: of the file, None until somebody says it. here: bytes that are here. Not thread-safe."""
+    """size: of the file, None until somebody says it. block_size: in bytes. here: bytes that are here. Not
+    thread-safe."""
 
-    def __init__(self, size: int | None) -> None:
+    def __init__(self, size: int | None, block_size: int = BLOCK) -> None:
         self.size = size
+        self.block_size = block_size
         self.here = 0
         self._filled: dict[int, int] = {}
         self._claims: list[Claim] = []
@@ -54,13 +58,17 @@ class Blocks:
     @property
     def count(self) -> int:
         assert self.size is not None
-        return -(-self.size // BLOCK)
+        return -(-self.size // self.block_size)
 
     def filled(self, block: int) -> int:
         return self._filled.get(block, 0)
 
     def length(self, block: int) -> int:
-        return BLOCK if self.size is None else min(BLOCK, self.size - block * BLOCK)
+        return (
+            self.block_size
+            if self.size is None
+            else min(self.block_size, self.size - block * self.block_size)
+        )
 
     def size_is(self, size: int) -> None:
         self.size = size
@@ -77,10 +85,10 @@ class Blocks:
 
     def contiguous(self, position: int) -> int:
         """The first byte from `position` on that is not here."""
-        while self.filled(position // BLOCK) == BLOCK:
-            position += BLOCK - position % BLOCK
-        block = position // BLOCK
-        return max(position, block * BLOCK + self.filled(block))
+        while self.filled(position // self.block_size) == self.block_size:
+            position += self.block_size - position % self.block_size
+        block = position // self.block_size
+        return max(position, block * self.block_size + self.filled(block))
 
     def claim(self, whole: bool = False) -> Claim | None:
         """The first stretch that nobody brings yet; None if there is none. whole: of any length."""
@@ -93,16 +101,18 @@ class Blocks:
         most = self.count if whole else self._segment()
         while last - first < most and last < self.count and not self.filled(last) and self._free(last):
             last += 1
-        return self._take(Claim(first * BLOCK + self.filled(first), min(last * BLOCK, self.size)))
+        return self._take(
+            Claim(first * self.block_size + self.filled(first), min(last * self.block_size, self.size))
+        )
 
     def share(self) -> Claim | None:
         """The second half of the longest stretch under way, if it is worth that."""
         bounded = [claim for claim in self._claims if claim.end is not None]
         victim = max(bounded, key=lambda claim: claim.end - claim.position, default=None)  # type: ignore[operator]
-        if victim is None or victim.end is None or victim.end - victim.position <= _WORTH:
+        if victim is None or victim.end is None or victim.end - victim.position <= _WORTH * self.block_size:
             return None
         # Where a block begins: none is brought by two.
-        middle = -(-(victim.position + victim.end) // 2 // BLOCK) * BLOCK
+        middle = -(-(victim.position + victim.end) // 2 // self.block_size) * self.block_size
         rest = Claim(middle, victim.end)
         victim.end = middle
         return self._take(rest)
@@ -135,7 +145,7 @@ class Blocks:
 
     def advance(self, claim: Claim, amount: int) -> None:
         """`amount` more bytes of it are here, all in one block."""
-        block, inside = divmod(claim.position, BLOCK)
+        block, inside = divmod(claim.position, self.block_size)
         self.fill(block, inside + amount)
         claim.position += amount
 
@@ -146,9 +156,9 @@ class Blocks:
     def _free(self, block: int) -> bool:
         if self.full(block):
             return False
-        start = block * BLOCK
+        start = block * self.block_size
         return not any(
-            claim.position < start + BLOCK and (claim.end is None or start < claim.end)
+            claim.position < start + self.block_size and (claim.end is None or start < claim.end)
             for claim in self._claims
         )
 

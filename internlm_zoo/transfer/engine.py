@@ -44,7 +44,7 @@ def transfer(
     work_sharing: who may take part. Raises IntegrityError, NotFoundError, AccessError or NetworkError when no
     endpoint delivers, naming each; NoSpaceError; Stopped. What arrived stays for the next run."""
     wanted = request.wanted
-    with Partial(request.folder, request.key, wanted, request.block_digests) as partial:
+    with Partial(request.folder, request.key, wanted, request.block_digests, request.block_size) as partial:
         progress.start(wanted.path, wanted.size, partial.blocks.here)
         if partial.note:
             progress.note(f"{wanted.path}: {partial.note}")

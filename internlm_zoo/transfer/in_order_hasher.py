@@ -16,7 +16,7 @@ from converters.system.threads import started
 from internlm_zoo.errors import IntegrityError
 from internlm_zoo.files import File
 from internlm_zoo.hashing import PIECE, Hasher, feed
-from internlm_zoo.transfer.blocks import BLOCK, Blocks
+from internlm_zoo.transfer.blocks import Blocks
 
 _TICK = 0.25
 
@@ -89,7 +89,7 @@ class InOrderHasher:
 
     def _ahead(self) -> bool:
         """Whether the block at position is full: one that is not may still turn out to be wrong."""
-        block, inside = divmod(self.position, BLOCK)
+        block, inside = divmod(self.position, self._blocks.block_size)
         return not inside and self._blocks.length(block) > 0 and self._blocks.full(block)
 
     def _advance(self) -> None:
@@ -98,7 +98,7 @@ class InOrderHasher:
             with self._changed:
                 if not self._ahead():
                     return
-            block = self.position // BLOCK
+            block = self.position // self._blocks.block_size
             stop = self.position + self._blocks.length(block)
             if block in self._expected:
                 self._check_block(block, stop)

@@ -25,7 +25,6 @@ from converters.system.filesystem import write_whole
 from internlm_zoo.files import Digests, File
 from internlm_zoo.fs.ownership import Owner, abandoned, free_name, named, owner_of
 from internlm_zoo.names import is_sha256
-from internlm_zoo.transfer.blocks import BLOCK
 
 # Of a journal, beyond twice those that count.
 _SPARE_LINES = 2000
@@ -44,10 +43,11 @@ class KeptBlock:
 
 @dataclass
 class Journal:
-    """wanted: the file it is about. blocks: by number. validators: ETag per server, an endpoint and the host
-    that answered for it."""
+    """wanted: the file it is about. block_size: in bytes. blocks: by number. validators: ETag per server, an
+    endpoint and the host that answered for it."""
 
     wanted: File
+    block_size: int
     blocks: dict[int, KeptBlock] = field(default_factory=dict)
     validators: dict[str, str] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class Writer:
 
     def _begin(self) -> None:
         journal, fresh = self.journal, self._path.with_suffix(".new")
-        lines = [PART_JOURNAL.marked({"block": BLOCK, "wanted": journal.wanted.facts})]
+        lines = [PART_JOURNAL.marked({"block": journal.block_size, "wanted": journal.wanted.facts})]
         lines += [{"door": server, "etag": etag} for server, etag in journal.validators.items()]
         lines += [_line(block, kept) for block, kept in sorted(journal.blocks.items())]
         write_whole(self._path, b"".join(map(_encoded, lines)), fresh)
@@ -105,14 +105,15 @@ class Claimed:
     note: str | None = None
 
 
-def claim(owner: Owner, folder: Path, key: str, wanted: File) -> Claimed:
-    """What earlier runs left there: takes the fullest over; the others, and whatever has no journal, go.
+def claim(owner: Owner, folder: Path, key: str, fresh: Journal) -> Claimed:
+    """What earlier runs left there, or else `fresh`, a journal to begin with: takes the fullest over; the
+    others, and whatever has no journal, go.
 
     What is another account's is copied where it cannot be had, and left where it cannot be read.
     """
     mine, note = owner.name(key), None
-    left = {part: _read(part, wanted) for part in abandoned(folder, key)}
-    best = Journal(wanted)
+    left = {part: _read(part, fresh) for part in abandoned(folder, key)}
+    best = fresh
     for part, journal in sorted(left.items(), key=lambda item: -item[1].here):
         if why := _why_left(part):
             note = why
@@ -173,13 +174,13 @@ def _line(block: int, kept: KeptBlock) -> dict[str, Any]:
     return {"block": block, "filled": kept.filled, "blake3": kept.blake3, "authors": kept.sources}
 
 
-def _read(part: Path, wanted: File) -> Journal:
+def _read(part: Path, fresh: Journal) -> Journal:
     """What the journal says, as far as the file bears it out; nothing where it is about other bytes."""
-    journal = Journal(wanted)
+    block_size, journal = fresh.block_size, Journal(fresh.wanted, fresh.block_size)
     lines = _lines(_beside(part))
     head = next(lines, {})
-    same = PART_JOURNAL.reads(head) and head.get("block") == BLOCK
-    if not (same and _content(head.get("wanted")) == _content(wanted.facts)):
+    same = PART_JOURNAL.reads(head) and head.get("block") == block_size
+    if not (same and _content(head.get("wanted")) == _content(fresh.wanted.facts)):
         return journal
     try:
         size = part.stat().st_size
@@ -189,13 +190,13 @@ def _read(part: Path, wanted: File) -> Journal:
                 continue
             kept = KeptBlock(int(line["filled"]), str(line["blake3"]), tuple(map(str, line["authors"])))
             block = int(line["block"])
-            fits = 0 < kept.filled <= BLOCK and block >= 0 and block * BLOCK + kept.filled <= size
+            fits = 0 < kept.filled <= block_size and block >= 0 and block * block_size + kept.filled <= size
             if fits and is_sha256(kept.blake3):
                 journal.blocks[block] = kept
             else:
                 journal.blocks.pop(block, None)
     except (OSError, ValueError, KeyError, TypeError):
-        return Journal(wanted)
+        return fresh
     return journal
 
 
@@ -257,8 +258,8 @@ def _copy(part: Path, mine: Path, journal: Journal) -> None:
     """What the journal says is there; the holes in between stay holes."""
     with part.open("rb") as source, mine.open("xb") as target:
         for block, kept in sorted(journal.blocks.items()):
-            source.seek(block * BLOCK)
-            target.seek(block * BLOCK)
+            source.seek(block * journal.block_size)
+            target.seek(block * journal.block_size)
             target.write(source.read(kept.filled))
 
 

@@ -34,12 +34,14 @@ class TakenOver(Exception):
 class Partial:
     """Takes over what an earlier run left in `folder` under `key`, or begins; a context manager, thread-safe.
 
-    known: the BLAKE3 of the file's blocks, where they were verified before. changed: guards all of it, and
-    tells of blocks that are filled and of stretches that are free. resumed: bytes an earlier run left. note:
-    of what it left that is of no use. Whatever writes raises NoSpaceError on a full disk; what is there stays
-    for the next run."""
+    known: the BLAKE3 of the file's blocks, where they were verified before. block_size: in bytes. changed:
+    guards all of it, and tells of blocks that are filled and of stretches that are free. resumed: bytes an
+    earlier run left. note: of what it left that is of no use. Whatever writes raises NoSpaceError on a full
+    disk; what is there stays for the next run."""
 
-    def __init__(self, folder: Path, key: str, wanted: File, known: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, key: str, wanted: File, known: Sequence[str] = (), block_size: int = BLOCK
+    ) -> None:
         self.wanted = self._asked = wanted
         self.changed = threading.Condition(threading.RLock())
         self._looked = time.time()
@@ -47,7 +49,7 @@ class Partial:
         with disk(folder):
             self._owner = Owner(folder)
             try:
-                left = journal.claim(self._owner, folder, key, wanted)
+                left = journal.claim(self._owner, folder, key, Journal(wanted, block_size))
                 self.path, self.note = left.path, left.note
                 self._file = self.path.open("r+b" if left.journal.blocks else "x+b", buffering=0)
                 self._begin(left.journal)
@@ -101,7 +103,7 @@ class Partial:
 
     def follow(self) -> None:
         """Digest in a thread of its own what arrives from now on, unless that is not worth one."""
-        if self.blocks.size is None or self.blocks.size > BLOCK:
+        if self.blocks.size is None or self.blocks.size > self.blocks.block_size:
             self._file_hasher.start()
 
     def write(self, claim: Claim, offset: int, chunk: bytes, source: str) -> None:
@@ -116,8 +118,9 @@ class Partial:
             with disk(self.path):
                 self._put(claim.position, data)
             while data:
-                block, inside = divmod(claim.position, BLOCK)
-                piece, data = data[: BLOCK - inside], data[BLOCK - inside :]
+                block, inside = divmod(claim.position, self.blocks.block_size)
+                room = self.blocks.block_size - inside
+                piece, data = data[:room], data[room:]
                 self.blocks.advance(claim, len(piece))
                 if self.records.add(block, piece, source):
                     self.changed.notify_all()
@@ -138,14 +141,14 @@ class Partial:
             journal.remove(self.path)
             self._file = self.path.open("x+b", buffering=0)
             self.wanted = self._asked
-            self._begin(Journal(self._asked))
+            self._begin(Journal(self._asked, self.blocks.block_size))
             self.resumed = 0
             self.changed.notify_all()
 
     def replace_block(self, block: int, data: bytes, source: str) -> None:
         """Another version of a block that is here."""
         with self.changed, disk(self.path):
-            self._put(block * BLOCK, memoryview(data))
+            self._put(block * self.blocks.block_size, memoryview(data))
             self.records.replace(block, blake3(data).hexdigest(), source)
 
     def forget_block(self, block: int) -> None:

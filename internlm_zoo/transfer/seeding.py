@@ -23,8 +23,8 @@ HERE = "the file that was here"
 def block_digests(path: Path, size: int) -> Iterator[str]:
     """The BLAKE3 of each block of a file, in hex, up to `size`; the last one may be short. Raises OSError."""
     with open(path, "rb", buffering=0, opener=regular) as file:
-        for block, start in enumerate(range(0, size, BLOCK)):
-            yield hash_block(file, block, min(BLOCK, size - start)).hexdigest()
+        for start in range(0, size, BLOCK):
+            yield hash_block(file, start, min(BLOCK, size - start)).hexdigest()
 
 
 def wrong_blocks(path: Path, size: int, known: Sequence[str]) -> dict[int, tuple[str, str]]:
@@ -48,6 +48,6 @@ def seed(folder: Path, key: str, wanted: File, damaged: Path, known: Sequence[st
     with disk(folder), Owner(folder) as owner:
         part = owner.name(key)
         shutil.copyfile(damaged, part)
-        journal.Writer(part, Journal(wanted, kept)).close()
+        journal.Writer(part, Journal(wanted, BLOCK, kept)).close()
         journal.release(part)
     return sum(entry.filled for entry in kept.values()) if known else 0

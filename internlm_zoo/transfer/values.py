@@ -11,6 +11,7 @@ from internlm_zoo.errors import AccessError, IntegrityError, NetworkError, NotFo
 from internlm_zoo.files import File
 from internlm_zoo.net.statuses import Recovery
 from internlm_zoo.sources.base import Location
+from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.failures import TransferFailure
 
 
@@ -59,13 +60,14 @@ class LocatedEndpoint:
 class TransferRequest:
     """endpoints: where the file may come from, in the order to be asked. folder, key: where the partial file
     lives and what names its content across runs. block_digests: the BLAKE3 of the file's blocks, if it was
-    here and verified once."""
+    here and verified once. block_size: of those, in bytes."""
 
     wanted: File
     endpoints: Sequence[Endpoint]
     folder: Path
     key: str
     block_digests: Sequence[str] = ()
+    block_size: int = BLOCK
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from internlm_zoo.transfer import blocks as module
 from internlm_zoo.transfer.blocks import Blocks, Claim
 
 BLOCK = 10
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_blocks() -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK", BLOCK)
-        patch.setattr(module, "_WORTH", 2 * BLOCK)
-        yield
 
 
 def spans(blocks: Blocks) -> list[tuple[int, int | None]]:
@@ -30,13 +20,13 @@ def spans(blocks: Blocks) -> list[tuple[int, int | None]]:
 
 
 def test_a_small_file_is_one_stretch_and_a_large_one_several() -> None:
-    assert spans(Blocks(75)) == [(0, 75)]
-    assert spans(Blocks(0)) == []
-    assert spans(Blocks(165)) == [(at, min(at + 20, 165)) for at in range(0, 165, 20)]
+    assert spans(Blocks(75, BLOCK)) == [(0, 75)]
+    assert spans(Blocks(0, BLOCK)) == []
+    assert spans(Blocks(165, BLOCK)) == [(at, min(at + 20, 165)) for at in range(0, 165, 20)]
 
 
 def test_what_is_here_is_not_claimed_and_a_begun_block_goes_on_at_its_byte() -> None:
-    blocks = Blocks(45)
+    blocks = Blocks(45, BLOCK)
     blocks.fill(0, 10)
     blocks.fill(1, 4)
     blocks.fill(3, 10)
@@ -44,7 +34,7 @@ def test_what_is_here_is_not_claimed_and_a_begun_block_goes_on_at_its_byte() -> 
 
 
 def test_a_file_of_unknown_size_is_one_stretch_without_an_end() -> None:
-    blocks = Blocks(None)
+    blocks = Blocks(None, BLOCK)
     claim = blocks.claim()
     assert claim is not None and (claim.position, claim.end) == (0, None)
     assert blocks.claim() is None
@@ -53,7 +43,7 @@ def test_a_file_of_unknown_size_is_one_stretch_without_an_end() -> None:
 
 
 def test_an_idle_connection_takes_the_second_half_of_the_longest_stretch() -> None:
-    blocks = Blocks(75)
+    blocks = Blocks(75, BLOCK)
     first = blocks.claim()
     second = blocks.share()
     assert first is not None and second is not None
@@ -68,7 +58,7 @@ def test_an_idle_connection_takes_the_second_half_of_the_longest_stretch() -> No
     seed=st.integers(0, 10_000),
 )
 def test_whatever_happens_every_byte_is_brought_once(size: int, here: dict[int, int], seed: int) -> None:
-    blocks, brought, chance = Blocks(size), bytearray(size), random.Random(seed)
+    blocks, brought, chance = Blocks(size, BLOCK), bytearray(size), random.Random(seed)
     for block, amount in here.items():
         if block < blocks.count:
             amount = min(amount, blocks.length(block))

@@ -16,7 +16,6 @@ from internlm_zoo.files import Digests, File
 from internlm_zoo.net.retry_policy import RetryPolicy
 from internlm_zoo.progress import Progress
 from internlm_zoo.sources.base import Location
-from internlm_zoo.transfer.blocks import BLOCK
 from internlm_zoo.transfer.body import CHUNK
 from internlm_zoo.transfer.client import Client
 from internlm_zoo.transfer.engine import transfer
@@ -26,6 +25,7 @@ from tests.hubs import FaultyHub
 from tests.timing import PATIENCE, short_silence
 
 REPO, PATH = "acme/tiny", "weights.bin"
+BLOCK = 2 * CHUNK
 DATA = random.Random(6).randbytes(4 * BLOCK + 4321)
 WANTED = File(PATH, len(DATA), Digests(hashlib.sha256(DATA).hexdigest()))
 NAMES = ("one", "two", "three")
@@ -68,12 +68,13 @@ def fetch(tmp_path: Path, hubs: dict[str, FaultyHub]) -> Fetch:
         progress: Progress | None = None,
         known: Sequence[str] = (),
         stall: float = PATIENCE,
+        block_size: int = BLOCK,
     ) -> Fetched:
         endpoints = [endpoint(hubs[name], name) for name in names]
         stop = threading.Event()
         work_sharing = WorkSharing(stop)
         policy = RetryPolicy(connect=PATIENCE, stall=stall, tries=3, first_wait=0.01)
-        request = TransferRequest(wanted, endpoints, tmp_path / "partial", "key", known)
+        request = TransferRequest(wanted, endpoints, tmp_path / "partial", "key", known, block_size)
         with closing(Client({}, policy)) as client:
             job = lambda: transfer(  # noqa: E731
                 request, client=client, stop=stop, progress=progress or Sum(), work_sharing=work_sharing
@@ -106,6 +107,15 @@ def test_idle_workers_bring_parts_of_the_file_from_other_origins(
     assert (progress.done, set(progress.by)) == (len(data), set(NAMES))
 
 
+@pytest.mark.parametrize("block_size", [1000, 4096, CHUNK - 1, CHUNK + 1])
+def test_the_size_of_blocks_may_be_any(fetch: Fetch, hubs: dict[str, FaultyHub], block_size: int) -> None:
+    hubs["one"].fault("reset", PATH, times=1, after=3 * block_size + 7)
+    hubs["two"].fault("flip", PATH, times=1, after=5 * block_size)
+    done = fetch(*NAMES, workers=3, block_size=block_size)
+    assert done.path.read_bytes() == DATA
+    assert len(done.blocks) == -(-len(DATA) // block_size)
+
+
 def test_one_connection_asks_once(fetch: Fetch, hubs: dict[str, FaultyHub]) -> None:
     fetch("one")
     assert [seen.headers.get("Range") for seen in hubs["one"].downloads()] == ["bytes=0-"]
@@ -115,8 +125,8 @@ def test_one_connection_asks_once(fetch: Fetch, hubs: dict[str, FaultyHub]) -> N
 def test_origins_that_die_on_the_way_are_left_at_their_byte(
     fetch: Fetch, hubs: dict[str, FaultyHub], kind: str
 ) -> None:
-    hubs["one"].fault(kind, PATH, after=1_000_000)
-    hubs["two"].fault(kind, PATH, after=2_000_000)
+    hubs["one"].fault(kind, PATH, after=BLOCK + 1000)
+    hubs["two"].fault(kind, PATH, after=2 * BLOCK + 1000)
     done = fetch(*NAMES, workers=2, stall=short_silence(1.0) if kind == "stall" else PATIENCE)
     assert done.path.read_bytes() == DATA
     assert sum(done.served.values()) == len(DATA)
@@ -206,6 +216,14 @@ def test_what_is_left_is_gone_on_with_at_the_byte(
     assert done.path.read_bytes() == DATA
     assert done.resumed == 3 * BLOCK + 1000
     assert done.served == {"one": len(DATA) - done.resumed}
+
+
+def test_what_was_left_in_blocks_of_another_size_is_begun_anew(
+    fetch: Fetch, hubs: dict[str, FaultyHub], tmp_path: Path
+) -> None:
+    interrupted(fetch, hubs, tmp_path)
+    done = fetch("one", block_size=BLOCK // 2)
+    assert (done.path.read_bytes(), done.resumed) == (DATA, 0)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 150, 350, 10_000])

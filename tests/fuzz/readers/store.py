@@ -23,8 +23,8 @@ from internlm_zoo.store.layout import Store
 from internlm_zoo.store.mirror_index import read_index
 from internlm_zoo.store.record import read_record
 from internlm_zoo.store.smoke_record import is_current, read_smoke
+from internlm_zoo.transfer import journal
 from internlm_zoo.transfer.blocks import BLOCK
-from internlm_zoo.transfer.journal import claim
 from tests.fuzz.contract import Reader
 from tests.fuzz.readers.files import in_file
 
@@ -116,7 +116,8 @@ def _downloaded(path: Path) -> object:
     """What a killed download left; its part has the bytes that the journal speaks of."""
     path.with_suffix(".part").write_bytes(bytes(64))
     with Owner(path.parent) as owner:
-        return claim(owner, path.parent, "aa", File("config.json", 64, Digests(DIGEST))).journal
+        begun = journal.Journal(File("config.json", 64, Digests(DIGEST)), BLOCK)
+        return journal.claim(owner, path.parent, "aa", begun).journal
 
 
 def _alias(path: Path) -> object:
