@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,18 @@ ORIGINAL_FILES = {
     "model_tp0_pp0.pt": random.Random(3).randbytes(50_000),
     "tokenizer.model": FILES["tokenizer.model"],
 }
-OVERLAY = """
+ENDPOINTS = {
+    "huggingface": "HF_ENDPOINT",
+    "modelscope": "MODELSCOPE_ENDPOINT",
+    "modelers": "INTERNLM_ZOO_MODELERS_ENDPOINT",
+    "openxlab": "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
+}
+
+
+def overlay_of(hubs: Iterable[str]) -> str:
+    """One in which each of them has the model, ready for more releases of it."""
+    releases = "".join(f"      - {{hub: {hub}, repo: {REPO}, format: hf}}\n" for hub in hubs)
+    return f"""
 models:
   tiny:
     display_name: Tiny
@@ -40,18 +51,10 @@ models:
     size: 1m
     kind: base
     releases:
-      - {hub: huggingface, repo: acme/tiny, format: hf}
-      - {hub: modelscope, repo: acme/tiny, format: hf}
-      - {hub: modelers, repo: acme/tiny, format: hf}
-      - {hub: openxlab, repo: acme/tiny, format: hf}
-      - {hub: openxlab, repo: acme/tiny-original, format: original}
-"""
-ENDPOINTS = {
-    "huggingface": "HF_ENDPOINT",
-    "modelscope": "MODELSCOPE_ENDPOINT",
-    "modelers": "INTERNLM_ZOO_MODELERS_ENDPOINT",
-    "openxlab": "INTERNLM_ZOO_OPENXLAB_ENDPOINT",
-}
+{releases}"""
+
+
+OVERLAY = overlay_of(ENDPOINTS) + f"      - {{hub: openxlab, repo: {ORIGINAL}, format: original}}\n"
 
 
 @dataclass

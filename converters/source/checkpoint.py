@@ -219,7 +219,7 @@ def _opened(
             *_other_dtype(config, usual(own.values())),
         ),
         origin=Origin.of(layout, settled.choices) or recorded_origin(record()),
-        model=read_identity(folder),
+        model=read_identity(folder, record()),
     )
     return unpadded(opened, config_file)
 

@@ -34,11 +34,11 @@ class ModelIdentity:
         return asdict(self)
 
 
-def read_identity(folder: Folder) -> ModelIdentity | None:
-    """What the record in a folder says; None for one of before there were names. Raises IntegrityError for a
-    record that is damaged."""
+def read_identity(folder: Folder, record: Mapping[str, Any] | None = None) -> ModelIdentity | None:
+    """What the record in a folder says; None for one of before there were names. record: its content, where
+    that was read already. Raises IntegrityError for a record that is damaged."""
     try:
-        return identity_in(read_record(folder))
+        return identity_in(read_record(folder) if record is None else record)
     except ValueError as error:
         what = f"it is not the record of a conversion: {error}"
         raise IntegrityError(what, folder.where(RECORD), "convert again") from None

@@ -24,7 +24,7 @@ from internlm_zoo.errors import NetworkError, ZooError
 from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
 from tests.timing import PATIENCE, short_silence, silences, soon
-from tests.world import FILES, REPO, WEIGHTS, content_below, sha256, write
+from tests.world import FILES, REPO, WEIGHTS, content_below, overlay_of, sha256, write
 
 WORKERS = 12
 NEXT = {
@@ -55,22 +55,10 @@ ENDPOINTS = {
     "openxlab": ("INTERNLM_ZOO_OPENXLAB_ENDPOINT", ""),
     "shelf": ("SHELF_ENDPOINT", "/web"),
 }
-OVERLAY = """
+OVERLAY = f"""
 hubs:
-  shelf: {title: Web server, protocol: web, endpoint_env: [SHELF_ENDPOINT]}
-models:
-  tiny:
-    display_name: Tiny
-    family: internlm
-    size: 1m
-    kind: base
-    releases:
-      - {hub: huggingface, repo: acme/tiny, format: hf}
-      - {hub: modelscope, repo: acme/tiny, format: hf}
-      - {hub: modelers, repo: acme/tiny, format: hf}
-      - {hub: openxlab, repo: acme/tiny, format: hf}
-      - {hub: shelf, repo: acme/tiny, format: hf}
-"""
+  shelf: {{title: Web server, protocol: web, endpoint_env: [SHELF_ENDPOINT]}}
+{overlay_of(ENDPOINTS)}"""
 
 
 @dataclass(frozen=True, eq=False)

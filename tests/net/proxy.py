@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import socket
 import ssl
-import threading
 from contextlib import suppress
+
+from tests.net.listener import Listener, pipe
 
 HOST = "hub.invalid"
 
 
-class Proxy:
+class Proxy(Listener):
     """A context manager. to: the port of this machine where everything goes, whatever host is asked for;
     None: to the port that is asked for. user: NAME:PASSWORD that it wants to see. refuses: a status and its
     words, which it answers to everything. tls: it is spoken to by https. asked: first lines of the requests
@@ -24,25 +25,8 @@ class Proxy:
         refuses: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__()
         self._to, self._user, self._refuses, self._tls = to, user, refuses, tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.asked: list[str] = []
-
-    def __enter__(self) -> Proxy:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
 
     def _answer(self, client: socket.socket) -> None:
         with suppress(OSError):
@@ -67,8 +51,7 @@ class Proxy:
                     client.sendall(b"HTTP/1.1 200 Go on\r\n\r\n")
                 else:
                     hub.sendall(_for_one_request(first, lines) + rest)
-                threading.Thread(target=_pipe, args=(client, hub), daemon=True).start()
-                _pipe(hub, client)
+                pipe(client, hub)
 
     def _admits(self, lines: list[str]) -> bool:
         if self._user is None:
@@ -91,11 +74,3 @@ def _for_one_request(first: str, lines: list[str]) -> bytes:
     path = "/" + url.split("/", 3)[3]
     kept = [line for line in lines if not line.lower().startswith(("connection:", "proxy-"))]
     return "\r\n".join([f"{method} {path} {version}", *kept, "Connection: close", "", ""]).encode()
-
-
-def _pipe(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        # SSLSocket's own forgets the encryption at once, and who still reads there gets records.
-        socket.socket.shutdown(sink, socket.SHUT_WR)

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 from contextlib import suppress
+
+from tests.net.listener import Listener, pipe
 
 _NO_PROOF, _PASSWORD, _NONE_OF_THESE = 0, 2, 0xFF
 _NAME, _IPV4 = 3, 1
 
 
-class Socks:
+class Socks(Listener):
     """A context manager. to: the port of this machine where everything goes, whatever host is asked for.
     user: NAME:PASSWORD that it wants. refuses: answers every request with this code of RFC 1928. asked: the
     hosts it was asked for, names as they came."""
 
     def __init__(self, to: int, user: str | None = None, refuses: int = 0) -> None:
+        super().__init__()
         self._to, self._user, self._refuses = to, user, refuses
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.asked: list[str] = []
-
-    def __enter__(self) -> Socks:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
 
     def _answer(self, client: socket.socket) -> None:
         with client, suppress(OSError, EOFError):
@@ -48,7 +32,8 @@ class Socks:
             self.asked.append(host.decode() if kind == _NAME else socket.inet_ntoa(host))
             client.sendall(bytes((5, self._refuses, 0, _IPV4)) + bytes(6))
             if not self._refuses:
-                self._pipe(client)
+                with socket.create_connection(("127.0.0.1", self._to)) as hub:
+                    pipe(client, hub)
 
     def _admits(self, client: socket.socket) -> bool:
         _, count = _take(client, 2)
@@ -65,11 +50,6 @@ class Socks:
         client.sendall(struct.pack("BB", 1, not right))
         return right
 
-    def _pipe(self, client: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", self._to)) as hub:
-            threading.Thread(target=_copy, args=(client, hub), daemon=True).start()
-            _copy(hub, client)
-
 
 def _take(client: socket.socket, count: int) -> bytes:
     data = b""
@@ -79,10 +59,3 @@ def _take(client: socket.socket, count: int) -> bytes:
             raise EOFError
         data += more
     return data
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)

@@ -21,21 +21,14 @@ from internlm_zoo.transfer.engine import transfer
 from internlm_zoo.transfer.values import Endpoint, Fetched, TransferRequest
 from internlm_zoo.transfer.workers import Stopped
 from tests.net.awkward import Awkward, serving
-from tests.world import content_below
+from tests.world import content_below, overlay_of
 
 FILES = {"config.json": b"{}\n", "empty.txt": b"", "sub/weights.bin": random.Random(4).randbytes(50_001)}
 THERE = {f"acme/tiny/{path}": content for path, content in FILES.items()}
-OVERLAY = """
+OVERLAY = f"""
 hubs:
-  shelf: {title: Shelf, protocol: web, endpoint_env: [SHELF_ENDPOINT]}
-models:
-  tiny:
-    display_name: Tiny
-    family: internlm
-    size: 1m
-    kind: base
-    releases: [{hub: shelf, repo: acme/tiny, format: hf}]
-"""
+  shelf: {{title: Shelf, protocol: web, endpoint_env: [SHELF_ENDPOINT]}}
+{overlay_of(["shelf"])}"""
 
 
 def downloaded(endpoint: str, folder: Path) -> DownloadResult:

@@ -22,20 +22,10 @@ from internlm_zoo.settings import Settings
 from tests.hubs import FaultyHub
 from tests.net.raw import ENDLESS, ODD, Raw, Script, dripping, saying, serving_raw
 from tests.timing import PATIENCE, short_silence
-from tests.world import REPO, content_below, write
+from tests.world import REPO, content_below, overlay_of, write
 
 FILES = {"config.json": b"{}\n", "README.md": b"# Tiny\n"}
-OVERLAY = """
-models:
-  tiny:
-    display_name: Tiny
-    family: internlm
-    size: 1m
-    kind: base
-    releases:
-      - {hub: huggingface, repo: acme/tiny, format: hf}
-      - {hub: modelscope, repo: acme/tiny, format: hf}
-"""
+OVERLAY = overlay_of(("huggingface", "modelscope"))
 PROGRAM = Path(sys.executable).with_name("internlm-zoo")
 # Whether it is asked for the listing that something odd comes, or for the file.
 PLACES = {"listing": None, "file": "/api/"}

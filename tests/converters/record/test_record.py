@@ -67,6 +67,13 @@ def test_it_is_the_same_from_run_to_run_and_names_no_path(tmp_path, src, dst):
     assert str(tmp_path) not in text
 
 
+def test_who_opens_what_was_converted_reads_it_once(dst, monkeypatch):
+    opened, own = [], LocalFolder.open
+    monkeypatch.setattr(LocalFolder, "open", lambda self, name: opened.append(name) or own(self, name))
+    assert converters.open_checkpoint(dst).origin
+    assert opened.count("conversion.json") == opened.count("config.json")
+
+
 def test_digests_that_are_known_are_taken_over_unread(tmp_path, src):
     """A digest that is not the file's shows that the file was not hashed."""
     known = {path.name: "ab" * 32 for path in src.glob("model_tp0*.pt")}
