@@ -32,6 +32,7 @@ def run_demo(*args: str, packages: Path = PACKAGES) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.slow
 def test_every_step_is_proved_for_both_models_and_reported(tmp_path: Path) -> None:
     done = run_demo("--json", "--report-dir", str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,12 @@ __all__ = ["directories", "one_thread"]
 
 
 @pytest.fixture
+def no_search(monkeypatch):
+    """For tests of what a failure is, not of the mistake that explains it: test_mistakes.py."""
+    monkeypatch.setattr("internlm_zoo.smoke.optimum.MISTAKES", ())
+
+
+@pytest.fixture
 def smoke(capsys, monkeypatch, tmp_path):
     """`internlm-zoo smoke ARGS --json`: gives (exit code, the one result or the error)."""
     import internlm_zoo.cli.models

@@ -17,6 +17,7 @@ import torch
 from internlm_zoo.smoke.golden import TOLERANCE, golden_checks, load_golden
 from tests.loading.demo import FORMS, MODELS, edit_json, home_of, load_model, rewritten
 
+pytestmark = pytest.mark.usefixtures("no_search")
 BASE, CHAT = MODELS
 HEAD = 16  # rows of a head in the demo models
 PROJECTION = "model.layers.1.self_attn.{}_proj.{}"

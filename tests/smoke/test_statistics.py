@@ -10,6 +10,7 @@ import pytest
 from internlm_zoo.smoke.statistics import distinct_share, relative_entropy
 from tests.loading.demo import MODELS, nameless, rewritten
 
+pytestmark = pytest.mark.usefixtures("no_search")
 BASE = MODELS[0]
 
 

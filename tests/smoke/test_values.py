@@ -126,6 +126,7 @@ def shuffled(values, random):
         shuffled,
     ],
 )
+@pytest.mark.usefixtures("no_search")
 def test_random_weights_of_any_kind_fail_as_such(smoke, directories, tmp_path, kind):
     random = np.random.default_rng(0)
 

@@ -22,6 +22,7 @@ GRID = {"to": "original", "tp": 4, "pp": 2}
 NOBODY = "127.0.0.1:9"  # the discard port
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [SHARDS, GRID], ids=["hf", "original"])
 @pytest.mark.parametrize("evidence", [True, False], ids=["evidence", "no evidence"])
 def test_it_writes_what_threads_write(tmp_path, on_cluster, src, way, evidence):
@@ -31,6 +32,7 @@ def test_it_writes_what_threads_write(tmp_path, on_cluster, src, way, evidence):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ray", "threads"]
 
 
+@pytest.mark.slow
 def test_all_nodes_write(tmp_path, on_cluster, src):
     with Writers(on_cluster, Waiters(2)) as writers:
         converters.convert(src, tmp_path / "ray", **SHARDS, engine="ray")
@@ -84,6 +86,7 @@ converters.convert(sys.argv[1], sys.argv[2], **eval(sys.argv[3]), engine="ray", 
 """
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_goes_on_with_the_files_that_were_not_whole(tmp_path, on_cluster, src):
     converters.convert(src, tmp_path / "threads", **SHARDS)
     dst = tmp_path / "ray"
@@ -95,6 +98,7 @@ def test_a_killed_conversion_goes_on_with_the_files_that_were_not_whole(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ray", "threads"]
 
 
+@pytest.mark.slow
 def test_what_threads_left_behind_is_not_taken_for_whole_files(tmp_path, on_cluster, src):
     converters.convert(src, tmp_path / "threads", **SHARDS)
     dst = tmp_path / "ray"
@@ -105,6 +109,7 @@ def test_what_threads_left_behind_is_not_taken_for_whole_files(tmp_path, on_clus
     assert content(dst) == content(tmp_path / "threads")
 
 
+@pytest.mark.slow
 def test_an_error_on_a_node_is_the_error_that_threads_raise(tmp_path, on_cluster):
     dims = replace(INTERNLM2, dtype="float32")
     model = make_model(dims)
@@ -126,6 +131,7 @@ def command_line(src, dst):
     )
 
 
+@pytest.mark.slow
 def test_on_the_command_line_ray_is_not_heard(tmp_path, on_cluster, src):
     done = command_line(src, tmp_path / "dst")
     assert done.returncode == 0
