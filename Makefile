@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Whole files each, in the order that tests/conftest.py gives them.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 # The site needs little of that, and is built in an environment of its own.
 DOCS := .cache/docs
 DOCS_STAMP := $(DOCS)/.installed
@@ -15,10 +17,10 @@ demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
 
 test: $(STAMP) clients
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 test-all: $(STAMP) clients
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(WORKERS)
 
 # Every test with the machine loaded eight times over: nothing in them depends on how quick it is.
 test-loaded: $(STAMP) clients
@@ -65,7 +67,7 @@ engine-matrix: $(STAMP)
 
 # Of this process's own lines; what the commands run in processes of their own does not count.
 coverage: $(STAMP) clients
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" --cov --cov-report=
 	$(BIN)/coverage report
 
 docs: $(DOCS_STAMP)

@@ -27,9 +27,34 @@ OFFICIAL_CALL = "official client call"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# What takes longest goes first, for with two workers the last file is one's alone.
+LONGEST = (
+    "environment/test_verbs.py",
+    "downloads/test_fault_table.py",
+    "downloads/test_kills.py",
+    "net/test_hostile_servers.py",
+    "converters/layouts/test_grid_properties.py",
+    "loading/test_ranks.py",
+    "smoke/test_golden.py",
+    "smoke/test_mistakes.py",
+    "converters/conversion/test_crash.py",
+    "converters/formats/test_torchzip.py",
+    "converters/engines/test_ray.py",
+    "downloads/test_containers.py",
+    "loading/test_dcp.py",
+    "smoke/test_miniature.py",
+    "loading/test_mapping.py",
+    "serve/test_official_clients.py",
+)
+
 # An example may take as long as a loaded machine needs for it.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
