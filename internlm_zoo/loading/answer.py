@@ -21,6 +21,7 @@ from internlm_zoo.loading.generate import (
     tokenizer_of,
 )
 from internlm_zoo.loading.load import Loaded
+from internlm_zoo.loading.ranks import of_first
 
 if TYPE_CHECKING:
     from internlm_zoo.loading.sandbox.tokenizer import ConfinedTokenizer
@@ -68,8 +69,7 @@ def answer(
     """
     directory = loaded.plan.directory
     require_writing(directory)
-    turn = directory.takes_turns and not raw
-    ids = encode_turns(loaded, [{"role": "user", "content": prompt}]) if turn else encode(loaded, prompt)
+    ids = of_first(loaded.plan.ranks, lambda: _asked(loaded, prompt, raw=raw))
     check_length(directory, len(ids), max_new_tokens, warn)
     return written_after(loaded, ids, max_new_tokens, tell)
 
@@ -87,7 +87,9 @@ def written_after(
         limit = min(limit, border - len(ids) + 1)  # the last is not read any more
     start = time.perf_counter()
     text, pieces, moments = _Decoder(tokenizer_of(loaded), ids), list[str](), list[float]()
-    for token in greedy(loaded, ids, limit, stop=stop_ids(loaded)):
+    # Another machine may have another tokenizer and config, and all ranks have to end together.
+    stop = of_first(loaded.plan.ranks, lambda: stop_ids(loaded))
+    for token in greedy(loaded, ids, limit, stop=stop):
         moments.append(time.perf_counter() - start)
         pieces.append(text.after(token))
         tell(pieces[-1])
@@ -97,6 +99,11 @@ def written_after(
     tell(pieces[-1])
     first = moments[0] if moments else 0.0
     return Answer("".join(pieces), len(ids), len(moments), first, time.perf_counter() - start)
+
+
+def _asked(loaded: Loaded, prompt: str, *, raw: bool) -> list[int]:
+    turn = loaded.plan.directory.takes_turns and not raw
+    return encode_turns(loaded, [{"role": "user", "content": prompt}]) if turn else encode(loaded, prompt)
 
 
 def check_length(

@@ -91,11 +91,13 @@ def _device_map(
     model: PreTrainedModel, placement: Placement, *, tied: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Module name -> device name, of the modules that are held, and of those that stay on disk, the device
-    that computes them."""
-    from internlm_zoo.loading.offload import modules_of
+    that computes them. A stage that has not the embedding has a head of its own that is one."""
+    from internlm_zoo.loading.offload import EMBEDDING, modules_of
 
     (head,) = (name for name, _ in model.named_children() if name != "model")
     held, on_disk = dict[str, str](), dict[str, str]()
+    if tied and not any(part.embedding for part in placement.parts):
+        tied, held[EMBEDDING] = False, placement.parts[-1].computes
     for part in placement.parts:
         found = on_disk if part is placement.on_disk else held
         found |= dict.fromkeys(modules_of(part, head, tied=tied), part.computes)

@@ -12,6 +12,7 @@ from converters.tokenizer.tokenizer_json import check_text
 from internlm_zoo.errors import NotFoundError, UnsupportedError, UsageError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.load import Loaded
+from internlm_zoo.loading.ranks import answering
 from internlm_zoo.loading.runtime import one_thread, quiet
 from internlm_zoo.loading.tokenizer import read_tokenizer
 
@@ -192,7 +193,8 @@ def _forward_all(loaded: Loaded, batch: Sequence[list[int]], **options: object) 
     import torch
 
     device = loaded.plan.here.first_device
-    with quiet(), one_thread() if loaded.plan.parameters < _SMALL else nullcontext():
+    threads = one_thread() if loaded.plan.parameters < _SMALL else nullcontext()
+    with answering(loaded.plan.ranks), quiet(), threads:
         return loaded.model(input_ids=torch.tensor(batch, device=device), **options)
 
 

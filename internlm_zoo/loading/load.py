@@ -17,6 +17,7 @@ from internlm_zoo.loading.placement import Device, Placement
 from internlm_zoo.loading.ranks import LAYERS, PARALLEL, TENSOR, Ranks, agreed, join, told
 from internlm_zoo.loading.room import Need, Room, find_room, limited, memory_limits
 from internlm_zoo.loading.runtime import require_torch
+from internlm_zoo.loading.same_model import check_same_model, check_same_weights
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
@@ -67,12 +68,15 @@ def plan_load(
     downloaded; else its headers are read at a hub, and the plan is one to look at.
 
     Raises UnsupportedError if it does not fit, or cannot be shared so, UsageError for wrong names, and for
-    ranks without a process group.
+    ranks without a process group, IntegrityError for ranks of which one has another model than the first.
     """
     ranks = ranks_for(request, settings)
     directory = agreed(
         ranks, lambda: open_directory(request, settings=settings, progress=progress, fetch=fetch)
     )
+    if ranks:
+        with naming_models(directory.registry, directory.model, lambda: directory.checkpoint):
+            check_same_model(ranks, directory.checkpoint)
     plan = plan_directory(
         directory,
         ranks=ranks,
@@ -156,10 +160,14 @@ def _room_of_all(ranks: Ranks, need: Need, ways: Sequence[Sequence[Device]], roo
 def execute(plan: LoadPlan) -> Loaded:
     """Read the weights onto the devices of the plan, and the tokenizer beside them.
 
-    Raises UnsupportedError for a device that is not here, IntegrityError for a tensor missing or too many.
+    Raises UnsupportedError for a device that is not here, IntegrityError for a tensor missing or too many,
+    and for ranks of which one has other weights than the first.
     """
     start = time.perf_counter()
-    mesh = plan.ranks.mesh() if plan.ranks else None
+    mesh = None
+    if plan.ranks:
+        check_same_weights(plan.ranks, plan.directory.checkpoint)
+        mesh = plan.ranks.mesh()
     model, tokenizer = agreed(plan.ranks, lambda: _read(plan, mesh))
     return Loaded(model, tokenizer, plan, time.perf_counter() - start)
 

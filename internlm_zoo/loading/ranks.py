@@ -5,12 +5,13 @@ and how they agree, so that none goes on, or waits for ever, where another has f
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from internlm_zoo.errors import UnsupportedError, UsageError, ZooError
+from internlm_zoo.errors import NetworkError, UnsupportedError, UsageError, ZooError
 from internlm_zoo.loading.memory import parse_device
 from internlm_zoo.loading.runtime import require_torch
 
@@ -24,6 +25,8 @@ _FOUND_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 # A disk may give one rank its share much later than another.
 _PATIENCE = timedelta(hours=2)
+# Gloo says what happened to it as a RuntimeError that names its file, NCCL mostly as a DistError.
+_TALKERS = ("gloo", "NCCL")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Ranks:
         from torch.distributed.device_mesh import init_device_mesh
 
         names = ("pp", "dp_replicate", "fsdp", "tp")  # as transformers' own
-        return init_device_mesh(self.device.partition(":")[0], (self.pp, 1, 1, self.tp), mesh_dim_names=names)
+        kind, grid = self.device.partition(":")[0], (self.pp, 1, 1, self.tp)
+        with answering(self):
+            return init_device_mesh(kind, grid, mesh_dim_names=names)
 
 
 def is_first(environ: Mapping[str, str], parallel: str | None, among: str) -> bool:
@@ -78,6 +83,7 @@ def join(devices: Sequence[str] | None, environ: Mapping[str, str], pp: int = 1)
     of a machine alike, UsageError or UnsupportedError for devices that they cannot have.
     """
     require_torch()
+    import torch
     import torch.distributed as dist
 
     if not dist.is_available():
@@ -93,10 +99,12 @@ def join(devices: Sequence[str] | None, environ: Mapping[str, str], pp: int = 1)
     rank = dist.get_rank() if begun else int(environ["RANK"])
     size = dist.get_world_size() if begun else int(environ["WORLD_SIZE"])
     beside = int(environ.get("LOCAL_WORLD_SIZE", size))
-    device = _devices(devices, beside, begun)[int(environ.get("LOCAL_RANK", rank)) % beside]
+    wanted = devices or [_of_group(environ) if begun else "cuda" if torch.cuda.is_available() else "cpu"]
+    device = _devices(wanted, beside, begun)[int(environ.get("LOCAL_RANK", rank)) % beside]
     if pp < 1 or size % pp:
         what = f"{size} ranks are not {pp} stages of equally many"
         raise UsageError(what, "`pp`", "choose a number that divides that of the ranks")
+    _take(device)
     if not begun:
         _begin(device)
     return Ranks(rank, size, device, beside, pp)
@@ -113,7 +121,10 @@ def agreed(ranks: Ranks | None, work: Callable[[], T]) -> T:
         found.append(work())
     except Exception as error:  # noqa: BLE001  # raised below, when the others know
         failed = error
-    errors = told(ranks, failed and _parts(failed))
+    try:
+        errors = told(ranks, failed and _parts(failed))
+    except NetworkError as lost:
+        raise failed or lost from None
     if failed:
         raise failed
     for rank, parts in enumerate(errors):
@@ -129,8 +140,24 @@ def told(ranks: Ranks | None, value: T) -> list[T]:
     import torch.distributed as dist
 
     values: list[Any] = [None] * ranks.size
-    dist.all_gather_object(values, value)
+    with answering(ranks):
+        dist.all_gather_object(values, value)
     return values
+
+
+@contextmanager
+def answering(ranks: Ranks | None) -> Iterator[None]:
+    """Whatever the ranks do together goes in here. Raises NetworkError where one of them has ended, or is
+    silent for longer than their group waits."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks is None or not _is_of_talk(error):
+            raise
+        first = str(error).partition("\n")[0]
+        what = f"another of the {ranks.size} ranks has ended, or does not answer: {first}"
+        fix = "see what that rank says, and start all of them again"
+        raise NetworkError(what, "`parallel`", fix) from error
 
 
 def of_first(ranks: Ranks | None, work: Callable[[], T]) -> T:
@@ -140,11 +167,10 @@ def of_first(ranks: Ranks | None, work: Callable[[], T]) -> T:
     return first  # type: ignore[return-value]
 
 
-def _devices(names: Sequence[str] | None, beside: int, begun: bool) -> Sequence[str]:
+def _devices(wanted: Sequence[str], beside: int, begun: bool) -> Sequence[str]:
     """Of each rank of this machine. begun: whether somebody else has made the group."""
     import torch
 
-    wanted = names or [_default(begun)]
     if len(wanted) not in (1, beside):
         what = f"{len(wanted)} devices for the {beside} ranks of this machine"
         raise UsageError(what, "`devices`", "name one for each, or cpu or cuda for all")
@@ -163,12 +189,34 @@ def _devices(names: Sequence[str] | None, beside: int, begun: bool) -> Sequence[
     return [f"cuda:{index}" for index in indices * (beside // len(indices))]
 
 
-def _default(begun: bool) -> str:
+def _of_group(environ: Mapping[str, str]) -> str:
+    """What a group that somebody else has made talks over: the GPU that it is bound to, else the launcher's
+    number for this process, else the one that its user chose."""
     import torch
     import torch.distributed as dist
 
-    talks = not begun or "nccl" in dist.get_backend_config()
-    return "cuda" if talks and torch.cuda.is_available() else "cpu"
+    if "nccl" not in dist.get_backend_config() or not torch.cuda.is_available():
+        return "cpu"
+    bound = getattr(dist.group.WORLD, "bound_device_id", None)
+    if bound is not None:
+        return str(bound)
+    return "cuda" if "LOCAL_RANK" in environ else f"cuda:{torch.cuda.current_device()}"
+
+
+def _take(name: str) -> None:
+    """What NCCL sends objects from is this process's current GPU. One that is not here is named later, on
+    all ranks."""
+    import torch
+
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
+        torch.cuda.set_device(device)
+
+
+def _is_of_talk(error: RuntimeError) -> bool:
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or any(talker in str(error) for talker in _TALKERS)
 
 
 def _begin(name: str) -> None:
@@ -176,10 +224,7 @@ def _begin(name: str) -> None:
     import torch.distributed as dist
 
     device = torch.device(name)
-    bound: dict[str, Any] = {}
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        bound["device_id"] = device
+    bound = {"device_id": device} if device.type == "cuda" else {}
     try:
         dist.init_process_group(_BACKENDS[device.type], timeout=_PATIENCE, **bound)
     except (RuntimeError, ValueError) as error:

@@ -13,6 +13,7 @@ from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.generate import Message, encode, encode_turns, last_logits, token_id
 from internlm_zoo.loading.load import Loaded
+from internlm_zoo.loading.ranks import of_first
 
 FACT = "reward_token_id"
 # What the tokenizers of the released models call it.
@@ -26,12 +27,17 @@ def score(loaded: Loaded, conversation: Sequence[Message] | str) -> float:
     counts is not known, and what encoding raises.
     """
     require_scoring(loaded.plan.directory)
+    ids = of_first(loaded.plan.ranks, lambda: _asked(loaded, conversation))
+    return float(last_logits(loaded, ids)[0])
+
+
+def _asked(loaded: Loaded, conversation: Sequence[Message] | str) -> list[int]:
     if isinstance(conversation, str):
         ids = encode(loaded, conversation)
     else:
         ids = encode_turns(loaded, conversation, answer=False)
     token = reward_token(loaded)
-    return float(last_logits(loaded, ids if ids[-1:] == [token] else [*ids, token])[0])
+    return ids if ids[-1:] == [token] else [*ids, token]
 
 
 def require_scoring(directory: ModelDirectory) -> None:

@@ -18,10 +18,7 @@ class Ended(NamedTuple):
 
 def run_ranks(count: int, command: list[str]) -> list[Ended]:
     """The same command as every rank of this machine, to its end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     common |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "PYTHONPATH": os.getcwd()}
     started = [
         subprocess.Popen(
@@ -34,6 +31,13 @@ def run_ranks(count: int, command: list[str]) -> list[Ended]:
         for rank in range(count)
     ]
     return [_ended(process) for process in started]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def _ended(process: subprocess.Popen[str]) -> Ended:

@@ -23,13 +23,17 @@ def main(asked: str) -> None:
     settings = Settings(home=Path(how["home"]), offline=True)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    found: dict[str, Any] = {}
-    for name, (folder, known_as, pp) in how["models"].items():
+    rank = dist.get_rank()
+    models = {}
+    for name, (folders, known_as, pp) in how["models"].items():
         asks = {"parallel": "tensor", "pp": pp, "dtype": "float32", "known_as": known_as}
         asks["settings"] = settings
-        found[name] = _of_model(zoo, folder, asks)
-    found["refused"] = _refused(zoo, how["sound"] if dist.get_rank() == 0 else how["absent"], settings)
-    torch.save(found, Path(how["home"]) / f"rank{dist.get_rank()}.pt")
+        models[name] = _of_model(zoo, folders[rank % len(folders)], asks)
+    refused = {
+        name: _refused(zoo, path if rank == 1 else how["sound"], settings)
+        for name, path in how["wrong"].items()
+    }
+    torch.save({"models": models, "refused": refused}, Path(how["home"]) / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 import internlm_zoo as zoo_api
 from internlm_zoo.errors import UnsupportedError, UsageError
 from internlm_zoo.loading.ranks import Ranks
+from internlm_zoo.settings import Settings
 from tests.loading.demo import MODELS, home_of
 
 BASE = MODELS[0]
@@ -40,6 +42,44 @@ def test_stages_are_of_ranks(zoo, directories, tmp_path):
     ]
     with pytest.raises(UnsupportedError, match="4 stages cannot share 3 layers"):
         four.held(3)
+
+
+def as_rank(monkeypatch, tmp_path, gpus: int, rank: int, size: int) -> Settings:
+    """Of several of one machine that has so many GPUs, or says so."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    found_by = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    numbers = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
+    environ = found_by | {name: str(number) for name, number in numbers.items()}
+    return Settings(home=tmp_path, offline=True, environ=environ)
+
+
+@pytest.mark.parametrize("devices", [None, ["cuda"], ["cuda:0"], ["cuda:0", "cuda:0"]])
+def test_more_ranks_of_a_machine_than_it_has_gpus_are_refused(monkeypatch, directories, tmp_path, devices):
+    settings = as_rank(monkeypatch, tmp_path, gpus=1, rank=1, size=2)
+    with pytest.raises(UnsupportedError, match="each of the 2 ranks of this machine needs a GPU") as refused:
+        zoo_api.load(directories[BASE, "llama"], parallel="tensor", devices=devices, settings=settings)
+    assert "1 are here" in refused.value.what and refused.value.fix == "start fewer ranks, or name cpu"
+
+
+@pytest.mark.parametrize(
+    ("devices", "mine"),
+    [(None, 1), (["cuda"], 1), (["cuda:2", "cuda:0"], 0)],
+    ids=["default", "kind", "named"],
+)
+def test_a_rank_takes_a_gpu_of_its_own_and_talks_over_it(monkeypatch, directories, tmp_path, devices, mine):
+    settings, begun = as_rank(monkeypatch, tmp_path, gpus=3, rank=1, size=2), {}
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: begun.update(current=device))
+
+    def begin(backend: str, **how: object) -> None:
+        begun.update(how, backend=backend)
+        raise RuntimeError("as far as it goes without one")
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", begin)
+    with pytest.raises(UsageError, match="the ranks do not find each other: as far as it goes"):
+        zoo_api.load(directories[BASE, "llama"], parallel="tensor", devices=devices, settings=settings)
+    assert begun["backend"] == "nccl"
+    assert begun["device_id"] == begun["current"] == torch.device("cuda", mine)
 
 
 def test_what_one_process_does_is_not_asked_of_ranks(directories, tmp_path):
