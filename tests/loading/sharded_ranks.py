@@ -42,7 +42,7 @@ def sharded(reader: CheckpointReader, mesh: DeviceMesh) -> PreTrainedModel:
     for layer in model.model.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    model.to_empty(device="cpu")
+    model.to_empty(device=mesh.device_type)
     model.model.rotary_emb = LlamaRotaryEmbedding(model.config)
     return model.eval()
 

@@ -6,10 +6,15 @@ import gc
 import json
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from internlm_zoo import checkpoint_reader
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.answer import generate
 from internlm_zoo.loading.generate import greedy, last_logits
@@ -31,12 +36,24 @@ def device() -> str:
     return named or "cuda:0"
 
 
+@pytest.fixture
+def mesh(device) -> Iterator[DeviceMesh]:
+    """Of a process group of this process alone, which talks as several would."""
+    kind = torch.device(device).type
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield init_device_mesh(kind, (1,))
+    finally:
+        dist.destroy_process_group()
+
+
 def loaded_on(directories, model, form, tmp_path, *devices, dtype="float32", **how):
     return load_model(
         directories[model, form],
         settings=home_of(tmp_path),
         known_as=model,
-        devices=devices,
+        devices=devices or None,
         dtype=dtype,
         **how,
     )
@@ -91,10 +108,6 @@ def test_the_accelerator_holds_the_weights_and_little_else(directories, tmp_path
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_a_state_dict_on_the_accelerator_is_filled(directories, tmp_path, device, dtype):
-    import torch.distributed.checkpoint as dcp
-
-    from internlm_zoo import checkpoint_reader
-
     folder = directories[MODELS[1], "original tp2 pp2"]
     reader = checkpoint_reader(folder, known_as=MODELS[1], settings=home_of(tmp_path))
     state = {name: torch.empty(one.shape, dtype=dtype, device=device) for name, one in reader.tensors.items()}
@@ -102,6 +115,29 @@ def test_a_state_dict_on_the_accelerator_is_filled(directories, tmp_path, device
     loaded = loaded_on(directories, MODELS[1], "llama", tmp_path, "cpu", dtype="bfloat16")
     for name, parameter in loaded.model.named_parameters():
         assert torch.equal(state[name].cpu(), parameter.to(dtype))
+
+
+def test_a_sharded_model_on_the_accelerator_is_filled(directories, tmp_path, device, mesh):
+    from tests.loading.sharded_ranks import sharded
+
+    folder = directories[MODELS[1], "original tp2 pp2"]
+    reader = checkpoint_reader(folder, known_as=MODELS[1], settings=home_of(tmp_path))
+    state = sharded(reader, mesh).state_dict()
+    reader.check(state)
+    dcp.load(state, storage_reader=reader)
+    loaded = loaded_on(directories, MODELS[1], "llama", tmp_path, "cpu", dtype="bfloat16")
+    for name, parameter in loaded.model.named_parameters():
+        found = state[name].full_tensor()
+        assert found.device.type == torch.device(device).type
+        assert torch.equal(found.cpu(), parameter), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_rank_on_the_accelerator_gives_the_golden_tokens(directories, form, tmp_path, device, mesh):
+    """One alone: more of them want a device each."""
+    loaded = loaded_on(directories, MODELS[1], form, tmp_path, parallel="tensor")
+    assert {parameter.device.type for parameter in loaded.model.parameters()} == {torch.device(device).type}
+    check_golden(loaded, MODELS[1])
 
 
 @pytest.mark.parametrize("model", MODELS)
