@@ -154,6 +154,7 @@ def generate(
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
     mmap: bool = True,
+    context: int | None = None,
     max_memory: MaxMemory = None,
     stream: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -163,8 +164,8 @@ def generate(
 
     prompt: of a chat model a user's turn, in its chat template. max_new_tokens: of the longest answer. raw:
     leave the template out. stream: gets each piece of the text as it is written, whole characters.
-    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, max_memory, progress,
-    settings: as of `load`; of several ranks each says the same, and is streamed the same.
+    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, context, max_memory,
+    progress, settings: as of `load`; of several ranks each says the same, and is streamed the same.
     Raises what `load` raises; UnsupportedError for a reward model and for a prompt longer than the model
     serves, NotFoundError without a tokenizer.
     """
@@ -174,7 +175,7 @@ def generate(
 
     how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
     how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
-    how |= {"max_memory": max_memory}
+    how |= {"context": context, "max_memory": max_memory}
     plan = _planned(model_or_dir, settings, progress, **how)
     require_writing(plan.directory)
     warn = (progress or Progress()).note
@@ -198,15 +199,15 @@ def chat(
     given: Mapping[str, Any] | None = None,
     weights: str | None = None,
     mmap: bool = True,
+    context: int | None = None,
     max_memory: MaxMemory = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
 ) -> Chat:
-    """A conversation with a model: `ask(text)` gives its answer as `generate` does, always the most likely
-    token, and remembers what was said; `messages` has it, `reset()` begins anew.
+    """A conversation: `ask(text)` answers as `generate` does, `messages` has it all, `reset()` begins anew.
 
     system: what the model is told before all turns. max_new_tokens: of the longest answer.
-    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, max_memory, progress,
+    model_or_dir, devices, parallel, pp, dtype, known_as, given, weights, mmap, context, max_memory, progress,
     settings: as of `load`; of several ranks each asks the same.
     Raises what `load` raises; UnsupportedError for a model that takes no turns, and for a system's turn that
     its chat template leaves out, NotFoundError without a tokenizer.
@@ -220,7 +221,7 @@ def chat(
 
     how: dict[str, Any] = {"devices": devices, "parallel": parallel, "pp": pp, "dtype": dtype}
     how |= {"known_as": known_as, "given": given, "weights": weights, "mmap": mmap}
-    how |= {"max_memory": max_memory}
+    how |= {"context": context, "max_memory": max_memory}
     plan = _planned(model_or_dir, settings, progress, **how)
     require_turns(plan.directory)
     warn = (progress or Progress()).note

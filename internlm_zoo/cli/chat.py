@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 from internlm_zoo.cli.answers import CommandResult, print_error
-from internlm_zoo.cli.checkpoint_options import MaxMemory, ModelOptions, TargetModel
+from internlm_zoo.cli.checkpoint_options import Context, MaxMemory, ModelOptions, TargetModel
 from internlm_zoo.cli.live import LiveText
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.cli.signals import SignalReceived, answering, dialogue
@@ -39,6 +39,7 @@ def chat(
     options: ModelOptions,
     system: Annotated[str | None, "What the model is told before all turns."] = None,
     max_new_tokens: Annotated[int, "Longest answer, in tokens."] = 512,
+    context: Context = None,
     max_memory: MaxMemory = None,
 ) -> CommandResult:
     """Talk with a model: each line is a turn, and it remembers those before.
@@ -51,7 +52,8 @@ def chat(
     if options.parallel != "layers":
         raise UnsupportedError("a chat is held by one process", "--parallel", "leave it out")
     require_here()
-    how = {"max_new_tokens": max_new_tokens, "max_memory": max_memory, **options.keywords()}
+    room = {"context": context, "max_memory": max_memory}
+    how = {"max_new_tokens": max_new_tokens, **room, **options.keywords()}
     session = shell.call(zoo.chat, model, system=system, **how)
     if _is_typed():
         shell.note("each line is a turn; /help says what else there is")

@@ -21,6 +21,7 @@ MaxMemory = Annotated[
     str | None,
     typer.Option("--max-memory", metavar="SIZE", help="Of each device: 20GB, or cuda:0=20GB,cpu=8GB."),
 ]
+Context = Annotated[int | None, "Tokens of one text to keep room for; default: as trained, or fewer."]
 KnownAs = Annotated[str | None, typer.Option("--as", help="The registry model that the directory holds.")]
 
 

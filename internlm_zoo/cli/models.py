@@ -11,7 +11,7 @@ import typer
 
 from converters.formats.jsontext import json_value
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import DeviceOptions, MaxMemory, ModelOptions, TargetModel
+from internlm_zoo.cli.checkpoint_options import Context, DeviceOptions, MaxMemory, ModelOptions, TargetModel
 from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.live import LiveText, Notes
 from internlm_zoo.cli.shell import Shell, verb
@@ -37,9 +37,7 @@ def load(
     shell: Shell,
     model: TargetModel,
     options: ModelOptions,
-    context: Annotated[
-        int | None, "Tokens of one text to keep room for; default: as trained, or fewer."
-    ] = None,
+    context: Context = None,
     max_memory: MaxMemory = None,
     plan: Annotated[bool, "Print the placement; load nothing, download nothing."] = False,
     bench: Annotated[
@@ -73,6 +71,7 @@ def generate(
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")],
     max_new_tokens: Annotated[int, "Longest answer, in tokens."] = 64,
     raw: Annotated[bool, "Leave the chat template out."] = False,
+    context: Context = None,
     max_memory: MaxMemory = None,
 ) -> CommandResult:
     """Write what the model says to a prompt, always the most likely token, as it comes.
@@ -82,7 +81,7 @@ def generate(
     import internlm_zoo as zoo
 
     require_here()
-    plan = shell.call(zoo.plan_load, model, max_memory=max_memory, **options.keywords())
+    plan = shell.call(zoo.plan_load, model, context=context, max_memory=max_memory, **options.keywords())
     live = LiveText()
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "raw": raw, "progress": Notes(shell)}
     stream = live.add if shell.answers and not shell.json else None

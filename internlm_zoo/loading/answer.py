@@ -20,7 +20,7 @@ from internlm_zoo.loading.generate import (
     stop_ids,
     tokenizer_of,
 )
-from internlm_zoo.loading.load import Loaded
+from internlm_zoo.loading.load import Loaded, LoadPlan
 from internlm_zoo.loading.ranks import of_first
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def answer(
     directory = loaded.plan.directory
     require_writing(directory)
     ids = of_first(loaded.plan.ranks, lambda: _asked(loaded, prompt, raw=raw))
-    check_length(directory, len(ids), max_new_tokens, warn)
+    check_length(loaded.plan, len(ids), max_new_tokens, warn)
     return written_after(loaded, ids, max_new_tokens, tell)
 
 
@@ -107,7 +107,7 @@ def _asked(loaded: Loaded, prompt: str, *, raw: bool) -> list[int]:
 
 
 def check_length(
-    directory: ModelDirectory,
+    plan: LoadPlan,
     prompt: int,
     more: int,
     warn: Callable[[str], None],
@@ -116,6 +116,7 @@ def check_length(
     """Positions that a model never saw in training give noise; scaling of the rotary embedding, where its
     config asks for that, keeps a longer text readable, and worse than a short one. Raises
     UnsupportedError for a prompt that is longer than the model serves."""
+    directory = plan.directory
     trained, reach = contexts(directory.model, directory.checkpoint.facts)
     if reach is not None and prompt > reach:
         what = (
@@ -124,6 +125,9 @@ def check_length(
         raise UnsupportedError(what, directory.title, fix)
     if trained is not None and prompt + more > trained:
         warn(f"prompt and answer may have {prompt + more:,} tokens; the model was trained on {trained:,}")
+    elif trained is not None and prompt + more > plan.context:
+        room = f"memory was kept for {plan.context:,}, and `context` keeps it for more"
+        warn(f"prompt and answer may have {prompt + more:,} tokens; {room}")
     border = _border(directory)
     if border is not None and prompt <= border < prompt + more:
         what = f"the answer ends where {border:,} tokens were read"

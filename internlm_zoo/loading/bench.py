@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from converters.redaction import redacted
 from internlm_zoo.errors import UnsupportedError
 from internlm_zoo.loading.directory import LoadRequest
+from internlm_zoo.loading.placement import DISK
 from internlm_zoo.progress import Progress
 from internlm_zoo.settings import Settings
 
@@ -115,7 +116,7 @@ def _measure(request: LoadRequest, *, stock: bool) -> LoadTimes:
     import torch
 
     settings = Settings.from_environment()
-    devices = [torch.device(name) for name in request.devices or ()]
+    devices = [torch.device(name) for name in request.devices or () if name != DISK]
     _import_all()
     for device in devices:
         torch.ones(1, device=device)

@@ -112,7 +112,7 @@ class Chat:
         return answer
 
     def _check_length(self, prompt: int, answer: int) -> None:
-        check_length(self._loaded.plan.directory, prompt, answer, self._warn_once, _BEGIN_ANEW)
+        check_length(self._loaded.plan, prompt, answer, self._warn_once, _BEGIN_ANEW)
 
     def _warn_once(self, note: str) -> None:
         if not self._warned:

@@ -187,7 +187,7 @@ def _does_not_fit(sizes: BlockSizes, devices: Sequence[Device], working: int) ->
         how, more = ", not even one at a time from disk,", "give `max_memory` or `context` otherwise, "
     return UnsupportedError(
         f"the model's {in_units(sizes.total)} in {len(sizes.layers)} layers (largest {in_units(largest)})"
-        f"{besides} do not fit{how} on {len(held)} devices with {room} free",
+        f"{besides} do not fit{how} on {len(held)} device{'s' * (len(held) > 1)} with {room} free",
         "`devices`",
         fix=f"{more}or load a smaller dtype with `dtype='bfloat16'`",
     )

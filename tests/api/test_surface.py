@@ -25,7 +25,7 @@ from internlm_zoo.downloads.selection import Selection
 from internlm_zoo.loading.directory import LoadRequest
 from internlm_zoo.settings import Settings
 
-_OF_GENERATE = {"model_or_dir", "prompt", "max_new_tokens", "raw", "max_memory", "stream"}
+_OF_GENERATE = {"model_or_dir", "prompt", "max_new_tokens", "raw", "context", "max_memory", "stream"}
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(name for name in package.__all__ if inspect.isfunction(getattr(package, name)))
@@ -88,9 +88,9 @@ def test_a_keyword_of_convert_is_a_field_of_what_it_makes_and_an_option():
         (
             "generate",
             ModelOptions,
-            {"model_or_dir", "prompt", "max_new_tokens", "raw", "max_memory", "stream"},
+            {"model_or_dir", "prompt", "max_new_tokens", "raw", "context", "max_memory", "stream"},
         ),
-        ("chat", ModelOptions, {"model_or_dir", "system", "max_new_tokens", "max_memory"}),
+        ("chat", ModelOptions, {"model_or_dir", "system", "max_new_tokens", "context", "max_memory"}),
         ("score", ModelOptions, {"model_or_dir", "conversation"}),
         ("scores", ModelOptions, {"model_or_dir", "conversations"}),
         ("smoke_test", DeviceOptions, {"model_or_dir", "miniature", "record", "strict"}),

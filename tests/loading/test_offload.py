@@ -98,14 +98,16 @@ def test_what_lies_on_disk_and_what_a_token_costs_is_said(zoo, directories):
     assert on_disk["read_bytes"] == on_disk["bytes"] == 1410816
     assert "layers 1 to 3 and the head stay on disk" in err and "up to 1.4 MB for each token" in err
     assert "disk, read by cpu" in zoo(*ask, "1.5MB")[1]
-    code, out, _ = zoo("generate", directories[CHAT, "hf"], "-p", "Hello", "--max-memory", "1.5MB", "--json")
+    say = ("generate", directories[CHAT, "hf"], "-p", "Hello", "--max-memory", "1.5MB", "--json")
+    code, out, err = zoo(*say, "--context", 30, "--max-new-tokens", 40)
     assert code == 0 and json.loads(out)["tokens"]
+    assert "memory was kept for 30, and --context keeps it for more" in err
 
 
 def test_named_devices_are_all_that_is_taken_and_the_refusal_names_the_disk(zoo, directories):
     ask = ("load", directories[CHAT, "hf"], "--plan", "--context", 20, "--max-memory")
     code, _, err = zoo(*ask, SOME, "--devices", "cpu")
-    assert code == 7 and "do not fit on 1 devices" in err and "disk" in err
+    assert code == 7 and "do not fit on 1 device with" in err and "disk" in err
     code, _, err = zoo(*ask, "400kB")
     assert code == 7 and "not even one at a time from disk" in err
     assert zoo(*ask, SOME, "--devices", "disk")[0] == zoo(*ask, SOME, "--devices", "disk,cpu")[0] == 2
@@ -117,6 +119,24 @@ sizes = st.builds(
     st.lists(st.integers(1, 50), min_size=1, max_size=5).map(tuple),
     st.integers(0, 50),
 )
+
+
+@pytest.mark.slow
+def test_what_is_timed_may_lie_on_disk(zoo, directories):
+    ask = (
+        "load",
+        directories[CHAT, "llama"],
+        "--max-memory",
+        "1.5MB",
+        "--context",
+        20,
+        "--bench",
+        1,
+        "--json",
+    )
+    code, out, err = zoo(*ask)
+    assert code == 0, err
+    assert [*json.loads(out)["taken"]] == ["load", "load, not mapped"]
 
 
 @settings(max_examples=60)
