@@ -320,6 +320,7 @@ def test_a_notebook_shows_one_output_that_is_replaced(world, monkeypatch):
     assert "from huggingface is wrong" in pages[-1]
 
 
+@pytest.mark.slow
 def test_the_guide_runs_as_it_is_written(tmp_path):
     pytest.importorskip("torch", reason="the guide loads a model")
     guide = (Path(__file__).parents[2] / "docs/python-api.md").read_text(encoding="utf-8")

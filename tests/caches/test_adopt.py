@@ -94,7 +94,7 @@ def test_the_cache_variable_of_the_hub_folder_counts_before_its_home(world: Worl
     assert world.download(source="huggingface").fetched_bytes == 0
 
 
-@pytest.mark.parametrize("below", ["models", "hub/models", "hub", "."])
+@pytest.mark.parametrize("below", ["models", "hub/models", pytest.param("hub", marks=pytest.mark.slow), "."])
 def test_the_layouts_of_older_modelscopes_are_known(world: World, below: str) -> None:
     world.environ["MODELSCOPE_CACHE"] = str(world.folder / "m")
     write(world.root / "acme/tiny-1.5b", FILES)

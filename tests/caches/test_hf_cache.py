@@ -159,6 +159,7 @@ def test_a_dry_run_shows_nothing(world: World) -> None:
     assert not cache(world).exists()
 
 
+@pytest.mark.slow
 def test_transformers_finds_the_model_offline(tmp_path: Path) -> None:
     """The same numbers as from the folder that the hub serves."""
     from internlm_zoo import convert

@@ -12,8 +12,10 @@ from tests.hubs.authority import Authority
 from tests.openmind import client_python, leading_to
 from tests.world import FILES, REPO, World, content_below
 
+MOVED = pytest.param({"XDG_CACHE_HOME": "elsewhere"}, id="moved", marks=pytest.mark.slow)
 
-@pytest.fixture(params=[{}, {"XDG_CACHE_HOME": "elsewhere"}], ids=["usual", "moved"])
+
+@pytest.fixture(params=[pytest.param({}, id="usual"), MOVED])
 def cache(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Path:
     """The release in the client's cache, as the client put it there."""
     authority = Authority(tmp_path)

@@ -104,6 +104,7 @@ def test_a_torn_partial_file_is_not_believed(
     assert content_below(world.download(source="modelscope").path) == content_below(world.root / REPO)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(hub: FaultyHub, world: World) -> None:
     hub.clear()
     hub.fault("slow", "model.safetensors", rate=40_000_000)

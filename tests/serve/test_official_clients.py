@@ -138,6 +138,7 @@ def test_modelscope(calls: Callable[..., dict[str, Any]], guarded: Server, tmp_p
         assert made[call].startswith("refused"), call
 
 
+@pytest.mark.slow
 def test_transformers_by_name_alone(calls: Callable[..., dict[str, Any]], root: Path, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

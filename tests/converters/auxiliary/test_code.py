@@ -57,6 +57,7 @@ def released(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_automodel_opens_what_carries_code_and_nothing_ran_before(zoo, tmp_path, src, released, monkeypatch):
     pytest.importorskip("transformers")
     ran, dst = tmp_path / "ran", tmp_path / "dst"

@@ -105,6 +105,7 @@ def test_killed_at_any_step_of_publishing_old_or_new_is_there_whole_and_a_rerun_
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.slow
 def test_where_names_cannot_be_exchanged_what_was_there_comes_back(tmp_path, src, wanted):
     """Between two renames the name is free; the next run, whatever it is asked, puts the old one back."""
     gaps = 0
