@@ -142,6 +142,10 @@ class _Bars:
             if room and one.total <= room:
                 bar.append("." * round((room - one.total) / scale), "dim")
             yield bar
+        offload = self.found.verdicts[0].offload if room else None
+        for where in ("gpu", "host", "disk") if offload else ():
+            sign = "w" if ascii_only else _PARTS["weights"][2]
+            yield Text(f"{where:>5}  ") + Text(sign * round(getattr(offload, where) / scale), "blue")
         signs = (f"{field[0] if ascii_only else sign} {told}" for field, (told, _, sign) in _PARTS.items())
         yield Text(f"       {'  '.join(signs)}{'  . free' if room else ''}\n", "dim")
 

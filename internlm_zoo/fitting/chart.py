@@ -28,14 +28,17 @@ def draw_fit(fit: Fit, path: Path) -> None:
     """
     figure_class, context = matplotlib_for(path)
     names = [f"stage {one.stage}" if fit.pp > 1 else "each rank" for one in fit.stages]
+    apart = _apart(fit)
+    height = 1.6 + 0.45 * (len(names) + len(apart))
     with context({"text.parse_math": False}):  # a name with $ in it is no formula
-        figure = figure_class(figsize=(8, 1.6 + 0.45 * len(names)), facecolor="white", layout="constrained")
+        figure = figure_class(figsize=(8, height), facecolor="white", layout="constrained")
         axes = figure.subplots()
         left = [0.0] * len(names)
         for field, (label, colour) in PARTS.items():
             sizes = [getattr(one, field) / _GB for one in fit.stages]
             axes.barh(names, sizes, left=left, label=label, color=colour)
             left = [start + size for start, size in zip(left, sizes, strict=True)]
+        axes.barh([*apart], [*apart.values()], color=PARTS["weights"][1], alpha=0.6)
         _draw_cards(axes, fit, 2 * max(left))
         axes.invert_yaxis()
         shape = f"{fit.batch} x {fit.context:,} tokens, {fit.dtype}"
@@ -46,6 +49,15 @@ def draw_fit(fit: Fit, path: Path) -> None:
         figure.legend(fontsize=7, ncols=len(PARTS), loc="outside lower center")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
+
+
+def _apart(fit: Fit) -> dict[str, float]:
+    """Weights in GB by where they lie, of a model that the one GPU asked about is too small for."""
+    found = fit.verdicts[0].offload if len(fit.verdicts) == 1 else None
+    if found is None:
+        return {}
+    sizes = {"on the GPU": found.gpu, "on the host": found.host, "on disk": found.disk}
+    return {where: size / _GB for where, size in sizes.items()}
 
 
 def _draw_cards(axes: Any, fit: Fit, limit: float) -> None:

@@ -78,12 +78,14 @@ def _filled(blocks: Sequence[int], limits: Sequence[float]) -> tuple[int, ...] |
 @dataclass(frozen=True)
 class Offload:
     """How one GPU runs a model that is too large for it. gpu_layers, host_layers, disk_layers: what it holds,
-    what the processor holds and computes, and what stays on disk. disk: bytes of these there, which are read
-    anew for each token."""
+    what the processor holds and computes, and what stays on disk. gpu, host: bytes of weights on each. disk:
+    bytes of the files that are read anew for each token."""
 
     gpu_layers: int
     host_layers: int
     disk_layers: int
+    gpu: int
+    host: int
     disk: int
 
 
@@ -97,5 +99,7 @@ def offload(network: Network, work: Workload, gpu: int, host: int) -> Offload | 
     if counts is None:
         return None
     (on_gpu, on_host), held = counts, sum(counts)
-    stored = ITEMSIZE[network.dtype or work.dtype]
-    return Offload(on_gpu, on_host, network.layers - held, sizes.beyond(held) * stored // work.itemsize)
+    whole, after_gpu, after_host = map(sizes.beyond, (0, on_gpu, held))
+    read = after_host * ITEMSIZE[network.dtype or work.dtype] // work.itemsize
+    layers_of = on_gpu, on_host, network.layers - held
+    return Offload(*layers_of, whole - after_gpu, after_gpu - after_host, read)

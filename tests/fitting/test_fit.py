@@ -153,6 +153,7 @@ def test_a_gpu_that_is_too_small_is_an_exit_code_and_says_what_would_do(zoo):
     code, out, _ = zoo("fit", "internlm2-20b", "--gpu-mem", "24GB", "--context", 8192, "--offline")
     assert code == 1
     assert "no" in out.split() and "2, 2 x 1" in out
+    assert re.search(r"^  gpu  \S+\n host  \n disk  \S+$", out, re.MULTILINE) and "read a token" in out
     code, out, _ = zoo("fit", "internlm2-20b", "--gpu-mem", "24GB", "--context", 8192, "--pp", 2, "--offline")
     assert code == 0 and "fits" in out.split()
 

@@ -188,6 +188,7 @@ def test_fit_says_of_a_gpu_and_a_host_what_a_plan_for_them_says(directories, tmp
         if count
     }
     assert found.disk == on_disk.read > 0
+    assert found.gpu + found.host == sum(part.nbytes for part in plan.placement.parts) - on_disk.nbytes
 
 
 def test_fit_has_no_word_of_a_disk_where_it_fits_or_ranks_share_it(tmp_path):
