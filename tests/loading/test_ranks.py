@@ -187,6 +187,8 @@ def test_under_torchrun_smoke_judges_by_golden_data_and_load_says_what_each_rank
     assert judged.returncode == 0, judged.stdout + judged.stderr
     (result,) = json.loads(judged.stdout)["results"]
     assert result["ok"] and "golden" in json.dumps(result)
+    kept = json.loads((directories[BASE, "original"] / ".internlm-zoo" / "smoke.json").read_text())
+    assert kept["outcome"] == "passed"
     placed = json.loads(torchrun(2, "load", directories[BASE, "llama"], *how).stdout)
     assert [part["rank"] for part in placed["parts"]] == [0, 1]
     assert placed["parts"][0]["bytes"] < 0.51 * 2 * placed["parameters"]
