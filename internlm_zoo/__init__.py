@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from internlm_zoo.api.catalogue import list_models as list_models
     from internlm_zoo.api.catalogue import lock as lock
     from internlm_zoo.api.catalogue import status as status
+    from internlm_zoo.api.chat import chat as chat
     from internlm_zoo.api.checkpoints import compare as compare
     from internlm_zoo.api.checkpoints import compare_logits as compare_logits
     from internlm_zoo.api.checkpoints import convert as convert
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from internlm_zoo.api.mirrors import diff_mirror as diff_mirror
     from internlm_zoo.api.mirrors import plan_mirror as plan_mirror
     from internlm_zoo.api.running import bench_load as bench_load
-    from internlm_zoo.api.running import chat as chat
     from internlm_zoo.api.running import generate as generate
     from internlm_zoo.api.running import load as load
     from internlm_zoo.api.running import plan_load as plan_load
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 # Where each name is.
 _HOMES = {
     "Cancelled": "internlm_zoo.errors",
+    "chat": "internlm_zoo.api.chat",
     "ConversionOptions": "converters.options",
     "fit": "internlm_zoo.api.fitting",
     "NotebookProgress": "internlm_zoo.display.notebook",
@@ -59,7 +60,7 @@ _HOMES = {
     **dict.fromkeys(("fingerprint", "inspect", "plan_conversion"), "internlm_zoo.api.checkpoints"),
     **dict.fromkeys(("download", "plan_download", "verify"), "internlm_zoo.api.downloads"),
     **dict.fromkeys(("apply_mirror", "diff_mirror", "plan_mirror"), "internlm_zoo.api.mirrors"),
-    **dict.fromkeys(("bench_load", "chat", "generate", "load"), "internlm_zoo.api.running"),
+    **dict.fromkeys(("bench_load", "generate", "load"), "internlm_zoo.api.running"),
     **dict.fromkeys(("plan_load", "score", "scores", "smoke_test"), "internlm_zoo.api.running"),
     **dict.fromkeys(("checkpoint_reader", "iter_tensors"), "internlm_zoo.api.training"),
 }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from converters.formats.access import is_directory
+from converters.saved import METADATA, SMOKE
 from internlm_zoo.cli.answers import CommandResult
 from internlm_zoo.cli.checkpoint_options import CheckpointOptions, GivenOptions, WeightsOptions, Workers
 from internlm_zoo.cli.flags import as_flags
 from internlm_zoo.cli.shell import Shell, verb
+from internlm_zoo.cli.stored import smoke_said, tested
 from internlm_zoo.cli.tables import TextTable, byte_count, figure, wide
 from internlm_zoo.errors import UsageError
 
@@ -100,8 +104,9 @@ def inspect(
     how = {**options.keywords(), "deep": deep, "fix_index": fix_index, "workers": workers}
     found = _in_flags(shell.call(zoo.inspect, target, **how))
     shell.note(*found.notes)
-    data = {"sound": found.sound, **vars(found)}
-    return CommandResult(data, _view(found), exit_code=0 if found.sound else 1)
+    smoke = smoke_said(Path(target)) if is_directory(target) else None
+    data = {"sound": found.sound, **vars(found), "smoke": smoke}
+    return CommandResult(data, _view(found, smoke), exit_code=0 if found.sound else 1)
 
 
 def _of_each(weights: list[str]) -> tuple[str | None, str | None]:
@@ -140,17 +145,19 @@ def _in_flags(found: Inspection) -> Inspection:
     return replace(found, findings=tuple(findings), notes=tuple(map(as_flags, found.notes)))
 
 
-def _view(found: Inspection) -> RenderableType:
+def _view(found: Inspection, smoke: Mapping[str, Any] | None) -> RenderableType:
     from rich.console import Group
 
     statistics = ("", _statistics(found)) if found.statistics else ()
     nothing = "nothing is wrong" if found.statistics else "nothing is wrong by the headers"
-    return Group(_facts(found), *statistics, "", _findings(found) if found.findings else nothing)
+    return Group(_facts(found, smoke), *statistics, "", _findings(found) if found.findings else nothing)
 
 
-def _facts(found: Inspection) -> TextTable:
+def _facts(found: Inspection, smoke: Mapping[str, Any] | None) -> TextTable:
     rows = [[name, _shown(fact.value), fact.origin] for name, fact in found.known.items()]
     rows += [["tokenizer", f"{file.size:,} tokens", file.name] for file in found.tokenizer]
+    if smoke:
+        rows.append(["smoke test", tested(smoke), f"{METADATA}/{SMOKE.file}"])
     files = "1 file" if found.files == 1 else f"{found.files} files"
     title = f"{found.name}: {byte_count(found.nbytes)} of weights in {files}"
     return TextTable(("What", wide("Value"), wide("Known from")), rows, title=title)

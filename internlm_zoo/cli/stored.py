@@ -49,8 +49,8 @@ def stored_line(one: StoredFacts) -> str:
     fetched = f"{one['format'] or UNKNOWN} from {one['hub']} at {one['revision'][:SHORT_REVISION]}"
     smoke = one["smoke"]
     said = f": {smoke['sentence']}" if smoke and smoke.get("current") else ""
-    tested = f"smoke test {_tested(smoke)}{said}" if smoke else "no smoke test"
-    return f"{fetched}, {byte_count(one['bytes'])}, fetched {_day(one['fetched'])}; {tested}"
+    smoked = f"smoke test {tested(smoke)}{said}" if smoke else "no smoke test"
+    return f"{fetched}, {byte_count(one['bytes'])}, fetched {_day(one['fetched'])}; {smoked}"
 
 
 def _facts(one: StoredRelease) -> StoredFacts:
@@ -58,11 +58,12 @@ def _facts(one: StoredRelease) -> StoredFacts:
     place = {"hub": release.hub, "repo": release.repo, "revision": release.revision, "format": release.format}
     written = datetime.fromtimestamp((one.path / METADATA / NAME).stat().st_mtime, timezone.utc)
     fetched = written.isoformat(timespec="seconds")
-    return {**place, "bytes": one.size, "fetched": fetched, "path": one.path, "smoke": _smoke(one.path)}
+    return {**place, "bytes": one.size, "fetched": fetched, "path": one.path, "smoke": smoke_said(one.path)}
 
 
-def _smoke(folder: Path) -> Mapping[str, Any] | None:
-    """current: whether the folder holds the files still that were tested."""
+def smoke_said(folder: Path) -> Mapping[str, Any] | None:
+    """What is kept beside a model, for `--json`. current: whether the folder holds the files still that were
+    tested."""
     try:
         record = read_smoke(folder)
     except UNREADABLE as error:
@@ -75,12 +76,13 @@ def _smoke(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _cells(one: StoredFacts) -> list[str]:
-    tested = _tested(one["smoke"]) if one["smoke"] else "-"
+    smoked = tested(one["smoke"]) if one["smoke"] else "-"
     place = [one["hub"], one["revision"][:SHORT_REVISION], _day(one["fetched"])]
-    return [one["format"] or UNKNOWN, byte_count(one["bytes"]), tested, *place]
+    return [one["format"] or UNKNOWN, byte_count(one["bytes"]), smoked, *place]
 
 
-def _tested(smoke: Mapping[str, Any]) -> str:
+def tested(smoke: Mapping[str, Any]) -> str:
+    """In few words."""
     if "error" in smoke:
         return "unreadable"
     outcome = _OUTCOMES[smoke["outcome"]] if smoke["current"] else "of other files"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -135,8 +136,9 @@ def _load(environment: Environment, model: str) -> Outcome:
 
 
 def _smoke(environment: Environment, model: str) -> Outcome:
-    settings = environment.settings("user")
-    for directory in (BUNDLED / model, environment.work(model) / "hf"):
+    settings, work = environment.settings("user"), environment.work(model)
+    shipped = shutil.copytree(BUNDLED / model, work / "shipped")  # a smoke test keeps its result there
+    for directory in (shipped, work / "hf"):
         result = smoke_test(directory, settings=settings, devices=_DEVICES, known_as=model)
         _require(result.ok, result.sentence, str(directory))
     return Outcome(result.sentence)

@@ -71,6 +71,8 @@ def test_the_store_shows_the_result_until_its_files_change(zoo, stored):
 def test_a_folder_of_ones_own_keeps_it_and_counts_as_untouched(zoo, folder, tmp_path):
     assert zoo("smoke", folder, "--as", REWARD)[0] == 1
     assert kept(folder)["outcome"] == "failed" and kept(folder)["schema"] == 1
+    assert json.loads(zoo("inspect", folder, "--json")[1])["smoke"]["outcome"] == "failed"
+    assert "failed 20" in zoo("inspect", folder)[1]
     report = json.loads(zoo("verify", folder, "--quick", "--json")[1])["folders"][0]
     assert (report["extra"], report["added"], report["wrong"]) == ([], [], [])
     assert zoo("convert", folder, tmp_path / "hf", "--to", "hf")[0] == 0
