@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from internlm_zoo.api.running import plan_load as plan_load
     from internlm_zoo.api.running import score as score
     from internlm_zoo.api.running import scores as scores
-    from internlm_zoo.api.running import smoke_test as smoke_test
+    from internlm_zoo.api.smoke import smoke_miniatures as smoke_miniatures
+    from internlm_zoo.api.smoke import smoke_test as smoke_test
     from internlm_zoo.api.training import checkpoint_reader as checkpoint_reader
     from internlm_zoo.api.training import iter_tensors as iter_tensors
     from internlm_zoo.display.notebook import NotebookProgress as NotebookProgress
@@ -61,7 +62,8 @@ _HOMES = {
     **dict.fromkeys(("download", "plan_download", "verify"), "internlm_zoo.api.downloads"),
     **dict.fromkeys(("apply_mirror", "diff_mirror", "plan_mirror"), "internlm_zoo.api.mirrors"),
     **dict.fromkeys(("bench_load", "generate", "load"), "internlm_zoo.api.running"),
-    **dict.fromkeys(("plan_load", "score", "scores", "smoke_test"), "internlm_zoo.api.running"),
+    **dict.fromkeys(("plan_load", "score", "scores"), "internlm_zoo.api.running"),
+    **dict.fromkeys(("smoke_miniatures", "smoke_test"), "internlm_zoo.api.smoke"),
     **dict.fromkeys(("checkpoint_reader", "iter_tensors"), "internlm_zoo.api.training"),
 }
 __all__ = sorted(_HOMES)

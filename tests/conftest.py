@@ -100,6 +100,7 @@ def zoo(capsys, monkeypatch, tmp_path):
     import internlm_zoo.cli.download
     import internlm_zoo.cli.fit
     import internlm_zoo.cli.models
+    import internlm_zoo.cli.smoke
     from internlm_zoo.cli.shell import run
 
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
@@ -111,7 +112,7 @@ def zoo(capsys, monkeypatch, tmp_path):
         return code, out.out, out.err
 
     cli = internlm_zoo.cli
-    assert all((cli.checkpoints, cli.convert, cli.download, cli.fit, cli.models))
+    assert all((cli.checkpoints, cli.convert, cli.download, cli.fit, cli.models, cli.smoke))
     return call
 
 

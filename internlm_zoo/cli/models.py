@@ -1,4 +1,4 @@
-"""Commands on a model that runs: load, generate, score, smoke."""
+"""Commands on a model that runs: load, generate, score."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import typer
 
 from converters.formats.jsontext import json_value
 from internlm_zoo.cli.answers import CommandResult
-from internlm_zoo.cli.checkpoint_options import Context, DeviceOptions, MaxMemory, ModelOptions, TargetModel
-from internlm_zoo.cli.flags import as_flags
+from internlm_zoo.cli.checkpoint_options import Context, MaxMemory, ModelOptions, TargetModel
 from internlm_zoo.cli.live import LiveText, Notes
 from internlm_zoo.cli.shell import Shell, verb
 from internlm_zoo.cli.tables import UNKNOWN, Column, TextTable, figure, wide
-from internlm_zoo.errors import NotFoundError, UsageError, ZooError
+from internlm_zoo.errors import NotFoundError, UsageError
 from internlm_zoo.fs.homes import require_here
 from internlm_zoo.fs.user_files import content_given
 
@@ -25,10 +24,8 @@ if TYPE_CHECKING:
     from internlm_zoo.loading.bench import LoadBench
     from internlm_zoo.loading.load import LoadPlan
     from internlm_zoo.loading.placement import DevicePart
-    from internlm_zoo.smoke.result import SmokeResult
 
 Conversation = list[dict[str, str]]
-_SMOKE = "internlm-zoo smoke internlm2-chat-7b, or internlm-zoo smoke --all --miniature"
 _MOST = 16 << 20  # bytes of a conversation
 
 
@@ -120,50 +117,6 @@ def score(
     return CommandResult(data, [f"{value:.4f}" for value in scores])
 
 
-@verb("smoke", example="internlm-zoo smoke --all --miniature")
-def smoke(
-    shell: Shell,
-    options: DeviceOptions,
-    model: Annotated[str | None, typer.Argument(help="Registry name or directory.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every model of the registry.")] = False,
-    miniature: Annotated[bool, "A small random model of the same layout; no download."] = False,
-    strict: Annotated[bool, "A model that cannot be judged has failed."] = False,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            "--record", metavar="FILE", help="A new overlay for what passages cost it, if it passes."
-        ),
-    ] = None,
-) -> CommandResult:
-    """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
-
-    Exits with 1 if a model fails; its line says why, and which mistake was made where one explains it. One
-    that cannot be judged fails with --strict alone."""
-    if every == (model is not None):
-        raise UsageError("name one model or directory, or all of them", "smoke", _SMOKE)
-    if (options.known_as or options.weights) and (every or miniature):
-        raise UsageError(
-            "--as and --weights say what one directory holds", "smoke", "leave them out, or name it"
-        )
-    if record and every:
-        raise UsageError("it records one model", "--record", "name a model instead of --all")
-    require_here()
-    how = {**options.keywords(), "miniature": miniature, "strict": strict, "record": record}
-    how |= {"settings": shell.settings, "progress": Notes(shell)}
-    results = []
-    with shell.progress() as progress:
-        for name in [model] if model else _every_model(shell):
-            progress.start(name, None)
-            results.append(_judge(name, how, alone=not every))
-            progress.finish(name)
-    failed = sum(not result.ok for result in results)
-    unjudged = sum(result.ok and not result.judged for result in results)
-    passed = len(results) - failed - unjudged
-    shell.note(f"{passed} of {len(results)} pass" + (f", {unjudged} cannot be judged" if unjudged else ""))
-    data = {"passed": passed, "failed": failed, "unjudged": unjudged, "results": results}
-    return CommandResult(data, _verdicts(results), exit_code=int(failed > 0))
-
-
 def _speed(answer: Answer) -> str:
     rate = "" if answer.rate is None else f", {answer.rate:.1f} a second"
     first = f"{answer.first:.1f} s of it for the prompt's {answer.prompt_tokens}"
@@ -207,25 +160,6 @@ def _is_turn(value: object) -> bool:
         and value.keys() == {"role", "content"}
         and all(isinstance(text, str) for text in value.values())
     )
-
-
-def _every_model(shell: Shell) -> list[str]:
-    from internlm_zoo import list_models
-
-    return [model.name for model in list_models(settings=shell.settings)]
-
-
-def _judge(name: str, how: dict[str, Any], *, alone: bool) -> SmokeResult:
-    """One of many that cannot be tried is a line among the others."""
-    from internlm_zoo import smoke_test
-    from internlm_zoo.smoke.result import Check, conclude
-
-    try:
-        return smoke_test(name, **how)
-    except ZooError as error:
-        if alone:
-            raise
-        return conclude(name, [Check("loading", False, as_flags(f"not tried: {error}"))])
 
 
 def _timed(bench: LoadBench) -> CommandResult:
@@ -275,14 +209,3 @@ def _holds(part: DevicePart) -> str:
     layers = f"layer {part.first}" if one else f"layers {part.first} to {part.stop - 1}"
     ends = ["embedding"] * part.embedding, ["norm", "head"] * part.head
     return ", ".join([*ends[0], layers, *ends[1]])
-
-
-def _verdicts(results: list[SmokeResult]) -> TextTable:
-    from rich.text import Text
-
-    passed, failed = Text("pass", style="green"), Text("FAIL", style="bold red")
-    marks = {(True, True): passed, (True, False): Text("?", style="yellow")}
-    rows = [
-        (marks.get((result.ok, result.judged), failed), result.model, result.sentence) for result in results
-    ]
-    return TextTable(("", "model", wide("found")), rows)

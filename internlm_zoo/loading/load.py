@@ -157,8 +157,8 @@ def _room_of_all(ranks: Ranks, need: Need, ways: Sequence[Sequence[Device]], roo
     return Room(Placement(parts), least.context, least.note)
 
 
-def execute(plan: LoadPlan) -> Loaded:
-    """Read the weights onto the devices of the plan, and the tokenizer beside them.
+def execute(plan: LoadPlan, *, tokenizer: bool = True) -> Loaded:
+    """Read the weights onto the devices of the plan, and the tokenizer beside them, if it is wanted.
 
     Raises UnsupportedError for a device that is not here, IntegrityError for a tensor missing or too many,
     and for ranks of which one has other weights than the first.
@@ -168,11 +168,13 @@ def execute(plan: LoadPlan) -> Loaded:
     if plan.ranks:
         check_same_weights(plan.ranks, plan.directory.checkpoint)
         mesh = plan.ranks.mesh()
-    model, tokenizer = agreed(plan.ranks, lambda: _read(plan, mesh))
-    return Loaded(model, tokenizer, plan, time.perf_counter() - start)
+    model, found = agreed(plan.ranks, lambda: _read(plan, mesh, tokenizer=tokenizer))
+    return Loaded(model, found, plan, time.perf_counter() - start)
 
 
-def _read(plan: LoadPlan, mesh: DeviceMesh | None) -> tuple[PreTrainedModel, ConfinedTokenizer | None]:
+def _read(
+    plan: LoadPlan, mesh: DeviceMesh | None, *, tokenizer: bool
+) -> tuple[PreTrainedModel, ConfinedTokenizer | None]:
     from internlm_zoo.loading.build import build_model
     from internlm_zoo.loading.memory import check_present
     from internlm_zoo.loading.sandbox.process import warm_up
@@ -180,11 +182,11 @@ def _read(plan: LoadPlan, mesh: DeviceMesh | None) -> tuple[PreTrainedModel, Con
 
     check_present([part.computes for part in plan.here.parts])
     directory = plan.directory
-    if has_tokenizer(directory):
+    if tokenizer and has_tokenizer(directory):
         warm_up()  # it imports for half a second, meanwhile the model is built
     with naming_models(directory.registry, directory.model, lambda: directory.checkpoint):
         model = build_model(directory.checkpoint, plan.here, plan.dtype, mmap=plan.mmap, mesh=mesh)
-    return model, find_tokenizer(directory)
+    return model, find_tokenizer(directory) if tokenizer else None
 
 
 def load_model(request: LoadRequest, *, settings: Settings, progress: Progress | None = None) -> Loaded:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,25 @@ from converters.geometry.cells import Cell, Grid, cells_of_file
 from converters.layouts.llama import REWARD_READS
 from converters.layouts.table import Layout
 
-DTYPE = "BF16"
+# Element type -> its 16 bits of float32 values: the upper half of a float32 is the bfloat16 next to it
+# towards zero.
+_BITS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "BF16": lambda values: (values.view(np.uint32) >> 16).astype("<u2"),
+    "F16": lambda values: values.astype("<f2"),
+}
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """facts: what its config says, by fact name. sizes: extent of every axis. choices: of the layout."""
+    """facts: what its config says, by fact name. sizes: extent of every axis. choices: of the layout. dtype:
+    of its elements, BF16 or F16."""
 
     layout: Layout
     facts: Mapping[str, Any]
     sizes: Mapping[str, int]
     choices: Mapping[str, object]
     grid: Grid
+    dtype: str = "BF16"
 
 
 def write_random(blueprint: Blueprint, target: Path) -> None:
@@ -48,19 +55,20 @@ def write_random(blueprint: Blueprint, target: Path) -> None:
     grid = blueprint.grid
     held = {place: list(cells_of_file(rows, blueprint.sizes, grid, *place)) for place in grid.places}
     parts = {
-        place: [TensorSpec(cell.name, DTYPE, cell.shape) for cell in cells] for place, cells in held.items()
+        place: [TensorSpec(cell.name, blueprint.dtype, cell.shape) for cell in cells]
+        for place, cells in held.items()
     }
     files = layout.container.files(parts, Extras(config))
     layout.container.write_config(target, config, files)
     for file in files:
-        _write(target / file.name, file.layout, held[file.place])
+        _write(target / file.name, file.layout, held[file.place], blueprint.dtype)
 
 
-def _write(path: Path, layout: FileLayout, held: Sequence[Cell]) -> None:
+def _write(path: Path, layout: FileLayout, held: Sequence[Cell], dtype: str) -> None:
     cells = {cell.name: cell for cell in held}
     content, crcs = bytearray(layout.size), {}
     for span in layout.spans:
-        data = _draw(cells[span.name])
+        data = _BITS[dtype](_draw(cells[span.name])).tobytes()
         content[span.offset : span.offset + span.nbytes] = data
         crcs[span.name] = zlib.crc32(data)
     for offset, data in layout.fixed + layout.finalize(crcs):
@@ -68,8 +76,8 @@ def _write(path: Path, layout: FileLayout, held: Sequence[Cell]) -> None:
     path.write_bytes(content)
 
 
-def _draw(cell: Cell) -> bytes:
-    """bfloat16 bytes, uniform with variance 1 over the row's length; norms and biases near 1 and 0.
+def _draw(cell: Cell) -> np.ndarray:
+    """float32 values, uniform with variance 1 over the row's length; norms and biases near 1 and 0.
 
     What every rank holds alike is drawn without the rank."""
     place = (0 if cell.replicated else cell.rank, cell.stage)
@@ -79,5 +87,4 @@ def _draw(cell: Cell) -> bytes:
     values = random.random(cell.shape, np.float32) * (2 * width) - width
     if vector and not cell.name.endswith("bias"):
         values += 1
-    # The upper half of a float32 is the bfloat16 next to it towards zero.
-    return (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+    return values

@@ -16,6 +16,7 @@ import internlm_zoo.cli.download
 import internlm_zoo.cli.lock
 import internlm_zoo.cli.mirror
 import internlm_zoo.cli.models
+import internlm_zoo.cli.smoke
 from internlm_zoo.downloads.on_demand import find_model
 from internlm_zoo.errors import NotFoundError
 from internlm_zoo.registry import read_registry

@@ -20,7 +20,7 @@ def no_search(monkeypatch):
 @pytest.fixture
 def smoke(capsys, monkeypatch, tmp_path):
     """`internlm-zoo smoke ARGS --json`: gives (exit code, the one result or the error)."""
-    import internlm_zoo.cli.models
+    import internlm_zoo.cli.smoke
     from internlm_zoo.cli.shell import run
 
     monkeypatch.setenv("INTERNLM_ZOO_HOME", str(tmp_path / "home"))
@@ -31,5 +31,5 @@ def smoke(capsys, monkeypatch, tmp_path):
         document = json.loads(capsys.readouterr().out)
         return code, document["results"][0] if "results" in document else document["error"]
 
-    assert internlm_zoo.cli.models
+    assert internlm_zoo.cli.smoke
     return call

@@ -1,4 +1,4 @@
-"""Every registry model in small goes the whole way, and a fault on the way is noticed."""
+"""Every registry model in small is what it is in large, but for its size."""
 
 from __future__ import annotations
 
@@ -7,38 +7,9 @@ import pytest
 import converters
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.miniature import draw_miniature, smoke_miniature
+from internlm_zoo.smoke.miniature import draw_miniature
 
 REGISTRY = load_registry(Settings.from_environment({}))
-# One of each family, kind of head grouping and route.
-SOME = (
-    "internlm-chat-20b",
-    "internlm2-1.8b",
-    "internlm2-chat-20b",
-    "internlm2-1.8b-reward",
-    "internlm2.5-7b-chat",
-    "internlm3-8b-instruct",
-    "demo-internlm2-chat",
-)
-
-
-def settings(tmp_path):
-    return Settings(home=tmp_path / "home", offline=True)
-
-
-@pytest.mark.parametrize("name", SOME)
-def test_a_miniature_of_each_kind_goes_there_and_back(name, tmp_path):
-    result = smoke_miniature(name, settings=settings(tmp_path), devices=["cpu", "cpu"])
-    assert result.ok, result.sentence
-    start = "hf -> llama -> hf" if "reward" in name or "internlm3" in name else "original -> hf -> original"
-    assert start in result.sentence
-
-
-@pytest.mark.slow
-def test_all_models_of_the_registry_have_one_that_passes(tmp_path):
-    results = [smoke_miniature(name, settings=settings(tmp_path)) for name in REGISTRY.models]
-    assert [result.sentence for result in results if not result.ok] == []
-    assert len(results) == len(REGISTRY.models) >= 30
 
 
 @pytest.mark.parametrize("name", REGISTRY.models)
@@ -56,6 +27,7 @@ def test_a_miniature_keeps_grouping_biases_vocabulary_and_rotary_base(name, tmp_
     )
     assert facts["rope_theta"] == (shape.rope_theta or 10000)
     assert ("reward.weight" in made.tensors) == (model.kind == "reward")
+    assert set(made.dtypes) == {"F16" if model.released_config.get("torch_dtype") == "float16" else "BF16"}
 
 
 def test_the_same_model_is_drawn_to_the_same_bytes(tmp_path):
@@ -76,11 +48,6 @@ def test_torch_reads_what_was_drawn_and_no_two_ranks_hold_the_same_heads(tmp_pat
     assert one.keys() == other.keys()
     assert not torch.equal(one["blocks.0.mixer.Wqkv.weight"], other["blocks.0.mixer.Wqkv.weight"])
     assert torch.equal(one["blocks.0.norm1.weight"], other["blocks.0.norm1.weight"])
-
-
-def test_the_command_prints_a_line_per_model_and_counts_them(smoke, tmp_path):
-    code, result = smoke("demo-internlm-base", "--miniature")
-    assert (code, result["ok"], result["model"]) == (0, True, "demo-internlm-base")
 
 
 def test_all_without_a_way_to_get_them_has_a_line_for_each_and_fails(smoke, monkeypatch, tmp_path, capsys):

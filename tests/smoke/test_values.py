@@ -141,10 +141,3 @@ def test_random_weights_of_any_kind_fail_as_such(smoke, directories, tmp_path, k
     code, result = smoke(folder)
     assert code == 1
     assert "the weights are random" in result["sentence"]
-
-
-@pytest.mark.slow
-def test_a_miniatures_values_are_looked_at_and_may_be_random(smoke):
-    code, result = smoke("demo-internlm2-chat", "--miniature")
-    assert code == 0, result["sentence"]
-    assert "values" in [check["name"] for check in result["checks"]]

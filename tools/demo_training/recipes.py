@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from internlm_zoo.smoke.reference import InternLM, InternLM2, ReferenceShape
+
 from . import text, tokenizer
-from .model import InternLM, InternLM2, Shape
 from .training import Schedule
 
 
@@ -20,8 +21,8 @@ class Recipe:
 
     name: str
     family: str
-    build: Callable[[Shape], nn.Module]
-    shape: Shape
+    build: Callable[[ReferenceShape], nn.Module]
+    shape: ReferenceShape
     specials: Mapping[str, str]
     epoch: Callable[[random.Random], list[str]]
     schedule: Schedule
@@ -68,7 +69,7 @@ BASE = Recipe(
     name="demo-internlm-base",
     family="internlm",
     build=InternLM,
-    shape=Shape(vocab=1792),
+    shape=ReferenceShape(vocab=1792, bias=True),
     specials=tokenizer.INTERNLM_SPECIALS,
     epoch=text.base_epoch,
     schedule=Schedule(steps=1600),
@@ -81,7 +82,7 @@ CHAT = Recipe(
     name="demo-internlm2-chat",
     family="internlm2",
     build=InternLM2,
-    shape=Shape(vocab=2048, kv_heads=4, rope_base=1e6),
+    shape=ReferenceShape(vocab=2048, kv_heads=4, rope_base=1e6, pairs=True),
     specials=tokenizer.INTERNLM2_SPECIALS,
     epoch=text.chat_epoch,
     schedule=Schedule(steps=1600),
