@@ -86,6 +86,12 @@ def test_a_small_device_gets_fewer_layers_than_a_large_one():
     assert [len(part.layers) for part in parts] == [3, 7]
 
 
+def test_a_cpu_behind_an_accelerator_has_as_few_layers_as_can_be():
+    for card, held in ((40, 4), (1000, 9)):
+        parts = place(BlockSizes(0, (10,) * 10, 0), [Device("cuda:0", card), Device("cpu", 1000)]).parts
+        assert [len(part.layers) for part in parts] == [held, 10 - held]
+
+
 def test_a_refusal_names_what_is_needed_and_what_is_free():
     with pytest.raises(UnsupportedError) as refused:
         place(BlockSizes(2_000_000, (10_000_000,) * 4, 2_000_000), devices(2, 15_000_000))

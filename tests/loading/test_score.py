@@ -146,3 +146,12 @@ def test_smoke_fails_a_reward_model_of_random_weights(reward, zoo):
     (result,) = json.loads(out)["results"]
     assert code == 1 and "the weights are random" in result["sentence"]
     assert "right answers" in result["checks"][-1]["sentence"]
+
+
+def test_the_score_is_the_same_where_layers_stay_on_disk(reward, tmp_path):
+    ask = {"context": 64, "settings": home_of(tmp_path)}
+    whole = zoo.plan_load(reward / "hf", **ask)
+    room = max(part.nbytes for part in whole.placement.parts) * 4 // 5
+    plan = zoo.plan_load(reward / "hf", max_memory=room, **ask)
+    assert plan.placement.on_disk and plan.placement.on_disk.head
+    assert zoo.score(plan, TURNS) == zoo.score(whole, TURNS)
