@@ -3,6 +3,7 @@ number of models, for what it takes is its imports."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,7 +16,7 @@ from internlm_zoo.errors import IntegrityError, NetworkError, ZooError
 from internlm_zoo.loading.directory import LoadRequest, open_directory
 from internlm_zoo.loading.generate import all_logits
 from internlm_zoo.loading.load import execute, plan_directory, ranks_for
-from internlm_zoo.loading.ranks import TENSOR, agreed, told
+from internlm_zoo.loading.ranks import TENSOR, Ranks, agreed, answering, told
 from internlm_zoo.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class SecondRank:
         if self._process is None:
             self._begun += 1
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, self._place], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                [sys.executable, "-c", _RUN, self._place], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
             )
 
     def logits(self, asked: SharedForward) -> torch.Tensor:
@@ -62,14 +63,23 @@ class SecondRank:
         self.start()
         try:
             if not self._joined:
+                self._wait()
                 _join(self._place, 0)
                 self._joined = True
-            _exchanged(asked)
-            return _share(asked)
+            with answering(Ranks(0, SIZE, "cpu", SIZE)):
+                _exchanged(asked)
+                return _share(asked)
         except BaseException as error:
             if not isinstance(error, ZooError) or isinstance(error, NetworkError):
                 self.close()  # else both have failed, and agree to go on
             raise
+
+    def _wait(self) -> None:
+        """Until it is there, for who joins a group waits long for the others. Raises NetworkError if it
+        ended."""
+        assert self._process is not None and self._process.stdout is not None
+        if not self._process.stdout.read(1):
+            raise NetworkError("the second rank ended before it was there", "`parallel`")
 
     def close(self) -> None:
         """End it."""
@@ -93,6 +103,8 @@ def serve(place: str) -> None:
     import torch
 
     torch.set_num_threads(1)
+    os.write(1, b"!")
+    os.dup2(2, 1)  # libraries print there
     _join(place, 1)
     with suppress(RuntimeError):  # of torch.distributed: nobody is there any more
         while True:

@@ -138,6 +138,52 @@ worker.travel = lambda one: os.kill(os.getpid(), 9) if one.model.name == {BASE!r
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("begins", "says"),
+    [
+        ("", "the second rank ended before it was there"),
+        ("import os, sys; os.write(1, b'!'); rank._join(sys.argv[1], 1)", "another of the 2 ranks has ended"),
+    ],
+)
+def test_a_second_rank_that_ends_fails_the_step_that_needs_it(begins, says, monkeypatch, smoke, temporary):
+    rank = "import internlm_zoo.smoke.second_rank as rank"
+    monkeypatch.setattr(workers, "_RUN", f"{rank}; rank._RUN = {f'{rank}; {begins}'!r}; {workers._RUN}")
+    code, result = smoke(BASE, "--miniature")
+    assert code == 1 and result["checks"][-1]["name"] == "tp 2"
+    assert says in result["sentence"]
+
+
+def test_without_torch_it_says_what_to_install(monkeypatch, smoke, temporary):
+    monkeypatch.setattr(workers, "_RUN", f"import sys; sys.modules['torch'] = None; {workers._RUN}")
+    code, error = smoke("--all", "--miniature")
+    assert code == 7 and "needs torch, which is not installed" in error["what"]
+    assert "internlm-zoo[torch]" in error["fix"]
+    assert list(temporary.iterdir()) == []
+
+
+def test_on_a_terminal_a_bar_counts_the_models_and_elsewhere_there_is_a_line_for_each():
+    code = (
+        "from pathlib import Path\n"
+        "from internlm_zoo.cli.models_progress import counting_models\n"
+        "from internlm_zoo.cli.shell import Shell\n"
+        "from internlm_zoo.settings import Settings\n"
+        "with counting_models(Shell(Settings(Path()))) as progress:\n"
+        "    progress.plan(2, None)\n"
+        "    for name in ('one', 'two'):\n"
+        "        progress.start(name, None)\n"
+        "        progress.finish(name)\n"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == "1 of 2: one\n2 of 2: two\n"
+    ours, theirs = os.openpty()
+    env = {**os.environ, "TERM": "xterm"}
+    subprocess.run(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs, check=True)
+    os.close(theirs)
+    drawn = os.read(ours, 1 << 16).decode()
+    assert "2/2" in drawn and "\x1b[" in drawn and "2 of 2" not in drawn
+
+
+@pytest.mark.slow
 def test_interrupted_it_ends_with_all_its_processes_and_leaves_nothing(tmp_path, temporary):
     env = {**os.environ, "PYTHONPATH": os.getcwd(), "INTERNLM_ZOO_HOME": str(tmp_path / "home")}
     process = subprocess.Popen(
