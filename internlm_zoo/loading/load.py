@@ -139,8 +139,9 @@ def _ways(
     devices: Sequence[str] | None, most: int | Mapping[str, int] | None, ranks: Ranks | None
 ) -> list[tuple[Device, ...]]:
     """Rows of devices to try, one after the other; a rank has one, and its part of the machine's memory."""
-    from internlm_zoo.loading.memory import default_ways, devices_here
+    from internlm_zoo.loading.memory import default_ways, devices_here, limits_here
 
+    most = limits_here(most)
     if ranks is None:
         return [limited(devices_here(names), most) for names in ([devices] if devices else default_ways())]
     (device,) = devices_here([ranks.device])

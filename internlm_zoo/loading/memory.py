@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from internlm_zoo.errors import UnsupportedError, UsageError
@@ -10,6 +10,9 @@ from internlm_zoo.loading.placement import DISK, Device
 
 if TYPE_CHECKING:
     import torch
+
+_SINGLE = ("cpu", "mps")
+"""Types of which there is one device."""
 
 
 def devices_here(names: Sequence[str]) -> tuple[Device, ...]:
@@ -19,11 +22,25 @@ def devices_here(names: Sequence[str]) -> tuple[Device, ...]:
     Raises UsageError for what torch does not call a device, and for a disk that is not the last of several.
     """
     *others, last = names or ("",)
-    if DISK in others or names == [DISK]:
+    if DISK in others or (last == DISK and not others):
         what = "layers on disk are computed by a device that is named before it"
         raise UsageError(what, "`devices`", "cpu,disk, say: the disk is the last")
-    found = tuple(Device(name, _free(name)) for name in others)
-    return (*found, Device(last, None if last == DISK else _free(last)))
+    return tuple(Device(name, None if name == DISK else _free(name)) for name in map(called, (*others, last)))
+
+
+def called(name: str, where: str = "`devices`") -> str:
+    """The name that a device goes by here: cuda is cuda:0. Raises UsageError as `parse_device`."""
+    if name == DISK:
+        return name
+    device = parse_device(name, where)
+    return device.type if device.type in _SINGLE else f"{device.type}:{device.index or 0}"
+
+
+def limits_here(most: int | Mapping[str, int] | None) -> int | Mapping[str, int] | None:
+    """By the names that devices go by. Raises UsageError for what is no device."""
+    if not isinstance(most, Mapping):
+        return most
+    return {called(name, "`max_memory`"): size for name, size in most.items()}
 
 
 def default_ways() -> tuple[tuple[str, ...], ...]:
@@ -66,16 +83,16 @@ def _free(name: str) -> int | None:
     return None
 
 
-def parse_device(name: str) -> torch.device:
+def parse_device(name: str, where: str = "`devices`") -> torch.device:
     """Raises UsageError for what torch does not call a device, or what holds no numbers."""
     import torch
 
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"'{name}' is not a device", "`devices`", fix="cpu, cuda:0, cuda:1, mps") from error
+        raise UsageError(f"'{name}' is not a device", where, fix="cpu, cuda:0, cuda:1, mps") from error
     if device.type == "meta":
-        raise UsageError("'meta' holds no numbers, so nothing can run on it", "`devices`", fix="cpu, cuda:0")
+        raise UsageError("'meta' holds no numbers, so nothing can run on it", where, fix="cpu, cuda:0")
     return device
 
 

@@ -83,6 +83,10 @@ def test_load_plans_within_max_memory_and_says_the_cache(zoo, directories):
     code, out, _ = zoo(*ask, "1MB", "--context", 100)
     assert code == 7 and "1.0 MB free" in json.loads(out)["error"]["what"]
     assert zoo(*ask, "cuda:0=much")[0] == 2
+    code, out, _ = zoo(*ask, "gpu=1MB")
+    assert code == 2 and json.loads(out)["error"]["where"] == "--max-memory"
+    code, out, _ = zoo(*ask, "cuda=1.2MB,cuda:1=20MB", "--context", 100)
+    assert code == 0 and json.loads(out)["parts"][0]["free_bytes"] == 1_200_000, "cuda is cuda:0"
 
 
 def test_a_plan_fetches_headers_and_stores_nothing(zoo, hub, tmp_path):
