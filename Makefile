@@ -11,7 +11,7 @@ DOCS_STAMP := $(DOCS)/.installed
 
 needs_python = $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, $(1)) else "this needs Python 3.$(1) or newer; try: make PYTHON=python3.$(1) ...")'
 
-.PHONY: demo test test-all test-loaded bench bench-convert bench-download fault-table kill-table fit-table engine-matrix fuzz lint coverage docs wheel clients clean
+.PHONY: demo test test-all test-loaded bench bench-convert bench-download fault-table kill-table fit-table share-table engine-matrix fuzz lint coverage docs wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -57,6 +57,9 @@ kill-table: $(STAMP)
 # DEVICE: cpu or cuda:0
 fit-table: $(STAMP)
 	$(BIN)/python tools/fit_table.py $(if $(DEVICE),--device $(DEVICE))
+
+share-table: $(STAMP)
+	$(BIN)/python tools/share_table.py
 
 # FUZZ: options and names of readers, see tests/fuzz/__main__.py
 fuzz: $(STAMP)

@@ -33,6 +33,7 @@ def main(asked: str) -> None:
         name: _refused(zoo, path if rank == 1 else how["sound"], settings)
         for name, path in how["wrong"].items()
     }
+    refused["staged"] = _refused(zoo, how["models"]["reward"][0][0], settings, pp=2)
     torch.save({"models": models, "refused": refused}, Path(how["home"]) / f"rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -60,9 +61,9 @@ def _of_model(zoo: Any, folder: str, asks: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refused(zoo: Any, folder: str, settings: Any) -> tuple[str, int]:
+def _refused(zoo: Any, folder: str, settings: Any, pp: int = 1) -> tuple[str, int]:
     try:
-        zoo.load(folder, parallel="tensor", settings=settings)
+        zoo.load(folder, parallel="tensor", pp=pp, settings=settings)
     except zoo.ZooError as error:
         return str(error), error.exit_code
     return "nothing", 0

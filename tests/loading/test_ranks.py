@@ -153,6 +153,11 @@ def test_where_one_rank_fails_all_do_and_say_which_and_why(ranks):
     assert said.startswith("on rank 1: ") and "absent" in said
 
 
+def test_stages_of_a_reward_model_are_refused_on_all_ranks(ranks):
+    for said, code in (rank["refused"]["staged"] for rank in ranks):
+        assert code == 7 and said.startswith("transformers divides no reward model into stages")
+
+
 def test_a_rank_that_has_another_model_is_named_before_any_weight_is_read(ranks):
     for rank in (one["refused"] for one in ranks):
         another, code = rank["another"]
