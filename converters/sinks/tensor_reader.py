@@ -25,6 +25,7 @@ from converters.planning.plan import standalone
 from converters.sinks.splice import splice
 from converters.source.checkpoint import Checkpoint
 from converters.source.gather import Bytes, Sources
+from converters.source.tied import EMBEDDING
 from converters.streaming.stream import Stream, check_replicas
 from converters.system.mappings import can_lay, spare_mappings
 
@@ -84,7 +85,8 @@ class TensorReader:
 
     def __enter__(self) -> TensorReader:
         self._files = self._stack.enter_context(Sources(self._source.folder, confirmed=self._confirmed))
-        check_replicas(self._source, self._files)
+        embedding = next((tensor.box for tensor in self.tensors if tensor.logical == EMBEDDING), None)
+        check_replicas(self._source, self._files, embedding)
         return self
 
     def __exit__(

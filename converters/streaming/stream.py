@@ -127,9 +127,10 @@ def _join(parts: Iterable[Bytes], out: Bytes) -> None:
         start += len(part)
 
 
-def check_replicas(source: Checkpoint, files: Sources) -> None:
+def check_replicas(source: Checkpoint, files: Sources, embedding: Box | None = None) -> None:
     """Raises IntegrityError naming the rank whose copy of a replicated tensor differs from the first rank's,
-    UsageError naming a head that is stored, said to be the embedding, and is not."""
+    UsageError naming a head that is stored, said to be the embedding, and is not. embedding: the part of it
+    for which that is found out, all of it if None."""
     _prefetch_replicas(source, files)
     for tensor in source.tensors.values():
         itemsize = ELEMENT_TYPES[tensor.dtype].itemsize
@@ -143,16 +144,16 @@ def check_replicas(source: Checkpoint, files: Sources) -> None:
                     replica.file,
                     "one of the files belongs to another checkpoint or is damaged: fetch them again",
                 )
-    if source.head_again and not _same(source, files, EMBEDDING, HEAD):
+    if source.head_again and not _same(source, files, EMBEDDING, HEAD, embedding):
         raise conflict(source.tensors[EMBEDDING].pieces[0], source.tensors[HEAD].pieces[0])
 
 
-def _same(source: Checkpoint, files: Sources, one: str, other: str) -> bool:
-    """Whether two tensors of one shape hold the same."""
+def _same(source: Checkpoint, files: Sources, one: str, other: str, box: Box | None) -> bool:
+    """Whether two tensors of one shape hold the same, or a box of them."""
     if source.tensors[one].dtype != source.tensors[other].dtype:
         return False
-    stream = Stream(source, files, frozenset())
-    blocks = zip(stream.read(one), stream.read(other), strict=True)
+    stream = Stream(source, files, frozenset(), exact=box is not None)
+    blocks = zip(stream.read(one, box), stream.read(other, box), strict=True)
     return all(np.array_equal(a, b) for (_, a), (_, b) in blocks)
 
 

@@ -11,7 +11,7 @@ import pytest
 import converters
 from converters.errors import UnsupportedError, UsageError
 from converters.sinks.tensor_reader import TensorReader
-from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, write_hf, write_original
+from tests.converters.oracle import INTERNLM, INTERNLM2, make_model, write_hf, write_original, write_tied
 
 # Large enough for what is said about files, and for norms, to vanish beside them.
 PLAIN = replace(INTERNLM, layers=2, hidden=256, heads=8, kv_heads=8, inter=512, vocab=512)
@@ -90,6 +90,25 @@ def test_ranks_read_their_shares_and_together_little_more_than_the_checkpoint(ch
     keys = sum(whole.nbytes for name, whole in model.items() if "k_proj" in name or "v_proj" in name)
     stored = sum(model[name].nbytes for name in cut)
     assert total <= 1.05 * stored + repeated * keys + 2 * tp * replicas(model, way)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what is read")
+def test_a_head_that_is_stored_again_is_held_against_the_embedding_row_by_row_of_a_rank(tmp_path):
+    model = make_model(PLAIN)
+    rows = model["model.embed_tokens.weight"]
+    folder = write_tied(tmp_path / "again", model, PLAIN, head=rows)
+    before = count_read()
+    with TensorReader(converters.open_checkpoint(folder), 1, 4):
+        read = count_read() - before
+    assert 2 * rows.nbytes / 4 <= read <= 2 * rows.nbytes / 4 + 20_000
+    other = rows.copy()
+    other[-1] ^= 1
+    folder = write_tied(tmp_path / "other", model, PLAIN, head=other)
+    checkpoint = converters.open_checkpoint(folder)
+    with TensorReader(checkpoint, 0, 4):
+        pass
+    with pytest.raises(UsageError, match="is not"), TensorReader(checkpoint, 3, 4):
+        pass
 
 
 def replicas(model, way):
