@@ -11,7 +11,7 @@ DOCS_STAMP := $(DOCS)/.installed
 
 needs_python = $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, $(1)) else "this needs Python 3.$(1) or newer; try: make PYTHON=python3.$(1) ...")'
 
-.PHONY: demo test test-all test-loaded bench bench-convert bench-download fault-table kill-table fit-table share-table engine-matrix fuzz lint coverage docs wheel clients clean
+.PHONY: demo test test-all test-loaded bench bench-convert bench-download fault-table kill-table fit-table share-table mutation-score engine-matrix fuzz lint coverage docs wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -60,6 +60,10 @@ fit-table: $(STAMP)
 
 share-table: $(STAMP)
 	$(BIN)/python tools/share_table.py
+
+# MODEL: the directory of a model besides those of the demo; AS: what it is, where its files leave that open
+mutation-score: $(STAMP)
+	$(BIN)/python -m tools.mutation_score $(if $(MODEL),--model $(MODEL)) $(if $(AS),--as $(AS))
 
 # FUZZ: options and names of readers, see tests/fuzz/__main__.py
 fuzz: $(STAMP)

@@ -35,10 +35,11 @@ def require_torch() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No advice from transformers and accelerate inside; their errors still come through."""
+    """No advice from transformers and accelerate inside; their errors still come through. Where it is quiet
+    already nothing is done: another level makes every logger forget what it knows."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
     with ExitStack() as stack:
-        for name in _CHATTY:
-            logger = logging.getLogger(name)
+        for logger in (one for one in loggers if one.level != logging.ERROR):
             stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
         yield

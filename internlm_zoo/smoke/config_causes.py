@@ -1,4 +1,5 @@
-"""Which fact of a config is wrong, found by trying: with another value the golden logits come back.
+"""Which fact of a config is wrong, found by trying: with another value the golden logits come back, or what
+passages should cost.
 
 What the files state otherwise than the registry is named before anything is loaded (`facts.py`); this is for
 what a user gave, what no file states, and what the registry does not know of the model itself.
@@ -18,13 +19,15 @@ from internlm_zoo.loading.directory import ModelDirectory
 from internlm_zoo.loading.load import Loaded, execute
 
 _THETA, _EPS = "rope_theta", "rms_norm_eps"
-_GROUPS = ((_THETA,), ("rope_scaling",), (_EPS,), ("num_attention_heads", "num_kv_heads", "head_dim"))
+_HEADS = ("num_attention_heads", "num_kv_heads", "head_dim")
+_GROUPS = ((_THETA,), ("rope_scaling",), (_EPS,), _HEADS)
 _EPSILONS = (1e-5, 1e-6)
 
 
 def config_cause(loaded: Loaded, holds: Callable[[Loaded], bool]) -> str | None:
-    """The facts with other values of which `holds` becomes true, and these; None if there are none. Each try
-    loads the model again, and what cannot be loaded is not the cause. Ranks that share one do not try."""
+    """The facts with other values of which `holds` becomes true, and these: "with rope_theta 10000 instead of
+    5000"; None if there are none. Each try loads the model again, and what cannot be loaded is not the cause.
+    Ranks that share one do not try."""
     if loaded.plan.ranks:
         return None
     directory = loaded.plan.directory
@@ -35,7 +38,7 @@ def config_cause(loaded: Loaded, holds: Callable[[Loaded], bool]) -> str | None:
             continue
         if holds(other):
             said = [f"{fact} {value} instead of {_of(directory, fact)}" for fact, value in change.items()]
-            return f"with {' and '.join(said)} they are golden: the config is wrong"
+            return f"with {' and '.join(said)}"
     return None
 
 
@@ -52,6 +55,17 @@ def _changes(directory: ModelDirectory) -> Iterator[Mapping[str, Any]]:
     for fact, values in ((_THETA, sorted(thetas)), (_EPS, _EPSILONS)):
         tried = said.get(fact), _of(directory, fact)
         yield from ({fact: value} for value in values if value not in tried)
+    yield from _other_heads(directory)
+
+
+def _other_heads(directory: ModelDirectory) -> Iterator[Mapping[str, Any]]:
+    """Twice as wide and half as many, and the other way, which fit all tensors just as well."""
+    heads, kv, dim = (_of(directory, fact) for fact in _HEADS)
+    if heads and kv and dim:
+        if heads % 2 == kv % 2 == 0:
+            yield dict(zip(_HEADS, (heads // 2, kv // 2, dim * 2), strict=True))
+        if dim % 4 == 0:
+            yield dict(zip(_HEADS, (heads * 2, kv * 2, dim // 2), strict=True))
 
 
 def _expected(directory: ModelDirectory) -> Mapping[str, Any]:

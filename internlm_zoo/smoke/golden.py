@@ -67,8 +67,8 @@ class Golden:
 @dataclass(frozen=True)
 class Reading:
     """What the model at hand makes of one prompt. away: largest difference of a logit from the golden one.
-    off: the same over the largest golden one. greedy: as many tokens as the golden ones, and one more where
-    these end an answer and the model goes on."""
+    off: the same over the largest golden one. greedy: up to the first that is not golden; one more than all
+    golden ones where these end an answer and the model goes on."""
 
     number: int
     golden: Prompt
@@ -119,14 +119,21 @@ def golden_checks(loaded: Loaded, golden: Golden) -> Iterator[Check]:
         yield _token_ids(loaded, golden)
         yield from _template(loaded, golden)
     readings, far = readings_of(loaded, golden)
-    wrong, cause = [one for one in readings if one.off > TOLERANCE], None
-    if wrong or far > TOLERANCE:
-        cause = config_cause(loaded, partial(_comes_back, golden, wrong[:_TRIED]))
-    yield _logits(readings, cause or _WEIGHTS)
-    yield _greedy(loaded, readings, cause or _WEIGHTS)
+    because = _because(loaded, golden, readings, far)
+    yield _logits(readings, because)
+    yield _greedy(loaded, readings, because)
     yield from _ends(loaded, readings)
     if golden.beyond:
-        yield _positions(len(golden.beyond), far, cause or _WEIGHTS)
+        yield _positions(len(golden.beyond), far, because)
+
+
+def _because(loaded: Loaded, golden: Golden, readings: Sequence[Reading], far: float) -> str:
+    """What other logits than golden ones mean."""
+    wrong = [one for one in readings if one.off > TOLERANCE]
+    if not wrong and far <= TOLERANCE:
+        return _WEIGHTS
+    found = config_cause(loaded, partial(_comes_back, golden, wrong[:_TRIED]))
+    return f"{found} they are golden: the config is wrong" if found else _WEIGHTS
 
 
 def readings_of(loaded: Loaded, golden: Golden) -> tuple[list[Reading], float]:
@@ -178,8 +185,18 @@ def _read(loaded: Loaded, golden: Golden, index: int) -> Reading:
     away = _distance(loaded, prompt.input_ids, expected)
     stop = stop_ids(loaded) if loaded.tokenizer else frozenset[int]()
     limit = len(prompt.greedy) + (bool(stop) and prompt.asked is not None)
-    tokens = tuple(greedy(loaded, prompt.input_ids, limit, stop=stop))
-    return Reading(index + 1, prompt, away, away / _largest(expected), tokens)
+    tokens = _until_other(greedy(loaded, prompt.input_ids, limit, stop=stop), prompt.greedy)
+    return Reading(index + 1, prompt, away, away / _largest(expected), tuple(tokens))
+
+
+def _until_other(tokens: Iterator[int], golden: Sequence[int]) -> Iterator[int]:
+    """Each costs a forward pass, and those after the first that is not golden say nothing more."""
+    for found, expected in zip_longest(tokens, golden):
+        if found is None:
+            return
+        yield found
+        if found != expected:
+            return
 
 
 def _distance(loaded: Loaded, ids: Sequence[int], golden: np.ndarray) -> float:

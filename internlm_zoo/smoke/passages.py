@@ -65,6 +65,12 @@ class Band:
         """How far outside the losses are: 0 or less within, infinite for what is no number."""
         return self.furthest(losses)[1]
 
+    def gain(self, before: Mapping[str, float], after: Mapping[str, float]) -> float:
+        """By how much the passages that are within afterwards cost less then, on average; what a model does
+        not know by then says nothing."""
+        known = [name for name, loss in after.items() if self._gap(name, loss) <= 0]
+        return sum(before[name] - after[name] for name in known) / len(known) if known else -math.inf
+
     def furthest(self, losses: Mapping[str, float]) -> tuple[str, float]:
         """The passage that decides, and how far outside it is."""
         gaps = {name: self._gap(name, loss) for name, loss in losses.items() if name in self.ranges}

@@ -9,7 +9,7 @@ from internlm_zoo.loading.directory import LoadRequest, ModelDirectory, open_dir
 from internlm_zoo.loading.generate import prompt_note
 from internlm_zoo.loading.load import Loaded, execute, plan_directory, ranks_for
 from internlm_zoo.loading.ranks import Ranks, agreed, of_first
-from internlm_zoo.loading.runtime import require_torch
+from internlm_zoo.loading.runtime import quiet, require_torch
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry.schema import Smoke
 from internlm_zoo.settings import Settings
@@ -58,7 +58,8 @@ def judge(
     """The checks that suit what is known of the model in the directory. One whose files contradict what it is
     said to be is not loaded. ranks: that share it, of which the first looks at the files. strict: one that
     cannot be judged has failed."""
-    return conclude(directory.title, _checks(directory, devices, ranks), strict=strict)
+    with quiet():
+        return conclude(directory.title, _checks(directory, devices, ranks), strict=strict)
 
 
 def _checks(directory: ModelDirectory, devices: Sequence[str] | None, ranks: Ranks | None) -> Iterator[Check]:

@@ -10,7 +10,7 @@ from internlm_zoo.smoke.mistakes import MISTAKES
 from internlm_zoo.smoke.optimum import attempts
 from internlm_zoo.smoke.passage_check import passage_check
 from internlm_zoo.smoke.passages import encode_passages, passage_losses
-from tests.loading.demo import MODELS, home_of, load_model, nameless, rewritten
+from tests.loading.demo import MODELS, edit_json, home_of, load_model, nameless, rewritten
 from tests.smoke import seeded
 from tests.smoke.seeded import SEEDS, SHAPES
 
@@ -114,6 +114,31 @@ def places(layer, one, other):
 def test_a_mistake_is_named_where_nothing_is_known_of_the_model(smoke, directories, tmp_path, what):
     code, result = judged(smoke, directories, tmp_path, BASE, SEEDS[what])
     assert code == 1 and f"{what}: without that mistake" in result["sentence"]
+
+
+@pytest.mark.slow
+def test_a_mistake_that_leaves_an_unknown_model_within_all_limits_is_named(smoke, directories, tmp_path):
+    what = "the MLP's norms stand one layer early"
+    code, result = judged(smoke, directories, tmp_path, CHAT, SEEDS[what])
+    assert code == 1 and [check["name"] for check in result["checks"] if not check["ok"]] == ["passages"]
+    assert f"but a mistake was made; {what}: without that mistake" in result["sentence"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "says"), [(BASE, "it reads as it should"), (CHAT, "it reads better")], ids=MODELS
+)
+def test_a_config_of_another_generation_is_named_where_not_even_the_shape_is_known(
+    smoke, directories, tmp_path, monkeypatch, model, says
+):
+    (tmp_path / "overlay.yaml").write_text(f"models: {{{model}: {{architecture: null}}}}")
+    monkeypatch.setenv("INTERNLM_ZOO_REGISTRY", str(tmp_path / "overlay.yaml"))
+    folder = nameless(directories[model, "llama"], tmp_path)
+    right, wrong = ("10000.0", 1_000_000) if model == BASE else ("1000000.0", 10_000)
+    edit_json(folder / "config.json", rope_theta=wrong)
+    code, result = smoke(folder)
+    assert code == 1
+    assert f"with rope_theta {right} instead of {wrong} {says}: the config is wrong" in result["sentence"]
 
 
 @pytest.mark.slow
