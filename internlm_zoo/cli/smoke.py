@@ -54,8 +54,12 @@ def smoke(
 ) -> CommandResult:
     """Check that a model does what it should: golden tokens where they are known, limits elsewhere.
 
+    --miniature: from an original in three grids through a hub on this machine, hf, llama, devices and ranks
+    to text, and back.
+
     Exits with 1 if a model fails; its line says why, and which mistake was made where one explains it. One
-    that cannot be judged fails with --strict alone."""
+    that cannot be judged fails with --strict alone.
+    """
     from internlm_zoo.cli.junit import check_writable, write_junit
 
     _check(options, model, every, miniature, jobs, record)

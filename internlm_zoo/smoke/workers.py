@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -46,7 +45,6 @@ def smoke_miniatures(
 
     Raises NotFoundError for an unknown model, UnsupportedError without torch, UsageError for no jobs; a
     miniature that fails is a result."""
-
     registry = load_registry(settings)
     models = {name: registry.model(name) for name in names}
     if jobs is not None and jobs < 1:
@@ -56,12 +54,11 @@ def smoke_miniatures(
     with scratch() as root, serving(root, settings) as overlay:
         count = min(jobs or min(os.cpu_count() or 1, MOST), len(models))
         crew = [_Worker(root / f"worker{number}", overlay, devices) for number in range(count)]
-        waiting = deque(models)
+        waiting = iter(tuple(models))
         found: dict[str, SmokeResult] = {}
 
         def work(worker: _Worker) -> None:
-            while waiting:
-                name = waiting.popleft()
+            while (name := next(waiting, None)) is not None:
                 told.start(name, None)
                 steps = [step.name for step in steps_of(models[name], registry)]
                 found[name] = conclude(name, worker.take(name, steps))
@@ -103,7 +100,8 @@ class _Worker:
                     return
                 done += 1
                 yield Check(**answer["check"])
-        yield Check(steps[done], False, f"{steps[done]}: {self._lost(process)}")
+        step = steps[min(done, len(steps) - 1)]
+        yield Check(step, False, f"{step}: {self._lost(process)}")
 
     def end(self) -> None:
         """For good, and its children with it."""
