@@ -1,8 +1,9 @@
-"""Takes the converters' handling of each trap away, one piece at a time, and says which test notices.
+"""Takes the handling of each trap away, one piece at a time, and says which test notices.
 
 The faults are data, in mutations.yaml beside this file: a text of one source file and what takes its place.
-Each is put into a copy of the tree in a temporary directory, and the converters' tests are run there until
-the first that fails. All of them take hours, so this is no part of the default tests.
+Each is put into a copy of the tree in a temporary directory, and tests are run there until the first that
+fails: the converters', then those of smoke and of loading; for a fault outside the converters these alone.
+All of them take hours, so this is no part of the default tests.
 
     python tools/mutations.py                 all of them, as a Markdown table
     python tools/mutations.py norm_head MD5   those whose heading or description holds one of the words
@@ -18,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ FIRST = (
     "containers/test_index.py",
 )
 LEFT_OUT = "tokenizer"
+ELSEWHERE = ("tests/smoke", "tests/loading")
 OPTIONS = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow")
 NO_TESTS = 5
 SECONDS = 600
@@ -74,17 +76,24 @@ def faults(words: Sequence[str]) -> list[Fault]:
     return [f for f in found if not wanted or any(w in f"{f.trap} {f.what}".lower() for w in wanted)]
 
 
-def tests(root: Path) -> list[str]:
-    """Test files, those that most faults meet first."""
-    folder = root / TESTS
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("test_*.py")}
-    rest = sorted(name for name in there - set(FIRST) if not name.startswith(f"{LEFT_OUT}/"))
-    return [(TESTS / name).as_posix() for name in (*FIRST, *rest)]
+def tests(root: Path, source: str) -> list[str]:
+    """Test files for a fault in a source file, those that most faults meet first."""
+    elsewhere = [name for folder in ELSEWHERE for name in _below(root, folder)]
+    if not source.startswith("converters/"):
+        return elsewhere
+    first = [(TESTS / name).as_posix() for name in FIRST]
+    later = [name for name in _below(root, TESTS.as_posix()) if name not in first]
+    rest = [name for name in later if not name.startswith(f"{TESTS.as_posix()}/{LEFT_OUT}/")]
+    return [*first, *rest, *elsewhere]
 
 
-def first_to_notice(root: Path) -> str | None:
+def _below(root: Path, folder: str) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in (root / folder).rglob("test_*.py"))
+
+
+def first_to_notice(root: Path, files: Iterable[str]) -> str | None:
     """The first test that fails in the tree; None if none does."""
-    return next((test for file in tests(root) if (test := _first_failure(root, file)) is not None), None)
+    return next((test for file in files if (test := _first_failure(root, file)) is not None), None)
 
 
 def _first_failure(root: Path, file: str) -> str | None:
@@ -107,7 +116,7 @@ def noticed_by(fault: Fault, root: Path) -> str | None:
     sound = path.read_text(encoding="utf-8")
     path.write_text(fault.applied(sound), encoding="utf-8")
     try:
-        return first_to_notice(root)
+        return first_to_notice(root, tests(root, fault.file))
     finally:
         path.write_text(sound, encoding="utf-8")
 
@@ -126,7 +135,8 @@ def main(words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         copy_tree(root)
-        if (failing := first_to_notice(root)) is not None:
+        needed = dict.fromkeys(name for fault in chosen for name in tests(root, fault.file))
+        if (failing := first_to_notice(root, needed)) is not None:
             print(f"the tests fail without any fault: {failing}", file=sys.stderr)
             return 2
         print("| what is at stake | fault | the first test that noticed |\n|---|---|---|")

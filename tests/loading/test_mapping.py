@@ -40,7 +40,7 @@ def test_another_element_type_is_that_of_torch(directories, tmp_path):
     folder = directories[MODELS[0], "llama"]
     stored = dict(loaded_from(folder, tmp_path).model.named_parameters())
     for name, tensor in loaded_from(folder, tmp_path, dtype="float32").model.named_parameters():
-        assert torch.equal(tensor, stored[name].float())
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, stored[name].float()), name
 
 
 def test_what_is_written_to_a_mapped_weight_changes_no_file(directories, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import converters
 from converters.errors import UnsupportedError
 from converters.progress import NullProgress
-from converters.sinks.journal import Journal
+from converters.sinks.journal import Journal, WrittenBatch
 from converters.sinks.staging import Staging
 from tests.converters.oracle import INTERNLM2, make_model, write_original
 from tests.converters.sinks.test_publishing import content
@@ -110,4 +110,13 @@ def test_an_unfinished_conversion_is_gone_on_with_begun_anew_or_named(src, wante
 def test_a_foreign_entry_with_a_right_checksum_is_as_none(tmp_path, entry):
     (tmp_path / "journal").write_text(f"{entry} {zlib.crc32(entry.encode()):08x}\n")
     with Journal(tmp_path / "journal") as journal:
+        assert journal.entries == {}
+
+
+def test_an_entry_that_the_disk_changed_is_as_none(tmp_path):
+    path = tmp_path / "journal"
+    with Journal(path) as journal:
+        journal.add(0, WrittenBatch({}, {"norm.weight": "0123"}))
+    path.write_text(path.read_text().replace("0123", "0124"))
+    with Journal(path) as journal:
         assert journal.entries == {}
