@@ -65,6 +65,20 @@ def test_golden_data_is_of_sixteen_prompts_in_two_languages(model):
     assert 0 < chinese < 16
 
 
+@pytest.mark.slow
+def test_released_weights_that_were_saved_again_in_other_bytes_pass(smoke, directories, tmp_path):
+    folder = shutil.copytree(directories[BASE, "original"], tmp_path / "again")
+    (file,) = folder.glob("model_tp*_pp*.pt")
+    before = file.read_bytes()
+    weights = torch.load(file, weights_only=True)
+    with file.open("wb") as target:  # to a file that has no name for the archive
+        torch.save(weights, target)
+    assert file.read_bytes() != before
+    code, result = smoke(folder, "--as", BASE)
+    assert code == 0, result["sentence"]
+    assert "other bytes than the released file" in check_of(result, "weights")["sentence"]
+
+
 def exchange(tensors, one, other):
     tensors[one], tensors[other] = tensors[other], tensors[one]
 

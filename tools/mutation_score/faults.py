@@ -20,12 +20,17 @@ from tools.mutation_score.subject import Make, of_weights
 @dataclass(frozen=True)
 class Fault:
     """cause: what a sentence has to hold to have named it; None where it cannot be undone, and nothing can
-    be tried that would name it."""
+    be tried that would name it. same: what it is called in a model of four layers, where that is the same."""
 
     what: str
     group: str
     make: Make
     cause: str | None = None
+    same: str | None = None
+
+    def is_named_in(self, sentence: str) -> str | None:
+        """The text of it that names this fault."""
+        return next((text for text in (self.cause, self.same) if text and text in sentence), None)
 
 
 GROUPS = {
@@ -108,6 +113,9 @@ PARTS: Sequence[tuple[str, Seed, str | None]] = (
     ),
 )
 
+# Of four layers the two in the middle are exchanged by that.
+SAME = {"two layers are exchanged": "the layers are dealt to two stages in turn"}
+
 VALUES = (
     ("down of one layer is zero", d.middle(["down"], d.zeros)),
     ("one layer is written over another", d.copied_layer),
@@ -178,7 +186,7 @@ def _faults() -> Iterator[Fault]:
     for what in ORDER:
         yield Fault(what, "order", of_weights(SEEDS[what]), what)
     for what, seed, cause in PARTS:
-        yield Fault(what, "parts", of_weights(seed), cause)
+        yield Fault(what, "parts", of_weights(seed), cause, SAME.get(what))
     for what, seed in VALUES:
         yield Fault(what, "values", of_weights(seed))
     for group, what, make, cause in BESIDE:

@@ -60,7 +60,7 @@ def judged_of(fault: Fault, folder: Path, mode: Mode) -> Verdict:
     verdict = judged(folder, mode)
     if fault.cause is None:
         return verdict
-    return replace(verdict, named=verdict.caught and fault.cause in verdict.sentence)
+    return replace(verdict, named=verdict.caught and fault.is_named_in(verdict.sentence) is not None)
 
 
 def modes_of_demo(subject: Subject, work: Path) -> list[Mode]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.fixtures.results import machine, table
 from tools.mutation_score import totals
-from tools.mutation_score.faults import FAULTS, GROUPS
+from tools.mutation_score.faults import FAULTS, GROUPS, Fault
 from tools.mutation_score.judge import CALIBRATED, CHAT, GOLDEN, UNNAMED, Verdict
 from tools.mutation_score.scoring import Outcome
 
@@ -81,16 +81,16 @@ def _rows(outcomes: dict[str, Outcome], modes: Sequence[str]) -> Iterator[list[s
         yield [f"**{title}**", *[""] * (len(modes) + 2)]
         for fault in FAULTS:
             if fault.group == group and fault.what in outcomes:
-                yield [fault.what, *_cells(outcomes[fault.what], modes, fault.cause)]
+                yield [fault.what, *_cells(outcomes[fault.what], modes, fault)]
 
 
-def _cells(outcome: Outcome, modes: Sequence[str], cause: str | None) -> list[str]:
+def _cells(outcome: Outcome, modes: Sequence[str], fault: Fault) -> list[str]:
     if not outcome.verdicts:
         return [NOT_THERE, *["-"] * len(modes), ""]
     words = [_word(outcome.verdicts[mode]) for mode in modes]
     telling = [outcome.verdicts[mode] for mode in _TELLING if mode in modes]
     said = next((one for one in telling if one.named), next((one for one in telling if one.caught), None))
-    return [_cost(outcome.cost), *words, _shown(said, cause) if said else ""]
+    return [_cost(outcome.cost), *words, _shown(said, fault.is_named_in(said.sentence)) if said else ""]
 
 
 def _word(verdict: Verdict) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ Tensors = dict[str, np.ndarray]
 CONFIG, GENERATION, SETTINGS = "config.json", "generation_config.json", "tokenizer_config.json"
 TOKENIZER, TEMPLATE = "tokenizer.json", "chat_template.jinja"
 KEPT = ".internlm-zoo"  # what an earlier judgement left beside a model
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS, _STORED = "model.safetensors", ("*.safetensors", "*.safetensors.index.json")
 
 
 class ImpossibleError(ValueError):
@@ -28,8 +27,7 @@ class ImpossibleError(ValueError):
 
 @dataclass
 class Draft:
-    """A copy that is being spoiled. folder: its files, some of them the same ones as the subject's: a file is
-    replaced, never written into."""
+    """A copy that is being spoiled. folder: its files but the weights."""
 
     folder: Path
     shape: Shape
@@ -43,7 +41,6 @@ class Draft:
 
     def write(self, name: str, content: dict[str, Any] | str) -> None:
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-        (self.folder / name).unlink(missing_ok=True)
         (self.folder / name).write_text(text, encoding="utf-8")
 
     def edit(self, name: str, **changes: Any) -> None:
@@ -76,7 +73,7 @@ class Subject:
     def spoiled(self, make: Make, folder: Path) -> bool:
         """Make the copy in a new folder with one fault in it. False where the model's shape, or what it is,
         does not allow that fault; the folder is not whole then."""
-        shutil.copytree(self.folder, folder, copy_function=os.link, ignore=shutil.ignore_patterns(KEPT))
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(KEPT, *_STORED))
         tensors, kinds = _read(self.folder)
         draft = Draft(folder, self.shape, self.turns, tensors)
         copies = {name: array.copy() for name, array in tensors.items()}
@@ -87,12 +84,13 @@ class Subject:
         kept = tensors.keys() & copies.keys()
         if any(tensors[name].shape != copies[name].shape for name in kept):
             return False
-        if _same(copies, tensors):
-            return _files(folder) != _files(self.folder)
-        for file in (*folder.glob("*.safetensors"), folder / INDEX):
-            file.unlink(missing_ok=True)
-        _write(tensors, kinds, folder / WEIGHTS)
-        return True
+        if not _same(copies, tensors):
+            _write(tensors, kinds, folder / WEIGHTS)
+            return True
+        for pattern in _STORED:
+            for file in self.folder.glob(pattern):
+                shutil.copy(file, folder)
+        return _files(folder) != _files(self.folder)
 
 
 def _same(some: Tensors, others: Tensors) -> bool:

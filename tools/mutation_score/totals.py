@@ -50,7 +50,7 @@ def rows(outcomes: Sequence[Outcome]) -> Iterator[Row]:
         yield f"caught in {model}", "", {mode: _caught(own, mode) for mode in modes}
     aims = ", ".join(f"{mode} {CAUGHT[mode]:.0%}" for mode in modes)
     yield "caught in all", aims, {mode: _caught(faults, mode, CAUGHT[mode]) for mode in modes}
-    dear = [one for one in faults if one.cost is not None and one.cost >= DEAR]
+    dear = [one for one in faults if one.cost is not None and round(one.cost, 2) >= DEAR]
     yield f"caught that cost {DEAR} or more", "all", {mode: _caught(dear, mode, 1) for mode in modes}
     yield "named rightly", f"{NAMED:.0%}", {mode: _named(faults, mode) for mode in modes}
 
