@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.environment import shim
+from tests.environment import shim, warm
 from tests.environment.table import ROOT, Environment
 
 COMMAND = ("-c", "from internlm_zoo.cli import main; main()")
@@ -38,8 +38,11 @@ def run_in(environment: Environment, args: Sequence[object], environ: Mapping[st
 
     environ: on top of the process's own. odd: the folder that is odd.
     """
-    command = [*words(environment, odd), sys.executable, *COMMAND, *map(str, args)]
+    before = words(environment, odd)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "ODD": str(odd), **environ}
+    if environment.strikes_late and shim.why_not() is None:
+        return Done(*warm.run([*map(str, args)], env | shim.preloaded(environment.faults, odd), odd.parent))
+    command = [*before, sys.executable, *COMMAND, *map(str, args)]
     done = subprocess.run(command, env=env, cwd=odd.parent, capture_output=True, text=True, errors="replace")
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -32,8 +32,10 @@ static struct fault { char call[16]; long long spared; int error; } faults[MOST]
 static int known;
 static const char *root;
 
-__attribute__((constructor)) static void read_faults(void) {
+/* Before the process begins, and again in one that was forked and has variables of its own. */
+__attribute__((constructor)) void read_faults(void) {
     const char *at = getenv("SHIM_FAULTS");
+    known = 0;
     root = getenv("SHIM_ROOT");
     while (at && *at && known < MOST) {
         struct fault *fault = &faults[known];

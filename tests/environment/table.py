@@ -58,6 +58,12 @@ class Environment:
     kept: bool = True
 
     @property
+    def strikes_late(self) -> bool:
+        """Whether nothing of it is there before the command starts: calls that fail below the odd folder."""
+        plain = (self.namespaces, self.before, self.through) == ("", "true", "")
+        return plain and not any(call in self.faults for call in ("thread", "passwd"))
+
+    @property
     def why_not(self) -> str | None:
         """Why this machine cannot have it; None if it can."""
         if self.faults and (reason := shim.why_not()):
