@@ -84,8 +84,8 @@ def smoke_miniatures(
     NotFoundError for an unknown model, UnsupportedError without torch, NoSpaceError. A miniature that fails
     is a result.
     """
+    from internlm_zoo.miniatures.workers import smoke_miniatures as run
     from internlm_zoo.registry import load_registry
-    from internlm_zoo.smoke.workers import smoke_miniatures as run
 
     settings = Settings.or_environment(settings)
     names = list(load_registry(settings).models) if models is None else list(models)

@@ -15,9 +15,9 @@ from internlm_zoo.fitting.network import network_of
 from internlm_zoo.fitting.ranks import RankMemory, rank_memory
 from internlm_zoo.loading.directory import LoadRequest, open_directory
 from internlm_zoo.loading.load import load_model
+from internlm_zoo.miniatures.draw import draw_miniature
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.miniature import draw_miniature
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from internlm_zoo import fit
+from internlm_zoo.miniatures.draw import draw_miniature
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.miniature import draw_miniature
 from tests.fitting.measured import held_against
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "fit.md"

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import internlm_zoo as zoo_api
+from internlm_zoo.miniatures.draw import draw_miniature
 from internlm_zoo.registry import load_registry
-from internlm_zoo.smoke.miniature import draw_miniature
 from tests.converters.oracle import INTERNLM2, make_model, write_hf, write_tied
 from tests.loading.demo import FORMS, MODELS, home_of, rewritten
 from tests.loading.launched import run_ranks

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from internlm_zoo.smoke.reference import InternLM, InternLM2, ReferenceShape
+from internlm_zoo.miniatures.reference import InternLM, InternLM2, ReferenceShape
 
 from . import text, tokenizer
 from .training import Schedule

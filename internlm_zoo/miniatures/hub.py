@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
+from internlm_zoo.miniatures.draw import has_original
 from internlm_zoo.registry import Model, Registry, load_registry
 from internlm_zoo.registry.document import read
 from internlm_zoo.registry.overlay import merge
 from internlm_zoo.serve.background import start
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.miniature import has_original
 
 _ORGANISATION = "miniatures"
 

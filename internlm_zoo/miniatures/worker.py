@@ -1,5 +1,4 @@
-"""A process that takes one miniature after the other on its journey, with the second rank that it has beside
-it."""
+"""A process that tries the steps on one miniature after the other, with a second rank beside it."""
 
 from __future__ import annotations
 
@@ -16,17 +15,17 @@ from internlm_zoo import errors
 from internlm_zoo.errors import ZooError
 from internlm_zoo.loading.runtime import require_torch
 from internlm_zoo.loading.sandbox.frames import receive, send
+from internlm_zoo.miniatures.miniature import Miniature
+from internlm_zoo.miniatures.second_rank import SecondRank
+from internlm_zoo.miniatures.steps import try_steps
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.journey import Journey
-from internlm_zoo.smoke.second_rank import SecondRank
-from internlm_zoo.smoke.steps import travel
 
 
 @dataclass(frozen=True)
 class Task:
     """root: what the hub serves lies in its `hubs`. overlay: that says so. folder: of this worker, empty.
-    devices: as of a Journey."""
+    devices: as of a Miniature."""
 
     root: str
     overlay: str
@@ -72,11 +71,11 @@ def _take(name: str, task: Task, second: SecondRank, answers: BinaryIO) -> None:
     folder.mkdir()
     registry = load_registry(Settings(folder, registry=overlay))
     settings = Settings(folder / "home", registry=overlay)
-    journey = Journey(
+    miniature = Miniature(
         registry.model(name), registry, settings, Path(task.root, "hubs"), folder, second, task.devices
     )
-    for check in travel(journey):
+    for check in try_steps(miniature):
         send(answers, {"check": asdict(check)})
-    for left in (folder, *(journey.served_by(hub) for hub in journey.hubs)):
+    for left in (folder, *(miniature.served_by(hub) for hub in miniature.hubs)):
         shutil.rmtree(left, ignore_errors=True)
     send(answers, {})

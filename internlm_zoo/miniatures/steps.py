@@ -22,14 +22,14 @@ from internlm_zoo.integrity.verify import verify_all
 from internlm_zoo.loading.directory import LoadRequest, open_directory
 from internlm_zoo.loading.generate import all_logits, encode, encode_turns, greedy
 from internlm_zoo.loading.load import execute, plan_directory
+from internlm_zoo.miniatures.draw import expected_of_miniature, has_original, special_ids
+from internlm_zoo.miniatures.independent import TOLERANCE, difference, logits_of
+from internlm_zoo.miniatures.miniature import Miniature
+from internlm_zoo.miniatures.second_rank import SharedForward
 from internlm_zoo.registry import Model, Registry
 from internlm_zoo.registry.schema import CONVERSATION, takes_turns
 from internlm_zoo.smoke.facts import facts_check
-from internlm_zoo.smoke.independent import TOLERANCE, difference, logits_of
-from internlm_zoo.smoke.journey import Journey
-from internlm_zoo.smoke.miniature import expected_of_miniature, has_original, special_ids
 from internlm_zoo.smoke.result import Check
-from internlm_zoo.smoke.second_rank import SharedForward
 from internlm_zoo.smoke.statistics import RANDOM, statistical_checks
 from internlm_zoo.smoke.values import values_check
 
@@ -42,13 +42,13 @@ _PROMPT = "1+1 是多少？"
 
 
 @dataclass(frozen=True)
-class JourneyStep:
+class MiniatureStep:
     """run: says what was found; raises ZooError for what is wrong. original: whether it is only for models
     that are written in the original format; writes: for those that write text, as transformers divides no
     reward model into stages."""
 
     name: str
-    run: Callable[[Journey], str]
+    run: Callable[[Miniature], str]
     original: bool = False
     writes: bool = False
 
@@ -57,23 +57,23 @@ class JourneyStep:
         return not misses and not (self.writes and model.kind == "reward")
 
 
-def travel(journey: Journey) -> Iterator[Check]:
+def try_steps(miniature: Miniature) -> Iterator[Check]:
     """The steps' verdicts, each as it comes; a step that fails is the last one."""
-    for step in steps_of(journey.model, journey.registry):
-        check = _tried(step, journey)
+    for step in steps_of(miniature.model, miniature.registry):
+        check = _tried(step, miniature)
         yield check
         if not check.ok:
             return
 
 
-def steps_of(model: Model, registry: Registry) -> tuple[JourneyStep, ...]:
+def steps_of(model: Model, registry: Registry) -> tuple[MiniatureStep, ...]:
     """What its miniature goes through."""
     return tuple(step for step in STEPS if step.suits(model, registry))
 
 
-def _tried(step: JourneyStep, journey: Journey) -> Check:
+def _tried(step: MiniatureStep, miniature: Miniature) -> Check:
     try:
-        return Check(step.name, True, step.run(journey))
+        return Check(step.name, True, step.run(miniature))
     except (OSError, DiskError, NoSpaceError):  # of the machine, not of the model
         raise
     except ZooError as error:
@@ -85,119 +85,121 @@ def _tried(step: JourneyStep, journey: Journey) -> Check:
         return Check(step.name, False, f"{step.name}: {fault}")
 
 
-def _write(journey: Journey) -> str:
+def _write(miniature: Miniature) -> str:
     """Drawn in one piece, which is divided by conversions."""
-    first, *others = journey.hubs
-    said, begun = journey.blueprint.dtype, journey.served_by(first)
+    first, *others = miniature.hubs
+    said, begun = miniature.blueprint.dtype, miniature.served_by(first)
     for hub in others:
-        target = journey.served_by(hub)
-        _convert(journey, begun, target, to="original", tp=hub.tp, pp=hub.pp)
+        target = miniature.served_by(hub)
+        _convert(miniature, begun, target, to="original", tp=hub.tp, pp=hub.pp)
         (target / CONVERSION.file).unlink()  # which no release has
-        _same_weights(journey, target, f"in grid {hub.grid}")
+        _same_weights(miniature, target, f"in grid {hub.grid}")
         begun = target
-    grids = f"original, grids {', '.join(hub.grid for hub in journey.hubs)}" if journey.original else "hf"
-    return f"{len(journey.digests)} tensors, {said}, {grids}"
+    grids = f"original, grids {', '.join(hub.grid for hub in miniature.hubs)}" if miniature.original else "hf"
+    return f"{len(miniature.digests)} tensors, {said}, {grids}"
 
 
-def _download(journey: Journey) -> str:
+def _download(miniature: Miniature) -> str:
     count = 0
-    for hub in journey.hubs:
+    for hub in miniature.hubs:
         request = DownloadRequest(
-            journey.model.name,
-            format="original" if journey.original else "hf",
+            miniature.model.name,
+            format="original" if miniature.original else "hf",
             source=hub.name,
-            local_dir=journey.downloaded(hub),
+            local_dir=miniature.downloaded(hub),
         )
-        count += len(download(request, settings=journey.settings).files)
-    return f"{count} files, by the protocols of {', '.join(hub.protocol for hub in journey.hubs)}"
+        count += len(download(request, settings=miniature.settings).files)
+    return f"{count} files, by the protocols of {', '.join(hub.protocol for hub in miniature.hubs)}"
 
 
-def _verify(journey: Journey) -> str:
+def _verify(miniature: Miniature) -> str:
     checked = 0
-    for hub in journey.hubs:
-        for report in verify_all(str(journey.downloaded(hub)), None, settings=journey.settings):
+    for hub in miniature.hubs:
+        for report in verify_all(str(miniature.downloaded(hub)), None, settings=miniature.settings):
             bad = [*report.missing, *(file.path for file in report.wrong)]
             _require(report.ok, "every file as listed", f"others: {', '.join(bad)}", report.path)
             checked += report.checked
-        _same_weights(journey, journey.downloaded(hub), "as it arrived")
+        _same_weights(miniature, miniature.downloaded(hub), "as it arrived")
     return f"{checked} files as listed, the weights as drawn"
 
 
-def _to_hf(journey: Journey) -> str:
-    _convert(journey, journey.source, journey.hf, to="hf")
-    return _same_weights(journey, journey.hf, "in hf format")
+def _to_hf(miniature: Miniature) -> str:
+    _convert(miniature, miniature.source, miniature.hf, to="hf")
+    return _same_weights(miniature, miniature.hf, "in hf format")
 
 
-def _to_llama(journey: Journey) -> str:
-    _convert(journey, journey.hf, journey.llama, to="llama")
-    return _same_weights(journey, journey.llama, "in llama format")
+def _to_llama(miniature: Miniature) -> str:
+    _convert(miniature, miniature.hf, miniature.llama, to="llama")
+    return _same_weights(miniature, miniature.llama, "in llama format")
 
 
-def _facts(journey: Journey) -> str:
-    wanted = expected_of_miniature(journey.model, journey.registry, journey.blueprint)
-    released = open_directory(LoadRequest(journey.hf, known_as=journey.model.name), settings=journey.settings)
-    said = [_held(facts_check(directory, wanted)) for directory in (released, journey.directory)]
+def _facts(miniature: Miniature) -> str:
+    wanted = expected_of_miniature(miniature.model, miniature.registry, miniature.blueprint)
+    released = open_directory(
+        LoadRequest(miniature.hf, known_as=miniature.model.name), settings=miniature.settings
+    )
+    said = [_held(facts_check(directory, wanted)) for directory in (released, miniature.directory)]
     return said[-1]
 
 
-def _values(journey: Journey) -> str:
-    return _held(values_check(journey.directory, trained=False))
+def _values(miniature: Miniature) -> str:
+    return _held(values_check(miniature.directory, trained=False))
 
 
-def _on_one(journey: Journey) -> str:
-    return _same_logits(journey, all_logits(journey.loaded, journey.ids), "llama format")
+def _on_one(miniature: Miniature) -> str:
+    return _same_logits(miniature, all_logits(miniature.loaded, miniature.ids), "llama format")
 
 
-def _on_two(journey: Journey) -> str:
+def _on_two(miniature: Miniature) -> str:
     directory = open_directory(
-        LoadRequest(journey.hf, known_as=journey.model.name), settings=journey.settings
+        LoadRequest(miniature.hf, known_as=miniature.model.name), settings=miniature.settings
     )
-    plan = plan_directory(directory, devices=journey.two, dtype="float32")
+    plan = plan_directory(directory, devices=miniature.two, dtype="float32")
     parts = len(plan.placement.parts)
-    _require(parts == len(journey.two), f"parts on {len(journey.two)} devices", f"{parts}", journey.hf)
-    return _same_logits(journey, all_logits(execute(plan, tokenizer=False), journey.ids), "hf format")
+    _require(parts == len(miniature.two), f"parts on {len(miniature.two)} devices", f"{parts}", miniature.hf)
+    return _same_logits(miniature, all_logits(execute(plan, tokenizer=False), miniature.ids), "hf format")
 
 
-def _over_tensors(journey: Journey) -> str:
-    return _over_ranks(journey, journey.source, pp=1)
+def _over_tensors(miniature: Miniature) -> str:
+    return _over_ranks(miniature, miniature.source, pp=1)
 
 
-def _over_stages(journey: Journey) -> str:
-    return _over_ranks(journey, journey.downloaded(journey.hubs[0]), pp=2)
+def _over_stages(miniature: Miniature) -> str:
+    return _over_ranks(miniature, miniature.downloaded(miniature.hubs[0]), pp=2)
 
 
-def _over_ranks(journey: Journey, path: Path, pp: int) -> str:
-    settings = journey.settings
-    asked = SharedForward(path, journey.model.name, settings.home, settings.registry, pp, journey.ids)
-    return _same_logits(journey, journey.second.logits(asked), path.name)
+def _over_ranks(miniature: Miniature, path: Path, pp: int) -> str:
+    settings = miniature.settings
+    asked = SharedForward(path, miniature.model.name, settings.home, settings.registry, pp, miniature.ids)
+    return _same_logits(miniature, miniature.second.logits(asked), path.name)
 
 
-def _template(journey: Journey) -> str:
+def _template(miniature: Miniature) -> str:
     """What the chat template makes of some turns, and that every special token is one token."""
-    ids = special_ids(journey.model, journey.registry, journey.blueprint.sizes["vocab"])
+    ids = special_ids(miniature.model, miniature.registry, miniature.blueprint.sizes["vocab"])
     for text, id in ids.items():
-        found = encode(journey.loaded, text)
+        found = encode(miniature.loaded, text)
         _require(
             found[-1] == id and len(found) <= 2, f"the token {id}", f"{found}", f"{text} of the tokenizer"
         )
-    rendered, tokenizer = journey.registry.rendered_of(journey.model), journey.loaded.tokenizer
-    if rendered is None or tokenizer is None or not takes_turns(journey.model.kind):
+    rendered, tokenizer = miniature.registry.rendered_of(miniature.model), miniature.loaded.tokenizer
+    if rendered is None or tokenizer is None or not takes_turns(miniature.model.kind):
         return f"{len(ids)} special tokens; it takes no turns"
     said = tokenizer.render(CONVERSATION, answer=True)
     _require(said == rendered, repr(rendered), repr(said), "chat template")
     return f"{len(ids)} special tokens; turns as the registry has them"
 
 
-def _generate(journey: Journey) -> str:
+def _generate(miniature: Miniature) -> str:
     """Every token is the one that the reference finds most likely, as far as float32 can tell."""
-    loaded = journey.loaded
+    loaded = miniature.loaded
     said = [_held(check) for check in statistical_checks(loaded, RANDOM, TOKENS)]
     if loaded.plan.directory.scores:
         return "; ".join(said)
     turn = [{"role": "user", "content": _PROMPT}]
     prompt = encode_turns(loaded, turn) if loaded.plan.directory.takes_turns else encode(loaded, _PROMPT)
     written = list(greedy(loaded, prompt, TOKENS))
-    logits = logits_of(journey.reference, [*prompt, *written])[len(prompt) - 1 : -1]
+    logits = logits_of(miniature.reference, [*prompt, *written])[len(prompt) - 1 : -1]
     lead = logits.max(-1).values - logits.gather(1, logits.new_tensor(written).long()[:, None])[:, 0]
     far = float(lead.max() / logits.abs().max())
     best = logits.argmax(-1).tolist()
@@ -205,15 +207,15 @@ def _generate(journey: Journey) -> str:
     return "; ".join([*said, f"{len(written)} tokens as by the reference"])
 
 
-def _back(journey: Journey) -> str:
+def _back(miniature: Miniature) -> str:
     """Every file as it was served; what conversion adds is its own record."""
-    hub, back, start = journey.hubs[-1], journey.folder / "back", journey.served_by(journey.hubs[-1])
-    if journey.original:
-        how = {"to": "original", "tp": hub.tp, "pp": hub.pp, "given": journey.blueprint.choices}
+    hub, back, start = miniature.hubs[-1], miniature.folder / "back", miniature.served_by(miniature.hubs[-1])
+    if miniature.original:
+        how = {"to": "original", "tp": hub.tp, "pp": hub.pp, "given": miniature.blueprint.choices}
     else:
         how = {"to": "hf"}
-    _convert(journey, journey.llama, back, **how)
-    _same_weights(journey, back, f"back in {how['to']} format")
+    _convert(miniature, miniature.llama, back, **how)
+    _same_weights(miniature, back, f"back in {how['to']} format")
     names = sorted(file.name for file in start.iterdir())
     for name in names:
         found = "another" if (back / name).exists() else "none"
@@ -223,40 +225,40 @@ def _back(journey: Journey) -> str:
 
 
 STEPS = (
-    JourneyStep("written", _write),
-    JourneyStep("download", _download),
-    JourneyStep("verify", _verify),
-    JourneyStep("hf", _to_hf, original=True),
-    JourneyStep("llama", _to_llama),
-    JourneyStep("facts", _facts),
-    JourneyStep("values", _values),
-    JourneyStep("one device", _on_one),
-    JourneyStep("two devices", _on_two),
-    JourneyStep("tp 2", _over_tensors),
-    JourneyStep("pp 2", _over_stages, writes=True),
-    JourneyStep("template", _template),
-    JourneyStep("generate", _generate),
-    JourneyStep("back", _back),
+    MiniatureStep("written", _write),
+    MiniatureStep("download", _download),
+    MiniatureStep("verify", _verify),
+    MiniatureStep("hf", _to_hf, original=True),
+    MiniatureStep("llama", _to_llama),
+    MiniatureStep("facts", _facts),
+    MiniatureStep("values", _values),
+    MiniatureStep("one device", _on_one),
+    MiniatureStep("two devices", _on_two),
+    MiniatureStep("tp 2", _over_tensors),
+    MiniatureStep("pp 2", _over_stages, writes=True),
+    MiniatureStep("template", _template),
+    MiniatureStep("generate", _generate),
+    MiniatureStep("back", _back),
 )
 
 
-def _convert(journey: Journey, start: Path, target: Path, **how: Any) -> None:
-    source = ConversionSource(str(start), journey.model.name)
+def _convert(miniature: Miniature, start: Path, target: Path, **how: Any) -> None:
+    source = ConversionSource(str(start), miniature.model.name)
     execution = Execution(evidence=False, workers=1)
-    convert(source, target, ConversionOptions(**how), execution, settings=journey.settings)
+    convert(source, target, ConversionOptions(**how), execution, settings=miniature.settings)
 
 
-def _same_weights(journey: Journey, folder: Path, what: str) -> str:
-    expected, found = journey.digests, fingerprint(folder)
+def _same_weights(miniature: Miniature, folder: Path, what: str) -> str:
+    expected, found = miniature.digests, fingerprint(folder)
     for name in sorted(expected.keys() | found.keys()):
         one, other = (digests.get(name, "no such tensor")[:14] for digests in (expected, found))
         _require(one == other, f"{name} with the fingerprint {one}", other, f"the weights {what}")
     return f"fingerprint equal {what}"
 
 
-def _same_logits(journey: Journey, found: torch.Tensor, where: str) -> str:
-    expected = logits_of(journey.reference, journey.ids)
-    if journey.model.kind == "reward":
+def _same_logits(miniature: Miniature, found: torch.Tensor, where: str) -> str:
+    expected = logits_of(miniature.reference, miniature.ids)
+    if miniature.model.kind == "reward":
         expected = expected[-1:]
     _require(found.shape == expected.shape, f"{[*expected.shape]} logits", f"{[*found.shape]}", where)
     off = difference(expected, found)

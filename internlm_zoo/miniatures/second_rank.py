@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 SIZE = 2
-_RUN = "import sys; from internlm_zoo.smoke.second_rank import serve; serve(sys.argv[1])"
+_RUN = "import sys; from internlm_zoo.miniatures.second_rank import serve; serve(sys.argv[1])"
 # A machine may be busy with much else.
 _PATIENCE = timedelta(minutes=10)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from internlm_zoo.smoke.random_checkpoint import Blueprint
+from internlm_zoo.miniatures.random_checkpoint import Blueprint
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ _RENAMED = {"embedding.weight": "embedding.word_embeddings.weight", "v_head.weig
 def reference_of(blueprint: Blueprint, folder: Path) -> torch.nn.Module:
     """The module with the weights that were drawn into a folder as one file, computing in float32. Raises
     RuntimeError for a tensor that is missing, unknown or of another shape."""
-    from internlm_zoo.smoke.reference import ARCHITECTURES, ReferenceShape
+    from internlm_zoo.miniatures.reference import ARCHITECTURES, ReferenceShape
 
     facts, original = blueprint.facts, blueprint.layout.format == "original"
     scores = facts["kind"] == "reward"

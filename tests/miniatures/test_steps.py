@@ -18,14 +18,14 @@ import pytest
 
 import internlm_zoo as zoo_api
 from internlm_zoo.loading.generate import all_logits
+from internlm_zoo.miniatures import steps, workers
+from internlm_zoo.miniatures.hub import serving
+from internlm_zoo.miniatures.miniature import Miniature
+from internlm_zoo.miniatures.second_rank import SecondRank
+from internlm_zoo.miniatures.steps import STEPS, try_steps
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke import steps, workers
-from internlm_zoo.smoke.journey import Journey
-from internlm_zoo.smoke.miniature_hub import serving
 from internlm_zoo.smoke.result import conclude
-from internlm_zoo.smoke.second_rank import SecondRank
-from internlm_zoo.smoke.steps import STEPS, travel
 from tests.loading.demo import edit_json, rewritten
 from tests.timing import wait_for
 
@@ -66,9 +66,9 @@ def test_a_miniature_of_each_kind_goes_the_whole_way_and_leaves_nothing(tmp_path
 
 # What each worker runs first: its conversions into llama format exchange gate and up.
 _EXCHANGES = f"""
-import internlm_zoo.smoke.steps as steps, sys
+import internlm_zoo.miniatures.steps as steps, sys
 sys.path.insert(0, {os.getcwd()!r})
-from tests.smoke.test_journey import exchanging
+from tests.miniatures.test_steps import exchanging
 steps.convert = exchanging(steps.convert)
 """
 
@@ -125,9 +125,9 @@ def test_a_worker_that_is_killed_fails_the_step_it_was_at_and_another_goes_on(
     monkeypatch, tmp_path, temporary
 ):
     killing = f"""
-import os, internlm_zoo.smoke.worker as worker
-travel = worker.travel
-worker.travel = lambda one: os.kill(os.getpid(), 9) if one.model.name == {BASE!r} else travel(one)
+import os, internlm_zoo.miniatures.worker as worker
+try_steps = worker.try_steps
+worker.try_steps = lambda one: os.kill(os.getpid(), 9) if one.model.name == {BASE!r} else try_steps(one)
 """
     monkeypatch.setattr(workers, "_RUN", killing + workers._RUN)
     settings = Settings(home=tmp_path / "home")
@@ -146,7 +146,7 @@ worker.travel = lambda one: os.kill(os.getpid(), 9) if one.model.name == {BASE!r
     ],
 )
 def test_a_second_rank_that_ends_fails_the_step_that_needs_it(begins, says, monkeypatch, smoke, temporary):
-    rank = "import internlm_zoo.smoke.second_rank as rank"
+    rank = "import internlm_zoo.miniatures.second_rank as rank"
     monkeypatch.setattr(workers, "_RUN", f"{rank}; rank._RUN = {f'{rank}; {begins}'!r}; {workers._RUN}")
     code, result = smoke(BASE, "--miniature")
     assert code == 1 and result["checks"][-1]["name"] == "tp 2"
@@ -222,10 +222,10 @@ def gone(tmp_path: Path):
         settings = Settings(home=tmp_path / "home", registry=overlay)
         registry = load_registry(settings)
         model = registry.model(BASE)
-        journey = Journey(
+        miniature = Miniature(
             model, registry, settings, tmp_path / "hubs", tmp_path / "own", Alone(tmp_path), ["cpu"]
         )
-        return conclude(BASE, travel(journey))
+        return conclude(BASE, try_steps(miniature))
 
 
 def exchanging(convert):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import converters
+from internlm_zoo.miniatures.draw import draw_miniature
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.miniature import draw_miniature
 
 REGISTRY = load_registry(Settings.from_environment({}))
 

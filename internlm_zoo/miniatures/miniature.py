@@ -1,4 +1,4 @@
-"""One miniature on its way: where it lies, what was drawn, and what of it is loaded."""
+"""One miniature: where it lies, what was drawn, and what of it is loaded."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 from converters import fingerprint
 from internlm_zoo.loading.directory import LoadRequest, ModelDirectory, open_directory
 from internlm_zoo.loading.load import Loaded, execute, plan_directory
+from internlm_zoo.miniatures.draw import draw_miniature, has_original
+from internlm_zoo.miniatures.hub import MiniatureHub, hubs_of
+from internlm_zoo.miniatures.independent import reference_of
+from internlm_zoo.miniatures.second_rank import SecondRank
 from internlm_zoo.registry import Model, Registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.independent import reference_of
-from internlm_zoo.smoke.miniature import draw_miniature, has_original
-from internlm_zoo.smoke.miniature_hub import MiniatureHub, hubs_of
-from internlm_zoo.smoke.second_rank import SecondRank
 
 if TYPE_CHECKING:
     import torch
 
-    from internlm_zoo.smoke.random_checkpoint import Blueprint
+    from internlm_zoo.miniatures.random_checkpoint import Blueprint
 
 _TWO = ("cpu", "cpu")
 
 
 @dataclass(frozen=True)
-class Journey:
+class Miniature:
     """settings: of an empty store, and the overlay of the hubs that serve. served: the folder that these
     serve. folder: for all else, empty. devices: to load onto, None for the best one, and for two on the
     CPU."""

@@ -16,9 +16,9 @@ from converters.layouts import layout_of, layouts_in
 from converters.tokenizer.synthetic import FIXED, synthetic_tokenizer
 from internlm_zoo.checkpoints.contradictions import Expected, expected_of
 from internlm_zoo.errors import UnsupportedError
+from internlm_zoo.miniatures.random_checkpoint import Blueprint, write_random
 from internlm_zoo.registry import Model, Registry
 from internlm_zoo.registry.schema import Shape
-from internlm_zoo.smoke.random_checkpoint import Blueprint, write_random
 
 LAYERS, KV_HEADS, HEAD_DIM, CONTEXT = 2, 2, 4, 2048  # the least that two ranks and two stages can share
 TP, PP = 2, 2

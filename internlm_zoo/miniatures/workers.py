@@ -19,17 +19,17 @@ from converters.system.filesystem import scratch
 from internlm_zoo import errors
 from internlm_zoo.errors import Cancelled, InternalError, UsageError, ZooError
 from internlm_zoo.loading.sandbox.frames import receive, send
+from internlm_zoo.miniatures.hub import serving
+from internlm_zoo.miniatures.steps import steps_of
+from internlm_zoo.miniatures.worker import Task
 from internlm_zoo.progress import Progress
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.miniature_hub import serving
 from internlm_zoo.smoke.result import Check, SmokeResult, conclude
-from internlm_zoo.smoke.steps import steps_of
-from internlm_zoo.smoke.worker import Task
 
 MOST = 8
 """Workers, where nobody says how many: each is two processes of half a gigabyte."""
-_RUN = "from internlm_zoo.smoke.worker import serve; serve()"
+_RUN = "from internlm_zoo.miniatures.worker import serve; serve()"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
@@ -41,7 +41,7 @@ def smoke_miniatures(
     devices: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> list[SmokeResult]:
-    """Every model's miniature on its journey, in the order of the names. jobs: models at a time.
+    """The steps on every model's miniature, in the order of the names. jobs: models at a time.
 
     Raises NotFoundError for an unknown model, UnsupportedError without torch, UsageError for no jobs; a
     miniature that fails is a result."""
