@@ -105,7 +105,9 @@ class TensorReader:
         stretches = stretches_of(block, pieces, itemsize, min(LONG, tensor.nbytes))
         if not stretches or any(one.file == ZEROS or one.offset % itemsize for one in stretches):
             return None
-        if self._exact:
+        if (
+            self._exact or len(stretches) > 1
+        ):  # else the system reads here and there as the model comes to look
             for one in stretches:
                 self._files[one.file].announce([(one.offset, one.nbytes)])
         return self._in_file(stretches[0]) if len(stretches) == 1 else self._spliced(stretches)

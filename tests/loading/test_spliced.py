@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import mmap
 import shutil
 import zipfile
@@ -15,6 +16,7 @@ import torch
 
 from converters import convert
 from converters.formats import safetensors
+from converters.formats.bytesource import LocalFile
 from converters.formats.tensors import TensorSpec
 from converters.sinks import tensor_reader
 from tests.loading.demo import home_of, load_model, mappings
@@ -167,3 +169,10 @@ def test_a_process_with_many_mappings_keeps_half_of_what_is_left(forms, tmp_path
 def test_a_system_that_lays_no_files_into_memory_reads_them(forms, tmp_path, monkeypatch):
     monkeypatch.setattr(tensor_reader, "can_lay", lambda: False)
     assert not FUSED & set(mappings(loaded_from(forms["hf"], tmp_path)))
+
+
+def test_the_system_is_told_of_what_lies_in_several_places(forms, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(LocalFile, "announce", lambda self, ranges: told.extend(ranges))
+    loaded_from(forms["hf"], tmp_path)
+    assert sum(length for _, length in told) >= sum(2 * math.prod(SHAPES[name]) for name in FUSED)
