@@ -11,7 +11,7 @@ DOCS_STAMP := $(DOCS)/.installed
 
 needs_python = $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, $(1)) else "this needs Python 3.$(1) or newer; try: make PYTHON=python3.$(1) ...")'
 
-.PHONY: demo test test-all test-loaded bench bench-convert bench-download fault-table kill-table fit-table share-table mutation-score engine-matrix fuzz lint coverage docs wheel clients clean
+.PHONY: demo test test-all test-loaded bench bench-convert bench-download bench-load fault-table kill-table fit-table share-table mutation-score engine-matrix fuzz lint coverage docs wheel clients clean
 
 demo: $(STAMP)
 	$(BIN)/internlm-zoo demo --report-dir demo-report
@@ -33,7 +33,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/architecture.py --check
 
-bench: bench-convert bench-download
+bench: bench-convert bench-download bench-load
 	$(BIN)/python benchmarks/startup.py
 
 bench-convert: $(STAMP)
@@ -47,6 +47,11 @@ bench-download: $(STAMP)
 	$(BIN)/python benchmarks/download.py
 	$(BIN)/python benchmarks/download_latency.py
 	$(BIN)/python benchmarks/download_counts.py
+
+# DEVICE: cpu or cuda:0
+bench-load: $(STAMP)
+	$(BIN)/python benchmarks/load.py --gb 1 --runs 3 --device $(or $(DEVICE),cpu)
+	$(BIN)/python benchmarks/load.py --gb 0.5 --runs 2 --device $(or $(DEVICE),cpu) --cold
 
 fault-table: $(STAMP)
 	$(BIN)/python tools/fault_table.py
