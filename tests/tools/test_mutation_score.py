@@ -18,7 +18,23 @@ MAKERS = (
     ROOT / "tools/mutation_score/loss.py",
     ROOT / "tests/smoke/seeded.py",
 )
+PAGE = ROOT / "docs/smoke-sharpness.md"
+MODES = ("golden", "calibrated", "unnamed")
 TRIED = 4
+
+
+def rows(text, heading):
+    """The cells of the table whose first column has this heading."""
+    lines = text.partition(f"| {heading} |")[2].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def tables():
+    """Of each demo model: what is said of every fault, by mode."""
+    part = PAGE.read_text(encoding="utf-8").partition("<!-- begin: demo models -->")[2]
+    _, *models = part.partition("<!-- end: demo models -->")[0].split("\n### ")
+    found = {text.splitlines()[0]: rows(text, "fault") for text in models}
+    return {name: [row for row in table if not row[0].startswith("**")] for name, table in found.items()}
 
 
 def test_the_list_holds_seventy_faults_and_more_each_once():
@@ -33,6 +49,26 @@ def test_faults_are_made_and_measured_without_the_code_that_looks_for_them(path)
     named = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     named += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
     assert not [name for name in named if name.startswith("internlm_zoo.smoke")]
+
+
+def test_the_page_has_every_fault_of_the_list_for_every_demo_model():
+    assert tables().keys() == {"demo-internlm-base", "demo-internlm2-chat"}
+    for table in tables().values():
+        assert [row[0] for row in table] == [fault.what for fault in FAULTS]
+
+
+def test_the_totals_of_the_page_are_those_of_its_tables():
+    totals = {row[0]: row[1:4] for row in rows(PAGE.read_text(encoding="utf-8"), "faults")}
+    everything = [row for table in tables().values() for row in table if row[2] != "-"]
+    has_name = {fault.what for fault in FAULTS if fault.cause}
+    dear = [
+        row for row in everything if row[1] == "no number" or (row[1][-1].isdigit() and float(row[1]) >= 0.3)
+    ]
+    for at, _ in enumerate(MODES, 2):
+        counts = [f"{sum(row[at] != 'missed' for row in kept)} of {len(kept)}" for kept in (everything, dear)]
+        assert [totals["caught in all"][at - 2], totals["caught that cost 0.3 or more"][at - 2]] == counts
+        named = [row[at] == "named" for row in everything if row[0] in has_name]
+        assert totals["named rightly"][at - 2] == f"{sum(named)} of {len(named)}"
 
 
 @pytest.fixture(scope="module")
