@@ -39,12 +39,14 @@ def list_models(
     the registry says of those models.
     """
     from internlm_zoo.cli.catalogue_list import chosen, models_table, ordered
-    from internlm_zoo.cli.stored import stored_models, stored_table
     from internlm_zoo.registry import load_registry
     from internlm_zoo.registry.query import select
 
-    registry = load_registry(shell.settings)
-    stored = stored_models(shell.settings) if cached else None
+    registry, stored = load_registry(shell.settings), None
+    if cached:
+        from internlm_zoo.cli.stored import stored_models, stored_table
+
+        stored = stored_models(shell.settings)
     found = select(registry, family=family, kind=_kind(kind), names=stored and {*stored})
     models = ordered(registry, found, sort, reverse)
     table = models_table(registry, models, chosen(columns), grouped=sort is None)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, unquote, urlsplit
-
-import urllib3
 
 from converters.redaction import keep_secret_of
 from internlm_zoo.errors import VariableError
@@ -91,8 +90,7 @@ def basic_auth(userinfo: str | None, header: str = "Authorization") -> dict[str,
     """The header that shows user and password, `NAME:PASSWORD`; none without them."""
     if userinfo is None:
         return {}
-    made = urllib3.make_headers(basic_auth=userinfo.encode().decode("latin-1"))
-    return {header: made["authorization"]}
+    return {header: f"Basic {b64encode(userinfo.encode()).decode()}"}
 
 
 def host_of(url: str) -> str:
