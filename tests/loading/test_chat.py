@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 import internlm_zoo
 from internlm_zoo.errors import UnsupportedError
 from tests.loading.demo import MODELS, edit_json, home_of, nameless
+from tests.processes import interruptible
+from tests.timing import PATIENCE
 
 BASE, CHAT = MODELS
 SAID = ("What is a proverb?", "and you", "你好")
@@ -176,6 +179,7 @@ def until(terminal: int, pattern: str) -> str:
     """What comes from a terminal up to a pattern."""
     text = ""
     while not re.search(pattern, text):
+        assert select.select([terminal], [], [], PATIENCE)[0], f"nothing came after {text!r}"
         text += os.read(terminal, 1000).decode(errors="replace")
     return text
 
@@ -192,6 +196,7 @@ def test_ctrl_c_stops_an_answer_and_clears_a_line_and_at_an_empty_prompt_ends(di
         import fcntl
         import termios
 
+        interruptible()
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 

@@ -27,6 +27,7 @@ from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
 from internlm_zoo.smoke.result import conclude
 from tests.loading.demo import edit_json, rewritten
+from tests.processes import interruptible
 from tests.timing import wait_for
 
 REGISTRY = load_registry(Settings.from_environment({}))
@@ -192,6 +193,7 @@ def test_interrupted_it_ends_with_all_its_processes_and_leaves_nothing(tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=interruptible,
     )
     assert process.stderr is not None
     assert "1 of " in process.stderr.readline()
