@@ -19,13 +19,13 @@ _measuring = threading.Lock()
 
 def short_silence(seconds: float = 0.6) -> float:
     """Of silence that the product is told to bear where a test waits until that is over: so much on an idle
-    machine, on a busy one more, by how many want each core (up to 16) and by what a moment of work takes.
+    machine, on a busy one more, by how many want each core (up to 8) and by what a moment of work takes.
     No honest answer is so late."""
     with _measuring:  # one thread at a time, not all of a test against each other
         began, spent = time.monotonic(), time.thread_time() + 0.05
         while time.thread_time() < spent:
             pass
-        wanted = min(16.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        wanted = min(8.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         busy = max(1.0, wanted, (time.monotonic() - began) / 0.05)
     return seconds * _SCALE * busy
 
