@@ -116,7 +116,7 @@ IN_LISTINGS = (
     Fault("stalls", "stall", _LATE, {"after": 20}),
     Fault("no answer", "hang", _LATE),
     Fault("connection reset", "reset", "does not answer"),
-    Fault("a trickle", "slow", _LATE, {"rate": 20}),
+    Fault("a trickle", "slow", _LATE, {"rate": 1}),
     Fault("late", "delay", None, {"seconds": 0.1}),
     Fault("a web page", "html", _NO_LISTING),
     Fault("an empty answer", "empty", f"{_NO_LISTING}|no list of the files"),

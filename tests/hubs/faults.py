@@ -284,7 +284,8 @@ def _reset(fault: Fault, truth: Truth) -> web.StreamResponse:
 
 
 def _slow(fault: Fault, truth: Truth) -> web.StreamResponse:
-    step = max(1, int(fault.how.get("rate", 10_000) / 20))
+    rate = fault.how.get("rate", 10_000)
+    step = max(1, int(rate / 20))
     flows = fault.how.get("flows", lambda: True)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -294,7 +295,7 @@ def _slow(fault: Fault, truth: Truth) -> web.StreamResponse:
                     break_off(truth.request)
                 await asyncio.sleep(0.02)
             yield piece
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(step / rate)
 
     return truth.script(pieces())
 
