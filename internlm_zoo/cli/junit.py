@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
+from converters.system.filesystem import writing
 from internlm_zoo.errors import UsageError
 from internlm_zoo.plain import plain
 
@@ -23,7 +24,8 @@ def check_writable(file: Path) -> None:
 
 
 def write_junit(results: Sequence[SmokeResult], file: Path, *, strict: bool) -> None:
-    """Replace the file. strict: what could not be judged has failed, else it was skipped."""
+    """Replace the file. strict: what could not be judged has failed, else it was skipped. Raises what
+    `writing` raises for a place that takes nothing."""
     root = Element("testsuites", name="internlm-zoo smoke")
     for result in results:
         suite = SubElement(root, "testsuite", name=plain(result.model))
@@ -32,7 +34,8 @@ def write_junit(results: Sequence[SmokeResult], file: Path, *, strict: bool) -> 
         _count(suite)
     _count(root)
     indent(root)
-    ElementTree(root).write(file, "utf-8", xml_declaration=True)
+    with writing(file):
+        ElementTree(root).write(file, "utf-8", xml_declaration=True)
 
 
 def _case(suite: Element, model: str, check: Check, *, strict: bool) -> None:

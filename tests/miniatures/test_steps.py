@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 import internlm_zoo as zoo_api
+from internlm_zoo.cli.junit import write_junit
+from internlm_zoo.errors import NoSpaceError
 from internlm_zoo.loading.generate import all_logits
 from internlm_zoo.miniatures import steps, workers
 from internlm_zoo.miniatures.hub import serving
@@ -25,7 +27,7 @@ from internlm_zoo.miniatures.second_rank import SecondRank
 from internlm_zoo.miniatures.steps import STEPS, try_steps
 from internlm_zoo.registry import load_registry
 from internlm_zoo.settings import Settings
-from internlm_zoo.smoke.result import conclude
+from internlm_zoo.smoke.result import Check, conclude
 from tests.loading.demo import edit_json, rewritten
 from tests.processes import interruptible
 from tests.timing import wait_for
@@ -328,3 +330,9 @@ def test_an_ordinary_smoke_test_is_told_to_ci_too(smoke, directories, tmp_path):
 def test_what_does_not_go_together_is_refused_before_anything_is_tried(smoke, args, code, says):
     found, error = smoke(*args)
     assert found == code and says in json.dumps(error)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk here is always full")
+def test_a_full_disk_is_what_a_report_says_and_no_fault():
+    with pytest.raises(NoSpaceError, match="/dev/full"):
+        write_junit([conclude(BASE, [Check("a", True, "x" * 9000)])], Path("/dev/full"), strict=False)
